@@ -1,0 +1,14 @@
+"""Train the embedded generator from the real Fashion-MNIST: python jobs/train_tiny_sd.py --out runs/tiny_sd"""
+
+import argparse
+
+from raysd.training.tiny_sd.job import Job, shortened, train_tiny_sd
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", default="runs/tiny_sd", help="folder for checkpoints and the finished model")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--steps", type=int, help="cut both parts to this many steps, for a trial run")
+    options = parser.parse_args()
+    job = Job(out=options.out, num_workers=options.workers)
+    print(train_tiny_sd(job if options.steps is None else shortened(job, options.steps)))

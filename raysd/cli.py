@@ -1,0 +1,104 @@
+"""The `raysd` command. Each verb takes an experiment's YAML file and `key=value` overrides."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from raysd.errors import UserError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+Words = Annotated[list[str] | None, typer.Argument(metavar="[CONFIG.yaml] [KEY=VALUE]...", help="an experiment file, and overrides of single values")]
+
+
+def _run(verb: str, words: list[str] | None, action: Callable[[Any, str], object]) -> None:
+    from raysd.config import load_experiment, repeat_command
+
+    paths = [word for word in words or [] if "=" not in word]
+    overrides = [word for word in words or [] if "=" in word]
+    if len(paths) > 1:
+        raise UserError("configuration", paths[1], "give one experiment file; overrides are written key=value")
+    path = paths[0] if paths else None
+    action(load_experiment(path, overrides), repeat_command(verb, path, overrides))
+
+
+@app.command()
+def plan(words: Words = None) -> None:
+    """Show what would be drawn: classes, prompts, counts, shards, size, cost."""
+    from raysd import verbs
+
+    _run("plan", words, lambda experiment, _: verbs.plan(experiment))
+
+
+@app.command()
+def generate(words: Words = None) -> None:
+    """Draw the clone, or what is missing of it."""
+    from raysd import verbs
+
+    _run("generate", words, lambda experiment, _: verbs.generate(experiment))
+
+
+@app.command()
+def train(words: Words = None) -> None:
+    """Train classifiers on the clone."""
+    from raysd import verbs
+
+    _run("train", words, lambda experiment, _: verbs.train(experiment))
+
+
+@app.command()
+def evaluate(words: Words = None) -> None:
+    """Measure the classifiers on real pictures."""
+    from raysd import verbs
+
+    _run("evaluate", words, verbs.evaluate)
+
+
+@app.command()
+def sweep(words: Words = None) -> None:
+    """Compare guidance scales and prompt variants, and report."""
+    from raysd import verbs
+
+    _run("sweep", words, verbs.sweep)
+
+
+@app.command()
+def report(words: Words = None) -> None:
+    """Write the report of the newest sweep again."""
+    from raysd import verbs
+
+    _run("report", words, lambda experiment, _: verbs.report(experiment))
+
+
+@app.command()
+def demo(words: Words = None) -> None:
+    """All of it, on an embedded model and real pictures, in minutes."""
+    from raysd import verbs
+
+    verbs.demo(words)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of an experiment file."""
+    from raysd.config import experiment_schema
+
+    print(json.dumps(experiment_schema(), indent=2, sort_keys=True))
+
+
+def main() -> None:
+    """Entry point: bad input gives one line and exit code 2."""
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        print(f"error: {getattr(error, 'cause', None) or error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

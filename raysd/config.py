@@ -1,0 +1,120 @@
+"""One experiment = one YAML file, validated; single values can be overridden as `key=value`."""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from raysd.clone.settings import GenerationSettings
+from raysd.errors import UserError
+from raysd.evaluation.settings import EvaluationSettings
+from raysd.prompts.table import ClassTable, load_class_table
+from raysd.prompts.variant import PromptVariant, built_in_variants
+from raysd.storage.location import Location
+from raysd.sweep.settings import SweepSettings
+from raysd.training.settings import TrainingSettings
+
+Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+REMEDIES = {
+    "extra_forbidden": "unknown key; see the JSON schema (raysd schema) for the known ones",
+    "missing": "is required; add it",
+}
+
+
+class Experiment(BaseModel):
+    """Everything that one experiment needs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
+
+    name: Slug = "experiment"
+    storage: str = "runs"
+    """Storage root: a folder, s3:// or gs://. Clones in it are shared by all experiments that use it."""
+    classes: str | list[str] = "fashion_mnist"
+    """Class table: a built-in one, a file, or a list of names."""
+    variants: dict[Slug, PromptVariant] = {}
+    """Prompt variants of one's own, beside the built-in ones."""
+    generation: GenerationSettings = GenerationSettings()
+    training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    sweep: SweepSettings = SweepSettings()
+
+    @cached_property
+    def table(self) -> ClassTable:
+        """The class table."""
+        return load_class_table(self.classes)
+
+    @property
+    def all_variants(self) -> dict[str, PromptVariant]:
+        """Built-in variants and one's own; one's own come first where names are equal."""
+        return {**built_in_variants(), **self.variants}
+
+    @property
+    def root(self) -> Location:
+        """The storage root."""
+        return Location(self.storage)
+
+
+def load_experiment(path: str | Path | None = None, overrides: list[str] | None = None) -> Experiment:
+    """Read and validate an experiment.
+
+    Args:
+        path: a YAML file; the defaults when empty.
+        overrides: `key=value` pairs, as `generation.guidance_scale=4` or `sweep.variants=[name,attributes]`.
+
+    Raises:
+        UserError: missing file, malformed YAML or override, unknown key, wrong type or value.
+    """
+    try:
+        base = _read(Path(path).expanduser()) if path is not None else OmegaConf.create({})
+        for override in overrides or []:
+            if "=" not in override.lstrip("="):
+                raise UserError("override", override, "write it as key=value")
+        merged = OmegaConf.merge(base, OmegaConf.from_dotlist(list(overrides or [])))
+        values = OmegaConf.to_container(merged, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError("configuration", str(path), str(error).splitlines()[0]) from None
+    return validate_experiment(values)
+
+
+def validate_experiment(values: Any) -> Experiment:
+    """Build an experiment from plain values.
+
+    Raises:
+        UserError: for the first thing that is wrong.
+    """
+    try:
+        return Experiment(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        remedy = REMEDIES.get(first["type"], first["msg"][0].lower() + first["msg"][1:])
+        raise UserError(field, first.get("input"), remedy) from None
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        raise UserError("configuration", str(path), "no such file; give the path of an experiment's YAML file")
+    try:
+        base = OmegaConf.load(path)
+    except Exception as error:  # YAML parsers raise many kinds; all mean the same to a user
+        raise UserError("configuration", str(path), f"is no valid YAML ({str(error).splitlines()[0]})") from None
+    if not OmegaConf.is_dict(base):
+        raise UserError("configuration", str(path), "must hold keys and values")
+    return base
+
+
+def experiment_schema() -> dict[str, Any]:
+    """JSON schema of an experiment file, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Experiment.model_json_schema()}
+
+
+def repeat_command(verb: str, path: str | Path | None, overrides: list[str]) -> str:
+    """The shell command that repeats a verb."""
+    import shlex
+
+    words = ["raysd", verb, *([os.fspath(path)] if path is not None else []), *overrides]
+    return shlex.join(words)

@@ -1,0 +1,1 @@
+"""How good a classifier is: real test pictures, transfer probes, and statistics."""

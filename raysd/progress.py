@@ -1,0 +1,59 @@
+"""Progress of long work: a bar on a terminal, a plain line now and then in a job log."""
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+LINE_SECONDS = 10.0
+
+
+def say(text: str) -> None:
+    """One line for the user."""
+    print(text, flush=True)
+
+
+class Progress:
+    """Counts work done; use it as a context manager.
+
+    Args:
+        title: what is being done.
+        total: how much there is to do.
+        unit: the plural of what is counted.
+    """
+
+    def __init__(self, title: str, total: int, unit: str = "images") -> None:
+        self.title, self.total, self.unit = title, total, unit
+        self.done = 0
+        self.began = self.last_line = time.monotonic()
+        self._bar: RichProgress | None = None
+
+    def __enter__(self) -> "Progress":
+        if sys.stdout.isatty():
+            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn())
+            self._bar = RichProgress(TextColumn("{task.description}"), *columns, console=Console())
+            self._bar.start()
+            self._task = self._bar.add_task(self.title, total=self.total, rate="")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    @property
+    def rate(self) -> float:
+        """Units per second since the start."""
+        return self.done / max(time.monotonic() - self.began, 1e-9)
+
+    def advance(self, amount: int, note: str = "") -> None:
+        """Count `amount` more; `note` is shown behind the rate."""
+        self.done += amount
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done, rate=f"{self.rate:.1f} {self.unit}/s{note}")
+        elif time.monotonic() - self.last_line >= LINE_SECONDS or self.done >= self.total:
+            self.last_line = time.monotonic()
+            left = (self.total - self.done) / self.rate if self.rate else float("inf")
+            say(f"{self.title}: {self.done}/{self.total} {self.unit}, {self.rate:.1f} {self.unit}/s, {left:.0f} s left{note}")

@@ -1,0 +1,1 @@
+"""What is drawn: class tables and prompt variants."""

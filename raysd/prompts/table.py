@@ -1,0 +1,114 @@
+"""Class tables: one row per class with `label` 0..K-1, a stable `key`, a `name`, and any further columns for prompts."""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from raysd.errors import UserError
+
+BUILT_IN = Path(__file__).parent / "tables"
+ClassRow = dict[str, str]
+
+
+def built_in_tables() -> list[str]:
+    """Names of the tables that ship with raysd."""
+    return sorted(path.stem for path in BUILT_IN.glob("*.csv"))
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """The classes of a data set; row i has label i. All cells are text."""
+
+    rows: list[ClassRow]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def names(self) -> list[str]:
+        """Class names in label order."""
+        return [row["name"] for row in self.rows]
+
+    @property
+    def keys(self) -> list[str]:
+        """Stable ids in label order."""
+        return [row["key"] for row in self.rows]
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns that a prompt template may use."""
+        return [column for column in self.rows[0] if column != "label"]
+
+
+def load_class_table(source: str | list[str]) -> ClassTable:
+    """Load a built-in table by name, a file (.csv, .parquet, .yaml, .txt) by path, or a plain list of names.
+
+    Missing labels are numbered in order, and missing keys are taken from the names.
+
+    Raises:
+        UserError: unknown source, no names, duplicate or missing keys, labels that are not 0..K-1.
+    """
+    if isinstance(source, list):
+        return _validated("classes", [{"name": name} for name in source])
+    path = Path(source).expanduser()
+    if source in built_in_tables():
+        path = BUILT_IN / f"{source}.csv"
+    elif not path.is_file():
+        remedy = f"no such built-in table or file; use one of {', '.join(built_in_tables())}, or the path of a .csv, .parquet, .yaml or .txt file"
+        raise UserError("classes", source, remedy)
+    return _validated(source, _read(path, source))
+
+
+def _read(path: Path, source: str) -> list[dict[str, Any]]:
+    try:
+        if path.suffix == ".csv":
+            return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
+        if path.suffix == ".parquet":
+            import pyarrow.parquet as pq
+
+            return pq.read_table(path).to_pylist()
+        if path.suffix in (".yaml", ".yml"):
+            items = yaml.safe_load(path.read_text(encoding="utf-8"))
+            if not isinstance(items, list):
+                raise UserError("classes", source, "the YAML file must hold a list of names or of rows")
+            return [item if isinstance(item, dict) else {"name": item} for item in items]
+        if path.suffix == ".txt":
+            return [{"name": line.strip()} for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError, csv.Error, yaml.YAMLError) as error:
+        raise UserError("classes", source, f"cannot be read ({str(error).splitlines()[0]})") from None
+    raise UserError("classes", source, "unknown kind of file; use .csv, .parquet, .yaml or .txt")
+
+
+def _validated(source: str, items: list[dict[str, Any]]) -> ClassTable:
+    if not items:
+        raise UserError("classes", source, "the table is empty; give at least one class")
+    rows = []
+    for number, item in enumerate(items):
+        row = {str(column): "" if cell is None else str(cell).strip() for column, cell in item.items() if column is not None}
+        if not row.get("name"):
+            raise UserError("classes.name", source, f"row {number + 1} has no name; give every class a name")
+        rows.append({"label": "", **row, "key": row.get("key") or row["name"]})
+    _number(source, rows)
+    _reject_duplicate_keys(source, rows)
+    return ClassTable(sorted(rows, key=lambda row: int(row["label"])))
+
+
+def _number(source: str, rows: list[ClassRow]) -> None:
+    if all(row["label"] == "" for row in rows):
+        for label, row in enumerate(rows):
+            row["label"] = str(label)
+    labels = [row["label"] for row in rows]
+    if sorted(labels) != sorted(str(label) for label in range(len(rows))):
+        raise UserError("classes.label", source, f"labels must be 0 to {len(rows) - 1}, each once")
+
+
+def _reject_duplicate_keys(source: str, rows: list[ClassRow]) -> None:
+    seen: set[str] = set()
+    for row in rows:
+        if row["key"] in seen:
+            raise UserError("classes.key", row["key"], f"stands twice in {source}; give each class a key of its own")
+        seen.add(row["key"])

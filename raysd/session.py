@@ -1,0 +1,66 @@
+"""Ray: join the cluster that is there, or start one on this machine."""
+
+import logging
+import os
+
+LOCAL_OBJECT_STORE_BYTES = 512 * 2**20
+NO_PROGRESS_SECONDS = 900
+
+
+def ensure_ray() -> None:
+    """Connect to Ray once.
+
+    A running cluster is used when `RAY_ADDRESS` names it, as it does in a submitted job. Otherwise a single-node cluster is started that
+    ends with this process. Its workers' logs stay in Ray's session folder; set `RAYSD_VERBOSE=1` to see them.
+    """
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
+    import ray
+
+    verbose = os.environ.get("RAYSD_VERBOSE") == "1"
+    if not ray.is_initialized():
+        level = logging.INFO if verbose else logging.ERROR
+        if os.environ.get("RAY_ADDRESS"):
+            ray.init(logging_level=level, log_to_driver=verbose)
+        else:
+            context = ray.init(
+                address="local", logging_level=level, log_to_driver=verbose, include_dashboard=True, object_store_memory=LOCAL_OBJECT_STORE_BYTES
+            )
+            # Train looks its cluster up again, and would find another one on a shared machine.
+            os.environ["RAY_ADDRESS"] = context.address_info["gcs_address"]
+    _calm_ray_data(verbose)
+
+
+def _calm_ray_data(verbose: bool) -> None:
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS
+    if not verbose:
+        context.enable_progress_bars = False
+        for name in ("ray.data", "ray.train", "ray.tune"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def close_ray() -> None:
+    """End a cluster that this process started."""
+    import ray
+
+    if ray.is_initialized():
+        ray.shutdown()
+        os.environ.pop("RAY_ADDRESS", None)
+
+
+def cluster_cpus() -> float:
+    """CPUs of the whole cluster."""
+    import ray
+
+    return float(ray.cluster_resources().get("CPU", 1))
+
+
+def cluster_gpus() -> float:
+    """GPUs of the whole cluster."""
+    import ray
+
+    return float(ray.cluster_resources().get("GPU", 0))

@@ -1,0 +1,243 @@
+"""The sweep.
+
+1. One pool of diffusion actors draws what is missing of all clones: guidance scales x prompt variants. Clones are found by their
+   fingerprint, so what any earlier run drew is used again.
+2. Ray Tune runs a trial per clone, and one for each baseline: train the classifiers, measure them, report.
+3. The best setting is chosen from the rows, and the sweep's own row is written.
+
+Clones, classifiers and rows are named by what shapes them. A sweep that is killed and started again skips what is there.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from raysd.clone.generate import CloneSummary, generate_clones, plan_clone
+from raysd.clone.settings import GenerationSettings
+from raysd.clone.shard import DATA
+from raysd.clone.spec import CloneSpec, resolve_clone_spec
+from raysd.config import Experiment
+from raysd.errors import UserError
+from raysd.evaluation.evaluate import KIND, Evaluation
+from raysd.progress import Progress, say
+from raysd.storage.fingerprint import fingerprint
+from raysd.storage.location import Location
+from raysd.storage.results import Row, find_result, read_results, write_result
+from raysd.training.classifier import load_record
+from raysd.training.pictures import PictureSet
+from raysd.training.real_sets import real_set
+from raysd.training.train import TrainingRun, train_classifiers
+from raysd.versions import versions
+
+TRIAL_CPUS = 0.1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One setting of the sweep: its clone, or the baseline that it stands for."""
+
+    name: str
+    pictures: PictureSet | None
+
+
+def clone_pictures(root: Location, spec: CloneSpec, images_per_class: int) -> PictureSet:
+    """A clone as pictures to train on."""
+    about = {
+        "kind": "clone",
+        "variant": spec.variant_name,
+        "guidance_scale": spec.guidance_scale,
+        "model": spec.model.name,
+        "num_inference_steps": spec.num_inference_steps,
+    }
+    folder = root.child("clones", spec.fingerprint, DATA)
+    return PictureSet(f"{spec.variant_name}, g={spec.guidance_scale:g}", spec.fingerprint, folder, images_per_class, about)
+
+
+def sweep_specs(experiment: Experiment) -> list[tuple[GenerationSettings, CloneSpec]]:
+    """The settings and the spec of each clone, variants outermost.
+
+    Raises:
+        UserError: a variant that is unknown or that the class table cannot fill.
+    """
+    cells = []
+    for variant in experiment.sweep.variants:
+        for guidance_scale in experiment.sweep.guidance_scales:
+            settings = experiment.generation.model_copy(update={"variant": variant, "guidance_scale": guidance_scale})
+            cells.append((settings, resolve_clone_spec(settings, experiment.table, experiment.all_variants)))
+    return cells
+
+
+def run_sweep(experiment: Experiment, command: str) -> Row:
+    """Run or continue the sweep; returns its result row. Ray must be running.
+
+    Args:
+        experiment: validated settings.
+        command: the command that repeats it, for the records.
+    """
+    began, root = time.monotonic(), experiment.root
+    specs = sweep_specs(experiment)
+    summaries = generate_clones([plan_clone(root, spec, settings) for settings, spec in specs], experiment.generation)
+    drawn = time.monotonic()
+    cells = _cells(experiment, [spec for _, spec in specs])
+    _run_trials(experiment, cells, command)
+    classifiers = {cell.name: _classifiers(experiment, cell) for cell in cells}
+    rows = [row for row in read_results(root, KIND) if any(row["classifier"] in group for group in classifiers.values())]
+    row = _sweep_row(experiment, specs, summaries, classifiers, rows, command)
+    now = time.monotonic()
+    row["seconds"] = {"generate": drawn - began, "train": now - drawn, "total": now - began}
+    if (earlier := find_result(root, "sweep", row["fingerprint"])) is not None:  # the cost is that of all runs together
+        row["num_drawn"] += earlier["num_drawn"]
+        row["seconds"] = {part: row["seconds"][part] + earlier["seconds"][part] for part in row["seconds"]}
+    write_result(root, "sweep", row)
+    return row
+
+
+def _cells(experiment: Experiment, specs: list[CloneSpec]) -> list[Cell]:
+    root, count = experiment.root, experiment.generation.images_per_class
+    cells = [Cell(spec.fingerprint, clone_pictures(root, spec, count)) for spec in specs]
+    if experiment.sweep.real is not None:
+        cells.append(Cell("real", real_set(experiment.sweep.real, "train", root, count, experiment.table.keys)))
+    if experiment.sweep.random:
+        cells.append(Cell("random", None))
+    return cells
+
+
+def _training_run(experiment: Experiment, cell: Cell) -> TrainingRun:
+    return TrainingRun(experiment.root, cell.pictures, len(experiment.table), experiment.training)
+
+
+def _classifiers(experiment: Experiment, cell: Cell) -> list[str]:
+    run = _training_run(experiment, cell)
+    return [run.fingerprint(seed) for seed in experiment.training.seeds]
+
+
+def _run_trials(experiment: Experiment, cells: list[Cell], command: str) -> None:
+    """Train and measure each cell as a Tune trial; cells whose rows are complete are not run."""
+    evaluation = Evaluation(experiment.root, experiment.evaluation, experiment.table.keys, command)
+    todo = [cell for cell in cells if not _is_measured(experiment, evaluation, cell)]
+    if not todo:
+        say(f"all {len(cells)} trials are there")
+        return
+    from ray import tune
+    from ray.tune import RunConfig, TuneConfig, Tuner
+
+    say(f"training and measuring: {len(todo)} trials of {len(experiment.training.seeds)} seeds")
+    by_name = {cell.name: cell for cell in todo}
+
+    def trial(config: dict[str, Any]) -> None:
+        import torch
+
+        cell = by_name[config["cell"]]
+        fingerprints = train_classifiers(_training_run(experiment, cell), quiet=True)
+        torch.set_num_threads(max(1, int(_trial_threads(experiment))))
+        own = Evaluation(experiment.root, experiment.evaluation, experiment.table.keys, command)
+        rows = [row for classifier in fingerprints for row in own.measure(classifier)]
+        tune.report({"score": _score(rows, experiment.sweep.objective), "done": True})
+
+    results = Tuner(
+        tune.with_resources(trial, {"CPU": TRIAL_CPUS}),
+        param_space={"cell": tune.grid_search(list(by_name))},
+        tune_config=TuneConfig(metric="score", mode="max", max_concurrent_trials=experiment.sweep.max_concurrent_trials, reuse_actors=True),
+        run_config=RunConfig(
+            name=f"sweep-{sweep_fingerprint(experiment)}",
+            storage_path=experiment.root.child("runs").path,
+            storage_filesystem=experiment.root.filesystem,
+            verbose=0,
+            callbacks=[_trial_progress(len(todo))],
+        ),
+    ).fit()
+    if results.errors:
+        raise results.errors[0]
+
+
+def _trial_threads(experiment: Experiment) -> float:
+    from raysd.session import cluster_cpus
+
+    return min(4.0, cluster_cpus() / experiment.sweep.max_concurrent_trials)
+
+
+def _trial_progress(num_trials: int) -> Any:
+    from ray.tune import Callback
+
+    class TrialProgress(Callback):
+        """Counts ended trials."""
+
+        def __init__(self) -> None:
+            self.progress = Progress("trials", num_trials, "trials")
+
+        def setup(self, **_: Any) -> None:
+            self.progress.__enter__()
+
+        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+            score = (trial.last_result or {}).get("score", float("nan"))
+            self.progress.advance(1, f", score {score:.1f}")
+
+        def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
+            self.progress.__exit__(None, None, None)
+
+    return TrialProgress()
+
+
+def _is_measured(experiment: Experiment, evaluation: Evaluation, cell: Cell) -> bool:
+    run = _training_run(experiment, cell)
+    if any(load_record(run.folder(seed)) is None for seed in experiment.training.seeds):
+        return False
+    return all(evaluation.is_measured(run.fingerprint(seed)) for seed in experiment.training.seeds)
+
+
+def _score(rows: list[Row], objective: str) -> float:
+    """Mean over sets and seeds of the rows that the objective names, in percent."""
+    values = [row["value"] for row in rows if row["role"] == objective]
+    if not values:
+        raise UserError("sweep.objective", objective, f"evaluation names no {objective} set; add one or choose another objective")
+    return float(np.mean(values))
+
+
+def sweep_fingerprint(experiment: Experiment) -> str:
+    """Hash of what shapes a sweep's answer."""
+    specs = [spec.fingerprint for _, spec in sweep_specs(experiment)]
+    rest = experiment.model_dump(include={"training", "evaluation", "sweep"})
+    return fingerprint({"clones": specs, "images_per_class": experiment.generation.images_per_class, **rest})
+
+
+def _sweep_row(
+    experiment: Experiment,
+    specs: list[tuple[GenerationSettings, CloneSpec]],
+    summaries: list[CloneSummary],
+    classifiers: dict[str, list[str]],
+    rows: list[Row],
+    command: str,
+) -> Row:
+    scores = {}
+    for _, spec in specs:
+        own = [row for row in rows if row["classifier"] in classifiers[spec.fingerprint]]
+        scores[spec.fingerprint] = _score(own, experiment.sweep.objective)
+    best = max((spec for _, spec in specs), key=lambda spec: scores[spec.fingerprint])
+    clones = [
+        {
+            "fingerprint": spec.fingerprint,
+            "folder": summary.folder.uri,
+            "variant": spec.variant_name,
+            "guidance_scale": spec.guidance_scale,
+            "images_per_class": experiment.generation.images_per_class,
+            "num_images": summary.num_images,
+            "num_black": summary.num_black,
+            "score": scores[spec.fingerprint],
+        }
+        for (_, spec), summary in zip(specs, summaries, strict=True)
+    ]
+    return {
+        "fingerprint": sweep_fingerprint(experiment),
+        "name": experiment.name,
+        "objective": experiment.sweep.objective,
+        "best": {"variant": best.variant_name, "guidance_scale": best.guidance_scale, "clone": best.fingerprint},
+        "images_per_class": experiment.generation.images_per_class,
+        "num_drawn": sum(summary.num_drawn for summary in summaries),
+        "classifiers": [fingerprint for group in classifiers.values() for fingerprint in group],
+        "clones": clones,
+        "command": command,
+        "versions": versions(),
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }

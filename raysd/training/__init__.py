@@ -1,0 +1,1 @@
+"""Classifiers: pictures to learn from, backbones, recipes, and the data-parallel train loop."""

@@ -1,0 +1,121 @@
+"""Labelled pictures to learn from or to be measured on: a clone, or a real set brought into one Parquet file."""
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from raysd.errors import UserError
+from raysd.storage.location import Location
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """Parquet files with columns `image`, `label`, `index` and, in a clone, `flag`."""
+
+    name: str
+    fingerprint: str
+    folder: Location
+    """Where the Parquet files lie."""
+    images_per_class: int | None = None
+    """Only the first so many pictures of each class; all when empty."""
+    about: dict[str, Any] = field(default_factory=dict)
+    """What a result row says of the set: its kind (`clone` or `real`), and a clone's variant and guidance scale."""
+
+    def identity(self) -> dict[str, Any]:
+        """What a result's fingerprint needs of this set."""
+        return {"fingerprint": self.fingerprint, "images_per_class": self.images_per_class}
+
+    def read_rows(self, file: str) -> pa.Table:
+        """Rows of one file that count: within `images_per_class`, and not flagged."""
+        path = self.folder.file(file)
+        columns = [name for name in ("image", "label", "index", "flag") if name in pq.read_schema(path, filesystem=self.folder.filesystem).names]
+        table = pq.read_table(path, columns=columns, filesystem=self.folder.filesystem)
+        keep = np.ones(len(table), dtype=bool)
+        if self.images_per_class is not None:
+            keep &= table["index"].to_numpy() < self.images_per_class
+        if "flag" in columns:
+            keep &= np.array([not flag for flag in table["flag"].to_pylist()])
+        return table.filter(pa.array(keep))
+
+    def files(self) -> list[str]:
+        """Names of the Parquet files, sorted."""
+        return self.folder.list_files(".parquet")
+
+
+@dataclass(frozen=True)
+class PictureArrays:
+    """Decoded pictures: uint8 [N, 3, S, S], labels int64 [N] and an order int64 [N] that no reader changes."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    order: np.ndarray
+
+    @staticmethod
+    def concatenate(parts: list["PictureArrays"]) -> "PictureArrays":
+        """All parts as one, sorted by their order."""
+        order = np.concatenate([part.order for part in parts])
+        place = np.argsort(order, kind="stable")
+        images = np.concatenate([part.images for part in parts])[place]
+        return PictureArrays(images, np.concatenate([part.labels for part in parts])[place], order[place])
+
+
+def decode_image(data: bytes, size: int) -> np.ndarray:
+    """An encoded picture as uint8 [3, size, size]: shorter side resized to `size`, centre cropped."""
+    with Image.open(io.BytesIO(data)) as image:
+        rgb = image.convert("RGB")
+    if rgb.size != (size, size):
+        scale = size / min(rgb.size)
+        rgb = rgb.resize((max(size, round(rgb.width * scale)), max(size, round(rgb.height * scale))), Image.Resampling.BICUBIC, reducing_gap=2.0)
+        left, top = (rgb.width - size) // 2, (rgb.height - size) // 2
+        rgb = rgb.crop((left, top, left + size, top + size))
+    return np.ascontiguousarray(np.asarray(rgb).transpose(2, 0, 1))
+
+
+def decode_file(pictures: PictureSet, file: str, position: int, size: int) -> PictureArrays:
+    """Decode one file; `position` is the file's number among all files of a training, and makes the order unique.
+
+    Raises:
+        UserError: a picture that cannot be decoded.
+    """
+    rows = pictures.read_rows(file)
+    images = np.empty((len(rows), 3, size, size), dtype=np.uint8)
+    for i, image in enumerate(rows["image"].to_pylist()):
+        try:
+            images[i] = decode_image(image["bytes"], size)
+        except (OSError, ValueError) as error:
+            raise UserError("picture", f"{pictures.folder.uri}/{file} row {i}", f"cannot be decoded ({error}); repair or remove it") from None
+    labels = rows["label"].to_numpy().astype(np.int64)
+    return PictureArrays(images, labels, position * 2**32 + np.arange(len(rows), dtype=np.int64))
+
+
+def decode_all(pictures: PictureSet, size: int) -> PictureArrays:
+    """All pictures of a set in memory, in file order."""
+    return PictureArrays.concatenate([decode_file(pictures, file, position, size) for position, file in enumerate(pictures.files())])
+
+
+def iterate_files(sets: list[PictureSet]) -> Iterator[dict[str, Any]]:
+    """One row per file of all sets: which set, which file, and its position."""
+    position = 0
+    for number, pictures in enumerate(sets):
+        for file in pictures.files():
+            yield {"set": number, "file": file, "position": position}
+            position += 1
+
+
+def count_pictures(pictures: PictureSet) -> int:
+    """Rows in the footers; an upper bound when a part is left out."""
+    return sum(pq.read_metadata(pictures.folder.file(file), filesystem=pictures.folder.filesystem).num_rows for file in pictures.files())
+
+
+def class_names(pictures: PictureSet) -> list[str]:
+    """Class names in label order, from the schema's `huggingface` metadata; empty when there is none."""
+    schema = pq.read_schema(pictures.folder.file(pictures.files()[0]), filesystem=pictures.folder.filesystem)
+    metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    return list(metadata.get("info", {}).get("features", {}).get("label", {}).get("names", []))

@@ -1,0 +1,73 @@
+"""Training settings, as they stand in an experiment file, and the recipes they name."""
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from raysd.errors import UserError
+
+
+class Recipe(BaseModel):
+    """How a classifier is trained. The learning rate is for the whole batch, over all workers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    optimizer: Literal["adamw", "sgd", "lamb"] = "adamw"
+    learning_rate: Annotated[float, Field(gt=0)] = 0.004
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of the steps with a rising rate; after them it falls to 1 % along half a cosine."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    crop: Literal["shift", "random_resized", "none"] = "shift"
+    """`shift`: up to 1/16 of the side; `random_resized`: 25 to 100 % of the area."""
+    flip: bool = True
+
+
+class TrainingSettings(BaseModel):
+    """What is trained, on how many workers, how often."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backbone: str = "resnet18"
+    """A timm model."""
+    backbone_options: dict[str, Any] = {}
+    """Further arguments of `timm.create_model`."""
+    recipe: str = "small"
+    recipe_options: dict[str, Any] = {}
+    num_epochs: Annotated[int, Field(ge=1)] = 20
+    batch_size: Annotated[int, Field(ge=1)] = 128
+    """Pictures per step over all workers."""
+    image_size: Annotated[int, Field(ge=8, le=1024)] = 32
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """`auto`: bfloat16 where the device has it in hardware."""
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
+    num_workers: Annotated[int, Field(ge=1)] = 2
+    cpus_per_worker: Annotated[float, Field(gt=0)] = 1
+    real: str | None = None
+    """A real set to train on instead of a clone: `fashion_mnist`, a Parquet file, or a folder with one folder per class."""
+
+    def resolve_recipe(self) -> Recipe:
+        """The named recipe with the overrides.
+
+        Raises:
+            UserError: unknown recipe or option.
+        """
+        recipes = built_in_recipes()
+        if self.recipe not in recipes:
+            raise UserError("training.recipe", self.recipe, f"unknown; use one of {', '.join(recipes)}")
+        try:
+            return Recipe(**{**recipes[self.recipe].model_dump(), **self.recipe_options})
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            raise UserError(f"training.recipe_options.{field}", first.get("input"), first["msg"]) from None
+
+
+@cache
+def built_in_recipes() -> dict[str, Recipe]:
+    """The recipes that ship with raysd, by name."""
+    text = (Path(__file__).parent / "recipes.yaml").read_text(encoding="utf-8")
+    return {name: Recipe(**body) for name, body in yaml.safe_load(text).items()}

@@ -1,0 +1,108 @@
+"""The whole job: real pictures to a diffusers folder, on Ray Train with as many workers as asked for."""
+
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from raysd.prompts.table import load_class_table
+from raysd.training.fashion_mnist import load_fashion_mnist
+from raysd.training.tiny_sd import autoencoder, denoiser
+from raysd.training.tiny_sd.captions import describe, measure_attributes, vocabulary_texts
+from raysd.training.tiny_sd.loop import Schedule
+from raysd.training.tiny_sd.models import build_tokenizer, save_pipeline
+
+AUTOENCODER_SCHEDULE = Schedule(num_steps=2800, batch_size=128, learning_rate=2e-3, ema_decay=0.995)
+DENOISER_SCHEDULE = Schedule(num_steps=20000, batch_size=128, learning_rate=1.5e-3, ema_decay=0.9995, checkpoint_every=1000)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where the job writes, and how it trains."""
+
+    out: str
+    num_workers: int = 2
+    autoencoder: Schedule = AUTOENCODER_SCHEDULE
+    denoiser: Schedule = DENOISER_SCHEDULE
+
+
+def train_tiny_sd(job: Job) -> Path:
+    """Train the embedded generator; the same call again continues. Returns the diffusers folder.
+
+    Needs the real Fashion-MNIST (see `load_fashion_mnist`).
+    """
+    out = Path(job.out).resolve()
+    images, _ = load_fashion_mnist("train")
+    vae_folder = out / "vae"
+    if not (vae_folder / "config.json").exists():
+        _fit(_autoencoder_worker, job, "autoencoder", job.autoencoder)
+        vae = AutoencoderKL.from_pretrained(out / "autoencoder_average")
+        autoencoder.normalise_latents(vae, autoencoder.encode_all(vae, images)[0])
+        vae.save_pretrained(vae_folder)
+    if not (out / "latents.npz").exists():
+        means, stds = autoencoder.encode_all(AutoencoderKL.from_pretrained(vae_folder).eval(), images)
+        np.savez(out / "latents.partial.npz", means=means, stds=stds)
+        os.replace(out / "latents.partial.npz", out / "latents.npz")
+    _fit(_denoiser_worker, job, "denoiser", job.denoiser)
+    pipeline = out / "tiny_sd"
+    save_pipeline(
+        pipeline,
+        AutoencoderKL.from_pretrained(vae_folder),
+        UNet2DConditionModel.from_pretrained(out / "unet"),
+        CLIPTextModel.from_pretrained(out / "text_encoder"),
+        CLIPTokenizer.from_pretrained(out / "tokenizer"),
+    )
+    return pipeline
+
+
+def _fit(worker: Any, job: Job, name: str, schedule: Schedule) -> None:
+    trainer = TorchTrainer(
+        worker,
+        train_loop_config={"out": str(Path(job.out).resolve()), "schedule": asdict(schedule)},
+        torch_config=TorchConfig(backend="gloo"),
+        scaling_config=ScalingConfig(num_workers=job.num_workers, resources_per_worker={"CPU": 0.9}),
+        run_config=RunConfig(
+            name=name,
+            storage_path=str(Path(job.out).resolve() / "runs"),
+            failure_config=FailureConfig(max_failures=3),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    trainer.fit()
+
+
+def _autoencoder_worker(config: dict[str, Any]) -> None:
+    images, _ = load_fashion_mnist("train")
+    vae = autoencoder.train_autoencoder(images, Schedule(**config["schedule"]))
+    if ray.train.get_context().get_world_rank() == 0:
+        vae.save_pretrained(Path(config["out"]) / "autoencoder_average")
+
+
+def _denoiser_worker(config: dict[str, Any]) -> None:
+    out = Path(config["out"])
+    images, labels = load_fashion_mnist("train")
+    rows = load_class_table("fashion_mnist").rows
+    attributes = measure_attributes(images, labels)
+    tokenizer = build_tokenizer(vocabulary_texts(rows))
+    latents = np.load(out / "latents.npz")
+
+    def caption(i: int, rng: np.random.Generator) -> str:
+        return describe(rows[labels[i]], attributes.words(i), rng)
+
+    unet, text_encoder = denoiser.train_denoiser(latents["means"], latents["stds"], caption, tokenizer, Schedule(**config["schedule"]))
+    if ray.train.get_context().get_world_rank() == 0:
+        unet.save_pretrained(out / "unet")
+        text_encoder.save_pretrained(out / "text_encoder")
+        tokenizer.save_pretrained(out / "tokenizer")
+
+
+def shortened(job: Job, steps: int) -> Job:
+    """The same job with both parts cut to `steps` steps, for a trial run."""
+    return replace(job, autoencoder=replace(job.autoencoder, num_steps=steps), denoiser=replace(job.denoiser, num_steps=steps))

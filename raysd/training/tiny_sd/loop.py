@@ -1,0 +1,108 @@
+"""One data-parallel training loop for both parts of the tiny Stable Diffusion.
+
+Every batch is a pure function of (seed, step, rank), and a checkpoint holds weights, average, optimizer and step. So a killed run that
+is started again ends as an undisturbed one does.
+"""
+
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import ray.train
+import torch
+from ray.train.torch import prepare_model
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from raysd.training.checkpoint import load_state, save_state
+
+Batch = tuple[torch.Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast one part trains."""
+
+    num_steps: int
+    batch_size: int
+    """Pictures per step, over all workers."""
+    learning_rate: float
+    ema_decay: float
+    warmup_steps: int = 200
+    checkpoint_every: int = 500
+    seed: int = 0
+
+
+def shuffled_indices(step: int, num_items: int, batch_size: int, rank: int, world_size: int, seed: int) -> np.ndarray:
+    """The items of one worker's share of batch `step`: each epoch is one permutation, cut into full batches, rank-strided."""
+    per_epoch = num_items // batch_size
+    epoch, position = divmod(step, per_epoch)
+    order = np.random.default_rng([seed, epoch]).permutation(num_items)
+    return order[position * batch_size + rank : (position + 1) * batch_size : world_size]
+
+
+def fit(module: torch.nn.Module, make_batch: Callable[[int, int, int], Batch], schedule: Schedule) -> torch.nn.Module:
+    """Train `module` inside a Ray Train worker and return its averaged copy.
+
+    Args:
+        module: its forward takes a batch and returns the loss.
+        make_batch: (step, rank, world size) to this worker's share of the batch.
+        schedule: steps, rates and the checkpoint interval.
+    """
+    context = ray.train.get_context()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(schedule.ema_decay), use_buffers=False)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=schedule.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
+    start = 0
+    if (checkpoint := ray.train.get_checkpoint()) is not None:
+        with checkpoint.as_directory() as folder:
+            state = load_state(Path(folder))
+        module.load_state_dict(state["module"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        start = state["step"]
+    parallel = prepare_model(module)
+    began, losses = time.monotonic(), []
+    for step in range(start, schedule.num_steps):
+        rate = _cosine_rate(step, schedule)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        torch.manual_seed(hash((schedule.seed, step, rank)) % 2**31)
+        loss = parallel(*make_batch(step, rank, world_size))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update_parameters(module)
+        losses.append(loss.item())
+        done = step + 1
+        if done % schedule.checkpoint_every == 0 or done == schedule.num_steps:
+            images_per_s = (done - start) * schedule.batch_size / (time.monotonic() - began)
+            metrics = {"step": done, "loss": float(np.mean(losses)), "images_per_s": images_per_s}
+            losses = []
+            state = {"module": module.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict(), "step": done}
+            _report(metrics, state if rank == 0 else None)
+            if rank == 0:
+                left = (schedule.num_steps - done) * schedule.batch_size / images_per_s
+                print(f"step {done}/{schedule.num_steps}  loss {metrics['loss']:.4f}  {images_per_s:.0f} images/s  {left / 60:.1f} min left", flush=True)
+    return average.module
+
+
+def _cosine_rate(step: int, schedule: Schedule) -> float:
+    """Linear warm-up, then half a cosine to 1 % of the rate."""
+    warm = min(1.0, (step + 1) / schedule.warmup_steps)
+    fall = 0.5 * (1 + math.cos(math.pi * step / schedule.num_steps))
+    return schedule.learning_rate * warm * (0.01 + 0.99 * fall)
+
+
+def _report(metrics: dict[str, float], state: dict[str, object] | None) -> None:
+    """Report from all workers; the first one brings the checkpoint."""
+    if state is None:
+        ray.train.report(metrics)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        save_state(Path(folder), state)
+        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))

@@ -1,0 +1,189 @@
+"""The verbs as Python functions; the command line and the job scripts call these.
+
+Each checks its input before Ray starts, and ends by saying what was made, where it lies, and what to run next.
+"""
+
+from pathlib import Path
+
+from raysd.config import Experiment, load_experiment, repeat_command
+from raysd.errors import UserError
+from raysd.progress import say
+from raysd.storage.results import Row
+
+DEMO = Path(__file__).parent / "assets" / "demo.yaml"
+NUM_EXAMPLES = 3
+
+
+def plan(experiment: Experiment) -> None:
+    """Say what `generate` would draw: classes, prompts, counts, shards, size on disk and cost. Draws nothing.
+
+    Raises:
+        UserError: what is wrong with the experiment.
+    """
+    from raysd.clone.cost import estimate_cost
+    from raysd.clone.generate import plan_clone
+    from raysd.clone.shard import missing_shards
+    from raysd.clone.spec import resolve_clone_spec
+
+    spec = resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)
+    job = plan_clone(experiment.root, spec, experiment.generation)
+    cost, missing = estimate_cost(job.plan), missing_shards(job.folder, job.plan)
+    say(f"classes       {len(experiment.table)}: {_shortened(experiment.table.names)}")
+    say(f"model         {spec.model.name}, weights {spec.model.digest}, {spec.dtype}")
+    say(f"sampler       {spec.scheduler or 'the checkpoint’s own'}, {spec.num_inference_steps} steps, guidance scale {spec.guidance_scale:g}")
+    say(f"variant       {spec.variant_name}")
+    for position in range(min(NUM_EXAMPLES, len(job.plan))):
+        say(f"  prompt      {job.plan.image(position).prompt}")
+    for name, variant in experiment.all_variants.items():
+        try:
+            variant.check(name, experiment.table)
+        except UserError:
+            continue
+        say(f"  also        {name}: {variant.prompt(experiment.table.rows[0], job.plan.image(0).seed)}")
+    say(f"pictures      {len(job.plan):,}: {job.plan.images_per_class:,} per class, {spec.image_size} px, {spec.codec}, {spec.color}")
+    say(f"shards        {job.plan.num_shards:,} of {job.plan.images_per_shard:,}; {len(missing):,} to be drawn")
+    say(f"size on disk  about {cost.num_bytes / 1e6:,.1f} MB")
+    say(f"cost          about {cost.device_seconds / 3600:,.2f} {cost.device} hours for the whole clone (an estimate)")
+    say(f"clone         {job.folder.uri}")
+
+
+def generate(experiment: Experiment) -> str:
+    """Draw what is missing of the experiment's clone; returns its fingerprint."""
+    from raysd.clone.generate import generate_clones, plan_clone
+    from raysd.clone.spec import resolve_clone_spec
+    from raysd.session import ensure_ray
+
+    spec = resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)
+    experiment.root.check_writable()
+    ensure_ray()
+    summary = generate_clones([plan_clone(experiment.root, spec, experiment.generation)], experiment.generation)[0]
+    say(f"clone {summary.fingerprint}: {summary.num_images:,} pictures, {summary.num_drawn:,} drawn now, {summary.num_black:,} black")
+    say(f"it lies in {summary.folder.uri}")
+    say(f'open it with datasets.load_dataset("parquet", data_files="{summary.folder.uri}/data/*.parquet")')
+    say("next: raysd train, with the same configuration")
+    return summary.fingerprint
+
+
+def train(experiment: Experiment) -> list[str]:
+    """Train a classifier per seed on the experiment's clone, or on `training.real`; returns their fingerprints."""
+    from raysd.session import ensure_ray
+    from raysd.training.train import train_classifiers
+
+    run = _training_run(experiment)
+    ensure_ray()
+    fingerprints = train_classifiers(run)
+    for seed in experiment.training.seeds:
+        say(f"classifier of seed {seed}: {run.folder(seed).uri}")
+    say("next: raysd evaluate, with the same configuration")
+    return fingerprints
+
+
+def evaluate(experiment: Experiment, command: str = "") -> list[Row]:
+    """Measure the experiment's classifiers; returns the result rows."""
+    from raysd.evaluation.evaluate import Evaluation
+    from raysd.training.classifier import load_record
+
+    settings = experiment.evaluation
+    if settings.test_set is None and not settings.transfer_sets and settings.validation_set is None:
+        raise UserError("evaluation.test_set", None, "nothing to measure on; name a test set or transfer sets")
+    run = _training_run(experiment)
+    for seed in experiment.training.seeds:
+        if load_record(run.folder(seed)) is None:
+            raise UserError("training.seeds", seed, "no classifier of this seed yet; run raysd train with the same configuration first")
+    evaluation = Evaluation(experiment.root, settings, experiment.table.keys, command)
+    rows = [row for seed in experiment.training.seeds for row in evaluation.measure(run.fingerprint(seed))]
+    for row in rows:
+        shots = f", {row['shots']} shots" if row["shots"] else ""
+        say(f"seed {row['seed']}  {row['role']:<10} {row['dataset']}{shots}: top-1 {row['value']:.2f} % ({row['low']:.2f} to {row['high']:.2f})")
+    say(f"rows lie in {experiment.root.child('results', 'accuracy').uri}")
+    say("next: raysd sweep, to compare guidance scales and prompts")
+    return rows
+
+
+def sweep(experiment: Experiment, command: str = "") -> Row:
+    """Run or continue the sweep, and write its report; returns the sweep's row."""
+    from raysd.session import ensure_ray
+    from raysd.sweep.sweep import run_sweep, sweep_specs
+
+    _check_training(experiment)
+    sweep_specs(experiment)
+    _check_objective(experiment)
+    experiment.root.check_writable()
+    ensure_ray()
+    row = run_sweep(experiment, command)
+    report(experiment, row["fingerprint"])
+    return row
+
+
+def report(experiment: Experiment, sweep_fingerprint: str | None = None) -> str:
+    """Write the report of a sweep (the newest by default); returns the page's place."""
+    from raysd.report.page import write_report
+
+    files = write_report(experiment.root, sweep=sweep_fingerprint)
+    for line in files.summary:
+        say(line)
+    say(f"report: {files.html}")
+    return files.html
+
+
+def demo(overrides: list[str] | None = None) -> Row:
+    """The whole path on the embedded model and real pictures, on a laptop, in minutes."""
+    overrides = overrides or []
+    return sweep(load_experiment(DEMO, overrides), repeat_command("demo", None, overrides))
+
+
+def _training_run(experiment: Experiment) -> "TrainingRun":  # noqa: F821
+    from raysd.clone.generate import RECORD, clone_folder
+    from raysd.clone.spec import resolve_clone_spec
+    from raysd.sweep.sweep import clone_pictures
+    from raysd.training.real_sets import real_set
+    from raysd.training.train import TrainingRun
+
+    _check_training(experiment)
+    experiment.root.check_writable()
+    count = experiment.generation.images_per_class
+    if experiment.training.real is not None:
+        pictures = real_set(experiment.training.real, "train", experiment.root, count, experiment.table.keys)
+    else:
+        import json
+
+        spec = resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)
+        folder = clone_folder(experiment.root, spec)
+        there = json.loads(folder.read(RECORD))["images_per_class"] if folder.exists(RECORD) else 0
+        if there < count:
+            raise UserError("generation.images_per_class", count, f"the clone has {there} per class; run raysd generate with the same configuration first")
+        pictures = clone_pictures(experiment.root, spec, count)
+    return TrainingRun(experiment.root, pictures, len(experiment.table), experiment.training)
+
+
+def _check_training(experiment: Experiment) -> None:
+    """Backbone, recipe and names of sets, before anything is drawn."""
+    from raysd.training.classifier import Architecture, build_classifier, check_backbone
+    from raysd.training.real_sets import check_real_set
+
+    training, evaluation = experiment.training, experiment.evaluation
+    training.resolve_recipe()
+    check_backbone(training.backbone)
+    build_classifier(Architecture(training.backbone, training.backbone_options, len(experiment.table), training.image_size))
+    named = {
+        "training.real": training.real,
+        "sweep.real": experiment.sweep.real,
+        "evaluation.test_set": evaluation.test_set,
+        "evaluation.validation_set": evaluation.validation_set,
+    }
+    for number, transfer in enumerate(evaluation.transfer_sets):
+        named[f"evaluation.transfer_sets.{number}.name"] = transfer.name
+    for field, name in named.items():
+        if name is not None:
+            check_real_set(field, name)
+
+
+def _check_objective(experiment: Experiment) -> None:
+    evaluation, objective = experiment.evaluation, experiment.sweep.objective
+    there = {"validation": evaluation.validation_set, "test": evaluation.test_set, "transfer": evaluation.transfer_sets}
+    if not there[objective]:
+        raise UserError("sweep.objective", objective, f"evaluation names no {objective} set; add one or choose another objective")
+
+
+def _shortened(names: list[str], limit: int = 12) -> str:
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
