@@ -1,5 +1,6 @@
 """Ray: join the cluster that is there, or start one on this machine."""
 
+import atexit
 import logging
 import os
 
@@ -16,9 +17,11 @@ def ensure_ray() -> None:
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
+    verbose = os.environ.get("RAYSD_VERBOSE") == "1"
+    if not verbose:
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
 
-    verbose = os.environ.get("RAYSD_VERBOSE") == "1"
     if not ray.is_initialized():
         level = logging.INFO if verbose else logging.ERROR
         if os.environ.get("RAY_ADDRESS"):
@@ -29,6 +32,7 @@ def ensure_ray() -> None:
             )
             # Train looks its cluster up again, and would find another one on a shared machine.
             os.environ["RAY_ADDRESS"] = context.address_info["gcs_address"]
+            atexit.register(close_ray)
     _calm_ray_data(verbose)
 
 

@@ -3,6 +3,7 @@
 Each checks its input before Ray starts, and ends by saying what was made, where it lies, and what to run next.
 """
 
+import sys
 from pathlib import Path
 
 from raysd.config import Experiment, load_experiment, repeat_command
@@ -12,6 +13,7 @@ from raysd.storage.results import Row
 
 DEMO = Path(__file__).parent / "assets" / "demo.yaml"
 NUM_EXAMPLES = 3
+LOG_WIDTH = 160  # characters, where the output is no terminal
 
 
 def plan(experiment: Experiment) -> None:
@@ -51,11 +53,9 @@ def generate(experiment: Experiment) -> str:
     """Draw what is missing of the experiment's clone; returns its fingerprint."""
     from raysd.clone.generate import generate_clones, plan_clone
     from raysd.clone.spec import resolve_clone_spec
-    from raysd.session import ensure_ray
 
     spec = resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)
     experiment.root.check_writable()
-    ensure_ray()
     summary = generate_clones([plan_clone(experiment.root, spec, experiment.generation)], experiment.generation)[0]
     say(f"clone {summary.fingerprint}: {summary.num_images:,} pictures, {summary.num_drawn:,} drawn now, {summary.num_black:,} black")
     say(f"it lies in {summary.folder.uri}")
@@ -66,11 +66,9 @@ def generate(experiment: Experiment) -> str:
 
 def train(experiment: Experiment) -> list[str]:
     """Train a classifier per seed on the experiment's clone, or on `training.real`; returns their fingerprints."""
-    from raysd.session import ensure_ray
     from raysd.training.train import train_classifiers
 
     run = _training_run(experiment)
-    ensure_ray()
     fingerprints = train_classifiers(run)
     for seed in experiment.training.seeds:
         say(f"classifier of seed {seed}: {run.folder(seed).uri}")
@@ -102,14 +100,12 @@ def evaluate(experiment: Experiment, command: str = "") -> list[Row]:
 
 def sweep(experiment: Experiment, command: str = "") -> Row:
     """Run or continue the sweep, and write its report; returns the sweep's row."""
-    from raysd.session import ensure_ray
     from raysd.sweep.sweep import run_sweep, sweep_specs
 
     _check_training(experiment)
     sweep_specs(experiment)
     _check_objective(experiment)
     experiment.root.check_writable()
-    ensure_ray()
     row = run_sweep(experiment, command)
     report(experiment, row["fingerprint"])
     return row
@@ -117,9 +113,13 @@ def sweep(experiment: Experiment, command: str = "") -> Row:
 
 def report(experiment: Experiment, sweep_fingerprint: str | None = None) -> str:
     """Write the report of a sweep (the newest by default); returns the page's place."""
+    from rich.console import Console
+
     from raysd.report.page import write_report
+    from raysd.report.tables import to_rich
 
     files = write_report(experiment.root, sweep=sweep_fingerprint)
+    Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(to_rich(files.table))
     for line in files.summary:
         say(line)
     say(f"report: {files.html}")

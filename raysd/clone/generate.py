@@ -60,7 +60,7 @@ def plan_clone(root: Location, spec: CloneSpec, settings: GenerationSettings) ->
 
 
 def generate_clones(jobs: list[CloneJob], settings: GenerationSettings) -> list[CloneSummary]:
-    """Draw what is missing of each clone; all must share one model. Ray must be running.
+    """Draw what is missing of each clone; all must share one model. Ray is started only if there is something to draw.
 
     Raises:
         UserError: when the cluster has no room for one actor.
@@ -79,6 +79,9 @@ def generate_clones(jobs: list[CloneJob], settings: GenerationSettings) -> list[
 def _draw(jobs: list[CloneJob], items: list[dict[str, int]], settings: GenerationSettings) -> list[dict[str, Any]]:
     import ray.data
 
+    from raysd.session import ensure_ray
+
+    ensure_ray()
     num_actors, num_gpus = _pool(settings, len(items))
     stage = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         ShardDrawer,

@@ -70,7 +70,7 @@ def sweep_specs(experiment: Experiment) -> list[tuple[GenerationSettings, CloneS
 
 
 def run_sweep(experiment: Experiment, command: str) -> Row:
-    """Run or continue the sweep; returns its result row. Ray must be running.
+    """Run or continue the sweep; returns its result row. Ray is started only if there is something to do.
 
     Args:
         experiment: validated settings.
@@ -123,6 +123,9 @@ def _run_trials(experiment: Experiment, cells: list[Cell], command: str) -> None
     from ray import tune
     from ray.tune import RunConfig, TuneConfig, Tuner
 
+    from raysd.session import ensure_ray
+
+    ensure_ray()
     say(f"training and measuring: {len(todo)} trials of {len(experiment.training.seeds)} seeds")
     by_name = {cell.name: cell for cell in todo}
 

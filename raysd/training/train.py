@@ -64,7 +64,7 @@ class TrainingRun:
 
 
 def train_classifiers(run: TrainingRun, quiet: bool = False) -> list[str]:
-    """Train what is missing; returns the fingerprint of each seed's classifier. Ray must be running.
+    """Train what is missing; returns the fingerprint of each seed's classifier. Ray is started only if there is something to train.
 
     Raises:
         UserError: fewer pictures than one batch, or a batch that the workers cannot share.
@@ -92,10 +92,11 @@ def _fit(run: TrainingRun, pictures: PictureSet, seeds: list[int], quiet: bool) 
     from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from raysd.session import cluster_cpus, cluster_gpus
+    from raysd.session import cluster_cpus, cluster_gpus, ensure_ray
     from raysd.training.ingest import fits_in_memory, picture_dataset
     from raysd.training.loop import train_worker
 
+    ensure_ray()
     settings = run.settings
     steps_per_epoch = _steps_per_epoch(pictures, settings)
     in_memory = fits_in_memory([pictures], settings.image_size)

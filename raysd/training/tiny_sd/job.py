@@ -20,7 +20,7 @@ from raysd.training.tiny_sd.loop import Schedule
 from raysd.training.tiny_sd.models import build_tokenizer, save_pipeline
 
 AUTOENCODER_SCHEDULE = Schedule(num_steps=2800, batch_size=128, learning_rate=2e-3, ema_decay=0.995)
-DENOISER_SCHEDULE = Schedule(num_steps=20000, batch_size=128, learning_rate=1.5e-3, ema_decay=0.9995, checkpoint_every=1000)
+DENOISER_SCHEDULE = Schedule(num_steps=9600, batch_size=128, learning_rate=1.5e-3, ema_decay=0.9995)
 
 
 @dataclass(frozen=True)

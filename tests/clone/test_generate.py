@@ -1,0 +1,154 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pyarrow as pa
+import pytest
+from test_plan import spec_of
+
+from raysd.clone.generate import generate_clones, plan_clone
+from raysd.clone.settings import GenerationSettings
+from raysd.clone.shard import read_shard
+from raysd.storage.location import Location
+
+pytestmark = pytest.mark.slow
+FAST = {"num_inference_steps": 2, "images_per_class": 6, "images_per_shard": 16, "batch_size": 8}
+
+
+def draw(root, specs=None, **changes):
+    settings = GenerationSettings(**{**FAST, **changes})
+    jobs = [plan_clone(Location(str(root)), spec, settings) for spec in specs or [spec_of(**{**FAST, **changes})]]
+    return jobs, generate_clones(jobs, settings)
+
+
+def shard_bytes(folder):
+    return {path.name: path.read_bytes() for path in sorted((folder / "data").iterdir())}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, ray_cluster):
+    """A clone drawn by one actor without any trouble: its root and its jobs."""
+    root = tmp_path_factory.mktemp("undisturbed")
+    jobs, _ = draw(root, num_actors=1)
+    return root, jobs[0]
+
+
+def clone_of(root, job):
+    return root / "clones" / job.plan.spec.fingerprint
+
+
+def test_same_plan_same_bytes_whatever_the_number_of_actors(undisturbed, tmp_path):
+    root, job = undisturbed
+    draw(tmp_path, num_actors=2)
+    assert shard_bytes(clone_of(tmp_path, job)) == shard_bytes(clone_of(root, job))
+
+
+def test_exactly_once_every_planned_image_is_there(undisturbed):
+    _, job = undisturbed
+    rows = pa.concat_tables([read_shard(job.folder, shard) for shard in range(job.plan.num_shards)]).to_pylist()
+    planned = [job.plan.image(position) for position in range(len(job.plan))]
+    assert [(row["label"], row["index"], row["seed"], row["prompt"]) for row in rows] == [(p.label, p.index, p.seed, p.prompt) for p in planned]
+
+
+def test_a_second_run_draws_nothing(undisturbed):
+    root, job = undisturbed
+    before = {name: (clone_of(root, job) / "data" / name).stat().st_mtime_ns for name in shard_bytes(clone_of(root, job))}
+    _, summaries = draw(root)
+    assert summaries[0].num_drawn == 0
+    assert {name: (clone_of(root, job) / "data" / name).stat().st_mtime_ns for name in before} == before
+
+
+def test_10x_contains_1x_and_growing_draws_only_what_is_missing(undisturbed, tmp_path):
+    _, job = undisturbed
+    draw(tmp_path, images_per_class=2)
+    small = read_shard(Location(str(clone_of(tmp_path, job))), 0).to_pylist()
+    _, summaries = draw(tmp_path)
+    assert summaries[0].num_drawn == 40
+    assert shard_bytes(clone_of(tmp_path, job)) == shard_bytes(clone_of(*undisturbed))
+    assert read_shard(Location(str(clone_of(tmp_path, job))), 0).to_pylist()[: len(small)] == small
+
+
+def test_a_lost_and_a_torn_shard_are_drawn_again(undisturbed, tmp_path):
+    root, job = undisturbed
+    draw(tmp_path)
+    data = clone_of(tmp_path, job) / "data"
+    (data / "train-000001.parquet").unlink()
+    torn = data / "train-000002.parquet"
+    torn.write_bytes(torn.read_bytes()[:-9])
+    _, summaries = draw(tmp_path)
+    assert summaries[0].num_drawn == 32
+    assert shard_bytes(clone_of(tmp_path, job)) == shard_bytes(clone_of(root, job))
+
+
+def test_one_pool_draws_many_clones_and_they_do_not_mix(undisturbed, tmp_path):
+    root, job = undisturbed
+    specs = [spec_of(**FAST), spec_of(**FAST, guidance_scale=7.5), spec_of(**FAST, sampler="paper")]
+    _, summaries = draw(tmp_path, specs)
+    assert [summary.num_drawn for summary in summaries] == [60, 60, 60]
+    clones = [shard_bytes(tmp_path / "clones" / spec.fingerprint) for spec in specs]
+    assert clones[0] == shard_bytes(clone_of(root, job))
+    assert clones[0] != clones[1] != clones[2]
+
+
+def test_nothing_is_silent_the_record_and_the_card_count(undisturbed):
+    root, job = undisturbed
+    record = json.loads((clone_of(root, job) / "clone.json").read_text())
+    assert record["complete"] and record["images_per_class"] == 6 and record["num_black"] == 0
+    assert record["spec"]["guidance_scale"] == 2.0
+    assert record["versions"]["torch"]
+    card = (clone_of(root, job) / "README.md").read_text()
+    assert "60 (6 for each of 10 classes)" in card and "black pictures" in card
+
+
+def test_sigkill_of_the_driver_then_the_same_command_ends_with_the_same_bytes(undisturbed, tmp_path, run_cli):
+    root, job = undisturbed
+    words = [f"generation.{key}={value}" for key, value in FAST.items()]
+    command = [sys.executable, "-m", "raysd.cli", "generate", f"storage={tmp_path}", *words, "generation.num_actors=1"]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    data = clone_of(tmp_path, job) / "data"
+    deadline = time.monotonic() + 240
+    while not list(data.glob("train-*.parquet")):
+        assert driver.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    finished = run_cli("generate", f"storage={tmp_path}", *words)
+    assert finished.returncode == 0, finished.stderr
+    assert shard_bytes(clone_of(tmp_path, job)) == shard_bytes(clone_of(root, job))
+
+
+def test_sigkill_of_an_actor_in_mid_run_costs_nothing_but_time(undisturbed, tmp_path):
+    import threading
+
+    import ray.util.state
+
+    root, job = undisturbed
+    killed = []
+
+    def kill_one_actor():
+        data = clone_of(tmp_path, job) / "data"
+        while not list(data.glob("train-*.parquet")):
+            time.sleep(0.02)
+        for actor in ray.util.state.list_actors(filters=[("state", "=", "ALIVE")], detail=True):
+            if "ShardDrawer" in actor.class_name:
+                os.kill(actor.pid, signal.SIGKILL)
+                killed.append(actor.pid)
+                return
+
+    killer = threading.Thread(target=kill_one_actor, daemon=True)
+    killer.start()
+    draw(tmp_path, num_actors=1)
+    killer.join(timeout=60)
+    assert killed
+    assert shard_bytes(clone_of(tmp_path, job)) == shard_bytes(clone_of(root, job))
+
+
+def test_more_actors_than_the_cluster_holds_are_refused_with_the_arithmetic(ray_cluster, tmp_path):
+    from raysd.errors import UserError
+
+    with pytest.raises(UserError, match=r"generation.num_actors = 999: the cluster has .* CPUs .* room for"):
+        draw(tmp_path, num_actors=999)

@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+import torch
+from test_plan import spec_of
+
+from raysd.clone.generator import Generator, is_black
+from raysd.clone.model import EMBEDDED, find_model
+from raysd.clone.plan import Plan
+from raysd.errors import UserError
+
+SPEC = spec_of(num_inference_steps=3)
+
+
+@pytest.fixture(scope="module")
+def generator():
+    return Generator(SPEC)
+
+
+def draw(generator, positions, spec=SPEC):
+    plan = Plan(spec, 10, 16)
+    return generator.draw(spec, [plan.image(position) for position in positions])
+
+
+def test_a_picture_does_not_depend_on_its_batch(generator):
+    torch.set_num_threads(1)
+    together = draw(generator, [0, 1, 2, 3])
+    assert np.array_equal(draw(generator, [0, 25, 26, 27])[0], together[0])
+    assert np.array_equal(draw(generator, [40, 41, 2, 43])[2], together[2])
+
+
+def test_guidance_and_prompt_change_the_picture_and_not_the_noise(generator):
+    other = spec_of(num_inference_steps=3, guidance_scale=7.5)
+    assert not np.array_equal(draw(generator, [0, 1]), draw(generator, [0, 1], other))
+
+
+def test_switching_the_scheduler_back_and_forth_changes_nothing(generator):
+    before = draw(generator, [0, 1])
+    draw(generator, [0, 1], spec_of(num_inference_steps=3, sampler="paper"))
+    assert np.array_equal(draw(generator, [0, 1]), before)
+
+
+def test_grey_and_colour_shapes(generator):
+    assert draw(generator, [0, 1]).shape == (2, 32, 32)
+    assert draw(generator, [0, 1], spec_of(num_inference_steps=3, color="rgb")).shape == (2, 32, 32, 3)
+
+
+def test_a_generator_refuses_a_clone_of_another_model(generator):
+    with pytest.raises(ValueError, match="holds model"):
+        draw(generator, [0], spec_of(dtype="bfloat16"))
+
+
+def test_black_pictures_are_found():
+    assert is_black(np.zeros((8, 8), dtype=np.uint8))
+    assert not is_black(np.full((8, 8), 3, dtype=np.uint8))
+
+
+def test_the_embedded_model_is_small_and_loads_with_plain_diffusers():
+    from diffusers import StableDiffusionPipeline
+
+    size = sum(path.stat().st_size for path in EMBEDDED.rglob("*.safetensors"))
+    assert size <= 6 * 2**20
+    pipeline = StableDiffusionPipeline.from_pretrained(EMBEDDED, safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline("sneaker", num_inference_steps=2).images[0].size == (32, 32)
+
+
+def test_a_model_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        find_model(str(tmp_path / "none"))
+    with pytest.raises(UserError, match=r"no model_index\.json"):
+        find_model(str(tmp_path))
+    (tmp_path / "model_index.json").write_text("{}")
+    (tmp_path / "unet.bin").write_bytes(b"pickle")
+    with pytest.raises(UserError, match="no safetensors"):
+        find_model(str(tmp_path / "."))

@@ -1,0 +1,33 @@
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+@pytest.fixture(scope="session")
+def ray_cluster():
+    """One real single-node Ray for all tests that need one."""
+    from raysd.session import close_ray, ensure_ray
+
+    ensure_ray()
+    yield
+    close_ray()
+
+
+@pytest.fixture
+def run_cli(tmp_path):
+    """Run the real command in a process of its own; returns the finished process."""
+    import subprocess
+
+    def run(*words: str, timeout: float = 300, **options) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "raysd.cli", *words]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), **options}
+        environment.pop("RAY_ADDRESS", None)
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=tmp_path, env=environment)
+
+    return run

@@ -1,0 +1,59 @@
+import pytest
+import yaml
+
+from raysd.errors import UserError
+from raysd.prompts.table import built_in_tables, load_class_table
+
+
+@pytest.mark.parametrize("name", built_in_tables())
+def test_built_in_tables_load(name):
+    table = load_class_table(name)
+    assert len(set(table.keys)) == len(table)
+    assert all(row["definition"] and row["hypernym"] for row in table.rows)
+
+
+def test_a_list_of_names_numbers_itself():
+    table = load_class_table(["cat", "dog"])
+    assert [(row["label"], row["key"], row["name"]) for row in table.rows] == [("0", "cat", "cat"), ("1", "dog", "dog")]
+
+
+def test_csv_parquet_yaml_and_text_give_the_same_table(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [{"name": "cat", "key": "n1"}, {"name": "dog", "key": "n2"}]
+    (tmp_path / "t.csv").write_text("name,key\ncat,n1\ndog,n2\n")
+    (tmp_path / "t.yaml").write_text(yaml.safe_dump(rows))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    loaded = [load_class_table(str(tmp_path / f"t.{kind}")).rows for kind in ("csv", "yaml", "parquet")]
+    assert loaded[0] == loaded[1] == loaded[2]
+    (tmp_path / "t.txt").write_text("cat\n\ndog\n")
+    assert load_class_table(str(tmp_path / "t.txt")).names == ["cat", "dog"]
+
+
+def test_rows_are_put_in_label_order(tmp_path):
+    (tmp_path / "t.csv").write_text("label,name\n1,dog\n0,cat\n")
+    assert load_class_table(str(tmp_path / "t.csv")).names == ["cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name\n", "empty"),
+        ("title\ncat\n", "row 1 has no name"),
+        ("name,key\ncat,a\ndog,a\n", "stands twice"),
+        ("name\ncrane\ncrane\n", "stands twice"),
+        ("label,name\n0,cat\n2,dog\n", "labels must be 0 to 1"),
+        ("label,name\n0,cat\n0,dog\n", "labels must be 0 to 1"),
+    ],
+)
+def test_bad_tables_are_refused_in_one_line(tmp_path, text, message):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        load_class_table(str(tmp_path / "t.csv"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_table_names_the_built_in_ones():
+    with pytest.raises(UserError, match="fashion_mnist"):
+        load_class_table("no_such_table")

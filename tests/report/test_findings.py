@@ -1,0 +1,75 @@
+"""Findings: the best setting, the gap closed, and the effect of guidance."""
+
+import pytest
+from report_rows import accuracy_row, experiment_rows
+
+from raysd.report.cells import collect_cells
+from raysd.report.findings import find, gap_closed
+
+BEST = {"variant": "name", "guidance_scale": 2.0, "clone": "ab"}
+
+
+def findings_of(rows, best=BEST, objective="validation"):
+    return find(collect_cells(rows), best, objective)
+
+
+def test_gap_closed_is_the_share_between_random_and_real():
+    assert gap_closed(70.0, 90.0, 10.0) == pytest.approx(0.75)
+    assert gap_closed(95.0, 90.0, 10.0) == pytest.approx(1.0625)
+
+
+def test_gap_is_undefined_when_real_is_no_better_than_random():
+    assert gap_closed(70.0, 10.0, 10.0) is None
+
+
+def test_gaps_are_given_for_test_and_each_transfer_set():
+    found = findings_of(experiment_rows())
+    assert {s.dataset for s in found.gaps} == {"fashion_mnist-test", "kmnist-test", "usps-test"}
+    assert found.gaps[found.test] == pytest.approx((70 - 19) / (84 - 19))
+
+
+def test_gap_is_none_without_a_baseline():
+    found = findings_of([row for row in experiment_rows() if row["trained_on"]["kind"] != "real"])
+    assert set(found.gaps.values()) == {None}
+
+
+def test_overlapping_intervals_are_called_within_noise():
+    rows = [accuracy_row(v, s) for s, v in enumerate([70.0, 74.0])] + [accuracy_row(v, s, guidance=7.5) for s, v in enumerate([69.0, 73.0])]
+    effect = findings_of(rows).guidance
+    assert effect.within_noise and "within noise" in effect.sentence
+    assert effect.points == pytest.approx(1.0)
+    assert effect.sd == pytest.approx(8**0.5)
+
+
+def test_intervals_apart_are_not_called_noise():
+    rows = [accuracy_row(70 + s / 10, s) for s in range(3)] + [accuracy_row(60 + s / 10, s, guidance=7.5) for s in range(3)]
+    effect = findings_of(rows).guidance
+    assert not effect.within_noise and "within noise" not in effect.sentence
+    assert "+10.0 points" in effect.sentence
+
+
+def test_guidance_is_compared_with_the_highest_when_7_5_was_not_drawn():
+    rows = [accuracy_row(70.0), accuracy_row(60.0, guidance=4.0), accuracy_row(65.0, guidance=3.0), accuracy_row(99.0, variant="other", guidance=7.5)]
+    assert findings_of(rows).guidance.reference == 4.0
+
+
+def test_the_sweeps_choice_is_best_even_where_another_is_higher_on_test():
+    found = findings_of([accuracy_row(70.0), accuracy_row(75.0, guidance=7.5)])
+    assert found.best.setting.guidance_scale == 2.0
+
+
+def test_a_choice_without_rows_falls_back_to_the_objective_with_a_note():
+    rows = [accuracy_row(70.0, role="validation"), accuracy_row(75.0, role="validation", guidance=7.5)]
+    found = findings_of(rows, {**BEST, "guidance_scale": 3.0})
+    assert found.best.setting.guidance_scale == 7.5
+    assert any("no accuracy rows" in note for note in found.notes)
+
+
+def test_real_with_another_number_of_pictures_is_noted():
+    real = accuracy_row(90.0, kind="real")
+    real["trained_on"]["images_per_class"] = 6000
+    assert any("6000" in note for note in findings_of([accuracy_row(70.0), real]).notes)
+
+
+def test_choice_on_the_test_set_is_called_optimistic():
+    assert any("optimistic" in line for line in findings_of([accuracy_row(70.0)], objective="test").lines)

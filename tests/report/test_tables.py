@@ -1,0 +1,74 @@
+"""Tables and their texts."""
+
+import csv
+import io
+
+from report_rows import accuracy_row, experiment_rows
+from rich.console import Console
+
+from raysd.report.cells import collect_cells
+from raysd.report.findings import find
+from raysd.report.tables import Column, Table, gap_table, main_table, to_csv, to_markdown, to_rich, value_text
+
+BEST = {"variant": "name", "guidance_scale": 2.0, "clone": "ab"}
+
+
+def lacking_rows():
+    """A whole experiment without one transfer set of one cell."""
+    return [
+        row
+        for row in experiment_rows()
+        if not (row["dataset"] == "usps-test" and row["trained_on"]["variant"] == "multiple" and row["trained_on"]["guidance_scale"] == 7.5)
+    ]
+
+
+def test_missing_transfer_set_is_a_dash_and_noted():
+    table = main_table(collect_cells(lacking_rows()))
+    headings = [column.name for column in table.columns]
+    row = next(line for line in to_markdown(table).splitlines() if line.startswith("| multiple | 7.5 |"))
+    shown = dict(zip(headings, [part.strip() for part in row.strip("|").split("|")], strict=True))
+    assert shown["usps-test, 5 shots"] == "-" and shown["mean transfer"] == "-"
+    assert shown["kmnist-test, 5 shots"] != "-"
+    assert any("multiple, guidance 7.5" in note and "usps-test" in note for note in table.notes)
+
+
+def test_baselines_are_the_last_rows_and_the_best_is_marked():
+    cells = collect_cells(experiment_rows())
+    names = [row[0] for row in main_table(cells, find(cells, BEST, "validation")).rows]
+    assert names[-2:] == ["real (fashion_mnist-train)", "random initialisation"]
+    assert names.count("name (best)") == 1
+
+
+def test_csv_has_full_precision_and_empty_fields_for_what_is_missing():
+    table = main_table(collect_cells(lacking_rows()))
+    rows = list(csv.DictReader(io.StringIO(to_csv(table))))
+    row = next(row for row in rows if row["trained on"] == "multiple" and row["guidance"] == "7.5")
+    assert row["usps-test, 5 shots mean"] == "" and row["mean transfer mean"] == ""
+    assert abs(float(row["test sd"]) - 0.3) < 1e-9 and row["test seeds"] == "3"
+
+
+def test_markdown_of_a_hostile_name_stays_one_inert_cell():
+    text = to_markdown(Table("t", (Column("a"), Column("b")), (("<script>x</script>|y\nz", 1),)))
+    assert "<script" not in text.replace("\\<", "")
+    assert len(text.splitlines()) == 5
+
+
+def test_one_seed_shows_the_interval_over_pictures():
+    assert value_text(main_table(collect_cells([accuracy_row(70.0)])).rows[0][-1]) == "70.0 [68.5, 71.5]"
+
+
+def test_backbones_that_differ_get_a_column():
+    table = main_table(collect_cells([accuracy_row(70.0), accuracy_row(60.0, 1, backbone="vit")]))
+    assert "backbone" in [column.name for column in table.columns]
+
+
+def test_rich_table_prints_markup_as_it_is():
+    console = Console(file=io.StringIO(), width=200)
+    console.print(to_rich(Table("t", (Column("a"),), (("[red]x",),), ("a note",))))
+    assert "[red]x" in console.file.getvalue() and "a note" in console.file.getvalue()
+
+
+def test_gap_table_gives_percent_of_each_set():
+    cells = collect_cells(experiment_rows())
+    rows = {row[0]: row[-1] for row in gap_table(find(cells, BEST, "validation")).rows}
+    assert rows["test"] == "78.5"

@@ -1,0 +1,60 @@
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+
+def test_help_is_quick():
+    times = []
+    for _ in range(3):
+        began = time.process_time(), os.times().children_user + os.times().children_system
+        subprocess.run([sys.executable, "-m", "raysd.cli", "--help"], check=True, capture_output=True)
+        times.append(os.times().children_user + os.times().children_system - began[1])
+    assert min(times) < 1
+
+
+def test_help_imports_no_heavy_package():
+    code = "import sys; sys.argv = ['raysd', '--help']\nimport raysd.cli\ntry: raysd.cli.main()\nexcept SystemExit: pass\nprint([m for m in ('torch', 'ray', 'diffusers') if m in sys.modules])"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip().endswith("[]")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["plan", "classes=none.csv"], "classes = 'none.csv'"),
+        (["plan", "generation.model=no_such_model"], "generation.model = 'no_such_model'"),
+        (["plan", "generation.variant=none"], "generation.variant = 'none': unknown; use one of name"),
+        (["generate", "storage=/proc/none"], "storage = '/proc/none'"),
+        (["train", "training.backbone=resnet81"], "training.backbone = 'resnet81': timm has no such model"),
+        (["train", "training.recipe=none"], "training.recipe = 'none': unknown; use one of small"),
+        (["train"], "run raysd generate with the same configuration first"),
+        (["evaluate"], "evaluation.test_set"),
+        (["evaluate", "evaluation.test_set=none"], "evaluation.test_set = 'none': no such set"),
+        (["sweep"], "sweep.objective = 'validation'"),
+        (["report"], "report"),
+        (["plan", "a.yaml", "b.yaml"], "give one experiment file"),
+    ],
+)
+def test_bad_input_exits_with_2_and_one_line_and_never_starts_ray(run_cli, words, message):
+    finished = run_cli(*words)
+    assert finished.returncode == 2
+    assert message in finished.stderr
+    assert len(finished.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in finished.stderr
+
+
+def test_plan_shows_what_would_be_drawn_and_draws_nothing(run_cli, tmp_path):
+    finished = run_cli("plan", "generation.variant=name_definition", "generation.images_per_class=300")
+    assert finished.returncode == 0, finished.stderr
+    for part in ("T-shirt, a close-fitting pullover shirt", "3,000", "12 of 256", "about", "name_hypernym"):
+        assert part in finished.stdout
+    assert not (tmp_path / "runs").exists()
+
+
+def test_schema_is_json(run_cli):
+    import json
+
+    assert json.loads(run_cli("schema").stdout)["title"] == "Experiment"

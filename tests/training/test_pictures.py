@@ -1,0 +1,89 @@
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from raysd.errors import UserError
+from raysd.storage.location import Location
+from raysd.training.pictures import PictureSet, decode_all, decode_image
+from raysd.training.real_sets import encode_png, real_set
+
+
+def write_set(folder, values, labels, indices, flags=None):
+    rows = {
+        "image": [{"bytes": encode_png(np.full((8, 8), value, dtype=np.uint8)), "path": None} for value in values],
+        "label": labels,
+        "index": indices,
+    }
+    if flags is not None:
+        rows["flag"] = flags
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(rows), folder / "a.parquet")
+    return PictureSet("s", "f", Location(str(folder)))
+
+
+def test_flagged_pictures_and_later_indices_are_left_out(tmp_path):
+    pictures = write_set(tmp_path, [10, 20, 30, 40], [0, 1, 0, 1], [0, 0, 1, 1], ["", "black", "", ""])
+    assert decode_all(pictures, 8).images[:, 0, 0, 0].tolist() == [10, 30, 40]
+    first = PictureSet("s", "f", pictures.folder, images_per_class=1)
+    assert decode_all(first, 8).images[:, 0, 0, 0].tolist() == [10]
+
+
+def test_pictures_of_any_shape_are_resized_and_centre_cropped():
+    wide = np.zeros((20, 60, 3), dtype=np.uint8)
+    wide[:, 20:40] = 200
+    decoded = decode_image(encode_png(wide), 10)
+    assert decoded.shape == (3, 10, 10)
+    assert decoded[:, :, 2:8].min() > 190
+
+
+def test_an_undecodable_picture_is_named(tmp_path):
+    rows = {"image": [{"bytes": b"not a picture", "path": None}], "label": [0], "index": [0]}
+    pq.write_table(pa.table(rows), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a\.parquet row 0.*cannot be decoded"):
+        decode_all(PictureSet("s", "f", Location(str(tmp_path))), 8)
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist_5k"])
+def test_built_in_transfer_sets_have_disjoint_frozen_halves(tmp_path, name):
+    root = Location(str(tmp_path))
+    train, test = real_set(name, "train", root), real_set(name, "test", root)
+    images = [{bytes(row["bytes"]) for row in part.read_rows(part.files()[0])["image"].to_pylist()} for part in (train, test)]
+    assert len(images[0] & images[1]) <= 2  # two digits are the same scan
+    assert real_set(name, "train", root) == train
+    labels = test.read_rows(test.files()[0])["label"].to_pylist()
+    assert set(labels) == set(range(10))
+
+
+def test_the_shipped_sample_stands_in_for_the_full_set(tmp_path, monkeypatch):
+    monkeypatch.setattr("raysd.training.real_sets.fashion_mnist_folder", lambda: None)
+    for split in ("train", "test"):
+        arrays = decode_all(real_set("fashion_mnist", split, Location(str(tmp_path))), 32)
+        assert np.bincount(arrays.labels).tolist() == [200] * 10
+
+
+def test_a_folder_of_ones_own_is_read_by_class_key(tmp_path):
+    for key, value in (("dog", 50), ("cat", 90)):
+        (tmp_path / "own" / key).mkdir(parents=True)
+        Image.fromarray(np.full((12, 9, 3), value, dtype=np.uint8)).save(tmp_path / "own" / key / "1.jpg")
+    pictures = real_set(str(tmp_path / "own"), "test", Location(str(tmp_path / "root")), class_keys=["cat", "dog", "emu"])
+    arrays = decode_all(pictures, 8)
+    assert dict(zip(arrays.labels.tolist(), (arrays.images[:, 0, 4, 4] // 10).tolist(), strict=True)) == {0: 9, 1: 5}
+    with pytest.raises(UserError, match="folder 'cat' is no class key"):
+        real_set(str(tmp_path / "own"), "test", Location(str(tmp_path / "root")), class_keys=["dog"])
+
+
+def test_a_parquet_file_of_ones_own_needs_its_columns(tmp_path):
+    pq.write_table(pa.table({"picture": [1]}), tmp_path / "x.parquet")
+    with pytest.raises(UserError, match="needs the columns image and label"):
+        real_set(str(tmp_path / "x.parquet"), "test", Location(str(tmp_path)))
+
+
+def test_jpeg_and_png_decode_alike():
+    pixels = np.full((16, 16, 3), 120, dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=95)
+    assert np.abs(decode_image(buffer.getvalue(), 16).astype(int) - decode_image(encode_png(pixels), 16)).max() <= 2

@@ -1,0 +1,165 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load
+
+from raysd.config import load_experiment
+from raysd.errors import UserError
+from raysd.storage.location import Location
+from raysd.training.checkpoint import load_state, save_state
+from raysd.training.classifier import Architecture, build_classifier, load_classifier, load_record
+from raysd.training.real_sets import real_set
+from raysd.training.settings import TrainingSettings
+from raysd.training.train import TrainingRun, train_classifiers
+
+TINY = {"backbone_options": {"layers": [1, 1], "channels": [8, 16]}, "num_epochs": 3, "batch_size": 50, "image_size": 16}
+
+
+def run_of(root, **changes):
+    location = Location(str(root))
+    settings = TrainingSettings(**{**TINY, **changes})
+    return TrainingRun(location, real_set("digits", "train", location, 40), 10, settings)
+
+
+def weights(run, seed):
+    return load(run.folder(seed).read("model.safetensors"))
+
+
+def test_a_state_comes_back_as_it_was(tmp_path):
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    save_state(tmp_path, {"optimizer": optimizer.state_dict(), "step": 3, "pair": (1, "x"), "none": None})
+    state = load_state(tmp_path)
+    again = torch.optim.AdamW(model.parameters())
+    again.load_state_dict(state["optimizer"])
+    assert torch.equal(again.state_dict()["state"][0]["exp_avg"], optimizer.state_dict()["state"][0]["exp_avg"])
+    assert state["step"] == 3 and state["pair"] == [1, "x"] and state["none"] is None
+    assert not [path for path in tmp_path.iterdir() if path.suffix not in (".json", ".safetensors")]
+
+
+def test_small_pictures_keep_their_resolution_in_the_stem():
+    small = build_classifier(Architecture("resnet18", {}, 10, 32))
+    large = build_classifier(Architecture("resnet18", {}, 10, 224))
+    assert small.forward_features(torch.zeros(1, 3, 32, 32)).shape[-1] == 4
+    assert large.forward_features(torch.zeros(1, 3, 32, 32)).shape[-1] == 1
+
+
+def test_options_that_the_backbone_does_not_take_are_refused():
+    with pytest.raises(UserError, match=r"training\.backbone_options.*does not take them"):
+        build_classifier(Architecture("resnet18", {"no_such_option": 1}, 10, 32))
+
+
+def test_the_fingerprint_sees_what_shapes_the_weights(tmp_path):
+    base = run_of(tmp_path).fingerprint(0)
+    assert run_of(tmp_path).fingerprint(1) != base
+    for change in ({"num_epochs": 4}, {"recipe_options": {"flip": False}}, {"num_workers": 1}, {"batch_size": 60}):
+        assert run_of(tmp_path, **change).fingerprint(0) != base, change
+    assert run_of(tmp_path, cpus_per_worker=3).fingerprint(0) == base
+
+
+@pytest.mark.slow
+def test_two_workers_train_a_classifier_per_seed_that_learns(ray_cluster, tmp_path):
+    run = run_of(tmp_path, seeds=[0, 1], num_epochs=12)
+    assert train_classifiers(run, quiet=True) == [run.fingerprint(0), run.fingerprint(1)]
+    model, architecture = load_classifier(run.folder(0))
+    from raysd.training.classifier import normalise
+    from raysd.training.pictures import decode_all
+
+    test = decode_all(real_set("digits", "test", Location(str(tmp_path))), architecture.image_size)
+    with torch.inference_mode():
+        accuracy = (model(normalise(torch.from_numpy(test.images))).argmax(1).numpy() == test.labels).mean()
+    assert accuracy > 0.6
+    assert not torch.equal(weights(run, 0)["fc.weight"], weights(run, 1)["fc.weight"])
+    assert load_record(run.folder(0))["trained_on"]["kind"] == "real"
+
+
+@pytest.mark.slow
+def test_the_same_seed_data_and_workers_give_the_same_weights(ray_cluster, tmp_path):
+    first, second = run_of(tmp_path / "a"), run_of(tmp_path / "b")
+    train_classifiers(first, quiet=True)
+    train_classifiers(second, quiet=True)
+    assert all(torch.equal(tensor, weights(second, 0)[name]) for name, tensor in weights(first, 0).items())
+
+
+@pytest.mark.slow
+def test_streamed_pictures_train_too(ray_cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr("raysd.training.ingest.MEMORY_BYTES", 0)
+    run = run_of(tmp_path)
+    train_classifiers(run, quiet=True)
+    assert np.isfinite(load_record(run.folder(0))["loss"])
+
+
+@pytest.mark.slow
+def test_sigkill_of_a_worker_ends_with_the_weights_of_an_undisturbed_run(ray_cluster, tmp_path, monkeypatch):
+    import threading
+
+    import ray.util.state
+
+    options = {"num_epochs": 150, "num_workers": 2}
+    undisturbed = run_of(tmp_path / "a", **options)
+    train_classifiers(undisturbed, quiet=True)
+    disturbed = run_of(tmp_path / "b", **options)
+    killed = []
+
+    def kill_a_worker():
+        runs = tmp_path / "b" / "runs"
+        while not list(runs.glob("*/checkpoint_*/state.json")):
+            time.sleep(0.02)
+        for actor in ray.util.state.list_actors(filters=[("state", "=", "ALIVE")], detail=True):
+            if actor.class_name == "RayTrainWorker":
+                os.kill(actor.pid, signal.SIGKILL)
+                killed.append(actor.pid)
+                return
+
+    killer = threading.Thread(target=kill_a_worker, daemon=True)
+    killer.start()
+    train_classifiers(disturbed, quiet=True)
+    killer.join(timeout=60)
+    assert killed
+    assert all(torch.equal(tensor, weights(disturbed, 0)[name]) for name, tensor in weights(undisturbed, 0).items())
+
+
+def test_more_pictures_in_a_batch_than_there_are_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"training\.batch_size = 1000: there are only 400 pictures"):
+        train_classifiers(run_of(tmp_path, batch_size=1000))
+
+
+def test_a_batch_that_the_workers_cannot_share_is_refused(tmp_path):
+    with pytest.raises(UserError, match="use a multiple of the 2 workers"):
+        train_classifiers(run_of(tmp_path, batch_size=51))
+
+
+@pytest.mark.slow
+def test_the_embedded_generator_can_be_trained_again_after_a_kill(tmp_path):
+    """A few steps of the real job, killed in the middle and started again."""
+    from raysd.training.fashion_mnist import fashion_mnist_folder
+
+    if fashion_mnist_folder() is None:
+        pytest.skip("needs the full Fashion-MNIST (Debian package dataset-fashion-mnist)")
+    command = [sys.executable, "jobs/train_tiny_sd.py", "--out", str(tmp_path), "--steps", "6"]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "vae" / "config.json").exists():
+        assert first.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    first.kill()
+    first.wait()
+    began = (tmp_path / "vae" / "config.json").stat().st_mtime_ns
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=400)
+    assert (tmp_path / "vae" / "config.json").stat().st_mtime_ns == began
+    assert json.loads((tmp_path / "tiny_sd" / "model_index.json").read_text())["_class_name"] == "StableDiffusionPipeline"
+
+
+def test_settings_refuse_an_unknown_recipe_option():
+    with pytest.raises(UserError, match=r"training\.recipe_options\.momentum"):
+        load_experiment(None, ["training.recipe_options.momentum=1"]).training.resolve_recipe()
