@@ -1,8 +1,11 @@
 """Ray: join the cluster that is there, or start one on this machine."""
 
 import atexit
+import contextlib
 import logging
 import os
+import sys
+from collections.abc import Iterator
 
 LOCAL_OBJECT_STORE_BYTES = 512 * 2**20
 NO_PROGRESS_SECONDS = 900
@@ -20,20 +23,41 @@ def ensure_ray() -> None:
     verbose = os.environ.get("RAYSD_VERBOSE") == "1"
     if not verbose:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     import ray
 
     if not ray.is_initialized():
-        level = logging.INFO if verbose else logging.ERROR
-        if os.environ.get("RAY_ADDRESS"):
-            ray.init(logging_level=level, log_to_driver=verbose)
-        else:
-            context = ray.init(
-                address="local", logging_level=level, log_to_driver=verbose, include_dashboard=True, object_store_memory=LOCAL_OBJECT_STORE_BYTES
-            )
-            # Train looks its cluster up again, and would find another one on a shared machine.
-            os.environ["RAY_ADDRESS"] = context.address_info["gcs_address"]
-            atexit.register(close_ray)
+        with contextlib.nullcontext() if verbose else _muted_stderr():
+            _connect(verbose)
     _calm_ray_data(verbose)
+
+
+def _connect(verbose: bool) -> None:
+    import ray
+
+    level = logging.INFO if verbose else logging.ERROR
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(logging_level=level, log_to_driver=verbose)
+        return
+    options = {"include_dashboard": True, "object_store_memory": LOCAL_OBJECT_STORE_BYTES}
+    context = ray.init(address="local", logging_level=level, log_to_driver=verbose, **options)
+    # Train looks its cluster up again, and would find another one on a shared machine.
+    os.environ["RAY_ADDRESS"] = context.address_info["gcs_address"]
+    atexit.register(close_ray)
+
+
+@contextlib.contextmanager
+def _muted_stderr() -> Iterator[None]:
+    """Hide what Ray's C++ core writes to the process's error stream while it starts; failures come as exceptions."""
+    sys.stderr.flush()
+    saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(sink)
 
 
 def _calm_ray_data(verbose: bool) -> None:

@@ -5,11 +5,15 @@ Each checks its input before Ray starts, and ends by saying what was made, where
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from raysd.config import Experiment, load_experiment, repeat_command
 from raysd.errors import UserError
 from raysd.progress import say
 from raysd.storage.results import Row
+
+if TYPE_CHECKING:
+    from raysd.training.train import TrainingRun
 
 DEMO = Path(__file__).parent / "assets" / "demo.yaml"
 NUM_EXAMPLES = 3
@@ -132,7 +136,7 @@ def demo(overrides: list[str] | None = None) -> Row:
     return sweep(load_experiment(DEMO, overrides), repeat_command("demo", None, overrides))
 
 
-def _training_run(experiment: Experiment) -> "TrainingRun":  # noqa: F821
+def _training_run(experiment: Experiment) -> "TrainingRun":
     from raysd.clone.generate import RECORD, clone_folder
     from raysd.clone.spec import resolve_clone_spec
     from raysd.sweep.sweep import clone_pictures
@@ -158,13 +162,12 @@ def _training_run(experiment: Experiment) -> "TrainingRun":  # noqa: F821
 
 def _check_training(experiment: Experiment) -> None:
     """Backbone, recipe and names of sets, before anything is drawn."""
-    from raysd.training.classifier import Architecture, build_classifier, check_backbone
+    from raysd.training.classifier import Architecture, check_architecture
     from raysd.training.real_sets import check_real_set
 
     training, evaluation = experiment.training, experiment.evaluation
     training.resolve_recipe()
-    check_backbone(training.backbone)
-    build_classifier(Architecture(training.backbone, training.backbone_options, len(experiment.table), training.image_size))
+    check_architecture(Architecture(training.backbone, training.backbone_options, len(experiment.table), training.image_size))
     named = {
         "training.real": training.real,
         "sweep.real": experiment.sweep.real,

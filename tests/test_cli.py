@@ -16,7 +16,15 @@ def test_help_is_quick():
 
 
 def test_help_imports_no_heavy_package():
-    code = "import sys; sys.argv = ['raysd', '--help']\nimport raysd.cli\ntry: raysd.cli.main()\nexcept SystemExit: pass\nprint([m for m in ('torch', 'ray', 'diffusers') if m in sys.modules])"
+    code = "\n".join(
+        [
+            "import sys, raysd.cli",
+            "sys.argv = ['raysd', '--help']",
+            "try: raysd.cli.main()",
+            "except SystemExit: pass",
+            "print([name for name in ('torch', 'ray', 'diffusers') if name in sys.modules])",
+        ]
+    )
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert finished.stdout.strip().endswith("[]")
 
@@ -29,6 +37,7 @@ def test_help_imports_no_heavy_package():
         (["plan", "generation.variant=none"], "generation.variant = 'none': unknown; use one of name"),
         (["generate", "storage=/proc/none"], "storage = '/proc/none'"),
         (["train", "training.backbone=resnet81"], "training.backbone = 'resnet81': timm has no such model"),
+        (["train", "training.backbone_options={layers: [1, 1]}"], "resnet18 does not run with them"),
         (["train", "training.recipe=none"], "training.recipe = 'none': unknown; use one of small"),
         (["train"], "run raysd generate with the same configuration first"),
         (["evaluate"], "evaluation.test_set"),

@@ -5,6 +5,7 @@ them and tested once.
 """
 
 import warnings
+from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -37,7 +38,7 @@ def linear_probe(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, n
     return 100 * float(_fit(features, labels, best).score(*test))
 
 
-def _fit(features: np.ndarray, labels: np.ndarray, strength: float) -> object:
+def _fit(features: np.ndarray, labels: np.ndarray, strength: float) -> Any:
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=MAX_ITERATIONS))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -170,7 +170,7 @@ def _trial_progress(num_trials: int) -> Any:
         def __init__(self) -> None:
             self.progress = Progress("trials", num_trials, "trials")
 
-        def setup(self, **_: Any) -> None:
+        def setup(self, *_: Any, **__: Any) -> None:
             self.progress.__enter__()
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:

@@ -26,12 +26,23 @@ class Architecture:
     image_size: int
 
 
-def check_backbone(backbone: str) -> None:
-    """Say early that a backbone's name is wrong.
+def check_architecture(architecture: Architecture) -> None:
+    """Say early that a classifier cannot be built or run, by building it and showing it one empty picture.
 
     Raises:
-        UserError: timm does not know it.
+        UserError: timm does not know the backbone, or the backbone does not take the options or the image size.
     """
+    _check_name(architecture.backbone)
+    model, size = build_classifier(architecture).eval(), architecture.image_size
+    try:
+        with torch.inference_mode():
+            model(torch.zeros(1, 3, size, size))
+    except Exception as error:
+        shown = {"image_size": size, **architecture.backbone_options}
+        raise UserError("training.backbone_options", shown, f"{architecture.backbone} does not run with them ({str(error).splitlines()[0]})") from None
+
+
+def _check_name(backbone: str) -> None:
     if not timm.is_model(backbone):
         close = timm.list_models(f"*{backbone[:6]}*")[:3]
         hint = f"; close to it: {', '.join(close)}" if close else "; see timm.list_models()"
@@ -47,8 +58,8 @@ def build_classifier(architecture: Architecture) -> torch.nn.Module:
     options = architecture.backbone_options
     try:
         model = timm.create_model(architecture.backbone, num_classes=architecture.num_classes, **options)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError("training.backbone_options", options, f"{architecture.backbone} does not take them ({error})") from None
+    except Exception as error:  # backbones fail in many ways on options that do not fit
+        raise UserError("training.backbone_options", options, f"{architecture.backbone} does not take them ({str(error).splitlines()[0]})") from None
     if architecture.image_size <= SMALL_IMAGE and isinstance(model, timm.models.ResNet) and isinstance(model.conv1, torch.nn.Conv2d):
         model.conv1 = torch.nn.Conv2d(3, model.conv1.out_channels, kernel_size=3, padding=1, bias=False)
         model.maxpool = torch.nn.Identity()

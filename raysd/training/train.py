@@ -72,7 +72,7 @@ def train_classifiers(run: TrainingRun, quiet: bool = False) -> list[str]:
     missing = [seed for seed in run.settings.seeds if load_record(run.folder(seed)) is None]
     if missing and run.pictures is None:
         _save_untrained(run, missing)
-    elif missing:
+    elif missing and run.pictures is not None:
         _fit(run, run.pictures, missing, quiet)
     return [run.fingerprint(seed) for seed in run.settings.seeds]
 
@@ -103,6 +103,7 @@ def _fit(run: TrainingRun, pictures: PictureSet, seeds: list[int], quiet: bool) 
     name = fingerprint([run.fingerprint(seed) for seed in seeds])
     cpus = _cpus_per_worker(settings, cluster_cpus())
     use_gpu = cluster_gpus() >= settings.num_workers
+    num_steps = steps_per_epoch * settings.num_epochs
     config = {
         "root": run.root.uri if "://" in run.root.uri else run.root.path,
         "run": name,
@@ -111,7 +112,7 @@ def _fit(run: TrainingRun, pictures: PictureSet, seeds: list[int], quiet: bool) 
         "architecture": vars(run.architecture),
         "recipe": settings.resolve_recipe().model_dump(),
         "record": run.record(),
-        "num_steps": steps_per_epoch * settings.num_epochs,
+        "num_steps": num_steps,
         "steps_per_epoch": steps_per_epoch,
         "batch_size": settings.batch_size,
         "precision": settings.precision,
@@ -133,7 +134,7 @@ def _fit(run: TrainingRun, pictures: PictureSet, seeds: list[int], quiet: bool) 
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
     )
-    with _ProgressLine(run, name, config["num_steps"] * len(seeds), quiet):
+    with _ProgressLine(run, name, num_steps * len(seeds), quiet):
         trainer.fit()
     if absent := [seed for seed in seeds if load_record(run.folder(seed)) is None]:
         raise RuntimeError(f"training ended without classifiers for the seeds {absent}")

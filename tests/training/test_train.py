@@ -19,7 +19,7 @@ from raysd.training.real_sets import real_set
 from raysd.training.settings import TrainingSettings
 from raysd.training.train import TrainingRun, train_classifiers
 
-TINY = {"backbone_options": {"layers": [1, 1], "channels": [8, 16]}, "num_epochs": 3, "batch_size": 50, "image_size": 16}
+TINY = {"backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}, "num_epochs": 3, "batch_size": 50, "image_size": 16}
 
 
 def run_of(root, **changes):
