@@ -30,7 +30,7 @@ class Generator:
         transformers_logging.disable_progress_bar()
         self.model_digest, self.dtype = spec.model.digest, spec.dtype
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        pipeline = DiffusionPipeline.from_pretrained(spec.model.folder, torch_dtype=getattr(torch, spec.dtype), use_safetensors=True, local_files_only=True)
+        pipeline = DiffusionPipeline.from_pretrained(spec.model.folder, dtype=getattr(torch, spec.dtype), use_safetensors=True, local_files_only=True)
         self.pipeline = pipeline.to(device)
         self.pipeline.set_progress_bar_config(disable=True)
         self.own_scheduler = self.pipeline.scheduler

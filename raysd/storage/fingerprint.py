@@ -20,5 +20,5 @@ def folder_digest(folder: Path, patterns: tuple[str, ...]) -> str:
     for path in sorted({path for pattern in patterns for path in folder.rglob(pattern)}):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
         with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest() if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read()).digest())
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

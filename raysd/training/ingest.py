@@ -13,6 +13,7 @@ import ray.data
 import torch
 
 from raysd.training.pictures import PictureArrays, PictureSet, count_pictures, decode_file, iterate_files
+from raysd.training.schedule import epoch_order
 
 MEMORY_BYTES = 2 * 2**30
 SHUFFLE_BATCHES = 8  # the buffer holds so many batches; fewer than two give short batches in mid-stream
@@ -40,11 +41,6 @@ def read_into_memory(shard: ray.data.DataIterator) -> PictureArrays:
     """All pictures of an unsplit data set, in their fixed order."""
     parts = [PictureArrays(batch["image"], batch["label"], batch["order"]) for batch in shard.iter_batches(batch_size=None)]
     return PictureArrays.concatenate(parts)
-
-
-def epoch_order(num_items: int, epoch: int, seed: int) -> np.ndarray:
-    """A permutation of the items that depends on the seed and the epoch alone."""
-    return np.random.default_rng([seed, epoch]).permutation(num_items)
 
 
 def memory_batches(

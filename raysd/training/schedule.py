@@ -1,6 +1,13 @@
-"""Learning rates over a run."""
+"""The course of a run: the order of the pictures and the learning rate."""
 
 import math
+
+import numpy as np
+
+
+def epoch_order(num_items: int, epoch: int, seed: int) -> np.ndarray:
+    """A permutation of the items that depends on the seed and the epoch alone."""
+    return np.random.default_rng([seed, epoch]).permutation(num_items)
 
 
 def cosine_factor(step: int, num_steps: int, warmup_steps: int, floor: float = 0.01) -> float:

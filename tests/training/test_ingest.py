@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysd.training.augment import augment
-from raysd.training.ingest import epoch_order, memory_batches
+from raysd.training.ingest import memory_batches
 from raysd.training.pictures import PictureArrays
-from raysd.training.schedule import cosine_factor
+from raysd.training.schedule import cosine_factor, epoch_order
 from raysd.training.settings import Recipe
 
 

@@ -18,6 +18,7 @@ from ray.train.torch import prepare_model
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from raysd.training.checkpoint import load_state, save_state
+from raysd.training.schedule import epoch_order
 
 Batch = tuple[torch.Tensor, ...]
 
@@ -40,7 +41,7 @@ def shuffled_indices(step: int, num_items: int, batch_size: int, rank: int, worl
     """The items of one worker's share of batch `step`: each epoch is one permutation, cut into full batches, rank-strided."""
     per_epoch = num_items // batch_size
     epoch, position = divmod(step, per_epoch)
-    order = np.random.default_rng([seed, epoch]).permutation(num_items)
+    order = epoch_order(num_items, epoch, seed)
     return order[position * batch_size + rank : (position + 1) * batch_size : world_size]
 
 
