@@ -28,10 +28,8 @@ from raysd.storage.results import Row, find_result, read_results, write_result
 from raysd.training.classifier import load_record
 from raysd.training.pictures import PictureSet
 from raysd.training.real_sets import real_set
-from raysd.training.train import TrainingRun, train_classifiers
+from raysd.training.train import TRIAL_CPUS, TrainingRun, train_classifiers
 from raysd.versions import versions
-
-TRIAL_CPUS = 0.1
 
 
 @dataclass(frozen=True)
@@ -133,7 +131,7 @@ def _run_trials(experiment: Experiment, cells: list[Cell], command: str) -> None
         import torch
 
         cell = by_name[config["cell"]]
-        fingerprints = train_classifiers(_training_run(experiment, cell), quiet=True)
+        fingerprints = train_classifiers(_training_run(experiment, cell), quiet=True, num_concurrent=experiment.sweep.max_concurrent_trials)
         torch.set_num_threads(max(1, int(_trial_threads(experiment))))
         own = Evaluation(experiment.root, experiment.evaluation, experiment.table.keys, command)
         rows = [row for classifier in fingerprints for row in own.measure(classifier)]

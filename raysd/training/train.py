@@ -15,7 +15,8 @@ from raysd.training.pictures import PictureSet, count_pictures
 from raysd.training.settings import TrainingSettings
 
 MAX_FAILURES = 3
-SPARE_CPUS = 1.1  # left for Ray Data's tasks and a trial's own process
+SPARE_CPUS = 1.0  # left for Ray Data's tasks
+TRIAL_CPUS = 0.1  # held by the process of each trial of a sweep
 LINE_SECONDS = 10.0
 
 
@@ -63,8 +64,13 @@ class TrainingRun:
         return self.root.child("classifiers", self.fingerprint(seed))
 
 
-def train_classifiers(run: TrainingRun, quiet: bool = False) -> list[str]:
+def train_classifiers(run: TrainingRun, quiet: bool = False, num_concurrent: int = 1) -> list[str]:
     """Train what is missing; returns the fingerprint of each seed's classifier. Ray is started only if there is something to train.
+
+    Args:
+        run: what is trained.
+        quiet: no progress lines.
+        num_concurrent: how many such calls share the cluster.
 
     Raises:
         UserError: fewer pictures than one batch, or a batch that the workers cannot share.
@@ -73,7 +79,7 @@ def train_classifiers(run: TrainingRun, quiet: bool = False) -> list[str]:
     if missing and run.pictures is None:
         _save_untrained(run, missing)
     elif missing and run.pictures is not None:
-        _fit(run, run.pictures, missing, quiet)
+        _fit(run, run.pictures, missing, quiet, num_concurrent)
     return [run.fingerprint(seed) for seed in run.settings.seeds]
 
 
@@ -88,7 +94,7 @@ def _save_untrained(run: TrainingRun, seeds: list[int]) -> None:
         save_classifier(run.folder(seed), build_classifier(run.architecture), run.architecture, record)
 
 
-def _fit(run: TrainingRun, pictures: PictureSet, seeds: list[int], quiet: bool) -> None:
+def _fit(run: TrainingRun, pictures: PictureSet, seeds: list[int], quiet: bool, num_concurrent: int) -> None:
     from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -101,8 +107,8 @@ def _fit(run: TrainingRun, pictures: PictureSet, seeds: list[int], quiet: bool) 
     steps_per_epoch = _steps_per_epoch(pictures, settings)
     in_memory = fits_in_memory([pictures], settings.image_size)
     name = fingerprint([run.fingerprint(seed) for seed in seeds])
-    cpus = _cpus_per_worker(settings, cluster_cpus())
-    use_gpu = cluster_gpus() >= settings.num_workers
+    cpus = _cpus_per_worker(settings, cluster_cpus(), num_concurrent)
+    use_gpu = cluster_gpus() >= settings.num_workers * num_concurrent
     num_steps = steps_per_epoch * settings.num_epochs
     config = {
         "root": run.root.uri if "://" in run.root.uri else run.root.path,
@@ -151,9 +157,9 @@ def _steps_per_epoch(pictures: PictureSet, settings: TrainingSettings) -> int:
     return count // settings.batch_size
 
 
-def _cpus_per_worker(settings: TrainingSettings, cpus: float) -> float:
+def _cpus_per_worker(settings: TrainingSettings, cpus: float, num_concurrent: int) -> float:
     """What is asked for, or on a small machine what leaves room for reading the pictures; less would wait for ever."""
-    room = (cpus - SPARE_CPUS) / settings.num_workers
+    room = (cpus - SPARE_CPUS - TRIAL_CPUS * num_concurrent) / (settings.num_workers * num_concurrent)
     return settings.cpus_per_worker if settings.cpus_per_worker <= room else max(0.05, int(room * 100) / 100)
 
 
