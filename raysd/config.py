@@ -5,9 +5,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from raysd.clone.settings import GenerationSettings
 from raysd.errors import UserError
@@ -52,6 +53,12 @@ class Experiment(BaseModel):
         """Built-in variants and one's own; one's own come first where names are equal."""
         return {**built_in_variants(), **self.variants}
 
+    @field_validator("storage")
+    @classmethod
+    def _absolute(cls, storage: str) -> str:
+        """A local root by its full path: trials of a sweep run in folders of their own."""
+        return storage if "://" in storage else str(Path(storage).expanduser().resolve())
+
     @property
     def root(self) -> Location:
         """The storage root."""
@@ -75,8 +82,8 @@ def load_experiment(path: str | Path | None = None, overrides: list[str] | None 
                 raise UserError("override", override, "write it as key=value")
         merged = OmegaConf.merge(base, OmegaConf.from_dotlist(list(overrides or [])))
         values = OmegaConf.to_container(merged, resolve=True)
-    except OmegaConfBaseException as error:
-        raise UserError("configuration", str(path), str(error).splitlines()[0]) from None
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        raise UserError("override", " ".join(overrides or []), f"cannot be read ({str(error).splitlines()[0]})") from None
     return validate_experiment(values)
 
 
@@ -87,12 +94,12 @@ def validate_experiment(values: Any) -> Experiment:
         UserError: for the first thing that is wrong.
     """
     try:
-        return Experiment(**values)
+        return Experiment(**{str(key): value for key, value in values.items()})
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        remedy = REMEDIES.get(first["type"], first["msg"][0].lower() + first["msg"][1:])
-        raise UserError(field, first.get("input"), remedy) from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise UserError(field, first.get("input"), REMEDIES.get(first["type"], message[0].lower() + message[1:])) from None
 
 
 def _read(path: Path) -> Any:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 
 LOCAL_OBJECT_STORE_BYTES = 512 * 2**20
-NO_PROGRESS_SECONDS = 900
+NO_PROGRESS_SECONDS = 4 * 3600  # a shard of large pictures on a small GPU takes an hour
 
 
 def ensure_ray() -> None:

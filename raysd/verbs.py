@@ -92,7 +92,7 @@ def evaluate(experiment: Experiment, command: str = "") -> list[Row]:
     for seed in experiment.training.seeds:
         if load_record(run.folder(seed)) is None:
             raise UserError("training.seeds", seed, "no classifier of this seed yet; run raysd train with the same configuration first")
-    evaluation = Evaluation(experiment.root, settings, experiment.table.keys, command)
+    evaluation = Evaluation(experiment.root, settings, experiment.table, command)
     rows = [row for seed in experiment.training.seeds for row in evaluation.measure(run.fingerprint(seed))]
     for row in rows:
         shots = f", {row['shots']} shots" if row["shots"] else ""
@@ -104,12 +104,15 @@ def evaluate(experiment: Experiment, command: str = "") -> list[Row]:
 
 def sweep(experiment: Experiment, command: str = "") -> Row:
     """Run or continue the sweep, and write its report; returns the sweep's row."""
+    from raysd.evaluation.evaluate import Evaluation
     from raysd.sweep.sweep import run_sweep, sweep_specs
 
     _check_training(experiment)
     sweep_specs(experiment)
     _check_objective(experiment)
     experiment.root.check_writable()
+    Evaluation(experiment.root, experiment.evaluation, experiment.table, command)  # all real pictures are there, before anything is drawn
+    _check_batch(experiment)
     row = run_sweep(experiment, command)
     report(experiment, row["fingerprint"])
     return row
@@ -147,7 +150,7 @@ def _training_run(experiment: Experiment) -> "TrainingRun":
     experiment.root.check_writable()
     count = experiment.generation.images_per_class
     if experiment.training.real is not None:
-        pictures = real_set(experiment.training.real, "train", experiment.root, count, experiment.table.keys)
+        pictures = real_set(experiment.training.real, "train", experiment.root, count, experiment.table)
     else:
         import json
 
@@ -179,6 +182,16 @@ def _check_training(experiment: Experiment) -> None:
     for field, name in named.items():
         if name is not None:
             check_real_set(field, name)
+
+
+def _check_batch(experiment: Experiment) -> None:
+    from raysd.training.real_sets import real_set
+    from raysd.training.train import check_batch
+
+    count = experiment.generation.images_per_class
+    check_batch(count * len(experiment.table), experiment.training)
+    if experiment.sweep.real is not None:
+        real_set(experiment.sweep.real, "train", experiment.root, count, experiment.table)
 
 
 def _check_objective(experiment: Experiment) -> None:

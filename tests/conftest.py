@@ -3,10 +3,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+settings.register_profile("raysd", deadline=None)  # machines are shared
+settings.load_profile("raysd")
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,7 @@ def test_help_imports_no_heavy_package():
         (["evaluate"], "evaluation.test_set"),
         (["evaluate", "evaluation.test_set=none"], "evaluation.test_set = 'none': no such set"),
         (["sweep"], "sweep.objective = 'validation'"),
-        (["report"], "report"),
+        (["report"], "holds no sweep results"),
         (["plan", "a.yaml", "b.yaml"], "give one experiment file"),
     ],
 )

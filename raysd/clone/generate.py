@@ -120,8 +120,8 @@ def _pool(settings: GenerationSettings, num_items: int) -> tuple[int, float]:
 
 def _finish(number: int, job: CloneJob, statistics: list[dict[str, Any]]) -> CloneSummary:
     flags = _count_classes(job)
-    _write_record(job, complete=True, num_black=flags)
-    job.folder.write("README.md", dataset_card(job.plan, flags).encode())
+    if _write_record(job, complete=True, num_black=flags) or not job.folder.exists("README.md"):
+        job.folder.write("README.md", dataset_card(job.plan, flags).encode())
     return CloneSummary(
         fingerprint=job.plan.spec.fingerprint,
         folder=job.folder,
@@ -148,12 +148,13 @@ def _count_classes(job: CloneJob) -> int:
     return int(pc.sum(pc.equal(rows["flag"], "black")).as_py())
 
 
-def _write_record(job: CloneJob, complete: bool, num_black: int = 0) -> None:
+def _write_record(job: CloneJob, complete: bool, num_black: int = 0) -> bool:
+    """Write `clone.json` unless what is there says as much; returns whether it was written."""
     record = json.loads(job.folder.read(RECORD)) if job.folder.exists(RECORD) else {}
     if record.get("complete") and record["images_per_class"] >= job.plan.images_per_class:
-        return  # a larger clone contains this one
+        return False  # a larger clone contains this one
     if not complete and record:
-        return
+        return False
     record = {
         "fingerprint": job.plan.spec.fingerprint,
         "complete": complete,
@@ -166,3 +167,4 @@ def _write_record(job: CloneJob, complete: bool, num_black: int = 0) -> None:
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     job.folder.write(RECORD, json.dumps(record, indent=2, sort_keys=True).encode() + b"\n")
+    return True

@@ -17,6 +17,7 @@ from PIL import Image
 
 from raysd.clone.plan import Plan, PlannedImage
 from raysd.clone.spec import CloneSpec
+from raysd.prompts.table import ClassTable
 from raysd.storage.location import Location
 
 DATA = "data"
@@ -62,6 +63,11 @@ def encode_image(pixels: np.ndarray, codec: str) -> bytes:
     return buffer.getvalue()
 
 
+def class_labels(table: ClassTable) -> list[str]:
+    """Names for the labels: class names, or the keys where a name stands twice, since `datasets` wants each once."""
+    return table.names if len(set(table.names)) == len(table) else table.keys
+
+
 def image_schema(class_names: list[str], schema: pa.Schema = COLUMNS) -> pa.Schema:
     """A schema whose metadata tells `datasets` which column is a picture and what the labels are called."""
     dtypes = {pa.int64(): "int64", pa.string(): "string"}
@@ -88,7 +94,7 @@ def shard_table(spec: CloneSpec, images: Sequence[DrawnImage]) -> pa.Table:
         }
         for image in images
     ]
-    return pa.Table.from_pylist(rows, schema=image_schema(spec.table.names))
+    return pa.Table.from_pylist(rows, schema=image_schema(class_labels(spec.table)))
 
 
 def write_shard(folder: Location, shard: int, table: pa.Table) -> None:

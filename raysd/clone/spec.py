@@ -82,7 +82,7 @@ def resolve_clone_spec(settings: GenerationSettings, table: ClassTable, variants
         variant_name=settings.variant,
         variant=variant,
         guidance_scale=settings.guidance_scale,
-        scheduler=FAST_SCHEDULER if settings.sampler == "fast" else None,
+        scheduler=FAST_SCHEDULER if settings.sampler == "fast" and not _matches_flow(model) else None,
         num_inference_steps=settings.num_inference_steps or SAMPLER_STEPS[settings.sampler],
         image_size=size,
         dtype=("float32" if model.is_embedded else "float16") if settings.dtype == "auto" else settings.dtype,
@@ -90,6 +90,12 @@ def resolve_clone_spec(settings: GenerationSettings, table: ClassTable, variants
         color=("grey" if model.is_embedded else "rgb") if settings.color == "auto" else settings.color,
         seed=settings.seed,
     )
+
+
+def _matches_flow(model: Model) -> bool:
+    """True for models whose own scheduler is of the flow-matching kind; another kind would draw noise with them."""
+    index = json.loads((model.folder / "model_index.json").read_text())
+    return "FlowMatch" in str(index.get("scheduler", ""))
 
 
 def _native_size(model: Model) -> int:

@@ -2,23 +2,58 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from raysd.evaluation.features import extract
 from raysd.evaluation.metrics import per_class_accuracy, top1, wilson_interval
 from raysd.evaluation.probe import choose_shots, linear_probe
-from raysd.evaluation.settings import EvaluationSettings, TransferSet
+from raysd.evaluation.settings import EvaluationSettings
+from raysd.prompts.table import ClassTable
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
 from raysd.storage.results import Row, find_result, write_result
 from raysd.training.classifier import load_classifier, load_record
 from raysd.training.pictures import PictureArrays, PictureSet, decode_all
-from raysd.training.real_sets import real_set
+from raysd.training.real_sets import Split, real_set
 from raysd.versions import versions
 
 KIND = "accuracy"
+SPLITS: tuple[Split, Split] = ("train", "test")
 Measure = Callable[[], tuple[float, int, list[float] | None]]
+
+
+@dataclass(frozen=True)
+class MeasuredOn:
+    """One set that classifiers are measured on."""
+
+    role: str
+    """`validation`, `test`, or `transfer`."""
+    pictures: PictureSet
+    train: PictureSet | None = None
+    """The pictures that a transfer set's probe learns from."""
+    shots: int | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What a row's fingerprint needs of the set."""
+        train = None if self.train is None else self.train.identity()
+        return {"role": self.role, "set": self.pictures.identity(), "train": train, "shots": self.shots}
+
+
+def _resolve(root: Location, settings: EvaluationSettings, table: ClassTable) -> list[MeasuredOn]:
+    """Bring all sets into the storage root."""
+    sets = []
+    if settings.validation_set is not None:
+        count = settings.validation_images_per_class
+        pictures = real_set(settings.validation_set, "train", root, count, table, from_end=count is not None)
+        sets.append(MeasuredOn("validation", pictures))
+    if settings.test_set is not None:
+        sets.append(MeasuredOn("test", real_set(settings.test_set, "test", root, table=table)))
+    for transfer in settings.transfer_sets:
+        train, test = (real_set(transfer.name, split, root, halve=True) for split in SPLITS)
+        sets.append(MeasuredOn("transfer", test, train, transfer.shots))
+    return sets
 
 
 class Evaluation:
@@ -27,12 +62,13 @@ class Evaluation:
     Args:
         root: the storage root, where rows go.
         settings: which sets.
-        class_keys: class keys in label order, for folders of real pictures.
+        table: the classes; the labels of real pictures are mapped to them.
         command: the command that repeats the rows.
     """
 
-    def __init__(self, root: Location, settings: EvaluationSettings, class_keys: list[str], command: str) -> None:
-        self.root, self.settings, self.class_keys, self.command = root, settings, class_keys, command
+    def __init__(self, root: Location, settings: EvaluationSettings, table: ClassTable, command: str) -> None:
+        self.root, self.table, self.command = root, table, command
+        self.sets = _resolve(root, settings, table)
         self._decoded: dict[tuple[str, int | None, int], PictureArrays] = {}
 
     def measure(self, classifier: str) -> list[Row]:
@@ -44,38 +80,23 @@ class Evaluation:
         model, architecture = load_classifier(folder)
         size, seed = architecture.image_size, record["seed"]
         rows = []
-        for role, pictures, transfer in self._sets():
-            if transfer is None:
-                measure: Measure = partial(self._accuracy, model, pictures, size)
-            else:
-                train = real_set(transfer.name, "train", self.root)
-                measure = partial(self._probe, model, train, pictures, transfer, size, seed)
-            rows.append(self._row(record, role, pictures, transfer, measure))
+        for measured in self.sets:
+            measure: Measure = partial(self._accuracy, model, measured.pictures, size)
+            if measured.train is not None:
+                measure = partial(self._probe, model, measured, size, seed)
+            rows.append(self._row(record, measured, measure))
         return rows
 
     def is_measured(self, classifier: str) -> bool:
         """True when all rows of a classifier are there."""
-        keys = (self._identity(classifier, role, pictures, transfer) for role, pictures, transfer in self._sets())
-        return all(find_result(self.root, KIND, fingerprint(key)) is not None for key in keys)
+        return all(find_result(self.root, KIND, key) is not None for key in self.row_fingerprints(classifier))
 
-    def _sets(self) -> list[tuple[str, PictureSet, TransferSet | None]]:
-        """(role, pictures to be tested on, transfer settings) of everything that is measured."""
-        sets: list[tuple[str, PictureSet, TransferSet | None]] = []
-        if self.settings.validation_set is not None:
-            per_class = self.settings.validation_images_per_class
-            sets.append(("validation", real_set(self.settings.validation_set, "train", self.root, per_class, self.class_keys), None))
-        if self.settings.test_set is not None:
-            sets.append(("test", real_set(self.settings.test_set, "test", self.root, None, self.class_keys), None))
-        sets += [("transfer", real_set(transfer.name, "test", self.root), transfer) for transfer in self.settings.transfer_sets]
-        return sets
+    def row_fingerprints(self, classifier: str) -> list[str]:
+        """The fingerprints of a classifier's rows, measured or not."""
+        return [fingerprint({"classifier": classifier, **measured.identity()}) for measured in self.sets]
 
-    @staticmethod
-    def _identity(classifier: str, role: str, pictures: PictureSet, transfer: TransferSet | None) -> dict[str, Any]:
-        """What a row's fingerprint is made of."""
-        return {"classifier": classifier, "role": role, "set": pictures.identity(), "shots": transfer.shots if transfer else None}
-
-    def _row(self, record: dict[str, Any], role: str, pictures: PictureSet, transfer: TransferSet | None, measure: Measure) -> Row:
-        identity = self._identity(record["fingerprint"], role, pictures, transfer)
+    def _row(self, record: dict[str, Any], measured: MeasuredOn, measure: Measure) -> Row:
+        pictures, identity = measured.pictures, {"classifier": record["fingerprint"], **measured.identity()}
         if (found := find_result(self.root, KIND, fingerprint(identity))) is not None:
             return found
         began = time.monotonic()
@@ -83,16 +104,16 @@ class Evaluation:
         low, high = wilson_interval(value, num_images)
         row: Row = {
             "fingerprint": fingerprint(identity),
-            "role": role,
+            "role": measured.role,
             "dataset": pictures.name,
             "dataset_fingerprint": pictures.fingerprint,
-            "shots": identity["shots"],
+            "shots": measured.shots,
             "value": value,
             "low": low,
             "high": high,
             "num_images": num_images,
             "per_class": per_class,
-            "class_names": self.class_keys if per_class else None,
+            "class_names": self.table.names if per_class else None,
             "classifier": record["fingerprint"],
             "seed": record["seed"],
             "backbone": record["architecture"]["backbone"],
@@ -116,10 +137,10 @@ class Evaluation:
         _, logits = extract(model, arrays.images)
         return top1(logits, arrays.labels), len(arrays.labels), per_class_accuracy(logits, arrays.labels)
 
-    def _probe(self, model: Any, train: PictureSet, test: PictureSet, transfer: TransferSet, size: int, seed: int) -> tuple[float, int, None]:
-        learn, check = self._pictures(train, size), self._pictures(test, size)
-        chosen = choose_shots(learn.labels, transfer.shots, seed)
+    def _probe(self, model: Any, measured: MeasuredOn, size: int, seed: int) -> tuple[float, int, None]:
+        assert measured.train is not None
+        learn, check = self._pictures(measured.train, size), self._pictures(measured.pictures, size)
+        chosen = choose_shots(learn.labels, measured.shots, seed)
         features, _ = extract(model, learn.images[chosen])
         test_features, _ = extract(model, check.images)
-        accuracy = linear_probe((features, learn.labels[chosen]), (test_features, check.labels), seed)
-        return accuracy, len(check.labels), None
+        return linear_probe((features, learn.labels[chosen]), (test_features, check.labels), seed), len(check.labels), None

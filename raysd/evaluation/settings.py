@@ -25,5 +25,6 @@ class EvaluationSettings(BaseModel):
     """Real pictures of the same classes: a built-in set, a Parquet file, or a folder with one folder per class key."""
     validation_set: str | None = None
     """Real pictures on which a sweep chooses; the training split of a built-in set. The test set is only reported."""
-    validation_images_per_class: Annotated[int, Field(ge=1)] | None = 200
+    validation_images_per_class: Annotated[int, Field(ge=1)] | None = 100
+    """The last so many of each class, away from the first ones that a comparison with real pictures trains on; all when empty."""
     transfer_sets: list[TransferSet] = []

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pyarrow import ArrowInvalid
 
 from raysd.errors import UserError
 
@@ -78,7 +79,7 @@ def _read(path: Path, source: str) -> list[dict[str, Any]]:
             return [item if isinstance(item, dict) else {"name": item} for item in items]
         if path.suffix == ".txt":
             return [{"name": line.strip()} for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError, csv.Error, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error, yaml.YAMLError, ArrowInvalid) as error:
         raise UserError("classes", source, f"cannot be read ({str(error).splitlines()[0]})") from None
     raise UserError("classes", source, "unknown kind of file; use .csv, .parquet, .yaml or .txt")
 
@@ -87,8 +88,12 @@ def _validated(source: str, items: list[dict[str, Any]]) -> ClassTable:
     if not items:
         raise UserError("classes", source, "the table is empty; give at least one class")
     rows = []
+    columns = list(dict.fromkeys(str(column) for item in items for column in item if column is not None))
     for number, item in enumerate(items):
-        row = {str(column): "" if cell is None else str(cell).strip() for column, cell in item.items() if column is not None}
+        if None in item:
+            raise UserError("classes", source, f"row {number + 1} has more cells than the header; put cells with commas in quotes")
+        cells = {str(column): "" if cell is None else str(cell).strip() for column, cell in item.items()}
+        row = {column: cells.get(column, "") for column in columns}
         if not row.get("name"):
             raise UserError("classes.name", source, f"row {number + 1} has no name; give every class a name")
         rows.append({"label": "", **row, "key": row.get("key") or row["name"]})

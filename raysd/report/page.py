@@ -90,8 +90,8 @@ def pick_sweep(root: Location, sweep: str | None = None) -> Row:
 
 def select_rows(rows: Sequence[Row], sweep: Row) -> list[Row]:
     """The accuracy rows of a sweep's classifiers; where these have no `real` or `random` classifier, those of the same backbone and sets."""
-    members = set(sweep["classifiers"])
-    chosen = [row for row in rows if row["classifier"] in members]
+    members, own = set(sweep["classifiers"]), set(sweep.get("rows", [row["fingerprint"] for row in rows]))
+    chosen = [row for row in rows if row["classifier"] in members and row["fingerprint"] in own]
     backbones = {row["backbone"] for row in chosen}
     sets = {(row["role"], row["dataset_fingerprint"], row["shots"], row["num_images"]) for row in chosen}
     for kind in ("real", "random"):

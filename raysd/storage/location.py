@@ -58,8 +58,10 @@ class Location:
 
     def child(self, *names: str) -> "Location":
         """The folder `names[0]/names[1]/...` below this one."""
-        base = self.path if "://" not in self.uri else self.uri.rstrip("/")
-        return Location("/".join([base, *names]))
+        if "://" not in self.uri:
+            return Location("/".join([self.path, *names]))
+        base, question, query = self.uri.partition("?")
+        return Location("/".join([base.rstrip("/"), *names]) + question + query)
 
     def file(self, name: str) -> str:
         """The path of the file `name` inside the file system."""

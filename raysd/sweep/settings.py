@@ -1,8 +1,8 @@
 """Sweep settings, as they stand in an experiment file."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 GuidanceScale = Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)]
 
@@ -21,3 +21,10 @@ class SweepSettings(BaseModel):
     random: bool = True
     """Also measure classifiers with random weights."""
     max_concurrent_trials: Annotated[int, Field(ge=1)] = 1
+
+    @field_validator("guidance_scales", "variants")
+    @classmethod
+    def _once_each(cls, values: list[Any]) -> list[Any]:
+        if len(set(values)) != len(values):
+            raise ValueError("a value stands twice; name each once")
+        return values

@@ -50,7 +50,7 @@ def clone_pictures(root: Location, spec: CloneSpec, images_per_class: int) -> Pi
         "num_inference_steps": spec.num_inference_steps,
     }
     folder = root.child("clones", spec.fingerprint, DATA)
-    return PictureSet(f"{spec.variant_name}, g={spec.guidance_scale:g}", spec.fingerprint, folder, images_per_class, about)
+    return PictureSet(f"{spec.variant_name}, g={spec.guidance_scale:g}", spec.fingerprint, folder, images_per_class, about=about)
 
 
 def sweep_specs(experiment: Experiment) -> list[tuple[GenerationSettings, CloneSpec]]:
@@ -79,9 +79,11 @@ def run_sweep(experiment: Experiment, command: str) -> Row:
     summaries = generate_clones([plan_clone(root, spec, settings) for settings, spec in specs], experiment.generation)
     drawn = time.monotonic()
     cells = _cells(experiment, [spec for _, spec in specs])
-    _run_trials(experiment, cells, command)
+    evaluation = Evaluation(root, experiment.evaluation, experiment.table, command)
+    _run_trials(experiment, cells, evaluation)
     classifiers = {cell.name: _classifiers(experiment, cell) for cell in cells}
-    rows = [row for row in read_results(root, KIND) if any(row["classifier"] in group for group in classifiers.values())]
+    wanted = {key for group in classifiers.values() for classifier in group for key in evaluation.row_fingerprints(classifier)}
+    rows = [row for row in read_results(root, KIND) if row["fingerprint"] in wanted]
     row = _sweep_row(experiment, specs, summaries, classifiers, rows, command)
     now = time.monotonic()
     row["seconds"] = {"generate": drawn - began, "train": now - drawn, "total": now - began}
@@ -96,7 +98,7 @@ def _cells(experiment: Experiment, specs: list[CloneSpec]) -> list[Cell]:
     root, count = experiment.root, experiment.generation.images_per_class
     cells = [Cell(spec.fingerprint, clone_pictures(root, spec, count)) for spec in specs]
     if experiment.sweep.real is not None:
-        cells.append(Cell("real", real_set(experiment.sweep.real, "train", root, count, experiment.table.keys)))
+        cells.append(Cell("real", real_set(experiment.sweep.real, "train", root, count, experiment.table)))
     if experiment.sweep.random:
         cells.append(Cell("random", None))
     return cells
@@ -111,9 +113,8 @@ def _classifiers(experiment: Experiment, cell: Cell) -> list[str]:
     return [run.fingerprint(seed) for seed in experiment.training.seeds]
 
 
-def _run_trials(experiment: Experiment, cells: list[Cell], command: str) -> None:
+def _run_trials(experiment: Experiment, cells: list[Cell], evaluation: Evaluation) -> None:
     """Train and measure each cell as a Tune trial; cells whose rows are complete are not run."""
-    evaluation = Evaluation(experiment.root, experiment.evaluation, experiment.table.keys, command)
     todo = [cell for cell in cells if not _is_measured(experiment, evaluation, cell)]
     if not todo:
         say(f"all {len(cells)} trials are there")
@@ -133,8 +134,7 @@ def _run_trials(experiment: Experiment, cells: list[Cell], command: str) -> None
         cell = by_name[config["cell"]]
         fingerprints = train_classifiers(_training_run(experiment, cell), quiet=True, num_concurrent=experiment.sweep.max_concurrent_trials)
         torch.set_num_threads(max(1, int(_trial_threads(experiment))))
-        own = Evaluation(experiment.root, experiment.evaluation, experiment.table.keys, command)
-        rows = [row for classifier in fingerprints for row in own.measure(classifier)]
+        rows = [row for classifier in fingerprints for row in evaluation.measure(classifier)]
         tune.report({"score": _score(rows, experiment.sweep.objective), "done": True})
 
     results = Tuner(
@@ -236,6 +236,7 @@ def _sweep_row(
         "best": {"variant": best.variant_name, "guidance_scale": best.guidance_scale, "clone": best.fingerprint},
         "images_per_class": experiment.generation.images_per_class,
         "num_drawn": sum(summary.num_drawn for summary in summaries),
+        "rows": [row["fingerprint"] for row in rows],
         "classifiers": [fingerprint for group in classifiers.values() for fingerprint in group],
         "clones": clones,
         "command": command,

@@ -39,7 +39,11 @@ def check_architecture(architecture: Architecture) -> None:
             model(torch.zeros(1, 3, size, size))
     except Exception as error:
         shown = {"image_size": size, **architecture.backbone_options}
-        raise UserError("training.backbone_options", shown, f"{architecture.backbone} does not run with them ({str(error).splitlines()[0]})") from None
+        raise UserError("training.backbone_options", shown, f"{architecture.backbone} does not run with them ({_reason(error)})") from None
+
+
+def _reason(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _check_name(backbone: str) -> None:
@@ -59,7 +63,7 @@ def build_classifier(architecture: Architecture) -> torch.nn.Module:
     try:
         model = timm.create_model(architecture.backbone, num_classes=architecture.num_classes, **options)
     except Exception as error:  # backbones fail in many ways on options that do not fit
-        raise UserError("training.backbone_options", options, f"{architecture.backbone} does not take them ({str(error).splitlines()[0]})") from None
+        raise UserError("training.backbone_options", options, f"{architecture.backbone} does not take them ({_reason(error)})") from None
     if architecture.image_size <= SMALL_IMAGE and isinstance(model, timm.models.ResNet) and isinstance(model.conv1, torch.nn.Conv2d):
         model.conv1 = torch.nn.Conv2d(3, model.conv1.out_channels, kernel_size=3, padding=1, bias=False)
         model.maxpool = torch.nn.Identity()

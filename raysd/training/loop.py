@@ -28,7 +28,6 @@ from raysd.versions import versions
 CHECKPOINT_STEPS = 400
 PROGRESS_SECONDS = 5.0
 GRADIENT_NORM = 5.0
-BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")
 
 
 def train_worker(config: dict[str, Any]) -> None:
@@ -59,15 +58,15 @@ def _train_seed(config: dict[str, Any], number: int, seed: int, arrays: Any, sha
     recipe, architecture = Recipe(**config["recipe"]), Architecture(**config["architecture"])
     num_steps, batch_size, device = config["num_steps"], config["batch_size"], get_device()
     torch.manual_seed(seed)
-    model = build_classifier(architecture)
+    model = build_classifier(architecture).to(device, memory_format=torch.channels_last)
     optimizer = create_optimizer_v2(model, opt=recipe.optimizer, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, momentum=0.9)
     step = 0
     if resumed is not None:
         model.load_state_dict(resumed["model"])
         optimizer.load_state_dict(resumed["optimizer"])
         step = resumed["step"]
-    parallel = prepare_model(model.to(memory_format=torch.channels_last), parallel_strategy_kwargs={"broadcast_buffers": False})
-    half = _uses_bfloat16(config["precision"], device)
+    parallel = prepare_model(model, parallel_strategy_kwargs={"broadcast_buffers": False})
+    half = config["bfloat16"]
     loss_function = torch.nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
     if arrays is not None:
         batches = memory_batches(arrays, step, num_steps, config["steps_per_epoch"], batch_size, rank, world_size, seed)
@@ -97,19 +96,9 @@ def _train_seed(config: dict[str, Any], number: int, seed: int, arrays: Any, sha
             _report(seed, step, model, optimizer, total / (step - first), rank)
     if rank == 0:
         record = {**config["record"], "seed": seed, "fingerprint": config["fingerprints"][number], "loss": total / max(1, step - first)}
-        record |= {"images_per_s": images_per_s, "versions": versions()}
+        record |= {"images_per_s": images_per_s, "device": device.type, "bfloat16": half, "versions": versions()}
         save_classifier(Location(config["root"]).child("classifiers", record["fingerprint"]), model, architecture, record)
     ray.train.report({"seed": seed, "step": step, "loss": total / max(1, step - first)})
-
-
-def _uses_bfloat16(precision: str, device: torch.device) -> bool:
-    """Half precision on request, or where the hardware has it."""
-    if precision != "auto":
-        return precision == "bfloat16"
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    info = Path("/proc/cpuinfo")
-    return info.exists() and any(flag in info.read_text() for flag in BFLOAT16_FLAGS)
 
 
 def _report(seed: int, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer, loss: float, rank: int) -> None:

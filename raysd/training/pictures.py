@@ -25,12 +25,16 @@ class PictureSet:
     """Where the Parquet files lie."""
     images_per_class: int | None = None
     """Only the first so many pictures of each class; all when empty."""
+    from_end: bool = False
+    """Take them from the end of each class instead, away from those that others train on."""
+    label_map: tuple[int, ...] | None = None
+    """The class table's label for each label in the files; None when they are the same."""
     about: dict[str, Any] = field(default_factory=dict)
     """What a result row says of the set: its kind (`clone` or `real`), and a clone's variant and guidance scale."""
 
     def identity(self) -> dict[str, Any]:
         """What a result's fingerprint needs of this set."""
-        return {"fingerprint": self.fingerprint, "images_per_class": self.images_per_class}
+        return {"fingerprint": self.fingerprint, "images_per_class": self.images_per_class, "from_end": self.from_end, "label_map": self.label_map}
 
     def read_rows(self, file: str) -> pa.Table:
         """Rows of one file that count: within `images_per_class`, and not flagged."""
@@ -39,7 +43,10 @@ class PictureSet:
         table = pq.read_table(path, columns=columns, filesystem=self.folder.filesystem)
         keep = np.ones(len(table), dtype=bool)
         if self.images_per_class is not None:
-            keep &= table["index"].to_numpy() < self.images_per_class
+            index = table["index"].to_numpy()
+            if self.from_end:
+                index = _index_from_end(index, table["label"].to_numpy())
+            keep &= index < self.images_per_class
         if "flag" in columns:
             keep &= np.array([not flag for flag in table["flag"].to_pylist()])
         return table.filter(pa.array(keep))
@@ -47,6 +54,13 @@ class PictureSet:
     def files(self) -> list[str]:
         """Names of the Parquet files, sorted."""
         return self.folder.list_files(".parquet")
+
+
+def _index_from_end(index: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """0 for the last picture of each class, 1 for the one before; real sets are one file each, so all are in sight."""
+    last = np.zeros(labels.max(initial=0) + 1, dtype=np.int64)
+    np.maximum.at(last, labels, index)
+    return last[labels] - index
 
 
 @dataclass(frozen=True)
@@ -92,6 +106,8 @@ def decode_file(pictures: PictureSet, file: str, position: int, size: int) -> Pi
         except (OSError, ValueError) as error:
             raise UserError("picture", f"{pictures.folder.uri}/{file} row {i}", f"cannot be decoded ({error}); repair or remove it") from None
     labels = rows["label"].to_numpy().astype(np.int64)
+    if pictures.label_map is not None:
+        labels = np.array(pictures.label_map, dtype=np.int64)[labels]
     return PictureArrays(images, labels, position * 2**32 + np.arange(len(rows), dtype=np.int64))
 
 
@@ -112,6 +128,12 @@ def iterate_files(sets: list[PictureSet]) -> Iterator[dict[str, Any]]:
 def count_pictures(pictures: PictureSet) -> int:
     """Rows in the footers; an upper bound when a part is left out."""
     return sum(pq.read_metadata(pictures.folder.file(file), filesystem=pictures.folder.filesystem).num_rows for file in pictures.files())
+
+
+def read_labels(pictures: PictureSet) -> np.ndarray:
+    """All labels of a set as they stand in its files, int64 [N]."""
+    parts = [pq.read_table(pictures.folder.file(file), columns=["label"], filesystem=pictures.folder.filesystem)["label"] for file in pictures.files()]
+    return np.concatenate([part.to_numpy() for part in parts]).astype(np.int64)
 
 
 def class_names(pictures: PictureSet) -> list[str]:

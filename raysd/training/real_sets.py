@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from raysd.errors import UserError
+from raysd.prompts.table import ClassTable
 from raysd.storage.location import Location
 from raysd.training.fashion_mnist import CLASS_NAMES, fashion_mnist_folder, load_fashion_mnist
-from raysd.training.pictures import PictureSet
+from raysd.training.pictures import PictureSet, class_names, read_labels
 
 Split = Literal["train", "test"]
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -64,14 +65,19 @@ def _opencv_digits(split: Split) -> Arrays:
 
 
 def _half(images: np.ndarray, labels: np.ndarray, split: Split) -> Arrays:
-    """A split frozen by a seed: half for training, half for testing, stratified by class."""
+    """One of two halves of a set."""
+    chosen = _half_mask(labels, split)
+    return images[chosen], labels[chosen].astype(np.int64)
+
+
+def _half_mask(labels: np.ndarray, split: Split) -> np.ndarray:
+    """A split frozen by a seed: half for training, half for testing, stratified by class; bool [N]."""
     rng = np.random.default_rng(SPLIT_SEED)
     is_test = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         is_test[rng.permutation(members)[: int(len(members) * TEST_SHARE)]] = True
-    chosen = is_test if split == "test" else ~is_test
-    return images[chosen], labels[chosen].astype(np.int64)
+    return is_test if split == "test" else ~is_test
 
 
 DIGIT_NAMES = [str(digit) for digit in range(10)]
@@ -83,36 +89,78 @@ REAL_SETS = {
 }
 
 
-def real_set(name: str, split: Split, root: Location, images_per_class: int | None = None, class_keys: list[str] | None = None) -> PictureSet:
+def real_set(
+    name: str, split: Split, root: Location, images_per_class: int | None = None, table: ClassTable | None = None, from_end: bool = False, halve: bool = False
+) -> PictureSet:
     """A real set as pictures that training and evaluation read.
 
     Args:
         name: a built-in set, a Parquet file with columns `image` and `label`, or a folder with one folder of pictures per class.
-        split: which part of a built-in set; a path is taken as it is.
+        split: which part of a built-in set; a path is taken whole unless `halve` is set.
         root: the storage root; the set is kept in its `sets` folder.
-        images_per_class: only the first so many of each class.
-        class_keys: class keys in label order, for a folder whose folders are named by them.
+        images_per_class: only so many of each class.
+        table: the classes that the labels must mean; the set's own labels are mapped to them by name or key.
+        from_end: take the last pictures of each class, not the first.
+        halve: split a path in two frozen halves, for training and testing a probe.
 
     Raises:
-        UserError: no such set, or one that does not fit.
+        UserError: no such set, classes that the table does not have, or too few pictures.
     """
-    if name == "fashion_mnist" and fashion_mnist_folder() is None:
-        sample = root.child("sets", f"fashion_mnist_sample-{split}")
-        return _keep(f"{name}-{split}", pq.read_table(SAMPLE / f"{split}.parquet"), sample, images_per_class)
     if name in REAL_SETS:
-        folder = root.child("sets", f"{name}-{split}")
-        if folder.list_files(".parquet"):  # built-in sets never change
-            return _stored(f"{name}-{split}", folder, images_per_class)
-        images, labels = REAL_SETS[name].load(split)
-        encoded = [encode_png(image) for image in images]
-        return _keep(f"{name}-{split}", picture_table(encoded, labels, REAL_SETS[name].class_names), folder, images_per_class)
-    path = Path(name).expanduser()
-    if path.is_file() and path.suffix == ".parquet":
-        return _keep(path.stem, _own_parquet(path), root.child("sets", "own"), images_per_class)
-    if path.is_dir():
-        return _keep(path.name, _own_folder(path, class_keys), root.child("sets", "own"), images_per_class)
-    remedy = f"no such set; use one of {', '.join(REAL_SETS)}, a Parquet file, or a folder with one folder per class"
-    raise UserError("real set", name, remedy)
+        pictures = _built_in(name, split, root)
+    else:
+        encoded, labels, names = _own(name)
+        own = split if halve else "whole"
+        if halve:
+            chosen = _half_mask(labels, split)
+            encoded, labels = [data for data, kept in zip(encoded, chosen, strict=True) if kept], labels[chosen]
+        pictures = _keep(f"{Path(name).stem}-{own}", picture_table(encoded, labels, names), root.child("sets", "own"))
+    pictures = replace(pictures, images_per_class=images_per_class, from_end=from_end)
+    label_map = None if table is None else match_classes(pictures, table)
+    _check_counts(name, pictures)
+    return replace(pictures, label_map=label_map)
+
+
+def _built_in(name: str, split: Split, root: Location) -> PictureSet:
+    if name == "fashion_mnist" and fashion_mnist_folder() is None:
+        sample = f"fashion_mnist_sample-{split}"
+        return _keep(sample, pq.read_table(SAMPLE / f"{split}.parquet"), root.child("sets", sample))
+    folder = root.child("sets", f"{name}-{split}")
+    if folder.list_files(".parquet"):  # built-in sets never change
+        return _stored(f"{name}-{split}", folder)
+    images, labels = REAL_SETS[name].load(split)
+    return _keep(f"{name}-{split}", picture_table([encode_png(image) for image in images], labels, REAL_SETS[name].class_names), folder)
+
+
+def match_classes(pictures: PictureSet, table: ClassTable) -> tuple[int, ...] | None:
+    """The table's label for each label of a set, by the classes' names or keys; None when they are the same, or the set names none.
+
+    Raises:
+        UserError: a class that the table does not have, or more labels than it has classes.
+    """
+    names = class_names(pictures)
+    labels = read_labels(pictures)
+    if not names:
+        if labels.max(initial=0) >= len(table):
+            raise UserError("real set", pictures.name, f"has label {labels.max()}, the class table ends at {len(table) - 1}")
+        return None
+    known = {name: label for label, name in enumerate(table.names)} | {key: label for label, key in enumerate(table.keys)}
+    used = set(labels.tolist())
+    if unknown := [name for label, name in enumerate(names) if label in used and name not in known]:
+        shown = ", ".join(table.keys[:5])
+        raise UserError("real set", pictures.name, f"its class {unknown[0]!r} is in no row of the class table; name it as one of {shown}, ...")
+    mapping = tuple(known.get(name, 0) for name in names)
+    return None if mapping == tuple(range(len(names))) else mapping
+
+
+def _check_counts(name: str, pictures: PictureSet) -> None:
+    labels = read_labels(pictures)
+    if len(labels) == 0:
+        raise UserError("real set", name, "holds no pictures")
+    fewest = int(np.bincount(labels)[np.unique(labels)].min())
+    if pictures.images_per_class is not None and fewest < pictures.images_per_class:
+        remedy = f"has a class of only {fewest} pictures, {pictures.images_per_class} are wanted; ask for fewer"
+        raise UserError("real set", pictures.name, remedy + (" or install the full set" if "sample" in pictures.name else ""))
 
 
 def check_real_set(field: str, name: str) -> None:
@@ -144,33 +192,41 @@ def picture_table(encoded: list[bytes], labels: np.ndarray, class_names: list[st
     return pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata({"huggingface": json.dumps({"info": {"features": features}})}))
 
 
-def _own_parquet(path: Path) -> pa.Table:
-    table = pq.read_table(path)
+def _own(name: str) -> tuple[list[bytes], np.ndarray, list[str]]:
+    """Encoded pictures, labels and class names of a Parquet file or a folder."""
+    path = Path(name).expanduser()
+    if path.is_file() and path.suffix == ".parquet":
+        return _own_parquet(path)
+    if path.is_dir():
+        return _own_folder(path)
+    remedy = f"no such set; use one of {', '.join(REAL_SETS)}, a Parquet file, or a folder with one folder per class"
+    raise UserError("real set", name, remedy)
+
+
+def _own_parquet(path: Path) -> tuple[list[bytes], np.ndarray, list[str]]:
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError("real set", str(path), f"is no readable Parquet file ({str(error).splitlines()[0]})") from None
     if not {"image", "label"} <= set(table.column_names):
         raise UserError("real set", str(path), f"needs the columns image and label, has {', '.join(table.column_names)}")
     metadata = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
     names = metadata.get("info", {}).get("features", {}).get("label", {}).get("names", [])
-    encoded = [image["bytes"] for image in table["image"].to_pylist()]
-    return picture_table(encoded, table["label"].to_numpy().astype(np.int64), names)
+    return [image["bytes"] for image in table["image"].to_pylist()], table["label"].to_numpy().astype(np.int64), names
 
 
-def _own_folder(path: Path, class_keys: list[str] | None) -> pa.Table:
+def _own_folder(path: Path) -> tuple[list[bytes], np.ndarray, list[str]]:
     folders = sorted(child.name for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
-    names = class_keys or folders
-    if unknown := [folder for folder in folders if folder not in names]:
-        raise UserError("real set", str(path), f"folder {unknown[0]!r} is no class key; rename it to one of {', '.join(names[:5])}...")
     encoded, labels = [], []
-    for folder in folders:
+    for label, folder in enumerate(folders):
         for file in sorted((path / folder).iterdir()):
             if file.suffix.lower() in IMAGE_SUFFIXES:
                 encoded.append(file.read_bytes())
-                labels.append(names.index(folder))
-    if not encoded:
-        raise UserError("real set", str(path), "holds no pictures; put them into one folder per class")
-    return picture_table(encoded, np.array(labels), names)
+                labels.append(label)
+    return encoded, np.array(labels, dtype=np.int64), folders
 
 
-def _keep(name: str, table: pa.Table, parent: Location, images_per_class: int | None) -> PictureSet:
+def _keep(name: str, table: pa.Table, parent: Location) -> PictureSet:
     """Write the set into a folder named by its content, unless it is there."""
     digest = hashlib.blake2b(digest_size=8)
     for image, label in zip(table["image"].to_pylist(), table["label"].to_pylist(), strict=True):
@@ -181,9 +237,9 @@ def _keep(name: str, table: pa.Table, parent: Location, images_per_class: int | 
         buffer = pa.BufferOutputStream()
         pq.write_table(table, buffer, compression="none", row_group_size=1024)
         folder.write(file, buffer.getvalue().to_pybytes())
-    return _stored(name, folder, images_per_class)
+    return _stored(name, folder)
 
 
-def _stored(name: str, folder: Location, images_per_class: int | None) -> PictureSet:
+def _stored(name: str, folder: Location) -> PictureSet:
     fingerprint = folder.list_files(".parquet")[0].removesuffix(".parquet")
-    return PictureSet(name, fingerprint, folder, images_per_class, {"kind": "real"})
+    return PictureSet(name, fingerprint, folder, about={"kind": "real"})

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from raysd.errors import UserError
+
+BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")
 
 
 class Recipe(BaseModel):
@@ -42,12 +44,19 @@ class TrainingSettings(BaseModel):
     """Pictures per step over all workers."""
     image_size: Annotated[int, Field(ge=8, le=1024)] = 32
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """`auto`: bfloat16 where the device has it in hardware."""
+    """`auto`: bfloat16 where the machine that starts the training has it in hardware, else float32."""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
     num_workers: Annotated[int, Field(ge=1)] = 2
     cpus_per_worker: Annotated[float, Field(gt=0)] = 1
     real: str | None = None
     """A real set to train on instead of a clone: `fashion_mnist`, a Parquet file, or a folder with one folder per class."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _once_each(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError("a seed stands twice; name each once")
+        return seeds
 
     def resolve_recipe(self) -> Recipe:
         """The named recipe with the overrides.
@@ -64,6 +73,18 @@ class TrainingSettings(BaseModel):
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])
             raise UserError(f"training.recipe_options.{field}", first.get("input"), first["msg"]) from None
+
+
+def resolve_precision(precision: str) -> str:
+    """`float32` or `bfloat16`; `auto` looks at this machine's GPU, or at its CPU when it has none."""
+    if precision != "auto":
+        return precision
+    import torch
+
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    info = Path("/proc/cpuinfo")
+    return "bfloat16" if info.exists() and any(flag in info.read_text() for flag in BFLOAT16_FLAGS) else "float32"
 
 
 @cache

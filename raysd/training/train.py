@@ -12,9 +12,10 @@ from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
 from raysd.training.classifier import Architecture, load_record
 from raysd.training.pictures import PictureSet, count_pictures
-from raysd.training.settings import TrainingSettings
+from raysd.training.settings import TrainingSettings, resolve_precision
 
 MAX_FAILURES = 3
+MIN_WORKER_CPUS = 0.1
 SPARE_CPUS = 1.0  # left for Ray Data's tasks
 TRIAL_CPUS = 0.1  # held by the process of each trial of a sweep
 LINE_SECONDS = 10.0
@@ -53,7 +54,7 @@ class TrainingRun:
                 "recipe": settings.resolve_recipe().model_dump(),
                 "num_epochs": settings.num_epochs,
                 "batch_size": settings.batch_size,
-                "precision": settings.precision,
+                "precision": resolve_precision(settings.precision),
                 "num_workers": settings.num_workers,
                 "seed": seed,
             }
@@ -108,7 +109,7 @@ def _fit(run: TrainingRun, pictures: PictureSet, seeds: list[int], quiet: bool, 
     in_memory = fits_in_memory([pictures], settings.image_size)
     name = fingerprint([run.fingerprint(seed) for seed in seeds])
     cpus = _cpus_per_worker(settings, cluster_cpus(), num_concurrent)
-    use_gpu = cluster_gpus() >= settings.num_workers * num_concurrent
+    use_gpu = _uses_gpus(settings, cluster_gpus(), num_concurrent)
     num_steps = steps_per_epoch * settings.num_epochs
     config = {
         "root": run.root.uri if "://" in run.root.uri else run.root.path,
@@ -121,7 +122,7 @@ def _fit(run: TrainingRun, pictures: PictureSet, seeds: list[int], quiet: bool, 
         "num_steps": num_steps,
         "steps_per_epoch": steps_per_epoch,
         "batch_size": settings.batch_size,
-        "precision": settings.precision,
+        "bfloat16": resolve_precision(settings.precision) == "bfloat16",
         "in_memory": in_memory,
         "num_threads": max(1, int(settings.cpus_per_worker)),
     }
@@ -146,21 +147,41 @@ def _fit(run: TrainingRun, pictures: PictureSet, seeds: list[int], quiet: bool, 
         raise RuntimeError(f"training ended without classifiers for the seeds {absent}")
 
 
+def check_batch(num_images: int, settings: TrainingSettings) -> None:
+    """Say early that a batch does not fit.
+
+    Raises:
+        UserError: more pictures in a batch than there are, or a batch that the workers cannot share.
+    """
+    if settings.batch_size % settings.num_workers:
+        raise UserError("training.batch_size", settings.batch_size, f"use a multiple of the {settings.num_workers} workers")
+    if num_images < settings.batch_size:
+        raise UserError("training.batch_size", settings.batch_size, f"there are only {num_images} pictures; use a smaller batch or draw more")
+
+
 def _steps_per_epoch(pictures: PictureSet, settings: TrainingSettings) -> int:
     count = count_pictures(pictures)
     if pictures.images_per_class is not None:
         count = sum(len(pictures.read_rows(file)) for file in pictures.files())
-    if settings.batch_size % settings.num_workers:
-        raise UserError("training.batch_size", settings.batch_size, f"use a multiple of the {settings.num_workers} workers")
-    if count < settings.batch_size:
-        raise UserError("training.batch_size", settings.batch_size, f"there are only {count} pictures; use a smaller batch or draw more")
+    check_batch(count, settings)
     return count // settings.batch_size
+
+
+def _uses_gpus(settings: TrainingSettings, gpus: float, num_concurrent: int) -> bool:
+    """A GPU for each worker, or none on a cluster without any."""
+    needed = settings.num_workers * num_concurrent
+    if 0 < gpus < needed:
+        raise UserError("training.num_workers", settings.num_workers, f"{num_concurrent} at a time need {needed} GPUs, the cluster has {gpus:g}; ask for fewer")
+    return gpus >= needed
 
 
 def _cpus_per_worker(settings: TrainingSettings, cpus: float, num_concurrent: int) -> float:
     """What is asked for, or on a small machine what leaves room for reading the pictures; less would wait for ever."""
     room = (cpus - SPARE_CPUS - TRIAL_CPUS * num_concurrent) / (settings.num_workers * num_concurrent)
-    return settings.cpus_per_worker if settings.cpus_per_worker <= room else max(0.05, int(room * 100) / 100)
+    if room < MIN_WORKER_CPUS:
+        need = f"{num_concurrent} trainings of {settings.num_workers} workers"
+        raise UserError("training.num_workers", settings.num_workers, f"the cluster has {cpus:g} CPUs, too few for {need} and {SPARE_CPUS:g} to read pictures")
+    return min(settings.cpus_per_worker, int(room * 100) / 100)
 
 
 class _ProgressLine(threading.Thread):

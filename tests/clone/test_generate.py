@@ -121,30 +121,30 @@ def test_sigkill_of_the_driver_then_the_same_command_ends_with_the_same_bytes(un
     assert shard_bytes(clone_of(tmp_path, job)) == shard_bytes(clone_of(root, job))
 
 
-def test_sigkill_of_an_actor_in_mid_run_costs_nothing_but_time(undisturbed, tmp_path):
+def test_sigkill_of_an_actor_in_mid_run_costs_nothing_but_time(ray_cluster, tmp_path):
     import threading
 
     import ray.util.state
 
-    root, job = undisturbed
-    killed = []
+    many = {"images_per_class": 60, "images_per_shard": 10, "num_inference_steps": 4, "num_actors": 1}
+    (job,), _ = draw(tmp_path / "undisturbed", **many)
+    data = clone_of(tmp_path / "disturbed", job) / "data"
+    left = []
 
-    def kill_one_actor():
-        data = clone_of(tmp_path, job) / "data"
-        while not list(data.glob("train-*.parquet")):
-            time.sleep(0.02)
-        for actor in ray.util.state.list_actors(filters=[("state", "=", "ALIVE")], detail=True):
-            if "ShardDrawer" in actor.class_name:
-                os.kill(actor.pid, signal.SIGKILL)
-                killed.append(actor.pid)
-                return
+    def kill_the_actor():
+        while not left:
+            for actor in ray.util.state.list_actors(filters=[("state", "=", "ALIVE")], detail=True):
+                if "ShardDrawer" in actor.class_name and list(data.glob("train-*.parquet")):
+                    os.kill(actor.pid, signal.SIGKILL)
+                    left.append(job.plan.num_shards - len(list(data.glob("train-*.parquet"))))
+                    return
 
-    killer = threading.Thread(target=kill_one_actor, daemon=True)
+    killer = threading.Thread(target=kill_the_actor, daemon=True)
     killer.start()
-    draw(tmp_path, num_actors=1)
+    draw(tmp_path / "disturbed", **many)
     killer.join(timeout=60)
-    assert killed
-    assert shard_bytes(clone_of(tmp_path, job)) == shard_bytes(clone_of(root, job))
+    assert left[0] > 0
+    assert shard_bytes(clone_of(tmp_path / "disturbed", job)) == shard_bytes(clone_of(tmp_path / "undisturbed", job))
 
 
 def test_more_actors_than_the_cluster_holds_are_refused_with_the_arithmetic(ray_cluster, tmp_path):

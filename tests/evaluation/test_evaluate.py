@@ -5,6 +5,7 @@ import torch
 from raysd.evaluation.evaluate import Evaluation
 from raysd.evaluation.features import extract
 from raysd.evaluation.settings import EvaluationSettings, TransferSet
+from raysd.prompts.table import load_class_table
 from raysd.storage.location import Location
 from raysd.storage.results import read_results
 from raysd.training.classifier import load_classifier, normalise
@@ -14,7 +15,7 @@ from raysd.training.settings import TrainingSettings
 from raysd.training.train import TrainingRun, train_classifiers
 
 SETTINGS = EvaluationSettings(test_set="digits", transfer_sets=[TransferSet(name="digits", shots=5)])
-KEYS = [str(digit) for digit in range(10)]
+TABLE = load_class_table([str(digit) for digit in range(10)])
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def random_classifier(tmp_path):
 
 def test_the_accuracy_equals_a_plain_loop_to_the_picture(random_classifier):
     root, classifier = random_classifier
-    row = next(row for row in Evaluation(root, SETTINGS, KEYS, "cmd").measure(classifier) if row["role"] == "test")
+    row = next(row for row in Evaluation(root, SETTINGS, TABLE, "cmd").measure(classifier) if row["role"] == "test")
     model, _ = load_classifier(root.child("classifiers", classifier))
     test = decode_all(real_set("digits", "test", root), 16)
     with torch.inference_mode():
@@ -47,8 +48,8 @@ def test_features_and_logits_are_those_of_the_model(random_classifier):
 
 def test_one_spec_one_result_row_and_a_second_measurement_adds_none(random_classifier):
     root, classifier = random_classifier
-    first = Evaluation(root, SETTINGS, KEYS, "raysd evaluate").measure(classifier)
-    again = Evaluation(root, SETTINGS, KEYS, "raysd evaluate").measure(classifier)
+    first = Evaluation(root, SETTINGS, TABLE, "raysd evaluate").measure(classifier)
+    again = Evaluation(root, SETTINGS, TABLE, "raysd evaluate").measure(classifier)
     assert first == again
     stored = read_results(root, "accuracy")
     assert sorted(row["fingerprint"] for row in stored) == sorted({row["fingerprint"] for row in first})
@@ -59,7 +60,7 @@ def test_one_spec_one_result_row_and_a_second_measurement_adds_none(random_class
 
 def test_is_measured_tells_whether_all_rows_are_there(random_classifier):
     root, classifier = random_classifier
-    evaluation = Evaluation(root, SETTINGS, KEYS, "")
+    evaluation = Evaluation(root, SETTINGS, TABLE, "")
     assert not evaluation.is_measured(classifier)
     evaluation.measure(classifier)
     assert evaluation.is_measured(classifier)
@@ -67,4 +68,4 @@ def test_is_measured_tells_whether_all_rows_are_there(random_classifier):
 
 def test_a_classifier_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="no finished classifier"):
-        Evaluation(Location(str(tmp_path)), SETTINGS, KEYS, "").measure("00")
+        Evaluation(Location(str(tmp_path)), SETTINGS, TABLE, "").measure("00")

@@ -40,6 +40,7 @@ def test_rows_are_put_in_label_order(tmp_path):
     ("text", "message"),
     [
         ("name\n", "empty"),
+        ("name,definition\ncrane,a tall, wading bird\n", "row 1 has more cells than the header"),
         ("title\ncat\n", "row 1 has no name"),
         ("name,key\ncat,a\ndog,a\n", "stands twice"),
         ("name\ncrane\ncrane\n", "stands twice"),

@@ -30,17 +30,17 @@ def swept(tmp_path_factory):
     """A tiny sweep whose driver was killed in the middle of drawing, then run to its end, then run again."""
     folder = tmp_path_factory.mktemp("sweep")
     config, root = folder / "tiny.yaml", folder / "runs"
-    config.write_text(yaml.safe_dump({**EXPERIMENT, "storage": str(root)}))
+    config.write_text(yaml.safe_dump({**EXPERIMENT, "storage": "runs"}))
     command = [sys.executable, "-m", "raysd.cli", "sweep", str(config)]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
     deadline = time.monotonic() + 240
     while not list(root.glob("clones/*/data/*.parquet")):
         assert driver.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    runs = [subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500) for _ in range(2)]
+    runs = [subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, cwd=folder) for _ in range(2)]
     return root, runs
 
 

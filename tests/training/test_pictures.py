@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from raysd.errors import UserError
+from raysd.prompts.table import load_class_table
 from raysd.storage.location import Location
 from raysd.training.pictures import PictureSet, decode_all, decode_image
 from raysd.training.real_sets import encode_png, real_set
@@ -69,11 +70,11 @@ def test_a_folder_of_ones_own_is_read_by_class_key(tmp_path):
     for key, value in (("dog", 50), ("cat", 90)):
         (tmp_path / "own" / key).mkdir(parents=True)
         Image.fromarray(np.full((12, 9, 3), value, dtype=np.uint8)).save(tmp_path / "own" / key / "1.jpg")
-    pictures = real_set(str(tmp_path / "own"), "test", Location(str(tmp_path / "root")), class_keys=["cat", "dog", "emu"])
+    pictures = real_set(str(tmp_path / "own"), "test", Location(str(tmp_path / "root")), table=load_class_table(["dog", "emu", "cat"]))
     arrays = decode_all(pictures, 8)
-    assert dict(zip(arrays.labels.tolist(), (arrays.images[:, 0, 4, 4] // 10).tolist(), strict=True)) == {0: 9, 1: 5}
-    with pytest.raises(UserError, match="folder 'cat' is no class key"):
-        real_set(str(tmp_path / "own"), "test", Location(str(tmp_path / "root")), class_keys=["dog"])
+    assert dict(zip(arrays.labels.tolist(), (arrays.images[:, 0, 4, 4] // 10).tolist(), strict=True)) == {2: 9, 0: 5}
+    with pytest.raises(UserError, match="class 'cat' is in no row of the class table"):
+        real_set(str(tmp_path / "own"), "test", Location(str(tmp_path / "root")), table=load_class_table(["dog"]))
 
 
 def test_a_parquet_file_of_ones_own_needs_its_columns(tmp_path):
@@ -87,3 +88,31 @@ def test_jpeg_and_png_decode_alike():
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=95)
     assert np.abs(decode_image(buffer.getvalue(), 16).astype(int) - decode_image(encode_png(pixels), 16)).max() <= 2
+
+
+def test_a_set_in_another_class_order_is_mapped_by_name(tmp_path):
+    names = [str(digit) for digit in reversed(range(10))]
+    straight = decode_all(real_set("digits", "test", Location(str(tmp_path))), 8)
+    mapped = decode_all(real_set("digits", "test", Location(str(tmp_path)), table=load_class_table(names)), 8)
+    assert np.array_equal(mapped.labels, 9 - straight.labels)
+
+
+def test_first_and_last_pictures_of_a_class_do_not_meet(tmp_path):
+    root = Location(str(tmp_path))
+    first, last = real_set("digits", "train", root, 30), real_set("digits", "train", root, 30, from_end=True)
+    indices = [set(part.read_rows(part.files()[0])["index"].to_pylist()) for part in (first, last)]
+    assert not indices[0] & indices[1]
+    assert np.bincount(last.read_rows(last.files()[0])["label"].to_numpy()).tolist() == [30] * 10
+
+
+def test_more_pictures_than_there_are_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"has a class of only .* pictures, 1000 are wanted"):
+        real_set("digits", "train", Location(str(tmp_path)), 1000)
+
+
+def test_a_probe_never_sees_its_test_pictures_in_a_set_of_ones_own(tmp_path):
+    write_set(tmp_path / "own", list(range(40, 80)), [0, 1] * 20, [i // 2 for i in range(40)])
+    root, path = Location(str(tmp_path / "root")), str(tmp_path / "own" / "a.parquet")
+    halves = [decode_all(real_set(path, split, root, halve=True), 8).images[:, 0, 0, 0].tolist() for split in ("train", "test")]
+    assert not set(halves[0]) & set(halves[1])
+    assert len(halves[0]) == len(halves[1]) == 20
