@@ -48,12 +48,16 @@ class Progress:
         """Units per second since the start."""
         return self.done / max(time.monotonic() - self.began, 1e-9)
 
+    @property
+    def _speed(self) -> str:
+        return f"{self.rate:.1f} {self.unit}/s" if self.rate >= 1 else f"{60 * self.rate:.1f} {self.unit}/min"
+
     def advance(self, amount: int, note: str = "") -> None:
         """Count `amount` more; `note` is shown behind the rate."""
         self.done += amount
         if self._bar is not None:
-            self._bar.update(self._task, completed=self.done, rate=f"{self.rate:.1f} {self.unit}/s{note}")
+            self._bar.update(self._task, completed=self.done, rate=f"{self._speed}{note}")
         elif time.monotonic() - self.last_line >= LINE_SECONDS or self.done >= self.total:
             self.last_line = time.monotonic()
             left = (self.total - self.done) / self.rate if self.rate else float("inf")
-            say(f"{self.title}: {self.done}/{self.total} {self.unit}, {self.rate:.1f} {self.unit}/s, {left:.0f} s left{note}")
+            say(f"{self.title}: {self.done}/{self.total} {self.unit}, {self._speed}, {left:.0f} s left{note}")

@@ -170,7 +170,7 @@ def _check_training(experiment: Experiment) -> None:
 
     training, evaluation = experiment.training, experiment.evaluation
     training.resolve_recipe()
-    check_architecture(Architecture(training.backbone, training.backbone_options, len(experiment.table), training.image_size))
+    check_architecture(Architecture(training.backbone, training.backbone_options, len(experiment.table), training.image_size, training.stem_stride))
     named = {
         "training.real": training.real,
         "sweep.real": experiment.sweep.real,

@@ -12,7 +12,7 @@ from raysd.errors import UserError
 from raysd.storage.location import Location
 
 WEIGHTS, RECORD = "model.safetensors", "config.json"
-SMALL_IMAGE = 64  # pixels; up to this size a ResNet keeps its full resolution in the stem
+SMALL_IMAGE = 64  # pixels; up to this size a ResNet begins with a 3x3 convolution, without pooling
 MEAN = STD = 127.5
 
 
@@ -24,6 +24,8 @@ class Architecture:
     backbone_options: dict[str, Any]
     num_classes: int
     image_size: int
+    stem_stride: int
+    """Of a ResNet's first convolution on small pictures."""
 
 
 def check_architecture(architecture: Architecture) -> None:
@@ -65,7 +67,7 @@ def build_classifier(architecture: Architecture) -> torch.nn.Module:
     except Exception as error:  # backbones fail in many ways on options that do not fit
         raise UserError("training.backbone_options", options, f"{architecture.backbone} does not take them ({_reason(error)})") from None
     if architecture.image_size <= SMALL_IMAGE and isinstance(model, timm.models.ResNet) and isinstance(model.conv1, torch.nn.Conv2d):
-        model.conv1 = torch.nn.Conv2d(3, model.conv1.out_channels, kernel_size=3, padding=1, bias=False)
+        model.conv1 = torch.nn.Conv2d(3, model.conv1.out_channels, kernel_size=3, stride=architecture.stem_stride, padding=1, bias=False)
         model.maxpool = torch.nn.Identity()
     return model
 

@@ -35,7 +35,7 @@ class TrainingRun:
     def architecture(self) -> Architecture:
         """The classifier's shape."""
         settings = self.settings
-        return Architecture(settings.backbone, dict(settings.backbone_options), self.num_classes, settings.image_size)
+        return Architecture(settings.backbone, dict(settings.backbone_options), self.num_classes, settings.image_size, settings.stem_stride)
 
     def record(self) -> dict[str, Any]:
         """What a result row needs to know about the classifiers."""

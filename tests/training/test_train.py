@@ -47,15 +47,15 @@ def test_a_state_comes_back_as_it_was(tmp_path):
 
 
 def test_small_pictures_keep_their_resolution_in_the_stem():
-    small = build_classifier(Architecture("resnet18", {}, 10, 32))
-    large = build_classifier(Architecture("resnet18", {}, 10, 224))
+    small, halved, large = (build_classifier(Architecture("resnet18", {}, 10, size, stride)) for size, stride in ((32, 1), (32, 2), (224, 2)))
     assert small.forward_features(torch.zeros(1, 3, 32, 32)).shape[-1] == 4
+    assert halved.forward_features(torch.zeros(1, 3, 32, 32)).shape[-1] == 2
     assert large.forward_features(torch.zeros(1, 3, 32, 32)).shape[-1] == 1
 
 
 def test_options_that_the_backbone_does_not_take_are_refused():
     with pytest.raises(UserError, match=r"training\.backbone_options.*does not take them"):
-        build_classifier(Architecture("resnet18", {"no_such_option": 1}, 10, 32))
+        build_classifier(Architecture("resnet18", {"no_such_option": 1}, 10, 32, 1))
 
 
 def test_the_fingerprint_sees_what_shapes_the_weights(tmp_path):
