@@ -28,17 +28,17 @@ def plan(experiment: Experiment) -> None:
     """
     from raysd.clone.cost import estimate_cost
     from raysd.clone.generate import plan_clone
-    from raysd.clone.shard import missing_shards
+    from raysd.clone.scan import missing_shards
     from raysd.clone.spec import resolve_clone_spec
 
     spec = resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)
     job = plan_clone(experiment.root, spec, experiment.generation)
-    cost, missing = estimate_cost(job.plan), missing_shards(job.folder, job.plan)
+    cost, missing = estimate_cost(job.plan), missing_shards(job)
     say(f"classes       {len(experiment.table)}: {_shortened(experiment.table.names)}")
     say(f"model         {spec.model.name}, weights {spec.model.digest}, {spec.dtype}")
     say(f"sampler       {spec.scheduler or 'the checkpoint’s own'}, {spec.num_inference_steps} steps, guidance scale {spec.guidance_scale:g}")
     say(f"variant       {spec.variant_name}")
-    for position in range(min(NUM_EXAMPLES, len(job.plan))):
+    for position in range(min(NUM_EXAMPLES, len(spec.table))):
         say(f"  prompt      {job.plan.image(position).prompt}")
     for name, variant in experiment.all_variants.items():
         try:
@@ -46,7 +46,10 @@ def plan(experiment: Experiment) -> None:
         except UserError:
             continue
         say(f"  also        {name}: {variant.prompt(experiment.table.rows[0], job.plan.image(0).seed)}")
-    say(f"pictures      {len(job.plan):,}: {job.plan.images_per_class:,} per class, {spec.image_size} px, {spec.codec}, {spec.color}")
+    fewest, most = int(job.plan.counts.array.min()), int(job.plan.counts.array.max())
+    per_class = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
+    stored = "" if spec.stored_size == spec.image_size else f", stored at {spec.stored_size} px"
+    say(f"pictures      {len(job.plan):,}: {per_class} per class, {spec.image_size} px{stored}, {spec.codec}, {spec.color}")
     say(f"shards        {job.plan.num_shards:,} of {job.plan.images_per_shard:,}; {len(missing):,} to be drawn")
     say(f"size on disk  about {cost.num_bytes / 1e6:,.1f} MB")
     say(f"cost          about {cost.device_seconds / 3600:,.2f} {cost.device} hours for the whole clone (an estimate)")
@@ -61,7 +64,9 @@ def generate(experiment: Experiment) -> str:
     spec = resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)
     experiment.root.check_writable()
     summary = generate_clones([plan_clone(experiment.root, spec, experiment.generation)], experiment.generation)[0]
-    say(f"clone {summary.fingerprint}: {summary.num_images:,} pictures, {summary.num_drawn:,} drawn now, {summary.num_black:,} black")
+    say(f"clone {summary.fingerprint}: {summary.num_images:,} pictures, {summary.num_drawn:,} drawn now, {summary.num_flagged:,} flagged")
+    for key, count in summary.short_classes.items():
+        say(f"class {key} is short of {count:,} pictures: they were still black or flagged after {spec.max_redraws} redraws")
     say(f"it lies in {summary.folder.uri}")
     say(f'open it with datasets.load_dataset("parquet", data_files="{summary.folder.uri}/data/*.parquet")')
     say("next: raysd train, with the same configuration")
@@ -140,7 +145,7 @@ def demo(overrides: list[str] | None = None) -> Row:
 
 
 def _training_run(experiment: Experiment) -> "TrainingRun":
-    from raysd.clone.generate import RECORD, clone_folder
+    from raysd.clone.generate import plan_clone
     from raysd.clone.spec import resolve_clone_spec
     from raysd.sweep.sweep import clone_pictures
     from raysd.training.real_sets import real_set
@@ -152,14 +157,11 @@ def _training_run(experiment: Experiment) -> "TrainingRun":
     if experiment.training.real is not None:
         pictures = real_set(experiment.training.real, "train", experiment.root, count, experiment.table)
     else:
-        import json
-
         spec = resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)
-        folder = clone_folder(experiment.root, spec)
-        there = json.loads(folder.read(RECORD))["images_per_class"] if folder.exists(RECORD) else 0
-        if there < count:
-            raise UserError("generation.images_per_class", count, f"the clone has {there} per class; run raysd generate with the same configuration first")
-        pictures = clone_pictures(experiment.root, spec, count)
+        job = plan_clone(experiment.root, spec, experiment.generation)
+        if not job.is_complete():
+            raise UserError("generation.images_per_class", count, "the clone does not have all these pictures; run raysd generate with the same configuration first")
+        pictures = clone_pictures(job)
     return TrainingRun(experiment.root, pictures, len(experiment.table), experiment.training)
 
 

@@ -27,10 +27,10 @@ class CostEstimate:
 def estimate_cost(plan: Plan) -> CostEstimate:
     """Device time and storage of a clone; an estimate, off by a factor of two on other hardware."""
     spec = plan.spec
-    steps = spec.num_inference_steps * (UNGUIDED_SHARE if spec.guidance_scale == 1 else 1.0)
-    pixels = spec.image_size**2
+    steps = spec.num_inference_steps * (1.0 if spec.guidance_scale > 1 and spec.family.guidance == "classifier_free" else UNGUIDED_SHARE)
+    pixels, stored_pixels = spec.image_size**2, spec.stored_size**2
     per_pixel = PNG_BYTES_PER_PIXEL * CHANNELS[spec.color] if spec.codec == "png" else JPEG_BYTES_PER_PIXEL
-    num_bytes = len(plan) * pixels * per_pixel
+    num_bytes = len(plan) * stored_pixels * per_pixel
     if spec.model.is_embedded:
         return CostEstimate("CPU core", len(plan) * steps * EMBEDDED_CORE_SECONDS, num_bytes)
     return CostEstimate("A100", len(plan) * steps * A100_SECONDS * pixels / A100_SIZE**2, num_bytes)

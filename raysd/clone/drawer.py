@@ -1,41 +1,43 @@
-"""The diffusion actor: draws the missing rows of one shard at a time and commits the shard."""
+"""The diffusion actor: draws the missing pictures of one shard at a time and commits the shard."""
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import pyarrow as pa
-import torch
 
-from raysd.clone.generator import Generator, is_black
-from raysd.clone.plan import Plan
-from raysd.clone.shard import DrawnImage, count_rows, encode_image, read_shard, shard_table, write_shard
-from raysd.storage.location import Location
+from raysd.clone.drawn import DrawnBatch
+from raysd.clone.plan import PlannedImage
+from raysd.clone.scan import CloneJob
+from raysd.clone.shard import DrawnImage, Shard, encode_image, merge_shards, read_shard, shard_table, write_shard
+from raysd.clone.spec import CloneSpec
+
+NUM_ENCODERS = 2
 
 
-@dataclass(frozen=True)
-class CloneJob:
-    """A clone to be drawn to a given size, and its folder."""
+class BatchGenerator(Protocol):
+    """What draws a batch: a `raysd.clone.generator.Generator`, or a stand-in for measurements."""
 
-    plan: Plan
-    folder: Location
+    def draw(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> DrawnBatch:
+        """Draw one batch."""
 
 
 class ShardDrawer:
-    """A Ray Data actor. It holds one pipeline and serves all clones of that model.
+    """A Ray Data actor. It holds one pipeline and serves all clones that this can draw.
 
-    Each picture has a fixed slot: it stands in batch `position // batch size` of its shard, at `position % batch size`. A batch that
-    is needed in part is drawn whole, and the rest is thrown away. So a picture's bytes do not depend on what was drawn before.
+    Two calls may run at a time: one draws, while the other one encodes its last pictures and commits its shard. Batches keep one shape; a
+    batch that would be short is filled up, and what was drawn too much is thrown away.
     """
 
-    def __init__(self, jobs: list[CloneJob], batch_size: int, num_threads: int) -> None:
-        torch.set_num_threads(num_threads)
+    def __init__(self, jobs: list[CloneJob], batch_size: int, num_threads: int, make_generator: Callable[[CloneSpec], BatchGenerator] | None = None) -> None:
         self.jobs, self.batch_size = jobs, batch_size
-        self.generator = Generator(jobs[0].plan.spec)
-        self.encoder = ThreadPoolExecutor(1)
+        make = make_generator or _load_pipeline(num_threads)
+        self.generator = make(jobs[0].plan.spec)
+        self.encoders = ThreadPoolExecutor(NUM_ENCODERS)
+        self.is_drawing = threading.Lock()
+        self.metrics = _Metrics()
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
         """Columns `job` and `shard` of one or more items to columns of statistics."""
@@ -46,33 +48,86 @@ class ShardDrawer:
         """Draw and commit one shard; returns its row of statistics."""
         began = time.monotonic()
         plan, folder = self.jobs[job].plan, self.jobs[job].folder
-        positions = plan.shard_range(shard)
-        num_kept = min(count_rows(folder, shard), len(positions))
-        waiting: list[Future[list[DrawnImage]]] = []
-        for start, keep in self._batches(positions, num_kept):
-            images = [plan.image(start + slot) for slot in range(self.batch_size)]
-            pixels = self.generator.draw(plan.spec, images)
-            waiting.append(self.encoder.submit(self._encode, plan, images, pixels, keep))
-        drawn = [image for future in waiting for image in future.result()]
-        table = shard_table(plan.spec, drawn)
-        if num_kept:
-            table = pa.concat_tables([read_shard(folder, shard).slice(0, num_kept).cast(table.schema), table]).combine_chunks()
-        write_shard(folder, shard, table)
-        num_black = sum(image.flag == "black" for image in drawn)
-        return {"job": job, "shard": shard, "drawn": len(drawn), "black": num_black, "seconds": time.monotonic() - began}
+        num_classes = plan.counts.num_classes
+        kept = read_shard(folder, shard, plan.spec) or Shard.empty(plan.spec)
+        covered = kept.covered(num_classes)
+        if not (np.diff(covered) > 0).all():
+            kept, covered = Shard.empty(plan.spec), np.empty(0, dtype=np.int64)
+        missing = np.setdiff1d(plan.positions(shard), covered)
+        with self.is_drawing:
+            started = time.monotonic()
+            pictures, dropped, num_calls = self._draw(self.jobs[job], missing)
+            drawing = time.monotonic() - started
+        drawn = [future.result() for future in pictures]
+        drawn.sort(key=lambda image: image.planned.position)
+        content = Shard(shard_table(plan.spec, drawn), dropped)
+        num_bytes = write_shard(folder, shard, merge_shards(kept, content, num_classes) if len(covered) else content, plan.spec)
+        flagged = sum(bool(image.flag) for image in drawn)
+        self.metrics.count(len(drawn), flagged, len(dropped), drawing)
+        return {
+            "job": job,
+            "shard": shard,
+            "drawn": len(missing),
+            "flagged": flagged,
+            "dropped": len(dropped),
+            "batches": num_calls,
+            "bytes": num_bytes,
+            "drawing_seconds": drawing,
+            "seconds": time.monotonic() - began,
+        }
 
-    def _batches(self, positions: range, num_kept: int) -> Iterator[tuple[int, range]]:
-        """(first position, positions to keep) of each batch that holds a missing picture."""
-        missing = positions[num_kept:]
-        for start in range(positions.start, positions.stop, self.batch_size):
-            keep = range(max(start, missing.start), min(start + self.batch_size, missing.stop))
-            if keep:
-                yield start, keep
+    def _draw(self, job: CloneJob, positions: np.ndarray) -> tuple[list[Future[DrawnImage]], dict[int, str], int]:
+        """Encoded pictures to come, dropped positions with their reasons, and the number of batches."""
+        plan, spec = job.plan, job.plan.spec
+        pictures: list[Future[DrawnImage]] = []
+        dropped: dict[int, str] = {}
+        num_batches = 0
+        waiting = [plan.image(position) for position in positions.tolist()]
+        while waiting:
+            again: list[PlannedImage] = []
+            for start in range(0, len(waiting), self.batch_size):
+                images = waiting[start : start + self.batch_size]
+                filled = images + [images[-1]] * (self.batch_size - len(images))
+                batch = self.generator.draw(spec, filled)
+                num_batches += 1
+                for image, pixels, flag in zip(images, batch.pixels, batch.flags, strict=False):
+                    if not flag or spec.flagged == "keep":
+                        pictures.append(self.encoders.submit(_encode, image, pixels, flag, spec.codec))
+                    elif spec.flagged == "redraw" and image.redraw < spec.max_redraws:
+                        again.append(plan.image(image.position, image.redraw + 1))
+                    else:
+                        dropped[image.position] = flag
+            waiting = again
+        return pictures, dropped, num_batches
 
-    @staticmethod
-    def _encode(plan: Plan, images: list[Any], pixels: np.ndarray, keep: range) -> list[DrawnImage]:
-        return [
-            DrawnImage(image, encode_image(picture, plan.spec.codec), "black" if is_black(picture) else "")
-            for image, picture in zip(images, pixels, strict=True)
-            if image.position in keep
-        ]
+
+def _encode(image: PlannedImage, pixels: np.ndarray, flag: str, codec: str) -> DrawnImage:
+    return DrawnImage(image, encode_image(pixels, codec), flag)
+
+
+def _load_pipeline(num_threads: int) -> Callable[[CloneSpec], BatchGenerator]:
+    import torch
+
+    from raysd.clone.generator import Generator
+
+    torch.set_num_threads(num_threads)
+    return Generator
+
+
+class _Metrics:
+    """Counters that Ray serves to Prometheus."""
+
+    def __init__(self) -> None:
+        from ray.util.metrics import Counter, Gauge
+
+        self.images = Counter("raysd_images", "Pictures that were drawn and committed.")
+        self.flagged = Counter("raysd_flagged_images", "Committed pictures with a flag.")
+        self.dropped = Counter("raysd_dropped_images", "Planned pictures that were dropped.")
+        self.rate = Gauge("raysd_images_per_second", "Pictures per second of one actor, over its last shard.")
+
+    def count(self, drawn: int, flagged: int, dropped: int, seconds: float) -> None:
+        """Count one shard."""
+        for counter, value in ((self.images, drawn), (self.flagged, flagged), (self.dropped, dropped)):
+            if value:
+                counter.inc(value)
+        self.rate.set(drawn / max(seconds, 1e-9))

@@ -1,34 +1,38 @@
 """The generation job: Ray Data maps diffusion actors over the missing shards of one or many clones.
 
-1. For each clone, list its shards and read their footers; what is absent, torn or short is missing.
-2. One pool of actors draws the missing shards, of all clones that share a model. Each actor commits its shard under its final name and
-   returns a row of statistics. Pictures never pass through Ray's object store.
-3. When all shards of a clone are there, its rows are counted per class, and `clone.json` and the card are written.
+1. For each clone, list its shards; what is absent, torn or short is missing (see `raysd.clone.scan`). The counts of this run are written
+   into `clone.json` before anything is drawn.
+2. One pool of actors draws the missing shards of all clones that one loaded pipeline can draw. Each actor commits its shard under its
+   final name and returns a row of statistics. Pictures never pass through Ray's object store.
+3. What each shard covers is read back. A shard that fails is drawn again; then `clone.json` and the card are written.
 
 There is no other state. A run that is killed at any point and started again draws what is missing.
 """
 
 import json
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+import numpy as np
 
 from raysd.clone.card import dataset_card
-from raysd.clone.drawer import CloneJob, ShardDrawer
+from raysd.clone.counts import resolve_counts
+from raysd.clone.drawer import BatchGenerator, ShardDrawer
 from raysd.clone.plan import Plan
+from raysd.clone.scan import RECORD, CloneJob, Findings, check_shards, missing_shards
 from raysd.clone.settings import GenerationSettings
-from raysd.clone.shard import DATA, missing_shards, shard_name
+from raysd.clone.shard import DATA
 from raysd.clone.spec import CloneSpec
 from raysd.errors import UserError
 from raysd.progress import Progress, say
 from raysd.storage.location import Location
 from raysd.versions import versions
 
-RECORD = "clone.json"
+WAVE_SHARDS = 4096  # handed to Ray Data at a time, so that the driver's memory does not grow with the clone
+ROUNDS = 3  # of drawing and reading back
+TASKS_PER_ACTOR = 2  # one draws while the other one commits
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,9 @@ class CloneSummary:
     num_images: int
     num_drawn: int
     """Pictures drawn by this run; 0 when the clone was there."""
-    num_black: int
+    num_flagged: int
+    short_classes: dict[str, int]
+    """How many pictures each short class lacks, by key."""
     seconds: float
     """Actor seconds spent by this run."""
 
@@ -51,55 +57,115 @@ def clone_folder(root: Location, spec: CloneSpec) -> Location:
 
 
 def plan_clone(root: Location, spec: CloneSpec, settings: GenerationSettings) -> CloneJob:
-    """The plan of a clone of `settings.images_per_class`; a clone that was begun keeps its shard size."""
-    folder = clone_folder(root, spec)
-    images_per_shard = settings.images_per_shard
-    if folder.exists(RECORD):
-        images_per_shard = json.loads(folder.read(RECORD))["images_per_shard"]
-    return CloneJob(Plan(spec, settings.images_per_class, images_per_shard), folder)
-
-
-def generate_clones(jobs: list[CloneJob], settings: GenerationSettings) -> list[CloneSummary]:
-    """Draw what is missing of each clone; all must share one model. Ray is started only if there is something to draw.
+    """The plan of a clone with the counts of `settings`; a clone that was begun keeps its shard size.
 
     Raises:
-        UserError: when the cluster has no room for one actor.
-        RuntimeError: when a finished clone does not have its exact number of pictures in each class.
+        UserError: counts for classes that the table does not have.
     """
-    items = []
-    for number, job in enumerate(jobs):
+    counts = resolve_counts(settings.images_per_class, settings.class_counts, spec.table)
+    record = CloneJob(Plan(spec, counts, 1), clone_folder(root, spec)).read_record()
+    return CloneJob(Plan(spec, counts, record.get("images_per_shard", settings.images_per_shard)), clone_folder(root, spec))
+
+
+def generate_clones(
+    jobs: list[CloneJob], settings: GenerationSettings, make_generator: Callable[[CloneSpec], BatchGenerator] | None = None
+) -> list[CloneSummary]:
+    """Draw what is missing of each clone. Ray is started only if there is something to draw.
+
+    Args:
+        jobs: the clones.
+        settings: batch size and actors.
+        make_generator: draws in the place of the model's pipeline, for measurements.
+
+    Raises:
+        UserError: when the cluster has no room for one actor, or the storage is full.
+        RuntimeError: when shards are still not whole after they were drawn several times.
+    """
+    missing = []
+    for job in jobs:
         job.folder.child(DATA).remove_stale_partials()
-        items += [{"job": number, "shard": shard} for shard in missing_shards(job.folder, job.plan)]
-        _write_record(job, complete=False)
-    items.sort(key=lambda item: item["shard"])  # all clones grow together, so each is balanced and usable early
-    statistics = _draw(jobs, items, settings) if items else []
-    return [_finish(number, job, [row for row in statistics if row["job"] == number]) for number, job in enumerate(jobs)]
+        missing.append(missing_shards(job))
+        _begin_record(job, settings)
+    num_drawn, seconds = np.zeros(len(jobs), dtype=np.int64), np.zeros(len(jobs))
+    for _ in range(ROUNDS):
+        for pipeline_key in sorted({job.plan.spec.pipeline_key for job, shards in zip(jobs, missing, strict=True) if len(shards)}):
+            shards = [part if job.plan.spec.pipeline_key == pipeline_key else part[:0] for job, part in zip(jobs, missing, strict=True)]
+            for row in _draw(jobs, shards, settings, make_generator):
+                num_drawn[row["job"]] += row["drawn"]
+                seconds[row["job"]] += row["seconds"]
+        findings = [_check(job, bool(len(part))) for job, part in zip(jobs, missing, strict=True)]
+        missing = [np.array(found.broken if found is not None else [], dtype=np.int64) for found in findings]
+        if not any(map(len, missing)):
+            return [_finish(job, found, int(num_drawn[i]), float(seconds[i])) for i, (job, found) in enumerate(zip(jobs, findings, strict=True))]
+    broken = {job.folder.uri: part.tolist() for job, part in zip(jobs, missing, strict=True) if len(part)}
+    raise RuntimeError(f"these shards are not whole, though they were drawn {ROUNDS} times: {broken}")
 
 
-def _draw(jobs: list[CloneJob], items: list[dict[str, int]], settings: GenerationSettings) -> list[dict[str, Any]]:
-    import ray.data
-
+def _draw(
+    jobs: list[CloneJob], shards: list[np.ndarray], settings: GenerationSettings, make_generator: Callable[[CloneSpec], BatchGenerator] | None
+) -> Iterable[dict[str, Any]]:
+    """Draw the shards of clones that share a pipeline; statistics of each, as they come."""
     from raysd.session import ensure_ray
 
+    numbers = np.concatenate([np.full(len(part), number) for number, part in enumerate(shards)])
+    order = np.argsort(np.concatenate(shards), kind="stable")  # all clones grow together, so each is balanced and usable early
+    items = np.stack([numbers, np.concatenate(shards)], axis=1)[order]
+    used = sorted(set(numbers.tolist()))
     ensure_ray()
     num_actors, num_gpus = _pool(settings, len(items))
-    stage = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+    _check_dtype(jobs[used[0]].plan.spec, num_gpus)
+    total = sum(int(jobs[number].plan.shard_sizes()[shards[number]].sum()) for number in used)
+    say(f"drawing {len(items):,} shards of {len(used)} clones, {total:,} images, with {num_actors} actors")
+    num_flagged = num_dropped = 0
+    own = [jobs[number] for number in used]
+    place = {number: i for i, number in enumerate(used)}
+    with Progress("drawn", total) as progress:
+        for start in range(0, len(items), WAVE_SHARDS):
+            wave = [{"job": place[int(number)], "shard": int(shard)} for number, shard in items[start : start + WAVE_SHARDS]]
+            for row in _draw_wave(own, wave, settings, num_actors, num_gpus, make_generator):
+                num_flagged, num_dropped = num_flagged + row["flagged"], num_dropped + row["dropped"]
+                notes = (f", {count} {what}" for what, count in (("flagged", num_flagged), ("dropped", num_dropped)) if count)
+                progress.advance(row["drawn"], "".join(notes))
+                yield {**row, "job": used[row["job"]]}
+
+
+def _draw_wave(
+    jobs: list[CloneJob],
+    wave: list[dict[str, int]],
+    settings: GenerationSettings,
+    num_actors: int,
+    num_gpus: float,
+    make_generator: Callable[[CloneSpec], BatchGenerator] | None,
+) -> Iterable[dict[str, Any]]:
+    import ray.data
+
+    options = {"jobs": jobs, "batch_size": settings.batch_size, "num_threads": max(1, int(settings.cpus_per_actor)), "make_generator": make_generator}
+    stage = ray.data.from_items(wave, override_num_blocks=len(wave)).map_batches(
         ShardDrawer,
-        fn_constructor_kwargs={"jobs": jobs, "batch_size": settings.batch_size, "num_threads": max(1, int(settings.cpus_per_actor))},
-        compute=ray.data.ActorPoolStrategy(size=num_actors),
+        fn_constructor_kwargs=options,
+        compute=ray.data.ActorPoolStrategy(
+            size=min(num_actors, len(wave)),
+            max_tasks_in_flight_per_actor=TASKS_PER_ACTOR,
+            max_concurrent_calls_per_actor=TASKS_PER_ACTOR,
+            enable_true_multi_threading=True,
+        ),
         batch_size=1,
         num_cpus=settings.cpus_per_actor,
         num_gpus=num_gpus or None,
     )
-    total = sum(len(jobs[item["job"]].plan.shard_range(item["shard"])) for item in items)
-    say(f"drawing {len(items)} shards of {len(jobs)} clones, {total} images, with {num_actors} actors")
-    rows, num_black = [], 0
-    with Progress("drawn", total) as progress:
-        for row in stage.iter_rows():
-            rows.append(row)
-            num_black += row["black"]
-            progress.advance(row["drawn"], f", {num_black} black" if num_black else "")
-    return rows
+    try:
+        yield from stage.iter_rows()
+    except Exception as error:
+        raise _user_error(error) or error from None
+
+
+def _user_error(error: BaseException | None) -> UserError | None:
+    """The bad input that an actor met, out of what Ray wrapped around it."""
+    while error is not None:
+        if isinstance(error, UserError):
+            return UserError(error.field, error.value, error.remedy)
+        error = getattr(error, "cause", None) or error.__cause__
+    return None
 
 
 def _pool(settings: GenerationSettings, num_items: int) -> tuple[int, float]:
@@ -118,53 +184,66 @@ def _pool(settings: GenerationSettings, num_items: int) -> tuple[int, float]:
     return min(wanted, num_items), gpus_per_actor
 
 
-def _finish(number: int, job: CloneJob, statistics: list[dict[str, Any]]) -> CloneSummary:
-    flags = _count_classes(job)
-    if _write_record(job, complete=True, num_black=flags) or not job.folder.exists("README.md"):
-        job.folder.write("README.md", dataset_card(job.plan, flags).encode())
-    return CloneSummary(
-        fingerprint=job.plan.spec.fingerprint,
-        folder=job.folder,
-        num_images=len(job.plan),
-        num_drawn=sum(row["drawn"] for row in statistics),
-        num_black=flags,
-        seconds=sum(row["seconds"] for row in statistics),
+def _check_dtype(spec: CloneSpec, gpus_per_actor: float) -> None:
+    if spec.dtype == "float16" and not gpus_per_actor:
+        raise UserError("generation.dtype", spec.dtype, "needs GPUs, and the actors have none; set it to float32 or bfloat16")
+
+
+def _check(job: CloneJob, is_changed: bool) -> Findings | None:
+    """What the shards hold; None when nothing was drawn and the record says that the clone is whole."""
+    return None if not is_changed and job.is_complete() else check_shards(job)
+
+
+def _finish(job: CloneJob, findings: Findings | None, num_drawn: int, seconds: float) -> CloneSummary:
+    if findings is not None:
+        _end_record(job, findings)
+        job.folder.write("README.md", dataset_card(job.plan, job.read_record()).encode())
+    record = job.read_record()
+    spec = job.plan.spec
+    short = findings.short_classes(spec.table.keys) if findings is not None else record["short_classes"]
+    num_flagged = findings.num_flagged if findings is not None else sum(record["flags"].values())
+    return CloneSummary(spec.fingerprint, job.folder, len(job.plan) - sum(short.values()), num_drawn, num_flagged, short, seconds)
+
+
+def _begin_record(job: CloneJob, settings: GenerationSettings) -> None:
+    """Add the counts of this run to those that were planned so far."""
+    record = job.read_record()
+    planned = record.get("planned", [])
+    if job.plan.counts.to_json() in planned:
+        return
+    if not record:
+        record = {
+            "fingerprint": job.plan.spec.fingerprint,
+            "complete": False,
+            "images_per_shard": job.plan.images_per_shard,
+            "batch_size": settings.batch_size,
+            "num_classes": job.plan.counts.num_classes,
+            "spec": job.plan.spec.describe(),
+        }
+    _write_record(job, {**record, "planned": [*planned, job.plan.counts.to_json()]})
+
+
+def _end_record(job: CloneJob, findings: Findings) -> None:
+    """Say what the clone holds; the first of the planned counts is then the one that is complete."""
+    record, counts = job.read_record(), job.plan.counts
+    earlier = job.earlier_counts(record)
+    if record.get("complete") and earlier[0].covers(counts) and earlier[0] != counts:
+        return  # a larger clone contains this one
+    _write_record(
+        job,
+        {
+            **record,
+            "complete": True,
+            "planned": [counts.to_json(), *(other.to_json() for other in earlier if not counts.covers(other))],
+            "images_per_class": int(counts.array.min()),
+            "num_images": findings.num_images,
+            "flags": {flag: int(values.sum()) for flag, values in findings.flags.items() if flag != "dropped"},
+            "short_classes": findings.short_classes(job.plan.spec.table.keys),
+            "versions": versions(),
+            "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        },
     )
 
 
-def _count_classes(job: CloneJob) -> int:
-    """Check that each class has each of its planned pictures; returns the number of black ones."""
-    data = job.folder.child(DATA)
-    tables = []
-    for shard in range(job.plan.num_shards):
-        columns = pq.read_table(data.file(shard_name(shard)), columns=["label", "index", "flag"], filesystem=data.filesystem)
-        tables.append(columns.slice(0, len(job.plan.shard_range(shard))))
-    rows = pa.concat_tables(tables)
-    num_unique = rows.group_by(["label", "index"]).aggregate([]).num_rows
-    counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(rows["label"]).to_pylist()}
-    short = {key: counts.get(label, 0) for label, key in enumerate(job.plan.spec.table.keys) if counts.get(label, 0) != job.plan.images_per_class}
-    if short or num_unique != len(job.plan):
-        raise RuntimeError(f"clone {job.folder.uri}: {num_unique} different pictures of {len(job.plan)}; classes with a wrong count: {short}")
-    return int(pc.sum(pc.equal(rows["flag"], "black")).as_py())
-
-
-def _write_record(job: CloneJob, complete: bool, num_black: int = 0) -> bool:
-    """Write `clone.json` unless what is there says as much; returns whether it was written."""
-    record = json.loads(job.folder.read(RECORD)) if job.folder.exists(RECORD) else {}
-    if record.get("complete") and record["images_per_class"] >= job.plan.images_per_class:
-        return False  # a larger clone contains this one
-    if not complete and record:
-        return False
-    record = {
-        "fingerprint": job.plan.spec.fingerprint,
-        "complete": complete,
-        "images_per_class": job.plan.images_per_class if complete else 0,
-        "images_per_shard": job.plan.images_per_shard,
-        "num_classes": len(job.plan.spec.table),
-        "num_black": num_black,
-        "spec": job.plan.spec.describe(),
-        "versions": versions(),
-        "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
+def _write_record(job: CloneJob, record: dict[str, Any]) -> None:
     job.folder.write(RECORD, json.dumps(record, indent=2, sort_keys=True).encode() + b"\n")
-    return True

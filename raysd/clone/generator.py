@@ -2,20 +2,27 @@
 
 import os
 from collections.abc import Sequence
+from inspect import signature
+from typing import Any
 
-import numpy as np
 import torch
 
+from raysd.clone.drawn import DrawnBatch, finish_pictures
+from raysd.clone.embeddings import PromptEmbeddings
+from raysd.clone.family import EMBEDDINGS
+from raysd.clone.guidance import GuidanceInterval
 from raysd.clone.plan import PlannedImage
 from raysd.clone.spec import CloneSpec
 
-BLACK_LEVEL = 2  # a picture whose brightest value is at most this is black
+WHOLE = (0.0, 1.0)
+# Arguments that some pipelines have and that would change what was asked for: other sizes, other prompts.
+FIXED_ARGUMENTS = {"use_resolution_binning": False, "clean_caption": False, "complex_human_instruction": None}
 
 
 class Generator:
     """Holds one pipeline, and draws for any clone of its model.
 
-    Pictures do not depend on their batch: each has a noise generator of its own, on the CPU, and batches keep one shape.
+    Pictures do not depend on their neighbours: each has a noise generator of its own, on the CPU, and batches keep one shape.
     """
 
     def __init__(self, spec: CloneSpec) -> None:
@@ -28,47 +35,68 @@ class Generator:
         diffusers_logging.disable_progress_bar()
         transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
-        self.model_digest, self.dtype = spec.model.digest, spec.dtype
+        self.pipeline_key = spec.pipeline_key
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        pipeline = DiffusionPipeline.from_pretrained(spec.model.folder, dtype=getattr(torch, spec.dtype), use_safetensors=True, local_files_only=True)
-        self.pipeline = pipeline.to(device)
-        self.pipeline.set_progress_bar_config(disable=True)
-        self.own_scheduler = self.pipeline.scheduler
+        options: dict[str, Any] = {"dtype": getattr(torch, spec.dtype), "use_safetensors": True, "local_files_only": True}
+        if spec.family.has_safety_checker and not spec.safety_checker:
+            options |= {"safety_checker": None, "requires_safety_checker": False}
+        pipeline = DiffusionPipeline.from_pretrained(spec.model.find_here(), **options).to(device)
+        pipeline.set_progress_bar_config(disable=True)
+        for lora in spec.loras:
+            pipeline.load_lora_weights(str(lora.file.parent), weight_name=lora.file.name, use_safetensors=True)
+            pipeline.fuse_lora(lora_scale=lora.scale)
+            pipeline.unload_lora_weights()
+        self.denoiser = getattr(pipeline, spec.family.denoiser)
+        if device == "cuda" and spec.family.denoiser == "unet":
+            self.denoiser.to(memory_format=torch.channels_last)
+        if spec.compile:
+            self.denoiser.compile()
+        self.pipeline, self.own_scheduler = pipeline, pipeline.scheduler
+        self.arguments = set(signature(pipeline.__call__).parameters)
+        self.embeddings = PromptEmbeddings(pipeline) if type(pipeline).__name__ in EMBEDDINGS else None
 
-    def draw(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> np.ndarray:
-        """Draw one batch: uint8 [B, H, W, 3], or [B, H, W] for a grey clone.
+    def draw(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> DrawnBatch:
+        """Draw one batch.
 
         Raises:
-            ValueError: when the spec belongs to another model.
+            ValueError: when the spec belongs to another pipeline.
         """
-        if (spec.model.digest, spec.dtype) != (self.model_digest, self.dtype):
-            raise ValueError(f"this generator holds model {self.model_digest}, the clone wants {spec.model.digest}")
+        if spec.pipeline_key != self.pipeline_key:
+            raise ValueError(f"this generator holds {self.pipeline_key}, the clone wants {spec.pipeline_key}")
         self._set_scheduler(spec)
-        with torch.inference_mode():
-            drawn = self.pipeline(
-                prompt=[image.prompt for image in images],
-                negative_prompt=[image.negative_prompt for image in images],
-                guidance_scale=spec.guidance_scale,
-                num_inference_steps=spec.num_inference_steps,
-                height=spec.image_size,
-                width=spec.image_size,
-                generator=[torch.Generator("cpu").manual_seed(image.seed) for image in images],
-                output_type="np",
-            ).images
-        if not np.isfinite(drawn).all():
-            drawn = np.nan_to_num(drawn, nan=0.0)  # a NaN picture comes out black, and black pictures are flagged
-        pixels = (drawn * 255).round().clip(0, 255).astype(np.uint8)
-        return pixels.astype(np.float32).mean(axis=3).round().astype(np.uint8) if spec.color == "grey" else pixels
+        original = self.denoiser.forward
+        if spec.guidance_interval != WHOLE and spec.guidance_scale > 1:
+            self.denoiser.forward = GuidanceInterval(original, spec.guidance_interval, lambda: len(self.pipeline.scheduler.timesteps))
+        try:
+            with torch.inference_mode():
+                output = self.pipeline(**self._arguments(spec, images))
+        finally:
+            self.denoiser.forward = original
+        flags = getattr(output, "nsfw_content_detected", None) or [False] * len(images)
+        return finish_pictures(output.images, flags, spec.stored_size, spec.color)
+
+    def _arguments(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> dict[str, Any]:
+        prompts, negative_prompts = [image.prompt for image in images], [image.negative_prompt for image in images]
+        arguments: dict[str, Any] = {
+            "guidance_scale": spec.guidance_scale,
+            "num_inference_steps": spec.num_inference_steps,
+            "height": spec.image_size,
+            "width": spec.image_size,
+            "generator": [torch.Generator("cpu").manual_seed(image.seed) for image in images],
+            "output_type": "np",
+            **FIXED_ARGUMENTS,
+        }
+        if self.embeddings is not None:
+            arguments |= {"prompt": None, "negative_prompt": None}
+            arguments |= self.embeddings.batch(prompts, negative_prompts, guided=spec.guidance_scale > 1)
+        else:
+            arguments |= {"prompt": prompts, "negative_prompt": negative_prompts if any(negative_prompts) else None}
+        return {name: value for name, value in arguments.items() if name in self.arguments}
 
     def _set_scheduler(self, spec: CloneSpec) -> None:
+        """A scheduler of its own for each clone; some keep state from one call to the next."""
         import diffusers
 
-        if spec.scheduler is None:
-            self.pipeline.scheduler = self.own_scheduler
-        elif type(self.pipeline.scheduler).__name__ != spec.scheduler:
-            self.pipeline.scheduler = getattr(diffusers, spec.scheduler).from_config(self.own_scheduler.config)
+        kind = type(self.own_scheduler) if spec.scheduler is None else getattr(diffusers, spec.scheduler)
+        self.pipeline.scheduler = kind.from_config(self.own_scheduler.config, **dict(spec.scheduler_options))
 
-
-def is_black(image: np.ndarray) -> bool:
-    """True for a picture without content (a safety checker's answer, or a numeric failure)."""
-    return int(image.max()) <= BLACK_LEVEL

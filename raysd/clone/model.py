@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from raysd.errors import UserError
-from raysd.storage.fingerprint import folder_digest
+from raysd.storage.fingerprint import file_digest, folder_digest
 
 EMBEDDED = Path(__file__).parent.parent / "assets" / "tiny_sd"
 FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
@@ -20,11 +20,36 @@ class Model:
     folder: Path
     digest: str
     """16 hex digits over weights, configs and tokenizer files."""
+    commit: str | None = None
+    """Of a hub model: the commit that the revision meant when it was resolved."""
 
     @property
     def is_embedded(self) -> bool:
         """True for the model that ships with raysd."""
         return self.name == "embedded"
+
+    def find_here(self) -> Path:
+        """The model's folder on this node, which may be another one than that which resolved it.
+
+        Raises:
+            UserError: a folder that this node does not see.
+        """
+        if self.is_embedded:
+            return EMBEDDED
+        if self.folder.is_dir():
+            return self.folder
+        if self.commit is None:
+            raise UserError("generation.model", str(self.folder), "is not on this node; put it where all nodes see it")
+        return _fetch(self.name, self.commit)
+
+
+@dataclass(frozen=True)
+class Lora:
+    """LoRA weights in one safetensors file."""
+
+    file: Path
+    scale: float
+    digest: str
 
 
 @cache
@@ -34,6 +59,7 @@ def find_model(name: str, revision: str | None = None) -> Model:
     Raises:
         UserError: not a folder in diffusers format, and not to be had from the hub.
     """
+    commit = None
     if name == "embedded":
         folder = EMBEDDED
     elif Path(name).expanduser().is_dir():
@@ -42,14 +68,34 @@ def find_model(name: str, revision: str | None = None) -> Model:
         raise UserError("generation.model", name, "no such folder; use embedded, a folder in diffusers format, or a hub id like owner/name")
     else:
         folder = _fetch(name, revision)
+        commit = folder.name  # the hub's cache keeps each commit in a folder of its name
     if not (folder / "model_index.json").is_file():
         raise UserError("generation.model", name, "no model_index.json in it; use a folder in diffusers format")
     if not list(folder.rglob("*.safetensors")):
         raise UserError("generation.model", name, "has no safetensors weights; convert it with save_pretrained(safe_serialization=True)")
-    return Model(name, revision, folder, folder_digest(folder, FILES))
+    return Model(name, revision, folder, folder_digest(folder, FILES), commit)
+
+
+@cache
+def find_lora(path: str, scale: float) -> Lora:
+    """LoRA weights by a safetensors file, or by a folder that holds one.
+
+    Raises:
+        UserError: no such file, several in a folder, or the package peft is missing.
+    """
+    place = Path(path).expanduser().resolve()
+    files = [place] if place.is_file() else sorted(place.glob("*.safetensors"))
+    if len(files) != 1 or files[0].suffix != ".safetensors":
+        raise UserError("generation.lora.path", path, f"{len(files)} safetensors files there; name one")
+    try:
+        import peft  # noqa: F401
+    except ImportError:
+        raise UserError("generation.lora.path", path, "needs the package peft; pip install peft") from None
+    return Lora(files[0], scale, file_digest(files[0]))
 
 
 def _fetch(name: str, revision: str | None) -> Path:
+    """A hub model in the hub's cache; the network is only asked for what is not there."""
     from huggingface_hub import snapshot_download
 
     try:

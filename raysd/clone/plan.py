@@ -1,23 +1,34 @@
 """The plan: what each picture of a clone is, by arithmetic alone.
 
-Position p of a clone of K classes is image p // K of class p % K. So every prefix that ends at a multiple of K has the same number of
-pictures of each class, and a clone grows by appending. Shard s is the positions s * S to (s + 1) * S - 1, cut at the clone's end.
+Position p of a clone of K classes is image p // K of class p % K. So every prefix has the same number of pictures of each class, and a
+clone grows by appending. Shard s holds the planned pictures among the positions s * S to (s + 1) * S - 1. A position does not depend on
+how many pictures a class has: where a class has ended, its later positions stay empty, until the clone grows into them.
 
 Worked example: K = 10 classes, 25 images per class, S = 100. Position 137 is image 13 of class 7, and it stands in shard 1. The shards
-hold 100, 100 and 50 pictures; grown to 40 images per class, they hold 100 each, and the first 50 of shard 2 are those drawn before.
+hold 100, 100 and 50 pictures; grown to 40 images per class, they hold 100 each, and the first 50 of shard 2 are those drawn before. With
+28 images of class 3 alone, shard 2 has 53 pictures: positions 253, 263 and 273 more.
 """
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
+
+from raysd.clone.counts import ImageCounts
 from raysd.clone.spec import CloneSpec
 
 SEED_BITS = 63  # fits a signed 64-bit column
+CHUNK_POSITIONS = 2**22  # counted at a time
 
 
-def image_seed(clone_seed: int, key: str, index: int) -> int:
-    """The seed of one picture, 0 to 2^63 - 1: blake2b of the clone's seed, the class's key and the image index."""
-    digest = hashlib.blake2b(f"{clone_seed}/{key}/{index}".encode(), digest_size=8).digest()
+def image_seed(clone_seed: int, key: str, index: int, redraw: int = 0) -> int:
+    """The seed of one picture, 0 to 2^63 - 1: blake2b of the clone's seed, the class's key and the image index.
+
+    A picture that is drawn again has a seed of its own for each redraw from 1 on.
+    """
+    name = f"{clone_seed}/{key}/{index}" + (f"/{redraw}" if redraw else "")
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> (64 - SEED_BITS)
 
 
@@ -33,6 +44,8 @@ class PlannedImage:
     seed: int
     prompt: str
     negative_prompt: str
+    redraw: int = 0
+    """How often it was drawn before."""
 
 
 @dataclass(frozen=True)
@@ -40,28 +53,47 @@ class Plan:
     """All pictures of a clone of a given size, in round-major order; nothing is held in memory."""
 
     spec: CloneSpec
-    images_per_class: int
+    counts: ImageCounts
     images_per_shard: int
 
     def __len__(self) -> int:
-        return self.images_per_class * len(self.spec.table)
+        return self.counts.total
 
-    @property
+    @cached_property
     def num_shards(self) -> int:
-        """How many shards the clone has."""
-        return -(-len(self) // self.images_per_shard)
+        """How many shards the clone has; some may be empty where classes have unequal counts."""
+        counts = self.counts.array
+        last = int(((counts - 1) * len(counts) + np.arange(len(counts))).max(where=counts > 0, initial=-1))
+        return last // self.images_per_shard + 1
 
-    def shard_range(self, shard: int) -> range:
-        """The positions of shard 0..num_shards-1."""
+    def positions(self, shard: int) -> np.ndarray:
+        """The planned positions of shard 0..num_shards-1, int64, rising."""
         if not 0 <= shard < self.num_shards:
             raise IndexError(f"shard {shard} of {self.num_shards}")
-        start = shard * self.images_per_shard
-        return range(start, min(start + self.images_per_shard, len(self)))
+        first = shard * self.images_per_shard
+        return first + np.flatnonzero(self._is_planned(first, first + self.images_per_shard))
 
-    def image(self, position: int) -> PlannedImage:
-        """The picture at a position; any position from 0, also beyond the end of this plan."""
-        index, label = divmod(position, len(self.spec.table))
+    def shard_sizes(self) -> np.ndarray:
+        """Planned pictures of each shard, int64 [num_shards]."""
+        per_shard = self.images_per_shard
+        sizes = np.full(self.num_shards, per_shard, dtype=np.int64)
+        counts = self.counts.array
+        first = int(counts.min(initial=0)) * len(counts) // per_shard  # the shards before are full
+        step = max(1, CHUNK_POSITIONS // per_shard)
+        for start in range(first, self.num_shards, step):
+            stop = min(start + step, self.num_shards)
+            sizes[start:stop] = self._is_planned(start * per_shard, stop * per_shard).reshape(-1, per_shard).sum(axis=1)
+        return sizes
+
+    def _is_planned(self, start: int, stop: int) -> np.ndarray:
+        """bool [stop - start]."""
+        index, label = np.divmod(np.arange(start, stop), self.counts.num_classes)
+        return index < self.counts.array[label]
+
+    def image(self, position: int, redraw: int = 0) -> PlannedImage:
+        """The picture at a position; its prompt is the same in each redraw."""
+        index, label = divmod(int(position), len(self.spec.table))
         row = self.spec.table.rows[label]
-        seed = image_seed(self.spec.seed, row["key"], index)
-        prompt = self.spec.variant.prompt(row, seed)
-        return PlannedImage(position, label, row["key"], index, seed, prompt, self.spec.variant.negative_prompt)
+        prompt = self.spec.variant.prompt(row, image_seed(self.spec.seed, row["key"], index))
+        seed = image_seed(self.spec.seed, row["key"], index, redraw)
+        return PlannedImage(position, label, row["key"], index, seed, prompt, self.spec.variant.negative_prompt, redraw)

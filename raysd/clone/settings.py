@@ -2,9 +2,20 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 SchedulerOption = str | int | float | bool
+Count = Annotated[int, Field(ge=0)]
+
+
+class LoraSettings(BaseModel):
+    """LoRA weights that are fused into the model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    """A safetensors file, or a folder that holds one."""
+    scale: Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)] = 1.0
 
 
 class GenerationSettings(BaseModel):
@@ -16,26 +27,45 @@ class GenerationSettings(BaseModel):
     """`embedded`, a folder in diffusers format, or a hub id."""
     revision: str | None = None
     """Branch, tag or commit of a hub model."""
+    lora: list[LoraSettings] = []
     variant: str = "name"
     """Prompt variant: a built-in one, or one from `variants`."""
     guidance_scale: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] = 2.0
-    """eps = eps_uncond + g (eps_cond - eps_uncond); 1 is no guidance."""
+    """eps = eps_uncond + g (eps_cond - eps_uncond); 1 is no guidance, and costs half."""
+    guidance_interval: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = (0.0, 1.0)
+    """First and last share of the denoising steps that are guided; the others have guidance scale 1."""
     sampler: Literal["fast", "paper"] = "fast"
     """`fast`: DPM-Solver++, 20 steps. `paper`: the checkpoint's own scheduler, 50 steps."""
+    scheduler: str | None = None
+    """A scheduler class of diffusers, as `UniPCMultistepScheduler`; overrides the sampler's."""
+    scheduler_options: dict[str, SchedulerOption] = {}
+    """Arguments of the scheduler, over those in the checkpoint."""
     num_inference_steps: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Overrides the sampler's number of steps."""
     image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
-    """Side of the square pictures in pixels; the model's own size when empty."""
+    """Side of the square pictures in pixels as they are drawn; the model's own size when empty."""
+    stored_size: Annotated[int, Field(ge=8, le=4096)] | None = None
+    """Side as they are stored, resized with antialiasing; as drawn when empty."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """`auto`: float32 for the embedded model, float16 for others."""
-    codec: Literal["auto", "png", "jpeg"] = "auto"
+    """`auto`: float32 for the embedded model, float16 for models with a U-Net, bfloat16 for transformers."""
+    codec: Literal["auto", "png", "jpeg", "webp"] = "auto"
     """`auto`: PNG up to 64 px, else JPEG at quality 95."""
     color: Literal["auto", "rgb", "grey"] = "auto"
     """`auto`: grey for the embedded model, which knows grey pictures only."""
+    safety_checker: bool = True
+    """Run the checkpoint's safety checker, if it has one."""
+    flagged: Literal["keep", "drop", "redraw"] = "redraw"
+    """Black pictures and those that the safety checker flags: `keep` them with their flag, `drop` them, or `redraw` them with derived seeds."""
+    max_redraws: Annotated[int, Field(ge=1, le=100)] = 3
+    """After so many redraws a picture is dropped, and its class listed as short."""
+    compile: bool = False
+    """Compile the denoiser with `torch.compile`: minutes at the start, then faster on GPUs."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     images_per_class: Annotated[int, Field(ge=1)] = 100
     """A clone grows: a larger number draws only what is missing."""
+    class_counts: dict[str, Count] = {}
+    """Another number of pictures for some classes, by key."""
     images_per_shard: Annotated[int, Field(ge=1, le=100_000)] = 256
     """Fixed when a clone is begun."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
@@ -44,6 +74,13 @@ class GenerationSettings(BaseModel):
     cpus_per_actor: Annotated[float, Field(gt=0)] = 1
     gpus_per_actor: Annotated[float, Field(ge=0)] | None = None
     """By default 1 on a cluster with GPUs, else 0."""
+
+    @field_validator("guidance_interval")
+    @classmethod
+    def _rising(cls, interval: tuple[float, float]) -> tuple[float, float]:
+        if interval[0] >= interval[1]:
+            raise ValueError("the first share must be below the last")
+        return interval
 
 
 SAMPLER_STEPS = {"fast": 20, "paper": 50}

@@ -1,28 +1,30 @@
 """Shards: Parquet files of pictures that Hugging Face `datasets` opens as they lie.
 
-A shard's name is there only when the shard is whole (see `raysd.storage.location`). A shard counts as drawn when its footer can be read
-and it has at least the planned rows; a shorter one, from before the clone grew, is extended.
+A shard's name is there only when the shard is whole (see `raysd.storage.location`). Its footer holds the clone's fingerprint, and the
+positions of planned pictures that were dropped, with the reason; so rows and dropped positions together say what the shard covers.
 """
 
 import hashlib
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from raysd.clone.plan import Plan, PlannedImage
+from raysd.clone.plan import PlannedImage
 from raysd.clone.spec import CloneSpec
 from raysd.prompts.table import ClassTable
 from raysd.storage.location import Location
 
 DATA = "data"
+NAME = "train-{:06d}.parquet"
 ROWS_PER_GROUP = 256
-JPEG_QUALITY = 95
+JPEG_QUALITY = WEBP_QUALITY = 95
+MAGIC = b"PAR1"
 COLUMNS = pa.schema(
     [
         ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
@@ -31,6 +33,7 @@ COLUMNS = pa.schema(
         ("index", pa.int64()),
         ("prompt", pa.string()),
         ("seed", pa.int64()),
+        ("redraws", pa.int64()),
         ("flag", pa.string()),
         ("sha256", pa.string()),
     ]
@@ -44,22 +47,48 @@ class DrawnImage:
     planned: PlannedImage
     data: bytes
     flag: str
-    """Empty, or why the picture is suspect: `black`."""
+    """Empty, or why the picture is suspect: `black`, `nan`, `unsafe`."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The content of a shard."""
+
+    table: pa.Table
+    dropped: dict[int, str] = field(default_factory=dict)
+    """Planned positions without a picture, and why."""
+
+    @staticmethod
+    def empty(spec: CloneSpec) -> "Shard":
+        """A shard without pictures."""
+        return Shard(image_schema(class_labels(spec.table)).empty_table())
+
+    def covered(self, num_classes: int) -> np.ndarray:
+        """All positions that are drawn or dropped, int64, rising."""
+        drawn = self.table["index"].to_numpy() * num_classes + self.table["label"].to_numpy()
+        return np.sort(np.concatenate([drawn, np.array(list(self.dropped), dtype=np.int64)]))
+
+    def flag_counts(self, num_classes: int) -> dict[str, np.ndarray]:
+        """For each flag, and for `dropped`, pictures of each label, int64 [K]."""
+        counts: dict[str, np.ndarray] = {}
+        labels, flags = self.table["label"].to_numpy(), np.array(self.table["flag"].to_pylist(), dtype=object)
+        for flag in sorted(set(flags) - {""}):
+            counts[flag] = np.bincount(labels[flags == flag], minlength=num_classes)
+        if self.dropped:
+            counts["dropped"] = np.bincount([position % num_classes for position in self.dropped], minlength=num_classes)
+        return counts
 
 
 def shard_name(shard: int) -> str:
     """The file name of a shard."""
-    return f"train-{shard:06d}.parquet"
+    return NAME.format(shard)
 
 
 def encode_image(pixels: np.ndarray, codec: str) -> bytes:
-    """uint8 [H, W] or [H, W, 3] as PNG, or as JPEG of quality 95."""
+    """uint8 [H, W] or [H, W, 3] as PNG, or as JPEG or WebP of quality 95."""
     buffer = io.BytesIO()
-    image = Image.fromarray(pixels)
-    if codec == "png":
-        image.save(buffer, "PNG", optimize=True)
-    else:
-        image.save(buffer, "JPEG", quality=JPEG_QUALITY)
+    options: dict[str, dict[str, int | bool]] = {"png": {"optimize": True}, "jpeg": {"quality": JPEG_QUALITY}, "webp": {"quality": WEBP_QUALITY}}
+    Image.fromarray(pixels).save(buffer, codec.upper(), **options[codec])
     return buffer.getvalue()
 
 
@@ -89,6 +118,7 @@ def shard_table(spec: CloneSpec, images: Sequence[DrawnImage]) -> pa.Table:
             "index": image.planned.index,
             "prompt": image.planned.prompt,
             "seed": image.planned.seed,
+            "redraws": image.planned.redraw,
             "flag": image.flag,
             "sha256": hashlib.sha256(image.data).hexdigest(),
         }
@@ -97,30 +127,53 @@ def shard_table(spec: CloneSpec, images: Sequence[DrawnImage]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=image_schema(class_labels(spec.table)))
 
 
-def write_shard(folder: Location, shard: int, table: pa.Table) -> None:
-    """Commit a shard below the clone's folder, in one atomic step."""
+def write_shard(folder: Location, number: int, shard: Shard, spec: CloneSpec) -> int:
+    """Commit a shard below the clone's folder, in one atomic step; returns its bytes."""
+    about = {"fingerprint": spec.fingerprint, "dropped": sorted(shard.dropped.items())}
+    table = shard.table.replace_schema_metadata({**shard.table.schema.metadata, b"raysd": json.dumps(about).encode()})
     buffer = pa.BufferOutputStream()
     # The pictures are compressed already; a dictionary does what is left.
     pq.write_table(table, buffer, compression="none", use_dictionary=["key", "prompt", "flag"], row_group_size=ROWS_PER_GROUP)
-    folder.child(DATA).write(shard_name(shard), buffer.getvalue().to_pybytes())
+    data = buffer.getvalue().to_pybytes()
+    folder.child(DATA).write(shard_name(number), data)
+    return len(data)
 
 
-def read_shard(folder: Location, shard: int) -> pa.Table:
-    """All rows of a shard."""
+def merge_shards(first: Shard, second: Shard, num_classes: int) -> Shard:
+    """The pictures of both, by position; both must be of one clone and have no picture in common."""
+    table = pa.concat_tables([first.table.replace_schema_metadata(second.table.schema.metadata), second.table]).combine_chunks()
+    positions = table["index"].to_numpy() * num_classes + table["label"].to_numpy()
+    return Shard(table.take(np.argsort(positions)), first.dropped | second.dropped)
+
+
+def read_shard(folder: Location, number: int, spec: CloneSpec, columns: list[str] | None = None) -> Shard | None:
+    """A shard, or None when it is missing, torn, or not one of this clone.
+
+    Raises:
+        OSError: an object store that does not answer.
+    """
     data = folder.child(DATA)
-    return pq.read_table(data.file(shard_name(shard)), filesystem=data.filesystem)
-
-
-def count_rows(folder: Location, shard: int) -> int:
-    """Rows of a shard by its footer; 0 when it is missing or cannot be read."""
-    data = folder.child(DATA)
+    if not data.exists(shard_name(number)):
+        return None
     try:
-        return int(pq.read_metadata(data.file(shard_name(shard)), filesystem=data.filesystem).num_rows)
-    except (OSError, pa.ArrowInvalid):
-        return 0
+        file = pq.ParquetFile(pa.BufferReader(data.read(shard_name(number)))) if columns is None else data.attempt(lambda: _open(data, number))
+        about = json.loads((file.schema_arrow.metadata or {}).get(b"raysd", b"{}"))
+        if about.get("fingerprint") != spec.fingerprint:
+            return None
+        table = data.attempt(lambda: file.read(columns=columns))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError, json.JSONDecodeError):
+        return None
+    except OSError as error:
+        if _is_torn(error):
+            return None
+        raise
+    return Shard(table, {int(position): str(reason) for position, reason in about["dropped"]})
 
 
-def missing_shards(folder: Location, plan: Plan) -> list[int]:
-    """Shards that are absent, torn, or shorter than the plan; one listing, and the footers of the files that are there."""
-    present = set(folder.child(DATA).list_files(".parquet"))
-    return [s for s in range(plan.num_shards) if shard_name(s) not in present or count_rows(folder, s) < len(plan.shard_range(s))]
+def _open(data: Location, number: int) -> pq.ParquetFile:
+    return pq.ParquetFile(data.file(shard_name(number)), filesystem=data.filesystem)
+
+
+def _is_torn(error: OSError) -> bool:
+    """Arrow says with an OSError without a number that a file's content is broken."""
+    return error.errno is None and not any(word in str(error) for word in ("AWS Error", "Network", "HTTP"))

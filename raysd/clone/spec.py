@@ -1,13 +1,12 @@
 """The spec of a clone: all that shapes a picture, resolved, and its fingerprint."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from raysd.clone.model import Model, find_model
-from raysd.clone.settings import SAMPLER_STEPS, GenerationSettings
+from raysd.clone.family import FEW_STEPS, Family, read_family
+from raysd.clone.model import Lora, Model, find_lora, find_model
+from raysd.clone.settings import SAMPLER_STEPS, GenerationSettings, SchedulerOption
 from raysd.errors import UserError
 from raysd.prompts.table import ClassTable
 from raysd.prompts.variant import PromptVariant
@@ -15,6 +14,7 @@ from raysd.storage.fingerprint import fingerprint
 
 PNG_LIMIT = 64  # pixels; larger pictures are stored as JPEG
 FAST_SCHEDULER = "DPMSolverMultistepScheduler"
+WHOLE = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,25 @@ class CloneSpec:
     codec: str
     color: str
     seed: int
+    stored_size: int
+    loras: tuple[Lora, ...] = ()
+    scheduler_options: tuple[tuple[str, SchedulerOption], ...] = ()
+    guidance_interval: tuple[float, float] = WHOLE
+    safety_checker: bool = True
+    flagged: str = "redraw"
+    max_redraws: int = 3
+    compile: bool = False
+
+    @cached_property
+    def family(self) -> Family:
+        """Facts about the model's pipeline."""
+        return read_family(self.model.folder if self.model.folder.is_dir() else self.model.find_here())
+
+    @cached_property
+    def pipeline_key(self) -> str:
+        """Clones with the same key can be drawn by one loaded pipeline."""
+        loras = [[lora.digest, lora.scale] for lora in self.loras]
+        return fingerprint([self.model.digest, self.dtype, loras, self.compile, self.safety_checker and self.family.has_safety_checker])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -44,69 +63,115 @@ class CloneSpec:
         """What the fingerprint is made of, as plain JSON values."""
         return {
             "model_digest": self.model.digest,
+            "loras": [{"digest": lora.digest, "scale": lora.scale} for lora in self.loras],
             "classes": [{column: row[column] for column in self.table.columns} for row in self.table.rows],
             "variant": self.variant.model_dump(),
             "guidance_scale": self.guidance_scale,
+            "guidance_interval": list(self.guidance_interval),
             "scheduler": self.scheduler,
+            "scheduler_options": dict(self.scheduler_options),
             "num_inference_steps": self.num_inference_steps,
             "image_size": self.image_size,
+            "stored_size": self.stored_size,
             "dtype": self.dtype,
+            "compile": self.compile,
             "codec": self.codec,
             "color": self.color,
+            "safety_checker": self.safety_checker,
+            "flagged": self.flagged,
+            "max_redraws": self.max_redraws if self.flagged == "redraw" else None,
             "seed": self.seed,
         }
 
     def describe(self) -> dict[str, Any]:
         """The identity with the names that a person looks for."""
-        names = {"model": self.model.name, "revision": self.model.revision, "variant_name": self.variant_name}
-        return {**names, **self.identity()}
+        names = {"model": self.model.name, "revision": self.model.revision, "commit": self.model.commit, "variant_name": self.variant_name}
+        return {**names, "pipeline": self.family.pipeline, **self.identity()}
 
 
 def resolve_clone_spec(settings: GenerationSettings, table: ClassTable, variants: dict[str, PromptVariant]) -> CloneSpec:
-    """Fill in the model's defaults and check the settings against the class table.
+    """Fill in the model's defaults and check the settings against the model and the class table.
 
     Raises:
-        UserError: unknown model or variant, or a template that the table cannot fill.
+        UserError: unknown model or variant, a template that the table cannot fill, or a setting that the model ignores.
     """
     if settings.variant not in variants:
         raise UserError("generation.variant", settings.variant, f"unknown; use one of {', '.join(variants)}")
     variant = variants[settings.variant]
     variant.check(settings.variant, table)
     model = find_model(settings.model, settings.revision)
-    size = settings.image_size or _native_size(model)
-    if size % 8:
-        raise UserError("generation.image_size", size, "use a multiple of 8")
+    family = read_family(model.folder)
+    _check_guidance(settings, variant, family)
+    scheduler = _scheduler(settings, family)
+    size = settings.image_size or family.native_size
+    if size is None:
+        raise UserError("generation.image_size", None, f"{model.name} does not say its size; set one")
+    if size % family.size_multiple:
+        raise UserError("generation.image_size", size, f"use a multiple of {family.size_multiple}")
+    stored_size = settings.stored_size or size
+    if stored_size > size:
+        raise UserError("generation.stored_size", stored_size, f"is larger than the drawn pictures; use at most {size}")
     return CloneSpec(
         model=model,
         table=table,
         variant_name=settings.variant,
         variant=variant,
         guidance_scale=settings.guidance_scale,
-        scheduler=FAST_SCHEDULER if settings.sampler == "fast" and not _matches_flow(model) else None,
-        num_inference_steps=settings.num_inference_steps or SAMPLER_STEPS[settings.sampler],
+        scheduler=scheduler,
+        num_inference_steps=settings.num_inference_steps or (FEW_STEPS if family.is_few_step else SAMPLER_STEPS[settings.sampler]),
         image_size=size,
-        dtype=("float32" if model.is_embedded else "float16") if settings.dtype == "auto" else settings.dtype,
-        codec=("png" if size <= PNG_LIMIT else "jpeg") if settings.codec == "auto" else settings.codec,
+        dtype=_dtype(model, family) if settings.dtype == "auto" else settings.dtype,
+        codec=("png" if stored_size <= PNG_LIMIT else "jpeg") if settings.codec == "auto" else settings.codec,
         color=("grey" if model.is_embedded else "rgb") if settings.color == "auto" else settings.color,
         seed=settings.seed,
+        stored_size=stored_size,
+        loras=tuple(find_lora(lora.path, lora.scale) for lora in settings.lora),
+        scheduler_options=tuple(sorted(settings.scheduler_options.items())),
+        guidance_interval=settings.guidance_interval if settings.guidance_scale > 1 else WHOLE,
+        safety_checker=settings.safety_checker,
+        flagged=settings.flagged,
+        max_redraws=settings.max_redraws,
+        compile=settings.compile,
     )
 
 
-def _matches_flow(model: Model) -> bool:
-    """True for models whose own scheduler is of the flow-matching kind; another kind would draw noise with them."""
-    index = json.loads((model.folder / "model_index.json").read_text())
-    return "FlowMatch" in str(index.get("scheduler", ""))
+def _check_guidance(settings: GenerationSettings, variant: PromptVariant, family: Family) -> None:
+    """Refuse what the family would ignore."""
+    if family.guidance == "none" and settings.guidance_scale != 1:
+        raise UserError("generation.guidance_scale", settings.guidance_scale, f"{settings.model} was distilled without guidance and ignores it; set it to 1")
+    if family.guidance == "classifier_free":
+        return
+    if settings.guidance_interval != WHOLE:
+        remedy = f"{settings.model} makes no unconditional pass that could be left out; leave it at [0, 1]"
+        raise UserError("generation.guidance_interval", list(settings.guidance_interval), remedy)
+    if variant.negative_prompt:
+        remedy = f"{settings.model} makes no unconditional pass and ignores negative prompts; leave it empty"
+        raise UserError(f"variants.{settings.variant}.negative_prompt", variant.negative_prompt, remedy)
 
 
-def _native_size(model: Model) -> int:
-    """The picture's side that the denoiser was trained at: its sample size times the autoencoder's reduction."""
-    for part in ("unet", "transformer"):
-        if (path := model.folder / part / "config.json").is_file():
-            return int(json.loads(path.read_text())["sample_size"]) * _reduction(model.folder)
-    raise UserError("generation.image_size", None, f"{model.name} does not say its size; set one")
+def _scheduler(settings: GenerationSettings, family: Family) -> str | None:
+    """A scheduler class, or None for the checkpoint's own.
+
+    Raises:
+        UserError: no scheduler of diffusers, or one that does not take the options.
+    """
+    name = settings.scheduler or (FAST_SCHEDULER if settings.sampler == "fast" and family.has_exchangeable_scheduler else None)
+    if settings.scheduler is None and not settings.scheduler_options:
+        return name
+    import diffusers
+
+    if name is not None and not (name.endswith("Scheduler") and hasattr(diffusers, name)):
+        raise UserError("generation.scheduler", name, "diffusers has no such scheduler; use a class name as UniPCMultistepScheduler")
+    if name is not None:
+        from inspect import signature
+
+        known = set(signature(getattr(diffusers, name).__init__).parameters) - {"self"}
+        if unknown := sorted(set(settings.scheduler_options) - known):
+            raise UserError("generation.scheduler_options", unknown[0], f"{name} has no such option; it has {', '.join(sorted(known))}")
+    return name
 
 
-def _reduction(folder: Path) -> int:
-    path = folder / "vae" / "config.json"
-    config = json.loads(path.read_text()) if path.is_file() else {}
-    return 2 ** (len(config.get("block_out_channels", [0, 0, 0, 0])) - 1)
+def _dtype(model: Model, family: Family) -> str:
+    if model.is_embedded:
+        return "float32"
+    return "float16" if family.denoiser == "unet" else "bfloat16"

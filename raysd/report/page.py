@@ -153,7 +153,7 @@ def _render(
         table=table,
         gaps=gap_table(findings),
         versions=_versions(sweep, rows),
-        num_black=sum(clone.get("num_black", 0) for clone in sweep["clones"]),
+        num_flagged=sum(clone.get("num_flagged", 0) for clone in sweep["clones"]),
         seconds=_ordered_seconds(sweep),
     )
 

@@ -22,3 +22,9 @@ def folder_digest(folder: Path, patterns: tuple[str, ...]) -> str:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """16 hex digits over the content of one file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[: 2 * DIGEST_BYTES]

@@ -5,21 +5,32 @@ A file gets its name only when it is whole. On a local disk:
 1. the bytes go to `.<name>.<random>.tmp` in the same folder and are synced to disk;
 2. the file is renamed to its name, which is atomic, and the folder is synced.
 
-On an object store a single upload does the same: the object is there when the upload has ended, or not at all.
+On an object store a single upload does the same: the object is there when the upload has ended, or not at all. Requests that fail for a
+reason that may pass (a server error, a dropped connection) are repeated with growing pauses.
+
+Credentials of an object store come from the environment (`AWS_ACCESS_KEY_ID`, an instance's role, `GOOGLE_APPLICATION_CREDENTIALS`), never from the URI.
 """
 
 import os
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
 
+import tenacity
 from pyarrow import fs
 
 from raysd.errors import UserError
 
+T = TypeVar("T")
 STALE_SECONDS = 3600.0
+ATTEMPTS = 6
+LAST_PAUSE_SECONDS = 8.0
+LASTING_ERRORS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "NO_SUCH_KEY", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "HTTP status 40")
 
 
 @dataclass(frozen=True)
@@ -27,17 +38,23 @@ class Location:
     """A folder named by a local path or by a URI (`s3://bucket/folder`, `gs://bucket/folder`).
 
     Raises:
-        UserError: when the URI cannot be read.
+        UserError: when the URI cannot be read, or holds credentials.
     """
 
     uri: str
+
+    def __getstate__(self) -> dict[str, str]:
+        return {"uri": self.uri}  # each process opens a connection of its own
 
     @cached_property
     def _resolved(self) -> tuple[fs.FileSystem, str]:
         if "://" not in self.uri:
             return fs.LocalFileSystem(), str(Path(self.uri).expanduser().resolve())
+        if "@" in urlsplit(self.uri).netloc:
+            hidden = self.uri.replace(urlsplit(self.uri).netloc.rpartition("@")[0], "***")
+            raise UserError("storage", hidden, "leave the credentials out of the URI; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
         try:
-            return fs.FileSystem.from_uri(self.uri)
+            return fs.FileSystem.from_uri(_single_upload(self.uri))
         except (OSError, ValueError) as error:
             raise UserError("storage", self.uri, f"use a local path, s3:// or gs:// ({error})") from None
 
@@ -69,24 +86,46 @@ class Location:
 
     def exists(self, name: str) -> bool:
         """True when the file or folder `name` is there."""
-        return self.filesystem.get_file_info(self.file(name)).type != fs.FileType.NotFound
+        return self.attempt(lambda: self.filesystem.get_file_info(self.file(name))).type != fs.FileType.NotFound
 
     def list_files(self, suffix: str = "") -> list[str]:
         """Names of the whole files directly in this folder, sorted; one listing, and nothing when the folder is missing."""
+        return sorted(self.list_sizes(suffix))
+
+    def list_sizes(self, suffix: str = "") -> dict[str, int]:
+        """Bytes of each whole file directly in this folder, by name; one listing."""
         selector = fs.FileSelector(self.path, allow_not_found=True)
-        found = (info for info in self.filesystem.get_file_info(selector) if info.type == fs.FileType.File)
-        return sorted(info.base_name for info in found if info.base_name.endswith(suffix) and not info.base_name.startswith("."))
+        found = [info for info in self.attempt(lambda: self.filesystem.get_file_info(selector)) if info.type == fs.FileType.File]
+        return {info.base_name: info.size for info in found if info.base_name.endswith(suffix) and not info.base_name.startswith(".")}
 
     def read(self, name: str) -> bytes:
         """All bytes of the file `name`."""
-        with self.filesystem.open_input_stream(self.file(name)) as stream:
-            return stream.read()
+
+        def read_all() -> bytes:
+            with self.filesystem.open_input_stream(self.file(name)) as stream:
+                return stream.read()
+
+        return self.attempt(read_all)
+
+    def attempt(self, request: Callable[[], T]) -> T:
+        """The answer of a request; on an object store one that fails for a reason that may pass is repeated."""
+        if self.is_local:
+            return request()
+        pauses = tenacity.wait_exponential_jitter(initial=0.2, max=LAST_PAUSE_SECONDS)
+        return tenacity.Retrying(stop=tenacity.stop_after_attempt(ATTEMPTS), wait=pauses, retry=tenacity.retry_if_exception(_may_pass), reraise=True)(request)
+
+    def _upload(self, name: str, data: bytes) -> None:
+        with self.filesystem.open_output_stream(self.file(name)) as stream:
+            stream.write(data)
+
+    def delete(self, name: str) -> None:
+        """Delete the file `name`."""
+        self.attempt(lambda: self.filesystem.delete_file(self.file(name)))
 
     def write(self, name: str, data: bytes) -> None:
         """Write the file `name` in one atomic step, over an older one if there is one."""
         if not self.is_local:
-            with self.filesystem.open_output_stream(self.file(name)) as stream:
-                stream.write(data)
+            self.attempt(lambda: self._upload(name, data))
             return
         folder = Path(self.path)
         folder.mkdir(parents=True, exist_ok=True)
@@ -121,7 +160,19 @@ class Location:
         probe = f".probe-{uuid.uuid4().hex}"
         try:
             self.write(probe, b"raysd")
-            self.filesystem.delete_file(self.file(probe))
+            self.delete(probe)
         except OSError as error:
             reason = error.strerror or str(error)
             raise UserError("storage", self.uri, f"cannot be written to ({reason}); choose a folder that you may write to") from None
+
+
+def _single_upload(uri: str) -> str:
+    """Have small files on S3 sent in one request: a killed multipart upload would leave its parts in the bucket, unseen and paid for."""
+    if not uri.startswith("s3://") or "allow_delayed_open" in uri:
+        return uri
+    return f"{uri}{'&' if '?' in uri else '?'}allow_delayed_open=true"
+
+
+def _may_pass(error: BaseException) -> bool:
+    lasting = isinstance(error, (FileNotFoundError, PermissionError)) or any(word in str(error) for word in LASTING_ERRORS)
+    return isinstance(error, OSError) and not lasting

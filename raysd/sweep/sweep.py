@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from raysd.clone.generate import CloneSummary, generate_clones, plan_clone
+from raysd.clone.scan import CloneJob
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import DATA
 from raysd.clone.spec import CloneSpec, resolve_clone_spec
@@ -40,8 +41,9 @@ class Cell:
     pictures: PictureSet | None
 
 
-def clone_pictures(root: Location, spec: CloneSpec, images_per_class: int) -> PictureSet:
-    """A clone as pictures to train on."""
+def clone_pictures(job: CloneJob) -> PictureSet:
+    """A clone as pictures to train on: those that are planned, and not flagged."""
+    spec, counts = job.plan.spec, job.plan.counts
     about = {
         "kind": "clone",
         "variant": spec.variant_name,
@@ -49,8 +51,10 @@ def clone_pictures(root: Location, spec: CloneSpec, images_per_class: int) -> Pi
         "model": spec.model.name,
         "num_inference_steps": spec.num_inference_steps,
     }
-    folder = root.child("clones", spec.fingerprint, DATA)
-    return PictureSet(f"{spec.variant_name}, g={spec.guidance_scale:g}", spec.fingerprint, folder, images_per_class, about=about)
+    per_class = tuple(counts.array.tolist()) if counts.own else counts.default
+    if counts.own:
+        about["images_per_class"] = round(counts.total / counts.num_classes)
+    return PictureSet(f"{spec.variant_name}, g={spec.guidance_scale:g}", spec.fingerprint, job.folder.child(DATA), per_class, about=about)
 
 
 def sweep_specs(experiment: Experiment) -> list[tuple[GenerationSettings, CloneSpec]]:
@@ -76,9 +80,10 @@ def run_sweep(experiment: Experiment, command: str) -> Row:
     """
     began, root = time.monotonic(), experiment.root
     specs = sweep_specs(experiment)
-    summaries = generate_clones([plan_clone(root, spec, settings) for settings, spec in specs], experiment.generation)
+    jobs = [plan_clone(root, spec, settings) for settings, spec in specs]
+    summaries = generate_clones(jobs, experiment.generation)
     drawn = time.monotonic()
-    cells = _cells(experiment, [spec for _, spec in specs])
+    cells = _cells(experiment, jobs)
     evaluation = Evaluation(root, experiment.evaluation, experiment.table, command)
     _run_trials(experiment, cells, evaluation)
     classifiers = {cell.name: _classifiers(experiment, cell) for cell in cells}
@@ -94,9 +99,9 @@ def run_sweep(experiment: Experiment, command: str) -> Row:
     return row
 
 
-def _cells(experiment: Experiment, specs: list[CloneSpec]) -> list[Cell]:
+def _cells(experiment: Experiment, jobs: list[CloneJob]) -> list[Cell]:
     root, count = experiment.root, experiment.generation.images_per_class
-    cells = [Cell(spec.fingerprint, clone_pictures(root, spec, count)) for spec in specs]
+    cells = [Cell(job.plan.spec.fingerprint, clone_pictures(job)) for job in jobs]
     if experiment.sweep.real is not None:
         cells.append(Cell("real", real_set(experiment.sweep.real, "train", root, count, experiment.table)))
     if experiment.sweep.random:
@@ -200,7 +205,7 @@ def sweep_fingerprint(experiment: Experiment) -> str:
     """Hash of what shapes a sweep's answer."""
     specs = [spec.fingerprint for _, spec in sweep_specs(experiment)]
     rest = experiment.model_dump(include={"training", "evaluation", "sweep"})
-    return fingerprint({"clones": specs, "images_per_class": experiment.generation.images_per_class, **rest})
+    return fingerprint({"clones": specs, "images_per_class": experiment.generation.images_per_class, "class_counts": experiment.generation.class_counts, **rest})
 
 
 def _sweep_row(
@@ -224,7 +229,8 @@ def _sweep_row(
             "guidance_scale": spec.guidance_scale,
             "images_per_class": experiment.generation.images_per_class,
             "num_images": summary.num_images,
-            "num_black": summary.num_black,
+            "num_flagged": summary.num_flagged,
+            "short_classes": summary.short_classes,
             "score": scores[spec.fingerprint],
         }
         for (_, spec), summary in zip(specs, summaries, strict=True)

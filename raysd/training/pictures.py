@@ -23,8 +23,8 @@ class PictureSet:
     fingerprint: str
     folder: Location
     """Where the Parquet files lie."""
-    images_per_class: int | None = None
-    """Only the first so many pictures of each class; all when empty."""
+    images_per_class: int | tuple[int, ...] | None = None
+    """Only the first so many pictures of each class, or of each label; all when empty."""
     from_end: bool = False
     """Take them from the end of each class instead, away from those that others train on."""
     label_map: tuple[int, ...] | None = None
@@ -43,10 +43,10 @@ class PictureSet:
         table = pq.read_table(path, columns=columns, filesystem=self.folder.filesystem)
         keep = np.ones(len(table), dtype=bool)
         if self.images_per_class is not None:
-            index = table["index"].to_numpy()
+            index, labels = table["index"].to_numpy(), table["label"].to_numpy()
             if self.from_end:
-                index = _index_from_end(index, table["label"].to_numpy())
-            keep &= index < self.images_per_class
+                index = _index_from_end(index, labels)
+            keep &= index < (self.images_per_class if isinstance(self.images_per_class, int) else np.array(self.images_per_class)[labels])
         if "flag" in columns:
             keep &= np.array([not flag for flag in table["flag"].to_pylist()])
         return table.filter(pa.array(keep))

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from test_plan import spec_of
+from test_plan import plan_of, spec_of
 
-from raysd.clone.generator import Generator, is_black
+from raysd.clone.drawn import finish_pictures, is_black
+from raysd.clone.generator import Generator
 from raysd.clone.model import EMBEDDED, find_model
-from raysd.clone.plan import Plan
 from raysd.errors import UserError
 
 SPEC = spec_of(num_inference_steps=3)
@@ -17,8 +17,8 @@ def generator():
 
 
 def draw(generator, positions, spec=SPEC):
-    plan = Plan(spec, 10, 16)
-    return generator.draw(spec, [plan.image(position) for position in positions])
+    plan = plan_of(10, 16, spec)
+    return generator.draw(spec, [plan.image(position) for position in positions]).pixels
 
 
 def test_a_picture_does_not_depend_on_its_batch(generator):
@@ -26,6 +26,7 @@ def test_a_picture_does_not_depend_on_its_batch(generator):
     together = draw(generator, [0, 1, 2, 3])
     assert np.array_equal(draw(generator, [0, 25, 26, 27])[0], together[0])
     assert np.array_equal(draw(generator, [40, 41, 2, 43])[2], together[2])
+    assert np.array_equal(draw(generator, [3, 1, 0, 2]), together[[3, 1, 0, 2]])
 
 
 def test_guidance_and_prompt_change_the_picture_and_not_the_noise(generator):
@@ -45,8 +46,17 @@ def test_grey_and_colour_shapes(generator):
 
 
 def test_a_generator_refuses_a_clone_of_another_model(generator):
-    with pytest.raises(ValueError, match="holds model"):
+    with pytest.raises(ValueError, match="this generator holds"):
         draw(generator, [0], spec_of(dtype="bfloat16"))
+
+
+def test_pictures_with_nan_are_flagged_and_come_out_black():
+    drawn = np.full((3, 16, 16, 3), 0.5)
+    drawn[1, 2, 3, 0] = np.nan
+    drawn[2] = 0
+    batch = finish_pictures(drawn, [False] * 3, 8, "rgb")
+    assert batch.flags == ["", "nan", "black"]
+    assert batch.pixels.shape == (3, 8, 8, 3) and batch.pixels[0].min() == 128
 
 
 def test_black_pictures_are_found():

@@ -83,7 +83,7 @@ def sweep_row(folder, variants=("name", "multiple"), scales=(1.0, 2.0, 7.5), **c
             "guidance_scale": scale,
             "images_per_class": 100,
             "num_images": 300,
-            "num_black": 2,
+            "num_flagged": 2,
         }
         for variant in variants
         for scale in scales

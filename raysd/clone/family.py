@@ -1,0 +1,99 @@
+"""What raysd needs to know of a pipeline before it is loaded, read from the checkpoint's JSON files.
+
+Guidance has one meaning everywhere: eps = eps_uncond + g (eps_cond - eps_uncond), and 1 is none. Families differ in how they get there:
+
+- `classifier_free`: two passes of the denoiser, mixed. Negative prompts and a guidance interval work.
+- `embedded`: the scale is an input of a distilled denoiser (Flux dev, latent consistency models). One pass, no negative prompt.
+- `none`: distilled without a scale (Flux schnell). Only 1 is possible.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+Guidance = Literal["classifier_free", "embedded", "none"]
+
+# What `encode_prompt` returns, as arguments of the pipeline's call; None is thrown away. Other pipelines encode their prompts themselves.
+PAIR = ("prompt_embeds", "negative_prompt_embeds")
+POOLED = (*PAIR, "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+MASKED = ("prompt_embeds", "prompt_attention_mask", "negative_prompt_embeds", "negative_prompt_attention_mask")
+EMBEDDINGS: dict[str, tuple[str | None, ...]] = {
+    "StableDiffusionPipeline": PAIR,
+    "StableDiffusionXLPipeline": POOLED,
+    "StableDiffusion3Pipeline": POOLED,
+    "LatentConsistencyModelPipeline": ("prompt_embeds", None),
+    "FluxPipeline": ("prompt_embeds", "pooled_prompt_embeds", None),
+    "PixArtAlphaPipeline": MASKED,
+    "PixArtSigmaPipeline": MASKED,
+    "SanaPipeline": MASKED,
+}
+# Schedulers that follow a plain noise schedule, so that another solver can take their place.
+EXCHANGEABLE = ("PNDM", "DDIM", "DDPM", "LMSDiscrete", "EulerDiscrete", "HeunDiscrete", "DPMSolver", "UniPC", "DEIS", "KDPM2Discrete")
+SIZE_MULTIPLES = {"SanaPipeline": 32}
+FEW_STEPS = 4
+FLUX_SAMPLE_SIZE = 128
+DENOISERS = ("unet", "transformer")
+
+
+@dataclass(frozen=True)
+class Family:
+    """Facts about a checkpoint's pipeline."""
+
+    pipeline: str
+    """A pipeline class of diffusers."""
+    denoiser: str
+    """`unet` or `transformer`."""
+    guidance: Guidance
+    native_size: int | None
+    """Side in pixels that the denoiser was trained at; None when the checkpoint does not say."""
+    size_multiple: int
+    """Sides must be a multiple of this."""
+    has_exchangeable_scheduler: bool
+    is_few_step: bool
+    has_safety_checker: bool
+
+
+@cache
+def read_family(folder: Path) -> Family:
+    """The family of a checkpoint in diffusers format."""
+    index = _json(folder / "model_index.json")
+    pipeline = str(index.get("_class_name", ""))
+    denoiser = next((part for part in DENOISERS if (folder / part / "config.json").is_file()), "unet")
+    config = _json(folder / denoiser / "config.json")
+    reduction = _reduction(_json(folder / "vae" / "config.json"))
+    own_scheduler = str((index.get("scheduler") or ["", ""])[1])
+    sample_size = config.get("sample_size") or (FLUX_SAMPLE_SIZE if pipeline.startswith("Flux") else None)
+    guidance = _guidance(pipeline, config)
+    patch = 1 if denoiser == "unet" else 2
+    return Family(
+        pipeline=pipeline,
+        denoiser=denoiser,
+        guidance=guidance,
+        native_size=int(sample_size) * reduction if isinstance(sample_size, int) else None,
+        size_multiple=max(SIZE_MULTIPLES.get(pipeline, 8), reduction * patch),
+        has_exchangeable_scheduler=own_scheduler.startswith(EXCHANGEABLE) and not _is_flow(_json(folder / "scheduler" / "scheduler_config.json")),
+        is_few_step=guidance == "none" or own_scheduler.startswith("LCM"),
+        has_safety_checker=bool((index.get("safety_checker") or [None])[0]),
+    )
+
+
+def _guidance(pipeline: str, config: dict[str, Any]) -> Guidance:
+    if pipeline.startswith("Flux"):
+        return "embedded" if config.get("guidance_embeds") else "none"
+    return "embedded" if config.get("time_cond_proj_dim") is not None else "classifier_free"
+
+
+def _is_flow(config: dict[str, Any]) -> bool:
+    return bool(config.get("use_flow_sigmas")) or config.get("prediction_type") == "flow_prediction"
+
+
+def _reduction(config: dict[str, Any]) -> int:
+    blocks = config.get("encoder_block_out_channels") or config.get("block_out_channels") or [0, 0, 0, 0]
+    return int(2 ** (len(blocks) - 1))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return value

@@ -1,0 +1,188 @@
+"""What is missing of a clone: one listing of its folder, and little more.
+
+A shard that is there was written by some run, and covers at least what that run had planned of it. The counts of all runs so far stand in
+`clone.json`, written before a run draws. So a shard is known to be whole from its name alone, unless an earlier and smaller plan covers
+it in part; only such shards are opened. On a local disk the end of each file is read besides, because a disk may tear a file; an object
+store does not.
+
+After the drawing, `check_shards` reads what each shard covers, and nothing counts as done before that.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from raysd.clone.counts import ImageCounts, counts_from_array
+from raysd.clone.plan import Plan
+from raysd.clone.shard import DATA, MAGIC, read_shard, shard_name
+from raysd.errors import UserError
+from raysd.storage.location import Location
+
+RECORD = "clone.json"
+NUM_THREADS = 8
+FOOTER_BYTES = 8
+LIGHT_COLUMNS = ["label", "index", "flag"]
+
+
+@dataclass(frozen=True)
+class CloneJob:
+    """A clone to be drawn to a given size, and its folder."""
+
+    plan: Plan
+    folder: Location
+
+    def read_record(self) -> dict[str, Any]:
+        """`clone.json`, or nothing when it is missing or torn."""
+        try:
+            record: dict[str, Any] = json.loads(self.folder.read(RECORD)) if self.folder.exists(RECORD) else {}
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            return {}
+        return record
+
+    def earlier_counts(self, record: dict[str, Any]) -> list[ImageCounts]:
+        """The counts of the runs so far."""
+        return [ImageCounts.from_json(self.plan.counts.num_classes, value) for value in record.get("planned", [])]
+
+    def is_complete(self) -> bool:
+        """True when the record says that all planned pictures are there, or that they were dropped."""
+        record = self.read_record()
+        return bool(record.get("complete")) and self.earlier_counts(record)[0].covers(self.plan.counts)
+
+
+def missing_shards(job: CloneJob) -> np.ndarray:
+    """Numbers of the shards to be drawn or extended, int64, rising.
+
+    Raises:
+        UserError: Parquet files in the clone's data folder that are not its shards.
+    """
+    plan, data, record = job.plan, job.folder.child(DATA), job.read_record()
+    sizes = plan.shard_sizes()
+    present = _present_shards(data, plan.images_per_shard, len(sizes))
+    is_there = np.zeros(len(sizes), dtype=bool)
+    is_there[present] = True
+    missing = (sizes > 0) & ~is_there
+    doubtful = np.flatnonzero((sizes > 0) & is_there & _may_be_short(job, record, sizes))
+    for number, found in zip(doubtful, _each(lambda number: _covers(job, number), doubtful), strict=True):
+        missing[number] = not found
+    return np.flatnonzero(missing)
+
+
+def _present_shards(data: Location, images_per_shard: int, num_shards: int) -> np.ndarray:
+    """Numbers of the shards that have their name, and on a local disk their end."""
+    found, foreign = [], []
+    for name, size in data.list_sizes(".parquet").items():
+        digits = name.removeprefix("train-").removesuffix(".parquet")
+        number = int(digits) if digits.isdecimal() else -1
+        if number < 0 or name != shard_name(number):
+            foreign.append(name)
+        elif number < num_shards and size > 2 * len(MAGIC):
+            found.append(number)
+    if foreign:
+        raise UserError("storage", data.file(foreign[0]), "is no shard of this clone, yet data sets are read from there; move it away")
+    numbers = np.array(sorted(found), dtype=np.int64)
+    if not data.is_local:
+        return numbers
+    return numbers[[_has_end(data.file(shard_name(number))) for number in numbers.tolist()]] if len(numbers) else numbers
+
+
+def _has_end(path: str) -> bool:
+    """True when a Parquet file ends as one, with a footer that fits into it."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        size = os.fstat(handle).st_size
+        end = os.pread(handle, FOOTER_BYTES, size - FOOTER_BYTES)
+    finally:
+        os.close(handle)
+    return end[4:] == MAGIC and int.from_bytes(end[:4], "little") < size
+
+
+def _may_be_short(job: CloneJob, record: dict[str, Any], sizes: np.ndarray) -> np.ndarray:
+    """bool [num_shards]: shards of which some earlier run had planned a part only; all of them when the earlier runs are not known."""
+    earlier = job.earlier_counts(record)
+    if not earlier:
+        return np.ones(len(sizes), dtype=bool)
+    doubtful = np.zeros(len(sizes), dtype=bool)
+    for counts in earlier:
+        if counts.covers(job.plan.counts):
+            continue
+        own = Plan(job.plan.spec, counts, job.plan.images_per_shard).shard_sizes()
+        common = counts_from_array(np.minimum(counts.array, job.plan.counts.array))
+        shared = Plan(job.plan.spec, common, job.plan.images_per_shard).shard_sizes()
+        length = len(sizes)
+        doubtful |= (_padded(own, length) > 0) & (_padded(shared, length) < sizes)
+    return doubtful
+
+
+def _padded(values: np.ndarray, length: int) -> np.ndarray:
+    return np.pad(values[:length], (0, max(0, length - len(values))))
+
+
+def _covers(job: CloneJob, number: int) -> bool:
+    shard = read_shard(job.folder, number, job.plan.spec, LIGHT_COLUMNS)
+    return shard is not None and bool(np.isin(job.plan.positions(number), shard.covered(job.plan.counts.num_classes)).all())
+
+
+@dataclass
+class Findings:
+    """What the shards of a clone hold."""
+
+    broken: list[int]
+    """Shards that do not cover their part of the plan, or hold a picture twice."""
+    num_images: int
+    """Planned pictures that are there."""
+    flags: dict[str, np.ndarray]
+    """For each flag, and for `dropped`, pictures of each label, int64 [K]."""
+
+    @property
+    def num_flagged(self) -> int:
+        """Flagged pictures that are there."""
+        return sum(int(counts.sum()) for flag, counts in self.flags.items() if flag != "dropped")
+
+    @property
+    def num_dropped(self) -> int:
+        """Planned pictures that were dropped."""
+        return int(self.flags["dropped"].sum()) if "dropped" in self.flags else 0
+
+    def short_classes(self, keys: list[str]) -> dict[str, int]:
+        """How many pictures each short class lacks, by key."""
+        if "dropped" not in self.flags:
+            return {}
+        return {keys[label]: int(count) for label, count in enumerate(self.flags["dropped"]) if count}
+
+
+def check_shards(job: CloneJob) -> Findings:
+    """Read what each shard covers, without its pictures. Memory does not grow with the clone."""
+    plan, num_classes = job.plan, job.plan.counts.num_classes
+    numbers = np.flatnonzero(plan.shard_sizes())
+    findings = Findings([], 0, {})
+
+    def check(number: int) -> tuple[int, bool, int, dict[str, np.ndarray]]:
+        shard = read_shard(job.folder, number, plan.spec, LIGHT_COLUMNS)
+        if shard is None:
+            return number, False, 0, {}
+        covered, planned = shard.covered(num_classes), plan.positions(number)
+        is_whole = bool(np.isin(planned, covered).all()) and bool((np.diff(covered) > 0).all())
+        num_dropped = len(set(shard.dropped) & set(planned.tolist()))
+        return number, is_whole, len(planned) - num_dropped, shard.flag_counts(num_classes)
+
+    for number, is_whole, num_images, flags in _each(check, numbers):
+        if not is_whole:
+            findings.broken.append(number)
+            continue
+        findings.num_images += num_images
+        for flag, counts in flags.items():
+            findings.flags[flag] = findings.flags.get(flag, 0) + counts
+    return findings
+
+
+def _each(function: Any, numbers: Iterable[int]) -> Iterator[Any]:
+    """The answers in order, from a few threads; few are held at a time."""
+    pending = [int(number) for number in numbers]
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        for start in range(0, len(pending), 64 * NUM_THREADS):
+            yield from pool.map(function, pending[start : start + 64 * NUM_THREADS])

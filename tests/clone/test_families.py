@@ -1,0 +1,191 @@
+"""Each architecture, with tiny random checkpoints."""
+
+import numpy as np
+import pytest
+import tiny_models
+import torch
+from test_plan import plan_of, spec_of
+
+from raysd.clone.generator import Generator
+from raysd.clone.spec import resolve_clone_spec
+from raysd.errors import UserError
+from raysd.prompts.table import load_class_table
+from raysd.prompts.variant import PromptVariant
+
+GUIDED = ["sd1", "sd2", "sdxl", "sd3", "pixart", "sana"]
+STEPS = 3
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    root = tmp_path_factory.mktemp("checkpoints")
+    made = {}
+
+    def get(name):
+        if name not in made:
+            made[name] = tiny_models.save_tiny(name, root)
+        return made[name]
+
+    return get
+
+
+def spec_for(folder, name, **changes):
+    size = {"image_size": 32} if name.startswith("flux") else {}
+    scale = 1 if name == "flux_schnell" else 3
+    return spec_of(**{"model": str(folder), "dtype": "float32", "num_inference_steps": STEPS, "guidance_scale": scale, **size, **changes})
+
+
+def planned(spec, count=3):
+    plan = plan_of(4, 8, spec)
+    return [plan.image(position) for position in range(count)]
+
+
+@pytest.mark.parametrize("name", tiny_models.FAMILIES)
+def test_each_family_draws_what_its_pipeline_draws_from_the_plain_prompts(checkpoint, name):
+    spec = spec_for(checkpoint(name), name)
+    generator = Generator(spec)
+    images = planned(spec)
+    drawn = generator.draw(spec, images)
+    assert generator.embeddings is not None and drawn.pixels.shape == (3, spec.image_size, spec.image_size, 3)
+    plain = generator.pipeline(
+        prompt=[image.prompt for image in images],
+        guidance_scale=spec.guidance_scale,
+        num_inference_steps=STEPS,
+        height=spec.image_size,
+        width=spec.image_size,
+        generator=[torch.Generator("cpu").manual_seed(image.seed) for image in images],
+        output_type="np",
+        **({"use_resolution_binning": False, "clean_caption": False} if name in ("pixart", "sana") else {}),
+        **({"complex_human_instruction": None} if name == "sana" else {}),
+    ).images
+    assert np.abs(drawn.pixels.astype(int) - (plain * 255).round().astype(int)).max() <= 1
+    assert len({picture.tobytes() for picture in drawn.pixels}) == 3
+
+
+@pytest.mark.parametrize("name", GUIDED)
+def test_without_a_guided_step_the_pictures_are_those_of_guidance_one(checkpoint, name):
+    never = spec_for(checkpoint(name), name, guidance_interval=(0.99, 1.0))
+    generator, unguided = Generator(never), spec_for(checkpoint(name), name, guidance_scale=1)
+    seen = []
+    forward = generator.denoiser.forward
+    generator.denoiser.forward = lambda *args, **kwargs: seen.append(len((*args, *kwargs.values())[0])) or forward(*args, **kwargs)
+    pictures = [generator.draw(spec, planned(spec)).pixels.astype(int) for spec in (never, unguided)]
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1
+    assert set(seen) == {3}, "an unconditional pass was made"
+
+
+@pytest.mark.parametrize("name", ["sd1", "sana"])
+def test_a_part_of_the_steps_guided_lies_between(checkpoint, name):
+    def pictures(interval):
+        spec = spec_for(checkpoint(name), name, guidance_scale=9, guidance_interval=interval)
+        return Generator(spec).draw(spec, planned(spec)).pixels.astype(int)
+
+    none, some, all_steps = pictures((0.99, 1.0)), pictures((0.3, 0.6)), pictures((0.0, 1.0))
+    assert (some != none).any() and (some != all_steps).any()
+
+
+def test_a_distinct_prompt_is_encoded_once(checkpoint):
+    spec = spec_for(checkpoint("sd1"), "sd1")
+    generator = Generator(spec)
+    texts = []
+    generator.pipeline.text_encoder.register_forward_pre_hook(lambda _, args: texts.append(args[0]))
+    plan = plan_of(4, 8, spec)
+    prompts = [plan.image(position).prompt for position in (0, 10, 20, 1)]
+    rows = generator.embeddings.batch(prompts, [""] * 4, guided=False)["prompt_embeds"]
+    assert prompts == ["T-shirt"] * 3 + ["trouser"] and len(texts) == 2
+    assert torch.equal(rows[0], rows[1]) and not torch.equal(rows[0], rows[3])
+
+
+def test_a_negative_prompt_changes_the_pictures(checkpoint):
+    table = load_class_table("fashion_mnist")
+    variants = {"plain": PromptVariant(templates=["a {name}"]), "not": PromptVariant(templates=["a {name}"], negative_prompt="dark")}
+    drawn = []
+    for name in variants:
+        settings = {"model": str(checkpoint("sd1")), "dtype": "float32", "num_inference_steps": STEPS, "guidance_scale": 5, "variant": name}
+        from raysd.clone.settings import GenerationSettings
+
+        spec = resolve_clone_spec(GenerationSettings(**settings), table, variants)
+        drawn.append(Generator(spec).draw(spec, planned(spec)).pixels)
+    assert (drawn[0] != drawn[1]).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("flux_schnell", {"guidance_scale": 2}, r"guidance_scale = 2.0: .* distilled without guidance and ignores it; set it to 1"),
+        ("flux", {"guidance_interval": (0.1, 0.5)}, r"guidance_interval .* no unconditional pass"),
+        ("lcm", {"guidance_interval": (0.1, 0.5)}, r"guidance_interval .* no unconditional pass"),
+        ("sana", {"image_size": 40}, r"image_size = 40: use a multiple of 32"),
+        ("sd1", {"stored_size": 64}, r"stored_size = 64: is larger than the drawn pictures"),
+        ("sd1", {"scheduler": "Nonsense"}, r"scheduler = 'Nonsense': diffusers has no such scheduler"),
+        ("sd1", {"scheduler": "UNet2DConditionModel"}, r"diffusers has no such scheduler"),
+        ("sd1", {"scheduler_options": {"bets": 1}}, r"scheduler_options = 'bets': DPMSolverMultistepScheduler has no such option"),
+        ("sd1", {"lora": [{"path": "/nowhere"}]}, r"lora.path = '/nowhere': 0 safetensors files"),
+    ],
+)
+def test_what_a_family_would_ignore_or_cannot_do_is_refused(checkpoint, name, changes, message):
+    with pytest.raises(UserError, match=message):
+        spec_for(checkpoint(name), name, **changes)
+
+
+def test_few_step_models_keep_their_scheduler_and_take_few_steps(checkpoint):
+    spec = spec_for(checkpoint("lcm"), "lcm", num_inference_steps=None)
+    assert (spec.scheduler, spec.num_inference_steps) == (None, 4)
+    assert spec_for(checkpoint("sd1"), "sd1", num_inference_steps=None).num_inference_steps == 20
+    assert spec_for(checkpoint("sd1"), "sd1", num_inference_steps=None, sampler="paper").num_inference_steps == 50
+
+
+def test_half_precision_is_the_default_of_large_models(checkpoint):
+    assert spec_for(checkpoint("sd1"), "sd1", dtype="auto").dtype == "float16"
+    assert spec_for(checkpoint("sd3"), "sd3", dtype="auto").dtype == "bfloat16"
+
+
+@pytest.mark.parametrize("scheduler", ["UniPCMultistepScheduler", "DDIMScheduler", "HeunDiscreteScheduler", "EulerAncestralDiscreteScheduler"])
+def test_schedulers_by_name_repeat(checkpoint, scheduler):
+    spec = spec_for(checkpoint("sd1"), "sd1", scheduler=scheduler)
+    generator = Generator(spec)
+    first, second = generator.draw(spec, planned(spec)).pixels, generator.draw(spec, planned(spec)).pixels
+    assert np.array_equal(first, second)
+    assert type(generator.pipeline.scheduler).__name__ == scheduler
+
+
+def test_pictures_are_stored_smaller(checkpoint):
+    spec = spec_for(checkpoint("sd1"), "sd1", stored_size=16)
+    assert Generator(spec).draw(spec, planned(spec)).pixels.shape == (3, 16, 16, 3)
+
+
+def test_lora_weights_change_the_pictures_by_their_scale(checkpoint, tmp_path):
+    peft = pytest.importorskip("peft")
+    from diffusers import StableDiffusionPipeline
+    from peft.utils import get_peft_model_state_dict
+
+    pipeline = StableDiffusionPipeline.from_pretrained(checkpoint("sd1"), safety_checker=None)
+    torch.manual_seed(1)
+    pipeline.unet.add_adapter(peft.LoraConfig(r=4, target_modules=["to_q", "to_v"], init_lora_weights=False))
+    StableDiffusionPipeline.save_lora_weights(tmp_path, unet_lora_layers=get_peft_model_state_dict(pipeline.unet))
+
+    def pictures(*loras):
+        spec = spec_for(checkpoint("sd1"), "sd1", lora=list(loras))
+        return spec.fingerprint, Generator(spec).draw(spec, planned(spec)).pixels.astype(int)
+
+    (plain_print, plain), (full_print, full) = pictures(), pictures({"path": str(tmp_path), "scale": 1})
+    _, none = pictures({"path": str(tmp_path), "scale": 0})
+    assert (plain != full).any() and plain_print != full_print
+    assert np.abs(plain - none).max() <= 1
+
+
+def test_the_safety_checker_flags_and_can_be_left_out(tmp_path):
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+    from transformers import CLIPConfig, CLIPImageProcessor
+
+    tower = {"hidden_size": 32, "intermediate_size": 37, "num_attention_heads": 4, "num_hidden_layers": 1, "projection_dim": 32}
+    config = CLIPConfig(text_config=tower, vision_config={**tower, "image_size": 32, "patch_size": 8}, projection_dim=32)
+    checker = StableDiffusionSafetyChecker(config)
+    checker.concept_embeds_weights.data.fill_(-10)  # every picture looks like every concept
+    pipeline = tiny_models.sd1()
+    pipeline.register_modules(safety_checker=checker, feature_extractor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}))
+    pipeline.save_pretrained(tmp_path)
+    with_checker, without = spec_for(tmp_path, "sd1"), spec_for(tmp_path, "sd1", safety_checker=False)
+    assert with_checker.family.has_safety_checker
+    assert Generator(with_checker).draw(with_checker, planned(with_checker)).flags == ["unsafe"] * 3
+    assert Generator(without).draw(without, planned(without)).flags == [""] * 3
