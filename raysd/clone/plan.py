@@ -73,6 +73,12 @@ class Plan:
         first = shard * self.images_per_shard
         return first + np.flatnonzero(self._is_planned(first, first + self.images_per_shard))
 
+    def belong(self, positions: np.ndarray, shard: int) -> bool:
+        """True when rising positions are those of one shard, each once; they may lie beyond this plan."""
+        first = shard * self.images_per_shard
+        inside = len(positions) == 0 or first <= positions[0] <= positions[-1] < first + self.images_per_shard
+        return bool(inside and (np.diff(positions) > 0).all())
+
     def shard_sizes(self) -> np.ndarray:
         """Planned pictures of each shard, int64 [num_shards]."""
         per_shard = self.images_per_shard

@@ -166,7 +166,7 @@ def check_shards(job: CloneJob) -> Findings:
         if shard is None:
             return number, False, 0, {}
         covered, planned = shard.covered(num_classes), plan.positions(number)
-        is_whole = bool(np.isin(planned, covered).all()) and bool((np.diff(covered) > 0).all())
+        is_whole = plan.belong(covered, number) and bool(np.isin(planned, covered).all())
         num_dropped = len(set(shard.dropped) & set(planned.tolist()))
         return number, is_whole, len(planned) - num_dropped, shard.flag_counts(num_classes)
 

@@ -48,7 +48,7 @@ def test_same_plan_same_bytes_whatever_the_number_of_actors(undisturbed, tmp_pat
 
 def test_exactly_once_every_planned_image_is_there(undisturbed):
     _, job = undisturbed
-    rows = pa.concat_tables([read_shard(job.folder, shard) for shard in range(job.plan.num_shards)]).to_pylist()
+    rows = pa.concat_tables([read_shard(job.folder, shard, job.plan.spec).table for shard in range(job.plan.num_shards)]).to_pylist()
     planned = [job.plan.image(position) for position in range(len(job.plan))]
     assert [(row["label"], row["index"], row["seed"], row["prompt"]) for row in rows] == [(p.label, p.index, p.seed, p.prompt) for p in planned]
 
@@ -64,11 +64,11 @@ def test_a_second_run_draws_nothing(undisturbed):
 def test_10x_contains_1x_and_growing_draws_only_what_is_missing(undisturbed, tmp_path):
     _, job = undisturbed
     draw(tmp_path, images_per_class=2)
-    small = read_shard(Location(str(clone_of(tmp_path, job))), 0).to_pylist()
+    small = read_shard(Location(str(clone_of(tmp_path, job))), 0, job.plan.spec).table.to_pylist()
     _, summaries = draw(tmp_path)
     assert summaries[0].num_drawn == 40
     assert shard_bytes(clone_of(tmp_path, job)) == shard_bytes(clone_of(*undisturbed))
-    assert read_shard(Location(str(clone_of(tmp_path, job))), 0).to_pylist()[: len(small)] == small
+    assert read_shard(Location(str(clone_of(tmp_path, job))), 0, job.plan.spec).table.to_pylist()[: len(small)] == small
 
 
 def test_a_lost_and_a_torn_shard_are_drawn_again(undisturbed, tmp_path):
@@ -80,6 +80,41 @@ def test_a_lost_and_a_torn_shard_are_drawn_again(undisturbed, tmp_path):
     torn.write_bytes(torn.read_bytes()[:-9])
     _, summaries = draw(tmp_path)
     assert summaries[0].num_drawn == 32
+    assert shard_bytes(clone_of(tmp_path, job)) == shard_bytes(clone_of(root, job))
+
+
+def test_unequal_counts_and_more_for_one_class(undisturbed, tmp_path):
+    _, job = undisturbed
+    _, (summary,) = draw(tmp_path, class_counts={"dress": 9, "bag": 2})
+    assert summary.num_images == summary.num_drawn == 8 * 6 + 9 + 2
+    _, (grown,) = draw(tmp_path, class_counts={"dress": 12, "bag": 2})
+    assert (grown.num_images, grown.num_drawn) == (62, 3)
+    _, (whole,) = draw(tmp_path)
+    assert whole.num_drawn == 4
+    datasets = pytest.importorskip("datasets")
+    files = str(clone_of(tmp_path, job) / "data" / "*.parquet")
+    loaded = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
+    assert sum(key == "dress" for key in loaded["key"]) == 12 and loaded.num_rows == 66
+
+
+def test_a_swapped_shard_is_found_by_reading_back_and_drawn_again(undisturbed, tmp_path):
+    root, job = undisturbed
+    draw(tmp_path)
+    data = clone_of(tmp_path, job) / "data"
+    (data / "train-000001.parquet").write_bytes((data / "train-000002.parquet").read_bytes())
+    (data / "train-000000.parquet").unlink()
+    draw(tmp_path)
+    assert shard_bytes(clone_of(tmp_path, job)) == shard_bytes(clone_of(root, job))
+
+
+def test_two_drivers_on_one_directory_end_with_the_same_bytes(undisturbed, tmp_path, run_cli):
+    from concurrent.futures import ThreadPoolExecutor
+
+    root, job = undisturbed
+    words = [f"generation.{key}={value}" for key, value in FAST.items()]
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(lambda _: run_cli("generate", f"storage={tmp_path}", *words, "generation.num_actors=1"), range(2)))
+    assert [run.returncode for run in runs] == [0, 0], [run.stderr for run in runs]
     assert shard_bytes(clone_of(tmp_path, job)) == shard_bytes(clone_of(root, job))
 
 
@@ -96,11 +131,11 @@ def test_one_pool_draws_many_clones_and_they_do_not_mix(undisturbed, tmp_path):
 def test_nothing_is_silent_the_record_and_the_card_count(undisturbed):
     root, job = undisturbed
     record = json.loads((clone_of(root, job) / "clone.json").read_text())
-    assert record["complete"] and record["images_per_class"] == 6 and record["num_black"] == 0
+    assert record["complete"] and record["images_per_class"] == 6 and record["flags"] == {} and record["short_classes"] == {}
     assert record["spec"]["guidance_scale"] == 2.0
     assert record["versions"]["torch"]
     card = (clone_of(root, job) / "README.md").read_text()
-    assert "60 (6 for each of 10 classes)" in card and "black pictures" in card
+    assert "60 (6 for each of 10 classes)" in card and "flagged pictures" in card
 
 
 def test_sigkill_of_the_driver_then_the_same_command_ends_with_the_same_bytes(undisturbed, tmp_path, run_cli):
