@@ -41,6 +41,43 @@ def generate(words: Words = None) -> None:
 
 
 @app.command()
+def grow(
+    words: Words = None,
+    images: Annotated[int, typer.Option(help="how many pictures more for each class")] = 100,
+    classes: Annotated[str, typer.Option(help="keys of the classes, with commas; all when left out")] = "",
+) -> None:
+    """Draw more pictures for a clone, for all classes or for some."""
+    from raysd import verbs
+
+    keys = [key.strip() for key in classes.split(",") if key.strip()] or None
+    _run("grow", words, lambda experiment, _: verbs.grow(experiment, images, keys))
+
+
+@app.command()
+def verify(words: Words = None, repair: Annotated[bool, typer.Option(help="draw broken shards again")] = False) -> None:
+    """Check every picture of the clone: counts, hashes, decoding, schema, labels, prompts."""
+    from raysd import verbs
+
+    problems: list[dict[int, str]] = []
+    _run("verify", words, lambda experiment, _: problems.append(verbs.verify(experiment, repair)))
+    if problems[0]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    words: Words = None,
+    form: Annotated[str, typer.Option("--format", help="imagefolder or webdataset")] = "imagefolder",
+    out: Annotated[str, typer.Option(help="a folder; for webdataset also s3:// or gs://")] = "export",
+    flagged: Annotated[bool, typer.Option(help="also pictures with a flag")] = False,
+) -> None:
+    """Write the clone as ImageFolder or WebDataset."""
+    from raysd import verbs
+
+    _run("export", words, lambda experiment, _: verbs.export(experiment, form, out, flagged))
+
+
+@app.command()
 def train(words: Words = None) -> None:
     """Train classifiers on the clone."""
     from raysd import verbs

@@ -73,6 +73,78 @@ def generate(experiment: Experiment) -> str:
     return summary.fingerprint
 
 
+def grow(experiment: Experiment, images: int, classes: list[str] | None = None) -> str:
+    """Draw `images` more pictures of the given classes (by key), or of all; returns the clone's fingerprint.
+
+    Raises:
+        UserError: no positive number, or a class that the table does not have.
+    """
+    from raysd.clone.generate import generate_clones, plan_clone
+    from raysd.clone.plan import Plan
+    from raysd.clone.scan import CloneJob
+    from raysd.clone.spec import resolve_clone_spec
+
+    keys = experiment.table.keys
+    if images < 1:
+        raise UserError("images", images, "ask for at least one picture more")
+    if unknown := [key for key in classes or [] if key not in keys]:
+        raise UserError("classes", unknown[0], f"is no key of the class table; use one of {', '.join(keys[:5])}, ...")
+    experiment.root.check_writable()
+    job = plan_clone(experiment.root, resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants), experiment.generation)
+    record = job.read_record()
+    there = job.earlier_counts(record)[0] if record.get("complete") else job.plan.counts
+    counts = there.grown(images, [keys.index(key) for key in classes or keys])
+    grown = CloneJob(Plan(job.plan.spec, counts, job.plan.images_per_shard), job.folder)
+    summary = generate_clones([grown], experiment.generation)[0]
+    say(f"clone {summary.fingerprint}: {summary.num_images:,} pictures, {summary.num_drawn:,} drawn now")
+    say(f"it lies in {summary.folder.uri}")
+    if counts.own:
+        own = ", ".join(f"{keys[label]}: {count}" for label, count in counts.own)
+        say(f"next: train on it with generation.images_per_class={counts.default} and generation.class_counts={{{own}}}")
+    else:
+        say(f"next: train on it with generation.images_per_class={counts.default}")
+    return summary.fingerprint
+
+
+def verify(experiment: Experiment, repair: bool = False) -> dict[int, str]:
+    """Read, hash, decode and compare every picture with the plan; returns the problem of each broken shard that is left.
+
+    Args:
+        experiment: validated settings.
+        repair: delete broken shards and draw them again.
+    """
+    from raysd.clone.generate import plan_clone
+    from raysd.clone.spec import resolve_clone_spec
+    from raysd.clone.verify import delete_shards, verify_clone
+
+    job = plan_clone(experiment.root, resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants), experiment.generation)
+    problems = verify_clone(job)
+    for number, problem in problems.items():
+        say(f"shard {number}: {problem}")
+    if problems and repair:
+        delete_shards(job, list(problems))
+        generate(experiment)
+        problems = verify_clone(job)
+    whole = f"all {len(job.plan):,} planned pictures are as they should be, or listed as dropped"
+    say(f"clone {job.folder.uri}: {whole if not problems else f'{len(problems)} broken shards; raysd verify --repair draws them again'}")
+    return problems
+
+
+def export(experiment: Experiment, form: str, out: str, flagged: bool = False) -> int:
+    """Write the clone as ImageFolder or WebDataset into `out`; returns the number of pictures."""
+    from raysd.clone.export import Form, export_clone
+    from raysd.clone.generate import plan_clone
+    from raysd.clone.spec import resolve_clone_spec
+
+    forms: dict[str, Form] = {"imagefolder": "imagefolder", "webdataset": "webdataset"}
+    if form not in forms:
+        raise UserError("format", form, f"use {' or '.join(forms)}")
+    job = plan_clone(experiment.root, resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants), experiment.generation)
+    count = export_clone(job, forms[form], out, flagged)
+    say(f"{count:,} pictures in {out}")
+    return count
+
+
 def train(experiment: Experiment) -> list[str]:
     """Train a classifier per seed on the experiment's clone, or on `training.real`; returns their fingerprints."""
     from raysd.training.train import train_classifiers
@@ -160,7 +232,7 @@ def _training_run(experiment: Experiment) -> "TrainingRun":
         spec = resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)
         job = plan_clone(experiment.root, spec, experiment.generation)
         if not job.is_complete():
-            raise UserError("generation.images_per_class", count, "the clone does not have all these pictures; run raysd generate with the same configuration first")
+            raise UserError("generation.images_per_class", count, "the clone does not have all of them; run raysd generate with the same configuration first")
         pictures = clone_pictures(job)
     return TrainingRun(experiment.root, pictures, len(experiment.table), experiment.training)
 

@@ -22,6 +22,25 @@ def ray_cluster():
     close_ray()
 
 
+@pytest.fixture(scope="session")
+def s3_server():
+    """A real S3 server on loopback with the bucket `raysd`; its port."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    secrets = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
+    before = {name: os.environ.get(name) for name in secrets}
+    os.environ.update(secrets)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}", region_name="us-east-1").create_bucket(Bucket="raysd")
+    yield port
+    server.stop()
+    for name, value in before.items():
+        os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
 @pytest.fixture
 def run_cli(tmp_path):
     """Run the real command in a process of its own; returns the finished process."""

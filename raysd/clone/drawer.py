@@ -1,5 +1,6 @@
 """The diffusion actor: draws the missing pictures of one shard at a time and commits the shard."""
 
+import json
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from raysd.clone.plan import PlannedImage
 from raysd.clone.scan import CloneJob
 from raysd.clone.shard import DrawnImage, Shard, encode_image, merge_shards, read_shard, shard_table, write_shard
 from raysd.clone.spec import CloneSpec
+from raysd.errors import UserError
 
 NUM_ENCODERS = 2
 
@@ -40,9 +42,18 @@ class ShardDrawer:
         self.metrics = _Metrics()
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-        """Columns `job` and `shard` of one or more items to columns of statistics."""
-        rows = [self.draw_shard(int(job), int(shard)) for job, shard in zip(batch["job"], batch["shard"], strict=True)]
+        """Columns `job` and `shard` of one or more items to columns of statistics; `error` holds bad input that was met, as JSON."""
+        rows = [self._try_shard(int(job), int(shard)) for job, shard in zip(batch["job"], batch["shard"], strict=True)]
         return {name: [row[name] for row in rows] for name in rows[0]}
+
+    def _try_shard(self, job: int, shard: int) -> dict[str, Any]:
+        """An error is returned, because Ray would wrap a raised one into pages of text."""
+        try:
+            return {**self.draw_shard(job, shard), "error": ""}
+        except UserError as error:
+            counts = dict.fromkeys(("drawn", "flagged", "dropped", "batches", "bytes"), 0)
+            nothing = {"job": job, "shard": shard, **counts, "drawing_seconds": 0.0, "seconds": 0.0}
+            return {**nothing, "error": json.dumps([error.field, str(error.value), error.remedy])}
 
     def draw_shard(self, job: int, shard: int) -> dict[str, Any]:
         """Draw and commit one shard; returns its row of statistics."""

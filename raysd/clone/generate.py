@@ -153,19 +153,10 @@ def _draw_wave(
         num_cpus=settings.cpus_per_actor,
         num_gpus=num_gpus or None,
     )
-    try:
-        yield from stage.iter_rows()
-    except Exception as error:
-        raise _user_error(error) or error from None
-
-
-def _user_error(error: BaseException | None) -> UserError | None:
-    """The bad input that an actor met, out of what Ray wrapped around it."""
-    while error is not None:
-        if isinstance(error, UserError):
-            return UserError(error.field, error.value, error.remedy)
-        error = getattr(error, "cause", None) or error.__cause__
-    return None
+    for row in stage.iter_rows():
+        if row["error"]:
+            raise UserError(*json.loads(row["error"]))
+        yield row
 
 
 def _pool(settings: GenerationSettings, num_items: int) -> tuple[int, float]:

@@ -99,4 +99,3 @@ class Generator:
 
         kind = type(self.own_scheduler) if spec.scheduler is None else getattr(diffusers, spec.scheduler)
         self.pipeline.scheduler = kind.from_config(self.own_scheduler.config, **dict(spec.scheduler_options))
-

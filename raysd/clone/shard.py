@@ -101,10 +101,10 @@ def image_schema(class_names: list[str], schema: pa.Schema = COLUMNS) -> pa.Sche
     """A schema whose metadata tells `datasets` which column is a picture and what the labels are called."""
     dtypes = {pa.int64(): "int64", pa.string(): "string"}
     features: dict[str, dict[str, object]] = {"image": {"_type": "Image"}, "label": {"names": class_names, "_type": "ClassLabel"}}
-    for field in schema:
-        if field.name not in features:
-            features[field.name] = {"dtype": dtypes[field.type], "_type": "Value"}
-    ordered = {field.name: features[field.name] for field in schema}
+    for column in schema:
+        if column.name not in features:
+            features[column.name] = {"dtype": dtypes[column.type], "_type": "Value"}
+    ordered = {column.name: features[column.name] for column in schema}
     return schema.with_metadata({"huggingface": json.dumps({"info": {"features": ordered}})})
 
 
@@ -132,8 +132,9 @@ def write_shard(folder: Location, number: int, shard: Shard, spec: CloneSpec) ->
     about = {"fingerprint": spec.fingerprint, "dropped": sorted(shard.dropped.items())}
     table = shard.table.replace_schema_metadata({**shard.table.schema.metadata, b"raysd": json.dumps(about).encode()})
     buffer = pa.BufferOutputStream()
-    # The pictures are compressed already; a dictionary does what is left.
-    pq.write_table(table, buffer, compression="none", use_dictionary=["key", "prompt", "flag"], row_group_size=ROWS_PER_GROUP)
+    # The pictures are compressed already; a dictionary does what is left. Statistics of pictures would copy two of them into the footer.
+    options = {"compression": "none", "use_dictionary": ["key", "prompt", "flag"], "write_statistics": ["label", "key", "index", "seed", "flag"]}
+    pq.write_table(table, buffer, row_group_size=ROWS_PER_GROUP, **options)
     data = buffer.getvalue().to_pybytes()
     folder.child(DATA).write(shard_name(number), data)
     return len(data)

@@ -69,7 +69,7 @@ class Evaluation:
     def __init__(self, root: Location, settings: EvaluationSettings, table: ClassTable, command: str) -> None:
         self.root, self.table, self.command = root, table, command
         self.sets = _resolve(root, settings, table)
-        self._decoded: dict[tuple[str, int | None, int], PictureArrays] = {}
+        self._decoded: dict[tuple[Any, ...], PictureArrays] = {}
 
     def measure(self, classifier: str) -> list[Row]:
         """All rows of one classifier, by its fingerprint; rows that are there are not measured again."""

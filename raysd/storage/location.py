@@ -11,6 +11,7 @@ reason that may pass (a server error, a dropped connection) are repeated with gr
 Credentials of an object store come from the environment (`AWS_ACCESS_KEY_ID`, an instance's role, `GOOGLE_APPLICATION_CREDENTIALS`), never from the URI.
 """
 
+import errno
 import os
 import time
 import uuid
@@ -136,6 +137,10 @@ class Location:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, folder / name)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise UserError("storage", self.uri, "the disk is full; free some space and run the same command again") from None
+            raise
         finally:
             partial.unlink(missing_ok=True)
         handle = os.open(folder, os.O_RDONLY)

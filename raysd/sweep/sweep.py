@@ -24,7 +24,6 @@ from raysd.errors import UserError
 from raysd.evaluation.evaluate import KIND, Evaluation
 from raysd.progress import Progress, say
 from raysd.storage.fingerprint import fingerprint
-from raysd.storage.location import Location
 from raysd.storage.results import Row, find_result, read_results, write_result
 from raysd.training.classifier import load_record
 from raysd.training.pictures import PictureSet
@@ -205,7 +204,8 @@ def sweep_fingerprint(experiment: Experiment) -> str:
     """Hash of what shapes a sweep's answer."""
     specs = [spec.fingerprint for _, spec in sweep_specs(experiment)]
     rest = experiment.model_dump(include={"training", "evaluation", "sweep"})
-    return fingerprint({"clones": specs, "images_per_class": experiment.generation.images_per_class, "class_counts": experiment.generation.class_counts, **rest})
+    counts = {"images_per_class": experiment.generation.images_per_class, "class_counts": experiment.generation.class_counts}
+    return fingerprint({"clones": specs, **counts, **rest})
 
 
 def _sweep_row(

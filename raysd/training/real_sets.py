@@ -158,7 +158,7 @@ def _check_counts(name: str, pictures: PictureSet) -> None:
     if len(labels) == 0:
         raise UserError("real set", name, "holds no pictures")
     fewest = int(np.bincount(labels)[np.unique(labels)].min())
-    if pictures.images_per_class is not None and fewest < pictures.images_per_class:
+    if isinstance(pictures.images_per_class, int) and fewest < pictures.images_per_class:
         remedy = f"has a class of only {fewest} pictures, {pictures.images_per_class} are wanted; ask for fewer"
         raise UserError("real set", pictures.name, remedy + (" or install the full set" if "sample" in pictures.name else ""))
 

@@ -175,11 +175,17 @@ def flux_schnell():
 
 def pixart():
     transformer = PixArtTransformer2DModel(
-        sample_size=8, num_layers=2, patch_size=2, attention_head_dim=8, num_attention_heads=3, caption_channels=WIDTH, in_channels=4, cross_attention_dim=24, out_channels=8
+        sample_size=8,
+        num_layers=2,
+        patch_size=2,
+        attention_head_dim=8,
+        num_attention_heads=3,
+        caption_channels=WIDTH,
+        in_channels=4,
+        cross_attention_dim=24,
+        out_channels=8,
     )
-    return PixArtSigmaPipeline(
-        tokenizer=t5_tokenizer(), text_encoder=t5(), vae=autoencoder(), transformer=transformer, scheduler=DPMSolverMultistepScheduler()
-    )
+    return PixArtSigmaPipeline(tokenizer=t5_tokenizer(), text_encoder=t5(), vae=autoencoder(), transformer=transformer, scheduler=DPMSolverMultistepScheduler())
 
 
 def sana():
@@ -215,11 +221,24 @@ def sana():
         scaling_factor=0.41407,
     )
     text = Gemma2Config(
-        head_dim=4, hidden_size=8, intermediate_size=16, num_attention_heads=2, num_key_value_heads=2, num_hidden_layers=1, vocab_size=64, pad_token_id=0, bos_token_id=3, eos_token_id=1
+        head_dim=4,
+        hidden_size=8,
+        intermediate_size=16,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        num_hidden_layers=1,
+        vocab_size=64,
+        pad_token_id=0,
+        bos_token_id=3,
+        eos_token_id=1,
     )
     tokenizer = gemma_tokenizer()
     return SanaPipeline(
-        tokenizer=tokenizer, text_encoder=Gemma2Model(text), vae=vae, transformer=transformer, scheduler=DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction")
+        tokenizer=tokenizer,
+        text_encoder=Gemma2Model(text),
+        vae=vae,
+        transformer=transformer,
+        scheduler=DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction"),
     )
 
 

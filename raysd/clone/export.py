@@ -1,0 +1,83 @@
+"""A clone in other forms: ImageFolder and WebDataset. A clone is a Hugging Face data set as it lies and needs no export for that."""
+
+import io
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from raysd.clone.scan import CloneJob
+from raysd.clone.shard import DATA, read_shard
+from raysd.errors import UserError
+from raysd.progress import Progress
+from raysd.storage.location import Location
+
+Form = Literal["imagefolder", "webdataset"]
+SUFFIXES = {"png": "png", "jpeg": "jpg", "webp": "webp"}
+ABOUT = ("key", "index", "prompt", "seed", "redraws", "flag")
+
+
+def export_clone(job: CloneJob, form: Form, out: str, flagged: bool = False) -> int:
+    """Write the planned pictures of a complete clone; returns how many.
+
+    Args:
+        job: the clone.
+        form: `imagefolder`: `<label>_<key>/<index>.png`; `webdataset`: a tar per shard with picture, `cls` and `json` of each sample.
+        out: a folder, which must be empty or hold an earlier export; for `webdataset` also a URI.
+        flagged: also pictures with a flag.
+
+    Raises:
+        UserError: the clone is not complete, or the folder cannot be written.
+    """
+    if not job.is_complete():
+        raise UserError("generation.images_per_class", job.plan.counts.default, "the clone is not complete; run raysd generate first")
+    if form == "imagefolder" and "://" in out:
+        raise UserError("out", out, "an ImageFolder needs a folder on a disk; use --format webdataset for an object store")
+    target = Location(out)
+    target.check_writable()
+    numbers = np.flatnonzero(job.plan.shard_sizes()).tolist()
+    count = 0
+    with Progress("exported", len(numbers), "shards") as progress:
+        for number in numbers:
+            rows = list(_rows(job, number, flagged))
+            if form == "webdataset":
+                target.write(f"train-{number:06d}.tar", _tar(rows, job.plan.spec.codec))
+            else:
+                _write_folder(Path(target.path), rows, job.plan.spec.codec)
+            count += len(rows)
+            progress.advance(1)
+    return count
+
+
+def _rows(job: CloneJob, number: int, flagged: bool) -> Iterator[dict[str, Any]]:
+    shard = read_shard(job.folder, number, job.plan.spec)
+    if shard is None:
+        raise UserError("clone", job.folder.child(DATA).uri, f"shard {number} cannot be read; run raysd verify --repair")
+    limits = job.plan.counts.array
+    yield from (row for row in shard.table.to_pylist() if row["index"] < limits[row["label"]] and (flagged or not row["flag"]))
+
+
+def folder_name(label: int, key: str) -> str:
+    """A class's folder: its label, so that the order is kept, and what of its key is harmless in a path."""
+    return f"{label:05d}_{re.sub(r'[^A-Za-z0-9-]+', '_', key)[:64]}"
+
+
+def _write_folder(out: Path, rows: list[dict[str, Any]], codec: str) -> None:
+    for row in rows:
+        Location(str(out / folder_name(row["label"], row["key"]))).write(f"{row['index']:07d}.{SUFFIXES[codec]}", row["image"]["bytes"])
+
+
+def _tar(rows: list[dict[str, Any]], codec: str) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for row in rows:
+            about = json.dumps({column: row[column] for column in ABOUT}).encode()
+            for suffix, data in ((SUFFIXES[codec], row["image"]["bytes"]), ("cls", str(row["label"]).encode()), ("json", about)):
+                member = tarfile.TarInfo(f"{row['label']:05d}-{row['index']:07d}.{suffix}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()

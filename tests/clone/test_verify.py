@@ -1,0 +1,129 @@
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from test_drawer import StandIn, drawer_of, job_of
+
+from raysd.clone.export import export_clone, folder_name
+from raysd.clone.scan import check_shards
+from raysd.clone.shard import Shard, read_shard, shard_name, write_shard
+from raysd.clone.verify import delete_shards, find_problem
+from raysd.errors import UserError
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A whole clone of 8 px pictures, in two shards."""
+    job = job_of(tmp_path / "clone", image_size=8)
+    for shard in range(job.plan.num_shards):
+        drawer_of(job, StandIn({3: 1})).draw_shard(0, shard)
+    record = {"planned": [job.plan.counts.to_json()], "complete": True, "num_classes": 10, "images_per_shard": 15}
+    job.folder.write("clone.json", json.dumps(record).encode())
+    return job
+
+
+def change(job, number, **columns):
+    """Write a shard again with other values in the row 2."""
+    table = read_shard(job.folder, number, job.plan.spec).table
+    rows = table.to_pylist()
+    rows[2] |= columns
+    import pyarrow as pa
+
+    write_shard(job.folder, number, Shard(pa.Table.from_pylist(rows, schema=table.schema)), job.plan.spec)
+
+
+def test_a_whole_clone_has_no_problem(clone):
+    assert [find_problem(clone, shard) for shard in range(2)] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("columns", "problem"),
+    [
+        ({"sha256": "0" * 64}, "does not match its hash"),
+        ({"prompt": "cat"}, "has another prompt than planned"),
+        ({"seed": 7}, "has another seed than planned"),
+        ({"key": "cat"}, "has another key than planned"),
+        ({"label": 1}, "holds a picture twice, or one of another shard"),
+        ({"index": 9}, "holds a picture twice, or one of another shard"),
+    ],
+)
+def test_what_is_wrong_with_a_row_is_said(clone, columns, problem):
+    change(clone, 1, **columns)
+    assert problem in find_problem(clone, 1) and find_problem(clone, 0) == ""
+
+
+def test_pictures_that_cannot_be_decoded_or_have_another_size_are_found(clone):
+    import hashlib
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.new("L", (9, 9)).save(buffer, "PNG")
+    for data, problem in ((b"no picture", "cannot be decoded"), (buffer.getvalue(), "is 9 x 9 px")):
+        change(clone, 0, image={"bytes": data, "path": "x.png"}, sha256=hashlib.sha256(data).hexdigest())
+        assert problem in find_problem(clone, 0)
+
+
+def test_a_flipped_bit_anywhere_in_a_picture_is_found(clone):
+    path = Path(clone.folder.child("data").file(shard_name(0)))
+    first = read_shard(clone.folder, 0, clone.plan.spec).table["image"][4].as_py()["bytes"]
+    data = bytearray(path.read_bytes())
+    data[data.find(first) + len(first) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    assert check_shards(clone).broken == [] and "does not match its hash" in find_problem(clone, 0)
+    delete_shards(clone, [0])
+    assert find_problem(clone, 0) == "missing, torn, or of another clone"
+
+
+def test_an_image_folder_has_one_folder_per_class_in_label_order(clone, tmp_path):
+    from torchvision.datasets import ImageFolder
+
+    assert export_clone(clone, "imagefolder", str(tmp_path / "out")) == 30
+    folder = ImageFolder(tmp_path / "out")
+    assert len(folder) == 30 and folder.classes[3] == "00003_dress" and folder.targets == sorted(folder.targets)
+
+
+def test_a_webdataset_holds_picture_label_and_prompt(clone, tmp_path):
+    assert export_clone(clone, "webdataset", str(tmp_path / "out")) == 30
+    assert sorted(os.listdir(tmp_path / "out")) == ["train-000000.tar", "train-000001.tar"]
+    with tarfile.open(tmp_path / "out" / "train-000001.tar") as tar:
+        members = {member.name: tar.extractfile(member).read() for member in tar}
+    name = "00005-0000001"
+    assert members[f"{name}.cls"] == b"5" and json.loads(members[f"{name}.json"])["prompt"] == "sandal"
+    assert members[f"{name}.png"].startswith(b"\x89PNG") and len(members) == 45
+
+
+def test_keys_with_paths_in_them_stay_inside_the_export():
+    assert folder_name(3, "../../etc/passwd") == "00003__etc_passwd"
+    assert folder_name(4, "a/b\\c d") == "00004_a_b_c_d"
+
+
+def test_an_export_of_an_incomplete_clone_is_refused(clone, tmp_path):
+    clone.folder.delete("clone.json")
+    with pytest.raises(UserError, match="the clone is not complete"):
+        export_clone(clone, "webdataset", str(tmp_path / "out"))
+
+
+@pytest.mark.slow
+def test_verify_repairs_and_grow_draws_more(tmp_path, run_cli):
+    words = [f"storage={tmp_path}", "generation.num_inference_steps=1", "generation.images_per_class=4", "generation.images_per_shard=20"]
+    assert run_cli("generate", *words).returncode == 0
+    (path,) = tmp_path.glob("clones/*/data/train-000001.parquet")
+    data = bytearray(path.read_bytes())
+    before, middle = bytes(data), data.find(b"IDAT") + 30
+    data[middle] ^= 255
+    path.write_bytes(bytes(data))
+    broken = run_cli("verify", *words)
+    assert broken.returncode == 1 and "shard 1: picture" in broken.stdout, broken.stderr
+    repaired = run_cli("verify", *words, "--repair")
+    assert repaired.returncode == 0 and "all 40 planned pictures are as they should be" in repaired.stdout
+    assert path.read_bytes() == before
+    grown = run_cli("grow", *words, "--images", "2", "--classes", "dress,bag")
+    assert "44 pictures, 4 drawn now" in grown.stdout, grown.stderr
+    assert sum(pq.read_metadata(shard).num_rows for shard in path.parent.glob("*.parquet")) == 44
+    refused = run_cli("grow", *words, "--classes", "hat")
+    assert refused.returncode == 2 and "classes = 'hat': is no key of the class table" in refused.stderr

@@ -1,0 +1,67 @@
+import copy
+
+import boto3
+import pytest
+from object_store import FlakyProxy, s3_uri
+
+from raysd.errors import UserError
+from raysd.storage.location import Location
+
+
+@pytest.fixture
+def client(s3_server):
+    return boto3.client("s3", endpoint_url=f"http://127.0.0.1:{s3_server}", region_name="us-east-1")
+
+
+def uploads(client):
+    return client.list_multipart_uploads(Bucket="raysd").get("Uploads", [])
+
+
+def test_files_are_written_listed_read_and_deleted(s3_server, client):
+    folder = Location(s3_uri(s3_server, "raysd")).child("one", "two")
+    assert folder.list_files() == [] and not folder.exists("a.bin")
+    folder.write("a.bin", b"123")
+    folder.write("a.bin", b"4567")
+    assert folder.read("a.bin") == b"4567" and folder.list_sizes() == {"a.bin": 4}
+    folder.delete("a.bin")
+    assert not folder.exists("a.bin") and uploads(client) == []
+
+
+def test_a_small_file_is_one_request_and_a_large_one_leaves_no_parts(s3_server, client):
+    proxy = FlakyProxy(s3_server, 0)
+    folder = Location(s3_uri(proxy.port, "raysd")).child("sizes")
+    before = next(proxy.counter)
+    folder.write("small.bin", bytes(2**20))
+    assert next(proxy.counter) - before - 1 == 1
+    folder.write("large.bin", bytes(25 * 2**20))
+    assert folder.list_sizes() == {"small.bin": 2**20, "large.bin": 25 * 2**20} and uploads(client) == []
+    proxy.stop()
+
+
+def test_errors_and_dropped_connections_cost_nothing_but_time(s3_server):
+    proxy = FlakyProxy(s3_server, 4)
+    folder = Location(s3_uri(proxy.port, "raysd")).child("flaky")
+    for number in range(20):
+        folder.write(f"{number:02d}.bin", bytes([number]) * 1000)
+    assert [folder.read(name) for name in folder.list_files(".bin")] == [bytes([number]) * 1000 for number in range(20)]
+    assert proxy.failures > 10
+    proxy.stop()
+
+
+def test_a_bucket_that_is_not_there_is_refused_in_one_line(s3_server):
+    with pytest.raises(UserError, match="cannot be written to") as caught:
+        Location(s3_uri(s3_server, "no-such-bucket")).check_writable()
+    assert "\n" not in str(caught.value)
+
+
+def test_credentials_in_a_uri_are_refused_and_not_repeated():
+    with pytest.raises(UserError, match="leave the credentials out of the URI") as caught:
+        Location("s3://me:hunter2@bucket/runs").list_files()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_location_travels_to_another_process_without_its_connection(s3_server):
+    folder = Location(s3_uri(s3_server, "raysd")).child("there")
+    folder.write("x", b"1")
+    assert "_resolved" in vars(folder) and "_resolved" not in vars(copy.copy(folder))
+    assert copy.copy(folder).read("x") == b"1"
