@@ -20,6 +20,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 INK, GRID = "#222222", "#dddddd"
 FONT_SIZE = 12
 WIDTH = 5.4  # inches; small enough that the text stays legible on a phone
+FAR = 1.0  # heights of the plot; a level further below than this is not drawn
 PNG_DPI = 200
 MAX_CLASSES = 30
 
@@ -46,7 +47,7 @@ def guidance_plot(cells: Cells, findings: Findings, measured: MeasuredSet, name:
         _draw_line(axes, _line(cells, findings, variant, measured), scales, shift, rank, variant)
     for cell, label, style in ((findings.real, "real pictures", "--"), (findings.random, "random weights", ":")):
         if cell is not None and measured in cell.scores:
-            axes.axhline(cell.scores[measured].mean, color=INK, linestyle=style, linewidth=1.4, label=label)
+            _draw_level(axes, cell.scores[measured].mean, label, style)
     axes.set_xticks(range(len(scales)), [f"{scale:g}" for scale in scales])
     axes.set_xlim(-0.4, max(len(scales), 1) - 0.6)
     axes.set_xlabel("guidance scale")
@@ -125,6 +126,15 @@ def _draw_line(axes: Axes, line: Mapping[float, Score], scales: list[float], shi
     color, marker = COLORS[rank % len(COLORS)], MARKERS[rank % len(MARKERS)]
     style = "-" if rank < len(COLORS) else "-."
     axes.errorbar(x, means, (below, above), color=color, marker=marker, linestyle=style, markersize=5, linewidth=1.6, capsize=3, label=_literal(_short(label)))
+
+
+def _draw_level(axes: Axes, value: float, label: str, style: str) -> None:
+    """A horizontal line; one that would squeeze all others together stands in the legend only, with its value."""
+    bottom, top = axes.get_ylim()
+    if value < bottom - FAR * (top - bottom):
+        axes.plot([], [], color=INK, linestyle=style, linewidth=1.4, label=f"{label}: {value:.1f}, far below")
+        return
+    axes.axhline(value, color=INK, linestyle=style, linewidth=1.4, label=label)
 
 
 def _per_class(cell: Cell, test: MeasuredSet | None) -> tuple[list[str], list[float]] | None:

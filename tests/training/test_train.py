@@ -48,9 +48,9 @@ def test_a_state_comes_back_as_it_was(tmp_path):
 
 def test_small_pictures_keep_their_resolution_in_the_stem():
     small, halved, large = (build_classifier(Architecture("resnet18", {}, 10, size, stride)) for size, stride in ((32, 1), (32, 2), (224, 2)))
-    assert small.forward_features(torch.zeros(1, 3, 32, 32)).shape[-1] == 4
-    assert halved.forward_features(torch.zeros(1, 3, 32, 32)).shape[-1] == 2
-    assert large.forward_features(torch.zeros(1, 3, 32, 32)).shape[-1] == 1
+    assert small.forward_features(torch.zeros(2, 3, 32, 32)).shape[-1] == 4
+    assert halved.forward_features(torch.zeros(2, 3, 32, 32)).shape[-1] == 2
+    assert large.forward_features(torch.zeros(2, 3, 32, 32)).shape[-1] == 1
 
 
 def test_options_that_the_backbone_does_not_take_are_refused():
