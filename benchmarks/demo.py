@@ -7,9 +7,7 @@ benchmarks/results/demo.json and a table of all rows beside it.
 
 import argparse
 import csv
-import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -17,15 +15,16 @@ import time
 from pathlib import Path
 from statistics import mean, stdev
 
+import record
+from record import RESULTS
+
 from raysd import verbs
 from raysd.clone.model import EMBEDDED
 from raysd.config import load_experiment
 from raysd.storage.results import read_results
-from raysd.versions import versions
 
 ROOT = Path(__file__).parent.parent
 COMMAND = "python benchmarks/demo.py"
-RESULTS = ROOT / "benchmarks" / "results"
 CONFIG = ROOT / "configs" / "fashion_mnist.yaml"
 FULL_EPOCHS = 6
 
@@ -77,15 +76,8 @@ def write_table(rows):
             writer.writerow([trained_on, role, dataset, f"{mean(values):.2f}", f"{stdev(values):.2f}", len(values)])
 
 
-def metric(name, value, unit, better, baseline="", runs=()):
-    record = {"metric": name, "value": round(value, 3), "unit": unit, "better": better, "baseline": baseline, "runs": [round(run, 3) for run in runs]}
-    record |= {"command": COMMAND, "date": time.strftime("%Y-%m-%d"), "versions": versions(), "machine": f"{os.cpu_count()} cores, {platform.machine()}"}
-    print(name, record["value"], unit, record["runs"], flush=True)
-    return record
-
-
-def write(metrics):
-    (RESULTS / "demo.json").write_text(json.dumps(metrics, indent=2) + "\n")
+def metric(*arguments, **options):
+    record.write("demo", [record.metric(*arguments, **options, command=COMMAND)])
 
 
 if __name__ == "__main__":
@@ -95,25 +87,20 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     storage = str(Path(arguments.storage).resolve())
     size = sum(path.stat().st_size for path in EMBEDDED.rglob("*.safetensors"))
-    metrics = [metric("model_bytes", size, "bytes", "lower", "at most 6 MiB")]
+    metric("model_bytes", size, "bytes", "lower", baseline="at most 6 MiB")
     seconds = run_demo(storage)
-    metrics.append(metric("demo_seconds", seconds, "s", "lower", "the whole demo from nothing", [seconds]))
+    metric("demo_seconds", seconds, "s", "lower", baseline="the whole demo from nothing", runs=[seconds])
     if arguments.demo_only:
-        measured = {row["metric"] for row in metrics}
-        write(metrics + [row for row in json.loads((RESULTS / "demo.json").read_text()) if row["metric"] not in measured])
         raise SystemExit
-    write(metrics)
     sweep, rows = run_sweep(storage)
     write_table(rows)
     best = sweep["best"]["guidance_scale"]
     clone, usual = (test_accuracies(rows, "name", scale) for scale in (best, 7.5))
     about = f"guidance {best:g} (chosen on validation pictures), name prompt, 500 pictures a class, seed spread {stdev(clone):.2f}"
-    metrics.append(metric("clone_top1_real_test", mean(clone), "percent", "higher", about, clone))
+    metric("clone_top1_real_test", mean(clone), "percent", "higher", baseline=about, runs=clone)
     effect = [one - other for one, other in zip(clone, usual, strict=True)]
-    metrics.append(metric("guidance_effect", mean(effect), "points", "higher", f"guidance {best:g} minus 7.5, same classifier seeds", effect))
+    metric("guidance_effect", mean(effect), "points", "higher", baseline=f"guidance {best:g} minus 7.5, same classifier seeds", runs=effect)
     real = test_accuracies(rows, kind="real")
-    metrics.append(metric("real_top1_same_size", mean(real), "percent", "higher", "500 real pictures a class", real))
-    write(metrics)
+    metric("real_top1_same_size", mean(real), "percent", "higher", baseline="500 real pictures a class", runs=real)
     full = train_on_everything(storage)
-    metrics.append(metric("real_top1_full", mean(full), "percent", "higher", f"60,000 real pictures, {FULL_EPOCHS} epochs, one seed", full))
-    write(metrics)
+    metric("real_top1_full", mean(full), "percent", "higher", baseline=f"60,000 real pictures, {FULL_EPOCHS} epochs, one seed", runs=full)

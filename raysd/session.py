@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 LOCAL_OBJECT_STORE_BYTES = 512 * 2**20
 NO_PROGRESS_SECONDS = 4 * 3600  # a shard of large pictures on a small GPU takes an hour
+WORKER_WARNING = "PYTHON worker processes have been started"  # Ray's, on every small machine; it asks nothing of the user
 
 
 def ensure_ray() -> None:
@@ -24,6 +25,7 @@ def ensure_ray() -> None:
     if not verbose:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+        os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", WORKER_WARNING)
     import ray
 
     if not ray.is_initialized():

@@ -1,6 +1,7 @@
 """The diffusion actor: draws the missing pictures of one shard at a time and commits the shard."""
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -39,6 +40,7 @@ class ShardDrawer:
         self.generator = make(jobs[0].plan.spec)
         self.encoders = ThreadPoolExecutor(NUM_ENCODERS)
         self.is_drawing = threading.Lock()
+        self.last_end: float | None = None
         self.metrics = _Metrics()
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
@@ -52,7 +54,7 @@ class ShardDrawer:
             return {**self.draw_shard(job, shard), "error": ""}
         except UserError as error:
             counts = dict.fromkeys(("drawn", "flagged", "dropped", "batches", "bytes"), 0)
-            nothing = {"job": job, "shard": shard, **counts, "drawing_seconds": 0.0, "seconds": 0.0}
+            nothing = {"job": job, "shard": shard, **counts, "drawing_seconds": 0.0, "busy": 0.0, "gpu_bytes": 0, "seconds": 0.0}
             return {**nothing, "error": json.dumps([error.field, str(error.value), error.remedy])}
 
     def draw_shard(self, job: int, shard: int) -> dict[str, Any]:
@@ -68,13 +70,16 @@ class ShardDrawer:
         with self.is_drawing:
             started = time.monotonic()
             pictures, dropped, num_calls = self._draw(self.jobs[job], missing)
-            drawing = time.monotonic() - started
+            ended = time.monotonic()
+            drawing, since = ended - started, ended - (self.last_end if self.last_end is not None else started)
+            self.last_end = ended
         drawn = [future.result() for future in pictures]
         drawn.sort(key=lambda image: image.planned.position)
         content = Shard(shard_table(plan.spec, drawn), dropped)
         num_bytes = write_shard(folder, shard, merge_shards(kept, content, num_classes) if len(covered) else content, plan.spec)
         flagged = sum(bool(image.flag) for image in drawn)
-        self.metrics.count(len(drawn), flagged, len(dropped), drawing)
+        busy = drawing / max(since, 1e-9)
+        self.metrics.count(len(drawn), flagged, len(dropped), drawing, busy)
         return {
             "job": job,
             "shard": shard,
@@ -84,6 +89,8 @@ class ShardDrawer:
             "batches": num_calls,
             "bytes": num_bytes,
             "drawing_seconds": drawing,
+            "busy": busy,
+            "gpu_bytes": _gpu_bytes(),
             "seconds": time.monotonic() - began,
         }
 
@@ -125,6 +132,12 @@ def _load_pipeline(num_threads: int) -> Callable[[CloneSpec], BatchGenerator]:
     return Generator
 
 
+def _gpu_bytes() -> int:
+    """The most GPU memory that this process has held; 0 without a GPU. Does not load torch."""
+    torch = sys.modules.get("torch")
+    return int(torch.cuda.max_memory_reserved()) if torch is not None and torch.cuda.is_available() else 0
+
+
 class _Metrics:
     """Counters that Ray serves to Prometheus."""
 
@@ -135,10 +148,12 @@ class _Metrics:
         self.flagged = Counter("raysd_flagged_images", "Committed pictures with a flag.")
         self.dropped = Counter("raysd_dropped_images", "Planned pictures that were dropped.")
         self.rate = Gauge("raysd_images_per_second", "Pictures per second of one actor, over its last shard.")
+        self.busy = Gauge("raysd_busy_share", "Share of the time since its last shard that an actor was drawing, 0 to 1.")
 
-    def count(self, drawn: int, flagged: int, dropped: int, seconds: float) -> None:
+    def count(self, drawn: int, flagged: int, dropped: int, seconds: float, busy: float) -> None:
         """Count one shard."""
         for counter, value in ((self.images, drawn), (self.flagged, flagged), (self.dropped, dropped)):
             if value:
                 counter.inc(value)
         self.rate.set(drawn / max(seconds, 1e-9))
+        self.busy.set(busy)

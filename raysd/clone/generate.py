@@ -11,6 +11,7 @@ There is no other state. A run that is killed at any point and started again dra
 
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -101,6 +102,22 @@ def generate_clones(
     raise RuntimeError(f"these shards are not whole, though they were drawn {ROUNDS} times: {broken}")
 
 
+@dataclass
+class PoolUse:
+    """How busy the actors were over their last shards, and the most memory that one of their GPUs held."""
+
+    noun: str
+    shares: deque[float]
+    gpu_bytes: int = 0
+
+    def note(self, row: dict[str, Any]) -> str:
+        """Count the row of a shard; a few words for the progress line."""
+        self.shares.append(row["busy"])
+        self.gpu_bytes = max(self.gpu_bytes, row["gpu_bytes"])
+        memory = f" at {self.gpu_bytes / 1e9:.1f} GB" if self.gpu_bytes else ""
+        return f", {self.noun} {sum(self.shares) / len(self.shares):.0%} busy{memory}"
+
+
 def _draw(
     jobs: list[CloneJob], shards: list[np.ndarray], settings: GenerationSettings, make_generator: Callable[[CloneSpec], BatchGenerator] | None
 ) -> Iterable[dict[str, Any]]:
@@ -117,6 +134,7 @@ def _draw(
     total = sum(int(jobs[number].plan.shard_sizes()[shards[number]].sum()) for number in used)
     say(f"drawing {len(items):,} shards of {len(used)} clones, {total:,} images, with {num_actors} actors")
     num_flagged = num_dropped = 0
+    use = PoolUse("GPUs" if num_gpus else "actors", deque(maxlen=num_actors))
     own = [jobs[number] for number in used]
     place = {number: i for i, number in enumerate(used)}
     with Progress("drawn", total) as progress:
@@ -124,8 +142,8 @@ def _draw(
             wave = [{"job": place[int(number)], "shard": int(shard)} for number, shard in items[start : start + WAVE_SHARDS]]
             for row in _draw_wave(own, wave, settings, num_actors, num_gpus, make_generator):
                 num_flagged, num_dropped = num_flagged + row["flagged"], num_dropped + row["dropped"]
-                notes = (f", {count} {what}" for what, count in (("flagged", num_flagged), ("dropped", num_dropped)) if count)
-                progress.advance(row["drawn"], "".join(notes))
+                notes = [f", {count} {what}" for what, count in (("flagged", num_flagged), ("dropped", num_dropped)) if count]
+                progress.advance(row["drawn"], use.note(row) + "".join(notes))
                 yield {**row, "job": used[row["job"]]}
 
 

@@ -1,0 +1,296 @@
+"""What drawing a clone costs beside the model itself: python benchmarks/generation.py --storage <an empty folder>
+
+Five parts, each in a process of its own, about half an hour together on two cores; `--part` runs one of them:
+
+- `loop`: one actor against the best plain loop with the same pipeline, sampler, batch, precision and codec.
+- `script`: raysd as it comes against the script that one would write, and the accuracy that both clones teach.
+- `scale`: null generators, which sleep as long as a GPU would draw, on 2 to 64 actors.
+- `memory`: 200,000 null pictures; the peak memory of driver and actors, early and at the end.
+- `scan`: what is missing of 100,000 shards, and what a plan of 100 million pictures costs.
+"""
+
+import argparse
+import json
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from statistics import mean, median, stdev
+
+import numpy as np
+import record
+
+from raysd import verbs
+from raysd.clone.drawn import DrawnBatch
+from raysd.clone.generate import generate_clones, plan_clone
+from raysd.clone.model import EMBEDDED
+from raysd.clone.scan import missing_shards
+from raysd.clone.settings import GenerationSettings
+from raysd.clone.shard import encode_image, shard_name
+from raysd.clone.spec import resolve_clone_spec
+from raysd.config import Experiment, load_experiment
+from raysd.session import ensure_ray
+
+COMMAND = "python benchmarks/generation.py"
+CONFIG = Path(__file__).parent.parent / "configs" / "fashion_mnist.yaml"
+NUM_CORES = os.cpu_count() or 1
+REPEATS = 3
+BATCH = 50
+LOOP_IMAGES = 3000  # a minute or more
+SCRIPT_IMAGES_PER_CLASS = 100
+SCRIPT_BATCH = 10
+NULL_SECONDS = 0.5  # a picture: Stable Diffusion 1.x on a large GPU
+NULL_SIZE = 256
+SCALE_ACTORS = {2: 8, 8: 8, 32: 8, 64: 16}  # shards for each actor
+SCALE_SHARD = 32
+MEMORY_IMAGES = 200_000
+SCAN_SHARDS = 100_000
+
+
+def metric(*arguments, **options):
+    record.write("generation", [record.metric(*arguments, **options, command=COMMAND)])
+
+
+class Logged:
+    """A generator that notes each batch, in a file of its process: start, end, pictures, peak memory in kB."""
+
+    def __init__(self, make, log, spec):
+        self.generator = make(spec)
+        log.mkdir(parents=True, exist_ok=True)
+        self.file = (log / f"{os.getpid()}.txt").open("a", buffering=1)
+
+    def draw(self, spec, images):
+        began = time.time()
+        batch = self.generator.draw(spec, images)
+        print(began, time.time(), len(images), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=self.file)
+        return batch
+
+
+class NullGenerator:
+    """Hands out ready pictures after the time that a GPU would take. Imports no torch."""
+
+    def __init__(self, seconds, spec):
+        waves = np.add.outer(np.sin(np.arange(NULL_SIZE) / 9), np.cos(np.arange(NULL_SIZE) / 17))
+        self.picture = np.stack([(60 * waves + shift).astype(np.uint8) for shift in (120, 130, 140)], axis=-1)
+        self.seconds = seconds
+
+    def draw(self, spec, images):
+        time.sleep(self.seconds * len(images))
+        return DrawnBatch(np.repeat(self.picture[None], len(images), axis=0), [""] * len(images))
+
+
+def real_generator(num_threads, spec):
+    import torch
+
+    from raysd.clone.generator import Generator
+
+    torch.set_num_threads(num_threads)
+    return Generator(spec)
+
+
+def draw_clone(folder, make, settings):
+    """Draw a clone; its job, the logs of its actors, and when the call began."""
+    from raysd.storage.location import Location
+
+    shutil.rmtree(folder, ignore_errors=True)
+    settings = GenerationSettings(**settings)
+    experiment = Experiment(generation=settings)
+    spec = resolve_clone_spec(settings, experiment.table, experiment.all_variants)
+    job = plan_clone(Location(str(folder)), spec, settings)
+    ensure_ray()
+    began = time.time()
+    generate_clones([job], settings, partial(Logged, make, folder / "log"))
+    logs = [np.loadtxt(path, ndmin=2) for path in sorted((folder / "log").glob("*.txt"))]
+    return job, logs, began
+
+
+def commits(job):
+    """When each shard was committed, rising."""
+    return np.sort([path.stat().st_mtime for path in Path(job.folder.path, "data").glob("*.parquet")])
+
+
+def measure_loop(root):
+    settings = {"images_per_class": LOOP_IMAGES // 10, "images_per_shard": 250, "batch_size": BATCH, "num_actors": 1, "cpus_per_actor": NUM_CORES}
+    actor, loop, starts = [], [], []
+    for repeat in range(REPEATS):
+        job, logs, began = draw_clone(root / "actor", partial(real_generator, NUM_CORES), settings)
+        first = min(log[0, 0] for log in logs)
+        actor.append(len(job.plan) / (commits(job)[-1] - first))
+        starts.append(first - began)
+        loop.append(plain_loop(job, root / "loop"))
+        print(f"loop {repeat}: actor {actor[-1]:.1f}, plain loop {loop[-1]:.1f} images/s", flush=True)
+    ratios = [one / other for one, other in zip(actor, loop, strict=True)]
+    about = f"{LOOP_IMAGES} pictures, batch {BATCH}, {NUM_CORES} threads, float32, PNG; Ray's start not counted"
+    metric("efficiency_vs_plain_loop", median(ratios), "ratio", "higher", baseline=f"best plain loop, {about}", runs=ratios)
+    metric("actor_images_per_second", median(actor), "images/s", "higher", baseline=about, runs=actor)
+    metric("plain_loop_images_per_second", median(loop), "images/s", "higher", baseline=about, runs=loop)
+    metric("start_seconds", median(starts), "s", "lower", baseline="from the call to the first batch, Ray being up: pool, imports, model", runs=starts)
+
+
+def plain_loop(job, folder):
+    """Images per second of one process that draws the plan's pictures, with prompts encoded once, and writes PNG files."""
+    import torch
+    from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+
+    torch.set_num_threads(NUM_CORES)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    spec = job.plan.spec
+    pipeline = StableDiffusionPipeline.from_pretrained(EMBEDDED, use_safetensors=True)
+    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    encoded = {}
+    began = time.time()
+    with torch.inference_mode():
+        for start in range(0, len(job.plan), BATCH):
+            images = [job.plan.image(position) for position in range(start, start + BATCH)]
+            for image in images:
+                if image.prompt not in encoded:
+                    encoded[image.prompt] = pipeline.encode_prompt(image.prompt, "cpu", 1, True)
+            pictures = pipeline(
+                prompt_embeds=torch.cat([encoded[image.prompt][0] for image in images]),
+                negative_prompt_embeds=torch.cat([encoded[image.prompt][1] for image in images]),
+                guidance_scale=spec.guidance_scale,
+                num_inference_steps=spec.num_inference_steps,
+                generator=[torch.Generator("cpu").manual_seed(image.seed) for image in images],
+                output_type="np",
+            ).images
+            for image, picture in zip(images, pictures, strict=True):
+                grey = (picture * 255).round().astype(np.uint8).astype(np.float32).mean(axis=2).round().astype(np.uint8)
+                (folder / f"{image.position:07d}.png").write_bytes(encode_image(grey, "png"))
+    return len(job.plan) / (time.time() - began)
+
+
+def measure_script(root):
+    settings = {"images_per_class": SCRIPT_IMAGES_PER_CLASS, "batch_size": BATCH, "images_per_shard": 250}
+    ours, script = [], []
+    for repeat in range(REPEATS):
+        job, logs, _ = draw_clone(root / "runs", partial(real_generator, 1), settings)
+        ours.append(len(job.plan) / (commits(job)[-1] - min(log[0, 0] for log in logs)))
+        script.append(usual_script(root / "script"))
+        print(f"script {repeat}: raysd {ours[-1]:.1f}, script {script[-1]:.1f} images/s", flush=True)
+    overrides = [f"storage={root / 'runs'}", f"generation.images_per_class={SCRIPT_IMAGES_PER_CLASS}", "evaluation.transfer_sets=[]"]
+    accuracy = {}
+    for name, source in (("raysd", []), ("script", [f"training.real={root / 'script'}"])):
+        experiment = load_experiment(CONFIG, overrides + source)
+        verbs.train(experiment)
+        accuracy[name] = [row["value"] for row in verbs.evaluate(experiment, COMMAND) if row["role"] == "test"]
+    ratios = [one / other for one, other in zip(ours, script, strict=True)]
+    about = f"diffusers pipeline, checkpoint's sampler, 50 steps, {SCRIPT_BATCH} prompts a call, PNG files, {NUM_CORES} threads"
+    metric("speedup_vs_usual_script", median(ratios), "ratio", "higher", baseline=about, runs=ratios)
+    metric("script_images_per_second", median(script), "images/s", "higher", baseline=about, runs=script)
+    metric("raysd_images_per_second", median(ours), "images/s", "higher", baseline=f"sampler fast, {NUM_CORES} actors, batch {BATCH}", runs=ours)
+    for name, values in accuracy.items():
+        size = f"top-1 on 10,000 real test pictures, {SCRIPT_IMAGES_PER_CLASS} pictures a class, seed spread {stdev(values):.2f}"
+        metric(f"{name}_clone_top1", mean(values), "percent", "higher", baseline=size, runs=values)
+
+
+def usual_script(folder):
+    """Images per second of the script that one would write, and its pictures in a folder per class."""
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    torch.set_num_threads(NUM_CORES)
+    shutil.rmtree(folder, ignore_errors=True)
+    table = Experiment().table
+    pipeline = StableDiffusionPipeline.from_pretrained(EMBEDDED, use_safetensors=True)
+    pipeline.set_progress_bar_config(disable=True)
+    began = time.time()
+    for number in range(SCRIPT_IMAGES_PER_CLASS):
+        for start in range(0, len(table), SCRIPT_BATCH):
+            rows = table.rows[start : start + SCRIPT_BATCH]
+            pictures = pipeline([row["name"] for row in rows], num_inference_steps=50, guidance_scale=2.0).images
+            for row, picture in zip(rows, pictures, strict=True):
+                place = folder / row["key"]
+                place.mkdir(parents=True, exist_ok=True)
+                picture.convert("L").save(place / f"{number:05d}.png")
+    return len(table) * SCRIPT_IMAGES_PER_CLASS / (time.time() - began)
+
+
+def null_settings(num_actors, num_images, images_per_shard):
+    shape = {"image_size": NULL_SIZE, "color": "rgb", "codec": "jpeg", "images_per_shard": images_per_shard, "batch_size": 16}
+    return {**shape, "images_per_class": num_images // 10, "num_actors": num_actors, "cpus_per_actor": min(1.0, NUM_CORES / num_actors)}
+
+
+def measure_scale(root):
+    for num_actors, shards in SCALE_ACTORS.items():
+        num_images = num_actors * shards * SCALE_SHARD
+        job, logs, began = draw_clone(root / "scale", partial(NullGenerator, NULL_SECONDS), null_settings(num_actors, num_images, SCALE_SHARD))
+        firsts, last = np.array([log[0, 0] for log in logs]), commits(job)[-1]
+        steady = len(job.plan) * NULL_SECONDS / (last - firsts).sum()
+        whole = len(job.plan) * NULL_SECONDS / num_actors / (last - began)
+        about = f"{num_actors} null actors of {1 / NULL_SECONDS:g} pictures/s, {len(job.plan)} pictures of {NULL_SIZE} px"
+        note = f"share of the ideal throughput from each actor's first batch to the last commit; {about}"
+        metric(f"scaling_efficiency_{num_actors}_actors", steady, "ratio", "higher", baseline=note, runs=[steady])
+        note = f"the same with the start of the actors, a run of {last - began:.0f} s; {about}"
+        metric(f"scaling_efficiency_{num_actors}_actors_with_start", whole, "ratio", "higher", baseline=note, runs=[whole])
+        metric(f"start_seconds_{num_actors}_actors", firsts.max() - began, "s", "lower", baseline=f"until the last actor draws; {about}")
+
+
+def measure_memory(root):
+    draw_clone(root / "memory", partial(NullGenerator, 0.0), null_settings(NUM_CORES, MEMORY_IMAGES // 10, 250))
+    small = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    job, logs, began = draw_clone(root / "memory", partial(NullGenerator, 0.0), null_settings(NUM_CORES, MEMORY_IMAGES, 250))
+    driver = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    seconds = commits(job)[-1] - began
+    tenth, ends = [log[len(log) // 10, 3] / 1024 for log in logs], [log[-1, 3] / 1024 for log in logs]
+    about = f"{len(job.plan)} null pictures of {NULL_SIZE} px in {seconds:.0f} s, {NUM_CORES} actors"
+    metric("driver_peak_mb_200k", driver, "MB", "lower", baseline=about)
+    metric("driver_peak_mb_20k", small, "MB", "lower", baseline="the same driver after a tenth of the pictures")
+    metric("actor_peak_mb_200k", max(ends), "MB", "lower", baseline=about, runs=ends)
+    metric("actor_peak_mb_20k", max(tenth), "MB", "lower", baseline="the same actors after a tenth of the run", runs=tenth)
+    metric("null_images_per_second", len(job.plan) / seconds, "images/s", "higher", baseline=f"encoded and committed; {about}")
+
+
+def measure_scan(root):
+    from raysd.storage.location import Location
+
+    settings = GenerationSettings(images_per_class=SCAN_SHARDS, images_per_shard=10)
+    experiment = Experiment(generation=settings)
+    job = plan_clone(Location(str(root / "scan")), resolve_clone_spec(settings, experiment.table, experiment.all_variants), settings)
+    small, _, _ = draw_clone(root / "one", partial(NullGenerator, 0.0), null_settings(1, 10, 10))
+    shard = Path(small.folder.path, "data", shard_name(0)).read_bytes()
+    data = Path(job.folder.path, "data")
+    shutil.rmtree(root / "scan", ignore_errors=True)
+    data.mkdir(parents=True)
+    planned = [job.plan.counts.to_json()]
+    job.folder.write("clone.json", json.dumps({"planned": planned, "images_per_shard": 10}).encode())
+    lost = sorted(random.Random(0).sample(range(SCAN_SHARDS), 1000))
+    for number in sorted(set(range(SCAN_SHARDS)) - set(lost)):
+        (data / shard_name(number)).write_bytes(shard)
+    runs = []
+    for _ in range(REPEATS):
+        began = time.time()
+        assert missing_shards(job).tolist() == lost
+        runs.append(time.time() - began)
+    metric("resume_scan_seconds_100k_shards", median(runs), "s", "lower", baseline="local disk, 1,000 of the shards missing", runs=runs)
+    shutil.rmtree(root / "scan")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    settings = GenerationSettings(images_per_class=10_000_000)
+    began = time.time()
+    job = plan_clone(Location(str(root / "plan")), resolve_clone_spec(settings, experiment.table, experiment.all_variants), settings)
+    assert len(missing_shards(job)) == job.plan.num_shards
+    metric("plan_seconds_100m_images", time.time() - began, "s", "lower", baseline="plan and first scan of an empty folder")
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    metric("plan_mb_100m_images", grown, "MB", "lower", baseline="growth of the driver's peak memory")
+
+
+PARTS = {"loop": measure_loop, "script": measure_script, "scale": measure_scale, "memory": measure_memory, "scan": measure_scan}
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--storage", required=True, help="a folder for what is drawn; it is deleted in the end")
+    parser.add_argument("--part", choices=PARTS)
+    arguments = parser.parse_args()
+    storage = Path(arguments.storage).resolve()
+    if arguments.part:
+        PARTS[arguments.part](storage / arguments.part)
+        shutil.rmtree(storage / arguments.part)
+    else:
+        for part in PARTS:
+            subprocess.run([sys.executable, __file__, "--storage", str(storage), "--part", part], check=True)
