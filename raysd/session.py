@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 LOCAL_OBJECT_STORE_BYTES = 512 * 2**20
 NO_PROGRESS_SECONDS = 4 * 3600  # a shard of large pictures on a small GPU takes an hour
+MAX_INIT_DEATHS = 2  # one node whose disk or network fails for a moment does not end a run
 WORKER_WARNING = "PYTHON worker processes have been started"  # Ray's, on every small machine; it asks nothing of the user
 
 
@@ -67,6 +68,7 @@ def _calm_ray_data(verbose: bool) -> None:
 
     context = ray.data.DataContext.get_current()
     context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS
+    context.max_consecutive_actor_init_deaths = MAX_INIT_DEATHS
     if not verbose:
         context.enable_progress_bars = False
         for name in ("ray.data", "ray.train", "ray.tune"):

@@ -2,10 +2,10 @@
 
 import json
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,16 +30,17 @@ class BatchGenerator(Protocol):
 class ShardDrawer:
     """A Ray Data actor. It holds one pipeline and serves all clones that this can draw.
 
-    Two calls may run at a time: one draws, while the other one encodes its last pictures and commits its shard. Batches keep one shape; a
-    batch that would be short is filled up, and what was drawn too much is thrown away.
+    Two calls may run at a time: one draws, while the other one encodes its last pictures and commits its shard. One thread loads the model
+    and draws with it: OpenMP keeps a team of threads for each thread that computes, and two teams on the same cores slow each other down.
+    Batches keep one shape; a batch that would be short is filled up, and what was drawn too much is thrown away.
     """
 
     def __init__(self, jobs: list[CloneJob], batch_size: int, num_threads: int, make_generator: Callable[[CloneSpec], BatchGenerator] | None = None) -> None:
         self.jobs, self.batch_size = jobs, batch_size
-        make = make_generator or _load_pipeline(num_threads)
-        self.generator = make(jobs[0].plan.spec)
+        make = make_generator or partial(_load_pipeline, num_threads)
+        self.artist = ThreadPoolExecutor(1)
+        self.generator = self.artist.submit(make, jobs[0].plan.spec).result()
         self.encoders = ThreadPoolExecutor(NUM_ENCODERS)
-        self.is_drawing = threading.Lock()
         self.last_end: float | None = None
         self.metrics = _Metrics()
 
@@ -67,18 +68,12 @@ class ShardDrawer:
         if not plan.belong(covered, shard):
             kept, covered = Shard.empty(plan.spec), np.empty(0, dtype=np.int64)
         missing = np.setdiff1d(plan.positions(shard), covered)
-        with self.is_drawing:
-            started = time.monotonic()
-            pictures, dropped, num_calls = self._draw(self.jobs[job], missing)
-            ended = time.monotonic()
-            drawing, since = ended - started, ended - (self.last_end if self.last_end is not None else started)
-            self.last_end = ended
+        pictures, dropped, num_calls, drawing, busy = self.artist.submit(self._draw_timed, self.jobs[job], missing).result()
         drawn = [future.result() for future in pictures]
         drawn.sort(key=lambda image: image.planned.position)
         content = Shard(shard_table(plan.spec, drawn), dropped)
         num_bytes = write_shard(folder, shard, merge_shards(kept, content, num_classes) if len(covered) else content, plan.spec)
         flagged = sum(bool(image.flag) for image in drawn)
-        busy = drawing / max(since, 1e-9)
         self.metrics.count(len(drawn), flagged, len(dropped), drawing, busy)
         return {
             "job": job,
@@ -93,6 +88,15 @@ class ShardDrawer:
             "gpu_bytes": _gpu_bytes(),
             "seconds": time.monotonic() - began,
         }
+
+    def _draw_timed(self, job: CloneJob, positions: np.ndarray) -> tuple[list[Future[DrawnImage]], dict[int, str], int, float, float]:
+        """What `_draw` returns, the seconds that it took, and their share of the time since the last shard."""
+        started = time.monotonic()
+        pictures, dropped, num_batches = self._draw(job, positions)
+        ended = time.monotonic()
+        since = ended - (started if self.last_end is None else self.last_end)
+        self.last_end = ended
+        return pictures, dropped, num_batches, ended - started, (ended - started) / max(since, 1e-9)
 
     def _draw(self, job: CloneJob, positions: np.ndarray) -> tuple[list[Future[DrawnImage]], dict[int, str], int]:
         """Encoded pictures to come, dropped positions with their reasons, and the number of batches."""
@@ -123,13 +127,13 @@ def _encode(image: PlannedImage, pixels: np.ndarray, flag: str, codec: str) -> D
     return DrawnImage(image, encode_image(pixels, codec), flag)
 
 
-def _load_pipeline(num_threads: int) -> Callable[[CloneSpec], BatchGenerator]:
+def _load_pipeline(num_threads: int, spec: CloneSpec) -> BatchGenerator:
     import torch
 
     from raysd.clone.generator import Generator
 
     torch.set_num_threads(num_threads)
-    return Generator
+    return Generator(spec)
 
 
 def _gpu_bytes() -> int:
