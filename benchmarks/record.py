@@ -13,7 +13,14 @@ RESULTS = Path(__file__).parent / "results"
 
 def metric(name, value, unit, better, command, baseline="", runs=()):
     """One entry; it is printed too."""
-    entry = {"metric": name, "value": round(value, 3), "unit": unit, "better": better, "baseline": baseline, "runs": [round(run, 3) for run in runs]}
+    entry = {
+        "metric": name,
+        "value": round(float(value), 3),
+        "unit": unit,
+        "better": better,
+        "baseline": baseline,
+        "runs": [round(float(run), 3) for run in runs],
+    }
     entry |= {"command": command, "date": time.strftime("%Y-%m-%d"), "versions": versions(), "machine": f"{os.cpu_count()} cores, {platform.machine()}"}
     print(name, entry["value"], unit, entry["runs"], flush=True)
     return entry

@@ -65,6 +65,14 @@ def verify(words: Words = None, repair: Annotated[bool, typer.Option(help="draw 
 
 
 @app.command()
+def score(words: Words = None) -> None:
+    """Score the clone's pictures: do they fit their class, are they near-duplicates?"""
+    from raysd import verbs
+
+    _run("score", words, lambda experiment, _: verbs.score(experiment))
+
+
+@app.command()
 def export(
     words: Words = None,
     form: Annotated[str, typer.Option("--format", help="imagefolder or webdataset")] = "imagefolder",

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from raysd.clone.settings import GenerationSettings
+from raysd.clone.settings import GenerationSettings, ScoringSettings
 from raysd.errors import UserError
 from raysd.evaluation.settings import EvaluationSettings
 from raysd.prompts.table import ClassTable, load_class_table
@@ -39,6 +39,7 @@ class Experiment(BaseModel):
     variants: dict[Slug, PromptVariant] = {}
     """Prompt variants of one's own, beside the built-in ones."""
     generation: GenerationSettings = GenerationSettings()
+    scoring: ScoringSettings = ScoringSettings()
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     sweep: SweepSettings = SweepSettings()

@@ -130,6 +130,35 @@ def verify(experiment: Experiment, repair: bool = False) -> dict[int, str]:
     return problems
 
 
+def score(experiment: Experiment) -> str:
+    """Measure the quality of each picture of the clone; returns the place of the score table.
+
+    Raises:
+        UserError: the clone is not complete, or what is wrong with `scoring`.
+    """
+    from raysd.clone.generate import plan_clone
+    from raysd.clone.scoring import DUPLICATE
+    from raysd.clone.spec import resolve_clone_spec
+    from raysd.sweep.sweep import score_pictures
+    from raysd.training.real_sets import check_real_set
+
+    for number, name in enumerate(experiment.scoring.against):
+        check_real_set(f"scoring.against.{number}", name)
+    experiment.root.check_writable()
+    job = plan_clone(experiment.root, resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants), experiment.generation)
+    summary = score_pictures(experiment, job)
+    say(f"clone {job.plan.spec.fingerprint}: {summary.num_images:,} pictures have scores, {summary.num_scored:,} scored now")
+    if summary.agreement is not None:
+        worst = ", ".join(f"{key} {share:.0f} %" for key, share in summary.worst_classes.items())
+        say(f"the class that fits best is the picture's own for {summary.agreement:.1f} %; lowest: {worst}")
+    say(f"near-duplicates of an earlier picture of the class (correlation over {DUPLICATE}): {summary.num_duplicates:,}")
+    if experiment.scoring.against:
+        say(f"near-duplicates of a test picture (correlation over {DUPLICATE}): {summary.num_test_matches:,}")
+    say(f"the table lies in {summary.folder.uri}")
+    say(f"next: raysd train with training.filters, as training.filters.max_duplicate={DUPLICATE}")
+    return summary.folder.uri
+
+
 def export(experiment: Experiment, form: str, out: str, flagged: bool = False) -> int:
     """Write the clone as ImageFolder or WebDataset into `out`; returns the number of pictures."""
     from raysd.clone.export import Form, export_clone
@@ -219,7 +248,7 @@ def demo(overrides: list[str] | None = None) -> Row:
 def _training_run(experiment: Experiment) -> "TrainingRun":
     from raysd.clone.generate import plan_clone
     from raysd.clone.spec import resolve_clone_spec
-    from raysd.sweep.sweep import clone_pictures
+    from raysd.sweep.sweep import chosen_pictures
     from raysd.training.real_sets import real_set
     from raysd.training.train import TrainingRun
 
@@ -233,7 +262,7 @@ def _training_run(experiment: Experiment) -> "TrainingRun":
         job = plan_clone(experiment.root, spec, experiment.generation)
         if not job.is_complete():
             raise UserError("generation.images_per_class", count, "the clone does not have all of them; run raysd generate with the same configuration first")
-        pictures = clone_pictures(job)
+        pictures = chosen_pictures(experiment, job)
     return TrainingRun(experiment.root, pictures, len(experiment.table), experiment.training)
 
 

@@ -129,7 +129,7 @@ def _draw(
     items = np.stack([numbers, np.concatenate(shards)], axis=1)[order]
     used = sorted(set(numbers.tolist()))
     ensure_ray()
-    num_actors, num_gpus = _pool(settings, len(items))
+    num_actors, num_gpus = pool_size(settings, len(items))
     _check_dtype(jobs[used[0]].plan.spec, num_gpus)
     total = sum(int(jobs[number].plan.shard_sizes()[shards[number]].sum()) for number in used)
     say(f"drawing {len(items):,} shards of {len(used)} clones, {total:,} images, with {num_actors} actors")
@@ -177,8 +177,12 @@ def _draw_wave(
         yield row
 
 
-def _pool(settings: GenerationSettings, num_items: int) -> tuple[int, float]:
-    """Number of actors, and GPUs of each."""
+def pool_size(settings: GenerationSettings, num_items: int) -> tuple[int, float]:
+    """Number of actors, and GPUs of each.
+
+    Raises:
+        UserError: the cluster has no room for as many as are asked for, or for one.
+    """
     from raysd.session import cluster_cpus, cluster_gpus
 
     cpus, gpus = cluster_cpus(), cluster_gpus()

@@ -28,7 +28,7 @@ class Model:
         """True for the model that ships with raysd."""
         return self.name == "embedded"
 
-    def find_here(self) -> Path:
+    def find_here(self, field: str = "generation.model") -> Path:
         """The model's folder on this node, which may be another one than that which resolved it.
 
         Raises:
@@ -39,8 +39,8 @@ class Model:
         if self.folder.is_dir():
             return self.folder
         if self.commit is None:
-            raise UserError("generation.model", str(self.folder), "is not on this node; put it where all nodes see it")
-        return _fetch(self.name, self.commit)
+            raise UserError(field, str(self.folder), "is not on this node; put it where all nodes see it")
+        return fetch_model(field, self.name, self.commit)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def find_model(name: str, revision: str | None = None) -> Model:
     elif name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise UserError("generation.model", name, "no such folder; use embedded, a folder in diffusers format, or a hub id like owner/name")
     else:
-        folder = _fetch(name, revision)
+        folder = fetch_model("generation.model", name, revision)
         commit = folder.name  # the hub's cache keeps each commit in a folder of its name
     if not (folder / "model_index.json").is_file():
         raise UserError("generation.model", name, "no model_index.json in it; use a folder in diffusers format")
@@ -94,12 +94,16 @@ def find_lora(path: str, scale: float) -> Lora:
     return Lora(files[0], scale, file_digest(files[0]))
 
 
-def _fetch(name: str, revision: str | None) -> Path:
-    """A hub model in the hub's cache; the network is only asked for what is not there."""
+def fetch_model(field: str, name: str, revision: str | None) -> Path:
+    """A hub model in the hub's cache; the network is only asked for what is not there.
+
+    Raises:
+        UserError: for the setting `field`, when the hub does not give it.
+    """
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
     except Exception as error:  # the hub's client raises many kinds, none of which a user can act on by type
         reason = type(error).__name__
-        raise UserError("generation.model", name, f"cannot be had from the hub ({reason}); check id, revision and network, or give a local folder") from None
+        raise UserError(field, name, f"cannot be had from the hub ({reason}); check id, revision and network, or give a local folder") from None

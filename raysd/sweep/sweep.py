@@ -9,13 +9,16 @@ Clones, classifiers and rows are named by what shapes them. A sweep that is kill
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from raysd.clone.filters import filter_pictures
 from raysd.clone.generate import CloneSummary, generate_clones, plan_clone
 from raysd.clone.scan import CloneJob
+from raysd.clone.scores import ScoringSpec, resolve_scoring_spec
+from raysd.clone.scoring import ScoreSummary, score_clone
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import DATA
 from raysd.clone.spec import CloneSpec, resolve_clone_spec
@@ -27,7 +30,7 @@ from raysd.storage.fingerprint import fingerprint
 from raysd.storage.results import Row, find_result, read_results, write_result
 from raysd.training.classifier import load_record
 from raysd.training.pictures import PictureSet
-from raysd.training.real_sets import real_set
+from raysd.training.real_sets import read_reference, real_set
 from raysd.training.train import TRIAL_CPUS, TrainingRun, train_classifiers
 from raysd.versions import versions
 
@@ -38,6 +41,39 @@ class Cell:
 
     name: str
     pictures: PictureSet | None
+
+
+def resolve_scoring(experiment: Experiment) -> tuple[ScoringSpec, list[PictureSet]]:
+    """What is measured of each picture, and the test sets that it is compared with.
+
+    Raises:
+        UserError: no such model or set, or a template that the class table cannot fill.
+    """
+    settings = experiment.scoring
+    sets = [real_set(name, "test", experiment.root) for name in settings.against]
+    return resolve_scoring_spec(settings, experiment.table, [(pictures.name, pictures.fingerprint) for pictures in sets]), sets
+
+
+def score_pictures(experiment: Experiment, job: CloneJob) -> ScoreSummary:
+    """Score what is not scored yet of a complete clone."""
+    spec, sets = resolve_scoring(experiment)
+    references = [read_reference(pictures) for pictures in sets]
+    return score_clone(job, spec, references, experiment.generation, experiment.scoring.batch_size)
+
+
+def chosen_pictures(experiment: Experiment, job: CloneJob) -> PictureSet:
+    """A clone as pictures to train on, without those that the experiment's filters leave out.
+
+    Raises:
+        UserError: filters, and a clone without scores.
+    """
+    filters, pictures = experiment.training.filters, clone_pictures(job)
+    if not filters:
+        return pictures
+    spec, _ = resolve_scoring(experiment)
+    left_out = filter_pictures(job, spec, filters)
+    about = {**pictures.about, "filters": filters.model_dump(exclude_none=True), "num_left_out": len(left_out)}
+    return replace(pictures, name=f"{pictures.name}, filtered", left_out=left_out, about=about)
 
 
 def clone_pictures(job: CloneJob) -> PictureSet:
@@ -81,6 +117,9 @@ def run_sweep(experiment: Experiment, command: str) -> Row:
     specs = sweep_specs(experiment)
     jobs = [plan_clone(root, spec, settings) for settings, spec in specs]
     summaries = generate_clones(jobs, experiment.generation)
+    if experiment.training.filters:
+        for job in jobs:
+            score_pictures(experiment, job)
     drawn = time.monotonic()
     cells = _cells(experiment, jobs)
     evaluation = Evaluation(root, experiment.evaluation, experiment.table, command)
@@ -100,7 +139,7 @@ def run_sweep(experiment: Experiment, command: str) -> Row:
 
 def _cells(experiment: Experiment, jobs: list[CloneJob]) -> list[Cell]:
     root, count = experiment.root, experiment.generation.images_per_class
-    cells = [Cell(job.plan.spec.fingerprint, clone_pictures(job)) for job in jobs]
+    cells = [Cell(job.plan.spec.fingerprint, chosen_pictures(experiment, job)) for job in jobs]
     if experiment.sweep.real is not None:
         cells.append(Cell("real", real_set(experiment.sweep.real, "train", root, count, experiment.table)))
     if experiment.sweep.random:

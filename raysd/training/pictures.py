@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from raysd.clone.filters import LeftOut
 from raysd.errors import UserError
 from raysd.storage.location import Location
 
@@ -29,15 +30,19 @@ class PictureSet:
     """Take them from the end of each class instead, away from those that others train on."""
     label_map: tuple[int, ...] | None = None
     """The class table's label for each label in the files; None when they are the same."""
+    left_out: LeftOut | None = None
+    """What a filter leaves out of a clone."""
     about: dict[str, Any] = field(default_factory=dict)
     """What a result row says of the set: its kind (`clone` or `real`), and a clone's variant and guidance scale."""
 
     def identity(self) -> dict[str, Any]:
         """What a result's fingerprint needs of this set."""
-        return {"fingerprint": self.fingerprint, "images_per_class": self.images_per_class, "from_end": self.from_end, "label_map": self.label_map}
+        chosen = {} if self.left_out is None else {"left_out": self.left_out.digest}
+        part = {"images_per_class": self.images_per_class, "from_end": self.from_end, "label_map": self.label_map}
+        return {"fingerprint": self.fingerprint, **part, **chosen}
 
     def read_rows(self, file: str) -> pa.Table:
-        """Rows of one file that count: within `images_per_class`, and not flagged."""
+        """Rows of one file that count: within `images_per_class`, not flagged, and not left out."""
         path = self.folder.file(file)
         columns = [name for name in ("image", "label", "index", "flag") if name in pq.read_schema(path, filesystem=self.folder.filesystem).names]
         table = pq.read_table(path, columns=columns, filesystem=self.folder.filesystem)
@@ -47,6 +52,8 @@ class PictureSet:
             if self.from_end:
                 index = _index_from_end(index, labels)
             keep &= index < (self.images_per_class if isinstance(self.images_per_class, int) else np.array(self.images_per_class)[labels])
+        if self.left_out is not None:
+            keep &= ~self.left_out.contains(table["label"].to_numpy(), table["index"].to_numpy())
         if "flag" in columns:
             keep &= np.array([not flag for flag in table["flag"].to_pylist()])
         return table.filter(pa.array(keep))

@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from raysd.clone.scores import Reference
+from raysd.clone.thumbnails import thumbnail
 from raysd.errors import UserError
 from raysd.prompts.table import ClassTable
 from raysd.storage.location import Location
@@ -161,6 +163,12 @@ def _check_counts(name: str, pictures: PictureSet) -> None:
     if isinstance(pictures.images_per_class, int) and fewest < pictures.images_per_class:
         remedy = f"has a class of only {fewest} pictures, {pictures.images_per_class} are wanted; ask for fewer"
         raise UserError("real set", pictures.name, remedy + (" or install the full set" if "sample" in pictures.name else ""))
+
+
+def read_reference(pictures: PictureSet) -> Reference:
+    """A set's thumbnails, for a comparison with a clone."""
+    rows = (image for file in pictures.files() for image in pictures.read_rows(file)["image"].to_pylist())
+    return Reference(pictures.name, pictures.fingerprint, tuple(thumbnail(image["bytes"]) for image in rows))
 
 
 def check_real_set(field: str, name: str) -> None:

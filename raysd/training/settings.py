@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from raysd.clone.settings import FilterSettings
 from raysd.errors import UserError
 
 BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")
@@ -50,6 +51,8 @@ class TrainingSettings(BaseModel):
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
     num_workers: Annotated[int, Field(ge=1)] = 2
     cpus_per_worker: Annotated[float, Field(gt=0)] = 1
+    filters: FilterSettings = FilterSettings()
+    """Which pictures of a scored clone are left out."""
     real: str | None = None
     """A real set to train on instead of a clone: `fashion_mnist`, a Parquet file, or a folder with one folder per class."""
 

@@ -26,6 +26,10 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPProcessor,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
@@ -33,6 +37,10 @@ from transformers import (
     Gemma2Config,
     Gemma2Model,
     GemmaTokenizer,
+    SiglipConfig,
+    SiglipImageProcessor,
+    SiglipModel,
+    SiglipProcessor,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
@@ -257,3 +265,26 @@ def save_tiny(name, folder):
     FAMILIES[name]().save_pretrained(path, safe_serialization=True)
     assert json.loads((path / "model_index.json").read_text())["_class_name"]
     return path
+
+
+def clip():
+    """A CLIP with its processor."""
+    vision = {"hidden_size": WIDTH, "intermediate_size": 37, "num_attention_heads": 4, "num_hidden_layers": 2, "image_size": 32, "patch_size": 8}
+    config = CLIPConfig(text_config=clip_config().to_dict(), vision_config={**vision, "projection_dim": WIDTH}, projection_dim=WIDTH)
+    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    return CLIPModel(config), CLIPProcessor(CLIPImageProcessor(**size), clip_tokenizer())
+
+
+def siglip2():
+    """A SigLIP 2 with its processor."""
+    sizes = {"hidden_size": WIDTH, "intermediate_size": 37, "num_attention_heads": 4, "num_hidden_layers": 2}
+    text = {**sizes, "vocab_size": 64, "max_position_embeddings": 16, "projection_size": WIDTH}
+    tokenizer = gemma_tokenizer()
+    tokenizer.model_max_length = 16
+    model = SiglipModel(SiglipConfig(text_config=text, vision_config={**sizes, "image_size": 32, "patch_size": 8}))
+    return model, SiglipProcessor(SiglipImageProcessor(size={"height": 32, "width": 32}), tokenizer)
+
+
+def image_text_models():
+    """Image-text models by name."""
+    return {"clip": clip, "siglip2": siglip2}

@@ -1,0 +1,56 @@
+"""Near-duplicates by thumbnails: two pictures are alike when their grey thumbnails of 16 px correlate.
+
+The correlation (Pearson's, -1 to 1) does not see a change of brightness or contrast, another codec, or another size. It does see a shift or a
+mirror image, and calls pictures of one simple shape on an empty ground alike though they show different things; so choose a threshold by
+looking.
+"""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+SIDE = 16
+BLOCK = 4096  # rows compared at a time
+FLAT = 1.0  # a thumbnail with a smaller standard deviation (in grey levels) is like nothing
+
+
+def thumbnail(data: bytes) -> bytes:
+    """An encoded picture as 16 x 16 grey values, one byte each."""
+    with Image.open(io.BytesIO(data)) as image:
+        return image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()
+
+
+def descriptors(thumbnails: list[bytes]) -> np.ndarray:
+    """Thumbnails as rows whose dot product is their correlation, float32 [N, 256]; a flat one is all zeros."""
+    values = np.frombuffer(b"".join(thumbnails), dtype=np.uint8).reshape(-1, SIDE**2).astype(np.float32)
+    values -= values.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(values, axis=1, keepdims=True)
+    return np.where(norms < FLAT * SIDE, 0.0, values / np.maximum(norms, 1e-6)).astype(np.float32)
+
+
+def nearest(queries: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The highest correlation of each query, float32 [N], and with which of the M others, int64 [N]."""
+    similarity, index = np.full(len(queries), -1.0, dtype=np.float32), np.full(len(queries), -1, dtype=np.int64)
+    for start in range(0, len(others), BLOCK):
+        block = queries @ others[start : start + BLOCK].T
+        best = block.argmax(axis=1)
+        values = block[np.arange(len(queries)), best]
+        better = values > similarity
+        similarity[better], index[better] = values[better], start + best[better]
+    return similarity, index
+
+
+def nearest_earlier(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The highest correlation of each row with a row before it, float32 [N], and which that is, int64 [N]; -1 and -1 for the first."""
+    similarity, index = np.full(len(values), -1.0, dtype=np.float32), np.full(len(values), -1, dtype=np.int64)
+    for start in range(0, len(values), BLOCK):
+        rows = values[start : start + BLOCK]
+        similarity[start : start + BLOCK], index[start : start + BLOCK] = nearest(rows, values[:start])
+        inside = rows @ rows.T
+        inside[np.triu_indices(len(rows))] = -1.0
+        best = inside.argmax(axis=1)
+        found = inside[np.arange(len(rows)), best]
+        better = found > similarity[start : start + BLOCK]
+        similarity[start : start + BLOCK][better], index[start : start + BLOCK][better] = found[better], start + best[better]
+    return similarity, index
