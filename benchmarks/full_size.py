@@ -7,7 +7,6 @@ together. The pictures are noise; the memory and the code path are those of the 
 import argparse
 import os
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path

@@ -1,11 +1,16 @@
 """The actor's work on one shard, without Ray and with a stand-in for the pipeline."""
 
+import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from test_plan import TABLE, plan_of, spec_of
 
 from raysd.clone.drawer import ShardDrawer
 from raysd.clone.drawn import DrawnBatch
+from raysd.clone.generate import PoolUse
 from raysd.clone.scan import CloneJob, check_shards
 from raysd.clone.shard import read_shard
 from raysd.storage.location import Location
@@ -40,7 +45,34 @@ def test_batches_keep_one_shape_and_each_picture_is_stored_once(tmp_path):
     statistics = drawer_of(job, stand_in).draw_shard(0, 1)
     assert [len(batch) for batch in stand_in.batches] == [4] * 4
     assert statistics["drawn"] == 15 and statistics["flagged"] == statistics["dropped"] == 0
+    assert 0 < statistics["busy"] <= 1 and statistics["gpu_bytes"] == 0
     assert [row["index"] * 10 + row["label"] for row in rows(job, 1)] == list(range(15, 30))
+
+
+def test_one_thread_loads_the_model_and_draws_all_shards(tmp_path):
+    threads = []
+
+    class Watched(StandIn):
+        def __init__(self, spec):
+            super().__init__()
+            threads.append(threading.get_ident())
+
+        def draw(self, spec, images):
+            threads.append(threading.get_ident())
+            return super().draw(spec, images)
+
+    drawer = ShardDrawer([job_of(tmp_path)], 4, 1, Watched)
+    with ThreadPoolExecutor(2) as callers:
+        list(callers.map(lambda shard: drawer.draw_shard(0, shard), range(2)))
+    assert len(threads) == 9 and len(set(threads)) == 1
+
+
+def test_the_progress_line_says_how_busy_the_actors_are():
+    use = PoolUse("GPUs", deque(maxlen=2))
+    use.note({"busy": 0.1, "gpu_bytes": 3_000_000_000})
+    use.note({"busy": 1.0, "gpu_bytes": 2_000_000_000})
+    assert use.note({"busy": 0.5, "gpu_bytes": 0}) == ", GPUs 75% busy at 3.0 GB"
+    assert PoolUse("actors", deque(maxlen=2)).note({"busy": 0.9, "gpu_bytes": 0}) == ", actors 90% busy"
 
 
 def test_a_flagged_picture_is_drawn_again_with_another_seed(tmp_path):
