@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from raysd.clone.plan import Plan
 
-# Seconds per denoising step and picture with guidance: the embedded model on one CPU core (benchmarks/results/demo.json), and Stable
+# Seconds per denoising step and picture with guidance: the embedded model on one CPU core (benchmarks/results/generation.json), and Stable
 # Diffusion 1.x at 512 px on an A100 (0.8 s for 50 steps).
-EMBEDDED_CORE_SECONDS = 0.0033
+EMBEDDED_CORE_SECONDS = 0.0028
 A100_SECONDS = 0.016
 A100_SIZE = 512
 UNGUIDED_SHARE = 0.58  # without the unconditional pass

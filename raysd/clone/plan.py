@@ -19,7 +19,7 @@ from raysd.clone.counts import ImageCounts
 from raysd.clone.spec import CloneSpec
 
 SEED_BITS = 63  # fits a signed 64-bit column
-CHUNK_POSITIONS = 2**22  # counted at a time
+CHUNK_POSITIONS = 2**18  # counted at a time
 
 
 def image_seed(clone_seed: int, key: str, index: int, redraw: int = 0) -> int:
@@ -84,7 +84,7 @@ class Plan:
         per_shard = self.images_per_shard
         sizes = np.full(self.num_shards, per_shard, dtype=np.int64)
         counts = self.counts.array
-        first = int(counts.min(initial=0)) * len(counts) // per_shard  # the shards before are full
+        first = int(counts.min()) * len(counts) // per_shard  # the shards before are full
         step = max(1, CHUNK_POSITIONS // per_shard)
         for start in range(first, self.num_shards, step):
             stop = min(start + step, self.num_shards)
