@@ -256,6 +256,9 @@ def _training_run(experiment: Experiment) -> "TrainingRun":
     experiment.root.check_writable()
     count = experiment.generation.images_per_class
     if experiment.training.real is not None:
+        if experiment.training.filters:
+            chosen = experiment.training.filters.model_dump(exclude_none=True)
+            raise UserError("training.filters", chosen, "only clones have scores; leave the filters out when training on real pictures")
         pictures = real_set(experiment.training.real, "train", experiment.root, count, experiment.table)
     else:
         spec = resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)

@@ -38,6 +38,7 @@ def test_help_imports_no_heavy_package():
         (["generate", "storage=/proc/none"], "storage = '/proc/none'"),
         (["score", "scoring.against=[none]"], "scoring.against.0 = 'none': no such set"),
         (["score", "scoring.model=none"], "scoring.model = 'none': no such folder"),
+        (["train", "training.real=fashion_mnist", "training.filters.max_duplicate=0.9"], "only clones have scores"),
         (["train", "training.filters.max_duplicate=2"], "training.filters.max_duplicate = 2"),
         (["train", "training.backbone=resnet81"], "training.backbone = 'resnet81': timm has no such model"),
         (["train", "training.backbone_options={layers: [1, 1]}"], "resnet18 does not run with them"),

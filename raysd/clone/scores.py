@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from raysd.clone.counts import ImageCounts
 from raysd.clone.model import Model
 from raysd.clone.scan import CloneJob
 from raysd.clone.settings import ScoringSettings
@@ -67,6 +68,16 @@ class ScoringSpec:
         """Where the scores of a clone lie."""
         return job.folder.child("scores", self.fingerprint)
 
+    def read_record(self, job: CloneJob) -> dict[str, Any]:
+        """`scores.json` of a clone, or nothing when it was not scored."""
+        folder = self.folder(job)
+        record: dict[str, Any] = json.loads(folder.read(RECORD)) if folder.exists(RECORD) else {}
+        return record
+
+    def covers(self, job: CloneJob, record: dict[str, Any]) -> bool:
+        """True when all planned pictures were scored."""
+        return bool(record) and ImageCounts.from_json(job.plan.counts.num_classes, record["counts"]).covers(job.plan.counts)
+
     def describe(self) -> dict[str, Any]:
         """For `scores.json`."""
         model = None if self.model is None else {"name": self.model.name, "commit": self.model.commit, "digest": self.model.digest}
@@ -102,9 +113,8 @@ def read_scores(job: CloneJob, spec: ScoringSpec) -> pa.Table:
     Raises:
         UserError: there are none, or they are older than the clone.
     """
-    folder = spec.folder(job)
-    record = json.loads(folder.read(RECORD)) if folder.exists(RECORD) else {}
-    if record.get("num_images", -1) < job.read_record().get("num_images", 0):
-        remedy = "the clone has no such scores" if not record else "the clone has grown since it was scored"
-        raise UserError("scoring", spec.fingerprint, f"{remedy}; run raysd score with the same configuration")
+    folder, record = spec.folder(job), spec.read_record(job)
+    if not spec.covers(job, record):
+        reason = "has grown since it was scored, or was scored in part" if record else "has no such scores"
+        raise UserError("scoring", spec.fingerprint, f"the clone {reason}; run raysd score with the same configuration")
     return pa.concat_tables([read_table(folder, f"scores-{number:05d}.parquet") for number in range(record["num_files"])])

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from raysd.clone.counts import ImageCounts
 from raysd.clone.generate import TASKS_PER_ACTOR, WAVE_SHARDS, pool_size
 from raysd.clone.scan import CloneJob
 from raysd.clone.scores import PART, RECORD, SCORES, Reference, ScoringSpec, read_scores
@@ -120,13 +121,12 @@ def score_clone(job: CloneJob, spec: ScoringSpec, references: list[Reference], s
     """
     if not job.is_complete():
         raise UserError("generation.images_per_class", job.plan.counts.default, "the clone is not complete; run raysd generate first")
-    folder = spec.folder(job)
     missing = _missing_parts(job, spec)
     num_scored = 0
     if missing:
         for count in _score_shards(job, spec, references, settings, batch_size, missing):
             num_scored += count
-    if missing or not folder.exists(RECORD):
+    if missing or not spec.covers(job, spec.read_record(job)):
         _compare_classes(job, spec)
     return _summary(job, spec, num_scored)
 
@@ -190,8 +190,10 @@ def _compare_classes(job: CloneJob, spec: ScoringSpec) -> None:
         while tasks:
             (done,), tasks = ray.wait(tasks, num_returns=1)
             progress.advance(ray.get(done))
-    num_images = job.read_record().get("num_images", 0)
-    record = {**spec.describe(), "num_files": num_files, "num_images": num_images, "num_rows": total, "versions": versions()}
+    earlier, counts = spec.read_record(job), job.plan.counts
+    if earlier:
+        counts = counts.united(ImageCounts.from_json(num_classes, earlier["counts"]))
+    record = {**spec.describe(), "num_files": num_files, "counts": counts.to_json(), "num_images": total, "versions": versions()}
     record["written"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     spec.folder(job).write(RECORD, json.dumps(record, indent=2, sort_keys=True).encode() + b"\n")
 

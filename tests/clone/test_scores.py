@@ -119,6 +119,18 @@ def test_scoring_again_scores_nothing_and_a_grown_clone_only_what_is_new(scored,
     assert read_scores(large, spec).equals(before)
 
 
+def test_a_part_of_a_clone_that_was_scored_does_not_pass_for_the_whole(scored, tmp_path):
+    _, spec, references, _ = scored
+    large = whole_clone(tmp_path, 7)
+    small = job_of(tmp_path, 3)
+    assert score_clone(small, spec, references, ONE_ACTOR, 8).num_images == 30
+    with pytest.raises(UserError, match="or was scored in part"):
+        filter_pictures(large, spec, FilterSettings(max_duplicate=0.98))
+    assert score_clone(large, spec, references, ONE_ACTOR, 8).num_scored == 40
+    assert len(filter_pictures(large, spec, FilterSettings(max_duplicate=0.98))) == 20
+    assert len(filter_pictures(small, spec, FilterSettings(max_duplicate=0.98))) == 0
+
+
 def test_classes_are_compared_in_ranges_that_together_are_all(scored):
     job, spec, _, _ = scored
     folder = spec.folder(job)
@@ -216,7 +228,7 @@ def test_pictures_are_scored_by_how_they_fit_their_class(model_folder, tmp_path)
         scorer.score_shard(shard)
     parts = spec.folder(job).child("parts")
     compare_classes(parts, parts.list_files(), 0, 10, spec.folder(job), 0)
-    spec.folder(job).write("scores.json", json.dumps({"num_files": 1, "num_images": 30}).encode())
+    spec.folder(job).write("scores.json", json.dumps({"num_files": 1, "counts": {"default": 3, "own": []}}).encode())
     rows = read_scores(job, spec).to_pylist()
     model = ImageTextModel(model_folder, spec.texts)
     pictures = [row for shard in range(job.plan.num_shards) for row in read_shard(job.folder, shard, job.plan.spec).table.to_pylist()]

@@ -41,11 +41,12 @@ def train_tiny_sd(job: Job) -> Path:
     out = Path(job.out).resolve()
     images, _ = load_fashion_mnist("train")
     vae_folder = out / "vae"
-    if not (vae_folder / "config.json").exists():
+    if not vae_folder.exists():
         _fit(_autoencoder_worker, job, "autoencoder", job.autoencoder)
         vae = AutoencoderKL.from_pretrained(out / "autoencoder_average")
         autoencoder.normalise_latents(vae, autoencoder.encode_all(vae, images)[0])
-        vae.save_pretrained(vae_folder)
+        vae.save_pretrained(out / "vae.partial")
+        os.replace(out / "vae.partial", vae_folder)  # the folder is there when it is whole
     if not (out / "latents.npz").exists():
         means, stds = autoencoder.encode_all(AutoencoderKL.from_pretrained(vae_folder).eval(), images)
         np.savez(out / "latents.partial.npz", means=means, stds=stds)
