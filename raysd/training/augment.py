@@ -3,7 +3,7 @@
 import torch
 from torchvision.transforms.v2 import functional as transforms
 
-from raysd.training.settings import Recipe
+from raysd.training.recipe import Recipe
 
 SHIFT_SHARE = 16  # a shift is at most 1/16 of the side
 MIN_AREA = 0.25

@@ -1,32 +1,15 @@
 """Training settings, as they stand in an experiment file, and the recipes they name."""
 
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from raysd.clone.settings import FilterSettings
 from raysd.errors import UserError
+from raysd.training.recipe import Recipe, built_in_recipes
 
 BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")
-
-
-class Recipe(BaseModel):
-    """How a classifier is trained. The learning rate is for the whole batch, over all workers."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    optimizer: Literal["adamw", "sgd", "lamb"] = "adamw"
-    learning_rate: Annotated[float, Field(gt=0)] = 0.004
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Share of the steps with a rising rate; after them it falls to 1 % along half a cosine."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    crop: Literal["shift", "random_resized", "none"] = "shift"
-    """`shift`: up to 1/16 of the side; `random_resized`: 25 to 100 % of the area."""
-    flip: bool = True
 
 
 class TrainingSettings(BaseModel):
@@ -73,7 +56,7 @@ class TrainingSettings(BaseModel):
         if self.recipe not in recipes:
             raise UserError("training.recipe", self.recipe, f"unknown; use one of {', '.join(recipes)}")
         try:
-            return Recipe(**{**recipes[self.recipe].model_dump(), **self.recipe_options})
+            return Recipe(**{**recipes[self.recipe].model_dump(), **self.recipe_options}).for_size(self.image_size)
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])
@@ -91,9 +74,3 @@ def resolve_precision(precision: str) -> str:
     info = Path("/proc/cpuinfo")
     return "bfloat16" if info.exists() and any(flag in info.read_text() for flag in BFLOAT16_FLAGS) else "float32"
 
-
-@cache
-def built_in_recipes() -> dict[str, Recipe]:
-    """The recipes that ship with raysd, by name."""
-    text = (Path(__file__).parent / "recipes.yaml").read_text(encoding="utf-8")
-    return {name: Recipe(**body) for name, body in yaml.safe_load(text).items()}

@@ -7,7 +7,7 @@ from raysd.training.augment import augment
 from raysd.training.ingest import memory_batches
 from raysd.training.pictures import PictureArrays
 from raysd.training.schedule import cosine_factor, epoch_order
-from raysd.training.settings import Recipe
+from raysd.training.recipe import Recipe
 
 
 def arrays_of(count):

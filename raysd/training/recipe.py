@@ -1,0 +1,104 @@
+"""Recipes: how a classifier is trained, from augmentation to optimizer. They are data; `recipes.yaml` holds the built-in ones."""
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SMALL_IMAGE = 64  # pixels
+Probability = Annotated[float, Field(ge=0, le=1)]
+AreaShares = tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]]
+"""Smallest and largest area of a crop, as shares of the picture."""
+Strength = Annotated[float, Field(ge=0, le=2)]
+
+
+class Recipe(BaseModel):
+    """How a classifier is trained. Rates and sizes are for the whole batch, over all workers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # The optimizer and its schedule.
+    optimizer: Literal["adamw", "sgd", "lamb"] = "adamw"
+    """`sgd` has momentum 0.9. Weight decay never touches biases and norms."""
+    nesterov: bool = False
+    learning_rate: Annotated[float, Field(gt=0)] = 0.004
+    reference_batch: Annotated[int, Field(ge=1)] | None = None
+    """The batch that the learning rate is meant for; another batch scales it in proportion. Not scaled when empty."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of the steps with a rising rate; after them it falls along half a cosine."""
+    final_learning_rate: Annotated[float, Field(ge=0)] = 0.00004
+    clip_norm: Annotated[float, Field(gt=0)] | None = 5.0
+    """Longest gradient; never cut when empty."""
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Of an exponential moving average of the weights, which is then the classifier; it warms up with the steps."""
+    sync_batch_norm: bool = False
+    """Batch norm over all workers; only GPUs have it."""
+
+    # The head and the loss.
+    head: Literal["linear", "projector"] = "linear"
+    """`projector`: hidden layers, a bottleneck, and a cosine softmax; dropped for transfer (t-ReX, Sariyildiz et al. 2023)."""
+    projector_layers: Annotated[int, Field(ge=1, le=8)] = 1
+    projector_width: Annotated[int, Field(ge=8)] = 2048
+    bottleneck_width: Annotated[int, Field(ge=2)] = 256
+    temperature: Annotated[float, Field(gt=0)] = 0.1
+    """Of the cosine softmax."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+    # Crops.
+    crop: Literal["auto", "shift", "random_resized", "none"] = "auto"
+    """`shift`: up to 1/16 of the side; `random_resized`: a part of the picture, resized; `auto`: `shift` up to 64 px, else `random_resized`."""
+    crop_area: AreaShares = (0.25, 1.0)
+    """Of a `random_resized` crop."""
+    crop_aspect: Annotated[float, Field(ge=1, le=4)] = 4 / 3
+    """Largest ratio of a random crop's longer to its shorter side."""
+    flip: Probability = 0.5
+    local_crops: Annotated[int, Field(ge=0, le=32)] = 0
+    """Further small crops of each picture (multi-crop, Caron et al. 2020)."""
+    local_crop_area: AreaShares = (0.05, 0.25)
+    local_size_share: Annotated[float, Field(gt=0, le=1)] = 96 / 224
+    """Side of a local crop as a share of the image size, rounded to a multiple of 8 pixels."""
+    smallest_size_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Pictures grow from this share of the image size at 35 % of the steps to all of it at 85 % (progressive resizing)."""
+
+    # Colours.
+    jitter: tuple[Strength, Strength, Strength, Annotated[float, Field(ge=0, le=0.5)]] = (0.4, 0.4, 0.2, 0.1)
+    """Brightness, contrast, saturation, hue."""
+    jitter_probability: Probability = 0.0
+    grey_probability: Probability = 0.0
+    blur_probability: Probability = 0.0
+    local_blur_probability: Probability = 0.0
+    solarize_probability: Probability = 0.0
+    """Local crops are not solarized."""
+
+    # Mixtures.
+    rand_augment_operations: Annotated[int, Field(ge=0, le=8)] = 0
+    """Per picture (RandAugment, Cubuk et al. 2020)."""
+    rand_augment_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
+    mixup: Annotated[float, Field(ge=0)] = 0.0
+    """The Beta distribution's alpha; 0 is none (Zhang et al. 2018)."""
+    cutmix: Annotated[float, Field(ge=0)] = 0.0
+    """The Beta distribution's alpha; 0 is none (Yun et al. 2019)."""
+    pixmix_rounds: Annotated[int, Field(ge=0, le=16)] = 0
+    """Most rounds of PixMix, k; 0 is none (Hendrycks et al. 2022). The mixing set are fractals that raysd draws."""
+    pixmix_beta: Annotated[float, Field(gt=0)] = 4.0
+    pixmix_severity: Annotated[int, Field(ge=1, le=10)] = 1
+
+    @model_validator(mode="after")
+    def _mixes_whole_pictures(self) -> "Recipe":
+        if self.local_crops and (self.mixup or self.cutmix):
+            raise ValueError("mixup and cutmix do not go with local crops; set local_crops to 0, or mixup and cutmix to 0")
+        return self
+
+    def for_size(self, image_size: int) -> "Recipe":
+        """The recipe with the crop that `auto` means for pictures of this size in pixels."""
+        return self if self.crop != "auto" else self.model_copy(update={"crop": "shift" if image_size <= SMALL_IMAGE else "random_resized"})
+
+
+@cache
+def built_in_recipes() -> dict[str, Recipe]:
+    """The recipes that ship with raysd, by name."""
+    text = (Path(__file__).parent / "recipes.yaml").read_text(encoding="utf-8")
+    return {name: Recipe(**body) for name, body in yaml.safe_load(text).items()}
