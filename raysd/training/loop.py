@@ -21,8 +21,8 @@ from raysd.training.augment import augment
 from raysd.training.checkpoint import load_state, save_state
 from raysd.training.classifier import Architecture, build_classifier, normalise, save_classifier
 from raysd.training.ingest import memory_batches, read_into_memory, stream_batches
-from raysd.training.schedule import cosine_factor
 from raysd.training.recipe import Recipe
+from raysd.training.schedule import cosine_factor
 from raysd.versions import versions
 
 CHECKPOINT_STEPS = 400
