@@ -1,4 +1,9 @@
-"""A classifier: a timm backbone with a linear head, and its folder on disk (safetensors and JSON)."""
+"""A classifier: a timm backbone with a linear head or a projector, and its folder on disk.
+
+The folder is what timm and the Hugging Face hub expect: `model.safetensors` and `config.json`, so that
+`timm.create_model("local-dir:<folder>", pretrained=True)` opens it. `head.safetensors` holds a projector, and `record.json`, written last,
+raysd's own record with the metrics.
+"""
 
 import json
 from dataclasses import dataclass
@@ -10,9 +15,11 @@ from safetensors.torch import load, save
 
 from raysd.errors import UserError
 from raysd.storage.location import Location
+from raysd.training.projector import Projector
+from raysd.training.recipe import SMALL_IMAGE
+from raysd.training.small_stem import PREFIX, RESNETS
 
-WEIGHTS, RECORD = "model.safetensors", "config.json"
-SMALL_IMAGE = 64  # pixels; up to this size a ResNet begins with a 3x3 convolution, without pooling
+WEIGHTS, HEAD, CONFIG, RECORD = "model.safetensors", "head.safetensors", "config.json", "record.json"
 MEAN = STD = 127.5
 
 
@@ -26,6 +33,40 @@ class Architecture:
     image_size: int
     stem_stride: int
     """Of a ResNet's first convolution on small pictures."""
+    projector: dict[str, Any] | None = None
+    """Arguments of `Projector`; None for a linear head."""
+
+    @property
+    def timm_name(self) -> str:
+        """The backbone's name; a ResNet for small pictures has a stem of its own."""
+        is_small = self.image_size <= SMALL_IMAGE and self.backbone in RESNETS
+        return PREFIX + self.backbone if is_small else self.backbone
+
+    @property
+    def timm_options(self) -> dict[str, Any]:
+        """Arguments of `timm.create_model`, without the number of classes."""
+        return {**self.backbone_options, **({"stem_stride": self.stem_stride} if self.timm_name != self.backbone else {})}
+
+
+class Classifier(torch.nn.Module):
+    """A backbone and, with a projector, a head of its own."""
+
+    def __init__(self, backbone: torch.nn.Module, head: torch.nn.Module | None = None) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+
+    def forward(self, *views: torch.Tensor) -> torch.Tensor:
+        """Logits [sum of all B, K] of one or several batches [B, 3, S, S], each of its own size."""
+        outputs = torch.cat([self.backbone(view) for view in views])
+        return outputs if self.head is None else self.head(outputs)
+
+    def features_and_logits(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pooled features [B, D], without any projector, and logits [B, K] of pictures [B, 3, S, S]."""
+        if self.head is not None:
+            features = self.backbone(images)
+            return features, self.head(features)
+        features = self.backbone.forward_head(self.backbone.forward_features(images), pre_logits=True)
+        return features, self.backbone.get_classifier()(features)
 
 
 def check_architecture(architecture: Architecture) -> None:
@@ -55,21 +96,21 @@ def _check_name(backbone: str) -> None:
         raise UserError("training.backbone", backbone, f"timm has no such model{hint}")
 
 
-def build_classifier(architecture: Architecture) -> torch.nn.Module:
-    """A model with random weights: float [B, 3, S, S] to logits [B, K].
+def build_classifier(architecture: Architecture) -> Classifier:
+    """A classifier with random weights.
 
     Raises:
         UserError: options that the backbone does not take.
     """
-    options = architecture.backbone_options
+    options, projector = architecture.timm_options, architecture.projector
+    num_classes = architecture.num_classes if projector is None else 0
     try:
-        model = timm.create_model(architecture.backbone, num_classes=architecture.num_classes, **options)
+        backbone = timm.create_model(architecture.timm_name, num_classes=num_classes, **options)
     except Exception as error:  # backbones fail in many ways on options that do not fit
         raise UserError("training.backbone_options", options, f"{architecture.backbone} does not take them ({_reason(error)})") from None
-    if architecture.image_size <= SMALL_IMAGE and isinstance(model, timm.models.ResNet) and isinstance(model.conv1, torch.nn.Conv2d):
-        model.conv1 = torch.nn.Conv2d(3, model.conv1.out_channels, kernel_size=3, stride=architecture.stem_stride, padding=1, bias=False)
-        model.maxpool = torch.nn.Identity()
-    return model
+    if projector is None:
+        return Classifier(backbone)
+    return Classifier(backbone, Projector(backbone.head_hidden_size, architecture.num_classes, **projector))
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
@@ -77,11 +118,28 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
     return ((images.float() - MEAN) / STD).contiguous(memory_format=torch.channels_last)
 
 
-def save_classifier(folder: Location, model: torch.nn.Module, architecture: Architecture, record: dict[str, Any]) -> None:
-    """Write weights, then the record; the record's presence says that the classifier is whole."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    folder.write(WEIGHTS, save(state))
+def save_classifier(folder: Location, model: Classifier, architecture: Architecture, record: dict[str, Any]) -> None:
+    """Write weights and timm's configuration, then the record; the record's presence says that the classifier is whole."""
+    folder.write(WEIGHTS, save(_tensors(model.backbone)))
+    if model.head is not None:
+        folder.write(HEAD, save(_tensors(model.head)))
+    size = [3, architecture.image_size, architecture.image_size]
+    known = {name: model.backbone.pretrained_cfg[name] for name in ("first_conv", "classifier") if name in model.backbone.pretrained_cfg}
+    config = {
+        "architecture": architecture.timm_name,
+        "num_classes": architecture.num_classes if model.head is None else 0,
+        "num_features": model.backbone.num_features,
+        "model_args": architecture.timm_options,
+        "pretrained_cfg": {"input_size": size, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "crop_pct": 1.0, **known},
+    }
+    if model.head is None and "class_names" in record:
+        config["label_names"] = record["class_names"]
+    folder.write(CONFIG, json.dumps(config, indent=2).encode() + b"\n")
     folder.write(RECORD, json.dumps({"architecture": vars(architecture), **record}, indent=2, sort_keys=True).encode() + b"\n")
+
+
+def _tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
 
 
 def load_record(folder: Location) -> dict[str, Any] | None:
@@ -89,9 +147,11 @@ def load_record(folder: Location) -> dict[str, Any] | None:
     return json.loads(folder.read(RECORD)) if folder.exists(RECORD) else None
 
 
-def load_classifier(folder: Location) -> tuple[torch.nn.Module, Architecture]:
+def load_classifier(folder: Location) -> tuple[Classifier, Architecture]:
     """A finished classifier in evaluation mode."""
     architecture = Architecture(**json.loads(folder.read(RECORD))["architecture"])
     model = build_classifier(architecture)
-    model.load_state_dict(load(folder.read(WEIGHTS)))
+    model.backbone.load_state_dict(load(folder.read(WEIGHTS)))
+    if model.head is not None:
+        model.head.load_state_dict(load(folder.read(HEAD)))
     return model.eval().to(memory_format=torch.channels_last), architecture

@@ -1,0 +1,109 @@
+"""Which pictures stand in which batch, by arithmetic: a function of the seed, the step and the worker, and of nothing else.
+
+The pictures of a training lie in one or several pools. Each pool is an endless sequence: its pictures in a random order, then again in
+another one, and so on. A step takes the next few items of each pool, as many as the pool's share of the batch. So a run may start at any
+step, and proportions are exact.
+
+A large pool is not shuffled as a whole, because that would read a file for each picture. Its pieces (row groups) are shuffled, each worker
+takes an equal stretch of them, and within windows of some thousand pictures the pictures are shuffled again.
+
+Worked example: 1,000 pictures, 2 workers, batches of 100. In each epoch worker 0 has the first 500 of the shuffled pieces' pictures, worker
+1 the others, also where that cuts a piece in two. Step 7 takes the items 350 to 399 of each worker's sequence: all of epoch 0.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+WINDOW = 2048  # pictures
+
+
+def epoch_order(num_items: int, epoch: int, seed: int, pool: int = 0) -> np.ndarray:
+    """A permutation of the items, int64 [num_items], that depends on the seed, the epoch and the pool alone."""
+    return np.random.default_rng([seed, epoch, pool] if pool else [seed, epoch]).permutation(num_items)
+
+
+def items_before(step: int, batch_size: int, shares: tuple[float, ...]) -> list[int]:
+    """How many items of each pool stand in the steps before `step`; they add up to `step * batch_size`.
+
+    Args:
+        step: from 0.
+        batch_size: pictures per step.
+        shares: of each pool in a batch; they add up to 1.
+    """
+    ends = [round(end * step * batch_size) for end in np.cumsum(shares)[:-1]] + [step * batch_size]
+    return [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def shuffled_items(first: int, last: int, num_items: int, seed: int, pool: int) -> np.ndarray:
+    """The pictures that stand at the items `first` to `last - 1` of a pool's endless sequence, int64."""
+    parts = []
+    for epoch in range(first // num_items, -(-last // num_items)):
+        begin = epoch * num_items
+        parts.append(epoch_order(num_items, epoch, seed, pool)[max(0, first - begin) : last - begin])
+    return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A stretch of the pictures of one piece."""
+
+    piece: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class WindowPart:
+    """Pictures of one window: the slices that make it up, and which of their pictures are wanted, in order."""
+
+    slices: tuple[Slice, ...]
+    chosen: np.ndarray
+
+
+@dataclass(frozen=True)
+class WorkerSequence:
+    """One worker's endless sequence of a large pool.
+
+    Args:
+        sizes: pictures of each piece, int64.
+        pool: its number.
+        rank: of the worker.
+        world_size: number of workers.
+        seed: of the training.
+    """
+
+    sizes: np.ndarray
+    pool: int
+    rank: int
+    world_size: int
+    seed: int
+
+    @property
+    def per_epoch(self) -> int:
+        """Pictures that the worker takes in an epoch; fewer than `world_size` of the pool stay out, others in each epoch."""
+        return int(self.sizes.sum()) // self.world_size
+
+    def parts(self, first: int, last: int) -> Iterator[WindowPart]:
+        """The items `first` to `last - 1`, window by window."""
+        while first < last:
+            epoch, begin = divmod(first, self.per_epoch)
+            window = begin // WINDOW
+            start, stop = window * WINDOW, min((window + 1) * WINDOW, self.per_epoch)
+            count = min(last - first, stop - begin)
+            order = np.random.default_rng([self.seed, epoch, self.pool, self.rank, window]).permutation(stop - start)
+            yield WindowPart(tuple(self._slices(epoch, start, stop)), order[begin - start : begin - start + count])
+            first += count
+
+    def _slices(self, epoch: int, start: int, stop: int) -> Iterator[Slice]:
+        """The slices of the pieces between two places in this worker's stretch of an epoch."""
+        order = epoch_order(len(self.sizes), epoch, self.seed, self.pool)
+        ends = np.cumsum(self.sizes[order])
+        start, stop = start + self.rank * self.per_epoch, stop + self.rank * self.per_epoch
+        for place in range(int(np.searchsorted(ends, start, side="right")), len(order)):
+            begin = int(ends[place] - self.sizes[order[place]])
+            if begin >= stop:
+                return
+            if self.sizes[order[place]]:
+                yield Slice(int(order[place]), max(0, start - begin), min(int(self.sizes[order[place]]), stop - begin))
