@@ -29,6 +29,7 @@ class Progress:
         self.title, self.total, self.unit = title, total, unit
         self.done = 0
         self.began = self.last_line = time.monotonic()
+        self.own_rate: float | None = None
         self._bar: RichProgress | None = None
 
     def __enter__(self) -> "Progress":
@@ -45,16 +46,23 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Units per second since the start."""
-        return self.done / max(time.monotonic() - self.began, 1e-9)
+        """Units per second: what the workers say, else since the start."""
+        return self.own_rate or self.done / max(time.monotonic() - self.began, 1e-9)
 
     @property
     def _speed(self) -> str:
         return f"{self.rate:.1f} {self.unit}/s" if self.rate >= 1 else f"{60 * self.rate:.1f} {self.unit}/min"
 
-    def advance(self, amount: int, note: str = "") -> None:
-        """Count `amount` more; `note` is shown behind the rate."""
+    def advance(self, amount: int, note: str = "", rate: float | None = None) -> None:
+        """Count `amount` more.
+
+        Args:
+            amount: how much more is done.
+            note: shown behind the rate.
+            rate: units per second, where the work says it itself.
+        """
         self.done += amount
+        self.own_rate = rate
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, rate=f"{self._speed}{note}")
         elif time.monotonic() - self.last_line >= LINE_SECONDS or self.done >= self.total:

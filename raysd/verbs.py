@@ -246,37 +246,24 @@ def demo(overrides: list[str] | None = None) -> Row:
 
 
 def _training_run(experiment: Experiment) -> "TrainingRun":
-    from raysd.clone.generate import plan_clone
-    from raysd.clone.spec import resolve_clone_spec
-    from raysd.sweep.sweep import chosen_pictures
-    from raysd.training.real_sets import real_set
-    from raysd.training.train import TrainingRun
+    from raysd.sources import training_pools, training_run
 
     _check_training(experiment)
     experiment.root.check_writable()
-    count = experiment.generation.images_per_class
-    if experiment.training.real is not None:
-        if experiment.training.filters:
-            chosen = experiment.training.filters.model_dump(exclude_none=True)
-            raise UserError("training.filters", chosen, "only clones have scores; leave the filters out when training on real pictures")
-        pictures = real_set(experiment.training.real, "train", experiment.root, count, experiment.table)
-    else:
-        spec = resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)
-        job = plan_clone(experiment.root, spec, experiment.generation)
-        if not job.is_complete():
-            raise UserError("generation.images_per_class", count, "the clone does not have all of them; run raysd generate with the same configuration first")
-        pictures = chosen_pictures(experiment, job)
-    return TrainingRun(experiment.root, pictures, len(experiment.table), experiment.training)
+    return training_run(experiment, training_pools(experiment))
 
 
 def _check_training(experiment: Experiment) -> None:
     """Backbone, recipe and names of sets, before anything is drawn."""
+    from raysd.sources import source_generations
     from raysd.training.classifier import Architecture, check_architecture
+    from raysd.training.logs import check_logger
     from raysd.training.real_sets import check_real_set
 
     training, evaluation = experiment.training, experiment.evaluation
-    training.resolve_recipe()
-    check_architecture(Architecture(training.backbone, training.backbone_options, len(experiment.table), training.image_size, training.stem_stride))
+    options = training.backbone_options, len(experiment.table), training.image_size, training.stem_stride
+    check_architecture(Architecture(training.backbone, *options, training.resolve_recipe().projector))
+    check_logger(training.logger)
     named = {
         "training.real": training.real,
         "sweep.real": experiment.sweep.real,
@@ -285,6 +272,11 @@ def _check_training(experiment: Experiment) -> None:
     }
     for number, transfer in enumerate(evaluation.transfer_sets):
         named[f"evaluation.transfer_sets.{number}.name"] = transfer.name
+    for number, source in enumerate(training.sources):
+        named[f"training.sources.{number}.real"] = source.real
+    list(source_generations(experiment))
+    if training.validate_epochs and evaluation.validation_set is None:
+        raise UserError("training.validate_epochs", training.validate_epochs, "there is nothing to measure on; name evaluation.validation_set")
     for field, name in named.items():
         if name is not None:
             check_real_set(field, name)
@@ -295,7 +287,9 @@ def _check_batch(experiment: Experiment) -> None:
     from raysd.training.train import check_batch
 
     count = experiment.generation.images_per_class
-    check_batch(count * len(experiment.table), experiment.training)
+    shares = [source.share for source in experiment.training.sources if source.share is not None]
+    num_images = sys.maxsize if experiment.training.sources else count * len(experiment.table)  # what sources hold is known when they are drawn
+    check_batch(num_images, experiment.training, shares)
     if experiment.sweep.real is not None:
         real_set(experiment.sweep.real, "train", experiment.root, count, experiment.table)
 

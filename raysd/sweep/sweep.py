@@ -9,29 +9,27 @@ Clones, classifiers and rows are named by what shapes them. A sweep that is kill
 """
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from raysd.clone.filters import filter_pictures
 from raysd.clone.generate import CloneSummary, generate_clones, plan_clone
 from raysd.clone.scan import CloneJob
-from raysd.clone.scores import ScoringSpec, resolve_scoring_spec
 from raysd.clone.scoring import ScoreSummary, score_clone
 from raysd.clone.settings import GenerationSettings
-from raysd.clone.shard import DATA
 from raysd.clone.spec import CloneSpec, resolve_clone_spec
 from raysd.config import Experiment
 from raysd.errors import UserError
 from raysd.evaluation.evaluate import KIND, Evaluation
 from raysd.progress import Progress, say
+from raysd.sources import resolve_scoring, source_generations, training_pools, training_run
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.results import Row, find_result, read_results, write_result
 from raysd.training.classifier import load_record
-from raysd.training.pictures import PictureSet
+from raysd.training.ingest import Pool
 from raysd.training.real_sets import read_reference, real_set
-from raysd.training.train import TRIAL_CPUS, TrainingRun, train_classifiers
+from raysd.training.train import TRIAL_CPUS, train_classifiers
 from raysd.versions import versions
 
 
@@ -40,18 +38,8 @@ class Cell:
     """One setting of the sweep: its clone, or the baseline that it stands for."""
 
     name: str
-    pictures: PictureSet | None
-
-
-def resolve_scoring(experiment: Experiment) -> tuple[ScoringSpec, list[PictureSet]]:
-    """What is measured of each picture, and the test sets that it is compared with.
-
-    Raises:
-        UserError: no such model or set, or a template that the class table cannot fill.
-    """
-    settings = experiment.scoring
-    sets = [real_set(name, "test", experiment.root) for name in settings.against]
-    return resolve_scoring_spec(settings, experiment.table, [(pictures.name, pictures.fingerprint) for pictures in sets]), sets
+    pools: tuple[Pool, ...]
+    """Empty for the baseline of random weights."""
 
 
 def score_pictures(experiment: Experiment, job: CloneJob) -> ScoreSummary:
@@ -59,37 +47,6 @@ def score_pictures(experiment: Experiment, job: CloneJob) -> ScoreSummary:
     spec, sets = resolve_scoring(experiment)
     references = [read_reference(pictures) for pictures in sets]
     return score_clone(job, spec, references, experiment.generation, experiment.scoring.batch_size)
-
-
-def chosen_pictures(experiment: Experiment, job: CloneJob) -> PictureSet:
-    """A clone as pictures to train on, without those that the experiment's filters leave out.
-
-    Raises:
-        UserError: filters, and a clone without scores.
-    """
-    filters, pictures = experiment.training.filters, clone_pictures(job)
-    if not filters:
-        return pictures
-    spec, _ = resolve_scoring(experiment)
-    left_out = filter_pictures(job, spec, filters)
-    about = {**pictures.about, "filters": filters.model_dump(exclude_none=True), "num_left_out": len(left_out)}
-    return replace(pictures, name=f"{pictures.name}, filtered", left_out=left_out, about=about)
-
-
-def clone_pictures(job: CloneJob) -> PictureSet:
-    """A clone as pictures to train on: those that are planned, and not flagged."""
-    spec, counts = job.plan.spec, job.plan.counts
-    about = {
-        "kind": "clone",
-        "variant": spec.variant_name,
-        "guidance_scale": spec.guidance_scale,
-        "model": spec.model.name,
-        "num_inference_steps": spec.num_inference_steps,
-    }
-    per_class = tuple(counts.array.tolist()) if counts.own else counts.default
-    if counts.own:
-        about["images_per_class"] = round(counts.total / counts.num_classes)
-    return PictureSet(f"{spec.variant_name}, g={spec.guidance_scale:g}", spec.fingerprint, job.folder.child(DATA), per_class, about=about)
 
 
 def sweep_specs(experiment: Experiment) -> list[tuple[GenerationSettings, CloneSpec]]:
@@ -116,12 +73,12 @@ def run_sweep(experiment: Experiment, command: str) -> Row:
     began, root = time.monotonic(), experiment.root
     specs = sweep_specs(experiment)
     jobs = [plan_clone(root, spec, settings) for settings, spec in specs]
-    summaries = generate_clones(jobs, experiment.generation)
-    if experiment.training.filters:
+    summaries = generate_clones([*jobs, *_other_clones(experiment, specs)], experiment.generation)[: len(jobs)]
+    if experiment.training.filters or any(source.filters for source in experiment.training.sources):
         for job in jobs:
             score_pictures(experiment, job)
     drawn = time.monotonic()
-    cells = _cells(experiment, jobs)
+    cells = _cells(experiment, specs)
     evaluation = Evaluation(root, experiment.evaluation, experiment.table, command)
     _run_trials(experiment, cells, evaluation)
     classifiers = {cell.name: _classifiers(experiment, cell) for cell in cells}
@@ -137,22 +94,35 @@ def run_sweep(experiment: Experiment, command: str) -> Row:
     return row
 
 
-def _cells(experiment: Experiment, jobs: list[CloneJob]) -> list[Cell]:
+def _other_clones(experiment: Experiment, specs: list[tuple[GenerationSettings, CloneSpec]]) -> list[CloneJob]:
+    """Clones that `training.sources` names beside those of the cells."""
+    jobs = {}
+    for settings, _ in specs:
+        for _, other in source_generations(experiment.model_copy(update={"generation": settings})):
+            spec = resolve_clone_spec(other, experiment.table, experiment.all_variants)
+            jobs[spec.fingerprint, other.images_per_class] = plan_clone(experiment.root, spec, other)
+    known = {spec.fingerprint for _, spec in specs}
+    return [job for (fingerprint, _), job in jobs.items() if fingerprint not in known]
+
+
+def _cells(experiment: Experiment, specs: list[tuple[GenerationSettings, CloneSpec]]) -> list[Cell]:
     root, count = experiment.root, experiment.generation.images_per_class
-    cells = [Cell(job.plan.spec.fingerprint, chosen_pictures(experiment, job)) for job in jobs]
+    cells = [Cell(spec.fingerprint, training_pools(_without_real(experiment, settings))) for settings, spec in specs]
     if experiment.sweep.real is not None:
-        cells.append(Cell("real", real_set(experiment.sweep.real, "train", root, count, experiment.table)))
+        cells.append(Cell("real", (Pool((real_set(experiment.sweep.real, "train", root, count, experiment.table),)),)))
     if experiment.sweep.random:
-        cells.append(Cell("random", None))
+        cells.append(Cell("random", ()))
     return cells
 
 
-def _training_run(experiment: Experiment, cell: Cell) -> TrainingRun:
-    return TrainingRun(experiment.root, cell.pictures, len(experiment.table), experiment.training)
+def _without_real(experiment: Experiment, settings: GenerationSettings) -> Experiment:
+    """The experiment with a cell's generation settings; `training.real` alone would train on no clone."""
+    training = experiment.training.model_copy(update={"real": None})
+    return experiment.model_copy(update={"generation": settings, "training": training})
 
 
 def _classifiers(experiment: Experiment, cell: Cell) -> list[str]:
-    run = _training_run(experiment, cell)
+    run = training_run(experiment, cell.pools)
     return [run.fingerprint(seed) for seed in experiment.training.seeds]
 
 
@@ -175,7 +145,7 @@ def _run_trials(experiment: Experiment, cells: list[Cell], evaluation: Evaluatio
         import torch
 
         cell = by_name[config["cell"]]
-        fingerprints = train_classifiers(_training_run(experiment, cell), quiet=True, num_concurrent=experiment.sweep.max_concurrent_trials)
+        fingerprints = train_classifiers(training_run(experiment, cell.pools), quiet=True, num_concurrent=experiment.sweep.max_concurrent_trials)
         torch.set_num_threads(max(1, int(_trial_threads(experiment))))
         rows = [row for classifier in fingerprints for row in evaluation.measure(classifier)]
         tune.report({"score": _score(rows, experiment.sweep.objective), "done": True})
@@ -225,7 +195,7 @@ def _trial_progress(num_trials: int) -> Any:
 
 
 def _is_measured(experiment: Experiment, evaluation: Evaluation, cell: Cell) -> bool:
-    run = _training_run(experiment, cell)
+    run = training_run(experiment, cell.pools)
     if any(load_record(run.folder(seed)) is None for seed in experiment.training.seeds):
         return False
     return all(evaluation.is_measured(run.fingerprint(seed)) for seed in experiment.training.seeds)

@@ -1,70 +1,173 @@
 """Pictures into the train loop through Ray Data.
 
-Files are read and decoded in Ray Data tasks. A set that fits into a worker's memory is decoded once: every worker holds all of it, and
-batch `step` is a pure function of the seed, so a resumed run sees the same batches. A larger set is streamed anew in each epoch, split
-between the workers and shuffled in a buffer.
+Files are read and decoded in Ray Data tasks, which each worker starts for itself. Which picture stands in which batch is arithmetic (see
+`raysd.training.order`), so batches repeat, and a run resumes at any step.
+
+- Pools that fit into a worker's memory are decoded once; every worker holds all of them.
+- Larger ones are streamed: a task reads the windows of a few steps, and yields whole batches in their order.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-import ray.data
+import pyarrow.parquet as pq
 import torch
 
-from raysd.training.pictures import PictureArrays, PictureSet, count_pictures, decode_file, iterate_files
-from raysd.training.schedule import epoch_order
+from raysd.training.order import WINDOW, WorkerSequence, items_before, shuffled_items
+from raysd.training.pictures import PictureArrays, PictureSet, decode_file, decode_from, encoded_rows
 
 MEMORY_BYTES = 2 * 2**30
-SHUFFLE_BATCHES = 8  # the buffer holds so many batches; fewer than two give short batches in mid-stream
+BLOCK_BYTES = 32 * 2**20  # of a task's output, so that a few fit into a laptop's object store
+STAGE_TASKS = 1024  # handed to Ray Data at a time
+READERS = 16
+TASK_CPUS = 0.5
+
+Batch = tuple[torch.Tensor, torch.Tensor]
 
 
-def picture_dataset(sets: list[PictureSet], image_size: int) -> ray.data.Dataset:
-    """Decoded pictures of all sets: columns `image` uint8 [3, S, S], `label`, `order`."""
+@dataclass(frozen=True)
+class Pool:
+    """Pictures that are shuffled together, and their share of each batch."""
+
+    sets: tuple[PictureSet, ...]
+    share: float = 1.0
+
+    @cached_property
+    def files(self) -> list[tuple[PictureSet, str]]:
+        """All files of all sets."""
+        return [(pictures, file) for pictures in self.sets for file in pictures.files()]
+
+    @cached_property
+    def pieces(self) -> np.ndarray:
+        """A row per row group: the number of its file, its own number, its pictures that count; int64 [P, 3]."""
+        with ThreadPoolExecutor(READERS) as readers:
+            counts = list(readers.map(lambda entry: _count_row_groups(*entry), self.files))
+        rows = [(number, group, count) for number, groups in enumerate(counts) for group, count in enumerate(groups)]
+        return np.array(rows, dtype=np.int64).reshape(-1, 3)
+
+    def __len__(self) -> int:
+        return int(self.pieces[:, 2].sum())
+
+
+def _count_row_groups(pictures: PictureSet, file: str) -> list[int]:
+    metadata = pq.read_metadata(pictures.folder.file(file), filesystem=pictures.folder.filesystem)
+    ends = np.cumsum([metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)])
+    return [int(part.sum()) for part in np.split(pictures.kept_rows(file), ends[:-1])]
+
+
+def fits_in_memory(pools: tuple[Pool, ...], size: int) -> bool:
+    """True when every worker can hold all pictures, decoded to `size` pixels."""
+    return sum(map(len, pools)) * 3 * size**2 <= MEMORY_BYTES
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """The batches of a training, for one of its workers.
+
+    Args:
+        pools: what the batches are taken from.
+        size: side of the decoded pictures in pixels.
+        batch_size: pictures per step over all workers; a multiple of them.
+        in_memory: hold all pictures.
+    """
+
+    pools: tuple[Pool, ...]
+    size: int
+    batch_size: int
+    in_memory: bool
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Of each pool in a batch."""
+        return tuple(pool.share for pool in self.pools)
+
+    def read_into_memory(self) -> list[PictureArrays]:
+        """All pictures of each pool, in a fixed order."""
+        return [_read_pool(pool, self.size) for pool in self.pools]
+
+    def memory_batches(self, arrays: list[PictureArrays], steps: range, rank: int, world_size: int, seed: int) -> Iterator[Batch]:
+        """This worker's share of each batch: uint8 [B / world size, 3, S, S] and labels int64."""
+        for step in steps:
+            before, after = (items_before(at, self.batch_size, self.shares) for at in (step, step + 1))
+            images, labels, place = [], [], 0
+            for number, (pool, first, last) in enumerate(zip(arrays, before, after, strict=True)):
+                mine = shuffled_items(first, last, len(pool.labels), seed, number)[(rank - place) % world_size :: world_size]
+                images.append(pool.images[mine])
+                labels.append(pool.labels[mine])
+                place += last - first
+            yield torch.from_numpy(np.concatenate(images)), torch.from_numpy(np.concatenate(labels))
+
+    def stream_batches(self, steps: range, rank: int, world_size: int, seed: int) -> Iterator[Batch]:
+        """This worker's share of each batch, read and decoded by Ray Data tasks: uint8 [B / world size, 3, S, S] and labels int64."""
+        share = self.batch_size // world_size
+        sequences = [WorkerSequence(pool.pieces[:, 2], number, rank, world_size, seed) for number, pool in enumerate(self.pools)]
+        per_task = max(1, WINDOW // share)
+        for start in range(steps.start, steps.stop, per_task * STAGE_TASKS):
+            stage = range(start, min(start + per_task * STAGE_TASKS, steps.stop), per_task)
+            tasks = [{"first": first, "last": min(first + per_task, steps.stop)} for first in stage]
+            dataset = self._stage(tasks, sequences, share)
+            for batch in dataset.iter_batches(batch_size=share, prefetch_batches=2):
+                yield torch.from_numpy(batch["image"].copy()), torch.from_numpy(batch["label"].copy())
+
+    def _stage(self, tasks: list[dict[str, int]], sequences: list[WorkerSequence], share: int) -> Any:
+        import ray.data
+
+        def read(rows: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+            for first, last in zip(rows["first"], rows["last"], strict=True):
+                yield from self._read_steps(range(int(first), int(last)), sequences, share)
+
+        context = ray.data.DataContext.get_current().copy()
+        context.execution_options.preserve_order = True
+        context.target_max_block_size = BLOCK_BYTES
+        with ray.data.DataContext.current(context):
+            source = ray.data.from_items(tasks, override_num_blocks=len(tasks))
+            return source.map_batches(read, batch_size=1, num_cpus=TASK_CPUS)
+
+    def _read_steps(self, steps: range, sequences: list[WorkerSequence], share: int) -> Iterator[dict[str, np.ndarray]]:
+        """Decode the batches of a few steps of one worker, one at a time."""
+        firsts, lasts = (items_before(step, share, self.shares) for step in (steps.start, steps.stop))
+        ranges = zip(self.pools, sequences, firsts, lasts, strict=True)
+        readers = [_read_items(pool, sequence, first, last, self.size) for pool, sequence, first, last in ranges]
+        for step in steps:
+            before, after = (items_before(at, share, self.shares) for at in (step, step + 1))
+            parts = [next(reader) for reader, first, last in zip(readers, before, after, strict=True) for _ in range(last - first)]
+            yield {"image": np.stack([image for image, _ in parts]), "label": np.array([label for _, label in parts], dtype=np.int64)}
+
+
+def _read_items(pool: Pool, sequence: WorkerSequence, first: int, last: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """The pictures uint8 [3, S, S] and labels of some items of a worker's sequence; encoded ones are held for a window at a time."""
+    for part in sequence.parts(first, last):
+        sources: list[tuple[PictureSet, str]] = []
+        encoded: list[bytes] = []
+        labels: list[int] = []
+        for piece in part.slices:
+            file, group, _ = pool.pieces[piece.piece]
+            pictures, name = pool.files[file]
+            data, numbers = encoded_rows(pictures, pictures.read_rows(name, int(group)).slice(piece.start, piece.stop - piece.start))
+            sources += [(pictures, name)] * len(data)
+            encoded += data
+            labels += numbers.tolist()
+        for place in part.chosen:
+            pictures, name = sources[place]
+            yield decode_from(pictures, name, encoded[place], size), labels[place]
+
+
+def _read_pool(pool: Pool, size: int) -> PictureArrays:
+    """All pictures of a pool, decoded by Ray Data tasks, in the order of the files."""
+    import ray.data
 
     def decode(batch: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-        for number, file, position in zip(batch["set"], batch["file"], batch["position"], strict=True):
-            part = decode_file(sets[int(number)], str(file), int(position), image_size)
+        for number in batch["file"]:
+            pictures, file = pool.files[int(number)]
+            part = decode_file(pictures, file, int(number), size)
             if len(part.labels):
                 yield {"image": part.images, "label": part.labels, "order": part.order}
 
-    rows = list(iterate_files(sets))
-    return ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(decode, batch_size=1, num_cpus=0.5)
-
-
-def fits_in_memory(sets: list[PictureSet], image_size: int) -> bool:
-    """True when every worker can hold all decoded pictures."""
-    return sum(count_pictures(pictures) for pictures in sets) * 3 * image_size**2 <= MEMORY_BYTES
-
-
-def read_into_memory(shard: ray.data.DataIterator) -> PictureArrays:
-    """All pictures of an unsplit data set, in their fixed order."""
-    parts = [PictureArrays(batch["image"], batch["label"], batch["order"]) for batch in shard.iter_batches(batch_size=None)]
+    files = [{"file": number} for number in range(len(pool.files))]
+    dataset = ray.data.from_items(files, override_num_blocks=len(files)).map_batches(decode, batch_size=1, num_cpus=TASK_CPUS)
+    parts = [PictureArrays(batch["image"], batch["label"], batch["order"]) for batch in dataset.iter_batches(batch_size=None)]
     return PictureArrays.concatenate(parts)
-
-
-def memory_batches(
-    arrays: PictureArrays, first_step: int, num_steps: int, per_epoch: int, batch_size: int, rank: int, world_size: int, seed: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """This worker's share of each batch from `first_step` on: uint8 [B / world size, 3, S, S] and labels."""
-    epoch, order = -1, np.empty(0, dtype=np.int64)
-    for step in range(first_step, num_steps):
-        if step // per_epoch != epoch:
-            epoch = step // per_epoch
-            order = epoch_order(len(arrays.labels), epoch, seed)
-        start = step % per_epoch * batch_size
-        chosen = order[start + rank : start + batch_size : world_size]
-        yield torch.from_numpy(arrays.images[chosen]), torch.from_numpy(arrays.labels[chosen])
-
-
-def stream_batches(shard: ray.data.DataIterator, num_steps: int, batch_size: int, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of this worker's part, epoch after epoch, until `num_steps` were given."""
-    step, epoch = 0, 0
-    while step < num_steps:
-        options: dict[str, Any] = {"local_shuffle_buffer_size": SHUFFLE_BATCHES * batch_size, "local_shuffle_seed": seed + epoch}
-        for batch in shard.iter_batches(batch_size=batch_size, drop_last=True, prefetch_batches=2, **options):
-            if step == num_steps:
-                return
-            yield torch.from_numpy(batch["image"].copy()), torch.from_numpy(batch["label"].copy())
-            step += 1
-        epoch += 1

@@ -1,45 +1,85 @@
 """What each Ray Train worker runs: one classifier per seed, with checkpoints that resume to the step.
 
-With pictures in memory, batches, augmentation and weights are functions of (seed, step, rank), so a worker that is killed and replaced
-ends with the weights of an undisturbed run. When pictures are streamed, a resumed run goes on with its weights and step, and with other
-batches.
+Batches, augmentation and dropout are functions of (seed, step, rank), and a checkpoint holds the rest: weights, their average, optimizer,
+scaler, the epoch's metrics so far, and the position. So a worker or a driver that is killed and replaced ends, on CPU, with the weights of
+an undisturbed run.
 """
 
+import contextlib
 import json
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray.train
 import torch
+import torch.distributed as dist
 from ray.train.torch import get_device, prepare_model
+from timm.data.mixup import Mixup
 from timm.optim import create_optimizer_v2
+from timm.utils import ModelEmaV3
+from torch.nn.functional import cross_entropy
+from torchmetrics import MeanMetric, Metric
+from torchmetrics.classification import MulticlassAccuracy
 
 from raysd.storage.location import Location
-from raysd.training.augment import augment
+from raysd.training.augmentation import augment, fractals
 from raysd.training.checkpoint import load_state, save_state
 from raysd.training.classifier import Architecture, build_classifier, normalise, save_classifier
-from raysd.training.ingest import memory_batches, read_into_memory, stream_batches
+from raysd.training.ingest import Ingest
+from raysd.training.logs import open_log
+from raysd.training.pictures import PictureArrays, PictureSet, decode_all
 from raysd.training.recipe import Recipe
-from raysd.training.schedule import cosine_factor
+from raysd.training.schedule import cosine_factor, size_at
 from raysd.versions import versions
 
-CHECKPOINT_STEPS = 400
-PROGRESS_SECONDS = 5.0
-GRADIENT_NORM = 5.0
+PROGRESS_SECONDS = 2.0
+NUM_FRACTALS = 300
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+OPTIMIZERS = {("sgd", False): "momentum", ("sgd", True): "sgd", ("adamw", False): "adamw", ("lamb", False): "lamb"}  # timm's names
 
 
-def train_worker(config: dict[str, Any]) -> None:
-    """Train all seeds in turn; rank 0 writes the classifiers into `config["root"]`."""
-    torch.set_num_threads(config["num_threads"])
-    shard = ray.train.get_dataset_shard("train")
-    arrays = read_into_memory(shard) if config["in_memory"] else None
+@dataclass(frozen=True)
+class LoopConfig:
+    """All that the workers need."""
+
+    root: str
+    run: str
+    seeds: list[int]
+    """Those that are to be trained, in this order."""
+    fingerprints: dict[int, str]
+    architecture: Architecture
+    recipe: Recipe
+    ingest: Ingest
+    record: dict[str, Any]
+    num_steps: int
+    steps_per_epoch: int
+    precision: str
+    forward_size: int | None
+    compile: bool
+    checkpoint_steps: int
+    validation: PictureSet | None
+    validate_epochs: int | None
+    logger: str
+    num_threads: int
+
+
+def train_worker(config: dict[str, LoopConfig]) -> None:
+    """Train all seeds in turn; rank 0 writes the classifiers into the storage root."""
+    loop = config["loop"]
+    torch.set_num_threads(loop.num_threads)
+    arrays = loop.ingest.read_into_memory() if loop.ingest.in_memory else None
+    validation = decode_all(loop.validation, loop.architecture.image_size) if loop.validation is not None and loop.validate_epochs else None
     resumed = _resumed_state()
-    for number, seed in enumerate(config["seeds"]):
+    if resumed is not None and resumed["seed"] not in loop.seeds:
+        resumed = None  # its classifier is done
+    for number, seed in enumerate(loop.seeds):
         if resumed is not None and resumed["seed"] != seed:
             continue  # the checkpoint is from a later seed, so this one is done
-        _train_seed(config, number, seed, arrays, shard, resumed)
+        SeedTraining(loop, seed, number, validation).run(arrays, resumed)
         resumed = None
 
 
@@ -52,67 +92,208 @@ def _resumed_state() -> dict[str, Any] | None:
     return state
 
 
-def _train_seed(config: dict[str, Any], number: int, seed: int, arrays: Any, shard: Any, resumed: dict[str, Any] | None) -> None:
-    context = ray.train.get_context()
-    rank, world_size = context.get_world_rank(), context.get_world_size()
-    recipe, architecture = Recipe(**config["recipe"]), Architecture(**config["architecture"])
-    num_steps, batch_size, device = config["num_steps"], config["batch_size"], get_device()
-    torch.manual_seed(seed)
-    model = build_classifier(architecture).to(device, memory_format=torch.channels_last)
-    optimizer = create_optimizer_v2(model, opt=recipe.optimizer, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, momentum=0.9)
-    step = 0
-    if resumed is not None:
-        model.load_state_dict(resumed["model"])
-        optimizer.load_state_dict(resumed["optimizer"])
-        step = resumed["step"]
-    parallel = prepare_model(model, parallel_strategy_kwargs={"broadcast_buffers": False})
-    half = config["bfloat16"]
-    loss_function = torch.nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
-    if arrays is not None:
-        batches = memory_batches(arrays, step, num_steps, config["steps_per_epoch"], batch_size, rank, world_size, seed)
-    else:
-        batches = stream_batches(shard, num_steps - step, batch_size // world_size, seed)
-    began, last_progress, first, total = time.monotonic(), 0.0, step, 0.0
-    for images, labels in batches:
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * cosine_factor(step, num_steps, round(num_steps * recipe.warmup_share))
-        generator = torch.Generator().manual_seed(((seed * 1_000_003 + step) * 1009 + rank) % 2**63)
+class SeedTraining:
+    """The training of one classifier, on one worker.
+
+    Args:
+        config: of the run.
+        seed: of the weights, the order and the augmentation.
+        number: how many seeds came before, for the progress.
+        validation: pictures to measure on now and then.
+    """
+
+    def __init__(self, config: LoopConfig, seed: int, number: int, validation: PictureArrays | None) -> None:
+        context = ray.train.get_context()
+        self.config, self.seed, self.number, self.validation = config, seed, number, validation
+        self.rank, self.world_size, self.device = context.get_world_rank(), context.get_world_size(), get_device()
+        recipe = self.recipe = config.recipe
+        torch.manual_seed(seed)
+        self.model = build_classifier(config.architecture).to(self.device, memory_format=torch.channels_last)
+        if recipe.sync_batch_norm and self.device.type == "cuda":
+            self.model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+        scale = config.ingest.batch_size / recipe.reference_batch if recipe.reference_batch else 1
+        self.peak_rate = recipe.learning_rate * scale
+        name = OPTIMIZERS[recipe.optimizer, recipe.nesterov and recipe.optimizer == "sgd"]
+        self.optimizer = create_optimizer_v2(self.model, opt=name, lr=self.peak_rate, weight_decay=recipe.weight_decay, momentum=0.9)
+        self.ema = ModelEmaV3(self.model, decay=recipe.ema_decay, use_warmup=True) if recipe.ema_decay is not None else None
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
+        self.mixup = _mixup(recipe, config.architecture.num_classes)
+        size = config.architecture.image_size
+        self.mixing = torch.from_numpy(np.asarray(fractals(NUM_FRACTALS, size, seed=0))).to(self.device) if recipe.pixmix_rounds else None
+        self.metrics: dict[str, Metric] = {"loss": MeanMetric()}
+        if self.mixup is None:
+            self.metrics["train_top1"] = _accuracy(config.architecture.num_classes)
+        for metric in self.metrics.values():
+            metric.to(self.device).persistent(True)
+        self.history: list[dict[str, float]] = []
+        self.log = open_log(config.logger, Location(config.root), config.fingerprints[seed], config.record) if self.rank == 0 else None
+        self.step = 0
+
+    def run(self, arrays: list[PictureArrays] | None, resumed: dict[str, Any] | None) -> None:
+        """Train to the end, from the checkpoint if there is one."""
+        config = self.config
+        if resumed is not None:
+            self._load(resumed)
+        compiled = torch.compile(self.model) if config.compile else self.model
+        parallel = prepare_model(compiled, parallel_strategy_kwargs={"broadcast_buffers": False})
+        self.began, self.first_step, self.last_progress = time.monotonic(), self.step, 0.0
+        steps, place = range(self.step, config.num_steps), (self.rank, self.world_size, self.seed)
+        batches = config.ingest.stream_batches(steps, *place) if arrays is None else config.ingest.memory_batches(arrays, steps, *place)
+        for images, labels in batches:
+            self._train_step(parallel, images, labels)
+            self.step += 1
+            if self.step % config.steps_per_epoch == 0 or self.step == config.num_steps:
+                self._end_epoch()
+            self._write_progress()
+            if self.step % config.checkpoint_steps == 0 and self.step < config.num_steps:
+                self._save()
+        if self.rank == 0:
+            self._finish()
+        ray.train.report(self._reported())
+
+    @property
+    def images_per_s(self) -> float:
+        """Pictures per second over all workers since this process began."""
+        return (self.step - self.first_step) * self.config.ingest.batch_size / (time.monotonic() - self.began)
+
+    def _rate(self) -> float:
+        recipe, num_steps = self.recipe, self.config.num_steps
+        floor = min(1.0, recipe.final_learning_rate / self.peak_rate)
+        return self.peak_rate * cosine_factor(self.step, num_steps, round(num_steps * recipe.warmup_share), floor)
+
+    def _size(self) -> int:
+        return size_at(self.step, self.config.num_steps, self.config.architecture.image_size, self.recipe.smallest_size_share)
+
+    def _train_step(self, parallel: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate()
+        generator = torch.Generator().manual_seed(((self.seed * 1_000_003 + self.step) * 1009 + self.rank) % 2**63)
         torch.manual_seed(generator.initial_seed())
-        inputs = normalise(augment(images, recipe, generator).to(device))
-        with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            logits = parallel(inputs)
-        loss = loss_function(logits.float(), labels.to(device))
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
-        optimizer.step()
-        optimizer.zero_grad()
-        total += loss.item()
-        step += 1
-        images_per_s = (step - first) * batch_size / (time.monotonic() - began)
-        if rank == 0 and (time.monotonic() - last_progress > PROGRESS_SECONDS or step == num_steps):
-            last_progress = time.monotonic()
-            _write_progress(config, number * num_steps + step, total / (step - first), images_per_s)
-        if step % CHECKPOINT_STEPS == 0 and step < num_steps:
-            _report(seed, step, model, optimizer, total / (step - first), rank)
-    if rank == 0:
-        record = {**config["record"], "seed": seed, "fingerprint": config["fingerprints"][number], "loss": total / max(1, step - first)}
-        record |= {"images_per_s": images_per_s, "device": device.type, "bfloat16": half, "versions": versions()}
-        save_classifier(Location(config["root"]).child("classifiers", record["fingerprint"]), model, architecture, record)
-    ray.train.report({"seed": seed, "step": step, "loss": total / max(1, step - first)})
+        labels = labels.to(self.device)
+        views = [normalise(view) for view in augment(images.to(self.device), self.recipe, generator, self._size(), self.mixing)]
+        targets = labels
+        if self.mixup is not None:
+            np.random.seed(generator.initial_seed() % 2**32)
+            views[0], targets = self.mixup(views[0], labels)
+        count, most = len(labels), self.config.forward_size or len(labels)
+        for start in range(0, count, most):
+            part = slice(start, min(start + most, count))
+            is_last = part.stop == count
+            with contextlib.nullcontext() if is_last or self.world_size == 1 else parallel.no_sync():
+                self._backward(parallel, [_part_of(view, count, part) for view in views], targets[part], labels[part], (part.stop - start) / count)
+        if self.recipe.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        if self.ema is not None:
+            self.ema.update(self.model, step=self.step + 1)
+
+    def _backward(self, parallel: torch.nn.Module, views: list[torch.Tensor], targets: torch.Tensor, labels: torch.Tensor, share: float) -> None:
+        """Add the gradients of a part of the batch; the loss is the mean over all views."""
+        with torch.autocast(self.device.type, DTYPES[self.config.precision], enabled=self.config.precision != "float32"):
+            logits = parallel(*views).float()
+        smoothing = self.recipe.label_smoothing if self.mixup is None else 0.0  # Mixup smooths the targets itself
+        repeats = len(logits) // len(labels)
+        loss = cross_entropy(logits, targets.repeat(repeats, *[1] * (targets.ndim - 1)), label_smoothing=smoothing)
+        self.scaler.scale(loss * share).backward()
+        self.metrics["loss"].update(loss.detach(), weight=len(labels))
+        if "train_top1" in self.metrics:
+            self.metrics["train_top1"].update(logits[: len(labels)].detach(), labels)
+
+    def _end_epoch(self) -> None:
+        row = {"step": self.step, "epoch": self.step / self.config.steps_per_epoch}
+        for name, metric in self.metrics.items():
+            row[name] = round(float(metric.compute()) * (1 if name == "loss" else 100), 4)
+            metric.reset()
+        row |= {"learning_rate": self._rate(), "image_size": self._size(), "images_per_s": self.images_per_s, "time": time.time()}
+        epoch, every = round(row["epoch"]), self.config.validate_epochs
+        if self.validation is not None and every and (epoch % every == 0 or self.step == self.config.num_steps):
+            row["validation_top1"] = self._validate(self.validation)
+        self.history.append(row)
+        if self.log is not None:
+            self.log.write(self.history)
+
+    @torch.inference_mode()
+    def _validate(self, pictures: PictureArrays) -> float:
+        """Top-1 in percent over all pictures, shared by the workers; all of them measure rank 0's model."""
+        model = (self.ema.module if self.ema is not None else self.model).eval()
+        if self.world_size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
+        metric = _accuracy(self.config.architecture.num_classes).to(self.device)
+        for start in range(self.rank, len(pictures.labels), self.world_size * 250):
+            chosen = slice(start, start + self.world_size * 250, self.world_size)
+            images = normalise(torch.from_numpy(pictures.images[chosen]).to(self.device))
+            metric.update(model(images).float(), torch.from_numpy(pictures.labels[chosen]).to(self.device))
+        self.model.train()
+        return round(100 * float(metric.compute()), 4)
+
+    def _reported(self) -> dict[str, Any]:
+        return {"seed": self.seed, "step": self.step, **(self.history[-1] if self.history else {})}
+
+    def _save(self) -> None:
+        """All workers report; the first one brings the checkpoint."""
+        metrics = {name: _state_over_workers(metric) for name, metric in self.metrics.items()}
+        if self.rank != 0:
+            ray.train.report(self._reported())
+            return
+        state = {"seed": self.seed, "step": self.step, "history": self.history, "metrics": metrics}
+        state |= {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+        state["ema"] = None if self.ema is None else self.ema.module.state_dict()
+        with tempfile.TemporaryDirectory() as folder:
+            save_state(Path(folder), state)
+            ray.train.report(self._reported(), checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+    def _load(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.ema is not None:
+            self.ema.module.load_state_dict(state["ema"])
+        if self.rank == 0:  # the sums of all workers
+            for name, metric in self.metrics.items():
+                metric.load_state_dict(state["metrics"][name])
+        self.step, self.history = state["step"], state["history"]
+
+    def _write_progress(self) -> None:
+        """Tell the driver how far training is, through the storage that both see."""
+        is_last = self.step == self.config.num_steps
+        if self.rank != 0 or (time.monotonic() - self.last_progress < PROGRESS_SECONDS and not is_last):
+            return
+        self.last_progress = time.monotonic()
+        progress = {"step": self.number * self.config.num_steps + self.step, "images_per_s": self.images_per_s, "last": self.history[-1:]}
+        Location(self.config.root).child("runs", self.config.run).write("progress.json", json.dumps(progress).encode())
+
+    def _finish(self) -> None:
+        config, model = self.config, self.ema.module if self.ema is not None else self.model
+        record = {**config.record, "seed": self.seed, "fingerprint": config.fingerprints[self.seed], "history": self.history}
+        record |= {"loss": self.history[-1]["loss"], "images_per_s": self.images_per_s, "device": self.device.type}
+        record |= {"precision": config.precision, "num_steps": config.num_steps, "versions": versions()}
+        save_classifier(Location(config.root).child("classifiers", record["fingerprint"]), model, config.architecture, record)
+        if self.log is not None:
+            self.log.close()
 
 
-def _report(seed: int, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer, loss: float, rank: int) -> None:
-    """All workers report; the first one brings the checkpoint."""
-    metrics = {"seed": seed, "step": step, "loss": loss}
-    if rank != 0:
-        ray.train.report(metrics)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        save_state(Path(folder), {"seed": seed, "step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict()})
-        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+def _accuracy(num_classes: int) -> MulticlassAccuracy:
+    return MulticlassAccuracy(num_classes, average="micro", validate_args=False)
 
 
-def _write_progress(config: dict[str, Any], step: int, loss: float, images_per_s: float) -> None:
-    """Tell the driver how far training is, through the storage that both see."""
-    progress = {"step": step, "loss": loss, "images_per_s": images_per_s}
-    Location(config["root"]).child("runs", config["run"]).write("progress.json", json.dumps(progress).encode())
+def _mixup(recipe: Recipe, num_classes: int) -> Mixup | None:
+    if not recipe.mixup and not recipe.cutmix:
+        return None
+    return Mixup(recipe.mixup, recipe.cutmix, label_smoothing=recipe.label_smoothing, num_classes=num_classes)
+
+
+def _part_of(view: torch.Tensor, count: int, part: slice) -> torch.Tensor:
+    """The crops of some of the pictures of a view [L * count, 3, S, S] that holds L crops of each."""
+    if part.start == 0 and part.stop == count:
+        return view
+    return view.unflatten(0, (-1, count))[:, part].flatten(0, 1)
+
+
+def _state_over_workers(metric: Metric) -> dict[str, torch.Tensor]:
+    """A metric's sums over all workers; the metric itself stays as it is."""
+    with metric.sync_context():
+        return {name: tensor.clone() for name, tensor in metric.state_dict().items()}

@@ -2,18 +2,20 @@
 
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
 from raysd.clone.filters import LeftOut
 from raysd.errors import UserError
 from raysd.storage.location import Location
+
+CONTENT = ["image", "label", "index"]
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,10 @@ class PictureSet:
         part = {"images_per_class": self.images_per_class, "from_end": self.from_end, "label_map": self.label_map}
         return {"fingerprint": self.fingerprint, **part, **chosen}
 
-    def read_rows(self, file: str) -> pa.Table:
-        """Rows of one file that count: within `images_per_class`, not flagged, and not left out."""
-        path = self.folder.file(file)
-        columns = [name for name in ("image", "label", "index", "flag") if name in pq.read_schema(path, filesystem=self.folder.filesystem).names]
-        table = pq.read_table(path, columns=columns, filesystem=self.folder.filesystem)
+    def kept_rows(self, file: str) -> np.ndarray:
+        """bool [rows of the file]: within `images_per_class`, not flagged, and not left out."""
+        names = pq.read_schema(self.folder.file(file), filesystem=self.folder.filesystem).names
+        table = self._read(file, [name for name in ("label", "index", "flag") if name in names])
         keep = np.ones(len(table), dtype=bool)
         if self.images_per_class is not None:
             index, labels = table["index"].to_numpy(), table["label"].to_numpy()
@@ -54,9 +55,27 @@ class PictureSet:
             keep &= index < (self.images_per_class if isinstance(self.images_per_class, int) else np.array(self.images_per_class)[labels])
         if self.left_out is not None:
             keep &= ~self.left_out.contains(table["label"].to_numpy(), table["index"].to_numpy())
-        if "flag" in columns:
-            keep &= np.array([not flag for flag in table["flag"].to_pylist()])
-        return table.filter(pa.array(keep))
+        if "flag" in names:
+            keep &= np.array([not flag for flag in table["flag"].to_pylist()], dtype=bool)
+        return keep
+
+    def read_rows(self, file: str, row_group: int | None = None) -> pa.Table:
+        """`image`, `label` and `index` of the rows of a file, or of one of its row groups, that count."""
+        keep = self.kept_rows(file)
+        if row_group is None:
+            return self._read(file, CONTENT).filter(pa.array(keep))
+        with self.folder.filesystem.open_input_file(self.folder.file(file)) as source:
+            parquet = pq.ParquetFile(source)
+            start = sum(parquet.metadata.row_group(i).num_rows for i in range(row_group))
+            table = parquet.read_row_group(row_group, columns=CONTENT)
+        return table.filter(pa.array(keep[start : start + len(table)]))
+
+    def _read(self, file: str, columns: list[str]) -> pa.Table:
+        return pq.read_table(self.folder.file(file), columns=columns, filesystem=self.folder.filesystem)
+
+    def to_labels(self, labels: np.ndarray) -> np.ndarray:
+        """The class table's labels for those in the files, int64 [N]."""
+        return labels.astype(np.int64) if self.label_map is None else np.array(self.label_map, dtype=np.int64)[labels]
 
     def files(self) -> list[str]:
         """Names of the Parquet files, sorted."""
@@ -99,42 +118,40 @@ def decode_image(data: bytes, size: int) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(rgb).transpose(2, 0, 1))
 
 
+def decode_from(pictures: PictureSet, file: str, data: bytes, size: int) -> np.ndarray:
+    """Decode a picture of a file, uint8 [3, size, size].
+
+    Raises:
+        UserError: the picture cannot be decoded.
+    """
+    try:
+        return decode_image(data, size)
+    except (OSError, ValueError) as error:
+        remedy = f"holds a picture that cannot be decoded ({error}); raysd verify --repair draws it again"
+        raise UserError("picture", f"{pictures.folder.uri}/{file}", remedy) from None
+
+
+def encoded_rows(pictures: PictureSet, rows: pa.Table) -> tuple[list[bytes], np.ndarray]:
+    """Encoded pictures and the class table's labels int64 [N] of rows that `read_rows` gave."""
+    return pc.struct_field(rows["image"], "bytes").to_pylist(), pictures.to_labels(rows["label"].to_numpy())
+
+
 def decode_file(pictures: PictureSet, file: str, position: int, size: int) -> PictureArrays:
     """Decode one file; `position` is the file's number among all files of a training, and makes the order unique.
 
     Raises:
         UserError: a picture that cannot be decoded.
     """
-    rows = pictures.read_rows(file)
-    images = np.empty((len(rows), 3, size, size), dtype=np.uint8)
-    for i, image in enumerate(rows["image"].to_pylist()):
-        try:
-            images[i] = decode_image(image["bytes"], size)
-        except (OSError, ValueError) as error:
-            raise UserError("picture", f"{pictures.folder.uri}/{file} row {i}", f"cannot be decoded ({error}); repair or remove it") from None
-    labels = rows["label"].to_numpy().astype(np.int64)
-    if pictures.label_map is not None:
-        labels = np.array(pictures.label_map, dtype=np.int64)[labels]
-    return PictureArrays(images, labels, position * 2**32 + np.arange(len(rows), dtype=np.int64))
+    encoded, labels = encoded_rows(pictures, pictures.read_rows(file))
+    images = np.empty((len(encoded), 3, size, size), dtype=np.uint8)
+    for i, data in enumerate(encoded):
+        images[i] = decode_from(pictures, file, data, size)
+    return PictureArrays(images, labels, position * 2**32 + np.arange(len(labels), dtype=np.int64))
 
 
 def decode_all(pictures: PictureSet, size: int) -> PictureArrays:
     """All pictures of a set in memory, in file order."""
     return PictureArrays.concatenate([decode_file(pictures, file, position, size) for position, file in enumerate(pictures.files())])
-
-
-def iterate_files(sets: list[PictureSet]) -> Iterator[dict[str, Any]]:
-    """One row per file of all sets: which set, which file, and its position."""
-    position = 0
-    for number, pictures in enumerate(sets):
-        for file in pictures.files():
-            yield {"set": number, "file": file, "position": position}
-            position += 1
-
-
-def count_pictures(pictures: PictureSet) -> int:
-    """Rows in the footers; an upper bound when a part is left out."""
-    return sum(pq.read_metadata(pictures.folder.file(file), filesystem=pictures.folder.filesystem).num_rows for file in pictures.files())
 
 
 def read_labels(pictures: PictureSet) -> np.ndarray:

@@ -4,6 +4,8 @@ Pooled features are L2-normalised, go through hidden layers (linear, batch norm,
 one learned direction per class, over a temperature. For transfer the head is dropped.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -24,7 +26,7 @@ class Projector(nn.Module):
     def __init__(self, num_features: int, num_classes: int, layers: int, width: int, bottleneck: int, temperature: float) -> None:
         super().__init__()
         widths = [num_features] + [width] * layers
-        hidden = [nn.Sequential(nn.Linear(one, other), nn.BatchNorm1d(other), nn.GELU()) for one, other in zip(widths, widths[1:], strict=False)]
+        hidden = [nn.Sequential(nn.Linear(one, other), nn.BatchNorm1d(other), nn.GELU()) for one, other in pairwise(widths)]
         self.hidden = nn.Sequential(*hidden, nn.Linear(width, bottleneck, bias=False))
         self.directions = nn.Parameter(torch.empty(num_classes, bottleneck))
         self.temperature = temperature

@@ -2,7 +2,7 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -91,6 +91,12 @@ class Recipe(BaseModel):
         if self.local_crops and (self.mixup or self.cutmix):
             raise ValueError("mixup and cutmix do not go with local crops; set local_crops to 0, or mixup and cutmix to 0")
         return self
+
+    @property
+    def projector(self) -> dict[str, Any] | None:
+        """Arguments of `raysd.training.projector.Projector`; None with a linear head."""
+        sizes = {"layers": self.projector_layers, "width": self.projector_width, "bottleneck": self.bottleneck_width}
+        return {**sizes, "temperature": self.temperature} if self.head == "projector" else None
 
     def for_size(self, image_size: int) -> "Recipe":
         """The recipe with the crop that `auto` means for pictures of this size in pixels."""

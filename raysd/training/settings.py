@@ -3,13 +3,38 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from raysd.clone.settings import FilterSettings
 from raysd.errors import UserError
 from raysd.training.recipe import Recipe, built_in_recipes
 
 BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")
+
+
+class SourceSettings(BaseModel):
+    """Some of the pictures that classifiers learn from: a clone, or a real set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    clone: dict[str, Any] | None = None
+    """A clone by what differs from `generation`, as `{guidance_scale: 4}`; `{}` is the experiment's own."""
+    real: str | None = None
+    """A real set: `fashion_mnist`, a Parquet file, or a folder with one folder per class."""
+    images_per_class: Annotated[int, Field(ge=1)] | None = None
+    """Only the first so many of each class."""
+    share: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Of each batch. Without shares, each picture comes once an epoch."""
+    filters: FilterSettings = FilterSettings()
+    """Which pictures of a scored clone are left out."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "SourceSettings":
+        if (self.clone is None) == (self.real is None):
+            raise ValueError("name either a clone or a real set")
+        if self.real is not None and self.filters:
+            raise ValueError("only clones have scores; leave the filters out for real pictures")
+        return self
 
 
 class TrainingSettings(BaseModel):
@@ -24,20 +49,49 @@ class TrainingSettings(BaseModel):
     stem_stride: Literal[1, 2] = 1
     """Of a ResNet's first convolution on pictures up to 64 px; 2 takes a quarter of the time."""
     recipe: str = "small"
+    """`small`, `standard`, `paper`, `timm`, or `fast`."""
     recipe_options: dict[str, Any] = {}
+    """Values over those of the recipe."""
     num_epochs: Annotated[int, Field(ge=1)] = 20
+    num_steps: Annotated[int, Field(ge=1)] | None = None
+    """Steps of the whole training, in the place of epochs: clones of different sizes then take the same time."""
     batch_size: Annotated[int, Field(ge=1)] = 128
     """Pictures per step over all workers."""
+    forward_size: Annotated[int, Field(ge=1)] | None = None
+    """Most pictures that a worker takes through the model at a time; gradients of a larger share of the batch are accumulated."""
     image_size: Annotated[int, Field(ge=8, le=1024)] = 32
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """`auto`: bfloat16 where the machine that starts the training has it in hardware, else float32."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """`auto`: bfloat16 where the machine that starts the training has it in hardware, else float32. `float16` needs GPUs."""
+    compile: bool = False
+    """Compile the model with `torch.compile`: a minute at the start, then faster on GPUs."""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
     num_workers: Annotated[int, Field(ge=1)] = 2
     cpus_per_worker: Annotated[float, Field(gt=0)] = 1
+    checkpoint_steps: Annotated[int, Field(ge=1)] = 400
+    """Steps between two checkpoints; a killed training goes on from the last one."""
+    validate_epochs: Annotated[int, Field(ge=1)] | None = None
+    """Measure on `evaluation.validation_set` after every so many epochs; never when empty."""
+    logger: Literal["tensorboard", "mlflow", "wandb", "none"] = "tensorboard"
+    """Where the course of the training is written."""
+    sources: list[SourceSettings] = []
+    """What is learned from; the experiment's own clone when empty."""
     filters: FilterSettings = FilterSettings()
-    """Which pictures of a scored clone are left out."""
+    """Which pictures of the experiment's own clone, if scored, are left out."""
     real: str | None = None
-    """A real set to train on instead of a clone: `fashion_mnist`, a Parquet file, or a folder with one folder per class."""
+    """A real set to train on instead of a clone, as many pictures as the clone has: a built-in set, a Parquet file, or a folder."""
+
+    @model_validator(mode="after")
+    def _sources_agree(self) -> "TrainingSettings":
+        if self.real is not None and self.filters:
+            raise ValueError("only clones have scores; leave the filters out when training on real pictures")
+        if self.sources and (self.real is not None or self.filters):
+            raise ValueError("with `sources`, name real sets and filters there, not beside them")
+        shares = [source.share for source in self.sources if source.share is not None]
+        if shares and len(shares) < len(self.sources):
+            raise ValueError("give every source a share of the batch, or none")
+        if shares and abs(sum(shares) - 1) > 1e-6:
+            raise ValueError(f"the shares add up to {sum(shares):g}; make it 1")
+        return self
 
     @field_validator("seeds")
     @classmethod
@@ -59,12 +113,13 @@ class TrainingSettings(BaseModel):
             return Recipe(**{**recipes[self.recipe].model_dump(), **self.recipe_options}).for_size(self.image_size)
         except ValidationError as error:
             first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
-            raise UserError(f"training.recipe_options.{field}", first.get("input"), first["msg"]) from None
+            field = ".".join(["training.recipe_options", *(str(part) for part in first["loc"])])
+            value = first.get("input") if first["loc"] else self.recipe_options
+            raise UserError(field, value, first["msg"].removeprefix("Value error, ")) from None
 
 
 def resolve_precision(precision: str) -> str:
-    """`float32` or `bfloat16`; `auto` looks at this machine's GPU, or at its CPU when it has none."""
+    """`float32`, `bfloat16` or `float16`; `auto` looks at this machine's GPU, or at its CPU when it has none."""
     if precision != "auto":
         return precision
     import torch
@@ -73,4 +128,3 @@ def resolve_precision(precision: str) -> str:
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     info = Path("/proc/cpuinfo")
     return "bfloat16" if info.exists() and any(flag in info.read_text() for flag in BFLOAT16_FLAGS) else "float32"
-

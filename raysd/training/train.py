@@ -1,24 +1,30 @@
-"""The training job: one classifier per seed from a clone or a real set, on Ray Train."""
+"""The training job: one classifier per seed from clones, real sets, or a mixture of both, on Ray Train."""
 
+import contextlib
 import json
 import threading
-import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from raysd.errors import UserError
-from raysd.progress import say
+from raysd.progress import Progress
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
 from raysd.training.classifier import Architecture, load_record
-from raysd.training.pictures import PictureSet, count_pictures
+from raysd.training.ingest import Ingest, Pool, fits_in_memory
+from raysd.training.logs import check_logger
+from raysd.training.pictures import PictureSet
+from raysd.training.recipe import SMALL_IMAGE, Recipe
 from raysd.training.settings import TrainingSettings, resolve_precision
 
 MAX_FAILURES = 3
 MIN_WORKER_CPUS = 0.1
 SPARE_CPUS = 1.0  # left for Ray Data's tasks
 TRIAL_CPUS = 0.1  # held by the process of each trial of a sweep
-LINE_SECONDS = 10.0
+POLL_SECONDS = 1.0
+LEAST_SHARE = 2  # pictures of a pool in a worker's batch, so that its items never run backwards
+DECODED_SHARE = 8 / 7  # of the image size, where crops are taken from a picture
 
 
 @dataclass(frozen=True)
@@ -26,34 +32,51 @@ class TrainingRun:
     """What is trained: a classifier per seed, on the same pictures."""
 
     root: Location
-    pictures: PictureSet | None
-    """None for classifiers that keep their random weights, as a baseline."""
+    pools: tuple[Pool, ...]
+    """Empty for classifiers that keep their random weights, as a baseline."""
     num_classes: int
     settings: TrainingSettings
+    validation: PictureSet | None = None
+    """What `validate_epochs` measures on."""
+    class_names: tuple[str, ...] = ()
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe with its overrides."""
+        return self.settings.resolve_recipe()
 
     @property
     def architecture(self) -> Architecture:
         """The classifier's shape."""
         settings = self.settings
-        return Architecture(settings.backbone, dict(settings.backbone_options), self.num_classes, settings.image_size, settings.stem_stride)
+        return Architecture(
+            settings.backbone, dict(settings.backbone_options), self.num_classes, settings.image_size, settings.stem_stride, self.recipe.projector
+        )
+
+    @property
+    def sets(self) -> list[PictureSet]:
+        """All sets of all pools."""
+        return [pictures for pool in self.pools for pictures in pool.sets]
 
     def record(self) -> dict[str, Any]:
         """What a result row needs to know about the classifiers."""
-        pictures = self.pictures
-        untrained = {"kind": "random", "name": "random initialisation", "fingerprint": None, "images_per_class": None}
-        trained_on = untrained if pictures is None else {"name": pictures.name, **pictures.identity(), **pictures.about}
-        return {"trained_on": trained_on, "recipe": self.settings.resolve_recipe().model_dump(), "num_epochs": self.settings.num_epochs}
+        trained_on = {"kind": "random", "name": "random initialisation", "fingerprint": None, "images_per_class": None}
+        if self.pools:
+            trained_on = _describe(self.pools)
+        names = {"class_names": list(self.class_names)} if self.class_names else {}
+        return {"trained_on": trained_on, "recipe": self.recipe.model_dump(), "num_epochs": self.settings.num_epochs, **names}
 
     def fingerprint(self, seed: int) -> str:
         """Hash of everything that shapes the weights."""
         settings = self.settings
         return fingerprint(
             {
-                "pictures": None if self.pictures is None else self.pictures.identity(),
+                "pools": [{"sets": [pictures.identity() for pictures in pool.sets], "share": pool.share} for pool in self.pools],
                 "architecture": vars(self.architecture),
-                "recipe": settings.resolve_recipe().model_dump(),
-                "num_epochs": settings.num_epochs,
+                "recipe": self.recipe.model_dump(),
+                "length": {"steps": settings.num_steps} if settings.num_steps else {"epochs": settings.num_epochs},
                 "batch_size": settings.batch_size,
+                "forward_size": settings.forward_size,
                 "precision": resolve_precision(settings.precision),
                 "num_workers": settings.num_workers,
                 "seed": seed,
@@ -63,6 +86,23 @@ class TrainingRun:
     def folder(self, seed: int) -> Location:
         """Where the classifier of a seed lies."""
         return self.root.child("classifiers", self.fingerprint(seed))
+
+    @property
+    def decoded_size(self) -> int:
+        """Side in pixels to which pictures are decoded; a little more than the crops where those are taken from a part."""
+        size = self.settings.image_size
+        return size if size <= SMALL_IMAGE or self.recipe.crop != "random_resized" else round(size * DECODED_SHARE)
+
+
+def _describe(pools: tuple[Pool, ...]) -> dict[str, Any]:
+    """Of one set what is known of it; of a mixture its parts, and what is known of its first clone."""
+    parts = [{"name": pictures.name, "share": pool.share, **pictures.identity(), **pictures.about} for pool in pools for pictures in pool.sets]
+    if len(parts) == 1:
+        return {name: value for name, value in parts[0].items() if name != "share"}
+    first = next((part for part in parts if part["kind"] == "clone"), parts[0])
+    name, counts = " + ".join(part["name"] for part in parts), [part["images_per_class"] for part in parts]
+    total = sum(counts) if all(isinstance(count, int) for count in counts) else None
+    return {**first, "name": name, "fingerprint": fingerprint(parts), "images_per_class": total, "parts": parts}
 
 
 def train_classifiers(run: TrainingRun, quiet: bool = False, num_concurrent: int = 1) -> list[str]:
@@ -77,10 +117,10 @@ def train_classifiers(run: TrainingRun, quiet: bool = False, num_concurrent: int
         UserError: fewer pictures than one batch, or a batch that the workers cannot share.
     """
     missing = [seed for seed in run.settings.seeds if load_record(run.folder(seed)) is None]
-    if missing and run.pictures is None:
+    if missing and not run.pools:
         _save_untrained(run, missing)
-    elif missing and run.pictures is not None:
-        _fit(run, run.pictures, missing, quiet, num_concurrent)
+    elif missing:
+        _fit(run, missing, quiet, num_concurrent)
     return [run.fingerprint(seed) for seed in run.settings.seeds]
 
 
@@ -95,42 +135,48 @@ def _save_untrained(run: TrainingRun, seeds: list[int]) -> None:
         save_classifier(run.folder(seed), build_classifier(run.architecture), run.architecture, record)
 
 
-def _fit(run: TrainingRun, pictures: PictureSet, seeds: list[int], quiet: bool, num_concurrent: int) -> None:
-    from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
+def _fit(run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int) -> None:
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
     from raysd.session import cluster_cpus, cluster_gpus, ensure_ray
-    from raysd.training.ingest import fits_in_memory, picture_dataset
-    from raysd.training.loop import train_worker
+    from raysd.training.loop import LoopConfig, train_worker
 
-    ensure_ray()
     settings = run.settings
-    steps_per_epoch = _steps_per_epoch(pictures, settings)
-    in_memory = fits_in_memory([pictures], settings.image_size)
-    name = fingerprint([run.fingerprint(seed) for seed in seeds])
+    num_images = sum(map(len, run.pools))
+    check_batch(num_images, settings, [pool.share for pool in run.pools])
+    check_logger(settings.logger)
+    ensure_ray()
+    name = fingerprint([run.fingerprint(seed) for seed in settings.seeds])
     cpus = _cpus_per_worker(settings, cluster_cpus(), num_concurrent)
     use_gpu = _uses_gpus(settings, cluster_gpus(), num_concurrent)
-    num_steps = steps_per_epoch * settings.num_epochs
-    config = {
-        "root": run.root.uri if "://" in run.root.uri else run.root.path,
-        "run": name,
-        "seeds": seeds,
-        "fingerprints": [run.fingerprint(seed) for seed in seeds],
-        "architecture": vars(run.architecture),
-        "recipe": settings.resolve_recipe().model_dump(),
-        "record": run.record(),
-        "num_steps": num_steps,
-        "steps_per_epoch": steps_per_epoch,
-        "batch_size": settings.batch_size,
-        "bfloat16": resolve_precision(settings.precision) == "bfloat16",
-        "in_memory": in_memory,
-        "num_threads": max(1, int(settings.cpus_per_worker)),
-    }
+    precision = resolve_precision(settings.precision)
+    if precision == "float16" and not use_gpu:
+        raise UserError("training.precision", precision, "needs GPUs, and the workers have none; set it to float32 or bfloat16")
+    steps_per_epoch = num_images // settings.batch_size
+    loop = LoopConfig(
+        root=run.root.uri if "://" in run.root.uri else run.root.path,
+        run=name,
+        seeds=seeds,
+        fingerprints={seed: run.fingerprint(seed) for seed in seeds},
+        architecture=run.architecture,
+        recipe=run.recipe,
+        ingest=Ingest(run.pools, run.decoded_size, settings.batch_size, fits_in_memory(run.pools, run.decoded_size)),
+        record=run.record(),
+        num_steps=settings.num_steps or settings.num_epochs * steps_per_epoch,
+        steps_per_epoch=steps_per_epoch,
+        precision=precision,
+        forward_size=settings.forward_size,
+        compile=settings.compile,
+        checkpoint_steps=settings.checkpoint_steps,
+        validation=run.validation,
+        validate_epochs=settings.validate_epochs,
+        logger=settings.logger,
+        num_threads=max(1, int(settings.cpus_per_worker)),
+    )
     trainer = TorchTrainer(
         train_worker,
-        train_loop_config=config,
-        datasets={"train": picture_dataset([pictures], settings.image_size)},
-        dataset_config=DataConfig(datasets_to_split=[] if in_memory else "all"),
+        train_loop_config={"loop": loop},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ScalingConfig(num_workers=settings.num_workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpus, **({"GPU": 1} if use_gpu else {})}),
         run_config=RunConfig(
@@ -141,30 +187,29 @@ def _fit(run: TrainingRun, pictures: PictureSet, seeds: list[int], quiet: bool, 
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
     )
-    with _ProgressLine(run, name, num_steps * len(seeds), quiet):
+    with contextlib.nullcontext() if quiet else _ProgressThread(run, name, loop.num_steps * len(seeds)):
         trainer.fit()
     if absent := [seed for seed in seeds if load_record(run.folder(seed)) is None]:
         raise RuntimeError(f"training ended without classifiers for the seeds {absent}")
 
 
-def check_batch(num_images: int, settings: TrainingSettings) -> None:
+def check_batch(num_images: int, settings: TrainingSettings, shares: list[float]) -> None:
     """Say early that a batch does not fit.
 
     Raises:
-        UserError: more pictures in a batch than there are, or a batch that the workers cannot share.
+        UserError: more pictures in a batch than there are, a batch that the workers cannot share, or too small a share of one.
     """
-    if settings.batch_size % settings.num_workers:
-        raise UserError("training.batch_size", settings.batch_size, f"use a multiple of the {settings.num_workers} workers")
-    if num_images < settings.batch_size:
-        raise UserError("training.batch_size", settings.batch_size, f"there are only {num_images} pictures; use a smaller batch or draw more")
-
-
-def _steps_per_epoch(pictures: PictureSet, settings: TrainingSettings) -> int:
-    count = count_pictures(pictures)
-    if pictures.images_per_class is not None:
-        count = sum(len(pictures.read_rows(file)) for file in pictures.files())
-    check_batch(count, settings)
-    return count // settings.batch_size
+    batch_size, per_worker = settings.batch_size, settings.batch_size // settings.num_workers
+    if batch_size % settings.num_workers:
+        raise UserError("training.batch_size", batch_size, f"use a multiple of the {settings.num_workers} workers")
+    if num_images < batch_size:
+        raise UserError("training.batch_size", batch_size, f"there are only {num_images} pictures; use a smaller batch or draw more")
+    if len(shares) > 1 and min(shares) * per_worker < LEAST_SHARE:
+        least = f"{LEAST_SHARE / per_worker:.3g} is the least with {per_worker} pictures per worker"
+        raise UserError("training.sources.share", min(shares), f"{least}; use more of it, or a larger batch")
+    recipe = settings.resolve_recipe()
+    if (recipe.mixup or recipe.cutmix) and per_worker % 2:
+        raise UserError("training.batch_size", batch_size, "mixup and cutmix need an even number of pictures per worker")
 
 
 def _uses_gpus(settings: TrainingSettings, gpus: float, num_concurrent: int) -> bool:
@@ -184,28 +229,37 @@ def _cpus_per_worker(settings: TrainingSettings, cpus: float, num_concurrent: in
     return min(settings.cpus_per_worker, int(room * 100) / 100)
 
 
-class _ProgressLine(threading.Thread):
-    """Prints how far the workers are, from the file that rank 0 writes."""
+class _ProgressThread(threading.Thread):
+    """Shows how far the workers are, from the file that rank 0 writes."""
 
-    def __init__(self, run: TrainingRun, name: str, num_steps: int, quiet: bool) -> None:
+    def __init__(self, run: TrainingRun, name: str, num_steps: int) -> None:
         super().__init__(daemon=True)
-        self.folder, self.num_steps, self.quiet = run.root.child("runs", name), num_steps, quiet
-        self.batch_size = run.settings.batch_size
+        self.folder, self.batch_size = run.root.child("runs", name), run.settings.batch_size
+        self.progress = Progress("trained", num_steps * self.batch_size)
         self.ended = threading.Event()
+        if self.folder.exists("progress.json"):
+            self.folder.delete("progress.json")
 
     def __enter__(self) -> None:
+        self.progress.__enter__()
         self.start()
 
     def __exit__(self, *_: object) -> None:
         self.ended.set()
         self.join()
+        self._show()
+        self.progress.__exit__(None, None, None)
 
     def run(self) -> None:
-        began = time.monotonic()
-        while not self.ended.wait(LINE_SECONDS):
-            if self.quiet or not self.folder.exists("progress.json"):
-                continue
-            progress = json.loads(self.folder.read("progress.json"))
-            left = (self.num_steps - progress["step"]) * self.batch_size / max(progress["images_per_s"], 1e-9)
-            done = f"step {progress['step']}/{self.num_steps}, loss {progress['loss']:.3f}, {progress['images_per_s']:.0f} images/s"
-            say(f"training: {done}, {time.monotonic() - began:.0f} s gone, {left:.0f} s left")
+        while not self.ended.wait(POLL_SECONDS):
+            self._show()
+
+    def _show(self) -> None:
+        if not self.folder.exists("progress.json"):
+            return
+        state = json.loads(self.folder.read("progress.json"))
+        last = state["last"][0] if state["last"] else {}
+        names = {"loss": ", loss {:.3f}", "validation_top1": ", validation top-1 {:.1f} %"}
+        note = "".join(text.format(last[name]) for name, text in names.items() if name in last)
+        if (more := state["step"] * self.batch_size - self.progress.done) > 0:
+            self.progress.advance(more, note, state["images_per_s"])

@@ -160,7 +160,7 @@ def test_pictures_are_never_changed_for_a_score(scored):
     ],
 )
 def test_filters_choose_when_the_pictures_are_read(scored, filters, left_out):
-    from raysd.sweep.sweep import clone_pictures
+    from raysd.sources import clone_pictures
 
     job, spec, _, _ = scored
     chosen = filter_pictures(job, spec, FilterSettings(**filters))

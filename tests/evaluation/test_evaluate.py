@@ -21,7 +21,7 @@ TABLE = load_class_table([str(digit) for digit in range(10)])
 @pytest.fixture
 def random_classifier(tmp_path):
     root = Location(str(tmp_path))
-    run = TrainingRun(root, None, 10, TrainingSettings(backbone_options={"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}, image_size=16))
+    run = TrainingRun(root, (), 10, TrainingSettings(backbone_options={"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}, image_size=16))
     return root, train_classifiers(run)[0]
 
 

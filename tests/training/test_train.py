@@ -15,6 +15,7 @@ from raysd.errors import UserError
 from raysd.storage.location import Location
 from raysd.training.checkpoint import load_state, save_state
 from raysd.training.classifier import Architecture, build_classifier, load_classifier, load_record
+from raysd.training.ingest import Pool
 from raysd.training.real_sets import real_set
 from raysd.training.settings import TrainingSettings
 from raysd.training.train import TrainingRun, train_classifiers
@@ -25,7 +26,7 @@ TINY = {"backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
 def run_of(root, **changes):
     location = Location(str(root))
     settings = TrainingSettings(**{**TINY, **changes})
-    return TrainingRun(location, real_set("digits", "train", location, 40), 10, settings)
+    return TrainingRun(location, (Pool((real_set("digits", "train", location, 40),)),), 10, settings)
 
 
 def weights(run, seed):

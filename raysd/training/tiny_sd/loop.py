@@ -18,7 +18,7 @@ from ray.train.torch import prepare_model
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from raysd.training.checkpoint import load_state, save_state
-from raysd.training.schedule import epoch_order
+from raysd.training.order import epoch_order
 
 Batch = tuple[torch.Tensor, ...]
 
