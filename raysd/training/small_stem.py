@@ -27,7 +27,8 @@ def _register(name: str) -> None:
         model.conv1 = torch.nn.Conv2d(options.get("in_chans", 3), model.bn1.num_features, kernel_size=3, stride=stem_stride, padding=1, bias=False)
         model.maxpool = torch.nn.Identity()
         if pretrained:
-            load_pretrained(model, pretrained_cfg=pretrained_cfg, num_classes=model.num_classes)
+            model.pretrained_cfg = model.default_cfg = dict(pretrained_cfg)
+            load_pretrained(model, pretrained_cfg=model.pretrained_cfg, num_classes=model.num_classes)
         return model
 
     create.__name__, create.__module__ = PREFIX + name, __name__

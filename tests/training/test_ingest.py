@@ -1,38 +1,54 @@
+from collections import Counter
+
 import numpy as np
-import torch
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysd.training.augment import augment
-from raysd.training.ingest import memory_batches
+from raysd.errors import UserError
+from raysd.storage.location import Location
+from raysd.training.ingest import Ingest, Pool
 from raysd.training.pictures import PictureArrays
-from raysd.training.schedule import cosine_factor, epoch_order
-from raysd.training.recipe import Recipe
+from raysd.training.real_sets import encode_png, picture_table, real_set
 
 
-def arrays_of(count):
+def arrays_of(count, first=0):
     images = np.zeros((count, 3, 2, 2), dtype=np.uint8)
-    return PictureArrays(images, np.arange(count, dtype=np.int64), np.arange(count, dtype=np.int64))
+    return PictureArrays(images, first + np.arange(count, dtype=np.int64), np.arange(count, dtype=np.int64))
+
+
+def labels_of(batches):
+    return [labels.tolist() for _, labels in batches]
+
+
+def in_memory(batch_size, shares=(1.0,)):
+    return Ingest(tuple(Pool((), share) for share in shares), 2, batch_size, True)
 
 
 @given(st.integers(8, 60), st.sampled_from([1, 2, 4]), st.integers(0, 5))
 def test_the_workers_share_each_batch_and_an_epoch_has_no_picture_twice(count, world_size, seed):
-    per_epoch = count // 8
-    shares = [list(memory_batches(arrays_of(count), 0, per_epoch, per_epoch, 8, rank, world_size, seed)) for rank in range(world_size)]
-    seen = np.concatenate([labels.numpy() for share in shares for _, labels in share])
-    assert len(seen) == len(set(seen.tolist())) == per_epoch * 8
+    shares = [labels_of(in_memory(8).memory_batches([arrays_of(count)], range(count // 8), rank, world_size, seed)) for rank in range(world_size)]
+    seen = [label for share in shares for batch in share for label in batch]
+    assert len(seen) == len(set(seen)) == count // 8 * 8
 
 
 @given(st.integers(0, 11), st.integers(0, 5))
 def test_a_resumed_run_sees_the_batches_of_an_undisturbed_one(first_step, seed):
-    whole = [labels.tolist() for _, labels in memory_batches(arrays_of(33), 0, 12, 4, 8, 1, 2, seed)]
-    rest = [labels.tolist() for _, labels in memory_batches(arrays_of(33), first_step, 12, 4, 8, 1, 2, seed)]
+    whole = labels_of(in_memory(8).memory_batches([arrays_of(33)], range(12), 1, 2, seed))
+    rest = labels_of(in_memory(8).memory_batches([arrays_of(33)], range(first_step, 12), 1, 2, seed))
     assert rest == whole[first_step:]
 
 
-def test_epochs_differ_and_repeat():
-    assert np.array_equal(epoch_order(50, 3, 1), epoch_order(50, 3, 1))
-    assert not np.array_equal(epoch_order(50, 3, 1), epoch_order(50, 4, 1))
+@given(st.sampled_from([1, 2, 4]), st.sampled_from([(0.25, 0.75), (0.5, 0.5), (0.3, 0.3, 0.4)]))
+def test_proportions_are_exact_and_each_source_comes_round(world_size, shares):
+    pools = [arrays_of(10, 100 * number) for number in range(len(shares))]
+    ranks = [labels_of(in_memory(40, shares).memory_batches(pools, range(25), rank, world_size, 0)) for rank in range(world_size)]
+    for step in range(25):
+        batch = [label for rank in ranks for label in rank[step]]
+        assert Counter(label // 100 for label in batch) == {number: round(40 * share) for number, share in enumerate(shares)}
+    counts = Counter(label for rank in ranks for batch in rank for label in batch)
+    for number, share in enumerate(shares):
+        assert {counts[100 * number + i] for i in range(10)} == {round(1000 * share) // 10}
 
 
 def test_parts_are_put_back_into_their_order():
@@ -41,31 +57,49 @@ def test_parts_are_put_back_into_their_order():
     assert PictureArrays.concatenate(shuffled).labels.tolist() == [*range(6), *range(6)]
 
 
-def test_augmentation_repeats_with_its_generator_and_keeps_shape_and_type():
-    images = torch.randint(0, 255, (16, 3, 32, 32), dtype=torch.uint8)
-    for crop in ("shift", "random_resized", "none"):
-        recipe = Recipe(crop=crop)
-        first = augment(images, recipe, torch.Generator().manual_seed(1))
-        assert torch.equal(first, augment(images, recipe, torch.Generator().manual_seed(1)))
-        assert not torch.equal(first, augment(images, recipe, torch.Generator().manual_seed(2)))
-        assert first.shape == images.shape and first.dtype == torch.uint8
+@pytest.fixture
+def two_sets(tmp_path):
+    root = Location(str(tmp_path))
+    return real_set("digits", "train", root, 40), real_set("mnist_5k", "train", root, 60)
 
 
-def test_a_shift_moves_pictures_by_at_most_a_sixteenth():
-    images = torch.zeros(64, 3, 32, 32, dtype=torch.uint8)
-    images[:, :, 16, 16] = 255
-    shifted = augment(images, Recipe(crop="shift", flip=False), torch.Generator().manual_seed(0))
-    places = shifted[:, 0].nonzero()
-    assert set(places[:, 1].tolist()) == set(places[:, 2].tolist()) == {14, 15, 16, 17, 18}
+def test_pieces_count_the_pictures_that_are_read(two_sets):
+    assert [len(Pool((pictures,))) for pictures in two_sets] == [400, 600]
+    assert len(Pool(two_sets)) == 1000
 
 
-def test_no_augmentation_changes_nothing():
-    images = torch.randint(0, 255, (4, 3, 8, 8), dtype=torch.uint8)
-    assert torch.equal(augment(images, Recipe(crop="none", flip=False), torch.Generator()), images)
+@pytest.mark.slow
+def test_streamed_batches_resume_at_any_step_and_take_each_picture_once(ray_cluster, two_sets, monkeypatch):
+    monkeypatch.setattr("raysd.training.order.WINDOW", 128)
+    monkeypatch.setattr("raysd.training.ingest.WINDOW", 64)
+    ingest = Ingest((Pool(two_sets),), 16, 50, False)
+    whole = [list(ingest.stream_batches(range(20), rank, 2, seed=3)) for rank in range(2)]
+    assert {images.shape for rank in whole for images, _ in rank} == {(25, 3, 16, 16)}
+    seen = Counter(image.numpy().tobytes() for rank in whole for images, _ in rank for image in images)
+    reference = ingest.read_into_memory()[0]
+    assert seen == Counter(image.tobytes() for image in reference.images)
+    rest = list(ingest.stream_batches(range(7, 20), 1, 2, seed=3))
+    assert all((one[0] == other[0]).all() and (one[1] == other[1]).all() for one, other in zip(rest, whole[1][7:], strict=True))
 
 
-def test_the_rate_rises_then_falls_to_its_floor():
-    factors = [cosine_factor(step, 100, 20) for step in range(101)]
-    assert factors[19] == 1 and factors[0] == 0.05
-    assert factors[20:] == sorted(factors[20:], reverse=True)
-    assert abs(factors[100] - 0.01) < 1e-9
+@pytest.mark.slow
+def test_streamed_proportions_are_exact(ray_cluster, two_sets):
+    digits, mnist = two_sets
+    ingest = Ingest((Pool((digits,), 0.2), Pool((mnist,), 0.8)), 8, 20, False)
+    known = {image.tobytes() for image in Ingest((Pool((digits,)),), 8, 20, True).read_into_memory()[0].images}
+    counts = [sum(image.numpy().tobytes() in known for image in images) for images, _ in ingest.stream_batches(range(30), 0, 2, seed=0)]
+    assert set(counts) == {2}
+
+
+@pytest.mark.slow
+def test_a_broken_picture_is_named(ray_cluster, tmp_path):
+    import pyarrow.parquet as pq
+    import ray
+
+    encoded = [encode_png(np.full((8, 8), 10 * i, dtype=np.uint8)) for i in range(12)]
+    encoded[7] = b"no picture"
+    pq.write_table(picture_table(encoded, np.arange(12) % 2, ["a", "b"]), tmp_path / "set.parquet")
+    pool = Pool((real_set(str(tmp_path / "set.parquet"), "train", Location(str(tmp_path / "root"))),))
+    for read in (lambda: Ingest((pool,), 8, 4, True).read_into_memory(), lambda: list(Ingest((pool,), 8, 4, False).stream_batches(range(3), 0, 1, 0))):
+        with pytest.raises((UserError, ray.exceptions.RayTaskError), match="cannot be decoded"):
+            read()

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def test_a_state_comes_back_as_it_was(tmp_path):
 
 
 def test_small_pictures_keep_their_resolution_in_the_stem():
-    small, halved, large = (build_classifier(Architecture("resnet18", {}, 10, size, stride)) for size, stride in ((32, 1), (32, 2), (224, 2)))
+    small, halved, large = (build_classifier(Architecture("resnet18", {}, 10, size, stride)).backbone for size, stride in ((32, 1), (32, 2), (224, 2)))
     assert small.forward_features(torch.zeros(2, 3, 32, 32)).shape[-1] == 4
     assert halved.forward_features(torch.zeros(2, 3, 32, 32)).shape[-1] == 2
     assert large.forward_features(torch.zeros(2, 3, 32, 32)).shape[-1] == 1
@@ -92,41 +93,123 @@ def test_the_same_seed_data_and_workers_give_the_same_weights(ray_cluster, tmp_p
 
 
 @pytest.mark.slow
-def test_streamed_pictures_train_too(ray_cluster, tmp_path, monkeypatch):
+def test_sources_with_shares_and_streamed_pictures_train_too(ray_cluster, tmp_path, monkeypatch):
     monkeypatch.setattr("raysd.training.ingest.MEMORY_BYTES", 0)
     run = run_of(tmp_path)
-    train_classifiers(run, quiet=True)
-    assert np.isfinite(load_record(run.folder(0))["loss"])
+    other = real_set("mnist_5k", "train", run.root, 20)
+    mixed = replace(run, pools=(Pool(run.pools[0].sets, 0.75), Pool((other,), 0.25)))
+    train_classifiers(mixed, quiet=True)
+    record = load_record(mixed.folder(0))
+    assert np.isfinite(record["loss"]) and record["num_steps"] == 3 * (600 // 50)
+    assert [part["share"] for part in record["trained_on"]["parts"]] == [0.75, 0.25]
+
+
+def kill_a_worker(runs, killed):
+    """SIGKILL one train worker as soon as there is a checkpoint."""
+    import ray.util.state
+
+    while not list(runs.glob("*/checkpoint_*/state.json")):
+        time.sleep(0.02)
+    for actor in ray.util.state.list_actors(filters=[("state", "=", "ALIVE")], detail=True):
+        if actor.class_name == "RayTrainWorker":
+            os.kill(actor.pid, signal.SIGKILL)
+            killed.append(actor.pid)
+            return
 
 
 @pytest.mark.slow
-def test_sigkill_of_a_worker_ends_with_the_weights_of_an_undisturbed_run(ray_cluster, tmp_path, monkeypatch):
+@pytest.mark.parametrize("is_streamed", [False, True], ids=["memory", "streamed"])
+def test_sigkill_of_a_worker_inside_an_epoch_ends_with_the_weights_of_an_undisturbed_run(ray_cluster, tmp_path, monkeypatch, is_streamed):
     import threading
 
-    import ray.util.state
-
-    options = {"num_epochs": 150, "num_workers": 2}
+    if is_streamed:
+        monkeypatch.setattr("raysd.training.ingest.MEMORY_BYTES", 0)
+    options = {"num_epochs": 50, "num_workers": 2, "recipe": "timm", "checkpoint_steps": 101, "batch_size": 40}  # ten steps an epoch
+    options["backbone_options"] = {**TINY["backbone_options"], "drop_rate": 0.1}
     undisturbed = run_of(tmp_path / "a", **options)
     train_classifiers(undisturbed, quiet=True)
-    disturbed = run_of(tmp_path / "b", **options)
-    killed = []
-
-    def kill_a_worker():
-        runs = tmp_path / "b" / "runs"
-        while not list(runs.glob("*/checkpoint_*/state.json")):
-            time.sleep(0.02)
-        for actor in ray.util.state.list_actors(filters=[("state", "=", "ALIVE")], detail=True):
-            if actor.class_name == "RayTrainWorker":
-                os.kill(actor.pid, signal.SIGKILL)
-                killed.append(actor.pid)
-                return
-
-    killer = threading.Thread(target=kill_a_worker, daemon=True)
+    disturbed, killed = run_of(tmp_path / "b", **options), []
+    killer = threading.Thread(target=kill_a_worker, args=(tmp_path / "b" / "runs", killed), daemon=True)
     killer.start()
     train_classifiers(disturbed, quiet=True)
     killer.join(timeout=60)
     assert killed
     assert all(torch.equal(tensor, weights(disturbed, 0)[name]) for name, tensor in weights(undisturbed, 0).items())
+    losses = [[(row["step"], row["loss"]) for row in load_record(run.folder(0))["history"]] for run in (undisturbed, disturbed)]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.slow
+def test_sigkill_of_the_driver_and_the_same_command_end_with_the_weights_of_an_undisturbed_run(tmp_path):
+    (tmp_path / "digits.txt").write_text("\n".join(map(str, range(10))))
+    overrides = {"classes": tmp_path / "digits.txt", "generation.images_per_class": 40, "training.real": "digits", "training.seeds": "[0,1]"}
+    overrides |= {f"training.{name}": value for name, value in TINY.items() if name != "backbone_options"}
+    overrides |= {"training.num_epochs": 40, "training.checkpoint_steps": 53, "training.backbone_options": "{layers: [1, 1, 1, 1], channels: [8, 8, 16, 16]}"}
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+
+    def command(root):
+        return [sys.executable, "-m", "raysd.cli", "train", f"storage={root}", *(f"{name}={value}" for name, value in overrides.items())]
+
+    subprocess.run(command(tmp_path / "a"), env=environment, check=True, capture_output=True, timeout=300)
+    driver = subprocess.Popen(command(tmp_path / "b"), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while not list((tmp_path / "b" / "runs").glob("*/checkpoint_*/state.json")):
+        assert driver.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    driver.kill()
+    driver.wait()
+    assert not list((tmp_path / "b" / "classifiers").glob("*/record.json"))
+    again = subprocess.run(command(tmp_path / "b"), env=environment, check=True, capture_output=True, text=True, timeout=300)
+    assert "trained" in again.stdout
+    files = [{path.parent.name: path.read_bytes() for path in (tmp_path / name / "classifiers").glob("*/model.safetensors")} for name in "ab"]
+    assert len(files[0]) == 2 and files[0] == files[1]
+
+
+@pytest.mark.slow
+def test_accumulated_gradients_give_the_weights_of_whole_batches(ray_cluster, tmp_path):
+    """With a backbone without batch norm, which sees whole batches differently."""
+    options = {"backbone": "convnext_atto", "backbone_options": {"depths": [1, 1, 1, 1], "dims": [8, 8, 8, 8]}, "image_size": 32, "num_epochs": 1}
+    options |= {"precision": "float32", "recipe_options": {"optimizer": "sgd", "learning_rate": 0.1}}
+    whole, parts = run_of(tmp_path / "a", **options), run_of(tmp_path / "b", **options, forward_size=7)
+    train_classifiers(whole, quiet=True)
+    train_classifiers(parts, quiet=True)
+    assert all(torch.allclose(tensor, weights(parts, 0)[name], atol=1e-3) for name, tensor in weights(whole, 0).items())
+    assert not torch.equal(weights(whole, 0)["head.fc.weight"], torch.zeros_like(weights(whole, 0)["head.fc.weight"]))
+
+
+@pytest.mark.slow
+def test_the_paper_recipe_trains_and_its_projector_is_dropped_for_transfer(ray_cluster, tmp_path):
+    import timm
+
+    options = {"recipe": "paper", "recipe_options": {"projector_width": 64, "bottleneck_width": 16, "local_crops": 2}, "image_size": 32, "num_epochs": 1}
+    run = run_of(tmp_path, **options)
+    train_classifiers(run, quiet=True)
+    model, _ = load_classifier(run.folder(0))
+    images = torch.zeros(2, 3, 32, 32)
+    features, logits = model.features_and_logits(images)
+    assert features.shape == (2, 16) and logits.shape == (2, 10) and logits.abs().max() <= 10
+    assert torch.allclose(timm.create_model(f"local-dir:{run.folder(0).path}", pretrained=True).eval()(images), features, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_steps_in_the_place_of_epochs_and_measurements_on_the_way(ray_cluster, tmp_path):
+    run = run_of(tmp_path, num_steps=20, validate_epochs=1)
+    run = replace(run, validation=real_set("digits", "test", run.root, 11))  # 110 pictures: no multiple of a batch
+    train_classifiers(run, quiet=True)
+    record = load_record(run.folder(0))
+    assert [row["step"] for row in record["history"]] == [8, 16, 20]
+    model, architecture = load_classifier(run.folder(0))
+    from raysd.evaluation.features import extract
+    from raysd.training.pictures import decode_all
+
+    pictures = decode_all(run.validation, architecture.image_size)
+    accuracy = 100 * (extract(model, pictures.images)[1].argmax(1) == pictures.labels).mean()
+    assert record["history"][-1]["validation_top1"] == pytest.approx(accuracy, abs=0.01)
+    events = list((tmp_path / "logs" / run.fingerprint(0)).glob("events.out.tfevents.*"))
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    curves = EventAccumulator(str(events[0].parent)).Reload()
+    assert [(event.step, round(event.value, 3)) for event in curves.Scalars("loss")] == [(row["step"], round(row["loss"], 3)) for row in record["history"]]
 
 
 def test_more_pictures_in_a_batch_than_there_are_is_refused(tmp_path):
