@@ -67,9 +67,8 @@ class LoopConfig:
     num_threads: int
 
 
-def train_worker(config: dict[str, LoopConfig]) -> None:
+def train_seeds(loop: LoopConfig) -> None:
     """Train all seeds in turn; rank 0 writes the classifiers into the storage root."""
-    loop = config["loop"]
     torch.set_num_threads(loop.num_threads)
     arrays = loop.ingest.read_into_memory() if loop.ingest.in_memory else None
     validation = decode_all(loop.validation, loop.architecture.image_size) if loop.validation is not None and loop.validate_epochs else None
@@ -119,7 +118,7 @@ class SeedTraining:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
         self.mixup = _mixup(recipe, config.architecture.num_classes)
         size = config.architecture.image_size
-        self.mixing = torch.from_numpy(np.asarray(fractals(NUM_FRACTALS, size, seed=0))).to(self.device) if recipe.pixmix_rounds else None
+        self.mixing = torch.from_numpy(fractals(NUM_FRACTALS, size, seed=0)).to(self.device) if recipe.pixmix_rounds else None
         self.metrics: dict[str, Metric] = {"loss": MeanMetric()}
         if self.mixup is None:
             self.metrics["train_top1"] = _accuracy(config.architecture.num_classes)

@@ -136,11 +136,13 @@ def _save_untrained(run: TrainingRun, seeds: list[int]) -> None:
 
 
 def _fit(run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int) -> None:
+    import ray
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
     from raysd.session import cluster_cpus, cluster_gpus, ensure_ray
-    from raysd.training.loop import LoopConfig, train_worker
+    from raysd.training.loop import LoopConfig
+    from raysd.training.worker import train_worker
 
     settings = run.settings
     num_images = sum(map(len, run.pools))
@@ -176,7 +178,7 @@ def _fit(run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int) -
     )
     trainer = TorchTrainer(
         train_worker,
-        train_loop_config={"loop": loop},
+        train_loop_config={"loop": ray.put(loop)},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ScalingConfig(num_workers=settings.num_workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpus, **({"GPU": 1} if use_gpu else {})}),
         run_config=RunConfig(

@@ -1,13 +1,50 @@
-"""Augmentation of whole batches."""
+"""Augmentation of whole batches: decoded once, on the device of the pictures, with all random numbers from a generator that is handed in.
+
+The order is crop and flip, RandAugment, PixMix, color jitter and grey, blur, solarize. The paper leaves it open where PixMix stands.
+"""
 
 import torch
 
-from raysd.training.augment import augment as _old
+from raysd.training.augmentation.color import blur, jitter_and_grey, solarize
+from raysd.training.augmentation.crops import flip, global_crop, local_crops, local_size
+from raysd.training.augmentation.fractals import fractals
+from raysd.training.augmentation.pixmix import pixmix
+from raysd.training.augmentation.rand_augment import rand_augment
+from raysd.training.recipe import Recipe
+
+__all__ = ["augment", "fractals", "local_size"]
 
 
-def augment(images, recipe, generator, size, mixing=None):
-    return [_old(images, recipe, generator)]
+def augment(images: torch.Tensor, recipe: Recipe, generator: torch.Generator, size: int, mixing: torch.Tensor | None = None) -> list[torch.Tensor]:
+    """Random views of pictures; the same generator state gives the same views.
+
+    Args:
+        images: uint8 [B, 3, D, D].
+        recipe: what is done.
+        generator: on the CPU.
+        size: side of the global view in pixels.
+        mixing: uint8 [M, 3, S, S], S at least `size`; needed for PixMix.
+
+    Returns:
+        uint8 [B, 3, size, size], and with L local crops also [L * B, 3, l, l], where crop j of picture i stands at j * B + i.
+    """
+    views = [global_crop(images, recipe, generator, size)]
+    if recipe.local_crops:
+        views.append(local_crops(images, recipe, generator, size))
+    return [_change(view, recipe, generator, mixing, is_local=number > 0) for number, view in enumerate(views)]
 
 
-def fractals(count, size, seed):
-    return torch.zeros(count, 3, size, size, dtype=torch.uint8).numpy()
+def _change(view: torch.Tensor, recipe: Recipe, generator: torch.Generator, mixing: torch.Tensor | None, is_local: bool) -> torch.Tensor:
+    view = flip(view, recipe.flip, generator)
+    if recipe.rand_augment_operations:
+        view = rand_augment(view, recipe.rand_augment_operations, recipe.rand_augment_magnitude, generator)
+    if recipe.pixmix_rounds:
+        assert mixing is not None, "PixMix needs a mixing set"
+        view = pixmix(view, mixing, recipe.pixmix_rounds, recipe.pixmix_beta, recipe.pixmix_severity, generator)
+    if recipe.jitter_probability or recipe.grey_probability:
+        view = jitter_and_grey(view, recipe.jitter, recipe.jitter_probability, recipe.grey_probability, generator)
+    if probability := recipe.local_blur_probability if is_local else recipe.blur_probability:
+        view = blur(view, probability, generator)
+    if recipe.solarize_probability and not is_local:
+        view = solarize(view, recipe.solarize_probability, generator)
+    return view

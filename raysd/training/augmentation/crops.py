@@ -1,0 +1,81 @@
+"""Random crops and flips of uint8 pictures [B, 3, S, S].
+
+Crops are resized one picture at a time, with antialiasing: on CPUs torch's resizing of uint8 pictures is several times faster than one
+call that samples a whole batch.
+"""
+
+import math
+
+import torch
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as transforms
+
+from raysd.training.recipe import AreaShares, Recipe
+
+SHIFT_SHARE = 16  # a shift is at most 1/16 of the side
+SIZE_MULTIPLE = 8  # pixels; of a local crop's side
+
+
+def local_size(recipe: Recipe, size: int) -> int:
+    """Side of the local crops in pixels beside a global view of `size` pixels."""
+    return max(SIZE_MULTIPLE, round(size * recipe.local_size_share / SIZE_MULTIPLE) * SIZE_MULTIPLE)
+
+
+def global_crop(images: torch.Tensor, recipe: Recipe, generator: torch.Generator, size: int) -> torch.Tensor:
+    """One view of each picture, uint8 [B, 3, size, size]."""
+    if recipe.crop == "random_resized":
+        return _random_resized(images, recipe.crop_area, recipe.crop_aspect, generator, size)
+    if recipe.crop == "shift":
+        images = _shift(images, generator)
+    return images if images.shape[-1] == size else _resize(images, size)
+
+
+def local_crops(images: torch.Tensor, recipe: Recipe, generator: torch.Generator, size: int) -> torch.Tensor:
+    """Small crops uint8 [L * B, 3, l, l]; crop j of picture i stands at j * B + i."""
+    side = local_size(recipe, size)
+    return torch.cat([_random_resized(images, recipe.local_crop_area, recipe.crop_aspect, generator, side) for _ in range(recipe.local_crops)])
+
+
+def flip(images: torch.Tensor, probability: float, generator: torch.Generator) -> torch.Tensor:
+    """Mirror each picture with a probability."""
+    if not probability:
+        return images
+    chosen = (torch.rand(len(images), generator=generator) < probability).to(images.device)
+    return torch.where(chosen[:, None, None, None], images.flip(3), images)
+
+
+def _resize(images: torch.Tensor, size: int) -> torch.Tensor:
+    return transforms.resize(images, [size, size], InterpolationMode.BICUBIC, antialias=True)
+
+
+def _shift(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Move each picture by up to 1/16 of its side; edge pixels are repeated."""
+    size = images.shape[-1]
+    reach = max(1, size // SHIFT_SHARE)
+    padded = torch.nn.functional.pad(images.float(), (reach,) * 4, mode="replicate").to(images.dtype)
+    offsets = torch.randint(0, 2 * reach + 1, (2, len(images)), generator=generator).to(images.device)
+    steps = torch.arange(size, device=images.device)
+    rows, columns = offsets[0][:, None] + steps, offsets[1][:, None] + steps
+    batch = torch.arange(len(images), device=images.device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _random_resized(images: torch.Tensor, area: AreaShares, aspect: float, generator: torch.Generator, size: int) -> torch.Tensor:
+    """A random part of each picture, resized to `size` pixels.
+
+    The area is uniform in `area`, the ratio of the sides log-uniform in [1 / aspect, aspect] (Szegedy et al. 2015); a side that would be
+    longer than the picture is cut.
+    """
+    side, count = images.shape[-1], len(images)
+    draws = torch.rand((4, count), generator=generator)
+    areas = area[0] + (area[1] - area[0]) * draws[0]
+    ratios = torch.exp((2 * draws[1] - 1) * math.log(aspect))
+    heights = (side * torch.sqrt(areas / ratios)).round().clamp(1, side)
+    widths = (side * torch.sqrt(areas * ratios)).round().clamp(1, side)
+    tops, lefts = ((side - heights + 1) * draws[2]).floor(), ((side - widths + 1) * draws[3]).floor()
+    boxes = torch.stack([tops, lefts, heights, widths], dim=1).long().tolist()
+    crops = torch.empty((count, 3, size, size), dtype=images.dtype, device=images.device, memory_format=torch.channels_last)
+    for i, (top, left, height, width) in enumerate(boxes):
+        part = images[i : i + 1, :, top : top + height, left : left + width].contiguous(memory_format=torch.channels_last)
+        crops[i : i + 1] = part if height == width == size else _resize(part, size)
+    return crops

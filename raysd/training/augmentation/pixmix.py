@@ -1,0 +1,92 @@
+"""PixMix (Hendrycks et al., CVPR 2022), from its description: pictures are mixed with augmented copies and with a mixing set."""
+
+import torch
+
+from raysd.training.augmentation.operations import apply_in_groups
+
+HALF = 0.5
+LEAST = 1e-37  # keeps a power of zero finite
+LEVELS = 10
+
+
+def pixmix(images: torch.Tensor, mixing: torch.Tensor, rounds: int, beta: float, severity: int, generator: torch.Generator) -> torch.Tensor:
+    """Mix each of the pictures up to `rounds` times.
+
+    A picture or, as often, an augmented copy of it is mixed 0 to `rounds` times, each time with another augmented copy or with a picture
+    of the mixing set, by a weighted sum or by a product of powers. Pictures of a batch that get the same operation share its strength.
+
+    Args:
+        images: uint8 [B, 3, S, S].
+        mixing: uint8 [M, 3, R, R], R at least S; a random part of S pixels is used.
+        rounds: most rounds, k.
+        beta: of the weights' distribution; a larger one keeps more of the picture.
+        severity: of the augmented copies, 1 to 10.
+        generator: on the CPU.
+    """
+    count, device = len(images), images.device
+
+    def coin() -> torch.Tensor:
+        return torch.rand(count, generator=generator) < HALF
+
+    mixed = _scaled(_augmented(images, coin(), severity, generator))
+    number = torch.randint(rounds + 1, (count,), generator=generator)
+    for done in range(rounds):
+        is_own, is_sum = coin(), coin()
+        partners = torch.where(_wide(is_own, device), _augmented(images, is_own, severity, generator), _drawn(images, mixing, generator))
+        one, other = _weights(count, beta, generator)
+        result = torch.where(_wide(is_sum, device), *_both_mixtures(mixed, _scaled(partners), _wide(one, device), _wide(other, device)))
+        mixed = torch.where(_wide(number > done, device), result, mixed)
+    return (mixed * 255).round_().to(images.dtype)
+
+
+def _both_mixtures(mixed: torch.Tensor, partners: torch.Tensor, one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The weighted sum around grey, and the product of powers around grey, in [0, 1]."""
+    total = (one * (2 * mixed - 1) + other * (2 * partners - 1) + 1) / 2
+    product = (2 * mixed) ** one * (2 * partners).clamp(min=LEAST) ** other / 2
+    return total.clamp(0, 1), product.clamp(0, 1)
+
+
+def _weights(count: int, beta: float, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights [B] of the picture and of its partner: (Beta(b, 1), Beta(1, b)), or as often (1 + Beta(1, b), -Beta(1, b))."""
+    draws = torch.rand((3, count), generator=generator)
+    high, low = draws[0] ** (1 / beta), 1 - draws[1] ** (1 / beta)  # inverse distribution functions
+    is_plain = draws[2] < HALF
+    return torch.where(is_plain, high, 2 - high), torch.where(is_plain, low, -low)
+
+
+def _augmented(images: torch.Tensor, chosen: torch.Tensor, severity: int, generator: torch.Generator) -> torch.Tensor:
+    """The pictures, the chosen ones each changed by one operation of AugMix (Hendrycks et al. 2020)."""
+    levels = 0.1 + (severity - 0.1) * torch.rand(9, generator=generator)
+    share = (levels / LEVELS).tolist()
+    operations = [
+        ("autocontrast", 0.0),
+        ("equalize", 0.0),
+        ("posterize", 4.0 - int(4 * share[2])),
+        ("rotate", 30 * share[3]),
+        ("solarize", 256.0 - int(256 * share[4])),
+        ("shear_x", 0.3 * share[5]),
+        ("shear_y", 0.3 * share[6]),
+        ("translate_x", share[7] / 3),
+        ("translate_y", share[8] / 3),
+    ]
+    signed = [(name, sign * strength) for sign in (1, -1) for name, strength in operations]
+    signed[len(operations) + 2], signed[len(operations) + 4] = operations[2], operations[4]  # bits and thresholds have no sign
+    choices = torch.randint(len(signed), (len(images),), generator=generator)
+    return apply_in_groups(images, torch.where(chosen, choices, len(signed)), [*signed, ("identity", 0.0)])
+
+
+def _drawn(images: torch.Tensor, mixing: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A random picture of the mixing set for each picture, cut to its size."""
+    size, room = images.shape[-1], mixing.shape[-1] - images.shape[-1]
+    top, left = torch.randint(room + 1, (2,), generator=generator).tolist()
+    chosen = torch.randint(len(mixing), (len(images),), generator=generator).to(mixing.device)
+    return mixing[chosen, :, top : top + size, left : left + size]
+
+
+def _scaled(images: torch.Tensor) -> torch.Tensor:
+    return images.float() / 255
+
+
+def _wide(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """[B] as [B, 1, 1, 1]."""
+    return values.to(device)[:, None, None, None]
