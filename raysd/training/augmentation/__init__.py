@@ -12,6 +12,9 @@ from raysd.training.augmentation.pixmix import pixmix
 from raysd.training.augmentation.rand_augment import rand_augment
 from raysd.training.recipe import Recipe
 
+BLUR_SIZE = 224  # pixels; smaller global views are blurred less, in proportion
+PART_VALUES = 2**20  # changed at a time: what fits into a processor's cache takes a fraction of the time
+
 __all__ = ["augment", "fractals", "local_size"]
 
 
@@ -31,10 +34,14 @@ def augment(images: torch.Tensor, recipe: Recipe, generator: torch.Generator, si
     views = [global_crop(images, recipe, generator, size)]
     if recipe.local_crops:
         views.append(local_crops(images, recipe, generator, size))
-    return [_change(view, recipe, generator, mixing, is_local=number > 0) for number, view in enumerate(views)]
+    changed = []
+    for number, view in enumerate(views):
+        parts = view.split(max(1, PART_VALUES // view[0].numel()))
+        changed.append(torch.cat([_change(part, recipe, generator, size, mixing, is_local=number > 0) for part in parts]))
+    return changed
 
 
-def _change(view: torch.Tensor, recipe: Recipe, generator: torch.Generator, mixing: torch.Tensor | None, is_local: bool) -> torch.Tensor:
+def _change(view: torch.Tensor, recipe: Recipe, generator: torch.Generator, size: int, mixing: torch.Tensor | None, is_local: bool) -> torch.Tensor:
     view = flip(view, recipe.flip, generator)
     if recipe.rand_augment_operations:
         view = rand_augment(view, recipe.rand_augment_operations, recipe.rand_augment_magnitude, generator)
@@ -44,7 +51,7 @@ def _change(view: torch.Tensor, recipe: Recipe, generator: torch.Generator, mixi
     if recipe.jitter_probability or recipe.grey_probability:
         view = jitter_and_grey(view, recipe.jitter, recipe.jitter_probability, recipe.grey_probability, generator)
     if probability := recipe.local_blur_probability if is_local else recipe.blur_probability:
-        view = blur(view, probability, generator)
+        view = blur(view, probability, min(1.0, size / BLUR_SIZE), generator)
     if recipe.solarize_probability and not is_local:
         view = solarize(view, recipe.solarize_probability, generator)
     return view

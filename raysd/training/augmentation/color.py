@@ -4,8 +4,7 @@ import math
 
 import torch
 
-BLUR_SIGMA = (0.1, 2.0)  # pixels of a view of 224 px; less in proportion for smaller ones
-BLUR_SIDE = 224
+BLUR_SIGMA = (0.1, 2.0)  # pixels, beside global views of 224 px (Caron et al. 2021)
 SOLARIZE_FROM = 128
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 YIQ = ((0.299, 0.587, 0.114), (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135))  # of RGB, FCC 1953
@@ -33,13 +32,12 @@ def jitter_and_grey(
     colors = (brightness * contrast)[:, None, None] * (_hue_rotation(angle) @ saturate)
     colors = torch.where(is_jittered[:, None, None], colors, identity)
     colors = torch.where(is_grey[:, None, None], grey @ colors, colors)[chosen].to(images.device)
-    pixels = images[chosen.to(images.device)].flatten(2).float()
-    mean_grey = (torch.tensor(GREY, device=images.device)[None, :, None] * pixels).sum(1).mean(1)
+    places = chosen.to(images.device)
+    pixels = images.index_select(0, places).flatten(2).float()
+    mean_grey = pixels.mean(2) @ torch.tensor(GREY, device=images.device)
     shift = torch.where(is_jittered, brightness * (1 - contrast), 0.0)[chosen].to(images.device) * mean_grey
     changed = torch.baddbmm(shift[:, None, None], colors, pixels)
-    result = images.clone()
-    result[chosen.to(images.device)] = changed.clamp_(0, 255).round_().to(images.dtype).view(len(chosen), *images.shape[1:])
-    return result
+    return images.index_copy(0, places, changed.clamp_(0, 255).round_().to(images.dtype).view(len(chosen), *images.shape[1:]))
 
 
 def _hue_rotation(angle: torch.Tensor) -> torch.Tensor:
@@ -52,24 +50,25 @@ def _hue_rotation(angle: torch.Tensor) -> torch.Tensor:
     return torch.linalg.inv(to_yiq) @ turn @ to_yiq
 
 
-def blur(images: torch.Tensor, probability: float, generator: torch.Generator) -> torch.Tensor:
-    """Blur a share of the pictures with a Gaussian; its width is uniform in 0.1 to 2 px of a view of 224 px."""
+def blur(images: torch.Tensor, probability: float, scale: float, generator: torch.Generator) -> torch.Tensor:
+    """Blur a share of the pictures with a Gaussian of a width uniform in 0.1 to 2 px, times `scale`."""
     size = images.shape[-1]
     draws = torch.rand((2, len(images)), generator=generator)
     chosen = torch.nonzero(draws[0] < probability).flatten()
     if not len(chosen):
         return images
-    sigmas = (BLUR_SIGMA[0] + (BLUR_SIGMA[1] - BLUR_SIGMA[0]) * draws[1, chosen]) * min(1.0, size / BLUR_SIDE)
-    places = torch.arange(size, dtype=torch.float32)
-    kernels = torch.exp(-((places[:, None] - places) ** 2) / (2 * sigmas[:, None, None] ** 2).clamp(min=1e-6))
-    kernels = (kernels / kernels.sum(2, keepdim=True)).to(images.device)[:, None]  # row i: the weights of pixel i's neighbours
-    chosen = chosen.to(images.device)
-    result = images.clone()
-    result[chosen] = (kernels @ images[chosen].float() @ kernels.transpose(2, 3)).round_().clamp_(0, 255).to(images.dtype)
-    return result
+    sigmas = (BLUR_SIGMA[0] + (BLUR_SIGMA[1] - BLUR_SIGMA[0]) * draws[1, chosen]) * scale
+    distances = torch.arange(1 - size, size, dtype=torch.float32)
+    weights = torch.exp(-(distances**2) / (2 * sigmas[:, None] ** 2).clamp(min=1e-6))
+    kernels = weights.unfold(1, size, 1).flip(1)  # row i: the weights of pixel i's neighbours
+    kernels = (kernels / kernels.sum(2, keepdim=True)).to(images.device)[:, None]
+    places = chosen.to(images.device)
+    blurred = kernels @ images.index_select(0, places).float() @ kernels.transpose(2, 3)
+    return images.index_copy(0, places, blurred.round_().clamp_(0, 255).to(images.dtype))
 
 
 def solarize(images: torch.Tensor, probability: float, generator: torch.Generator) -> torch.Tensor:
     """Invert all values from 128 on, in a share of the pictures."""
-    chosen = (torch.rand(len(images), generator=generator) < probability).to(images.device)
-    return torch.where(chosen[:, None, None, None] & (images >= SOLARIZE_FROM), 255 - images, images)
+    chosen = torch.nonzero(torch.rand(len(images), generator=generator) < probability).flatten().to(images.device)
+    pictures = images.index_select(0, chosen)
+    return images.index_copy(0, chosen, torch.where(pictures >= SOLARIZE_FROM, 255 - pictures, pictures))

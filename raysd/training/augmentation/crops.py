@@ -40,8 +40,8 @@ def flip(images: torch.Tensor, probability: float, generator: torch.Generator) -
     """Mirror each picture with a probability."""
     if not probability:
         return images
-    chosen = (torch.rand(len(images), generator=generator) < probability).to(images.device)
-    return torch.where(chosen[:, None, None, None], images.flip(3), images)
+    chosen = torch.nonzero(torch.rand(len(images), generator=generator) < probability).flatten().to(images.device)
+    return images.index_copy(0, chosen, images.index_select(0, chosen).flip(3))
 
 
 def _resize(images: torch.Tensor, size: int) -> torch.Tensor:

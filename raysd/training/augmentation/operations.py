@@ -55,5 +55,5 @@ def apply_in_groups(images: torch.Tensor, choices: torch.Tensor, operations: lis
         name, strength = operations[number]
         if name != "identity":
             chosen = torch.nonzero(choices == number).flatten().to(images.device)
-            result[chosen] = OPERATIONS[name](images[chosen], strength)
+            result.index_copy_(0, chosen, OPERATIONS[name](images.index_select(0, chosen), strength))
     return result

@@ -23,27 +23,34 @@ def pixmix(images: torch.Tensor, mixing: torch.Tensor, rounds: int, beta: float,
         severity: of the augmented copies, 1 to 10.
         generator: on the CPU.
     """
-    count, device = len(images), images.device
 
-    def coin() -> torch.Tensor:
+    def coin(count: int) -> torch.Tensor:
         return torch.rand(count, generator=generator) < HALF
 
-    mixed = _scaled(_augmented(images, coin(), severity, generator))
-    number = torch.randint(rounds + 1, (count,), generator=generator)
-    for done in range(rounds):
-        is_own, is_sum = coin(), coin()
-        partners = torch.where(_wide(is_own, device), _augmented(images, is_own, severity, generator), _drawn(images, mixing, generator))
-        one, other = _weights(count, beta, generator)
-        result = torch.where(_wide(is_sum, device), *_both_mixtures(mixed, _scaled(partners), _wide(one, device), _wide(other, device)))
-        mixed = torch.where(_wide(number > done, device), result, mixed)
+    mixed = _scaled(_augmented(images, coin(len(images)), severity, generator))
+    number = torch.randint(rounds + 1, (len(images),), generator=generator)
+    for done in range(int(number.max())):
+        active = torch.nonzero(number > done).flatten()
+        originals = images.index_select(0, active.to(images.device))
+        is_own, is_sum = coin(len(active)), coin(len(active))
+        partners = _scaled(torch.where(_wide(is_own, images), _augmented(originals, is_own, severity, generator), _drawn(originals, mixing, generator)))
+        one, other = _weights(len(active), beta, generator)
+        for mix, part in ((_sum, is_sum), (_product, ~is_sum)):
+            chosen = torch.nonzero(part).flatten()
+            place, partner = active[chosen].to(images.device), partners.index_select(0, chosen.to(images.device))
+            result = mix(mixed.index_select(0, place), partner, _wide(one[chosen], images), _wide(other[chosen], images))
+            mixed.index_copy_(0, place, result.clamp_(0, 1))
     return (mixed * 255).round_().to(images.dtype)
 
 
-def _both_mixtures(mixed: torch.Tensor, partners: torch.Tensor, one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The weighted sum around grey, and the product of powers around grey, in [0, 1]."""
-    total = (one * (2 * mixed - 1) + other * (2 * partners - 1) + 1) / 2
-    product = (2 * mixed) ** one * (2 * partners).clamp(min=LEAST) ** other / 2
-    return total.clamp(0, 1), product.clamp(0, 1)
+def _sum(mixed: torch.Tensor, partners: torch.Tensor, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """The weighted sum about grey."""
+    return (one * (2 * mixed - 1) + other * (2 * partners - 1) + 1) / 2
+
+
+def _product(mixed: torch.Tensor, partners: torch.Tensor, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """The product of powers about grey."""
+    return (2 * mixed) ** one * (2 * partners).clamp(min=LEAST) ** other / 2
 
 
 def _weights(count: int, beta: float, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -80,13 +87,13 @@ def _drawn(images: torch.Tensor, mixing: torch.Tensor, generator: torch.Generato
     size, room = images.shape[-1], mixing.shape[-1] - images.shape[-1]
     top, left = torch.randint(room + 1, (2,), generator=generator).tolist()
     chosen = torch.randint(len(mixing), (len(images),), generator=generator).to(mixing.device)
-    return mixing[chosen, :, top : top + size, left : left + size]
+    return mixing[:, :, top : top + size, left : left + size].index_select(0, chosen)
 
 
 def _scaled(images: torch.Tensor) -> torch.Tensor:
     return images.float() / 255
 
 
-def _wide(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """[B] as [B, 1, 1, 1]."""
-    return values.to(device)[:, None, None, None]
+def _wide(values: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """[B] as [B, 1, 1, 1], on the device of the pictures."""
+    return values.to(images.device)[:, None, None, None]
