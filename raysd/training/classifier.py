@@ -115,7 +115,7 @@ def build_classifier(architecture: Architecture) -> Classifier:
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
     """uint8 [B, 3, S, S] to float in [-1, 1], channels last."""
-    return ((images.float() - MEAN) / STD).contiguous(memory_format=torch.channels_last)
+    return images.to(torch.float32, memory_format=torch.channels_last).sub_(MEAN).div_(STD)
 
 
 def save_classifier(folder: Location, model: Classifier, architecture: Architecture, record: dict[str, Any]) -> None:

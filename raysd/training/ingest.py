@@ -111,7 +111,7 @@ class Ingest:
             tasks = [{"first": first, "last": min(first + per_task, steps.stop)} for first in stage]
             dataset = self._stage(tasks, sequences, share)
             for batch in dataset.iter_batches(batch_size=share, prefetch_batches=2):
-                yield torch.from_numpy(batch["image"].copy()), torch.from_numpy(batch["label"].copy())
+                yield torch.from_numpy(batch["image"].copy()).permute(0, 3, 1, 2), torch.from_numpy(batch["label"].copy())
 
     def _stage(self, tasks: list[dict[str, int]], sequences: list[WorkerSequence], share: int) -> Any:
         import ray.data
@@ -128,14 +128,14 @@ class Ingest:
             return source.map_batches(read, batch_size=1, num_cpus=TASK_CPUS)
 
     def _read_steps(self, steps: range, sequences: list[WorkerSequence], share: int) -> Iterator[dict[str, np.ndarray]]:
-        """Decode the batches of a few steps of one worker, one at a time."""
+        """Decode the batches of a few steps of one worker, one at a time; pictures uint8 [B, S, S, 3], as they lie in memory."""
         firsts, lasts = (items_before(step, share, self.shares) for step in (steps.start, steps.stop))
         ranges = zip(self.pools, sequences, firsts, lasts, strict=True)
         readers = [_read_items(pool, sequence, first, last, self.size) for pool, sequence, first, last in ranges]
         for step in steps:
             before, after = (items_before(at, share, self.shares) for at in (step, step + 1))
             parts = [next(reader) for reader, first, last in zip(readers, before, after, strict=True) for _ in range(last - first)]
-            yield {"image": np.stack([image for image, _ in parts]), "label": np.array([label for _, label in parts], dtype=np.int64)}
+            yield {"image": np.stack([image.transpose(1, 2, 0) for image, _ in parts]), "label": np.array([label for _, label in parts], dtype=np.int64)}
 
 
 def _read_items(pool: Pool, sequence: WorkerSequence, first: int, last: int, size: int) -> Iterator[tuple[np.ndarray, int]]:

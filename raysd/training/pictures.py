@@ -107,7 +107,7 @@ class PictureArrays:
 
 
 def decode_image(data: bytes, size: int) -> np.ndarray:
-    """An encoded picture as uint8 [3, size, size]: shorter side resized to `size`, centre cropped."""
+    """An encoded picture as uint8 [3, size, size], colors innermost in memory: shorter side resized to `size`, centre cropped."""
     with Image.open(io.BytesIO(data)) as image:
         rgb = image.convert("RGB")
     if rgb.size != (size, size):
@@ -115,7 +115,7 @@ def decode_image(data: bytes, size: int) -> np.ndarray:
         rgb = rgb.resize((max(size, round(rgb.width * scale)), max(size, round(rgb.height * scale))), Image.Resampling.BICUBIC, reducing_gap=2.0)
         left, top = (rgb.width - size) // 2, (rgb.height - size) // 2
         rgb = rgb.crop((left, top, left + size, top + size))
-    return np.ascontiguousarray(np.asarray(rgb).transpose(2, 0, 1))
+    return np.asarray(rgb).transpose(2, 0, 1)
 
 
 def decode_from(pictures: PictureSet, file: str, data: bytes, size: int) -> np.ndarray:

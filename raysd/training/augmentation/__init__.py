@@ -34,6 +34,9 @@ def augment(images: torch.Tensor, recipe: Recipe, generator: torch.Generator, si
     views = [global_crop(images, recipe, generator, size)]
     if recipe.local_crops:
         views.append(local_crops(images, recipe, generator, size))
+    views = [flip(view, recipe.flip, generator) for view in views]
+    if not _changes_colors(recipe):
+        return views
     changed = []
     for number, view in enumerate(views):
         parts = view.split(max(1, PART_VALUES // view[0].numel()))
@@ -41,8 +44,13 @@ def augment(images: torch.Tensor, recipe: Recipe, generator: torch.Generator, si
     return changed
 
 
+def _changes_colors(recipe: Recipe) -> bool:
+    """True when there is more to do than crops and flips."""
+    probabilities = (recipe.jitter_probability, recipe.grey_probability, recipe.blur_probability, recipe.local_blur_probability)
+    return any((*probabilities, recipe.solarize_probability, recipe.rand_augment_operations, recipe.pixmix_rounds))
+
+
 def _change(view: torch.Tensor, recipe: Recipe, generator: torch.Generator, size: int, mixing: torch.Tensor | None, is_local: bool) -> torch.Tensor:
-    view = flip(view, recipe.flip, generator)
     if recipe.rand_augment_operations:
         view = rand_augment(view, recipe.rand_augment_operations, recipe.rand_augment_magnitude, generator)
     if recipe.pixmix_rounds:
