@@ -3,7 +3,7 @@
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from omegaconf import OmegaConf
@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from raysd.clone.settings import GenerationSettings, ScoringSettings
 from raysd.errors import UserError
 from raysd.evaluation.settings import EvaluationSettings
-from raysd.prompts.table import ClassTable, load_class_table
-from raysd.prompts.variant import PromptVariant, built_in_variants
+from raysd.prompts.settings import VariantSettings, built_in_variants
+from raysd.prompts.table import ClassTable, fill_from_wordnet, load_class_table
 from raysd.storage.location import Location
 from raysd.sweep.settings import SweepSettings
 from raysd.training.settings import TrainingSettings
@@ -36,8 +36,12 @@ class Experiment(BaseModel):
     """Storage root: a folder, s3:// or gs://. Clones in it are shared by all experiments that use it."""
     classes: str | list[str] = "fashion_mnist"
     """Class table: a built-in one, a file, or a list of names."""
-    variants: dict[Slug, PromptVariant] = {}
-    """Prompt variants of one's own, beside the built-in ones."""
+    fill_from_wordnet: bool = False
+    """Look up missing definitions, hypernyms and synonyms of the classes in WordNet."""
+    variants: dict[Slug, VariantSettings] = {}
+    """Prompt variants of one's own, beside the built-in ones; one under a built-in name changes that one."""
+    lint: Literal["warn", "error", "off"] = "warn"
+    """What to do about suspect prompts before anything is drawn."""
     generation: GenerationSettings = GenerationSettings()
     scoring: ScoringSettings = ScoringSettings()
     training: TrainingSettings = TrainingSettings()
@@ -47,10 +51,11 @@ class Experiment(BaseModel):
     @cached_property
     def table(self) -> ClassTable:
         """The class table."""
-        return load_class_table(self.classes)
+        table = load_class_table(self.classes)
+        return fill_from_wordnet(table) if self.fill_from_wordnet else table
 
     @property
-    def all_variants(self) -> dict[str, PromptVariant]:
+    def all_variants(self) -> dict[str, VariantSettings]:
         """Built-in variants and one's own; one's own come first where names are equal."""
         return {**built_in_variants(), **self.variants}
 

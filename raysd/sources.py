@@ -77,7 +77,8 @@ def _complete_clone(experiment: Experiment, generation: GenerationSettings, filt
     job = plan_clone(experiment.root, resolve_clone_spec(generation, experiment.table, experiment.all_variants), generation)
     if not job.is_complete():
         count = generation.images_per_class
-        raise UserError(f"{field}.images_per_class", count, "the clone does not have all of them; run raysd generate with the same settings first")
+        same = "the same configuration" if field == "generation" else "these settings"
+        raise UserError(f"{field}.images_per_class", count, f"the clone does not have all of them; run raysd generate with {same} first")
     return chosen_pictures(experiment, job, filters)
 
 

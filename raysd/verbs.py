@@ -13,6 +13,8 @@ from raysd.progress import say
 from raysd.storage.results import Row
 
 if TYPE_CHECKING:
+    from raysd.clone.spec import CloneSpec
+    from raysd.prompts.lint import Finding
     from raysd.training.train import TrainingRun
 
 DEMO = Path(__file__).parent / "assets" / "demo.yaml"
@@ -30,6 +32,7 @@ def plan(experiment: Experiment) -> None:
     from raysd.clone.generate import plan_clone
     from raysd.clone.scan import missing_shards
     from raysd.clone.spec import resolve_clone_spec
+    from raysd.prompts.settings import resolve_variant
 
     spec = resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)
     job = plan_clone(experiment.root, spec, experiment.generation)
@@ -40,12 +43,14 @@ def plan(experiment: Experiment) -> None:
     say(f"variant       {spec.variant_name}")
     for position in range(min(NUM_EXAMPLES, len(spec.table))):
         say(f"  prompt      {job.plan.image(position).prompt}")
-    for name, variant in experiment.all_variants.items():
+    for name in experiment.all_variants:
         try:
-            variant.check(name, experiment.table)
+            variant = resolve_variant(name, experiment.all_variants, experiment.table)
         except UserError:
             continue
         say(f"  also        {name}: {variant.prompt(experiment.table.rows[0], job.plan.image(0).seed)}")
+    for finding in _findings(experiment, spec):
+        say(f"lint          {finding}")
     fewest, most = int(job.plan.counts.array.min()), int(job.plan.counts.array.max())
     per_class = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
     stored = "" if spec.stored_size == spec.image_size else f", stored at {spec.stored_size} px"
@@ -62,6 +67,7 @@ def generate(experiment: Experiment) -> str:
     from raysd.clone.spec import resolve_clone_spec
 
     spec = resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)
+    _check_prompts(experiment, [spec])
     experiment.root.check_writable()
     summary = generate_clones([plan_clone(experiment.root, spec, experiment.generation)], experiment.generation)[0]
     say(f"clone {summary.fingerprint}: {summary.num_images:,} pictures, {summary.num_drawn:,} drawn now, {summary.num_flagged:,} flagged")
@@ -214,7 +220,7 @@ def sweep(experiment: Experiment, command: str = "") -> Row:
     from raysd.sweep.sweep import run_sweep, sweep_specs
 
     _check_training(experiment)
-    sweep_specs(experiment)
+    _check_prompts(experiment, [spec for _, spec in sweep_specs(experiment)])
     _check_objective(experiment)
     experiment.root.check_writable()
     Evaluation(experiment.root, experiment.evaluation, experiment.table, command)  # all real pictures are there, before anything is drawn
@@ -243,6 +249,29 @@ def demo(overrides: list[str] | None = None) -> Row:
     """The whole path on the embedded model and real pictures, on a laptop, in minutes."""
     overrides = overrides or []
     return sweep(load_experiment(DEMO, overrides), repeat_command("demo", None, overrides))
+
+
+def _findings(experiment: Experiment, spec: "CloneSpec") -> "list[Finding]":
+    """What is suspect about a clone's prompts; nothing when lint is off."""
+    from raysd.clone.tokens import prompt_tokenizers
+    from raysd.prompts.lint import lint_prompts
+
+    if experiment.lint == "off":
+        return []
+    return lint_prompts(spec.variant_name, spec.variant, spec.table, prompt_tokenizers(spec.model))
+
+
+def _check_prompts(experiment: Experiment, specs: "list[CloneSpec]") -> None:
+    """Say what is suspect about the prompts of some clones, each variant once.
+
+    Raises:
+        UserError: something is, and `lint` is `error`.
+    """
+    for spec in {spec.variant_name: spec for spec in specs}.values():
+        for finding in _findings(experiment, spec):
+            if experiment.lint == "error":
+                raise UserError("generation.variant", spec.variant_name, f"{finding}; or set lint=warn")
+            say(f"lint: {spec.variant_name}: {finding}")
 
 
 def _training_run(experiment: Experiment) -> "TrainingRun":

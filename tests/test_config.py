@@ -5,6 +5,8 @@ import yaml
 
 from raysd.config import experiment_schema, load_experiment
 from raysd.errors import UserError
+from raysd.prompts.settings import resolve_variant
+from raysd.prompts.table import load_class_table
 
 
 def test_the_defaults_are_valid():
@@ -21,7 +23,7 @@ def test_a_file_and_overrides_are_merged(tmp_path):
 def test_a_variant_of_ones_own_is_added_in_yaml(tmp_path):
     (tmp_path / "x.yaml").write_text(yaml.safe_dump({"variants": {"studio": {"templates": ["a studio photo of a {name}"]}}}))
     experiment = load_experiment(tmp_path / "x.yaml")
-    assert experiment.all_variants["studio"].prompt({"name": "cat"}, 0) == "a studio photo of a cat"
+    assert resolve_variant("studio", experiment.all_variants, load_class_table(["cat"])).prompt({"name": "cat", "key": "cat"}, 0) == "a studio photo of a cat"
 
 
 def test_the_shipped_configurations_are_valid():

@@ -17,6 +17,7 @@ from raysd.clone.model import Model
 from raysd.clone.scan import CloneJob
 from raysd.clone.settings import ScoringSettings
 from raysd.errors import UserError
+from raysd.prompts.settings import check_variables
 from raysd.prompts.table import ClassTable
 from raysd.prompts.variant import PromptVariant
 from raysd.storage.fingerprint import fingerprint
@@ -98,7 +99,7 @@ def resolve_scoring_spec(settings: ScoringSettings, table: ClassTable, reference
     """
     variant = PromptVariant(templates=[settings.template])
     try:
-        variant.check("", table)
+        check_variables("", variant, table)
     except UserError as error:
         raise UserError("scoring.template", error.value, error.remedy) from None
     from raysd.clone.image_text import find_image_text_model

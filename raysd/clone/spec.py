@@ -8,6 +8,7 @@ from raysd.clone.family import FEW_STEPS, Family, read_family
 from raysd.clone.model import Lora, Model, find_lora, find_model
 from raysd.clone.settings import SAMPLER_STEPS, GenerationSettings, SchedulerOption
 from raysd.errors import UserError
+from raysd.prompts.settings import VariantSettings, resolve_variant
 from raysd.prompts.table import ClassTable
 from raysd.prompts.variant import PromptVariant
 from raysd.storage.fingerprint import fingerprint
@@ -65,7 +66,7 @@ class CloneSpec:
             "model_digest": self.model.digest,
             "loras": [{"digest": lora.digest, "scale": lora.scale} for lora in self.loras],
             "classes": [{column: row[column] for column in self.table.columns} for row in self.table.rows],
-            "variant": self.variant.model_dump(),
+            "variant": self.variant.identity(),
             "guidance_scale": self.guidance_scale,
             "guidance_interval": list(self.guidance_interval),
             "scheduler": self.scheduler,
@@ -89,16 +90,13 @@ class CloneSpec:
         return {**names, "pipeline": self.family.pipeline, **self.identity()}
 
 
-def resolve_clone_spec(settings: GenerationSettings, table: ClassTable, variants: dict[str, PromptVariant]) -> CloneSpec:
+def resolve_clone_spec(settings: GenerationSettings, table: ClassTable, variants: dict[str, VariantSettings]) -> CloneSpec:
     """Fill in the model's defaults and check the settings against the model and the class table.
 
     Raises:
         UserError: unknown model or variant, a template that the table cannot fill, or a setting that the model ignores.
     """
-    if settings.variant not in variants:
-        raise UserError("generation.variant", settings.variant, f"unknown; use one of {', '.join(variants)}")
-    variant = variants[settings.variant]
-    variant.check(settings.variant, table)
+    variant = resolve_variant(settings.variant, variants, table)
     model = find_model(settings.model, settings.revision)
     family = read_family(model.folder)
     _check_guidance(settings, variant, family)

@@ -13,6 +13,12 @@ from raysd.errors import UserError
 
 BUILT_IN = Path(__file__).parent / "tables"
 ClassRow = dict[str, str]
+SEPARATOR = "|"
+
+
+def split_cell(cell: str) -> list[str]:
+    """The values of a cell that may hold several."""
+    return [part.strip() for part in cell.split(SEPARATOR) if part.strip()]
 
 
 def built_in_tables() -> list[str]:
@@ -43,6 +49,35 @@ class ClassTable:
     def columns(self) -> list[str]:
         """Columns that a prompt template may use."""
         return [column for column in self.rows[0] if column != "label"]
+
+
+def fill_from_wordnet(table: ClassTable) -> ClassTable:
+    """Fill in empty definitions, hypernyms and synonyms from WordNet.
+
+    A class's meaning is that of its `wnid`, or of its key if that is one; or the meaning number `sense` of its name; or the most frequent
+    one. A class that WordNet does not know keeps its empty cells, and `senses` says 0.
+
+    Raises:
+        UserError: no WordNet on this machine, a wnid that it does not have, or a sense that the name does not have.
+    """
+    from raysd.prompts.wordnet import WNID, find_wordnet
+
+    wordnet, rows = find_wordnet(), []
+    for row in table.rows:
+        senses = wordnet.senses(row["name"])
+        wnid = row.get("wnid") or (row["key"] if WNID.fullmatch(row["key"]) else "")
+        try:
+            synset = wordnet.synset(wnid) if wnid else senses[int(row.get("sense") or 1) - 1] if senses else None
+        except (KeyError, IndexError, ValueError):
+            field, value = ("classes.wnid", wnid) if wnid else ("classes.sense", row["sense"])
+            raise UserError(field, value, f"is no meaning of {row['name']!r} in WordNet, which has {len(senses)} for it; correct the class table") from None
+        found = {"definition": "", "hypernym": "", "synonyms": "", "wnid": "", "senses": str(len(senses))}
+        if synset is not None:
+            others = [lemma for lemma in synset.lemmas if lemma.lower() != row["name"].lower()]
+            found |= {"definition": synset.definition, "hypernym": SEPARATOR.join(wordnet.hypernym_names(synset))}
+            found |= {"synonyms": SEPARATOR.join(others), "wnid": synset.wnid, "senses": str(max(1, len(senses)))}
+        rows.append({**row, **{column: row.get(column) or cell for column, cell in found.items()}})
+    return ClassTable(rows)
 
 
 def load_class_table(source: str | list[str]) -> ClassTable:

@@ -1,70 +1,92 @@
-"""Prompt variants: how a class-table row becomes a prompt. Variants are data; a user adds one in YAML."""
+"""Prompt variants: how a class-table row becomes a prompt, as a function of the variant, the row and the picture's seed alone.
+
+What a user writes stands in `raysd.prompts.settings`; this is the variant after all tables and lists were read.
+"""
 
 import hashlib
 import re
-from functools import cache
-from pathlib import Path
-from typing import Annotated
+from bisect import bisect_right
+from itertools import accumulate
+from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
-from raysd.errors import UserError
-from raysd.prompts.table import ClassRow, ClassTable
+from raysd.prompts.table import ClassRow, split_cell
+from raysd.storage.fingerprint import fingerprint
 
 VARIABLE = re.compile(r"\{([A-Za-z_]\w*)\}")
-Text = Annotated[str, Field(min_length=1)]
+UNIFORM = 2**64
+Weighted = list[tuple[str, float]]
+Which = Literal["first", "last", "all"]
 
 
 class PromptVariant(BaseModel):
-    """Templates over the columns of a class table, with free fields drawn per picture."""
+    """Templates over the columns of a class table, with free fields drawn per picture; or a mixture of variants."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    templates: Annotated[list[Text], Field(min_length=1)]
+    templates: list[str] = []
     """One is drawn per picture. `{column}` and `{field}` are replaced; nothing else is."""
-    fields: dict[str, Annotated[list[str], Field(min_length=1)]] = {}
-    """Choices for each free field; one is drawn per picture, uniformly."""
+    fields: dict[str, list[str]] = {}
+    """Choices for each free field; one is drawn per picture."""
     negative_prompt: str = ""
+    weights: dict[str, list[float]] = {}
+    """Of the choices, by field, and of the templates as `templates`; uniform where there are none."""
+    class_fields: dict[str, dict[str, Weighted]] = {}
+    """Choices and weights that differ by class, by field and class key."""
+    names: Literal["first", "all"] = "first"
+    """What `{name}` is: the name, or the name and all synonyms."""
+    hypernym: Which = "first"
+    """What `{hypernym}` is where a class has several."""
+    added: dict[str, str] = {}
+    """A further template behind the prompt of some classes, by class key."""
+    mixture: list[tuple[float, "PromptVariant"]] = []
+    """Weights and variants, one of which is drawn per picture; nothing else is then set."""
 
     def prompt(self, row: ClassRow, seed: int) -> str:
         """The prompt of the picture with this seed (0 to 2^63 - 1) for a class-table row."""
-        template = self.templates[_draw(seed, "template", len(self.templates))]
+        if self.mixture:
+            return self.part(seed).prompt(row, seed)
+        template = self.templates[_draw(seed, "template", len(self.templates), self.weights.get("templates"))]
+        return VARIABLE.sub(lambda match: self._value(match.group(1), row, seed), template + self.added.get(row["key"], ""))
 
-        def value(match: re.Match[str]) -> str:
-            name = match.group(1)
-            if name in self.fields:
-                return self.fields[name][_draw(seed, f"field/{name}", len(self.fields[name]))]
-            return row[name]
+    def part(self, seed: int) -> "PromptVariant":
+        """The variant of a mixture that a picture's seed draws; the variant itself when it is none."""
+        if not self.mixture:
+            return self
+        return self.mixture[_draw(seed, "mixture", len(self.mixture), [weight for weight, _ in self.mixture])][1]
 
-        return VARIABLE.sub(value, template)
+    def _value(self, name: str, row: ClassRow, seed: int) -> str:
+        if name in self.fields:
+            choices = self.fields[name]
+            return choices[_draw(seed, f"field/{name}", len(choices), self.weights.get(name))]
+        if name in self.class_fields:
+            rows = self.class_fields[name][row["key"]]
+            return rows[_draw(seed, f"field/{name}", len(rows), [weight for _, weight in rows])][0]
+        if name == "name" and self.names == "all":
+            return ", ".join([row["name"], *split_cell(row.get("synonyms", ""))])
+        if name in ("hypernym", "synonyms"):
+            parts = split_cell(row[name])
+            which = self.hypernym if name == "hypernym" else "all"
+            return ", ".join(parts) if which == "all" else parts[0 if which == "first" else -1]
+        return row[name]
 
-    def check(self, name: str, table: ClassTable) -> None:
-        """Compare the templates with a class table.
-
-        Raises:
-            UserError: unknown variable, or a column that is empty for some class.
-        """
-        for template in self.templates:
-            for variable in VARIABLE.findall(template):
-                if variable in self.fields:
-                    continue
-                if variable not in table.columns:
-                    known = ", ".join([*table.columns, *self.fields])
-                    raise UserError(f"variants.{name}.templates", template, f"unknown variable {{{variable}}}; the class table and fields have: {known}")
-                for row in table.rows:
-                    if not row.get(variable):
-                        raise UserError(f"variants.{name}.templates", template, f"class {row['key']!r} has no {variable}; fill it in or use another variant")
+    def identity(self) -> dict[str, Any]:
+        """What a clone's fingerprint is made of: values that are not at their defaults, and texts by class as a digest."""
+        values = self.model_dump(include={"templates", "fields", "negative_prompt"})
+        values |= self.model_dump(include={"weights", "names", "hypernym", "added"}, exclude_defaults=True)
+        if self.class_fields:
+            values["class_fields"] = {name: fingerprint(rows) for name, rows in self.class_fields.items()}
+        if self.mixture:
+            values["mixture"] = [[weight, variant.identity()] for weight, variant in self.mixture]
+        return values
 
 
-def _draw(seed: int, purpose: str, num_choices: int) -> int:
-    """A choice in 0..num_choices-1 that depends on the seed and the purpose alone."""
+def _draw(seed: int, purpose: str, num_choices: int, weights: list[float] | None = None) -> int:
+    """A choice in 0..num_choices-1 that depends on the seed and the purpose alone; all are as likely when there are no weights."""
     digest = hashlib.blake2b(f"{seed}/{purpose}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % num_choices
-
-
-@cache
-def built_in_variants() -> dict[str, PromptVariant]:
-    """The variants that ship with raysd, by name."""
-    text = (Path(__file__).parent / "variants.yaml").read_text(encoding="utf-8")
-    return {name: PromptVariant(**body) for name, body in yaml.safe_load(text).items()}
+    number = int.from_bytes(digest, "big")
+    if weights is None:
+        return number % num_choices
+    ends = list(accumulate(weights))
+    return min(bisect_right(ends, number / UNIFORM * ends[-1]), num_choices - 1)

@@ -9,8 +9,8 @@ from test_plan import plan_of, spec_of
 from raysd.clone.generator import Generator
 from raysd.clone.spec import resolve_clone_spec
 from raysd.errors import UserError
+from raysd.prompts.settings import VariantSettings
 from raysd.prompts.table import load_class_table
-from raysd.prompts.variant import PromptVariant
 
 GUIDED = ["sd1", "sd2", "sdxl", "sd3", "pixart", "sana"]
 STEPS = 3
@@ -98,7 +98,7 @@ def test_a_distinct_prompt_is_encoded_once(checkpoint):
 
 def test_a_negative_prompt_changes_the_pictures(checkpoint):
     table = load_class_table("fashion_mnist")
-    variants = {"plain": PromptVariant(templates=["a {name}"]), "not": PromptVariant(templates=["a {name}"], negative_prompt="dark")}
+    variants = {"plain": VariantSettings(templates=["a {name}"]), "not": VariantSettings(templates=["a {name}"], negative_prompt="dark")}
     drawn = []
     for name in variants:
         settings = {"model": str(checkpoint("sd1")), "dtype": "float32", "num_inference_steps": STEPS, "guidance_scale": 5, "variant": name}

@@ -11,8 +11,8 @@ from raysd.clone.plan import Plan, image_seed
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import resolve_clone_spec
 from raysd.errors import UserError
+from raysd.prompts.settings import built_in_variants
 from raysd.prompts.table import load_class_table
-from raysd.prompts.variant import built_in_variants
 
 TABLE = load_class_table("fashion_mnist")
 

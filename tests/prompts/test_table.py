@@ -9,7 +9,20 @@ from raysd.prompts.table import built_in_tables, load_class_table
 def test_built_in_tables_load(name):
     table = load_class_table(name)
     assert len(set(table.keys)) == len(table)
-    assert all(row["definition"] and row["hypernym"] for row in table.rows)
+    assert [int(row["label"]) for row in table.rows] == list(range(len(table)))
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("cifar10", 10), ("cifar100", 100), ("pets", 37), ("flowers102", 102), ("dtd", 47), ("eurosat", 10), ("food101", 101)]
+)
+def test_the_tables_of_transfer_sets_have_all_their_classes(name, count):
+    assert len(load_class_table(name)) == count == len({row["name"] for row in load_class_table(name).rows})
+
+
+def test_the_order_of_flowers_is_torchvisions():
+    from torchvision.datasets import Flowers102
+
+    assert load_class_table("flowers102").names == [name.rstrip("?") for name in Flowers102.classes]
 
 
 def test_a_list_of_names_numbers_itself():

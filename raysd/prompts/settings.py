@@ -1,0 +1,223 @@
+"""Prompt variants as they are written in YAML, and how they are resolved against a class table."""
+
+import csv
+import io
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from raysd.errors import UserError
+from raysd.prompts.lint import confused_classes
+from raysd.prompts.table import ClassTable
+from raysd.prompts.variant import VARIABLE, PromptVariant, Weighted, Which
+
+LISTS = Path(__file__).parent / "lists"
+Text = Annotated[str, Field(min_length=1)]
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Texts = Annotated[list[Text], Field(min_length=1)]
+
+
+class TextTable(BaseModel):
+    """Texts from a table: captions, plausible backgrounds. One of the rows of the picture's class is drawn per picture."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    table: str
+    """A .csv or .parquet file."""
+    column: str
+    """The texts."""
+    key: str = "key"
+    """The column with the class's key or name."""
+    weight: str | None = None
+    """A column of weights; all rows of a class are as likely when empty."""
+
+
+class VariantSettings(BaseModel):
+    """A prompt variant of one's own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    templates: Texts | str = []
+    """One is drawn per picture; or the name of a built-in list. `{column}` and `{field}` are replaced."""
+    fields: dict[str, Texts | str | TextTable] = {}
+    """Free fields, drawn per picture: choices, the name of a built-in list, or a table."""
+    weights: dict[str, list[Weight]] = {}
+    """Of the choices, by field, and of the templates as `templates`."""
+    negative_prompt: str = ""
+    names: Literal["first", "all"] = "first"
+    """`{name}` is the name alone, or followed by all synonyms."""
+    hypernym: Which = "first"
+    """Which hypernym `{hypernym}` is where a class has several."""
+    disambiguate: Literal["hypernym", "definition"] | None = None
+    """Add this column to the prompts of the classes that could be confused."""
+    disambiguate_classes: Literal["colliding", "ambiguous"] = "colliding"
+    """Classes with the same name or prompt as another one; or also those whose name means several things."""
+    mixture: dict[str, Weight] = {}
+    """Other variants with weights, one of which is drawn per picture; then nothing else is set."""
+    extends: str | None = None
+    """Another variant, whose values stand where this one sets none."""
+
+    @model_validator(mode="after")
+    def _mixture_alone(self) -> "VariantSettings":
+        if self.mixture and self.model_fields_set - {"mixture"}:
+            others = ", ".join(sorted(self.model_fields_set - {"mixture"}))
+            raise ValueError(f"a mixture takes everything from its variants; leave out {others}")
+        return self
+
+
+@cache
+def built_in_variants() -> dict[str, VariantSettings]:
+    """The variants that ship with raysd, by name."""
+    text = (Path(__file__).parent / "variants.yaml").read_text(encoding="utf-8")
+    return {name: VariantSettings(**body) for name, body in yaml.safe_load(text).items()}
+
+
+def resolve_variant(name: str, variants: dict[str, VariantSettings], table: ClassTable, within: tuple[str, ...] = ()) -> PromptVariant:
+    """A variant with its lists and tables read, checked against the class table.
+
+    Args:
+        name: of the variant.
+        variants: one's own; the built-in ones are known.
+        table: the classes.
+        within: mixtures that led here.
+
+    Raises:
+        UserError: unknown variant, list, column or variable, a file that cannot be read, or a class without a text.
+    """
+    settings = _with_base(name, variants, ())
+    field = f"variants.{name}"
+    if settings.mixture:
+        if name in within:
+            raise UserError(f"{field}.mixture", name, "contains itself; name other variants")
+        parts = [(weight, resolve_variant(part, variants, table, (*within, name))) for part, weight in settings.mixture.items()]
+        if len({part.negative_prompt for _, part in parts}) > 1:
+            raise UserError(f"{field}.mixture", ", ".join(settings.mixture), "its variants have different negative prompts; give them the same")
+        return PromptVariant(mixture=parts, negative_prompt=parts[0][1].negative_prompt)
+    templates = _texts(f"{field}.templates", settings.templates)
+    fields = {key: _texts(f"{field}.fields.{key}", value) for key, value in settings.fields.items() if not isinstance(value, TextTable)}
+    class_fields = {key: _read_texts(f"{field}.fields.{key}", value, table) for key, value in settings.fields.items() if isinstance(value, TextTable)}
+    _check_weights(field, settings, {**fields, "templates": templates})
+    variant = PromptVariant(
+        templates=templates,
+        fields=fields,
+        negative_prompt=settings.negative_prompt,
+        weights=settings.weights,
+        class_fields=class_fields,
+        names=settings.names,
+        hypernym=settings.hypernym,
+    )
+    check_variables(field, variant, table)
+    if settings.disambiguate is None:
+        return variant
+    confused = confused_classes(variant, table, settings.disambiguate_classes == "ambiguous")
+    added = dict.fromkeys(confused, f", {{{settings.disambiguate}}}")
+    disambiguated = variant.model_copy(update={"added": added})
+    check_variables(field, disambiguated, table)
+    return disambiguated
+
+
+def _with_base(name: str, variants: dict[str, VariantSettings], seen: tuple[str, ...]) -> VariantSettings:
+    """A variant with the values of the one that it extends; one's own under a built-in name extends that one."""
+    known = {**built_in_variants(), **variants}
+    if name not in known:
+        raise UserError("generation.variant", name, f"unknown; use one of {', '.join(known)}")
+    settings = known[name]
+    if settings.extends is not None:
+        if settings.extends in seen or settings.extends == name:
+            raise UserError(f"variants.{name}.extends", settings.extends, "leads back to itself; extend another variant")
+        base = _with_base(settings.extends, variants, (*seen, name))
+    elif settings is not built_in_variants().get(name) and name in built_in_variants() and not settings.templates and not settings.mixture:
+        base = built_in_variants()[name]
+    elif not settings.templates and not settings.mixture:
+        raise UserError(f"variants.{name}.templates", None, "give at least one template, a mixture, or a variant to extend")
+    else:
+        return settings
+    own = {key: getattr(settings, key) for key in settings.model_fields_set - {"extends"}}
+    return base.model_copy(update=own)
+
+
+def _texts(field: str, value: list[str] | str) -> list[str]:
+    """Choices as written, or those of a built-in list."""
+    if not isinstance(value, str):
+        return list(value)
+    known = sorted(path.stem for path in LISTS.glob("*.txt"))
+    if value not in known:
+        raise UserError(field, value, f"no such list; use one of {', '.join(known)}, or write the choices as a list")
+    return (LISTS / f"{value}.txt").read_text(encoding="utf-8").splitlines()
+
+
+def _check_weights(field: str, settings: VariantSettings, choices: dict[str, list[str]]) -> None:
+    for name, weights in settings.weights.items():
+        if name not in choices:
+            raise UserError(f"{field}.weights.{name}", weights, f"there is nothing of that name to weigh; use one of {', '.join(choices)}")
+        if len(weights) != len(choices[name]):
+            raise UserError(f"{field}.weights.{name}", weights, f"give {len(choices[name])} weights, one for each choice")
+
+
+def _read_texts(field: str, source: TextTable, table: ClassTable) -> dict[str, Weighted]:
+    """The texts and weights of each class, by its key."""
+    rows = _read_table(f"{field}.table", source.table)
+    needed = [source.column, source.key, *([source.weight] if source.weight else [])]
+    for column in needed:
+        if column not in rows[0]:
+            raise UserError(field, column, f"{source.table} has no such column; it has {', '.join(rows[0])}")
+    keys = {name: key for key, name in zip(table.keys, table.names, strict=True)} | {key: key for key in table.keys}
+    texts: dict[str, Weighted] = {key: [] for key in table.keys}
+    for number, row in enumerate(rows):
+        text, key = str(row[source.column] or "").strip(), keys.get(str(row[source.key]).strip())
+        if text and key is not None:
+            texts[key].append((text, _weight(field, source, row, number)))
+    if empty := [key for key, found in texts.items() if not found]:
+        raise UserError(field, source.table, f"has no text for {len(empty)} classes, as {empty[0]!r}; give each class at least one row")
+    return texts
+
+
+def _weight(field: str, source: TextTable, row: dict[str, object], number: int) -> float:
+    if source.weight is None:
+        return 1.0
+    try:
+        weight = float(str(row[source.weight]))
+    except ValueError:
+        weight = -1.0
+    if not 0 < weight < float("inf"):
+        raise UserError(f"{field}.weight", row[source.weight], f"in row {number + 1} of {source.table} is no positive number; correct it")
+    return weight
+
+
+def _read_table(field: str, source: str) -> list[dict[str, object]]:
+    path = Path(source).expanduser()
+    if not path.is_file() or path.suffix not in (".csv", ".parquet"):
+        raise UserError(field, source, "no such .csv or .parquet file; give its path")
+    try:
+        if path.suffix == ".csv":
+            rows: list[dict[str, object]] = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
+        else:
+            import pyarrow.parquet as pq
+
+            rows = pq.read_table(path).to_pylist()
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(field, source, f"cannot be read ({str(error).splitlines()[0]})") from None
+    if not rows:
+        raise UserError(field, source, "the table is empty; give each class at least one row")
+    return rows
+
+
+def check_variables(field: str, variant: PromptVariant, table: ClassTable) -> None:
+    """Compare a variant's templates with a class table.
+
+    Raises:
+        UserError: an unknown variable, or a column that is empty for a class that uses it.
+    """
+    for template in [*variant.templates, *dict.fromkeys(variant.added.values())]:
+        for variable in VARIABLE.findall(template):
+            if variable in variant.fields or variable in variant.class_fields:
+                continue
+            if variable not in table.columns:
+                known = ", ".join([*table.columns, *variant.fields, *variant.class_fields])
+                raise UserError(f"{field}.templates", template, f"unknown variable {{{variable}}}; the class table and fields have: {known}")
+            for row in table.rows:
+                if not row.get(variable) and (template in variant.templates or row["key"] in variant.added):
+                    raise UserError(f"{field}.templates", template, f"class {row['key']!r} has no {variable}; fill it in or use another variant")

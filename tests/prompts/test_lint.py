@@ -1,0 +1,93 @@
+import pytest
+
+from raysd.clone.model import find_model
+from raysd.clone.tokens import prompt_tokenizers
+from raysd.prompts.lint import lint_prompts
+from raysd.prompts.settings import VariantSettings, resolve_variant
+from raysd.prompts.table import ClassTable, load_class_table
+
+IMAGENET = load_class_table("imagenet1k")
+
+
+class Words:
+    """A tokenizer that counts words."""
+
+    limit = 12
+
+    def count(self, prompts):
+        return [len(prompt.split()) for prompt in prompts]
+
+    def unknown(self, prompts):
+        return [[word for word in prompt.replace(",", "").split() if word == "tench"] for prompt in prompts]
+
+
+def found(name, table=IMAGENET, tokenizers=(), **settings):
+    variant = resolve_variant(name, {name: VariantSettings(**settings)} if settings else {}, table)
+    return {finding.kind: finding for finding in lint_prompts(name, variant, table, tokenizers)}
+
+
+def table_of(**columns):
+    keys = [f"k{i}" for i in range(len(columns["name"]))]
+    return ClassTable([{"label": str(i), "key": key, **{name: values[i] for name, values in columns.items()}} for i, key in enumerate(keys)])
+
+
+def test_both_cranes_are_found_and_the_offered_fix_works():
+    finding = found("name")["identical"]
+    assert {"n02012849", "n03126707"} <= set(finding.keys) and finding.fix == "variants.name.disambiguate=hypernym"
+    assert "identical" not in found("name", disambiguate="hypernym")
+
+
+def test_names_of_several_meanings_are_found_where_nothing_explains_them():
+    assert len(found("name")["polysemous"].keys) == 310
+    assert "polysemous" not in found("name_definition") and "polysemous" not in found("background")
+    fixed = found("name", disambiguate="hypernym", disambiguate_classes="ambiguous")
+    assert "polysemous" not in fixed
+    assert "polysemous" in found("mine", mixture={"name": 1, "name_definition": 1})
+
+
+def test_several_hypernyms_are_found_where_one_is_used():
+    assert len(found("name_hypernym")["several hypernyms"].keys) == 38
+    assert "several hypernyms" not in found("name") and "several hypernyms" not in found("name_hypernym", hypernym="all")
+
+
+def test_shared_synonyms_are_found_where_synonyms_are_used():
+    assert "shared synonyms" not in found("name")
+    finding = found("name", names="all")["shared synonyms"]
+    assert {"n03710637", "n03710721"} <= set(finding.keys)
+
+
+def test_long_prompts_and_unknown_words_are_found_with_the_models_tokenizer():
+    findings = found("name_definition", tokenizers=[Words()])
+    assert "n01440764" in findings["too long"].keys and "prompts over the model's 12 tokens" in str(findings["too long"])
+    assert findings["unknown words"].keys == ("n01440764",)
+    assert "too long" not in found("name", tokenizers=[Words()])
+
+
+def test_the_embedded_model_knows_its_own_classes_and_few_others():
+    tokenizers = prompt_tokenizers(find_model("embedded"))
+    assert tokenizers[0].limit == 32
+    assert not found("name", load_class_table("fashion_mnist"), tokenizers) and not found("attributes", load_class_table("fashion_mnist"), tokenizers)
+    assert len(found("name", IMAGENET, tokenizers)["unknown words"].keys) > 900
+
+
+@pytest.mark.parametrize(
+    ("columns", "kind", "text"),
+    [
+        ({"name": ["cat", "Cat"]}, "identical", "k0 and k1"),
+        ({"name": ["cat", "dog"], "definition": ["a pet", "dog"]}, "implausible", "the definition repeats the name"),
+        ({"name": ["cat", "dog"], "definition": ["a <b>pet</b>", "a pet too"]}, "implausible", "definition holds 'a <b>pet</b>'"),
+        ({"name": ["cat", "d" * 70], "definition": ["x", "y"]}, "implausible", "a name of 70 characters"),
+        ({"name": ["cat", "{dog}"], "definition": ["x", "y"]}, "implausible", "name holds"),
+    ],
+)
+def test_traps_in_ones_own_table_are_found(columns, kind, text):
+    assert text in str(found("name_definition" if "definition" in columns else "name", table_of(**columns))[kind])
+
+
+def test_digits_alone_are_no_prompt():
+    assert "the prompt is '3' alone" in str(found("name", table_of(name=["3", "4"]))["implausible"])
+
+
+def test_a_finding_is_one_short_line():
+    for finding in found("name").values():
+        assert "\n" not in str(finding) and len(str(finding)) < 400
