@@ -85,14 +85,6 @@ def test_two_workers_train_a_classifier_per_seed_that_learns(ray_cluster, tmp_pa
 
 
 @pytest.mark.slow
-def test_the_same_seed_data_and_workers_give_the_same_weights(ray_cluster, tmp_path):
-    first, second = run_of(tmp_path / "a"), run_of(tmp_path / "b")
-    train_classifiers(first, quiet=True)
-    train_classifiers(second, quiet=True)
-    assert all(torch.equal(tensor, weights(second, 0)[name]) for name, tensor in weights(first, 0).items())
-
-
-@pytest.mark.slow
 def test_sources_with_shares_and_streamed_pictures_train_too(ray_cluster, tmp_path, monkeypatch):
     monkeypatch.setattr("raysd.training.ingest.MEMORY_BYTES", 0)
     run = run_of(tmp_path)
@@ -119,7 +111,7 @@ def kill_a_worker(runs, killed):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("is_streamed", [False, True], ids=["memory", "streamed"])
-def test_sigkill_of_a_worker_inside_an_epoch_ends_with_the_weights_of_an_undisturbed_run(ray_cluster, tmp_path, monkeypatch, is_streamed):
+def test_the_same_seed_data_and_workers_give_the_same_weights_also_after_a_sigkill_inside_an_epoch(ray_cluster, tmp_path, monkeypatch, is_streamed):
     import threading
 
     if is_streamed:
