@@ -127,8 +127,8 @@ def decode_from(pictures: PictureSet, file: str, data: bytes, size: int) -> np.n
     try:
         return decode_image(data, size)
     except (OSError, ValueError) as error:
-        remedy = f"holds a picture that cannot be decoded ({error}); raysd verify --repair draws it again"
-        raise UserError("picture", f"{pictures.folder.uri}/{file}", remedy) from None
+        remedy = "raysd verify --repair draws it again" if pictures.about.get("kind") == "clone" else "repair or remove it"
+        raise UserError("picture", f"{pictures.folder.uri}/{file}", f"holds a picture that cannot be decoded ({error}); {remedy}") from None
 
 
 def encoded_rows(pictures: PictureSet, rows: pa.Table) -> tuple[list[bytes], np.ndarray]:

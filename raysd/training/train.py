@@ -114,7 +114,7 @@ def train_classifiers(run: TrainingRun, quiet: bool = False, num_concurrent: int
         num_concurrent: how many such calls share the cluster.
 
     Raises:
-        UserError: fewer pictures than one batch, or a batch that the workers cannot share.
+        UserError: fewer pictures than one batch, a batch that the workers cannot share, or a picture that cannot be decoded.
     """
     missing = [seed for seed in run.settings.seeds if load_record(run.folder(seed)) is None]
     if missing and not run.pools:
@@ -142,7 +142,7 @@ def _fit(run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int) -
 
     from raysd.session import cluster_cpus, cluster_gpus, ensure_ray
     from raysd.training.loop import LoopConfig
-    from raysd.training.worker import train_worker
+    from raysd.training.worker import take_error, train_worker
 
     settings = run.settings
     num_images = sum(map(len, run.pools))
@@ -189,8 +189,12 @@ def _fit(run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int) -
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
     )
+    folder = run.root.child("runs", name)
+    take_error(folder)  # of an earlier run
     with contextlib.nullcontext() if quiet else _ProgressThread(run, name, loop.num_steps * len(seeds)):
         trainer.fit()
+    if (error := take_error(folder)) is not None:
+        raise error
     if absent := [seed for seed in seeds if load_record(run.folder(seed)) is None]:
         raise RuntimeError(f"training ended without classifiers for the seeds {absent}")
 

@@ -1,6 +1,16 @@
-"""The entry of each Ray Train worker. It imports next to nothing, because Ray Train's controller loads it too, which else takes seconds."""
+"""The entry of each Ray Train worker. It imports next to nothing, because Ray Train's controller loads it too, which else takes seconds.
 
+An error that the user can mend is left in the run's folder. The workers that Ray Train then starts again find it and end at once, and the
+driver raises it.
+"""
+
+import json
 from typing import Any
+
+from raysd.errors import UserError
+from raysd.storage.location import Location
+
+ERROR = "error.json"
 
 
 def train_worker(config: dict[str, Any]) -> None:
@@ -9,4 +19,33 @@ def train_worker(config: dict[str, Any]) -> None:
 
     from raysd.training.loop import train_seeds
 
-    train_seeds(ray.get(config["loop"]))
+    loop = ray.get(config["loop"])
+    folder = Location(loop.root).child("runs", loop.run)
+    if folder.exists(ERROR):
+        return
+    try:
+        train_seeds(loop)
+    except Exception as error:
+        if (found := find_user_error(error)) is not None:
+            folder.write(ERROR, json.dumps([found.field, str(found.value), found.remedy]).encode())
+        raise
+
+
+def find_user_error(error: BaseException | None) -> UserError | None:
+    """The user's error behind an exception that came through Ray's tasks, if there is one."""
+    while error is not None:
+        cause = getattr(error, "cause", None)
+        for candidate in (cause, error):
+            if isinstance(candidate, UserError):
+                return candidate
+        error = cause if isinstance(cause, BaseException) and cause is not error else error.__cause__
+    return None
+
+
+def take_error(folder: Location) -> UserError | None:
+    """The error that a worker left in a run's folder, which then holds it no more."""
+    if not folder.exists(ERROR):
+        return None
+    error = UserError(*json.loads(folder.read(ERROR)))
+    folder.delete(ERROR)
+    return error

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load
@@ -17,7 +18,7 @@ from raysd.storage.location import Location
 from raysd.training.checkpoint import load_state, save_state
 from raysd.training.classifier import Architecture, build_classifier, load_classifier, load_record
 from raysd.training.ingest import Pool
-from raysd.training.real_sets import real_set
+from raysd.training.real_sets import encode_png, picture_table, real_set
 from raysd.training.settings import TrainingSettings
 from raysd.training.train import TrainingRun, train_classifiers
 
@@ -202,6 +203,20 @@ def test_steps_in_the_place_of_epochs_and_measurements_on_the_way(ray_cluster, t
 
     curves = EventAccumulator(str(events[0].parent)).Reload()
     assert [(event.step, round(event.value, 3)) for event in curves.Scalars("loss")] == [(row["step"], round(row["loss"], 3)) for row in record["history"]]
+
+
+@pytest.mark.slow
+def test_a_broken_picture_ends_the_training_in_one_line(ray_cluster, tmp_path):
+    encoded = [encode_png(np.full((8, 8), 10 * i, dtype=np.uint8)) for i in range(20)]
+    encoded[7] = b"no picture"
+    pq.write_table(picture_table(encoded, np.arange(20) % 10, list("abcdefghij")), tmp_path / "set.parquet")
+    root = Location(str(tmp_path / "root"))
+    broken = real_set(str(tmp_path / "set.parquet"), "train", root)
+    run = replace(run_of(tmp_path / "root", batch_size=10), pools=(Pool((broken,)),))
+    with pytest.raises(UserError, match=r"holds a picture that cannot be decoded.*repair or remove it") as caught:
+        train_classifiers(run, quiet=True)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.glob("root/runs/*/error.json"))
 
 
 def test_more_pictures_in_a_batch_than_there_are_is_refused(tmp_path):
