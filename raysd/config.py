@@ -59,6 +59,12 @@ class Experiment(BaseModel):
         """Built-in variants and one's own; one's own come first where names are equal."""
         return {**built_in_variants(), **self.variants}
 
+    @field_validator("lint", mode="before")
+    @classmethod
+    def _off(cls, lint: Any) -> Any:
+        """YAML reads a bare `off` as false."""
+        return "off" if lint is False else lint
+
     @field_validator("storage")
     @classmethod
     def _absolute(cls, storage: str) -> str:

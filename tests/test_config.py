@@ -70,3 +70,7 @@ def test_bad_files_give_one_line(tmp_path, text, message):
     with pytest.raises(UserError, match=message) as caught:
         load_experiment(tmp_path / "x.yaml")
     assert "\n" not in str(caught.value)
+
+
+def test_a_bare_off_turns_lint_off():
+    assert load_experiment(None, ["lint=off"]).lint == "off"

@@ -2,9 +2,12 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from raysd.clone.family import read_family
 from raysd.clone.model import Model
+from raysd.errors import UserError
 from raysd.prompts.settings import built_in_variants
 from raysd.prompts.table import load_class_table
 
@@ -41,13 +44,30 @@ def prompt_tokenizers(model: Model) -> list[PromptTokenizer]:
     """The tokenizers that a model's folder holds; those without a limit are left out."""
     from transformers import AutoTokenizer
 
-    found = []
+    folder, found = model.find_here(), []
     for name in FOLDERS:
-        if (model.find_here() / name).is_dir():
-            tokenizer = AutoTokenizer.from_pretrained(model.find_here() / name)
-            if tokenizer.model_max_length < LONGEST:
-                found.append(PromptTokenizer(tokenizer, tokenizer.model_max_length, _embedded_words() if model.is_embedded else None))
+        if (folder / name).is_dir():
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(folder / name)
+            except (OSError, ValueError) as error:
+                raise UserError("generation.model", model.name, f"its {name} cannot be read ({str(error).splitlines()[0]})") from None
+            limit = tokenizer.model_max_length
+            if "CLIP" not in type(tokenizer).__name__:  # other encoders take as many tokens as the pipeline asks of them
+                limit = min(limit, _pipeline_limit(folder))
+            if limit < LONGEST:
+                found.append(PromptTokenizer(tokenizer, limit, _embedded_words() if model.is_embedded else None))
     return found
+
+
+def _pipeline_limit(folder: Path) -> int:
+    """The tokens that a pipeline takes of a prompt for its large text encoder; `LONGEST` where it does not say."""
+    from inspect import signature
+
+    import diffusers
+
+    encode = getattr(getattr(diffusers, read_family(folder).pipeline, None), "encode_prompt", None)
+    parameter = signature(encode).parameters.get("max_sequence_length") if encode is not None else None
+    return int(parameter.default) if parameter is not None and isinstance(parameter.default, int) else LONGEST
 
 
 def _embedded_words() -> frozenset[str]:

@@ -32,8 +32,8 @@ class Finding:
 
     def __str__(self) -> str:
         shown = "; ".join(self.examples[:NUM_EXAMPLES]) + ("; ..." if len(self.examples) > NUM_EXAMPLES else "")
-        noun = "class" if len(self.keys) == 1 else "classes"
-        return f"{self.text} in {len(self.keys)} {noun}: {shown}" + (f". Fix: {self.fix}" if self.fix else "")
+        where = f" in {len(self.keys)} {'class' if len(self.keys) == 1 else 'classes'}" if self.keys else ""
+        return f"{self.text}{where}: {shown}" + (f". Fix: {self.fix}" if self.fix else "")
 
 
 class Tokenizer(Protocol):
@@ -88,7 +88,7 @@ def _collisions(name: str, variant: PromptVariant, table: ClassTable) -> Iterato
     if groups := colliding_classes(variant, table):
         keys = tuple(dict.fromkeys(row["key"] for rows in groups for row in rows))
         examples = tuple(f"{' and '.join(row['key'] for row in rows)} ({sample_prompts(variant, rows[0])[0]!r})" for rows in groups)
-        yield Finding("identical", "the prompt of another class", keys, examples, _disambiguation(name, variant, table, "colliding"))
+        yield Finding("identical", "the prompt of another class", keys, examples, _disambiguation(name, variant, table, keys, "colliding"))
     if any(part.names == "all" for part in _parts(variant)):
         shared: dict[str, list[str]] = {}
         for row in table.rows:
@@ -122,7 +122,12 @@ def _meanings(name: str, variant: PromptVariant, table: ClassTable) -> Iterator[
     if ambiguous:
         examples = tuple(f"{row['name']!r} ({row['senses']} meanings)" for row in ambiguous)
         keys = tuple(row["key"] for row in ambiguous)
-        yield Finding("polysemous", "names of several meanings", keys, examples, _disambiguation(name, variant, table, "ambiguous"))
+        yield Finding("polysemous", "names of several meanings", keys, examples, _disambiguation(name, variant, table, keys, "ambiguous"))
+    guessed = [row for row in table.rows if row.get("guessed")]
+    if guessed and {"definition", "hypernym", "synonyms"} & set().union(*(_variables(part) for part in _parts(variant))):
+        examples = tuple(f"{row['name']!r} as {row['definition'][:40]!r}" for row in guessed)
+        keys = tuple(row["key"] for row in guessed)
+        yield Finding("guessed", "meanings guessed from WordNet", keys, examples, "give these classes a wnid or a sense")
     absent = [row for row in table.rows if row.get("senses") == "0"]
     if absent:
         examples = tuple(repr(row["name"]) for row in absent)
@@ -150,6 +155,10 @@ def _cells(variant: PromptVariant, table: ClassTable) -> Iterator[Finding]:
         strange += [(row["key"], f"{column} holds {row[column][:40]!r}") for column in sorted(used & set(row)) if MARKUP.search(_plain(row, column))]
         if name.isdigit() and "name" in used and len(variant.templates) == 1 and variant.templates[0] == "{name}":
             strange.append((row["key"], f"the prompt is {name!r} alone"))
+    unmatched = {field: count for part in _parts(variant) for field, count in part.unmatched.items()}
+    if unmatched:
+        examples = tuple(f"{count} rows of the field {field!r}" for field, count in unmatched.items())
+        yield Finding("unmatched rows", "texts that belong to no class", (), examples, "correct their keys, if they should")
     if strange:
         examples = tuple(f"{key} ({what})" for key, what in strange)
         yield Finding("implausible", "implausible cells", tuple(dict.fromkeys(key for key, _ in strange)), examples, "correct the class table")
@@ -160,8 +169,8 @@ def _plain(row: ClassRow, column: str) -> str:
     return row[column].replace("|", "") if column in ("hypernym", "synonyms") else row[column]
 
 
-def _disambiguation(name: str, variant: PromptVariant, table: ClassTable, classes: str) -> str:
-    there = [column for column in ("hypernym", "definition") if all(row.get(column) for row in table.rows)]
+def _disambiguation(name: str, variant: PromptVariant, table: ClassTable, keys: tuple[str, ...], classes: str) -> str:
+    there = [column for column in ("hypernym", "definition") if all(row.get(column) for row in table.rows if row["key"] in keys)]
     if variant.mixture or not there:
         return "add a hypernym or a definition to the class table, or use another variant"
     more = f" variants.{name}.disambiguate_classes=ambiguous" if classes == "ambiguous" else ""
@@ -177,13 +186,13 @@ def _parts(variant: PromptVariant) -> Iterator[PromptVariant]:
 
 def _variables(variant: PromptVariant) -> set[str]:
     """Columns and fields that any template uses."""
-    return {variable for template in [*variant.templates, *variant.added.values()] for variable in VARIABLE.findall(template)}
+    return {variable for template in variant.templates for variable in VARIABLE.findall(template)} | set(variant.added.values())
 
 
 def _is_explained(variant: PromptVariant, row: ClassRow) -> bool:
     """True when each prompt of the class says more than the name."""
     return all(
-        all({"hypernym", "definition"} & set(VARIABLE.findall(template + part.added.get(row["key"], ""))) for template in part.templates)
+        all({"hypernym", "definition"} & set(VARIABLE.findall(part.template_for(template, row["key"]))) for template in part.templates)
         for part in _parts(variant)
     )
 

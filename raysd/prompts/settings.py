@@ -29,10 +29,10 @@ class TextTable(BaseModel):
     """A .csv or .parquet file."""
     column: str
     """The texts."""
-    key: str = "key"
-    """The column with the class's key or name."""
+    key: str | None = "key"
+    """The column with the class's key or name; null when all rows are for all classes."""
     weight: str | None = None
-    """A column of weights; all rows of a class are as likely when empty."""
+    """A column of weights from 0 on; all rows of a class are as likely when empty."""
 
 
 class VariantSettings(BaseModel):
@@ -98,14 +98,15 @@ def resolve_variant(name: str, variants: dict[str, VariantSettings], table: Clas
         return PromptVariant(mixture=parts, negative_prompt=parts[0][1].negative_prompt)
     templates = _texts(f"{field}.templates", settings.templates)
     fields = {key: _texts(f"{field}.fields.{key}", value) for key, value in settings.fields.items() if not isinstance(value, TextTable)}
-    class_fields = {key: _read_texts(f"{field}.fields.{key}", value, table) for key, value in settings.fields.items() if isinstance(value, TextTable)}
+    read = {key: _read_texts(f"{field}.fields.{key}", value, table) for key, value in settings.fields.items() if isinstance(value, TextTable)}
     _check_weights(field, settings, {**fields, "templates": templates})
     variant = PromptVariant(
         templates=templates,
         fields=fields,
         negative_prompt=settings.negative_prompt,
         weights=settings.weights,
-        class_fields=class_fields,
+        class_fields={key: texts for key, (texts, _) in read.items()},
+        unmatched={key: count for key, (_, count) in read.items() if count},
         names=settings.names,
         hypernym=settings.hypernym,
     )
@@ -113,7 +114,7 @@ def resolve_variant(name: str, variants: dict[str, VariantSettings], table: Clas
     if settings.disambiguate is None:
         return variant
     confused = confused_classes(variant, table, settings.disambiguate_classes == "ambiguous")
-    added = dict.fromkeys(confused, f", {{{settings.disambiguate}}}")
+    added = dict.fromkeys(confused, settings.disambiguate)
     disambiguated = variant.model_copy(update={"added": added})
     check_variables(field, disambiguated, table)
     return disambiguated
@@ -157,22 +158,37 @@ def _check_weights(field: str, settings: VariantSettings, choices: dict[str, lis
             raise UserError(f"{field}.weights.{name}", weights, f"give {len(choices[name])} weights, one for each choice")
 
 
-def _read_texts(field: str, source: TextTable, table: ClassTable) -> dict[str, Weighted]:
-    """The texts and weights of each class, by its key."""
+def _read_texts(field: str, source: TextTable, table: ClassTable) -> tuple[dict[str, Weighted], int]:
+    """The texts and weights of each class, by its key, and how many rows belong to no class."""
     rows = _read_table(f"{field}.table", source.table)
-    needed = [source.column, source.key, *([source.weight] if source.weight else [])]
-    for column in needed:
-        if column not in rows[0]:
-            raise UserError(field, column, f"{source.table} has no such column; it has {', '.join(rows[0])}")
-    keys = {name: key for key, name in zip(table.keys, table.names, strict=True)} | {key: key for key in table.keys}
+    for column in (source.column, source.key, source.weight):
+        if column is not None and column not in rows[0]:
+            raise UserError(field, column, f"{source.table} has no such column; it has {', '.join(map(str, rows[0]))}")
     texts: dict[str, Weighted] = {key: [] for key in table.keys}
+    index, num_unmatched = _classes_by_name(table), 0
     for number, row in enumerate(rows):
-        text, key = str(row[source.column] or "").strip(), keys.get(str(row[source.key]).strip())
-        if text and key is not None:
-            texts[key].append((text, _weight(field, source, row, number)))
+        if None in row:
+            raise UserError(f"{field}.table", source.table, f"row {number + 1} has more cells than the header; put cells with commas in quotes")
+        text, weight = str(row[source.column] or "").strip(), _weight(field, source, row, number)
+        if not text:
+            raise UserError(f"{field}.table", source.table, f"row {number + 1} has no {source.column}; fill it in or remove it")
+        keys = table.keys if source.key is None else index.get(str(row[source.key]).strip(), [])
+        if len(keys) > 1 and source.key is not None:
+            raise UserError(field, row[source.key], f"is the name of {len(keys)} classes; write their keys, {' and '.join(keys)}")
+        num_unmatched += not keys
+        for key in keys:
+            texts[key] += [(text, weight)] if weight else []
     if empty := [key for key, found in texts.items() if not found]:
         raise UserError(field, source.table, f"has no text for {len(empty)} classes, as {empty[0]!r}; give each class at least one row")
-    return texts
+    return texts, num_unmatched
+
+
+def _classes_by_name(table: ClassTable) -> dict[str, list[str]]:
+    """Keys of the classes with each name, and each key itself."""
+    index: dict[str, list[str]] = {}
+    for key, name in zip(table.keys, table.names, strict=True):
+        index.setdefault(name, []).append(key)
+    return index | {key: [key] for key in table.keys}
 
 
 def _weight(field: str, source: TextTable, row: dict[str, object], number: int) -> float:
@@ -182,8 +198,8 @@ def _weight(field: str, source: TextTable, row: dict[str, object], number: int) 
         weight = float(str(row[source.weight]))
     except ValueError:
         weight = -1.0
-    if not 0 < weight < float("inf"):
-        raise UserError(f"{field}.weight", row[source.weight], f"in row {number + 1} of {source.table} is no positive number; correct it")
+    if not 0 <= weight < float("inf"):
+        raise UserError(f"{field}.weight", row[source.weight], f"in row {number + 1} of {source.table} is no number from 0 on; correct it")
     return weight
 
 
@@ -211,7 +227,11 @@ def check_variables(field: str, variant: PromptVariant, table: ClassTable) -> No
     Raises:
         UserError: an unknown variable, or a column that is empty for a class that uses it.
     """
-    for template in [*variant.templates, *dict.fromkeys(variant.added.values())]:
+    rows = {row["key"]: row for row in table.rows}
+    for key, column in variant.added.items():
+        if not rows[key].get(column):
+            raise UserError(f"{field}.disambiguate", column, f"class {key!r} has no {column}; fill it in or use another column")
+    for template in variant.templates:
         for variable in VARIABLE.findall(template):
             if variable in variant.fields or variable in variant.class_fields:
                 continue
@@ -219,5 +239,5 @@ def check_variables(field: str, variant: PromptVariant, table: ClassTable) -> No
                 known = ", ".join([*table.columns, *variant.fields, *variant.class_fields])
                 raise UserError(f"{field}.templates", template, f"unknown variable {{{variable}}}; the class table and fields have: {known}")
             for row in table.rows:
-                if not row.get(variable) and (template in variant.templates or row["key"] in variant.added):
+                if not row.get(variable):
                     raise UserError(f"{field}.templates", template, f"class {row['key']!r} has no {variable}; fill it in or use another variant")

@@ -55,7 +55,7 @@ def fill_from_wordnet(table: ClassTable) -> ClassTable:
     """Fill in empty definitions, hypernyms and synonyms from WordNet.
 
     A class's meaning is that of its `wnid`, or of its key if that is one; or the meaning number `sense` of its name; or the most frequent
-    one. A class that WordNet does not know keeps its empty cells, and `senses` says 0.
+    one, which `guessed` then says. A class that WordNet does not know keeps its empty cells, and `senses` says 0.
 
     Raises:
         UserError: no WordNet on this machine, a wnid that it does not have, or a sense that the name does not have.
@@ -71,11 +71,12 @@ def fill_from_wordnet(table: ClassTable) -> ClassTable:
         except (KeyError, IndexError, ValueError):
             field, value = ("classes.wnid", wnid) if wnid else ("classes.sense", row["sense"])
             raise UserError(field, value, f"is no meaning of {row['name']!r} in WordNet, which has {len(senses)} for it; correct the class table") from None
-        found = {"definition": "", "hypernym": "", "synonyms": "", "wnid": "", "senses": str(len(senses))}
+        found = {"definition": "", "hypernym": "", "synonyms": "", "wnid": "", "senses": str(len(senses)), "guessed": ""}
         if synset is not None:
             others = [lemma for lemma in synset.lemmas if lemma.lower() != row["name"].lower()]
             found |= {"definition": synset.definition, "hypernym": SEPARATOR.join(wordnet.hypernym_names(synset))}
             found |= {"synonyms": SEPARATOR.join(others), "wnid": synset.wnid, "senses": str(max(1, len(senses)))}
+            found["guessed"] = "yes" if len(senses) > 1 and not wnid and not row.get("sense") else ""
         rows.append({**row, **{column: row.get(column) or cell for column, cell in found.items()}})
     return ClassTable(rows)
 

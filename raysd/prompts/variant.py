@@ -39,7 +39,9 @@ class PromptVariant(BaseModel):
     hypernym: Which = "first"
     """What `{hypernym}` is where a class has several."""
     added: dict[str, str] = {}
-    """A further template behind the prompt of some classes, by class key."""
+    """A column that follows `{name}` for some classes, by class key, in templates that do not use it anyway."""
+    unmatched: dict[str, int] = {}
+    """Rows of each field's table that belong to no class; not part of the identity."""
     mixture: list[tuple[float, "PromptVariant"]] = []
     """Weights and variants, one of which is drawn per picture; nothing else is then set."""
 
@@ -48,7 +50,12 @@ class PromptVariant(BaseModel):
         if self.mixture:
             return self.part(seed).prompt(row, seed)
         template = self.templates[_draw(seed, "template", len(self.templates), self.weights.get("templates"))]
-        return VARIABLE.sub(lambda match: self._value(match.group(1), row, seed), template + self.added.get(row["key"], ""))
+        return VARIABLE.sub(lambda match: self._value(match.group(1), row, seed), self.template_for(template, row["key"]))
+
+    def template_for(self, template: str, key: str) -> str:
+        """A template as a class uses it: with the column that tells the class from another one."""
+        column = f"{{{self.added[key]}}}" if key in self.added else ""
+        return template if column in template else template.replace("{name}", f"{{name}}, {column}")
 
     def part(self, seed: int) -> "PromptVariant":
         """The variant of a mixture that a picture's seed draws; the variant itself when it is none."""
@@ -75,6 +82,8 @@ class PromptVariant(BaseModel):
         """What a clone's fingerprint is made of: values that are not at their defaults, and texts by class as a digest."""
         values = self.model_dump(include={"templates", "fields", "negative_prompt"})
         values |= self.model_dump(include={"weights", "names", "hypernym", "added"}, exclude_defaults=True)
+        if any("synonyms" in VARIABLE.findall(template) for template in self.templates):
+            values["synonyms"] = "joined"
         if self.class_fields:
             values["class_fields"] = {name: fingerprint(rows) for name, rows in self.class_fields.items()}
         if self.mixture:

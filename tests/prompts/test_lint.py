@@ -84,6 +84,19 @@ def test_traps_in_ones_own_table_are_found(columns, kind, text):
     assert text in str(found("name_definition" if "definition" in columns else "name", table_of(**columns))[kind])
 
 
+def test_texts_that_belong_to_no_class_are_counted(tmp_path):
+    (tmp_path / "t.csv").write_text("key,caption\nk0,a\nk1,b\nk7,c\n")
+    field = {"table": str(tmp_path / "t.csv"), "column": "caption"}
+    finding = found("mine", table_of(name=["cat", "dog"]), templates=["{caption}"], fields={"caption": field})["unmatched rows"]
+    assert str(finding).startswith("texts that belong to no class: 1 rows of the field 'caption'")
+
+
+def test_a_fix_is_one_that_the_table_allows():
+    table = table_of(name=["crane", "crane", "x"], hypernym=["bird", "machine", ""])
+    assert found("name", table)["identical"].fix == "variants.name.disambiguate=hypernym"
+    assert "add a hypernym" in found("name", table_of(name=["crane", "crane"]))["identical"].fix
+
+
 def test_digits_alone_are_no_prompt():
     assert "the prompt is '3' alone" in str(found("name", table_of(name=["3", "4"]))["implausible"])
 

@@ -142,7 +142,9 @@ def test_parquet_tables_and_class_names_do_too(tmp_path):
     [
         ("key,caption,score\nsandal,x,1\n", {}, r"has no text for 9 classes, as 't_shirt'"),
         ("key,caption,score\n", {}, "the table is empty"),
-        ("key,caption,score\nsandal,x,-1\n", {}, "in row 1 of .* is no positive number"),
+        ("key,caption,score\nsandal,x,-1\n", {}, "in row 1 of .* is no number from 0 on"),
+        ("key,caption,score\nsandal,x, or y,1\n", {}, "row 1 has more cells than the header"),
+        ("key,caption,score\nsandal,,1\n", {}, "row 1 has no caption"),
         ("key,caption,score\nsandal,x,1\n", {"column": "text"}, r"fields\.caption = 'text': .* has no such column; it has key, caption, score"),
         ("key,caption,score\nsandal,x,1\n", {"table": "nowhere.csv"}, r"no such \.csv or \.parquet file"),
     ],
@@ -174,6 +176,20 @@ def test_bad_variants_are_refused_in_one_line(settings, message):
     assert "\n" not in str(caught.value)
 
 
+def test_texts_by_the_name_of_two_classes_are_refused(tmp_path):
+    table = ClassTable([{"label": str(i), "key": key, "name": "crane"} for i, key in enumerate(("bird", "machine"))])
+    (tmp_path / "t.csv").write_text("key,caption\ncrane,a crane\n")
+    with pytest.raises(UserError, match="is the name of 2 classes; write their keys, bird and machine"):
+        resolve(table, templates=["{caption}"], fields={"caption": {"table": str(tmp_path / "t.csv"), "column": "caption"}})
+
+
+def test_a_table_without_keys_is_for_all_classes_and_weights_of_zero_drop_a_text(tmp_path):
+    (tmp_path / "t.csv").write_text("scene,weight\nbeach,1\ncity,0\n")
+    field = {"table": str(tmp_path / "t.csv"), "column": "scene", "key": None, "weight": "weight"}
+    variant = resolve(templates=["{name} at the {scene}"], fields={"scene": field})
+    assert {variant.prompt(row, seed) for row in TABLE.rows for seed in range(20)} == {f"{row['name']} at the beach" for row in TABLE.rows}
+
+
 def test_a_mixture_with_templates_beside_it_is_refused():
     with pytest.raises(ValidationError, match="leave out templates"):
         VariantSettings(mixture={"name": 1}, templates=["x"])
@@ -201,6 +217,10 @@ def test_a_variant_of_a_built_in_name_changes_that_one():
     apart = resolve_variant("name", {"name": VariantSettings(disambiguate="hypernym")}, table)
     assert [plain.prompt(row, 0) for row in cranes] == ["crane", "crane"]
     assert [apart.prompt(row, 0) for row in cranes] == ["crane, wading bird", "crane, lifting device"]
+    before = resolve_variant("clip_templates", {"clip_templates": VariantSettings(disambiguate="hypernym")}, table)
+    assert "crane, wading bird" in before.prompt(cranes[0], 0) and not before.prompt(cranes[0], 0).endswith("bird")
+    twice = resolve_variant("name_hypernym", {"name_hypernym": VariantSettings(disambiguate="hypernym", disambiguate_classes="ambiguous")}, table)
+    assert twice.prompt(cranes[0], 0) == "crane, wading bird"
     assert len(apart.added) == 6 and apart.prompt(table.rows[0], 0) == "tench"
     ambiguous = resolve_variant("name", {"name": VariantSettings(disambiguate="definition", disambiguate_classes="ambiguous")}, table)
     assert len(ambiguous.added) == 310 + len({key for key in apart.added if next(row for row in table.rows if row["key"] == key)["senses"] == "1"})

@@ -83,6 +83,15 @@ def test_names_are_filled_in_and_cells_that_are_there_stay(wordnet, tmp_path):
     assert unknown["senses"] == "0" and unknown["definition"] == ""
 
 
+def test_a_meaning_that_was_guessed_is_said(wordnet):
+    from raysd.prompts.lint import lint_prompts
+    from raysd.prompts.settings import resolve_variant
+
+    table = fill_from_wordnet(load_class_table(["crane", "tench"]))
+    (guessed,) = [finding for finding in lint_prompts("d", resolve_variant("name_definition", {}, table), table) if finding.kind == "guessed"]
+    assert guessed.keys == ("crane",) and "United States writer" in str(guessed)
+
+
 @pytest.mark.parametrize(("column", "value"), [("wnid", "n00000001"), ("sense", "9"), ("sense", "first")])
 def test_a_meaning_that_is_not_there_is_refused(wordnet, column, value):
     with pytest.raises(UserError, match=rf"classes\.{column} = '{value}': is no meaning of 'crane'"):
