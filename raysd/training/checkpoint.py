@@ -1,7 +1,8 @@
 """Training state on disk as safetensors and JSON; nothing is pickled.
 
 A state is nested dicts and lists of tensors and plain values. `state.safetensors` holds the tensors, `state.json` the rest, with a
-reference in each tensor's place.
+reference in each tensor's place. Tensors come back in the memory layout they had (channels_last, say): elementwise kernels round differently
+where layouts differ, and a resumed training would then stray from an undisturbed one.
 """
 
 import json
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-TENSOR, PAIRS = "__tensor__", "__pairs__"
+TENSOR, ORDER, PAIRS = "__tensor__", "__order__", "__pairs__"
 
 
 def save_state(folder: Path, state: Any) -> None:
@@ -22,8 +23,9 @@ def save_state(folder: Path, state: Any) -> None:
     def encode(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
             name = f"t{len(tensors)}"
-            tensors[name] = value.detach().cpu().contiguous().clone()
-            return {TENSOR: name}
+            order = value.dim_order()
+            tensors[name] = value.detach().cpu().permute(order).contiguous().clone()
+            return {TENSOR: name, ORDER: list(order)}
         if isinstance(value, dict):
             return {PAIRS: [[key, encode(item)] for key, item in value.items()]}
         if isinstance(value, (list, tuple)):
@@ -42,7 +44,7 @@ def load_state(folder: Path) -> Any:
     def decode(value: Any) -> Any:
         if isinstance(value, dict):
             if TENSOR in value:
-                return tensors[value[TENSOR]]
+                return tensors[value[TENSOR]].permute([value[ORDER].index(dim) for dim in range(len(value[ORDER]))])
             return {key: decode(item) for key, item in value[PAIRS]}
         if isinstance(value, list):
             return [decode(item) for item in value]
