@@ -60,7 +60,7 @@ def train_cifar10(folder, seed, num_epochs):
     np.random.seed(seed)
     torch.set_num_threads(os.cpu_count())
     last = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)]
-    changes = [v2.Pad(2, padding_mode="edge"), v2.RandomCrop(32), v2.RandomHorizontalFlip(), v2.RandAugment(2, 7)]
+    changes = [v2.Pad(2, padding_mode="edge"), v2.RandomCrop(32), v2.RandomHorizontalFlip(), v2.RandAugment(2, 21)]
     train, test = Pictures(f"{folder}/train.parquet", v2.Compose(changes + last)), Pictures(f"{folder}/test.parquet", v2.Compose(last))
     loader = torch.utils.data.DataLoader(train, BATCH, shuffle=True, drop_last=True, num_workers=2, persistent_workers=True)
     model = small_resnet([32, 64, 128, 256]).to(memory_format=torch.channels_last)

@@ -77,6 +77,7 @@ class Recipe(BaseModel):
     rand_augment_operations: Annotated[int, Field(ge=0, le=8)] = 0
     """Per picture (RandAugment, Cubuk et al. 2020)."""
     rand_augment_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
+    """Of 30."""
     mixup: Annotated[float, Field(ge=0)] = 0.0
     """The Beta distribution's alpha; 0 is none (Zhang et al. 2018)."""
     cutmix: Annotated[float, Field(ge=0)] = 0.0
