@@ -1,4 +1,4 @@
-"""Make the class tables of ImageNet from WordNet 3.0 (Debian package wordnet-base) and timm's order of the labels.
+"""Fill the built-in class tables from WordNet 3.0 (Debian package wordnet-base); ImageNet's labels are in timm's order.
 
 python jobs/make_class_tables.py [FOLDER]
 """
@@ -9,27 +9,53 @@ from pathlib import Path
 
 from timm.data import ImageNetInfo
 
-from raysd.prompts.table import BUILT_IN
+from raysd.errors import UserError
+from raysd.prompts.table import BUILT_IN, ClassTable, fill_from_wordnet, load_class_table
 from raysd.prompts.wordnet import find_wordnet
 
 HUNDRED = BUILT_IN / "imagenet100_wnids.txt"
-COLUMNS = ("label", "key", "name", "synonyms", "definition", "hypernym", "senses")
+IMAGENET_COLUMNS = ("label", "key", "name", "synonyms", "definition", "hypernym", "senses")
+CIFAR_COLUMNS = ("label", "key", "name", "wnid", "synonyms", "definition", "hypernym", "senses")
 
 
-def write_table(path: Path, wnids: list[str]) -> None:
+def imagenet_table(wnids: list[str]) -> ClassTable:
     """One row per wnid, in this order."""
     wordnet = find_wordnet()
+    return fill_from_wordnet(ClassTable([{"label": str(label), "key": wnid, "name": wordnet.synset(wnid).lemmas[0]} for label, wnid in enumerate(wnids)]))
+
+
+def cifar_table(name: str) -> ClassTable:
+    """The names and wnids of the table as it is; the rest is looked up."""
+    rows = load_class_table(name).rows
+    return fill_from_wordnet(ClassTable([{column: row[column] for column in ("label", "key", "name", "wnid")} for row in rows]))
+
+
+def counted_table(name: str) -> ClassTable:
+    """The table as it is, with the number of meanings that WordNet knows of each name; 1 where it knows none."""
+    wordnet = find_wordnet()
+    return ClassTable([{**row, "senses": str(max(1, len(wordnet.senses(row["name"]))))} for row in load_class_table(name).rows])
+
+
+def write_table(path: Path, table: ClassTable, columns: tuple[str, ...]) -> None:
+    """Write some columns as CSV."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for label, wnid in enumerate(wnids):
-            synset = wordnet.synset(wnid)
-            name, *synonyms = synset.lemmas
-            hypernyms = "|".join(wordnet.hypernym_names(synset))
-            writer.writerow([label, wnid, name, "|".join(synonyms), synset.definition, hypernyms, len(wordnet.senses(name))])
+        writer.writerow(columns)
+        writer.writerows([row[column] for column in columns] for row in table.rows)
+
+
+def write_tables(folder: Path) -> None:
+    """Write all tables that WordNet has a part in."""
+    write_table(folder / "imagenet1k.csv", imagenet_table(ImageNetInfo("imagenet-1k").label_names()), IMAGENET_COLUMNS)
+    write_table(folder / "imagenet100.csv", imagenet_table(HUNDRED.read_text().split()), IMAGENET_COLUMNS)
+    for name in ("cifar10", "cifar100"):
+        write_table(folder / f"{name}.csv", cifar_table(name), CIFAR_COLUMNS)
+    for name in ("pets", "flowers102", "dtd", "eurosat", "food101"):
+        write_table(folder / f"{name}.csv", counted_table(name), ("label", "key", "name", "hypernym", "senses"))
 
 
 if __name__ == "__main__":
-    out = Path(sys.argv[1]) if len(sys.argv) > 1 else BUILT_IN
-    write_table(out / "imagenet1k.csv", ImageNetInfo("imagenet-1k").label_names())
-    write_table(out / "imagenet100.csv", HUNDRED.read_text().split())
+    try:
+        write_tables(Path(sys.argv[1]) if len(sys.argv) > 1 else BUILT_IN)
+    except UserError as error:
+        sys.exit(str(error))

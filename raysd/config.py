@@ -3,7 +3,7 @@
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from omegaconf import OmegaConf
@@ -13,11 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from raysd.clone.settings import GenerationSettings, ScoringSettings
 from raysd.errors import UserError
 from raysd.evaluation.settings import EvaluationSettings
+from raysd.prompts.lint import Kind
 from raysd.prompts.settings import VariantSettings, built_in_variants
 from raysd.prompts.table import ClassTable, fill_from_wordnet, load_class_table
 from raysd.storage.location import Location
 from raysd.sweep.settings import SweepSettings
 from raysd.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 REMEDIES = {
@@ -42,6 +46,8 @@ class Experiment(BaseModel):
     """Prompt variants of one's own, beside the built-in ones; one under a built-in name changes that one."""
     lint: Literal["warn", "error", "off"] = "warn"
     """What to do about suspect prompts before anything is drawn."""
+    lint_ignore: list[Kind] = []
+    """Kinds of findings that are all right."""
     generation: GenerationSettings = GenerationSettings()
     scoring: ScoringSettings = ScoringSettings()
     training: TrainingSettings = TrainingSettings()
@@ -95,7 +101,8 @@ def load_experiment(path: str | Path | None = None, overrides: list[str] | None 
         merged = OmegaConf.merge(base, OmegaConf.from_dotlist(list(overrides or [])))
         values = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, yaml.YAMLError) as error:
-        raise UserError("override", " ".join(overrides or []), f"cannot be read ({str(error).splitlines()[0]})") from None
+        field, value = ("override", " ".join(overrides)) if overrides else ("configuration", str(path))
+        raise UserError(field, value, f"cannot be read ({str(error).splitlines()[0]})") from None
     return validate_experiment(values)
 
 
@@ -103,15 +110,27 @@ def validate_experiment(values: Any) -> Experiment:
     """Build an experiment from plain values.
 
     Raises:
-        UserError: for the first thing that is wrong.
+        UserError: for one thing that is wrong.
     """
     try:
         return Experiment(**{str(key): value for key, value in values.items()})
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
+        first = max(error.errors(), key=lambda each: len(_written(each, values)))  # of the kinds that a value may have, the one that was meant
+        field = ".".join(_written(first, values))
         message = first["msg"].removeprefix("Value error, ")
         raise UserError(field, first.get("input"), REMEDIES.get(first["type"], message[0].lower() + message[1:])) from None
+
+
+def _written(error: "ErrorDetails", values: Any) -> list[str]:
+    """The keys that lead to an error, as they stand in the file; pydantic names the kinds of value that it tried as well."""
+    keys = []
+    for part in error["loc"]:
+        is_there = part in values if isinstance(values, dict) else isinstance(values, list) and isinstance(part, int) and part < len(values)
+        if is_there:
+            values = values[part]
+        if is_there or (error["type"] == "missing" and part == error["loc"][-1]):
+            keys.append(str(part))
+    return keys or [str(part) for part in error["loc"]]
 
 
 def _read(path: Path) -> Any:

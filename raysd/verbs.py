@@ -46,7 +46,9 @@ def plan(experiment: Experiment) -> None:
     for name in experiment.all_variants:
         try:
             variant = resolve_variant(name, experiment.all_variants, experiment.table)
-        except UserError:
+        except UserError as error:
+            if name in experiment.variants:
+                say(f"  broken      {name}: {error}")
             continue
         say(f"  also        {name}: {variant.prompt(experiment.table.rows[0], job.plan.image(0).seed)}")
     for finding in _findings(experiment, spec):
@@ -95,8 +97,10 @@ def grow(experiment: Experiment, images: int, classes: list[str] | None = None) 
         raise UserError("images", images, "ask for at least one picture more")
     if unknown := [key for key in classes or [] if key not in keys]:
         raise UserError("classes", unknown[0], f"is no key of the class table; use one of {', '.join(keys[:5])}, ...")
+    spec = resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)
+    _check_prompts(experiment, [spec])
     experiment.root.check_writable()
-    job = plan_clone(experiment.root, resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants), experiment.generation)
+    job = plan_clone(experiment.root, spec, experiment.generation)
     record = job.read_record()
     there = job.earlier_counts(record)[0] if record.get("complete") else job.plan.counts
     counts = there.grown(images, [keys.index(key) for key in classes or keys])
@@ -217,10 +221,11 @@ def evaluate(experiment: Experiment, command: str = "") -> list[Row]:
 def sweep(experiment: Experiment, command: str = "") -> Row:
     """Run or continue the sweep, and write its report; returns the sweep's row."""
     from raysd.evaluation.evaluate import Evaluation
-    from raysd.sweep.sweep import run_sweep, sweep_specs
+    from raysd.sweep.sweep import other_clones, run_sweep, sweep_specs
 
     _check_training(experiment)
-    _check_prompts(experiment, [spec for _, spec in sweep_specs(experiment)])
+    specs = sweep_specs(experiment)
+    _check_prompts(experiment, [*(spec for _, spec in specs), *(job.plan.spec for job in other_clones(experiment, specs))])
     _check_objective(experiment)
     experiment.root.check_writable()
     Evaluation(experiment.root, experiment.evaluation, experiment.table, command)  # all real pictures are there, before anything is drawn
@@ -258,7 +263,8 @@ def _findings(experiment: Experiment, spec: "CloneSpec") -> "list[Finding]":
 
     if experiment.lint == "off":
         return []
-    return lint_prompts(spec.variant_name, spec.variant, spec.table, prompt_tokenizers(spec.model))
+    findings = lint_prompts(spec.variant, spec.table, prompt_tokenizers(spec.model))
+    return [finding for finding in findings if finding.kind not in experiment.lint_ignore]
 
 
 def _check_prompts(experiment: Experiment, specs: "list[CloneSpec]") -> None:
@@ -270,7 +276,7 @@ def _check_prompts(experiment: Experiment, specs: "list[CloneSpec]") -> None:
     for spec in {spec.variant_name: spec for spec in specs}.values():
         for finding in _findings(experiment, spec):
             if experiment.lint == "error":
-                raise UserError("generation.variant", spec.variant_name, f"{finding}; or set lint=warn")
+                raise UserError("generation.variant", spec.variant_name, f"{finding}; or set lint=warn, or lint_ignore=[{finding.kind}]")
             say(f"lint: {spec.variant_name}: {finding}")
 
 

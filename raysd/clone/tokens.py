@@ -49,8 +49,9 @@ def prompt_tokenizers(model: Model) -> list[PromptTokenizer]:
         if (folder / name).is_dir():
             try:
                 tokenizer = AutoTokenizer.from_pretrained(folder / name)
-            except (OSError, ValueError) as error:
-                raise UserError("generation.model", model.name, f"its {name} cannot be read ({str(error).splitlines()[0]})") from None
+            except Exception as error:  # tokenizers raise many kinds on files that are broken
+                reason = (str(error) or type(error).__name__).splitlines()[0]
+                raise UserError("generation.model", model.name, f"its {name} cannot be read ({reason}); repair the model's folder") from None
             limit = tokenizer.model_max_length
             if "CLIP" not in type(tokenizer).__name__:  # other encoders take as many tokens as the pipeline asks of them
                 limit = min(limit, _pipeline_limit(folder))

@@ -7,22 +7,26 @@ accuracy.
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from raysd.prompts.table import ClassRow, ClassTable, split_cell
 from raysd.prompts.variant import VARIABLE, PromptVariant
 
-SAMPLES = 4  # prompts of each class, where they are drawn
+Kind = Literal[
+    "identical", "shared-synonyms", "too-long", "unknown-words", "polysemous", "guessed", "several-hypernyms", "unmatched-rows", "implausible", "braces"
+]
+MOST_TEXTS = 200  # of each class, the longest, where they come from a table
 LONGEST_NAME = 60
 MARKUP = re.compile(r"[<>{}\[\]\\|]|&\w+;|https?:")
-NUM_EXAMPLES = 3
+PLACEHOLDERS = {"-", "?", ".", "n/a", "na", "nan", "none", "null", "tbd", "todo", "unknown", "xxx"}
+NUM_EXAMPLES, NUM_KEYS = 3, 3
 
 
 @dataclass(frozen=True)
 class Finding:
     """One kind of trouble, and the classes that have it."""
 
-    kind: str
+    kind: Kind
     text: str
     """What is there that should not be."""
     keys: tuple[str, ...]
@@ -33,7 +37,7 @@ class Finding:
     def __str__(self) -> str:
         shown = "; ".join(self.examples[:NUM_EXAMPLES]) + ("; ..." if len(self.examples) > NUM_EXAMPLES else "")
         where = f" in {len(self.keys)} {'class' if len(self.keys) == 1 else 'classes'}" if self.keys else ""
-        return f"{self.text}{where}: {shown}" + (f". Fix: {self.fix}" if self.fix else "")
+        return f"{self.kind}: {self.text}{where}: {shown}" + (f". Fix: {self.fix}" if self.fix else "")
 
 
 class Tokenizer(Protocol):
@@ -50,46 +54,79 @@ class Tokenizer(Protocol):
         """The words of each prompt that the tokenizer does not know."""
 
 
-def sample_prompts(variant: PromptVariant, row: ClassRow) -> list[str]:
-    """A few of a class's prompts, for the same seeds in each class."""
-    num_samples = 1 if len(variant.templates) == 1 and not variant.fields and not variant.class_fields else SAMPLES
-    return [variant.prompt(row, seed) for seed in range(num_samples)]
+@dataclass(frozen=True)
+class Collision:
+    """A prompt that several classes have."""
+
+    prompt: str
+    rows: tuple[ClassRow, ...]
+
+    def __str__(self) -> str:
+        keys = [row["key"] for row in self.rows]
+        more = f" and {len(keys) - NUM_KEYS} more" if len(keys) > NUM_KEYS else ""
+        return f"{(', ' if more else ' and ').join(keys[:NUM_KEYS])}{more} ({self.prompt[:80]!r})"
 
 
-def colliding_classes(variant: PromptVariant, table: ClassTable) -> list[list[ClassRow]]:
-    """Groups of classes that have a prompt in common, though the same seed."""
-    groups: dict[tuple[int, str], list[ClassRow]] = {}
+def class_prompts(variant: PromptVariant, row: ClassRow) -> list[str]:
+    """The prompts that matter of a class: each template with each text that is the class's own, and with the longest choice of other fields.
+
+    Args:
+        variant: no mixture.
+        row: of the class.
+    """
+    choices = {field: max(texts, key=len) for field, texts in variant.fields.items()}
+    own = {field: sorted((text for text, _ in texts[row["key"]]), key=len)[-MOST_TEXTS:] for field, texts in variant.class_fields.items()}
+    prompts = []
+    for template in variant.templates:
+        used = [own[field] for field in own if field in VARIABLE.findall(template)]
+        for number in range(max(map(len, used), default=1)):
+            drawn = choices | {field: texts[number % len(texts)] for field, texts in own.items()}
+            prompts.append(variant.fill(template, row, drawn.__getitem__))
+    return list(dict.fromkeys(prompts))
+
+
+def find_collisions(variant: PromptVariant, table: ClassTable) -> list[Collision]:
+    """Prompts that several classes have, each group of classes once."""
+    groups: dict[str, dict[str, ClassRow]] = {}
+    first: dict[str, str] = {}
     for row in table.rows:
-        for seed, prompt in enumerate(sample_prompts(variant, row)):
-            groups.setdefault((seed, prompt.lower()), []).append(row)
-    found = {tuple(row["key"] for row in rows): rows for rows in groups.values() if len(rows) > 1}
-    return list(found.values())
+        for prompt in class_prompts(variant, row):
+            groups.setdefault(prompt.lower(), {})[row["key"]] = row
+            first.setdefault(prompt.lower(), prompt)
+    found = {tuple(rows): Collision(first[prompt], tuple(rows.values())) for prompt, rows in reversed(groups.items()) if len(rows) > 1}
+    return list(reversed(found.values()))
 
 
 def confused_classes(variant: PromptVariant, table: ClassTable, with_ambiguous: bool) -> list[str]:
     """Keys of the classes whose prompt another class has too; also of those whose name means several things, if asked for."""
-    colliding = {row["key"] for rows in colliding_classes(variant, table) for row in rows}
+    colliding = {row["key"] for collision in find_collisions(variant, table) for row in collision.rows}
     return [row["key"] for row in table.rows if row["key"] in colliding or (with_ambiguous and _senses(row) > 1)]
 
 
-def lint_prompts(name: str, variant: PromptVariant, table: ClassTable, tokenizers: Iterable[Tokenizer] = ()) -> list[Finding]:
-    """All that is suspect about a variant's prompts, the worst first.
+def lint_prompts(variant: PromptVariant, table: ClassTable, tokenizers: Iterable[Tokenizer] = ()) -> list[Finding]:
+    """All that is suspect about a variant's prompts, the worst first; of a mixture, about each of its variants.
 
     Args:
-        name: of the variant, for the fixes.
         variant: resolved.
         table: the classes.
         tokenizers: of the model's text encoders.
     """
-    return [*_collisions(name, variant, table), *_lengths(variant, table, tokenizers), *_meanings(name, variant, table), *_cells(variant, table)]
+    parts = list(_parts(variant))
+    checks = [
+        *(_collisions(part, table) for part in parts),
+        *(_lengths(part, table, tokenizers) for part in parts),
+        *(_meanings(part, table) for part in parts),
+        *(_texts(part, table) for part in parts),
+    ]
+    return list(dict.fromkeys(finding for check in checks for finding in check))
 
 
-def _collisions(name: str, variant: PromptVariant, table: ClassTable) -> Iterator[Finding]:
-    if groups := colliding_classes(variant, table):
-        keys = tuple(dict.fromkeys(row["key"] for rows in groups for row in rows))
-        examples = tuple(f"{' and '.join(row['key'] for row in rows)} ({sample_prompts(variant, rows[0])[0]!r})" for rows in groups)
-        yield Finding("identical", "the prompt of another class", keys, examples, _disambiguation(name, variant, table, keys, "colliding"))
-    if any(part.names == "all" for part in _parts(variant)):
+def _collisions(variant: PromptVariant, table: ClassTable) -> Iterator[Finding]:
+    if collisions := find_collisions(variant, table):
+        keys = tuple(dict.fromkeys(row["key"] for collision in collisions for row in collision.rows))
+        fix = _disambiguation(variant, table, collisions)
+        yield Finding("identical", "the prompt of another class", keys, tuple(map(str, collisions)), fix)
+    if "name" in _variables(variant) and variant.names == "all":
         shared: dict[str, list[str]] = {}
         for row in table.rows:
             for lemma in {row["name"].lower(), *(synonym.lower() for synonym in split_cell(row.get("synonyms", "")))}:
@@ -97,84 +134,94 @@ def _collisions(name: str, variant: PromptVariant, table: ClassTable) -> Iterato
         shared = {lemma: keys for lemma, keys in shared.items() if len(keys) > 1}
         if shared:
             keys = tuple(dict.fromkeys(key for keys in shared.values() for key in keys))
-            examples = tuple(f"{lemma!r} ({', '.join(keys)})" for lemma, keys in shared.items())
-            yield Finding("shared synonyms", "a synonym of another class", keys, examples, f"variants.{name}.names=first")
+            examples = tuple(f"{lemma!r} ({', '.join(keys[:NUM_KEYS])})" for lemma, keys in shared.items())
+            yield Finding("shared-synonyms", "a synonym of another class", keys, examples, f"variants.{variant.name}.names=first")
+
+
+def _disambiguation(variant: PromptVariant, table: ClassTable, collisions: list[Collision]) -> str:
+    """The column that tells all colliding classes apart, as a setting."""
+    keys = {row["key"] for collision in collisions for row in collision.rows}
+    for column in ("hypernym", "definition"):
+        if all(row.get(column) for row in table.rows if row["key"] in keys):
+            apart = variant.model_copy(update={"added": variant.added | dict.fromkeys(keys, column)})
+            if not find_collisions(apart, table):
+                return f"variants.{variant.name}.disambiguate={column}"
+    return "tell these classes apart in the class table or in their texts, or use another variant"
 
 
 def _lengths(variant: PromptVariant, table: ClassTable, tokenizers: Iterable[Tokenizer]) -> Iterator[Finding]:
-    keys, prompts = zip(*((row["key"], prompt) for row in table.rows for prompt in sample_prompts(variant, row)), strict=True)
+    """What the tokenizers cut off or do not know, in the longest prompt of each class."""
+    prompts = {row["key"]: max(class_prompts(variant, row), key=len) for row in table.rows}
     for tokenizer in tokenizers:
-        long = [(key, prompt, count) for key, prompt, count in zip(keys, prompts, tokenizer.count(list(prompts)), strict=True) if count > tokenizer.limit]
+        counts = dict(zip(prompts, tokenizer.count(list(prompts.values())), strict=True))
+        long = sorted((key for key in prompts if counts[key] > tokenizer.limit), key=counts.__getitem__, reverse=True)
         if long:
-            longest = {key: (prompt, count) for key, prompt, count in sorted(long, key=lambda entry: entry[2])}
-            examples = tuple(f"{key} ({count} tokens: {prompt[:60]!r})" for key, (prompt, count) in reversed(longest.items()))
+            examples = tuple(f"{key} ({counts[key]} tokens: {prompts[key][:60]!r})" for key in long)
             text = f"prompts over the model's {tokenizer.limit} tokens, cut off at the end"
-            yield Finding("too long", text, tuple(dict.fromkeys(key for key, _, _ in long)), examples, "shorten the texts, or use another variant")
-        unknown = [(key, words) for key, words in zip(keys, tokenizer.unknown(list(prompts)), strict=True) if words]
+            yield Finding("too-long", text, tuple(long), examples, "shorten the texts, or use another variant")
+        unknown = {key: words for key, words in zip(prompts, tokenizer.unknown(list(prompts.values())), strict=True) if words}
         if unknown:
-            examples = tuple(dict.fromkeys(f"{key} ({', '.join(words[:3])})" for key, words in unknown))
-            text = "words that the model does not know"
-            yield Finding("unknown words", text, tuple(dict.fromkeys(key for key, _ in unknown)), examples, "use the model's own words, or another model")
+            examples = tuple(f"{key} ({', '.join(words[:3])})" for key, words in unknown.items())
+            yield Finding("unknown-words", "words that the model does not know", tuple(unknown), examples, "use the model's own words, or another model")
 
 
-def _meanings(name: str, variant: PromptVariant, table: ClassTable) -> Iterator[Finding]:
-    ambiguous = [row for row in table.rows if _senses(row) > 1 and not _is_explained(variant, row)]
+def _meanings(variant: PromptVariant, table: ClassTable) -> Iterator[Finding]:
+    ambiguous = [row for row in table.rows if _senses(row) > 1 and _stands_alone(variant, row)]
     if ambiguous:
         examples = tuple(f"{row['name']!r} ({row['senses']} meanings)" for row in ambiguous)
-        keys = tuple(row["key"] for row in ambiguous)
-        yield Finding("polysemous", "names of several meanings", keys, examples, _disambiguation(name, variant, table, keys, "ambiguous"))
-    guessed = [row for row in table.rows if row.get("guessed")]
-    if guessed and {"definition", "hypernym", "synonyms"} & set().union(*(_variables(part) for part in _parts(variant))):
+        there = [column for column in ("hypernym", "definition") if all(row.get(column) for row in ambiguous)]
+        fix = f"variants.{variant.name}.disambiguate={there[0]} variants.{variant.name}.disambiguate_classes=ambiguous" if there else "fill in their hypernyms"
+        yield Finding("polysemous", "names of several meanings", tuple(row["key"] for row in ambiguous), examples, fix)
+    guessed = [row for row in table.rows if set(split_cell(row.get("guessed", ""))) & _columns(variant, row)]
+    if guessed:
         examples = tuple(f"{row['name']!r} as {row['definition'][:40]!r}" for row in guessed)
-        keys = tuple(row["key"] for row in guessed)
-        yield Finding("guessed", "meanings guessed from WordNet", keys, examples, "give these classes a wnid or a sense")
-    absent = [row for row in table.rows if row.get("senses") == "0"]
-    if absent:
-        examples = tuple(repr(row["name"]) for row in absent)
         yield Finding(
-            "not in WordNet", "names that WordNet does not have", tuple(row["key"] for row in absent), examples, "fill in definition and hypernym, or a wnid"
+            "guessed", "meanings guessed from WordNet", tuple(row["key"] for row in guessed), examples, "give these classes a wnid or a sense in the table"
         )
-    several = [row for row in table.rows if len(split_cell(row.get("hypernym", ""))) > 1]
-    if several and any(part.hypernym != "all" and "hypernym" in _variables(part) for part in _parts(variant)):
+    several = [row for row in table.rows if len(split_cell(row.get("hypernym", ""))) > 1 and "hypernym" in _columns(variant, row)]
+    if several and variant.hypernym is None:
         examples = tuple(f"{row['name']!r} ({row['hypernym'].replace('|', ' or ')})" for row in several)
-        fix = f"choose with variants.{name}.hypernym=first, last, or all"
-        yield Finding("several hypernyms", "several hypernyms, of which one is used", tuple(row["key"] for row in several), examples, fix)
+        fix = f"choose with variants.{variant.name}.hypernym=first, last, or all"
+        yield Finding("several-hypernyms", "several hypernyms, of which the first is used", tuple(row["key"] for row in several), examples, fix)
 
 
-def _cells(variant: PromptVariant, table: ClassTable) -> Iterator[Finding]:
-    used = set().union(*(_variables(part) for part in _parts(variant)))
-    strange = []
-    for row in table.rows:
-        name = row["name"].lower()
-        if "definition" in used and row["definition"].lower() == name:
-            strange.append((row["key"], "the definition repeats the name"))
-        if "hypernym" in used and name in [hypernym.lower() for hypernym in split_cell(row["hypernym"])]:
-            strange.append((row["key"], "the hypernym repeats the name"))
-        if len(name) > LONGEST_NAME:
-            strange.append((row["key"], f"a name of {len(name)} characters"))
-        strange += [(row["key"], f"{column} holds {row[column][:40]!r}") for column in sorted(used & set(row)) if MARKUP.search(_plain(row, column))]
-        if name.isdigit() and "name" in used and len(variant.templates) == 1 and variant.templates[0] == "{name}":
-            strange.append((row["key"], f"the prompt is {name!r} alone"))
-    unmatched = {field: count for part in _parts(variant) for field, count in part.unmatched.items()}
-    if unmatched:
-        examples = tuple(f"{count} rows of the field {field!r}" for field, count in unmatched.items())
-        yield Finding("unmatched rows", "texts that belong to no class", (), examples, "correct their keys, if they should")
+def _texts(variant: PromptVariant, table: ClassTable) -> Iterator[Finding]:
+    if braces := [template for template in variant.templates if "{" in VARIABLE.sub("", template)]:
+        yield Finding("braces", "braces that are no variable stay as they are", (), tuple(map(repr, braces)), "write variables as {name}")
+    if variant.unmatched:
+        examples = tuple(f"{count} rows of the field {field!r}" for field, count in variant.unmatched.items())
+        yield Finding("unmatched-rows", "texts that belong to no class", (), examples, "correct their keys, if they should")
+    strange = [(row["key"], what) for row in table.rows for what in _strange_cells(variant, row)]
     if strange:
         examples = tuple(f"{key} ({what})" for key, what in strange)
-        yield Finding("implausible", "implausible cells", tuple(dict.fromkeys(key for key, _ in strange)), examples, "correct the class table")
+        fix = "correct the table, or use another variant"
+        yield Finding("implausible", "implausible cells", tuple(dict.fromkeys(key for key, _ in strange)), examples, fix)
+    choices = [(field, text) for field, texts in variant.fields.items() for text in texts if MARKUP.search(text)]
+    if choices:
+        examples = tuple(f"{field} ({text[:40]!r})" for field, text in choices)
+        yield Finding("implausible", "fields that hold markup", (), examples, "correct the texts")
 
 
-def _plain(row: ClassRow, column: str) -> str:
-    """A cell without the separator of several values."""
-    return row[column].replace("|", "") if column in ("hypernym", "synonyms") else row[column]
+def _strange_cells(variant: PromptVariant, row: ClassRow) -> Iterator[str]:
+    """What is strange about the cells and texts that a class's prompts use."""
+    used, name = _columns(variant, row), row["name"].lower()
+    if "definition" in used and row["definition"].lower() == name:
+        yield "the definition repeats the name"
+    if "hypernym" in used and name in [hypernym.lower() for hypernym in split_cell(row["hypernym"])]:
+        yield "the hypernym repeats the name"
+    if "name" in used and len(name) > LONGEST_NAME:
+        yield f"a name of {len(name)} characters"
+    if name.isdigit() and variant.templates == ["{name}"]:
+        yield f"the prompt is {name!r} alone"
+    cells = [(column, part) for column in sorted(used & set(row)) for part in _values(row, column)]
+    texts = [(field, text) for field, by_class in variant.class_fields.items() for text, _ in by_class[row["key"]]]
+    for column, text in cells + texts:
+        if MARKUP.search(text) or text.lower() in PLACEHOLDERS:
+            yield f"{column} holds {text[:40]!r}"
 
 
-def _disambiguation(name: str, variant: PromptVariant, table: ClassTable, keys: tuple[str, ...], classes: str) -> str:
-    there = [column for column in ("hypernym", "definition") if all(row.get(column) for row in table.rows if row["key"] in keys)]
-    if variant.mixture or not there:
-        return "add a hypernym or a definition to the class table, or use another variant"
-    more = f" variants.{name}.disambiguate_classes=ambiguous" if classes == "ambiguous" else ""
-    return f"variants.{name}.disambiguate={there[0]}{more}"
+def _values(row: ClassRow, column: str) -> list[str]:
+    return split_cell(row[column]) if column in ("hypernym", "synonyms") else [row[column]]
 
 
 def _parts(variant: PromptVariant) -> Iterator[PromptVariant]:
@@ -186,15 +233,18 @@ def _parts(variant: PromptVariant) -> Iterator[PromptVariant]:
 
 def _variables(variant: PromptVariant) -> set[str]:
     """Columns and fields that any template uses."""
-    return {variable for template in variant.templates for variable in VARIABLE.findall(template)} | set(variant.added.values())
+    return {variable for template in variant.templates for variable in VARIABLE.findall(template)}
 
 
-def _is_explained(variant: PromptVariant, row: ClassRow) -> bool:
-    """True when each prompt of the class says more than the name."""
-    return all(
-        all({"hypernym", "definition"} & set(VARIABLE.findall(part.template_for(template, row["key"]))) for template in part.templates)
-        for part in _parts(variant)
-    )
+def _columns(variant: PromptVariant, row: ClassRow) -> set[str]:
+    """Columns that any of a class's prompts uses."""
+    return {column for template in variant.templates for column in variant.columns(template, row["key"])}
+
+
+def _stands_alone(variant: PromptVariant, row: ClassRow) -> bool:
+    """True when some prompt of the class has the name, and nothing that says what it means."""
+    used = [variant.columns(template, row["key"]) for template in variant.templates]
+    return any("name" in columns and not columns & {"hypernym", "definition"} for columns in used)
 
 
 def _senses(row: ClassRow) -> int:

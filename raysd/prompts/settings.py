@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from raysd.errors import UserError
 from raysd.prompts.lint import confused_classes
-from raysd.prompts.table import ClassTable
+from raysd.prompts.table import ClassTable, split_cell
 from raysd.prompts.variant import VARIABLE, PromptVariant, Weighted, Which
 
 LISTS = Path(__file__).parent / "lists"
@@ -49,8 +50,8 @@ class VariantSettings(BaseModel):
     negative_prompt: str = ""
     names: Literal["first", "all"] = "first"
     """`{name}` is the name alone, or followed by all synonyms."""
-    hypernym: Which = "first"
-    """Which hypernym `{hypernym}` is where a class has several."""
+    hypernym: Which | None = None
+    """Which hypernym `{hypernym}` is where a class has several; the first when empty."""
     disambiguate: Literal["hypernym", "definition"] | None = None
     """Add this column to the prompts of the classes that could be confused."""
     disambiguate_classes: Literal["colliding", "ambiguous"] = "colliding"
@@ -75,36 +76,46 @@ def built_in_variants() -> dict[str, VariantSettings]:
     return {name: VariantSettings(**body) for name, body in yaml.safe_load(text).items()}
 
 
-def resolve_variant(name: str, variants: dict[str, VariantSettings], table: ClassTable, within: tuple[str, ...] = ()) -> PromptVariant:
+def resolve_variant(
+    name: str, variants: dict[str, VariantSettings], table: ClassTable, field: str = "generation.variant", within: tuple[str, ...] = ()
+) -> PromptVariant:
     """A variant with its lists and tables read, checked against the class table.
 
     Args:
         name: of the variant.
         variants: one's own; the built-in ones are known.
         table: the classes.
+        field: where the name stands.
         within: mixtures that led here.
 
     Raises:
         UserError: unknown variant, list, column or variable, a file that cannot be read, or a class without a text.
     """
-    settings = _with_base(name, variants, ())
+    settings = _with_base(name, variants, field, ())
     field = f"variants.{name}"
     if settings.mixture:
         if name in within:
             raise UserError(f"{field}.mixture", name, "contains itself; name other variants")
-        parts = [(weight, resolve_variant(part, variants, table, (*within, name))) for part, weight in settings.mixture.items()]
+        parts = [(weight, resolve_variant(part, variants, table, f"{field}.mixture", (*within, name))) for part, weight in settings.mixture.items()]
         if len({part.negative_prompt for _, part in parts}) > 1:
             raise UserError(f"{field}.mixture", ", ".join(settings.mixture), "its variants have different negative prompts; give them the same")
-        return PromptVariant(mixture=parts, negative_prompt=parts[0][1].negative_prompt)
+        return PromptVariant(name=name, mixture=parts, negative_prompt=parts[0][1].negative_prompt)
     templates = _texts(f"{field}.templates", settings.templates)
     fields = {key: _texts(f"{field}.fields.{key}", value) for key, value in settings.fields.items() if not isinstance(value, TextTable)}
-    read = {key: _read_texts(f"{field}.fields.{key}", value, table) for key, value in settings.fields.items() if isinstance(value, TextTable)}
     _check_weights(field, settings, {**fields, "templates": templates})
+    weights, read = dict(settings.weights), {}
+    for key, value in settings.fields.items():
+        if isinstance(value, TextTable) and value.key is None:  # the same texts for all classes, held once
+            texts = _read_shared_texts(f"{field}.fields.{key}", value)
+            fields[key], weights[key] = [text for text, _ in texts], [weight for _, weight in texts]
+        elif isinstance(value, TextTable):
+            read[key] = _read_texts(f"{field}.fields.{key}", value, value.key, table)
     variant = PromptVariant(
+        name=name,
         templates=templates,
         fields=fields,
         negative_prompt=settings.negative_prompt,
-        weights=settings.weights,
+        weights=weights,
         class_fields={key: texts for key, (texts, _) in read.items()},
         unmatched={key: count for key, (_, count) in read.items() if count},
         names=settings.names,
@@ -120,16 +131,16 @@ def resolve_variant(name: str, variants: dict[str, VariantSettings], table: Clas
     return disambiguated
 
 
-def _with_base(name: str, variants: dict[str, VariantSettings], seen: tuple[str, ...]) -> VariantSettings:
+def _with_base(name: str, variants: dict[str, VariantSettings], field: str, seen: tuple[str, ...]) -> VariantSettings:
     """A variant with the values of the one that it extends; one's own under a built-in name extends that one."""
     known = {**built_in_variants(), **variants}
     if name not in known:
-        raise UserError("generation.variant", name, f"unknown; use one of {', '.join(known)}")
+        raise UserError(field, name, f"unknown; use one of {', '.join(known)}")
     settings = known[name]
     if settings.extends is not None:
         if settings.extends in seen or settings.extends == name:
             raise UserError(f"variants.{name}.extends", settings.extends, "leads back to itself; extend another variant")
-        base = _with_base(settings.extends, variants, (*seen, name))
+        base = _with_base(settings.extends, variants, f"variants.{name}.extends", (*seen, name))
     elif settings is not built_in_variants().get(name) and name in built_in_variants() and not settings.templates and not settings.mixture:
         base = built_in_variants()[name]
     elif not settings.templates and not settings.mixture:
@@ -137,6 +148,9 @@ def _with_base(name: str, variants: dict[str, VariantSettings], seen: tuple[str,
     else:
         return settings
     own = {key: getattr(settings, key) for key in settings.model_fields_set - {"extends"}}
+    if own and base.mixture:
+        remedy = f"{settings.extends or name} is a mixture, which takes all from its variants; set it on those"
+        raise UserError(f"variants.{name}", ", ".join(sorted(own)), remedy)
     return base.model_copy(update=own)
 
 
@@ -158,29 +172,43 @@ def _check_weights(field: str, settings: VariantSettings, choices: dict[str, lis
             raise UserError(f"{field}.weights.{name}", weights, f"give {len(choices[name])} weights, one for each choice")
 
 
-def _read_texts(field: str, source: TextTable, table: ClassTable) -> tuple[dict[str, Weighted], int]:
+def _read_shared_texts(field: str, source: TextTable) -> Weighted:
+    """Texts and weights for all classes."""
+    found = [(text, weight) for _, text, weight in _read_rows(field, source) if weight]
+    if not found:
+        raise UserError(field, source.table, "all weights are 0; give at least one text another weight")
+    return found
+
+
+def _read_texts(field: str, source: TextTable, key_column: str, table: ClassTable) -> tuple[dict[str, Weighted], int]:
     """The texts and weights of each class, by its key, and how many rows belong to no class."""
-    rows = _read_table(f"{field}.table", source.table)
-    for column in (source.column, source.key, source.weight):
-        if column is not None and column not in rows[0]:
-            raise UserError(field, column, f"{source.table} has no such column; it has {', '.join(map(str, rows[0]))}")
     texts: dict[str, Weighted] = {key: [] for key in table.keys}
     index, num_unmatched = _classes_by_name(table), 0
-    for number, row in enumerate(rows):
-        if None in row:
-            raise UserError(f"{field}.table", source.table, f"row {number + 1} has more cells than the header; put cells with commas in quotes")
-        text, weight = str(row[source.column] or "").strip(), _weight(field, source, row, number)
-        if not text:
-            raise UserError(f"{field}.table", source.table, f"row {number + 1} has no {source.column}; fill it in or remove it")
-        keys = table.keys if source.key is None else index.get(str(row[source.key]).strip(), [])
-        if len(keys) > 1 and source.key is not None:
-            raise UserError(field, row[source.key], f"is the name of {len(keys)} classes; write their keys, {' and '.join(keys)}")
+    for row, text, weight in _read_rows(field, source):
+        keys = index.get(str(row[key_column]).strip(), [])
+        if len(keys) > 1:
+            raise UserError(field, row[key_column], f"is the name of {len(keys)} classes; write their keys, {' and '.join(keys)}")
         num_unmatched += not keys
         for key in keys:
             texts[key] += [(text, weight)] if weight else []
     if empty := [key for key, found in texts.items() if not found]:
         raise UserError(field, source.table, f"has no text for {len(empty)} classes, as {empty[0]!r}; give each class at least one row")
     return texts, num_unmatched
+
+
+def _read_rows(field: str, source: TextTable) -> Iterator[tuple[dict[str, object], str, float]]:
+    """Each row of a table with its text and weight."""
+    rows = _read_table(f"{field}.table", source.table)
+    for column in (source.column, source.key, source.weight):
+        if column is not None and column not in rows[0]:
+            raise UserError(field, column, f"{source.table} has no such column; it has {', '.join(map(str, rows[0]))}")
+    for number, row in enumerate(rows):
+        if None in row:
+            raise UserError(f"{field}.table", source.table, f"row {number + 1} has more cells than the header; put cells with commas in quotes")
+        text = " ".join(str(row[source.column] or "").split())
+        if not text:
+            raise UserError(f"{field}.table", source.table, f"row {number + 1} has no {source.column}; fill it in or remove it")
+        yield row, text, _weight(field, source, row, number)
 
 
 def _classes_by_name(table: ClassTable) -> dict[str, list[str]]:
@@ -233,11 +261,12 @@ def check_variables(field: str, variant: PromptVariant, table: ClassTable) -> No
             raise UserError(f"{field}.disambiguate", column, f"class {key!r} has no {column}; fill it in or use another column")
     for template in variant.templates:
         for variable in VARIABLE.findall(template):
-            if variable in variant.fields or variable in variant.class_fields:
+            if variable in variant.free_fields:
                 continue
             if variable not in table.columns:
                 known = ", ".join([*table.columns, *variant.fields, *variant.class_fields])
                 raise UserError(f"{field}.templates", template, f"unknown variable {{{variable}}}; the class table and fields have: {known}")
             for row in table.rows:
-                if not row.get(variable):
-                    raise UserError(f"{field}.templates", template, f"class {row['key']!r} has no {variable}; fill it in or use another variant")
+                if not split_cell(row.get(variable, "")):
+                    unknown = "; WordNet does not know its name" if row.get("senses") == "0" else ""
+                    raise UserError(f"{field}.templates", template, f"class {row['key']!r} has no {variable}{unknown}; fill it in or use another variant")

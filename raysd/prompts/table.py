@@ -4,12 +4,15 @@ import csv
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pyarrow import ArrowInvalid
 
 from raysd.errors import UserError
+
+if TYPE_CHECKING:
+    from raysd.prompts.wordnet import Synset
 
 BUILT_IN = Path(__file__).parent / "tables"
 ClassRow = dict[str, str]
@@ -55,7 +58,7 @@ def fill_from_wordnet(table: ClassTable) -> ClassTable:
     """Fill in empty definitions, hypernyms and synonyms from WordNet.
 
     A class's meaning is that of its `wnid`, or of its key if that is one; or the meaning number `sense` of its name; or the most frequent
-    one, which `guessed` then says. A class that WordNet does not know keeps its empty cells, and `senses` says 0.
+    one: `guessed` then names the columns that were filled in so. A class that WordNet does not know keeps its empty cells, and `senses` says 0.
 
     Raises:
         UserError: no WordNet on this machine, a wnid that it does not have, or a sense that the name does not have.
@@ -65,20 +68,26 @@ def fill_from_wordnet(table: ClassTable) -> ClassTable:
     wordnet, rows = find_wordnet(), []
     for row in table.rows:
         senses = wordnet.senses(row["name"])
-        wnid = row.get("wnid") or (row["key"] if WNID.fullmatch(row["key"]) else "")
+        wnid, sense = row.get("wnid") or (row["key"] if WNID.fullmatch(row["key"]) else ""), row.get("sense", "")
+        if sense and sense not in map(str, range(1, len(senses) + 1)):
+            raise UserError("classes.sense", sense, _no_meaning(row, senses))
         try:
-            synset = wordnet.synset(wnid) if wnid else senses[int(row.get("sense") or 1) - 1] if senses else None
-        except (KeyError, IndexError, ValueError):
-            field, value = ("classes.wnid", wnid) if wnid else ("classes.sense", row["sense"])
-            raise UserError(field, value, f"is no meaning of {row['name']!r} in WordNet, which has {len(senses)} for it; correct the class table") from None
+            synset = wordnet.synset(wnid) if wnid else senses[int(sense or 1) - 1] if senses else None
+        except KeyError:
+            raise UserError("classes.wnid", wnid, _no_meaning(row, senses)) from None
         found = {"definition": "", "hypernym": "", "synonyms": "", "wnid": "", "senses": str(len(senses)), "guessed": ""}
         if synset is not None:
             others = [lemma for lemma in synset.lemmas if lemma.lower() != row["name"].lower()]
             found |= {"definition": synset.definition, "hypernym": SEPARATOR.join(wordnet.hypernym_names(synset))}
             found |= {"synonyms": SEPARATOR.join(others), "wnid": synset.wnid, "senses": str(max(1, len(senses)))}
-            found["guessed"] = "yes" if len(senses) > 1 and not wnid and not row.get("sense") else ""
+            if len(senses) > 1 and not wnid and not sense:
+                found["guessed"] = SEPARATOR.join(column for column in ("definition", "hypernym", "synonyms") if found[column] and not row.get(column))
         rows.append({**row, **{column: row.get(column) or cell for column, cell in found.items()}})
     return ClassTable(rows)
+
+
+def _no_meaning(row: ClassRow, senses: "list[Synset]") -> str:
+    return f"is no meaning of {row['name']!r} in WordNet, which has {len(senses)} for it; correct the class table"
 
 
 def load_class_table(source: str | list[str]) -> ClassTable:
@@ -114,7 +123,7 @@ def _read(path: Path, source: str) -> list[dict[str, Any]]:
                 raise UserError("classes", source, "the YAML file must hold a list of names or of rows")
             return [item if isinstance(item, dict) else {"name": item} for item in items]
         if path.suffix == ".txt":
-            return [{"name": line.strip()} for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            return [{"name": line.strip()} for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError, csv.Error, yaml.YAMLError, ArrowInvalid) as error:
         raise UserError("classes", source, f"cannot be read ({str(error).splitlines()[0]})") from None
     raise UserError("classes", source, "unknown kind of file; use .csv, .parquet, .yaml or .txt")
@@ -128,7 +137,7 @@ def _validated(source: str, items: list[dict[str, Any]]) -> ClassTable:
     for number, item in enumerate(items):
         if None in item:
             raise UserError("classes", source, f"row {number + 1} has more cells than the header; put cells with commas in quotes")
-        cells = {str(column): "" if cell is None else str(cell).strip() for column, cell in item.items()}
+        cells = {str(column): _text(source, number, str(column), cell) for column, cell in item.items()}
         row = {column: cells.get(column, "") for column in columns}
         if not row.get("name"):
             raise UserError("classes.name", source, f"row {number + 1} has no name; give every class a name")
@@ -136,6 +145,15 @@ def _validated(source: str, items: list[dict[str, Any]]) -> ClassTable:
     _number(source, rows)
     _reject_duplicate_keys(source, rows)
     return ClassTable(sorted(rows, key=lambda row: int(row["label"])))
+
+
+def _text(source: str, number: int, column: str, cell: Any) -> str:
+    """A cell as text on one line; several values as a list are joined."""
+    if isinstance(cell, list):
+        return SEPARATOR.join(_text(source, number, column, part) for part in cell)
+    if isinstance(cell, (bool, dict)):
+        raise UserError(f"classes.{column}", cell, f"in row {number + 1} of {source} is no text; put it in quotes")
+    return "" if cell is None else " ".join(str(cell).split())
 
 
 def _number(source: str, rows: list[ClassRow]) -> None:

@@ -6,6 +6,7 @@ What a user writes stands in `raysd.prompts.settings`; this is the variant after
 import hashlib
 import re
 from bisect import bisect_right
+from collections.abc import Callable
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -25,6 +26,8 @@ class PromptVariant(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    name: str = ""
+    """What it is called; not part of the identity."""
     templates: list[str] = []
     """One is drawn per picture. `{column}` and `{field}` are replaced; nothing else is."""
     fields: dict[str, list[str]] = {}
@@ -36,8 +39,8 @@ class PromptVariant(BaseModel):
     """Choices and weights that differ by class, by field and class key."""
     names: Literal["first", "all"] = "first"
     """What `{name}` is: the name, or the name and all synonyms."""
-    hypernym: Which = "first"
-    """What `{hypernym}` is where a class has several."""
+    hypernym: Which | None = None
+    """What `{hypernym}` is where a class has several; the first when nothing was chosen."""
     added: dict[str, str] = {}
     """A column that follows `{name}` for some classes, by class key, in templates that do not use it anyway."""
     unmatched: dict[str, int] = {}
@@ -50,7 +53,22 @@ class PromptVariant(BaseModel):
         if self.mixture:
             return self.part(seed).prompt(row, seed)
         template = self.templates[_draw(seed, "template", len(self.templates), self.weights.get("templates"))]
-        return VARIABLE.sub(lambda match: self._value(match.group(1), row, seed), self.template_for(template, row["key"]))
+        return self.fill(template, row, lambda field: self._drawn(field, row["key"], seed))
+
+    def fill(self, template: str, row: ClassRow, choose: Callable[[str], str]) -> str:
+        """A template with the columns of a class and, for each free field, what `choose` returns for it."""
+        fields = self.free_fields
+        return VARIABLE.sub(lambda match: choose(match[1]) if match[1] in fields else self._column(match[1], row), self.template_for(template, row["key"]))
+
+    @property
+    def free_fields(self) -> set[str]:
+        """Names of what is drawn per picture."""
+        return {*self.fields, *self.class_fields}
+
+    def columns(self, template: str, key: str) -> set[str]:
+        """Columns of the class table that a template uses for a class."""
+        used = set(VARIABLE.findall(self.template_for(template, key))) - self.free_fields
+        return used | {"synonyms"} if "name" in used and self.names == "all" else used
 
     def template_for(self, template: str, key: str) -> str:
         """A template as a class uses it: with the column that tells the class from another one."""
@@ -63,25 +81,28 @@ class PromptVariant(BaseModel):
             return self
         return self.mixture[_draw(seed, "mixture", len(self.mixture), [weight for weight, _ in self.mixture])][1]
 
-    def _value(self, name: str, row: ClassRow, seed: int) -> str:
-        if name in self.fields:
-            choices = self.fields[name]
-            return choices[_draw(seed, f"field/{name}", len(choices), self.weights.get(name))]
-        if name in self.class_fields:
-            rows = self.class_fields[name][row["key"]]
-            return rows[_draw(seed, f"field/{name}", len(rows), [weight for _, weight in rows])][0]
-        if name == "name" and self.names == "all":
+    def _drawn(self, field: str, key: str, seed: int) -> str:
+        if field in self.fields:
+            choices = self.fields[field]
+            return choices[_draw(seed, f"field/{field}", len(choices), self.weights.get(field))]
+        rows = self.class_fields[field][key]
+        return rows[_draw(seed, f"field/{field}", len(rows), [weight for _, weight in rows])][0]
+
+    def _column(self, column: str, row: ClassRow) -> str:
+        if column == "name" and self.names == "all":
             return ", ".join([row["name"], *split_cell(row.get("synonyms", ""))])
-        if name in ("hypernym", "synonyms"):
-            parts = split_cell(row[name])
-            which = self.hypernym if name == "hypernym" else "all"
+        if column in ("hypernym", "synonyms"):
+            parts = split_cell(row[column])
+            which = (self.hypernym or "first") if column == "hypernym" else "all"
             return ", ".join(parts) if which == "all" else parts[0 if which == "first" else -1]
-        return row[name]
+        return row[column]
 
     def identity(self) -> dict[str, Any]:
         """What a clone's fingerprint is made of: values that are not at their defaults, and texts by class as a digest."""
         values = self.model_dump(include={"templates", "fields", "negative_prompt"})
-        values |= self.model_dump(include={"weights", "names", "hypernym", "added"}, exclude_defaults=True)
+        values |= self.model_dump(include={"weights", "names", "added"}, exclude_defaults=True)
+        if self.hypernym not in (None, "first"):
+            values["hypernym"] = self.hypernym
         if any("synonyms" in VARIABLE.findall(template) for template in self.templates):
             values["synonyms"] = "joined"
         if self.class_fields:

@@ -16,6 +16,7 @@ PLACES = ("/usr/share/wordnet", "/usr/local/share/wordnet", "/usr/local/WordNet-
 WNID = re.compile(r"n\d{8}")
 REMEDY = "is not on this machine; install the Debian package wordnet-base, or set WNHOME to a folder of WordNet 3.0"
 HYPERNYM_POINTERS = ("@", "@i")
+PLURALS = (("ches", "ch"), ("shes", "sh"), ("ses", "s"), ("xes", "x"), ("zes", "z"), ("ies", "y"), ("men", "man"), ("s", ""))  # man page morphy(7WN)
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,14 @@ class WordNet:
         return Synset(wnid, lemmas, gloss.split('; "')[0].strip(), hypernyms)
 
     def senses(self, name: str) -> list[Synset]:
-        """The meanings of a noun, the most frequent first; none when WordNet does not know it."""
-        return [self.synset(wnid) for wnid in self._senses.get(name.lower().replace(" ", "_"), [])]
+        """The meanings of a noun, or of the noun that it is the plural of, the most frequent first; none when WordNet does not know it."""
+        words = "_".join(name.lower().split())
+        for spelling in dict.fromkeys((words, words.replace("-", "_"), words.replace("-", ""))):
+            singulars = [spelling.removesuffix(ending) + singular for ending, singular in PLURALS if spelling.endswith(ending)]
+            for form in (spelling, *singulars):
+                if form in self._senses:
+                    return [self.synset(wnid) for wnid in self._senses[form]]
+        return []
 
     def hypernym_names(self, synset: Synset) -> list[str]:
         """The first lemma of each hypernym."""

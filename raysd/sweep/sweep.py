@@ -73,7 +73,7 @@ def run_sweep(experiment: Experiment, command: str) -> Row:
     began, root = time.monotonic(), experiment.root
     specs = sweep_specs(experiment)
     jobs = [plan_clone(root, spec, settings) for settings, spec in specs]
-    summaries = generate_clones([*jobs, *_other_clones(experiment, specs)], experiment.generation)[: len(jobs)]
+    summaries = generate_clones([*jobs, *other_clones(experiment, specs)], experiment.generation)[: len(jobs)]
     if experiment.training.filters or any(source.filters for source in experiment.training.sources):
         for job in jobs:
             score_pictures(experiment, job)
@@ -94,7 +94,7 @@ def run_sweep(experiment: Experiment, command: str) -> Row:
     return row
 
 
-def _other_clones(experiment: Experiment, specs: list[tuple[GenerationSettings, CloneSpec]]) -> list[CloneJob]:
+def other_clones(experiment: Experiment, specs: list[tuple[GenerationSettings, CloneSpec]]) -> list[CloneJob]:
     """Clones that `training.sources` names beside those of the cells."""
     jobs = {}
     for settings, _ in specs:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -135,10 +136,12 @@ def _built_in(name: str, split: Split, root: Location) -> PictureSet:
 
 
 def match_classes(pictures: PictureSet, table: ClassTable) -> tuple[int, ...] | None:
-    """The table's label for each label of a set, by the classes' names or keys; None when they are the same, or the set names none.
+    """The table's label for each label of a set, by the classes' keys or names; None when they are the same, or the set names none.
+
+    Where no name is the same to the letter, case and punctuation do not count.
 
     Raises:
-        UserError: a class that the table does not have, or more labels than it has classes.
+        UserError: a class that the table does not have, the name of several of its classes, or more labels than it has classes.
     """
     names = class_names(pictures)
     labels = read_labels(pictures)
@@ -146,13 +149,27 @@ def match_classes(pictures: PictureSet, table: ClassTable) -> tuple[int, ...] | 
         if labels.max(initial=0) >= len(table):
             raise UserError("real set", pictures.name, f"has label {labels.max()}, the class table ends at {len(table) - 1}")
         return None
-    known = {name: label for label, name in enumerate(table.names)} | {key: label for label, key in enumerate(table.keys)}
+    if names in (table.names, table.keys):
+        return None
     used = set(labels.tolist())
-    if unknown := [name for label, name in enumerate(names) if label in used and name not in known]:
-        shown = ", ".join(table.keys[:5])
-        raise UserError("real set", pictures.name, f"its class {unknown[0]!r} is in no row of the class table; name it as one of {shown}, ...")
-    mapping = tuple(known.get(name, 0) for name in names)
-    return None if mapping == tuple(range(len(names))) else mapping
+    mapping = tuple(_find_class(name, pictures, table) if label in used else 0 for label, name in enumerate(names))
+    return None if all(mapping[label] == label for label in used) else mapping
+
+
+def _find_class(name: str, pictures: PictureSet, table: ClassTable) -> int:
+    """The label of the class with this key, with this name, or with a name that differs in case and punctuation alone."""
+    for own, wanted in ((table.keys, name), (table.names, name), ([_plain(other) for other in table.names], _plain(name))):
+        if own.count(wanted) > 1:
+            keys = [table.keys[label] for label, other in enumerate(own) if other == wanted]
+            raise UserError("real set", pictures.name, f"its class {name!r} is the name of {len(keys)} classes; call it by its key, {' or '.join(keys)}")
+        if wanted in own:
+            return own.index(wanted)
+    shown = ", ".join(table.keys[:5])
+    raise UserError("real set", pictures.name, f"its class {name!r} is in no row of the class table; name it as one of {shown}, ...")
+
+
+def _plain(name: str) -> str:
+    return " ".join(re.findall(r"[^\W_]+", name.lower()))
 
 
 def _check_counts(name: str, pictures: PictureSet) -> None:

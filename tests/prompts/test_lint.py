@@ -23,7 +23,12 @@ class Words:
 
 def found(name, table=IMAGENET, tokenizers=(), **settings):
     variant = resolve_variant(name, {name: VariantSettings(**settings)} if settings else {}, table)
-    return {finding.kind: finding for finding in lint_prompts(name, variant, table, tokenizers)}
+    return {finding.kind: finding for finding in lint_prompts(variant, table, tokenizers)}
+
+
+def lint_kinds(name, variants, table=IMAGENET):
+    variant = resolve_variant(name, {key: VariantSettings(**settings) for key, settings in variants.items()}, table)
+    return {finding.kind for finding in lint_prompts(variant, table)}
 
 
 def table_of(**columns):
@@ -46,28 +51,30 @@ def test_names_of_several_meanings_are_found_where_nothing_explains_them():
 
 
 def test_several_hypernyms_are_found_where_one_is_used():
-    assert len(found("name_hypernym")["several hypernyms"].keys) == 38
-    assert "several hypernyms" not in found("name") and "several hypernyms" not in found("name_hypernym", hypernym="all")
+    assert len(found("name_hypernym")["several-hypernyms"].keys) == 38
+    assert "several-hypernyms" not in found("name")
+    for chosen in ("first", "all"):
+        assert "several-hypernyms" not in found("name_hypernym", hypernym=chosen)
 
 
 def test_shared_synonyms_are_found_where_synonyms_are_used():
-    assert "shared synonyms" not in found("name")
-    finding = found("name", names="all")["shared synonyms"]
+    assert "shared-synonyms" not in found("name")
+    finding = found("name", names="all")["shared-synonyms"]
     assert {"n03710637", "n03710721"} <= set(finding.keys)
 
 
 def test_long_prompts_and_unknown_words_are_found_with_the_models_tokenizer():
     findings = found("name_definition", tokenizers=[Words()])
-    assert "n01440764" in findings["too long"].keys and "prompts over the model's 12 tokens" in str(findings["too long"])
-    assert findings["unknown words"].keys == ("n01440764",)
-    assert "too long" not in found("name", tokenizers=[Words()])
+    assert "n01440764" in findings["too-long"].keys and "prompts over the model's 12 tokens" in str(findings["too-long"])
+    assert findings["unknown-words"].keys == ("n01440764",)
+    assert "too-long" not in found("name", tokenizers=[Words()])
 
 
 def test_the_embedded_model_knows_its_own_classes_and_few_others():
     tokenizers = prompt_tokenizers(find_model("embedded"))
     assert tokenizers[0].limit == 32
     assert not found("name", load_class_table("fashion_mnist"), tokenizers) and not found("attributes", load_class_table("fashion_mnist"), tokenizers)
-    assert len(found("name", IMAGENET, tokenizers)["unknown words"].keys) > 900
+    assert len(found("name", IMAGENET, tokenizers)["unknown-words"].keys) > 900
 
 
 @pytest.mark.parametrize(
@@ -78,6 +85,7 @@ def test_the_embedded_model_knows_its_own_classes_and_few_others():
         ({"name": ["cat", "dog"], "definition": ["a <b>pet</b>", "a pet too"]}, "implausible", "definition holds 'a <b>pet</b>'"),
         ({"name": ["cat", "d" * 70], "definition": ["x", "y"]}, "implausible", "a name of 70 characters"),
         ({"name": ["cat", "{dog}"], "definition": ["x", "y"]}, "implausible", "name holds"),
+        ({"name": ["cat", "dog"], "definition": ["n/a", "a pet"]}, "implausible", "definition holds 'n/a'"),
     ],
 )
 def test_traps_in_ones_own_table_are_found(columns, kind, text):
@@ -87,20 +95,55 @@ def test_traps_in_ones_own_table_are_found(columns, kind, text):
 def test_texts_that_belong_to_no_class_are_counted(tmp_path):
     (tmp_path / "t.csv").write_text("key,caption\nk0,a\nk1,b\nk7,c\n")
     field = {"table": str(tmp_path / "t.csv"), "column": "caption"}
-    finding = found("mine", table_of(name=["cat", "dog"]), templates=["{caption}"], fields={"caption": field})["unmatched rows"]
-    assert str(finding).startswith("texts that belong to no class: 1 rows of the field 'caption'")
+    finding = found("mine", table_of(name=["cat", "dog"]), templates=["{caption}"], fields={"caption": field})["unmatched-rows"]
+    assert str(finding).startswith("unmatched-rows: texts that belong to no class: 1 rows of the field 'caption'")
 
 
 def test_a_fix_is_one_that_the_table_allows():
     table = table_of(name=["crane", "crane", "x"], hypernym=["bird", "machine", ""])
     assert found("name", table)["identical"].fix == "variants.name.disambiguate=hypernym"
-    assert "add a hypernym" in found("name", table_of(name=["crane", "crane"]))["identical"].fix
+    assert "tell these classes apart" in found("name", table_of(name=["crane", "crane"]))["identical"].fix
+    same = table_of(name=["crane", "crane"], hypernym=["bird", "bird"], definition=["tall", "small"])
+    assert found("name", same)["identical"].fix == "variants.name.disambiguate=definition"
+    assert "identical" not in found("name", same, disambiguate="definition")
+    mixed = found("mixed", mixture={"name": 1, "name_definition": 30})
+    assert mixed["identical"].fix == "variants.name.disambiguate=hypernym"
+    assert "identical" not in lint_kinds("mixed", {"mixed": {"mixture": {"name": 1, "name_definition": 30}}, "name": {"disambiguate": "hypernym"}})
 
 
 def test_digits_alone_are_no_prompt():
     assert "the prompt is '3' alone" in str(found("name", table_of(name=["3", "4"]))["implausible"])
 
 
-def test_a_finding_is_one_short_line():
-    for finding in found("name").values():
-        assert "\n" not in str(finding) and len(str(finding)) < 400
+@pytest.mark.parametrize("templates", [["{name}"], ["a photo of a {}"], ["a thing"]])
+def test_a_finding_is_one_short_line(templates):
+    for finding in found("mine", templates=templates).values():
+        assert "\n" not in str(finding) and len(str(finding)) < 450
+
+
+def test_every_text_of_a_class_is_looked_at(tmp_path):
+    lines = [f"k{i},{animal} number {number},1" for i, animal in enumerate(("cat", "dog")) for number in range(50)]
+    lines += ["k0,a cat " + "and so on " * 20 + ",0.01", "k1,a <b>dog</b>,0.01", "k0,nobody,1", "k1,nobody,1"]
+    (tmp_path / "t.csv").write_text("\n".join(["key,caption,weight", *lines]))
+    field = {"table": str(tmp_path / "t.csv"), "column": "caption", "weight": "weight"}
+    findings = found("mine", table_of(name=["cat", "dog"]), [Words()], templates=["{caption}"], fields={"caption": field})
+    assert findings["identical"].examples == ("k0 and k1 ('nobody')",) and findings["too-long"].keys == ("k0",)
+    assert "caption holds 'a <b>dog</b>'" in str(findings["implausible"])
+
+
+def test_texts_that_say_nothing_of_the_name_are_not_asked_what_it_means():
+    assert "polysemous" not in found("mine", templates=["{definition}"])
+    assert "polysemous" not in found("mine", templates=["picture {key}"])
+
+
+def test_fields_may_have_the_names_of_columns():
+    assert not found("mine", table_of(name=["cat", "dog"]), templates=["{name}, {definition}"], fields={"definition": ["sunny", "dark"]})
+
+
+def test_braces_that_are_no_variable_are_found():
+    assert "a {name} in {the place}" in str(found("mine", templates=["a {name} in {the place}"])["braces"])
+
+
+def test_names_of_small_sets_are_known_to_mean_several_things():
+    assert {"mouse", "ray", "seal"} <= set(found("name", load_class_table("cifar100"))["polysemous"].keys)
+    assert "'Boxer' (4 meanings)" in str(found("name", load_class_table("pets"))["polysemous"])

@@ -19,6 +19,26 @@ def test_the_tables_of_transfer_sets_have_all_their_classes(name, count):
     assert len(load_class_table(name)) == count == len({row["name"] for row in load_class_table(name).rows})
 
 
+@pytest.mark.parametrize("name", ["cifar100", "pets", "dtd", "eurosat"])
+def test_sets_with_alphabetical_labels_have_them(name):
+    keys = [row["key"].lower() for row in load_class_table(name).rows]
+    assert keys == sorted(keys)
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "key"),
+    [("cifar10", 3, "cat"), ("cifar10", 9, "truck"), ("food101", 16, "cheesecake"), ("food101", 100, "waffles"), ("pets", 5, "bengal")],
+)
+def test_labels_mean_what_they_mean_in_the_sets(name, label, key):
+    assert load_class_table(name).keys[label] == key
+
+
+def test_cifars_names_have_the_meaning_of_their_pictures():
+    rows = {row["name"]: row for name in ("cifar10", "cifar100") for row in load_class_table(name).rows}
+    assert rows["ray"]["hypernym"] == "elasmobranch" and rows["seal"]["hypernym"] == "pinniped mammal" and rows["keyboard"]["wnid"] == "n03085013"
+    assert all(row["definition"] and row["hypernym"] for row in rows.values())
+
+
 def test_the_order_of_flowers_is_torchvisions():
     from torchvision.datasets import Flowers102
 
@@ -42,6 +62,16 @@ def test_csv_parquet_yaml_and_text_give_the_same_table(tmp_path):
     assert loaded[0] == loaded[1] == loaded[2]
     (tmp_path / "t.txt").write_text("cat\n\ndog\n")
     assert load_class_table(str(tmp_path / "t.txt")).names == ["cat", "dog"]
+    (tmp_path / "t.txt").write_text("\ufeffcat\ndog\n")
+    assert load_class_table(str(tmp_path / "t.txt")).names == ["cat", "dog"]
+
+
+def test_lists_in_cells_are_several_values_and_other_kinds_are_refused(tmp_path):
+    (tmp_path / "t.yaml").write_text("- {name: cat, synonyms: [kitty, puss]}\n")
+    assert load_class_table(str(tmp_path / "t.yaml")).rows[0]["synonyms"] == "kitty|puss"
+    (tmp_path / "t.yaml").write_text("- cat\n- no\n")
+    with pytest.raises(UserError, match=r"classes\.name = False: in row 2 of .* is no text; put it in quotes"):
+        load_class_table(str(tmp_path / "t.yaml"))
 
 
 def test_rows_are_put_in_label_order(tmp_path):

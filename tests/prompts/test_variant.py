@@ -168,11 +168,14 @@ def test_bad_tables_are_refused_in_one_line(tmp_path, rows, change, message):
         ({"extends": "mine"}, "leads back to itself"),
         ({"mixture": {"mine": 1}}, "contains itself"),
         ({}, "give at least one template"),
+        ({"extends": "mixed", "negative_prompt": "blurry"}, "mixed is a mixture, which takes all from its variants"),
+        ({"mixture": {"nothing": 1}}, r"variants\.mine\.mixture = 'nothing': unknown"),
     ],
 )
 def test_bad_variants_are_refused_in_one_line(settings, message):
+    variants = {"mine": VariantSettings(**settings), "mixed": VariantSettings(mixture={"name": 1})}
     with pytest.raises(UserError, match=message) as caught:
-        resolve(**settings)
+        resolve_variant("mine", variants, TABLE)
     assert "\n" not in str(caught.value)
 
 
@@ -187,6 +190,7 @@ def test_a_table_without_keys_is_for_all_classes_and_weights_of_zero_drop_a_text
     (tmp_path / "t.csv").write_text("scene,weight\nbeach,1\ncity,0\n")
     field = {"table": str(tmp_path / "t.csv"), "column": "scene", "key": None, "weight": "weight"}
     variant = resolve(templates=["{name} at the {scene}"], fields={"scene": field})
+    assert variant.fields == {"scene": ["beach"]} and not variant.class_fields  # held once, however many classes there are
     assert {variant.prompt(row, seed) for row in TABLE.rows for seed in range(20)} == {f"{row['name']} at the beach" for row in TABLE.rows}
 
 
@@ -204,8 +208,9 @@ def test_a_class_name_with_braces_is_not_a_template():
     assert PromptVariant(templates=["{name}"]).prompt({"name": "{key}", "key": "x"}, 0) == "{key}"
 
 
-def test_an_empty_column_is_refused_with_its_class():
-    rows = [{"label": "0", "key": "cat", "name": "cat", "hypernym": "feline"}, {"label": "1", "key": "dog", "name": "dog", "hypernym": ""}]
+@pytest.mark.parametrize("empty", ["", "|"])
+def test_an_empty_column_is_refused_with_its_class(empty):
+    rows = [{"label": "0", "key": "cat", "name": "cat", "hypernym": "feline"}, {"label": "1", "key": "dog", "name": "dog", "hypernym": empty}]
     with pytest.raises(UserError, match="'dog' has no hypernym"):
         resolve_variant("name_hypernym", {}, ClassTable(rows))
 

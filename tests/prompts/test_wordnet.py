@@ -62,7 +62,7 @@ def test_the_job_makes_the_tables_that_ship(wordnet, tmp_path):
     import sys
 
     subprocess.run([sys.executable, "jobs/make_class_tables.py", str(tmp_path)], check=True, timeout=120)
-    for name in ("imagenet1k", "imagenet100"):
+    for name in ("imagenet1k", "imagenet100", "cifar10", "cifar100", "pets", "flowers102", "dtd", "eurosat", "food101"):
         assert (tmp_path / f"{name}.csv").read_bytes() == (Path("raysd/prompts/tables") / f"{name}.csv").read_bytes()
 
 
@@ -88,11 +88,25 @@ def test_a_meaning_that_was_guessed_is_said(wordnet):
     from raysd.prompts.settings import resolve_variant
 
     table = fill_from_wordnet(load_class_table(["crane", "tench"]))
-    (guessed,) = [finding for finding in lint_prompts("d", resolve_variant("name_definition", {}, table), table) if finding.kind == "guessed"]
+    (guessed,) = [finding for finding in lint_prompts(resolve_variant("name_definition", {}, table), table) if finding.kind == "guessed"]
     assert guessed.keys == ("crane",) and "United States writer" in str(guessed)
+    own = fill_from_wordnet(ClassTable([{"label": "0", "key": "c", "name": "crane", "definition": "a bird", "hypernym": "bird"}]))
+    assert "guessed" not in {finding.kind for finding in lint_prompts(resolve_variant("name_definition", {}, own), own)}
 
 
-@pytest.mark.parametrize(("column", "value"), [("wnid", "n00000001"), ("sense", "9"), ("sense", "first")])
+@pytest.mark.parametrize(("name", "wnid"), [("waffles", "n07641699"), ("lawn-mower", "n03649909"), ("hot  dog", "n10187710"), ("geese", None)])
+def test_plurals_and_hyphens_are_understood(wordnet, name, wnid):
+    assert (wordnet.senses(name) or [None])[0] == (wnid and wordnet.synset(wnid))
+
+
+def test_a_name_that_wordnet_does_not_know_is_said_where_a_prompt_needs_it(wordnet):
+    from raysd.prompts.settings import resolve_variant
+
+    with pytest.raises(UserError, match="class 'blorptron' has no definition; WordNet does not know its name"):
+        resolve_variant("name_definition", {}, fill_from_wordnet(load_class_table(["blorptron"])))
+
+
+@pytest.mark.parametrize(("column", "value"), [("wnid", "n00000001"), ("sense", "9"), ("sense", "0"), ("sense", "-1"), ("sense", "first")])
 def test_a_meaning_that_is_not_there_is_refused(wordnet, column, value):
     with pytest.raises(UserError, match=rf"classes\.{column} = '{value}': is no meaning of 'crane'"):
         fill_from_wordnet(ClassTable([{"label": "0", "key": "c", "name": "crane", column: value}]))
