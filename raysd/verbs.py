@@ -296,8 +296,8 @@ def _check_training(experiment: Experiment) -> None:
     from raysd.training.real_sets import check_real_set
 
     training, evaluation = experiment.training, experiment.evaluation
-    options = training.backbone_options, len(experiment.table), training.image_size, training.stem_stride
-    check_architecture(Architecture(training.backbone, *options, training.resolve_recipe().projector))
+    options, recipe = (training.backbone_options, len(experiment.table), training.image_size, training.stem_stride), training.resolve_recipe()
+    check_architecture(Architecture(training.backbone, *options, recipe.projector), recipe.view_sizes(training.image_size))
     check_logger(training.logger)
     named = {
         "training.real": training.real,

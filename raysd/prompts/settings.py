@@ -105,10 +105,12 @@ def resolve_variant(
     _check_weights(field, settings, {**fields, "templates": templates})
     weights, read = dict(settings.weights), {}
     for key, value in settings.fields.items():
-        if isinstance(value, TextTable) and value.key is None:  # the same texts for all classes, held once
+        if not isinstance(value, TextTable):
+            continue
+        if value.key is None:  # the same texts for all classes, held once
             texts = _read_shared_texts(f"{field}.fields.{key}", value)
             fields[key], weights[key] = [text for text, _ in texts], [weight for _, weight in texts]
-        elif isinstance(value, TextTable):
+        else:
             read[key] = _read_texts(f"{field}.fields.{key}", value, value.key, table)
     variant = PromptVariant(
         name=name,

@@ -6,6 +6,7 @@ raysd's own record with the metrics.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,11 @@ class Classifier(torch.nn.Module):
         outputs = torch.cat([self.backbone(view) for view in views])
         return outputs if self.head is None else self.head(outputs)
 
+    def no_weight_decay(self) -> set[str]:
+        """Parameters that the backbone keeps from weight decay, as position embeddings; timm's optimizers ask for them."""
+        own: set[str] = getattr(self.backbone, "no_weight_decay", set)()
+        return {f"backbone.{name}" for name in own}
+
     def features_and_logits(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Pooled features [B, D], without any projector, and logits [B, K] of pictures [B, 3, S, S]."""
         if self.head is not None:
@@ -69,20 +75,27 @@ class Classifier(torch.nn.Module):
         return features, self.backbone.get_classifier()(features)
 
 
-def check_architecture(architecture: Architecture) -> None:
+def check_architecture(architecture: Architecture, other_sizes: Iterable[int] = ()) -> None:
     """Say early that a classifier cannot be built or run, by building it and showing it one empty picture.
 
+    Args:
+        architecture: of the classifier.
+        other_sizes: sides in pixels of further views, as local crops.
+
     Raises:
-        UserError: timm does not know the backbone, or the backbone does not take the options or the image size.
+        UserError: timm does not know the backbone, or the backbone does not take the options or one of the sizes.
     """
     _check_name(architecture.backbone)
-    model, size = build_classifier(architecture).eval(), architecture.image_size
-    try:
-        with torch.inference_mode():
-            model(torch.zeros(1, 3, size, size))
-    except Exception as error:
-        shown = {"image_size": size, **architecture.backbone_options}
-        raise UserError("training.backbone_options", shown, f"{architecture.backbone} does not run with them ({_reason(error)})") from None
+    model = build_classifier(architecture).eval()
+    for size in dict.fromkeys((architecture.image_size, *other_sizes)):
+        try:
+            with torch.inference_mode():
+                model(torch.zeros(1, 3, size, size))
+        except Exception as error:
+            shown = {"image_size": architecture.image_size, **architecture.backbone_options}
+            other = ", which the recipe needs; vision transformers take it with dynamic_img_size: true" if size != architecture.image_size else ""
+            remedy = f"{architecture.backbone} does not run on {size} px with them{other} ({_reason(error)})"
+            raise UserError("training.backbone_options", shown, remedy) from None
 
 
 def _reason(error: Exception) -> str:

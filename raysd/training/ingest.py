@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from raysd.training.order import WINDOW, WorkerSequence, items_before, shuffled_items
+from raysd.training.order import WINDOW, WorkerSequence, items_before, mixed_order, shuffled_items
 from raysd.training.pictures import PictureArrays, PictureSet, decode_file, decode_from, encoded_rows
 
 MEMORY_BYTES = 2 * 2**30
@@ -99,7 +99,8 @@ class Ingest:
                 images.append(pool.images[mine])
                 labels.append(pool.labels[mine])
                 place += last - first
-            yield torch.from_numpy(np.concatenate(images)), torch.from_numpy(np.concatenate(labels))
+            order = mixed_order(sum(map(len, labels)), len(labels), seed, step, rank)
+            yield torch.from_numpy(np.concatenate(images)[order]), torch.from_numpy(np.concatenate(labels)[order])
 
     def stream_batches(self, steps: range, rank: int, world_size: int, seed: int) -> Iterator[Batch]:
         """This worker's share of each batch, read and decoded by Ray Data tasks: uint8 [B / world size, 3, S, S] and labels int64."""
@@ -110,8 +111,9 @@ class Ingest:
             stage = range(start, min(start + per_task * STAGE_TASKS, steps.stop), per_task)
             tasks = [{"first": first, "last": min(first + per_task, steps.stop)} for first in stage]
             dataset = self._stage(tasks, sequences, share)
-            for batch in dataset.iter_batches(batch_size=share, prefetch_batches=2):
-                yield torch.from_numpy(batch["image"].copy()).permute(0, 3, 1, 2), torch.from_numpy(batch["label"].copy())
+            for step, batch in enumerate(dataset.iter_batches(batch_size=share, prefetch_batches=2), start):
+                order = mixed_order(share, len(self.pools), seed, step, rank)
+                yield torch.from_numpy(batch["image"][order]).permute(0, 3, 1, 2), torch.from_numpy(batch["label"][order])
 
     def _stage(self, tasks: list[dict[str, int]], sequences: list[WorkerSequence], share: int) -> Any:
         import ray.data

@@ -7,9 +7,11 @@ an undisturbed run.
 
 import contextlib
 import json
+import math
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +21,27 @@ import torch
 import torch.distributed as dist
 from ray.train.torch import get_device, prepare_model
 from timm.data.mixup import Mixup
+from timm.layers import convert_sync_batchnorm
 from timm.optim import create_optimizer_v2
 from timm.utils import ModelEmaV3
 from torch.nn.functional import cross_entropy
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
+from raysd.errors import UserError
 from raysd.storage.location import Location
 from raysd.training.augmentation import augment, fractals
 from raysd.training.checkpoint import load_state, save_state
 from raysd.training.classifier import Architecture, build_classifier, normalise, save_classifier
 from raysd.training.ingest import Ingest
 from raysd.training.logs import open_log
-from raysd.training.pictures import PictureArrays, PictureSet, decode_all
+from raysd.training.pictures import PictureArrays, PictureSet, decode_part
 from raysd.training.recipe import Recipe
 from raysd.training.schedule import cosine_factor, size_at
 from raysd.versions import versions
 
 PROGRESS_SECONDS = 2.0
-NUM_FRACTALS = 300
+VALIDATION_BATCH = 250
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 OPTIMIZERS = {("sgd", False): "momentum", ("sgd", True): "sgd", ("adamw", False): "adamw", ("lamb", False): "lamb"}  # timm's names
 
@@ -71,7 +75,10 @@ def train_seeds(loop: LoopConfig) -> None:
     """Train all seeds in turn; rank 0 writes the classifiers into the storage root."""
     torch.set_num_threads(loop.num_threads)
     arrays = loop.ingest.read_into_memory() if loop.ingest.in_memory else None
-    validation = decode_all(loop.validation, loop.architecture.image_size) if loop.validation is not None and loop.validate_epochs else None
+    validation = None
+    if loop.validation is not None and loop.validate_epochs:
+        context = ray.train.get_context()
+        validation = decode_part(loop.validation, loop.architecture.image_size, context.get_world_rank(), context.get_world_size())
     resumed = _resumed_state()
     if resumed is not None and resumed["seed"] not in loop.seeds:
         resumed = None  # its classifier is done
@@ -98,7 +105,7 @@ class SeedTraining:
         config: of the run.
         seed: of the weights, the order and the augmentation.
         number: how many seeds came before, for the progress.
-        validation: pictures to measure on now and then.
+        validation: this worker's part of the pictures to measure on now and then.
     """
 
     def __init__(self, config: LoopConfig, seed: int, number: int, validation: PictureArrays | None) -> None:
@@ -109,23 +116,26 @@ class SeedTraining:
         torch.manual_seed(seed)
         self.model = build_classifier(config.architecture).to(self.device, memory_format=torch.channels_last)
         if recipe.sync_batch_norm and self.device.type == "cuda":
-            self.model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+            self.model = convert_sync_batchnorm(self.model)  # timm's keeps the activations that its norms have in them
         scale = config.ingest.batch_size / recipe.reference_batch if recipe.reference_batch else 1
         self.peak_rate = recipe.learning_rate * scale
         name = OPTIMIZERS[recipe.optimizer, recipe.nesterov and recipe.optimizer == "sgd"]
-        self.optimizer = create_optimizer_v2(self.model, opt=name, lr=self.peak_rate, weight_decay=recipe.weight_decay, momentum=0.9)
+        options = {"max_grad_norm": None} if recipe.optimizer == "lamb" else {}  # it would clip by itself, beside `clip_norm`
+        self.optimizer = create_optimizer_v2(self.model, opt=name, lr=self.peak_rate, weight_decay=recipe.weight_decay, momentum=recipe.momentum, **options)
         self.ema = ModelEmaV3(self.model, decay=recipe.ema_decay, use_warmup=True) if recipe.ema_decay is not None else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
         self.mixup = _mixup(recipe, config.architecture.num_classes)
         size = config.architecture.image_size
-        self.mixing = torch.from_numpy(fractals(NUM_FRACTALS, size, seed=0)).to(self.device) if recipe.pixmix_rounds else None
-        self.metrics: dict[str, Metric] = {"loss": MeanMetric()}
+        self.mixing = torch.from_numpy(fractals(recipe.num_fractals, size, recipe.fractal_seed)).to(self.device) if recipe.pixmix_rounds else None
+        self.metrics: dict[str, Metric] = {"loss": MeanMetric(nan_strategy="disable")}
         if self.mixup is None:
             self.metrics["train_top1"] = _accuracy(config.architecture.num_classes)
         for metric in self.metrics.values():
             metric.to(self.device).persistent(True)
         self.history: list[dict[str, float]] = []
-        self.log = open_log(config.logger, Location(config.root), config.fingerprints[seed], config.record) if self.rank == 0 else None
+        self.resumed_at: list[int] = []
+        log = {**config.record, "seed": seed}
+        self.log = open_log(config.logger, Location(config.root), config.fingerprints[seed], log) if self.rank == 0 else None
         self.step = 0
 
     def run(self, arrays: list[PictureArrays] | None, resumed: dict[str, Any] | None) -> None:
@@ -134,7 +144,7 @@ class SeedTraining:
         if resumed is not None:
             self._load(resumed)
         compiled = torch.compile(self.model) if config.compile else self.model
-        parallel = prepare_model(compiled, parallel_strategy_kwargs={"broadcast_buffers": False})
+        parallel = prepare_model(compiled, parallel_strategy_kwargs=_parallel_options(self.device, self.world_size))
         self.began, self.first_step, self.last_progress = time.monotonic(), self.step, 0.0
         steps, place = range(self.step, config.num_steps), (self.rank, self.world_size, self.seed)
         batches = config.ingest.stream_batches(steps, *place) if arrays is None else config.ingest.memory_batches(arrays, steps, *place)
@@ -174,12 +184,11 @@ class SeedTraining:
         if self.mixup is not None:
             np.random.seed(generator.initial_seed() % 2**32)
             views[0], targets = self.mixup(views[0], labels)
-        count, most = len(labels), self.config.forward_size or len(labels)
-        for start in range(0, count, most):
-            part = slice(start, min(start + most, count))
+        count = len(labels)
+        for part in equal_parts(count, self.config.forward_size or count):
             is_last = part.stop == count
             with contextlib.nullcontext() if is_last or self.world_size == 1 else parallel.no_sync():
-                self._backward(parallel, [_part_of(view, count, part) for view in views], targets[part], labels[part], (part.stop - start) / count)
+                self._backward(parallel, [_part_of(view, count, part) for view in views], targets[part], labels[part], (part.stop - part.start) / count)
         if self.recipe.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
@@ -206,6 +215,9 @@ class SeedTraining:
         for name, metric in self.metrics.items():
             row[name] = round(float(metric.compute()) * (1 if name == "loss" else 100), 4)
             metric.reset()
+        if not math.isfinite(row["loss"]):
+            remedy = f"the loss is no number any more before step {self.step}; use a lower rate, or training.precision=float32"
+            raise UserError("training.recipe_options.learning_rate", self.recipe.learning_rate, remedy)
         row |= {"learning_rate": self._rate(), "image_size": self._size(), "images_per_s": self.images_per_s, "time": time.time()}
         epoch, every = round(row["epoch"]), self.config.validate_epochs
         if self.validation is not None and every and (epoch % every == 0 or self.step == self.config.num_steps):
@@ -216,14 +228,14 @@ class SeedTraining:
 
     @torch.inference_mode()
     def _validate(self, pictures: PictureArrays) -> float:
-        """Top-1 in percent over all pictures, shared by the workers; all of them measure rank 0's model."""
+        """Top-1 in percent over the parts of all workers; all of them measure rank 0's model."""
         model = (self.ema.module if self.ema is not None else self.model).eval()
         if self.world_size > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
         metric = _accuracy(self.config.architecture.num_classes).to(self.device)
-        for start in range(self.rank, len(pictures.labels), self.world_size * 250):
-            chosen = slice(start, start + self.world_size * 250, self.world_size)
+        for start in range(0, len(pictures.labels), VALIDATION_BATCH):
+            chosen = slice(start, start + VALIDATION_BATCH)
             images = normalise(torch.from_numpy(pictures.images[chosen]).to(self.device))
             metric.update(model(images).float(), torch.from_numpy(pictures.labels[chosen]).to(self.device))
         self.model.train()
@@ -238,7 +250,7 @@ class SeedTraining:
         if self.rank != 0:
             ray.train.report(self._reported())
             return
-        state = {"seed": self.seed, "step": self.step, "history": self.history, "metrics": metrics}
+        state = {"seed": self.seed, "step": self.step, "history": self.history, "metrics": metrics, "resumed_at": self.resumed_at}
         state |= {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
         state["ema"] = None if self.ema is None else self.ema.module.state_dict()
         with tempfile.TemporaryDirectory() as folder:
@@ -254,7 +266,9 @@ class SeedTraining:
         if self.rank == 0:  # the sums of all workers
             for name, metric in self.metrics.items():
                 metric.load_state_dict(state["metrics"][name])
+                metric.to(self.device)
         self.step, self.history = state["step"], state["history"]
+        self.resumed_at = [*state["resumed_at"], self.step]
 
     def _write_progress(self) -> None:
         """Tell the driver how far training is, through the storage that both see."""
@@ -269,7 +283,7 @@ class SeedTraining:
         config, model = self.config, self.ema.module if self.ema is not None else self.model
         record = {**config.record, "seed": self.seed, "fingerprint": config.fingerprints[self.seed], "history": self.history}
         record |= {"loss": self.history[-1]["loss"], "images_per_s": self.images_per_s, "device": self.device.type}
-        record |= {"precision": config.precision, "num_steps": config.num_steps, "versions": versions()}
+        record |= {"precision": config.precision, "num_steps": config.num_steps, "resumed_at": self.resumed_at, "versions": versions()}
         save_classifier(Location(config.root).child("classifiers", record["fingerprint"]), model, config.architecture, record)
         if self.log is not None:
             self.log.close()
@@ -283,6 +297,20 @@ def _mixup(recipe: Recipe, num_classes: int) -> Mixup | None:
     if not recipe.mixup and not recipe.cutmix:
         return None
     return Mixup(recipe.mixup, recipe.cutmix, label_smoothing=recipe.label_smoothing, num_classes=num_classes)
+
+
+def _parallel_options(device: torch.device, world_size: int) -> dict[str, bool]:
+    """For DDP. After its first step it would lay the gradients out anew, and sums over three and more CPU workers round by their layout:
+    a resumed training, whose first step is another one, would stray from an undisturbed one. Looking for unused parameters prevents that.
+    """
+    return {"broadcast_buffers": False, "find_unused_parameters": device.type == "cpu" and world_size > 2}
+
+
+def equal_parts(count: int, most: int) -> list[slice]:
+    """The fewest stretches of 0..count-1 that have at most `most` each; their sizes differ by at most one."""
+    num_parts = -(-count // most)
+    ends = [count * part // num_parts for part in range(num_parts + 1)]
+    return [slice(start, stop) for start, stop in pairwise(ends)]
 
 
 def _part_of(view: torch.Tensor, count: int, part: slice) -> torch.Tensor:

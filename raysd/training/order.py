@@ -13,15 +13,24 @@ Worked example: 1,000 pictures, 2 workers, batches of 100. In each epoch worker 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 WINDOW = 2048  # pictures
 
 
+@lru_cache(maxsize=16)  # each step asks for that of its epoch
 def epoch_order(num_items: int, epoch: int, seed: int, pool: int = 0) -> np.ndarray:
     """A permutation of the items, int64 [num_items], that depends on the seed, the epoch and the pool alone."""
-    return np.random.default_rng([seed, epoch, pool] if pool else [seed, epoch]).permutation(num_items)
+    order = np.random.default_rng([seed, epoch, pool] if pool else [seed, epoch]).permutation(num_items)
+    order.setflags(write=False)
+    return order
+
+
+def mixed_order(count: int, num_pools: int, seed: int, step: int, rank: int) -> np.ndarray | slice:
+    """How a worker's batch is shuffled, so that parts of it, and the pairs of Mixup, hold pictures of several pools."""
+    return slice(None) if num_pools == 1 else np.random.default_rng([seed, step, rank, num_pools]).permutation(count)
 
 
 def items_before(step: int, batch_size: int, shares: tuple[float, ...]) -> list[int]:

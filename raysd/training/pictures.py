@@ -154,6 +154,19 @@ def decode_all(pictures: PictureSet, size: int) -> PictureArrays:
     return PictureArrays.concatenate([decode_file(pictures, file, position, size) for position, file in enumerate(pictures.files())])
 
 
+def decode_part(pictures: PictureSet, size: int, part: int, num_parts: int) -> PictureArrays:
+    """Every `num_parts`-th picture of a set, from number `part` on, in file order."""
+    images, labels, seen = [], [], 0
+    for file in pictures.files():
+        rows = pictures.read_rows(file)
+        first, seen = (part - seen) % num_parts, seen + len(rows)
+        encoded, numbers = encoded_rows(pictures, rows.take(pa.array(range(first, len(rows), num_parts))))
+        images += [decode_from(pictures, file, data, size) for data in encoded]
+        labels.append(numbers)
+    stacked = np.stack(images) if images else np.empty((0, 3, size, size), dtype=np.uint8)
+    return PictureArrays(stacked, np.concatenate(labels), np.arange(len(stacked), dtype=np.int64))
+
+
 def read_labels(pictures: PictureSet) -> np.ndarray:
     """All labels of a set as they stand in its files, int64 [N]."""
     parts = [pq.read_table(pictures.folder.file(file), columns=["label"], filesystem=pictures.folder.filesystem)["label"] for file in pictures.files()]

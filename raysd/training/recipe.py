@@ -7,11 +7,15 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from raysd.training.schedule import size_at
+
 SMALL_IMAGE = 64  # pixels
+SIZE_MULTIPLE = 8  # pixels; of a local crop's side
 Probability = Annotated[float, Field(ge=0, le=1)]
 AreaShares = tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]]
 """Smallest and largest area of a crop, as shares of the picture."""
 Strength = Annotated[float, Field(ge=0, le=2)]
+Pixels = Annotated[float, Field(gt=0)]
 
 
 class Recipe(BaseModel):
@@ -21,7 +25,9 @@ class Recipe(BaseModel):
 
     # The optimizer and its schedule.
     optimizer: Literal["adamw", "sgd", "lamb"] = "adamw"
-    """`sgd` has momentum 0.9. Weight decay never touches biases and norms."""
+    """Weight decay never touches biases and norms."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Of `sgd`."""
     nesterov: bool = False
     learning_rate: Annotated[float, Field(gt=0)] = 0.004
     reference_batch: Annotated[int, Field(ge=1)] | None = None
@@ -52,6 +58,7 @@ class Recipe(BaseModel):
     """`shift`: up to 1/16 of the side; `random_resized`: a part of the picture, resized; `auto`: `shift` up to 64 px, else `random_resized`."""
     crop_area: AreaShares = (0.25, 1.0)
     """Of a `random_resized` crop."""
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     crop_aspect: Annotated[float, Field(ge=1, le=4)] = 4 / 3
     """Largest ratio of a random crop's longer to its shorter side."""
     flip: Probability = 0.5
@@ -68,6 +75,8 @@ class Recipe(BaseModel):
     """Brightness, contrast, saturation, hue."""
     jitter_probability: Probability = 0.0
     grey_probability: Probability = 0.0
+    blur_sigma: tuple[Pixels, Pixels] = (0.1, 2.0)
+    """Narrowest and widest Gaussian in pixels, beside global views of 224 px; others are blurred in proportion, but not more."""
     blur_probability: Probability = 0.0
     local_blur_probability: Probability = 0.0
     solarize_probability: Probability = 0.0
@@ -84,6 +93,8 @@ class Recipe(BaseModel):
     """The Beta distribution's alpha; 0 is none (Yun et al. 2019)."""
     pixmix_rounds: Annotated[int, Field(ge=0, le=16)] = 0
     """Most rounds of PixMix, k; 0 is none (Hendrycks et al. 2022). The mixing set are fractals that raysd draws."""
+    num_fractals: Annotated[int, Field(ge=1)] = 300
+    fractal_seed: Annotated[int, Field(ge=0)] = 0
     pixmix_beta: Annotated[float, Field(gt=0)] = 4.0
     pixmix_severity: Annotated[int, Field(ge=1, le=10)] = 1
 
@@ -98,6 +109,15 @@ class Recipe(BaseModel):
         """Arguments of `raysd.training.projector.Projector`; None with a linear head."""
         sizes = {"layers": self.projector_layers, "width": self.projector_width, "bottleneck": self.bottleneck_width}
         return {**sizes, "temperature": self.temperature} if self.head == "projector" else None
+
+    def local_size(self, size: int) -> int:
+        """Side of the local crops in pixels beside a global view of `size` pixels."""
+        return max(SIZE_MULTIPLE, round(size * self.local_size_share / SIZE_MULTIPLE) * SIZE_MULTIPLE)
+
+    def view_sizes(self, image_size: int) -> list[int]:
+        """Sides in pixels of the smallest and the largest views of a training on pictures of this size."""
+        sizes = [size_at(step, 1, image_size, self.smallest_size_share) for step in (0, 1)]
+        return sizes + [self.local_size(size) for size in sizes] if self.local_crops else sizes
 
     def for_size(self, image_size: int) -> "Recipe":
         """The recipe with the crop that `auto` means for pictures of this size in pixels."""

@@ -100,6 +100,11 @@ class TrainingSettings(BaseModel):
             raise ValueError("a seed stands twice; name each once")
         return seeds
 
+    @property
+    def num_threads(self) -> int:
+        """Threads of each worker on CPUs; sums round by how many share them."""
+        return max(1, int(self.cpus_per_worker))
+
     def resolve_recipe(self) -> Recipe:
         """The named recipe with the overrides.
 
@@ -125,6 +130,6 @@ def resolve_precision(precision: str) -> str:
     import torch
 
     if torch.cuda.is_available():
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     info = Path("/proc/cpuinfo")
     return "bfloat16" if info.exists() and any(flag in info.read_text() for flag in BFLOAT16_FLAGS) else "float32"

@@ -78,7 +78,9 @@ class TrainingRun:
                 "batch_size": settings.batch_size,
                 "forward_size": settings.forward_size,
                 "precision": resolve_precision(settings.precision),
+                "compile": settings.compile,
                 "num_workers": settings.num_workers,
+                "num_threads": settings.num_threads,
                 "seed": seed,
             }
         )
@@ -146,6 +148,9 @@ def _fit(run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int) -
 
     settings = run.settings
     num_images = sum(map(len, run.pools))
+    for pool in run.pools:
+        if not len(pool):
+            raise UserError("training.sources", " + ".join(pictures.name for pictures in pool.sets), "holds no pictures; loosen its filters, or leave it out")
     check_batch(num_images, settings, [pool.share for pool in run.pools])
     check_logger(settings.logger)
     ensure_ray()
@@ -174,7 +179,7 @@ def _fit(run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int) -
         validation=run.validation,
         validate_epochs=settings.validate_epochs,
         logger=settings.logger,
-        num_threads=max(1, int(settings.cpus_per_worker)),
+        num_threads=settings.num_threads,
     )
     trainer = TorchTrainer(
         train_worker,

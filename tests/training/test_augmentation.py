@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysd.training.augmentation import augment, fractals, local_size
+from raysd.training.augmentation import augment, fractals
 from raysd.training.augmentation.color import blur, jitter_and_grey, solarize
 from raysd.training.augmentation.crops import flip, global_crop
 from raysd.training.augmentation.operations import OPERATIONS, apply_in_groups
@@ -70,7 +70,7 @@ def test_local_crops_stand_crop_after_crop():
     images = torch.arange(5, dtype=torch.uint8)[:, None, None, None].expand(5, 3, 32, 32) * 10
     local = augment(images, Recipe(crop="none", flip=0, local_crops=3), seeded(), 32)[1]
     assert local[:, 0, 0, 0].tolist() == [0, 10, 20, 30, 40] * 3
-    assert local.shape[-1] == local_size(Recipe(), 32) == 16 and local_size(Recipe(), 224) == 96
+    assert local.shape[-1] == Recipe().local_size(32) == 16 and Recipe().local_size(224) == 96
 
 
 def test_flips_come_with_their_probability():
@@ -91,6 +91,7 @@ def test_each_part_of_the_jitter_does_its_own():
     flat = torch.full((50, 3, 4, 4), 100, dtype=torch.uint8)
     bright = jitter_and_grey(flat, (0.4, 0, 0, 0), 1, 0, seeded()).float()[:, 0, 0, 0]
     assert 60 <= bright.min() < 75 and 125 < bright.max() <= 140
+    assert jitter_and_grey(flat, (1.5, 0, 0, 0), 1, 0, seeded()).float().max() > 215  # up to 2.5 times as bright
     assert torch.equal(jitter_and_grey(flat, (0, 0.4, 0.2, 0.5), 1, 0, seeded()), flat)  # grey has no contrast, saturation or hue
     half = torch.tensor([50, 150], dtype=torch.uint8).repeat(2)[None, None, None].expand(20, 3, 4, 4).contiguous()
     contrast = jitter_and_grey(half, (0, 0.4, 0, 0), 1, 0, seeded()).float()
@@ -103,10 +104,12 @@ def test_each_part_of_the_jitter_does_its_own():
 
 def test_a_blur_keeps_the_light_and_takes_detail():
     images = random_images(8, 64)
-    blurred = blur(images, 1, 1.0, seeded()).float()
+    blurred = blur(images, 1, (0.1, 2.0), seeded()).float()
     assert (blurred.mean((1, 2, 3)) - images.float().mean((1, 2, 3))).abs().max() < 1
     assert (blurred.std((1, 2, 3)) <= images.float().std((1, 2, 3)) + 0.5).all() and blurred.std() < images.float().std() - 2
-    assert torch.equal(blur(images, 0, 1.0, seeded()), images)
+    assert torch.equal(blur(images, 0, (0.1, 2.0), seeded()), images)
+    wide, narrow = (blur(images, 1, sigma, seeded()).float().std() for sigma in ((3.0, 4.0), (0.2, 0.3)))
+    assert wide < narrow
 
 
 def test_solarize_inverts_the_light_half():

@@ -3,11 +3,14 @@ import json
 import pytest
 import timm
 import torch
+from timm.layers import convert_sync_batchnorm
+from timm.optim import create_optimizer_v2
 
 from raysd.errors import UserError
 from raysd.storage.location import Location
 from raysd.training.classifier import Architecture, build_classifier, check_architecture, load_classifier, save_classifier
 from raysd.training.projector import Projector
+from raysd.training.recipe import built_in_recipes
 
 PROJECTOR = {"layers": 1, "width": 32, "bottleneck": 8, "temperature": 0.1}
 ARCHITECTURES = {
@@ -59,5 +62,31 @@ def test_several_views_of_several_sizes_go_through_together():
 
 
 def test_an_image_size_that_a_backbone_does_not_take_is_refused():
-    with pytest.raises(UserError, match="does not run with them"):
+    with pytest.raises(UserError, match="does not run on 96 px with them"):
         check_architecture(Architecture("vit_tiny_patch16_224", {}, 7, 96, 2))
+
+
+def test_the_sizes_of_a_recipes_other_views_are_tried_too():
+    architecture = Architecture("vit_tiny_patch16_224", {"img_size": 96, "depth": 1}, 7, 96, 2)
+    check_architecture(architecture)
+    with pytest.raises(UserError, match="does not run on 48 px with them, which the recipe needs; vision transformers take it with dynamic_img_size: true"):
+        check_architecture(architecture, built_in_recipes()["paper"].model_copy(update={"local_size_share": 0.5}).view_sizes(96))
+    options = {"img_size": 96, "depth": 1, "dynamic_img_size": True}
+    check_architecture(Architecture("vit_tiny_patch16_224", options, 7, 96, 2), [48])
+
+
+def test_biases_norms_and_position_embeddings_have_no_weight_decay():
+    model = build_classifier(Architecture("vit_tiny_patch16_224", {"img_size": 96, "depth": 1}, 7, 96, 2))
+    groups = create_optimizer_v2(model, opt="adamw", lr=1, weight_decay=0.1).param_groups
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    free = {names[id(parameter)] for group in groups if group["weight_decay"] == 0 for parameter in group["params"]}
+    assert {"backbone.pos_embed", "backbone.cls_token", "backbone.norm.bias"} <= free and "backbone.head.weight" not in free
+
+
+def test_synchronised_batch_norms_keep_their_activations():
+    model = build_classifier(Architecture("efficientnet_b0", {}, 7, 32, 2)).eval()
+    images = torch.randn(2, 3, 32, 32)
+    before = model(images)
+    converted = convert_sync_batchnorm(model).eval()
+    assert any("SyncBatchNorm" in type(module).__name__ for module in converted.modules())
+    assert torch.allclose(converted(images), before, atol=1e-5)

@@ -51,6 +51,12 @@ def test_proportions_are_exact_and_each_source_comes_round(world_size, shares):
         assert {counts[100 * number + i] for i in range(10)} == {round(1000 * share) // 10}
 
 
+@given(st.integers(0, 50))
+def test_pictures_of_several_sources_are_mixed_within_a_batch(step):
+    ((_, labels),) = in_memory(40, (0.75, 0.25)).memory_batches([arrays_of(60), arrays_of(60, 100)], range(step, step + 1), 0, 1, 0)
+    assert (labels[:10] >= 100).sum() < 10 and (labels[-10:] >= 100).sum() < 10
+
+
 def test_parts_are_put_back_into_their_order():
     parts = [arrays_of(6), arrays_of(6)]
     shuffled = [PictureArrays(p.images[::-1], p.labels[::-1], p.order[::-1] + 100 * i) for i, p in reversed(list(enumerate(parts)))]

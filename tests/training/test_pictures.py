@@ -9,7 +9,7 @@ from PIL import Image
 from raysd.errors import UserError
 from raysd.prompts.table import load_class_table
 from raysd.storage.location import Location
-from raysd.training.pictures import PictureSet, decode_all, decode_image
+from raysd.training.pictures import PictureSet, decode_all, decode_image, decode_part
 from raysd.training.real_sets import encode_png, real_set
 
 
@@ -116,3 +116,11 @@ def test_a_probe_never_sees_its_test_pictures_in_a_set_of_ones_own(tmp_path):
     halves = [decode_all(real_set(path, split, root, halve=True), 8).images[:, 0, 0, 0].tolist() for split in ("train", "test")]
     assert not set(halves[0]) & set(halves[1])
     assert len(halves[0]) == len(halves[1]) == 20
+
+
+def test_the_parts_of_all_workers_are_the_whole_set(tmp_path):
+    pictures = write_set(tmp_path, list(range(0, 110, 10)), [0] * 11, list(range(11)), [""] * 4 + ["black"] + [""] * 6)
+    (tmp_path / "b.parquet").write_bytes((tmp_path / "a.parquet").read_bytes())
+    whole = decode_all(pictures, 8).images[:, 0, 0, 0].tolist()
+    parts = [decode_part(pictures, 8, part, 3).images[:, 0, 0, 0].tolist() for part in range(3)]
+    assert parts == [whole[part::3] for part in range(3)]

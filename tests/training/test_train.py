@@ -18,6 +18,7 @@ from raysd.storage.location import Location
 from raysd.training.checkpoint import load_state, save_state
 from raysd.training.classifier import Architecture, build_classifier, load_classifier, load_record
 from raysd.training.ingest import Pool
+from raysd.training.loop import equal_parts
 from raysd.training.real_sets import encode_png, picture_table, real_set
 from raysd.training.settings import TrainingSettings
 from raysd.training.train import TrainingRun, train_classifiers
@@ -67,7 +68,8 @@ def test_the_fingerprint_sees_what_shapes_the_weights(tmp_path):
     assert run_of(tmp_path).fingerprint(1) != base
     for change in ({"num_epochs": 4}, {"recipe_options": {"flip": False}}, {"num_workers": 1}, {"batch_size": 60}):
         assert run_of(tmp_path, **change).fingerprint(0) != base, change
-    assert run_of(tmp_path, cpus_per_worker=3).fingerprint(0) == base
+    assert run_of(tmp_path, cpus_per_worker=3).fingerprint(0) != base  # sums over three threads round in another way
+    assert run_of(tmp_path, cpus_per_worker=0.5, logger="none", checkpoint_steps=7).fingerprint(0) == base
 
 
 @pytest.mark.slow
@@ -98,11 +100,16 @@ def test_sources_with_shares_and_streamed_pictures_train_too(ray_cluster, tmp_pa
     assert [part["share"] for part in record["trained_on"]["parts"]] == [0.75, 0.25]
 
 
+def knows_a_checkpoint(runs):
+    """True when Ray Train has noted down a checkpoint, from which it would go on."""
+    return any("checkpoint_dir_name" in path.read_text() for path in runs.glob("*/checkpoint_manager_snapshot.json"))
+
+
 def kill_a_worker(runs, killed):
     """SIGKILL one train worker as soon as Ray Train knows of a checkpoint."""
     import ray.util.state
 
-    while not any("checkpoint_dir_name" in path.read_text() for path in runs.glob("*/checkpoint_manager_snapshot.json")):
+    while not knows_a_checkpoint(runs):
         time.sleep(0.02)
     for actor in ray.util.state.list_actors(filters=[("state", "=", "ALIVE")], detail=True):
         if actor.class_name == "RayTrainWorker":
@@ -112,13 +119,15 @@ def kill_a_worker(runs, killed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("is_streamed", [False, True], ids=["memory", "streamed"])
-def test_the_same_seed_data_and_workers_give_the_same_weights_also_after_a_sigkill_inside_an_epoch(ray_cluster, tmp_path, monkeypatch, is_streamed):
+@pytest.mark.parametrize(("is_streamed", "num_workers"), [(False, 3), (True, 2)], ids=["memory, 3 workers", "streamed, 2 workers"])
+def test_the_same_seed_data_and_workers_give_the_same_weights_also_after_a_sigkill_inside_an_epoch(
+    ray_cluster, tmp_path, monkeypatch, is_streamed, num_workers
+):
     import threading
 
     if is_streamed:
         monkeypatch.setattr("raysd.training.ingest.MEMORY_BYTES", 0)
-    options = {"num_epochs": 30, "num_workers": 2, "recipe": "timm", "checkpoint_steps": 101, "batch_size": 40}  # ten steps an epoch
+    options = {"num_epochs": 30, "num_workers": num_workers, "recipe": "timm", "checkpoint_steps": 101, "batch_size": 36}  # eleven steps an epoch
     options["backbone_options"] = {**TINY["backbone_options"], "drop_rate": 0.1}
     undisturbed = run_of(tmp_path / "a", **options)
     train_classifiers(undisturbed, quiet=True)
@@ -127,7 +136,7 @@ def test_the_same_seed_data_and_workers_give_the_same_weights_also_after_a_sigki
     killer.start()
     train_classifiers(disturbed, quiet=True)
     killer.join(timeout=60)
-    assert killed
+    assert killed and load_record(disturbed.folder(0))["resumed_at"] and not load_record(undisturbed.folder(0))["resumed_at"]
     losses = [[(row["step"], row["loss"]) for row in load_record(run.folder(0))["history"]] for run in (undisturbed, disturbed)]
     assert losses[0] == losses[1]
     assert all(torch.equal(tensor, weights(disturbed, 0)[name]) for name, tensor in weights(undisturbed, 0).items())
@@ -147,7 +156,7 @@ def test_sigkill_of_the_driver_and_the_same_command_end_with_the_weights_of_an_u
     subprocess.run(command(tmp_path / "a"), env=environment, check=True, capture_output=True, timeout=300)
     driver = subprocess.Popen(command(tmp_path / "b"), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 240
-    while not list((tmp_path / "b" / "runs").glob("*/checkpoint_*/state.json")):
+    while not knows_a_checkpoint(tmp_path / "b" / "runs"):
         assert driver.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     driver.kill()
@@ -155,6 +164,8 @@ def test_sigkill_of_the_driver_and_the_same_command_end_with_the_weights_of_an_u
     assert not list((tmp_path / "b" / "classifiers").glob("*/record.json"))
     again = subprocess.run(command(tmp_path / "b"), env=environment, check=True, capture_output=True, text=True, timeout=300)
     assert "trained" in again.stdout
+    records = [json.loads(path.read_text()) for path in (tmp_path / "b" / "classifiers").glob("*/record.json")]
+    assert [bool(record["resumed_at"]) for record in sorted(records, key=lambda record: record["seed"])] == [True, False]
     files = [{path.parent.name: path.read_bytes() for path in (tmp_path / name / "classifiers").glob("*/model.safetensors")} for name in "ab"]
     assert len(files[0]) == 2 and files[0] == files[1]
 
@@ -168,7 +179,9 @@ def test_accumulated_gradients_give_the_weights_of_whole_batches(ray_cluster, tm
     train_classifiers(whole, quiet=True)
     train_classifiers(parts, quiet=True)
     assert all(torch.allclose(tensor, weights(parts, 0)[name], atol=1e-3) for name, tensor in weights(whole, 0).items())
-    assert not torch.equal(weights(whole, 0)["head.fc.weight"], torch.zeros_like(weights(whole, 0)["head.fc.weight"]))
+    untrained = replace(whole, pools=())
+    train_classifiers(untrained)
+    assert not torch.allclose(weights(whole, 0)["head.fc.weight"], weights(untrained, 0)["head.fc.weight"], atol=1e-3)
 
 
 @pytest.mark.slow
@@ -252,6 +265,26 @@ def test_the_embedded_generator_can_be_trained_again_after_a_kill(tmp_path):
     assert json.loads((tmp_path / "tiny_sd" / "model_index.json").read_text())["_class_name"] == "StableDiffusionPipeline"
 
 
-def test_settings_refuse_an_unknown_recipe_option():
-    with pytest.raises(UserError, match=r"training\.recipe_options\.momentum"):
-        load_experiment(None, ["training.recipe_options.momentum=1"]).training.resolve_recipe()
+@pytest.mark.parametrize("option", ["momentum=1", "speed=1"])
+def test_settings_refuse_an_unknown_recipe_option_and_a_wrong_value(option):
+    with pytest.raises(UserError, match=rf"training\.recipe_options\.{option[:5]}"):
+        load_experiment(None, [f"training.recipe_options.{option}"]).training.resolve_recipe()
+
+
+def test_a_source_without_pictures_is_refused_by_its_name(tmp_path):
+    run = run_of(tmp_path)
+    empty = replace(run.pools[0].sets[0], name="nothing", images_per_class=0)
+    with pytest.raises(UserError, match=r"training\.sources = 'nothing': holds no pictures"):
+        train_classifiers(replace(run, pools=(Pool(run.pools[0].sets, 0.5), Pool((empty,), 0.5))))
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_ends_the_training_in_one_line(ray_cluster, tmp_path):
+    run = run_of(tmp_path, recipe_options={"optimizer": "sgd", "learning_rate": 1e30, "clip_norm": None}, precision="float32")
+    with pytest.raises(UserError, match=r"learning_rate = 1e\+30: the loss is no number any more"):
+        train_classifiers(run, quiet=True)
+
+
+def test_a_batch_is_cut_into_equal_parts():
+    assert [part.stop - part.start for part in equal_parts(25, 8)] == [6, 6, 6, 7]
+    assert equal_parts(16, 16) == [slice(0, 16)]

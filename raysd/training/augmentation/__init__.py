@@ -6,7 +6,7 @@ The order is crop and flip, RandAugment, PixMix, color jitter and grey, blur, so
 import torch
 
 from raysd.training.augmentation.color import blur, jitter_and_grey, solarize
-from raysd.training.augmentation.crops import flip, global_crop, local_crops, local_size
+from raysd.training.augmentation.crops import flip, global_crop, local_crops
 from raysd.training.augmentation.fractals import fractals
 from raysd.training.augmentation.pixmix import pixmix
 from raysd.training.augmentation.rand_augment import rand_augment
@@ -15,7 +15,7 @@ from raysd.training.recipe import Recipe
 BLUR_SIZE = 224  # pixels; smaller global views are blurred less, in proportion
 PART_VALUES = 2**20  # changed at a time: what fits into a processor's cache takes a fraction of the time
 
-__all__ = ["augment", "fractals", "local_size"]
+__all__ = ["augment", "fractals"]
 
 
 def augment(images: torch.Tensor, recipe: Recipe, generator: torch.Generator, size: int, mixing: torch.Tensor | None = None) -> list[torch.Tensor]:
@@ -59,7 +59,8 @@ def _change(view: torch.Tensor, recipe: Recipe, generator: torch.Generator, size
     if recipe.jitter_probability or recipe.grey_probability:
         view = jitter_and_grey(view, recipe.jitter, recipe.jitter_probability, recipe.grey_probability, generator)
     if probability := recipe.local_blur_probability if is_local else recipe.blur_probability:
-        view = blur(view, probability, min(1.0, size / BLUR_SIZE), generator)
+        scale = min(1.0, size / BLUR_SIZE)
+        view = blur(view, probability, (scale * recipe.blur_sigma[0], scale * recipe.blur_sigma[1]), generator)
     if recipe.solarize_probability and not is_local:
         view = solarize(view, recipe.solarize_probability, generator)
     return view

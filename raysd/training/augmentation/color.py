@@ -4,7 +4,6 @@ import math
 
 import torch
 
-BLUR_SIGMA = (0.1, 2.0)  # pixels, beside global views of 224 px (Caron et al. 2021)
 SOLARIZE_FROM = 128
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 YIQ = ((0.299, 0.587, 0.114), (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135))  # of RGB, FCC 1953
@@ -15,13 +14,13 @@ def jitter_and_grey(
 ) -> torch.Tensor:
     """Change brightness, contrast, saturation and hue of a share of the pictures, and turn a share grey.
 
-    Factors are uniform in [1 - strength, 1 + strength], the hue's turn in [-strength, strength] of a circle, as in torchvision's
+    Factors are uniform in [max(0, 1 - strength), 1 + strength], the hue's turn in [-strength, strength] of a circle, as in torchvision's
     ColorJitter. Here they are one affine map of the colors of each picture, in the order brightness, contrast, saturation, hue: nothing is
     clamped between them, and the hue turns in the YIQ space, where that is a rotation. Contrast is about the picture's mean grey.
     """
     count = len(images)
     draws = torch.rand((6, count), generator=generator)
-    brightness, contrast, saturation = (1 + (2 * draw - 1) * min(strength, 1) for draw, strength in zip(draws[:3], strengths[:3], strict=True))
+    brightness, contrast, saturation = (_factor(draw, strength) for draw, strength in zip(draws[:3], strengths[:3], strict=True))
     angle = 2 * math.pi * strengths[3] * (2 * draws[3] - 1)
     is_jittered, is_grey = draws[4] < probability, draws[5] < grey_probability
     chosen = torch.nonzero(is_jittered | is_grey).flatten()
@@ -40,6 +39,11 @@ def jitter_and_grey(
     return images.index_copy(0, places, changed.clamp_(0, 255).round_().to(images.dtype).view(len(chosen), *images.shape[1:]))
 
 
+def _factor(draw: torch.Tensor, strength: float) -> torch.Tensor:
+    low, high = max(0.0, 1 - strength), 1 + strength
+    return low + (high - low) * draw
+
+
 def _hue_rotation(angle: torch.Tensor) -> torch.Tensor:
     """Rotations of the color plane in the YIQ space by angles [B], as maps of RGB [B, 3, 3]."""
     to_yiq = torch.tensor(YIQ)
@@ -50,14 +54,14 @@ def _hue_rotation(angle: torch.Tensor) -> torch.Tensor:
     return torch.linalg.inv(to_yiq) @ turn @ to_yiq
 
 
-def blur(images: torch.Tensor, probability: float, scale: float, generator: torch.Generator) -> torch.Tensor:
-    """Blur a share of the pictures with a Gaussian of a width uniform in 0.1 to 2 px, times `scale`."""
+def blur(images: torch.Tensor, probability: float, sigma: tuple[float, float], generator: torch.Generator) -> torch.Tensor:
+    """Blur a share of the pictures with a Gaussian of a width that is uniform between two, in pixels."""
     size = images.shape[-1]
     draws = torch.rand((2, len(images)), generator=generator)
     chosen = torch.nonzero(draws[0] < probability).flatten()
     if not len(chosen):
         return images
-    sigmas = (BLUR_SIGMA[0] + (BLUR_SIGMA[1] - BLUR_SIGMA[0]) * draws[1, chosen]) * scale
+    sigmas = sigma[0] + (sigma[1] - sigma[0]) * draws[1, chosen]
     distances = torch.arange(1 - size, size, dtype=torch.float32)
     weights = torch.exp(-(distances**2) / (2 * sigmas[:, None] ** 2).clamp(min=1e-6))
     kernels = weights.unfold(1, size, 1).flip(1)  # row i: the weights of pixel i's neighbours

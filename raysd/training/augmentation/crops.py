@@ -13,27 +13,21 @@ from torchvision.transforms.v2 import functional as transforms
 from raysd.training.recipe import AreaShares, Recipe
 
 SHIFT_SHARE = 16  # a shift is at most 1/16 of the side
-SIZE_MULTIPLE = 8  # pixels; of a local crop's side
-
-
-def local_size(recipe: Recipe, size: int) -> int:
-    """Side of the local crops in pixels beside a global view of `size` pixels."""
-    return max(SIZE_MULTIPLE, round(size * recipe.local_size_share / SIZE_MULTIPLE) * SIZE_MULTIPLE)
 
 
 def global_crop(images: torch.Tensor, recipe: Recipe, generator: torch.Generator, size: int) -> torch.Tensor:
     """One view of each picture, uint8 [B, 3, size, size]."""
     if recipe.crop == "random_resized":
-        return _random_resized(images, recipe.crop_area, recipe.crop_aspect, generator, size)
+        return _random_resized(images, recipe, recipe.crop_area, generator, size)
     if recipe.crop == "shift":
         images = _shift(images, generator)
-    return images if images.shape[-1] == size else _resize(images, size)
+    return images if images.shape[-1] == size else _resize(images, size, recipe)
 
 
 def local_crops(images: torch.Tensor, recipe: Recipe, generator: torch.Generator, size: int) -> torch.Tensor:
     """Small crops uint8 [L * B, 3, l, l]; crop j of picture i stands at j * B + i."""
-    side = local_size(recipe, size)
-    return torch.cat([_random_resized(images, recipe.local_crop_area, recipe.crop_aspect, generator, side) for _ in range(recipe.local_crops)])
+    side = recipe.local_size(size)
+    return torch.cat([_random_resized(images, recipe, recipe.local_crop_area, generator, side) for _ in range(recipe.local_crops)])
 
 
 def flip(images: torch.Tensor, probability: float, generator: torch.Generator) -> torch.Tensor:
@@ -44,8 +38,8 @@ def flip(images: torch.Tensor, probability: float, generator: torch.Generator) -
     return images.index_copy(0, chosen, images.index_select(0, chosen).flip(3))
 
 
-def _resize(images: torch.Tensor, size: int) -> torch.Tensor:
-    return transforms.resize(images, [size, size], InterpolationMode.BICUBIC, antialias=True)
+def _resize(images: torch.Tensor, size: int, recipe: Recipe) -> torch.Tensor:
+    return transforms.resize(images, [size, size], InterpolationMode(recipe.interpolation), antialias=True)
 
 
 def _shift(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -60,16 +54,16 @@ def _shift(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def _random_resized(images: torch.Tensor, area: AreaShares, aspect: float, generator: torch.Generator, size: int) -> torch.Tensor:
+def _random_resized(images: torch.Tensor, recipe: Recipe, area: AreaShares, generator: torch.Generator, size: int) -> torch.Tensor:
     """A random part of each picture, resized to `size` pixels.
 
-    The area is uniform in `area`, the ratio of the sides log-uniform in [1 / aspect, aspect] (Szegedy et al. 2015); a side that would be
-    longer than the picture is cut.
+    The area is uniform in `area`, the ratio of the sides log-uniform in [1 / crop_aspect, crop_aspect] (Szegedy et al. 2015); a side that
+    would be longer than the picture is cut.
     """
     side, count = images.shape[-1], len(images)
     draws = torch.rand((4, count), generator=generator)
     areas = area[0] + (area[1] - area[0]) * draws[0]
-    ratios = torch.exp((2 * draws[1] - 1) * math.log(aspect))
+    ratios = torch.exp((2 * draws[1] - 1) * math.log(recipe.crop_aspect))
     heights = (side * torch.sqrt(areas / ratios)).round().clamp(1, side)
     widths = (side * torch.sqrt(areas * ratios)).round().clamp(1, side)
     tops, lefts = ((side - heights + 1) * draws[2]).floor(), ((side - widths + 1) * draws[3]).floor()
@@ -77,5 +71,5 @@ def _random_resized(images: torch.Tensor, area: AreaShares, aspect: float, gener
     crops = torch.empty((count, 3, size, size), dtype=images.dtype, device=images.device, memory_format=torch.channels_last)
     for i, (top, left, height, width) in enumerate(boxes):
         part = images[i : i + 1, :, top : top + height, left : left + width].contiguous(memory_format=torch.channels_last)
-        crops[i : i + 1] = part if height == width == size else _resize(part, size)
+        crops[i : i + 1] = part if height == width == size else _resize(part, size, recipe)
     return crops

@@ -4,6 +4,8 @@ Each system has 3 to 7 affine maps. Their singular values are drawn so that the 
 dots (Anderson and Farrell, "Improving fractal pre-training", 2022). A point jumps from map to map; its color follows the maps it took.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 POINTS, STEPS, WARM_UP = 2048, 80, 12
@@ -12,6 +14,7 @@ CHUNK = 32  # fractals at a time
 EDGE = 0.02  # share of the points that may fall outside the picture, on each side
 
 
+@lru_cache(maxsize=1)  # the classifiers of a process have the same ones, and they take seconds
 def fractals(count: int, size: int, seed: int) -> np.ndarray:
     """Colorful fractals uint8 [count, 3, size, size]; the same seed gives the same ones."""
     parts = [_draw(min(CHUNK, count - start), size, np.random.default_rng([seed, start])) for start in range(0, count, CHUNK)]
