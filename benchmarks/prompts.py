@@ -1,6 +1,6 @@
 """Prompt families and recipes on the embedded default: python benchmarks/prompts.py --storage runs
 
-Draws a clone of 500 pictures a class with each prompt family that the embedded class table allows, at guidance scale 2, and trains three
+Draws a clone of 200 pictures a class with each prompt family that the embedded class table allows, at guidance scale 2, and trains three
 classifiers on each; then trains on the clone of `name` with each recipe, and with the parts of `paper` switched off one at a time. All are
 measured on the 10,000 real test pictures and by 10-shot probes. Needs the full Fashion-MNIST. Writes benchmarks/results/prompts.json and a
 table beside it.
@@ -21,6 +21,8 @@ COMMAND = "python benchmarks/prompts.py"
 CONFIG = Path(__file__).parent.parent / "configs" / "fashion_mnist.yaml"
 FAMILIES = ["name", "name_hypernym", "name_definition", "background", "multiple", "multiple_different", "clip_templates", "attributes"]
 OWN = {"all_names": "{templates: ['{name}'], names: all}", "name_and_attributes": "{mixture: {name: 1, attributes: 1}}"}
+IMAGES, EPOCHS = 200, 24
+SIZE = [f"generation.images_per_class={IMAGES}", f"training.num_epochs={EPOCHS}"]
 SMALL_PROJECTOR = {"projector_width": 256, "bottleneck_width": 64}
 PAPER = {"learning_rate": 0.5, **SMALL_PROJECTOR}
 RECIPES = {
@@ -47,7 +49,7 @@ def families(storage):
     """The rows of each variant's classifiers."""
     variants = [*FAMILIES, *OWN]
     own = [f"variants.{name}={body}" for name, body in OWN.items()]
-    experiment = load_experiment(CONFIG, [f"storage={storage}", "name=prompts", "sweep.guidance_scales=[2]", f"sweep.variants=[{','.join(variants)}]", *own])
+    experiment = load_experiment(CONFIG, [f"storage={storage}", *SIZE, "name=prompts", "sweep.guidance_scales=[2]", f"sweep.variants=[{','.join(variants)}]", *own])
     verbs.sweep(experiment, COMMAND)
     (sweep,) = (row for row in read_results(experiment.root, "sweep") if row["name"] == experiment.name)
     wanted = set(sweep["rows"])
@@ -60,7 +62,7 @@ def recipes(storage):
     found = {}
     for name, (recipe, options) in RECIPES.items():
         overrides = [f"training.recipe={recipe}", *(f"training.recipe_options.{key}={value}" for key, value in options.items())]
-        experiment = load_experiment(CONFIG, [f"storage={storage}", "generation.guidance_scale=2", *overrides])
+        experiment = load_experiment(CONFIG, [f"storage={storage}", *SIZE, "generation.guidance_scale=2", *overrides])
         verbs.generate(experiment)
         verbs.train(experiment)
         found[name] = verbs.evaluate(experiment, COMMAND)
@@ -78,7 +80,7 @@ if __name__ == "__main__":
         for name, rows in {"families": families, "recipes": recipes}[part](storage).items():
             top1, transfer = measured(rows)
             kind = "prompts" if part == "families" else "recipe"
-            about = f"{name}, 500 drawn pictures a class, guidance 2, 24 epochs, top-1 on 10,000 real pictures, seed spread {stdev(top1):.2f}"
+            about = f"{name}, {IMAGES} drawn pictures a class, guidance 2, {EPOCHS} epochs, top-1 on 10,000 real pictures, seed spread {stdev(top1):.2f}"
             entries.append(metric(f"{kind}: {name}: top-1", mean(top1), "percent", "higher", COMMAND, about, top1))
             about = f"{name}, mean of 10-shot probes on digits and mnist_5k, seed spread {stdev(transfer):.2f}"
             entries.append(metric(f"{kind}: {name}: transfer", mean(transfer), "percent", "higher", COMMAND, about, transfer))
