@@ -42,6 +42,24 @@ def s3_server():
 
 
 @pytest.fixture
+def run_here(tmp_path, monkeypatch, capsys):
+    """Run the command's entry point in this process, which takes a tenth of the time; returns exit code and output like a finished process."""
+    import subprocess
+
+    from raysd.cli import main
+
+    def run(*words: str) -> subprocess.CompletedProcess:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["raysd", *words])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return subprocess.CompletedProcess(words, ended.value.code or 0, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
 def run_cli(tmp_path):
     """Run the real command in a process of its own; returns the finished process."""
     import subprocess

@@ -46,7 +46,7 @@ def test_help_imports_no_heavy_package():
         (["train", "training.real=fashion_mnist", "training.filters.max_duplicate=0.9"], "only clones have scores"),
         (["train", "training.filters.max_duplicate=2"], "training.filters.max_duplicate = 2"),
         (["train", "training.backbone=resnet81"], "training.backbone = 'resnet81': timm has no such model"),
-        (["train", "training.backbone_options={layers: [1, 1]}"], "resnet18 does not run with them"),
+        (["train", "training.backbone_options={layers: [1, 1]}"], "resnet18 does not run on 32 px with them"),
         (["train", "training.recipe=none"], "training.recipe = 'none': unknown; use one of small"),
         (["train"], "run raysd generate with the same configuration first"),
         (["evaluate"], "evaluation.test_set"),
@@ -56,12 +56,18 @@ def test_help_imports_no_heavy_package():
         (["plan", "a.yaml", "b.yaml"], "give one experiment file"),
     ],
 )
-def test_bad_input_exits_with_2_and_one_line_and_never_starts_ray(run_cli, words, message):
-    finished = run_cli(*words)
+def test_bad_input_exits_with_2_and_one_line_and_never_starts_ray(run_here, monkeypatch, words, message):
+    monkeypatch.setattr("raysd.session.ensure_ray", lambda: pytest.fail("Ray was started"))
+    finished = run_here(*words)
     assert finished.returncode == 2
     assert message in finished.stderr
     assert len(finished.stderr.strip().splitlines()) == 1
     assert "Traceback" not in finished.stderr
+
+
+def test_the_command_itself_says_bad_input_in_one_line(run_cli):
+    finished = run_cli("plan", "classes=none.csv")
+    assert finished.returncode == 2 and finished.stderr.startswith("error: classes = 'none.csv'") and finished.stderr.count("\n") == 1
 
 
 def test_plan_shows_what_would_be_drawn_and_draws_nothing(run_cli, tmp_path):

@@ -11,14 +11,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
-import torch
 
 from raysd.training.order import WINDOW, WorkerSequence, items_before, mixed_order, shuffled_items
 from raysd.training.pictures import PictureArrays, PictureSet, decode_file, decode_from, encoded_rows
+
+if TYPE_CHECKING:  # tasks that read pictures need no torch, which takes seconds to import
+    import torch
 
 MEMORY_BYTES = 2 * 2**30
 BLOCK_BYTES = 32 * 2**20  # of a task's output, so that a few fit into a laptop's object store
@@ -26,7 +28,7 @@ STAGE_TASKS = 1024  # handed to Ray Data at a time
 READERS = 16
 TASK_CPUS = 0.5
 
-Batch = tuple[torch.Tensor, torch.Tensor]
+Batch = tuple["torch.Tensor", "torch.Tensor"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,8 @@ class Ingest:
 
     def memory_batches(self, arrays: list[PictureArrays], steps: range, rank: int, world_size: int, seed: int) -> Iterator[Batch]:
         """This worker's share of each batch: uint8 [B / world size, 3, S, S] and labels int64."""
+        import torch
+
         for step in steps:
             before, after = (items_before(at, self.batch_size, self.shares) for at in (step, step + 1))
             images, labels, place = [], [], 0
@@ -104,6 +108,8 @@ class Ingest:
 
     def stream_batches(self, steps: range, rank: int, world_size: int, seed: int) -> Iterator[Batch]:
         """This worker's share of each batch, read and decoded by Ray Data tasks: uint8 [B / world size, 3, S, S] and labels int64."""
+        import torch
+
         share = self.batch_size // world_size
         sequences = [WorkerSequence(pool.pieces[:, 2], number, rank, world_size, seed) for number, pool in enumerate(self.pools)]
         per_task = max(1, WINDOW // share)

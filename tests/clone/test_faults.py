@@ -70,19 +70,19 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", disk], check=True)
 
 
-def test_a_full_disk_is_said_in_one_line_and_nothing_torn_is_left(undisturbed, small_disk, run_cli):
-    finished = run_cli("generate", f"storage={small_disk}", *WORDS)
+def test_a_full_disk_is_said_in_one_line_and_nothing_torn_is_left(undisturbed, small_disk, run_here):
+    finished = run_here("generate", f"storage={small_disk}", *WORDS, "generation.num_actors=1")
     assert finished.returncode == 2, finished.stderr
     assert "storage = " in finished.stderr and "free some space" in finished.stderr and "Traceback" not in finished.stderr
     job = plan(small_disk)
     assert set(contents(job).items()) <= set(undisturbed.items())
     assert not [name for name in os.listdir(job.folder.child("data").path) if name.endswith(".tmp")]
     subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)
-    assert run_cli("generate", f"storage={small_disk}", *WORDS).returncode == 0
+    assert run_here("generate", f"storage={small_disk}", *WORDS, "generation.num_actors=1").returncode == 0
     assert contents(job) == undisturbed
 
 
-def test_sigkill_of_a_whole_node_costs_nothing_but_time(undisturbed, tmp_path, run_cli):
+def test_sigkill_of_a_whole_node_costs_nothing_but_time(undisturbed, tmp_path):
     """Two nodes; the one that holds the actors is killed with its raylet, the other one goes on."""
     from ray.cluster_utils import Cluster
 

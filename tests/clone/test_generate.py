@@ -15,7 +15,7 @@ from raysd.clone.shard import read_shard
 from raysd.storage.location import Location
 
 pytestmark = pytest.mark.slow
-FAST = {"num_inference_steps": 2, "images_per_class": 6, "images_per_shard": 16, "batch_size": 8}
+FAST = {"num_inference_steps": 2, "images_per_class": 6, "images_per_shard": 16, "batch_size": 8, "num_actors": 1}
 
 
 def draw(root, specs=None, **changes):
@@ -32,7 +32,7 @@ def shard_bytes(folder):
 def undisturbed(tmp_path_factory, ray_cluster):
     """A clone drawn by one actor without any trouble: its root and its jobs."""
     root = tmp_path_factory.mktemp("undisturbed")
-    jobs, _ = draw(root, num_actors=1)
+    jobs, _ = draw(root)
     return root, jobs[0]
 
 
@@ -113,7 +113,7 @@ def test_two_drivers_on_one_directory_end_with_the_same_bytes(undisturbed, tmp_p
     root, job = undisturbed
     words = [f"generation.{key}={value}" for key, value in FAST.items()]
     with ThreadPoolExecutor(2) as pool:
-        runs = list(pool.map(lambda _: run_cli("generate", f"storage={tmp_path}", *words, "generation.num_actors=1"), range(2)))
+        runs = list(pool.map(lambda _: run_cli("generate", f"storage={tmp_path}", *words), range(2)))
     assert [run.returncode for run in runs] == [0, 0], [run.stderr for run in runs]
     assert shard_bytes(clone_of(tmp_path, job)) == shard_bytes(clone_of(root, job))
 
@@ -141,7 +141,7 @@ def test_nothing_is_silent_the_record_and_the_card_count(undisturbed):
 def test_sigkill_of_the_driver_then_the_same_command_ends_with_the_same_bytes(undisturbed, tmp_path, run_cli):
     root, job = undisturbed
     words = [f"generation.{key}={value}" for key, value in FAST.items()]
-    command = [sys.executable, "-m", "raysd.cli", "generate", f"storage={tmp_path}", *words, "generation.num_actors=1"]
+    command = [sys.executable, "-m", "raysd.cli", "generate", f"storage={tmp_path}", *words]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     data = clone_of(tmp_path, job) / "data"
@@ -161,7 +161,7 @@ def test_sigkill_of_an_actor_in_mid_run_costs_nothing_but_time(ray_cluster, tmp_
 
     import ray.util.state
 
-    many = {"images_per_class": 60, "images_per_shard": 10, "num_inference_steps": 4, "num_actors": 1}
+    many = {"images_per_class": 30, "images_per_shard": 10, "num_inference_steps": 4}
     (job,), _ = draw(tmp_path / "undisturbed", **many)
     data = clone_of(tmp_path / "disturbed", job) / "data"
     left = []

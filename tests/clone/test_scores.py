@@ -269,15 +269,20 @@ def test_a_model_without_texts_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command_scores_a_clone_and_the_classifier_learns_from_what_is_left(run_cli):
+def test_the_command_scores_a_clone_and_the_classifier_learns_from_what_is_left(run_here, ray_cluster):
     words = ["storage=runs", "generation.images_per_class=8", "generation.num_inference_steps=2", "training.num_epochs=1", "training.batch_size=20"]
-    words += ["training.backbone_options={layers: [1,1,1,1], channels: [8,8,8,8]}", "scoring.against=[digits]"]
+    words += [
+        "training.backbone_options={layers: [1,1,1,1], channels: [8,8,8,8]}",
+        "scoring.against=[digits]",
+        "training.num_workers=1",
+        "generation.num_actors=1",
+    ]
     filtered = [*words, "training.filters.max_duplicate=0.95"]
-    assert run_cli("generate", *words).returncode == 0
-    early = run_cli("train", *filtered)
+    assert run_here("generate", *words).returncode == 0
+    early = run_here("train", *filtered)
     assert early.returncode == 2 and "run raysd score" in early.stderr and "Traceback" not in early.stderr
-    scored = run_cli("score", *words)
+    scored = run_here("score", *words)
     assert scored.returncode == 0, scored.stderr
     assert "80 pictures have scores, 80 scored now" in scored.stdout and "near-duplicates of a test picture" in scored.stdout
-    trained = run_cli("train", *filtered)
+    trained = run_here("train", *filtered)
     assert trained.returncode == 0, trained.stderr

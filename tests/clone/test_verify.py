@@ -109,21 +109,27 @@ def test_an_export_of_an_incomplete_clone_is_refused(clone, tmp_path):
 
 
 @pytest.mark.slow
-def test_verify_repairs_and_grow_draws_more(tmp_path, run_cli):
-    words = [f"storage={tmp_path}", "generation.num_inference_steps=1", "generation.images_per_class=4", "generation.images_per_shard=20"]
-    assert run_cli("generate", *words).returncode == 0
+def test_verify_repairs_and_grow_draws_more(tmp_path, run_here, ray_cluster):
+    words = [
+        f"storage={tmp_path}",
+        "generation.num_inference_steps=1",
+        "generation.images_per_class=4",
+        "generation.images_per_shard=20",
+        "generation.num_actors=1",
+    ]
+    assert run_here("generate", *words).returncode == 0
     (path,) = tmp_path.glob("clones/*/data/train-000001.parquet")
     data = bytearray(path.read_bytes())
     before, middle = bytes(data), data.find(b"IDAT") + 30
     data[middle] ^= 255
     path.write_bytes(bytes(data))
-    broken = run_cli("verify", *words)
+    broken = run_here("verify", *words)
     assert broken.returncode == 1 and "shard 1: picture" in broken.stdout, broken.stderr
-    repaired = run_cli("verify", *words, "--repair")
+    repaired = run_here("verify", *words, "--repair")
     assert repaired.returncode == 0 and "all 40 planned pictures are as they should be" in repaired.stdout
     assert path.read_bytes() == before
-    grown = run_cli("grow", *words, "--images", "2", "--classes", "dress,bag")
+    grown = run_here("grow", *words, "--images", "2", "--classes", "dress,bag")
     assert "44 pictures, 4 drawn now" in grown.stdout, grown.stderr
     assert sum(pq.read_metadata(shard).num_rows for shard in path.parent.glob("*.parquet")) == 44
-    refused = run_cli("grow", *words, "--classes", "hat")
+    refused = run_here("grow", *words, "--classes", "hat")
     assert refused.returncode == 2 and "classes = 'hat': is no key of the class table" in refused.stderr

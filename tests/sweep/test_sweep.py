@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 EXPERIMENT = {
     "name": "tiny",
     "generation": {"num_inference_steps": 2, "images_per_class": 6, "images_per_shard": 20, "batch_size": 10},
-    "training": {"backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}, "num_epochs": 2, "batch_size": 30, "seeds": [0, 1]},
+    "training": {"backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}, "num_epochs": 2, "batch_size": 30, "seeds": [0, 1], "num_workers": 1},
     "evaluation": {
         "validation_set": "fashion_mnist",
         "validation_images_per_class": 5,
