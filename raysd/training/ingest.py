@@ -119,7 +119,8 @@ class Ingest:
             dataset = self._stage(tasks, sequences, share)
             for step, batch in enumerate(dataset.iter_batches(batch_size=share, prefetch_batches=2), start):
                 order = mixed_order(share, len(self.pools), seed, step, rank)
-                yield torch.from_numpy(batch["image"][order]).permute(0, 3, 1, 2), torch.from_numpy(batch["label"][order])
+                images, labels = batch["image"].copy()[order], batch["label"].copy()[order]  # Ray's own memory is read-only
+                yield torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels)
 
     def _stage(self, tasks: list[dict[str, int]], sequences: list[WorkerSequence], share: int) -> Any:
         import ray.data

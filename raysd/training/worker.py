@@ -27,7 +27,7 @@ def train_worker(config: dict[str, Any]) -> None:
         train_seeds(loop)
     except Exception as error:
         if (found := find_user_error(error)) is not None:
-            folder.write(ERROR, json.dumps([found.field, str(found.value), found.remedy]).encode())
+            folder.write(ERROR, json.dumps([found.field, found.value, found.remedy], default=str).encode())
         raise
 
 
