@@ -268,12 +268,12 @@ def _findings(experiment: Experiment, spec: "CloneSpec") -> "list[Finding]":
 
 
 def _check_prompts(experiment: Experiment, specs: "list[CloneSpec]") -> None:
-    """Say what is suspect about the prompts of some clones, each variant once.
+    """Say what is suspect about the prompts of some clones, each variant once with each model.
 
     Raises:
         UserError: something is, and `lint` is `error`.
     """
-    for spec in {spec.variant_name: spec for spec in specs}.values():
+    for spec in {(spec.variant_name, spec.model.name): spec for spec in specs}.values():
         for finding in _findings(experiment, spec):
             if experiment.lint == "error":
                 raise UserError("generation.variant", spec.variant_name, f"{finding}; or set lint=warn, or lint_ignore=[{finding.kind}]")

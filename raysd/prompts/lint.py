@@ -75,7 +75,7 @@ def class_prompts(variant: PromptVariant, row: ClassRow) -> list[str]:
         row: of the class.
     """
     choices = {field: max(texts, key=len) for field, texts in variant.fields.items()}
-    own = {field: sorted((text for text, _ in texts[row["key"]]), key=len)[-MOST_TEXTS:] for field, texts in variant.class_fields.items()}
+    own = {field: sorted((text for text, _ in texts[row["key"]]), key=len, reverse=True)[:MOST_TEXTS] for field, texts in variant.class_fields.items()}
     prompts = []
     for template in variant.templates:
         used = [own[field] for field in own if field in VARIABLE.findall(template)]
@@ -124,8 +124,7 @@ def lint_prompts(variant: PromptVariant, table: ClassTable, tokenizers: Iterable
 def _collisions(variant: PromptVariant, table: ClassTable) -> Iterator[Finding]:
     if collisions := find_collisions(variant, table):
         keys = tuple(dict.fromkeys(row["key"] for collision in collisions for row in collision.rows))
-        fix = _disambiguation(variant, table, collisions)
-        yield Finding("identical", "the prompt of another class", keys, tuple(map(str, collisions)), fix)
+        yield Finding("identical", "the prompt of another class", keys, tuple(map(str, collisions)), _disambiguation(variant, table, False))
     if "name" in _variables(variant) and variant.names == "all":
         shared: dict[str, list[str]] = {}
         for row in table.rows:
@@ -138,40 +137,47 @@ def _collisions(variant: PromptVariant, table: ClassTable) -> Iterator[Finding]:
             yield Finding("shared-synonyms", "a synonym of another class", keys, examples, f"variants.{variant.name}.names=first")
 
 
-def _disambiguation(variant: PromptVariant, table: ClassTable, collisions: list[Collision]) -> str:
-    """The column that tells all colliding classes apart, as a setting."""
-    keys = {row["key"] for collision in collisions for row in collision.rows}
+def _disambiguation(variant: PromptVariant, table: ClassTable, with_ambiguous: bool) -> str:
+    """The column that tells the confused classes apart, as a setting."""
+    plain = variant.model_copy(update={"added": {}})
+    confused = confused_classes(plain, table, with_ambiguous)
+    rows = [row for row in table.rows if row["key"] in confused]
     for column in ("hypernym", "definition"):
-        if all(row.get(column) for row in table.rows if row["key"] in keys):
-            apart = variant.model_copy(update={"added": variant.added | dict.fromkeys(keys, column)})
-            if not find_collisions(apart, table):
-                return f"variants.{variant.name}.disambiguate={column}"
+        apart = plain.model_copy(update={"added": dict.fromkeys(confused, column)})
+        if all(split_cell(row.get(column, "")) for row in rows) and not find_collisions(apart, table):
+            more = f" variants.{variant.name}.disambiguate_classes=ambiguous" if with_ambiguous else ""
+            return f"variants.{variant.name}.disambiguate={column}{more}"
     return "tell these classes apart in the class table or in their texts, or use another variant"
 
 
 def _lengths(variant: PromptVariant, table: ClassTable, tokenizers: Iterable[Tokenizer]) -> Iterator[Finding]:
-    """What the tokenizers cut off or do not know, in the longest prompt of each class."""
-    prompts = {row["key"]: max(class_prompts(variant, row), key=len) for row in table.rows}
+    """What the tokenizers cut off or do not know."""
+    pairs = [(row["key"], prompt) for row in table.rows for prompt in class_prompts(variant, row)]
+    keys, prompts = [key for key, _ in pairs], [prompt for _, prompt in pairs]
+    choices = [(field, text) for field, texts in variant.fields.items() for text in texts]
     for tokenizer in tokenizers:
-        counts = dict(zip(prompts, tokenizer.count(list(prompts.values())), strict=True))
-        long = sorted((key for key in prompts if counts[key] > tokenizer.limit), key=counts.__getitem__, reverse=True)
+        counted = sorted(zip(tokenizer.count(prompts), keys, prompts, strict=True), reverse=True)
+        long = {key: f"{key} ({count} tokens: {prompt[:60]!r})" for count, key, prompt in reversed(counted) if count > tokenizer.limit}
         if long:
-            examples = tuple(f"{key} ({counts[key]} tokens: {prompts[key][:60]!r})" for key in long)
             text = f"prompts over the model's {tokenizer.limit} tokens, cut off at the end"
-            yield Finding("too-long", text, tuple(long), examples, "shorten the texts, or use another variant")
-        unknown = {key: words for key, words in zip(prompts, tokenizer.unknown(list(prompts.values())), strict=True) if words}
+            shown = tuple(reversed(long.values()))
+            yield Finding("too-long", text, tuple(reversed(long)), shown, "shorten the texts, or use another variant")
+        fix = "use the model's own words, or another model"
+        unknown = {key: words for key, words in zip(keys, tokenizer.unknown(prompts), strict=True) if words}
         if unknown:
             examples = tuple(f"{key} ({', '.join(words[:3])})" for key, words in unknown.items())
-            yield Finding("unknown-words", "words that the model does not know", tuple(unknown), examples, "use the model's own words, or another model")
+            yield Finding("unknown-words", "words that the model does not know", tuple(unknown), examples, fix)
+        strange = [(field, words) for (field, _), words in zip(choices, tokenizer.unknown([text for _, text in choices]), strict=True) if words]
+        if strange:
+            examples = tuple(f"{field} ({', '.join(words[:3])})" for field, words in strange)
+            yield Finding("unknown-words", "fields with words that the model does not know", (), examples, fix)
 
 
 def _meanings(variant: PromptVariant, table: ClassTable) -> Iterator[Finding]:
     ambiguous = [row for row in table.rows if _senses(row) > 1 and _stands_alone(variant, row)]
     if ambiguous:
         examples = tuple(f"{row['name']!r} ({row['senses']} meanings)" for row in ambiguous)
-        there = [column for column in ("hypernym", "definition") if all(row.get(column) for row in ambiguous)]
-        fix = f"variants.{variant.name}.disambiguate={there[0]} variants.{variant.name}.disambiguate_classes=ambiguous" if there else "fill in their hypernyms"
-        yield Finding("polysemous", "names of several meanings", tuple(row["key"] for row in ambiguous), examples, fix)
+        yield Finding("polysemous", "names of several meanings", tuple(row["key"] for row in ambiguous), examples, _disambiguation(variant, table, True))
     guessed = [row for row in table.rows if set(split_cell(row.get("guessed", ""))) & _columns(variant, row)]
     if guessed:
         examples = tuple(f"{row['name']!r} as {row['definition'][:40]!r}" for row in guessed)

@@ -259,7 +259,7 @@ def check_variables(field: str, variant: PromptVariant, table: ClassTable) -> No
     """
     rows = {row["key"]: row for row in table.rows}
     for key, column in variant.added.items():
-        if not rows[key].get(column):
+        if not split_cell(rows[key].get(column, "")):
             raise UserError(f"{field}.disambiguate", column, f"class {key!r} has no {column}; fill it in or use another column")
     for template in variant.templates:
         for variable in VARIABLE.findall(template):

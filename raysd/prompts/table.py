@@ -150,9 +150,9 @@ def _validated(source: str, items: list[dict[str, Any]]) -> ClassTable:
 def _text(source: str, number: int, column: str, cell: Any) -> str:
     """A cell as text on one line; several values as a list are joined."""
     if isinstance(cell, list):
-        return SEPARATOR.join(_text(source, number, column, part) for part in cell)
-    if isinstance(cell, (bool, dict)):
-        raise UserError(f"classes.{column}", cell, f"in row {number + 1} of {source} is no text; put it in quotes")
+        return SEPARATOR.join(text for part in cell if (text := _text(source, number, column, part)))
+    if isinstance(cell, (bool, dict)) and column in ("key", "name"):
+        raise UserError(f"classes.{column}", cell, f"in row {number + 1} of {source} is no text; write it as text, in YAML in quotes")
     return "" if cell is None else " ".join(str(cell).split())
 
 

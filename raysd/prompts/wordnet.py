@@ -16,7 +16,7 @@ PLACES = ("/usr/share/wordnet", "/usr/local/share/wordnet", "/usr/local/WordNet-
 WNID = re.compile(r"n\d{8}")
 REMEDY = "is not on this machine; install the Debian package wordnet-base, or set WNHOME to a folder of WordNet 3.0"
 HYPERNYM_POINTERS = ("@", "@i")
-PLURALS = (("ches", "ch"), ("shes", "sh"), ("ses", "s"), ("xes", "x"), ("zes", "z"), ("ies", "y"), ("men", "man"), ("s", ""))  # man page morphy(7WN)
+PLURALS = (("s", ""), ("ses", "s"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"), ("men", "man"), ("ies", "y"))  # man page morphy(7WN)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 import timm
 import torch
 from safetensors.torch import load, save
+from timm.layers import convert_sync_batchnorm
 
 from raysd.errors import UserError
 from raysd.storage.location import Location
@@ -124,6 +125,12 @@ def build_classifier(architecture: Architecture) -> Classifier:
     if projector is None:
         return Classifier(backbone)
     return Classifier(backbone, Projector(backbone.head_hidden_size, architecture.num_classes, **projector))
+
+
+def synchronise_norms(model: Classifier) -> Classifier:
+    """Batch norms over all workers; timm's way keeps the activations that some of its norms have in them."""
+    synchronised: Classifier = convert_sync_batchnorm(model)
+    return synchronised
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:

@@ -21,7 +21,6 @@ import torch
 import torch.distributed as dist
 from ray.train.torch import get_device, prepare_model
 from timm.data.mixup import Mixup
-from timm.layers import convert_sync_batchnorm
 from timm.optim import create_optimizer_v2
 from timm.utils import ModelEmaV3
 from torch.nn.functional import cross_entropy
@@ -32,7 +31,7 @@ from raysd.errors import UserError
 from raysd.storage.location import Location
 from raysd.training.augmentation import augment, fractals
 from raysd.training.checkpoint import load_state, save_state
-from raysd.training.classifier import Architecture, build_classifier, normalise, save_classifier
+from raysd.training.classifier import Architecture, build_classifier, normalise, save_classifier, synchronise_norms
 from raysd.training.ingest import Ingest
 from raysd.training.logs import open_log
 from raysd.training.pictures import PictureArrays, PictureSet, decode_part
@@ -41,6 +40,7 @@ from raysd.training.schedule import cosine_factor, size_at
 from raysd.versions import versions
 
 PROGRESS_SECONDS = 2.0
+LOG_SECONDS = 10.0  # a log takes the whole course each time, which would slow short epochs down
 VALIDATION_BATCH = 250
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 OPTIMIZERS = {("sgd", False): "momentum", ("sgd", True): "sgd", ("adamw", False): "adamw", ("lamb", False): "lamb"}  # timm's names
@@ -116,7 +116,7 @@ class SeedTraining:
         torch.manual_seed(seed)
         self.model = build_classifier(config.architecture).to(self.device, memory_format=torch.channels_last)
         if recipe.sync_batch_norm and self.device.type == "cuda":
-            self.model = convert_sync_batchnorm(self.model)  # timm's keeps the activations that its norms have in them
+            self.model = synchronise_norms(self.model)
         scale = config.ingest.batch_size / recipe.reference_batch if recipe.reference_batch else 1
         self.peak_rate = recipe.learning_rate * scale
         name = OPTIMIZERS[recipe.optimizer, recipe.nesterov and recipe.optimizer == "sgd"]
@@ -145,7 +145,7 @@ class SeedTraining:
             self._load(resumed)
         compiled = torch.compile(self.model) if config.compile else self.model
         parallel = prepare_model(compiled, parallel_strategy_kwargs=_parallel_options(self.device, self.world_size))
-        self.began, self.first_step, self.last_progress = time.monotonic(), self.step, 0.0
+        self.began, self.first_step, self.last_progress, self.last_log = time.monotonic(), self.step, 0.0, 0.0
         steps, place = range(self.step, config.num_steps), (self.rank, self.world_size, self.seed)
         batches = config.ingest.stream_batches(steps, *place) if arrays is None else config.ingest.memory_batches(arrays, steps, *place)
         for images, labels in batches:
@@ -223,8 +223,9 @@ class SeedTraining:
         if self.validation is not None and every and (epoch % every == 0 or self.step == self.config.num_steps):
             row["validation_top1"] = self._validate(self.validation)
         self.history.append(row)
-        if self.log is not None:
+        if self.log is not None and (time.monotonic() - self.last_log > LOG_SECONDS or self.step == self.config.num_steps):
             self.log.write(self.history)
+            self.last_log = time.monotonic()
 
     @torch.inference_mode()
     def _validate(self, pictures: PictureArrays) -> float:

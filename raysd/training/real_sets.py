@@ -152,24 +152,32 @@ def match_classes(pictures: PictureSet, table: ClassTable) -> tuple[int, ...] | 
     if names in (table.names, table.keys):
         return None
     used = set(labels.tolist())
-    mapping = tuple(_find_class(name, pictures, table) if label in used else 0 for label, name in enumerate(names))
+    indexes = [_labels_by(table.keys), _labels_by(table.names), _labels_by([_plain(name) for name in table.names])]
+    mapping = tuple(_find_class(name, pictures, table, indexes) if label in used else 0 for label, name in enumerate(names))
     return None if all(mapping[label] == label for label in used) else mapping
 
 
-def _find_class(name: str, pictures: PictureSet, table: ClassTable) -> int:
+def _labels_by(names: list[str]) -> dict[str, list[int]]:
+    labels: dict[str, list[int]] = {}
+    for label, name in enumerate(names):
+        labels.setdefault(name, []).append(label)
+    return labels
+
+
+def _find_class(name: str, pictures: PictureSet, table: ClassTable, indexes: list[dict[str, list[int]]]) -> int:
     """The label of the class with this key, with this name, or with a name that differs in case and punctuation alone."""
-    for own, wanted in ((table.keys, name), (table.names, name), ([_plain(other) for other in table.names], _plain(name))):
-        if own.count(wanted) > 1:
-            keys = [table.keys[label] for label, other in enumerate(own) if other == wanted]
+    for index, wanted in zip(indexes, (name, name, _plain(name)), strict=True):
+        if len(labels := index.get(wanted, [])) > 1:
+            keys = [table.keys[label] for label in labels]
             raise UserError("real set", pictures.name, f"its class {name!r} is the name of {len(keys)} classes; call it by its key, {' or '.join(keys)}")
-        if wanted in own:
-            return own.index(wanted)
+        if labels:
+            return labels[0]
     shown = ", ".join(table.keys[:5])
     raise UserError("real set", pictures.name, f"its class {name!r} is in no row of the class table; name it as one of {shown}, ...")
 
 
 def _plain(name: str) -> str:
-    return " ".join(re.findall(r"[^\W_]+", name.lower()))
+    return " ".join(re.findall(r"[^\W_]+|[+#]", name.lower()))
 
 
 def _check_counts(name: str, pictures: PictureSet) -> None:

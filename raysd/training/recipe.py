@@ -104,6 +104,12 @@ class Recipe(BaseModel):
             raise ValueError("mixup and cutmix do not go with local crops; set local_crops to 0, or mixup and cutmix to 0")
         return self
 
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> "Recipe":
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs momentum; set nesterov to false, or momentum over 0")
+        return self
+
     @property
     def projector(self) -> dict[str, Any] | None:
         """Arguments of `raysd.training.projector.Projector`; None with a linear head."""

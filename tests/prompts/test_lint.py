@@ -131,6 +131,25 @@ def test_every_text_of_a_class_is_looked_at(tmp_path):
     assert "caption holds 'a <b>dog</b>'" in str(findings["implausible"])
 
 
+def test_words_of_short_templates_and_choices_are_looked_at_too():
+    table = load_class_table("fashion_mnist")
+    findings = lint_prompts(
+        resolve_variant(
+            "x", {"x": VariantSettings(templates=["dark plain slim {name}", "xylo {name}", "{tone} {name}"], fields={"tone": ["light", "xq"]})}, table
+        ),
+        table,
+        prompt_tokenizers(find_model("embedded")),
+    )
+    assert [(finding.kind, len(finding.keys)) for finding in findings] == [("unknown-words", 10), ("unknown-words", 0)]
+
+
+def test_a_fix_that_would_be_refused_is_not_offered():
+    cranes = table_of(name=["crane", "crane", "crane"], hypernym=["bird", "bird", "machine"], definition=["tall", "small", ""])
+    for settings in ({}, {"disambiguate": "hypernym"}):
+        assert "tell these classes apart" in found("name", cranes, **settings)["identical"].fix
+    assert "tell these classes apart" in found("name", table_of(name=["crane", "crane"], hypernym=["bird", "|"]))["identical"].fix
+
+
 def test_texts_that_say_nothing_of_the_name_are_not_asked_what_it_means():
     assert "polysemous" not in found("mine", templates=["{definition}"])
     assert "polysemous" not in found("mine", templates=["picture {key}"])

@@ -70,7 +70,7 @@ def test_lists_in_cells_are_several_values_and_other_kinds_are_refused(tmp_path)
     (tmp_path / "t.yaml").write_text("- {name: cat, synonyms: [kitty, puss]}\n")
     assert load_class_table(str(tmp_path / "t.yaml")).rows[0]["synonyms"] == "kitty|puss"
     (tmp_path / "t.yaml").write_text("- cat\n- no\n")
-    with pytest.raises(UserError, match=r"classes\.name = False: in row 2 of .* is no text; put it in quotes"):
+    with pytest.raises(UserError, match=r"classes\.name = False: in row 2 of .* is no text; write it as text"):
         load_class_table(str(tmp_path / "t.yaml"))
 
 

@@ -94,7 +94,10 @@ def test_a_meaning_that_was_guessed_is_said(wordnet):
     assert "guessed" not in {finding.kind for finding in lint_prompts(resolve_variant("name_definition", {}, own), own)}
 
 
-@pytest.mark.parametrize(("name", "wnid"), [("waffles", "n07641699"), ("lawn-mower", "n03649909"), ("hot  dog", "n10187710"), ("geese", None)])
+@pytest.mark.parametrize(
+    ("name", "wnid"),
+    [("waffles", "n07641699"), ("lawn-mower", "n03649909"), ("hot  dog", "n10187710"), ("vases", "n04522168"), ("buses", "n02924116"), ("geese", None)],
+)
 def test_plurals_and_hyphens_are_understood(wordnet, name, wnid):
     assert (wordnet.senses(name) or [None])[0] == (wnid and wordnet.synset(wnid))
 

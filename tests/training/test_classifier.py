@@ -3,12 +3,11 @@ import json
 import pytest
 import timm
 import torch
-from timm.layers import convert_sync_batchnorm
 from timm.optim import create_optimizer_v2
 
 from raysd.errors import UserError
 from raysd.storage.location import Location
-from raysd.training.classifier import Architecture, build_classifier, check_architecture, load_classifier, save_classifier
+from raysd.training.classifier import Architecture, build_classifier, check_architecture, load_classifier, save_classifier, synchronise_norms
 from raysd.training.projector import Projector
 from raysd.training.recipe import built_in_recipes
 
@@ -87,6 +86,6 @@ def test_synchronised_batch_norms_keep_their_activations():
     model = build_classifier(Architecture("efficientnet_b0", {}, 7, 32, 2)).eval()
     images = torch.randn(2, 3, 32, 32)
     before = model(images)
-    converted = convert_sync_batchnorm(model).eval()
+    converted = synchronise_norms(model).eval()
     assert any("SyncBatchNorm" in type(module).__name__ for module in converted.modules())
     assert torch.allclose(converted(images), before, atol=1e-5)
