@@ -156,12 +156,13 @@ def _lengths(variant: PromptVariant, table: ClassTable, tokenizers: Iterable[Tok
     keys, prompts = [key for key, _ in pairs], [prompt for _, prompt in pairs]
     choices = [(field, text) for field, texts in variant.fields.items() for text in texts]
     for tokenizer in tokenizers:
-        counted = sorted(zip(tokenizer.count(prompts), keys, prompts, strict=True), reverse=True)
-        long = {key: f"{key} ({count} tokens: {prompt[:60]!r})" for count, key, prompt in reversed(counted) if count > tokenizer.limit}
+        long: dict[str, str] = {}
+        for count, key, prompt in sorted(zip(tokenizer.count(prompts), keys, prompts, strict=True), reverse=True):
+            if count > tokenizer.limit:
+                long.setdefault(key, f"{key} ({count} tokens: {prompt[:60]!r})")
         if long:
             text = f"prompts over the model's {tokenizer.limit} tokens, cut off at the end"
-            shown = tuple(reversed(long.values()))
-            yield Finding("too-long", text, tuple(reversed(long)), shown, "shorten the texts, or use another variant")
+            yield Finding("too-long", text, tuple(long), tuple(long.values()), "shorten the texts, or use another variant")
         fix = "use the model's own words, or another model"
         unknown = {key: words for key, words in zip(keys, tokenizer.unknown(prompts), strict=True) if words}
         if unknown:

@@ -274,6 +274,11 @@ def test_the_embedded_generator_can_be_trained_again_after_a_kill(tmp_path):
     assert json.loads((tmp_path / "tiny_sd" / "model_index.json").read_text())["_class_name"] == "StableDiffusionPipeline"
 
 
+def test_nesterov_without_momentum_is_refused():
+    with pytest.raises(UserError, match="nesterov needs momentum"):
+        load_experiment(None, ["training.recipe=standard", "training.recipe_options.momentum=0"]).training.resolve_recipe()
+
+
 @pytest.mark.parametrize("option", ["momentum=1", "speed=1"])
 def test_settings_refuse_an_unknown_recipe_option_and_a_wrong_value(option):
     with pytest.raises(UserError, match=rf"training\.recipe_options\.{option[:5]}"):
