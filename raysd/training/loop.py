@@ -177,7 +177,7 @@ class SeedTraining:
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         generator = torch.Generator().manual_seed(((self.seed * 1_000_003 + self.step) * 1009 + self.rank) % 2**63)
-        torch.manual_seed(generator.initial_seed())
+        self._seed_dropout(generator.initial_seed())
         labels = labels.to(self.device)
         views = [normalise(view) for view in augment(images.to(self.device), self.recipe, generator, self._size(), self.mixing)]
         targets = labels
@@ -197,6 +197,12 @@ class SeedTraining:
         self.optimizer.zero_grad()
         if self.ema is not None:
             self.ema.update(self.model, step=self.step + 1)
+
+    def _seed_dropout(self, seed: int) -> None:
+        """As `torch.manual_seed`, for this worker's device alone: that one looks at every kind of device in every step."""
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def _backward(self, parallel: torch.nn.Module, views: list[torch.Tensor], targets: torch.Tensor, labels: torch.Tensor, share: float) -> None:
         """Add the gradients of a part of the batch; the loss is the mean over all views."""
