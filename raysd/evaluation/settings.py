@@ -1,19 +1,81 @@
 """Evaluation settings, as they stand in an experiment file."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Kind = Literal["lbfgs", "sgd", "knn"]
+Scale = Literal["raw", "l2", "standard"]
+USUAL_SCALES: dict[Kind, Scale] = {"lbfgs": "raw", "sgd": "l2", "knn": "l2"}
 
 
-class TransferSet(BaseModel):
-    """A set of other classes, on which a linear probe is trained on frozen features."""
+class ProbeSettings(BaseModel):
+    """How frozen features are judged."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Kind = "lbfgs"
+    """Logistic regression by L-BFGS or by SGD, or nearest neighbours."""
+    scale: Scale | None = None
+    """What is done to the features first; when empty, nothing for `lbfgs`, and unit length for `sgd` and `knn`."""
+    search: Literal["path", "tpe"] = "path"
+    """How `lbfgs` tries its strengths: evenly spaced and solved together, or one by one as Optuna's TPE asks. `sgd` always asks TPE."""
+    trials: PositiveInt = 30
+    """Settings that are tried on the validation split; the best one is fitted again on all training pictures."""
+    max_iterations: PositiveInt = 2000
+    """Of L-BFGS."""
+    epochs: PositiveInt = 100
+    """Of SGD."""
+    batch_size: PositiveInt = 1024
+    """Of SGD."""
+    neighbours: PositiveInt = 20
+    """That vote for the class, in `knn`."""
+
+    @property
+    def used_scale(self) -> Scale:
+        """The scale, or the usual one of this kind."""
+        return self.scale or USUAL_SCALES[self.kind]
+
+
+class RealSource(BaseModel):
+    """A set of real pictures: a built-in one by name, or one's own by path."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     """A built-in set, a Parquet file, or a folder with one folder per class."""
-    shots: Annotated[int, Field(ge=2)] | None = None
-    """Training pictures per class; all when empty."""
+    path: str | None = None
+    """Where a built-in set that cannot be fetched lies."""
+
+
+class TestSet(RealSource):
+    """Real pictures of the classifier's own classes."""
+
+    shared_classes: bool | None = None
+    """Leave out the pictures of classes that the class table does not have; when empty, as the built-in set says, else not."""
+    class_map: str | None = None
+    """A JSON file: for each class of the set the class of the table, several that count as right, or null for none."""
+
+
+class TransferSet(RealSource):
+    """A set of other classes, on which a probe is trained on frozen features."""
+
+    shots: PositiveInt | list[PositiveInt] | None = None
+    """Training pictures per class, or several such numbers; all when empty."""
+    probe: ProbeSettings | None = None
+    """The built-in set's usual one when empty."""
+    seeds: list[int] = []
+    """Of the splits, the shots and SGD; the classifier's own seed when empty."""
+
+    @property
+    def all_shots(self) -> list[int | None]:
+        """Each number of shots that is measured."""
+        return list(self.shots) if isinstance(self.shots, list) else [self.shots]
+
+
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
 
 
 class EvaluationSettings(BaseModel):
@@ -23,8 +85,19 @@ class EvaluationSettings(BaseModel):
 
     test_set: str | None = None
     """Real pictures of the same classes: a built-in set, a Parquet file, or a folder with one folder per class key."""
+    test_sets: list[TestSet] = []
+    """Further ones, as ImageNet-V2 or ImageNet-R."""
     validation_set: str | None = None
     """Real pictures on which a sweep chooses; the training split of a built-in set. The test set is only reported."""
-    validation_images_per_class: Annotated[int, Field(ge=1)] | None = 100
+    validation_images_per_class: PositiveInt | None = 100
     """The last so many of each class, away from the first ones that a comparison with real pictures trains on; all when empty."""
     transfer_sets: list[TransferSet] = []
+    pretrained: list[str] = []
+    """Classifiers that are measured beside one's own: folders in timm's format, or hub ids as `hf-hub:timm/resnet50.a1_in1k`."""
+    skip_absent: bool = False
+    """List sets that cannot be had as skipped, and measure the others, instead of stopping."""
+
+    @field_validator("test_sets", "transfer_sets", mode="before")
+    @classmethod
+    def _by_name(cls, values: Any) -> Any:
+        return [_named(value) for value in values] if isinstance(values, list) else values
