@@ -102,6 +102,32 @@ def evaluate(words: Words = None) -> None:
 
 
 @app.command()
+def compare(
+    words: Words = None,
+    other: Annotated[list[str] | None, typer.Option("--with", metavar="KEY=VALUE", help="what is different in the other setting; may stand several times")] = None,
+) -> None:
+    """Compare the classifiers of two settings, picture by picture."""
+    from raysd import verbs
+    from raysd.config import load_experiment
+
+    changes = other or []
+    if not changes:
+        raise UserError("with", "", "say what is different, as --with generation.guidance_scale=7.5")
+    paths, overrides = [word for word in words or [] if "=" not in word], [word for word in words or [] if "=" in word]
+    theirs = load_experiment(paths[0] if paths else None, [*overrides, *changes])
+    options = " ".join(f"--with {change}" for change in changes)
+    _run("compare", words, lambda experiment, command: verbs.compare(experiment, theirs, f"{command} {options}"))
+
+
+@app.command()
+def analyse(words: Words = None) -> None:
+    """Look at the classifiers' features, and at the clone against real pictures."""
+    from raysd import verbs
+
+    _run("analyse", words, verbs.analyse)
+
+
+@app.command()
 def sweep(words: Words = None) -> None:
     """Compare guidance scales and prompt variants, and report."""
     from raysd import verbs

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from raysd.clone.settings import GenerationSettings, ScoringSettings
 from raysd.errors import UserError
-from raysd.evaluation.settings import EvaluationSettings
+from raysd.evaluation.settings import AnalysisSettings, EvaluationSettings
 from raysd.prompts.lint import Kind
 from raysd.prompts.settings import VariantSettings, built_in_variants
 from raysd.prompts.table import ClassTable, fill_from_wordnet, load_class_table
@@ -52,6 +52,7 @@ class Experiment(BaseModel):
     scoring: ScoringSettings = ScoringSettings()
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    analysis: AnalysisSettings = AnalysisSettings()
     sweep: SweepSettings = SweepSettings()
 
     @cached_property

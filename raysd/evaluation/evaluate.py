@@ -1,63 +1,41 @@
-"""Measure a classifier: accuracy on real pictures of its classes, and linear probes of its features on other sets."""
+"""Measure classifiers: accuracy on real pictures of their classes, and probes of their features on other sets.
+
+1. What a classifier makes of each set is computed once, and kept (see `raysd.evaluation.features`).
+2. Rows are made from that: of a test set by counting, of a transfer set by fitting probes, in parallel on Ray where there are many.
+
+A row is named by the hash of classifier, set and settings, so a second run measures nothing again.
+"""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from raysd.evaluation.features import extract
-from raysd.evaluation.metrics import per_class_accuracy, top1, wilson_interval
-from raysd.evaluation.probe import choose_shots, linear_probe
+import numpy as np
+import pyarrow as pa
+
+from raysd.errors import UserError
+from raysd.evaluation.features import DecodedPictures, Extraction, Kind, extract
+from raysd.evaluation.metrics import calibration_error, confusion_pairs, mean_per_class, per_class, top_k
+from raysd.evaluation.probe import run_probe
+from raysd.evaluation.sets import MeasuredOn, resolve_sets
 from raysd.evaluation.settings import EvaluationSettings
+from raysd.evaluation.statistics import wilson_interval
+from raysd.evaluation.subject import Subject, own_subject
+from raysd.progress import Progress
 from raysd.prompts.table import ClassTable
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
 from raysd.storage.results import Row, find_result, write_result
-from raysd.training.classifier import load_classifier, load_record
-from raysd.training.pictures import PictureArrays, PictureSet, decode_all
-from raysd.training.real_sets import Split, real_set
+from raysd.storage.tables import read_table, write_table
 from raysd.versions import versions
 
 KIND = "accuracy"
-SPLITS: tuple[Split, Split] = ("train", "test")
-Measure = Callable[[], tuple[float, int, list[float] | None]]
-
-
-@dataclass(frozen=True)
-class MeasuredOn:
-    """One set that classifiers are measured on."""
-
-    role: str
-    """`validation`, `test`, or `transfer`."""
-    pictures: PictureSet
-    train: PictureSet | None = None
-    """The pictures that a transfer set's probe learns from."""
-    shots: int | None = None
-
-    def identity(self) -> dict[str, Any]:
-        """What a row's fingerprint needs of the set."""
-        train = None if self.train is None else self.train.identity()
-        return {"role": self.role, "set": self.pictures.identity(), "train": train, "shots": self.shots}
-
-
-def _resolve(root: Location, settings: EvaluationSettings, table: ClassTable) -> list[MeasuredOn]:
-    """Bring all sets into the storage root."""
-    sets = []
-    if settings.validation_set is not None:
-        count = settings.validation_images_per_class
-        pictures = real_set(settings.validation_set, "train", root, count, table, from_end=count is not None)
-        sets.append(MeasuredOn("validation", pictures))
-    if settings.test_set is not None:
-        sets.append(MeasuredOn("test", real_set(settings.test_set, "test", root, table=table)))
-    for transfer in settings.transfer_sets:
-        train, test = (real_set(transfer.name, split, root, halve=True) for split in SPLITS)
-        sets.append(MeasuredOn("transfer", test, train, transfer.shots))
-    return sets
+PROBE_FILE = "probe.parquet"
+PARALLEL_PICTURES = 20_000  # fewer to learn from in all, and Ray's start takes longer than the probes
+TOP_5_CLASSES = 6  # the fewest for which a top-5 accuracy says something
 
 
 class Evaluation:
-    """Measures classifiers on the sets of one experiment; each set is decoded once.
+    """Measures classifiers on the sets of one experiment.
 
     Args:
         root: the storage root, where rows go.
@@ -68,79 +46,189 @@ class Evaluation:
 
     def __init__(self, root: Location, settings: EvaluationSettings, table: ClassTable, command: str) -> None:
         self.root, self.table, self.command = root, table, command
-        self.sets = _resolve(root, settings, table)
-        self._decoded: dict[tuple[Any, ...], PictureArrays] = {}
+        self.sets, self.skipped = resolve_sets(root, settings, table)
+        self._decoded = DecodedPictures()
 
     def measure(self, classifier: str) -> list[Row]:
-        """All rows of one classifier, by its fingerprint; rows that are there are not measured again."""
-        folder = self.root.child("classifiers", classifier)
-        record = load_record(folder)
-        if record is None:
-            raise FileNotFoundError(f"no finished classifier in {folder.uri}")
-        model, architecture = load_classifier(folder)
-        size, seed = architecture.image_size, record["seed"]
-        rows = []
-        for measured in self.sets:
-            measure: Measure = partial(self._accuracy, model, measured.pictures, size)
-            if measured.train is not None:
-                measure = partial(self._probe, model, measured, size, seed)
-            rows.append(self._row(record, measured, measure))
-        return rows
+        """All rows of one of raysd's classifiers, by its fingerprint, made in this process; rows that are there are not made again.
+
+        Raises:
+            FileNotFoundError: no finished classifier.
+        """
+        return self.measure_all([own_subject(self.root, classifier)], quiet=True)
+
+    def measure_all(self, subjects: list[Subject], quiet: bool = False) -> list[Row]:
+        """All rows of some classifiers. A probe that fails is a row without a value, which says why, and is tried again next time.
+
+        Args:
+            subjects: the classifiers.
+            quiet: no progress, and no Ray tasks for probes.
+        """
+        wanted = [(subject, measured) for subject in subjects for measured in self.sets]
+        rows = {self._key(subject, measured): self._found(self._key(subject, measured)) for subject, measured in wanted}
+        todo = [pair for pair in wanted if rows[self._key(*pair)] is None]
+        for subject in dict.fromkeys(subject for subject, _ in todo):
+            extract_all = [part for owner, measured in todo if owner is subject for part in extractions(self.root, subject, measured)]
+            extract(list({part.fingerprint: part for part in extract_all}.values()), self._decoded, quiet)
+        for row in self._rows(todo, quiet):
+            rows[row["fingerprint"]] = row
+            if row["value"] is not None:
+                write_result(self.root, KIND, row)
+        return [row for row in rows.values() if row is not None]
 
     def is_measured(self, classifier: str) -> bool:
         """True when all rows of a classifier are there."""
-        return all(find_result(self.root, KIND, key) is not None for key in self.row_fingerprints(classifier))
+        return all(self._found(key) is not None for key in self.row_fingerprints(classifier))
 
     def row_fingerprints(self, classifier: str) -> list[str]:
         """The fingerprints of a classifier's rows, measured or not."""
-        return [fingerprint({"classifier": classifier, **measured.identity()}) for measured in self.sets]
+        return [row_fingerprint(classifier, measured) for measured in self.sets]
 
-    def _row(self, record: dict[str, Any], measured: MeasuredOn, measure: Measure) -> Row:
-        pictures, identity = measured.pictures, {"classifier": record["fingerprint"], **measured.identity()}
-        if (found := find_result(self.root, KIND, fingerprint(identity))) is not None:
-            return found
-        began = time.monotonic()
-        value, num_images, per_class = measure()
-        low, high = wilson_interval(value, num_images)
-        row: Row = {
-            "fingerprint": fingerprint(identity),
-            "role": measured.role,
-            "dataset": pictures.name,
-            "dataset_fingerprint": pictures.fingerprint,
-            "shots": measured.shots,
-            "value": value,
-            "low": low,
-            "high": high,
-            "num_images": num_images,
-            "per_class": per_class,
-            "class_names": self.table.names if per_class else None,
-            "classifier": record["fingerprint"],
-            "seed": record["seed"],
-            "backbone": record["architecture"]["backbone"],
-            "trained_on": record["trained_on"],
-            "seconds": time.monotonic() - began,
-            "command": self.command,
-            "versions": versions(),
-            "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        }
-        write_result(self.root, KIND, row)
-        return row
+    def _key(self, subject: Subject, measured: MeasuredOn) -> str:
+        return row_fingerprint(subject.fingerprint, measured)
 
-    def _pictures(self, pictures: PictureSet, size: int) -> PictureArrays:
-        key = (pictures.fingerprint, pictures.images_per_class, size)
-        if key not in self._decoded:
-            self._decoded[key] = decode_all(pictures, size)
-        return self._decoded[key]
+    def _found(self, key: str) -> Row | None:
+        return find_result(self.root, KIND, key)
 
-    def _accuracy(self, model: Any, pictures: PictureSet, size: int) -> tuple[float, int, list[float]]:
-        arrays = self._pictures(pictures, size)
-        _, logits = extract(model, arrays.images)
-        return top1(logits, arrays.labels), len(arrays.labels), per_class_accuracy(logits, arrays.labels)
+    def _rows(self, todo: list[tuple[Subject, MeasuredOn]], quiet: bool) -> Any:
+        """The rows, as they come."""
+        arguments = [(self.root, subject, measured, self.command, self.table.names) for subject, measured in todo]
+        probes = [each for each in arguments if each[2].train is not None]
+        tests = [each for each in arguments if each[2].train is None]
+        num_pictures = sum(len(read_labels_of(each[2])) for each in probes)
+        yield from (measure_row(*each) for each in tests)
+        if quiet or len(probes) < 2 or num_pictures < PARALLEL_PICTURES:
+            yield from (measure_row(*each) for each in probes)
+            return
+        with Progress("probes", len(probes), "probes") as progress:
+            for row in _rows_on_ray(probes):
+                progress.advance(1)
+                yield row
 
-    def _probe(self, model: Any, measured: MeasuredOn, size: int, seed: int) -> tuple[float, int, None]:
-        assert measured.train is not None
-        learn, check = self._pictures(measured.train, size), self._pictures(measured.pictures, size)
-        chosen = choose_shots(learn.labels, measured.shots, seed)
-        features, _ = extract(model, learn.images[chosen])
-        test_features, _ = extract(model, check.images)
-        return linear_probe((features, learn.labels[chosen]), (test_features, check.labels), seed), len(check.labels), None
+
+def read_labels_of(measured: MeasuredOn) -> np.ndarray:
+    """The labels that a transfer set's probe may learn from, int64 [N]."""
+    from raysd.training.pictures import read_labels
+
+    assert measured.train is not None
+    return read_labels(measured.train)
+
+
+def row_fingerprint(classifier: str, measured: MeasuredOn) -> str:
+    """Names the row of a classifier on a set."""
+    return fingerprint({"classifier": classifier, **measured.identity()})
+
+
+def extractions(root: Location, subject: Subject, measured: MeasuredOn) -> list[Extraction]:
+    """What a row needs of the pictures: predictions, or the features to learn from and to be tested on."""
+    kind: Kind = "predictions" if measured.train is None else "features"
+    sets = [measured.pictures] if measured.train is None else [measured.train, measured.pictures]
+    return [Extraction(root, subject, pictures, kind, measured.shared) for pictures in sets]
+
+
+def _rows_on_ray(arguments: list[tuple[Any, ...]]) -> Any:
+    import ray
+
+    from raysd.session import cluster_gpus, ensure_ray
+
+    ensure_ray()
+    task = ray.remote(num_cpus=1, num_gpus=1 if cluster_gpus() else 0)(_measure_row_alone)
+    pending = [task.remote(*each) for each in arguments]
+    while pending:
+        (done,), pending = ray.wait(pending, num_returns=1)
+        yield ray.get(done)
+
+
+def _measure_row_alone(*arguments: Any) -> Row:
+    import torch
+
+    torch.set_num_threads(1)
+    return measure_row(*arguments)
+
+
+def measure_row(root: Location, subject: Subject, measured: MeasuredOn, command: str, class_names: list[str]) -> Row:
+    """The row of a classifier on a set, from what was extracted."""
+    began, pictures = time.monotonic(), measured.pictures
+    row: Row = {
+        "fingerprint": row_fingerprint(subject.fingerprint, measured),
+        "role": measured.role,
+        "dataset": pictures.name,
+        "dataset_fingerprint": pictures.fingerprint,
+        "shots": measured.shots,
+        "metric": measured.metric,
+        "classifier": subject.fingerprint,
+        **subject.about,
+        "num_left_out": measured.num_left_out,
+        "per_class": None,
+        "class_names": None,
+        "command": command,
+        "versions": versions(),
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    try:
+        row |= _measure_test(root, subject, measured, class_names) if measured.train is None else _measure_probe(root, subject, measured, row["fingerprint"])
+        row["low"], row["high"] = wilson_interval(row["value"], row["num_images"])
+    except UserError as error:
+        row |= {"value": None, "low": None, "high": None, "num_images": None, "error": str(error)}
+    row["seconds"] = time.monotonic() - began
+    return row
+
+
+def _measure_test(root: Location, subject: Subject, measured: MeasuredOn, class_names: list[str]) -> dict[str, Any]:
+    (extraction,) = extractions(root, subject, measured)
+    table = {name: column.to_numpy() for name, column in zip((t := extraction.read()).column_names, t.columns, strict=True)}
+    num_classes = len(class_names)
+    result = _counted(table["label"], table["prediction"], table["rank"], table["confidence"], num_classes)
+    found: dict[str, Any] = {**result, "num_images": len(table["label"]), "predictions": f"predictions/{extraction.fingerprint}"}
+    found |= {"per_class": per_class(table["label"], table["rank"] == 0, num_classes), "class_names": class_names}
+    found["confusions"] = [
+        {"label": class_names[label], "prediction": class_names[prediction], "count": count}
+        for label, prediction, count in confusion_pairs(table["label"], table["prediction"])
+    ]
+    if measured.shared is not None:
+        masked = _counted(*(table[name] for name in ("label", "shared_prediction", "shared_rank", "shared_confidence")), len(measured.shared))
+        low, high = wilson_interval(masked["value"], len(table["label"]))
+        found["masked"] = {**masked, "low": low, "high": high, "num_classes": len(measured.shared)}
+    return found
+
+
+def _counted(labels: np.ndarray, predictions: np.ndarray, rank: np.ndarray, confidence: np.ndarray, num_classes: int) -> dict[str, Any]:
+    """Accuracies in percent of what was predicted over `num_classes` classes."""
+    return {
+        "value": top_k(rank, 1),
+        "top5": top_k(rank, 5) if num_classes >= TOP_5_CLASSES else None,
+        "mean_per_class": mean_per_class(labels, rank == 0),
+        "calibration_error": calibration_error(confidence, rank == 0),
+    }
+
+
+def _measure_probe(root: Location, subject: Subject, measured: MeasuredOn, key: str) -> dict[str, Any]:
+    assert measured.probe is not None
+    learn, check = (extraction.read_features() for extraction in extractions(root, subject, measured))
+    seeds = measured.seeds or (subject.about["seed"],)
+    results = [run_probe(learn, check, measured.probe, seed, measured.shots) for seed in seeds]
+    columns = {f"prediction_{seed}": result.predictions for seed, result in zip(seeds, results, strict=True)}
+    write_table(root.child("predictions", key), PROBE_FILE, pa.table({"label": check[1], **columns}))
+    values = {"top1": [result.top1 for result in results], "mean_per_class": [result.mean_per_class for result in results]}
+    return {
+        "value": float(np.mean(values[measured.metric])),
+        "top1": float(np.mean(values["top1"])),
+        "mean_per_class": float(np.mean(values["mean_per_class"])),
+        "num_images": len(check[1]),
+        "num_features": learn[0].shape[1],
+        "predictions": f"predictions/{key}",
+        "probe": {**measured.probe.model_dump(), "scale": measured.probe.used_scale},
+        "probe_seeds": [{"seed": seed, **result.chosen, "top1": result.top1} for seed, result in zip(seeds, results, strict=True)],
+    }
+
+
+def read_correct(root: Location, row: Row) -> np.ndarray:
+    """Whether each picture of a row's set was told right, float [N], in the set's order; a mean where a probe has several seeds."""
+    folder = root.child(*row["predictions"].split("/"))
+    tables = [read_table(folder, name) for name in folder.list_files(".parquet")]
+    table = pa.concat_tables(tables)
+    if "rank" in table.column_names:
+        return (table["rank"].to_numpy() == 0).astype(np.float64)
+    labels = table["label"].to_numpy()
+    guesses = [table[name].to_numpy() for name in table.column_names if name.startswith("prediction_")]
+    return np.mean([guess == labels for guess in guesses], axis=0)

@@ -1,20 +1,282 @@
-"""Frozen features and logits of a classifier."""
+"""What a frozen classifier makes of a set of pictures, computed once and kept.
+
+A part of the work is one row group of the set; its result is one Parquet file, whose name exists only when it is whole. So a killed run
+continues, and nothing is computed twice. Few pictures are seen in this process, many by Ray Data actors, one for each GPU.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
-from raysd.training.classifier import Classifier, normalise
+from raysd.errors import UserError
+from raysd.evaluation.subject import Preprocessing, Subject
+from raysd.progress import Progress
+from raysd.storage.fingerprint import fingerprint
+from raysd.storage.location import Location
+from raysd.storage.tables import read_table, write_table
+from raysd.training.classifier import Classifier
+from raysd.training.pictures import PictureSet, encoded_rows
 
-BATCH = 250
+Kind = Literal["features", "predictions"]
+BATCH = 64  # pictures in one forward pass, whatever the part, so that results repeat
+SMALL_BATCH, SMALL_IMAGE = 250, 64
+READERS = 2  # threads that decode while the model works
+HERE_PIXELS = 2**26  # fewer pixels in all are seen in this process; starting an actor takes longer
+MOST_THREADS = 4  # of an actor on CPUs
+DECODED_BYTES = 2**30  # kept for the next classifier
 
 
-@torch.inference_mode()
-def extract(model: Classifier, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pooled features float32 [N, D], without any projector, and logits float32 [N, K] of uint8 pictures [N, 3, S, S]."""
-    device = next(model.parameters()).device
-    features, logits = [], []
-    for start in range(0, len(images), BATCH):
-        pooled, scores = model.features_and_logits(normalise(torch.from_numpy(images[start : start + BATCH]).to(device)))
-        features.append(pooled.float().cpu().numpy())
-        logits.append(scores.float().cpu().numpy())
-    return np.concatenate(features), np.concatenate(logits)
+@dataclass(frozen=True)
+class Extraction:
+    """What one classifier is to make of one set of pictures."""
+
+    root: Location
+    subject: Subject
+    pictures: PictureSet
+    kind: Kind
+    """Pooled features, or predictions over the classes."""
+    shared: tuple[int, ...] | None = None
+    """Classes of the table to which predictions are confined in a second reading; those that a subset has."""
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """Features are taken from the whole picture, predictions as the classifier is used."""
+        return self.subject.preprocessing.whole if self.kind == "features" else self.subject.preprocessing
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the classifier, the set, and how the pictures are seen."""
+        identity = {"classifier": self.subject.fingerprint, "set": self.pictures.identity(), "shared": self.shared}
+        return fingerprint({"kind": self.kind, "preprocessing": asdict(self.preprocessing), **identity})
+
+    @property
+    def folder(self) -> Location:
+        """Where the parts lie."""
+        return self.root.child(self.kind, self.fingerprint)
+
+    @cached_property
+    def parts(self) -> list[tuple[str, int]]:
+        """File and row group of each part."""
+        files = self.pictures.files()
+        counts = [pq.read_metadata(self.pictures.folder.file(file), filesystem=self.pictures.folder.filesystem).num_row_groups for file in files]
+        return [(file, group) for file, count in zip(files, counts, strict=True) for group in range(count)]
+
+    def missing(self) -> list[int]:
+        """Numbers of the parts that are not there yet; one listing."""
+        there = set(self.folder.list_files(".parquet"))
+        return [number for number in range(len(self.parts)) if part_name(number) not in there]
+
+    def read(self, columns: list[str] | None = None) -> pa.Table:
+        """All parts as one table, in the set's order."""
+        return pa.concat_tables([read_table(self.folder, part_name(number), columns) for number in range(len(self.parts))])
+
+    def read_features(self) -> tuple[np.ndarray, np.ndarray]:
+        """Features float32 [N, D] and labels int64 [N]."""
+        table = self.read(["features", "label"])
+        features = pa.concat_arrays(table["features"].chunks)
+        return features.flatten().to_numpy().reshape(len(table), -1), table["label"].to_numpy()
+
+
+def part_name(number: int) -> str:
+    """The file of a part."""
+    return f"part-{number:05d}.parquet"
+
+
+class Forward:
+    """Holds a classifier and applies it to parts; also the class of the Ray Data actors.
+
+    Args:
+        subject: the classifier.
+        num_threads: of the model on CPUs; as they are when empty.
+    """
+
+    def __init__(self, subject: Subject, num_threads: int | None = None) -> None:
+        if num_threads is not None:
+            torch.set_num_threads(num_threads)
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model: Classifier = subject.load().to(self.device)
+
+    def __call__(self, batch: dict[str, np.ndarray], extractions: list[Extraction]) -> dict[str, np.ndarray]:
+        """Work off parts, given by the number of their extraction and their own."""
+        done = [self.write_part(extractions[job], int(number)) for job, number in zip(batch["job"], batch["part"], strict=True)]
+        return {"images": np.array(done)}
+
+    def write_part(self, extraction: Extraction, number: int, decoded: "DecodedPictures | None" = None) -> int:
+        """Compute and store a part; returns the number of its pictures."""
+        pictures, (file, group) = extraction.pictures, extraction.parts[number]
+        rows = pictures.read_rows(file, group)
+        encoded, labels = encoded_rows(pictures, rows)
+        results = [self._results(extraction, images, labels[first : first + len(images)]) for first, images in self._batches(extraction, number, encoded, decoded)]
+        table = {"label": labels, "index": rows["index"].to_numpy()}
+        table |= {name: np.concatenate([result[name] for result in results]) for name in results[0]} if results else {}
+        write_table(extraction.folder, part_name(number), _to_arrow(table, extraction))
+        return len(labels)
+
+    def _batches(self, extraction: Extraction, number: int, encoded: list[bytes], decoded: "DecodedPictures | None") -> Iterator[tuple[int, np.ndarray]]:
+        """First place and uint8 pictures [B, 3, S, S] of each batch; threads decode the next ones meanwhile."""
+        preprocessing = extraction.preprocessing
+        size = SMALL_BATCH if preprocessing.size <= SMALL_IMAGE else BATCH
+        if decoded is not None and (kept := decoded.find(extraction, number)) is not None:
+            yield from ((first, kept[first : first + size]) for first in range(0, len(kept), size))
+            return
+        whole = []
+        with ThreadPoolExecutor(READERS) as readers:
+            images = readers.map(lambda data: _decode(extraction, number, data), encoded)
+            for first in range(0, len(encoded), size):
+                batch = np.stack([next(images) for _ in range(min(size, len(encoded) - first))])
+                if decoded is not None:
+                    whole.append(batch)
+                yield first, batch
+        if decoded is not None and whole:
+            decoded.keep(extraction, number, np.concatenate(whole))
+
+    @torch.inference_mode()
+    def _results(self, extraction: Extraction, images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+        inputs = extraction.preprocessing.normalise(torch.from_numpy(images).to(self.device))
+        features, logits = self.model.features_and_logits(inputs)
+        if extraction.kind == "features":
+            return {"features": features.float().cpu().numpy()}
+        logits = logits.float().cpu()
+        if extraction.subject.columns is not None:
+            logits = logits[:, extraction.subject.columns]
+        return predict(logits, torch.from_numpy(labels), extraction.pictures.groups, extraction.shared)
+
+
+def predict(logits: torch.Tensor, labels: torch.Tensor, groups: tuple[tuple[int, ...], ...] = (), shared: tuple[int, ...] | None = None) -> dict[str, np.ndarray]:
+    """What is kept of the logits float32 [B, K] of pictures with labels int64 [B].
+
+    `prediction` int64, its softmax `confidence` float32, and the `rank` int64 of the right class: how many classes come before it.
+    With `shared`, the same as `shared_prediction` and so on, with all other classes masked.
+
+    Args:
+        logits: over the class table.
+        labels: the right class of each picture.
+        groups: classes that count as one; the first of each is the one that labels name.
+        shared: classes that are not masked in the second reading.
+
+    Raises:
+        UserError: logits that are no numbers.
+    """
+    if not torch.isfinite(logits).all():
+        raise UserError("classifier", "logits", "are not all numbers, so its training went astray; train it again with a lower learning rate")
+    for first, *others in groups:  # one logit for the group: the sum of its probabilities would favour large groups
+        logits = logits.clone()
+        logits[:, first] = logits[:, [first, *others]].amax(1)
+        logits[:, others] = -torch.inf
+    result = _predict(logits, labels)
+    if shared is not None:
+        masked = torch.full_like(logits, -torch.inf)
+        masked[:, list(shared)] = logits[:, list(shared)]
+        result |= {f"shared_{name}": values for name, values in _predict(masked, labels).items()}
+    return result
+
+
+def _predict(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, np.ndarray]:
+    right, classes = logits.gather(1, labels[:, None]), torch.arange(logits.shape[1])
+    before = (logits > right) | ((logits == right) & (classes < labels[:, None]))  # of equal logits the first class wins: constant ones are no hit
+    prediction = logits.argmax(1)
+    confidence = logits.softmax(1).gather(1, prediction[:, None])[:, 0]
+    return {"prediction": prediction.numpy(), "confidence": confidence.numpy(), "rank": before.sum(1).numpy()}
+
+
+def _decode(extraction: Extraction, number: int, data: bytes) -> np.ndarray:
+    try:
+        return extraction.preprocessing.decode(data)
+    except (OSError, ValueError) as error:
+        pictures = extraction.pictures
+        place = f"{pictures.folder.uri}/{extraction.parts[number][0]}"
+        raise UserError("picture", place, f"of the set {pictures.name} cannot be decoded ({error}); repair or remove it") from None
+
+
+def _to_arrow(columns: dict[str, np.ndarray], extraction: Extraction) -> pa.Table:
+    arrays = {}
+    for name, values in columns.items():
+        flat = pa.array(values.reshape(-1))
+        arrays[name] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1]) if values.ndim == 2 else flat
+    return pa.table(arrays)
+
+
+class DecodedPictures:
+    """Decoded pictures of small sets, up to a gigabyte, for the next classifier that sees them."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, np.ndarray] = {}
+        self._bytes = 0
+
+    def find(self, extraction: Extraction, number: int) -> np.ndarray | None:
+        """uint8 [B, 3, S, S] of a part, or None."""
+        return self._parts.get(self._key(extraction, number))
+
+    def keep(self, extraction: Extraction, number: int, images: np.ndarray) -> None:
+        """Keep a part if there is room."""
+        if self._bytes + images.nbytes <= DECODED_BYTES:
+            self._parts[self._key(extraction, number)] = images
+            self._bytes += images.nbytes
+
+    def _key(self, extraction: Extraction, number: int) -> str:
+        return fingerprint([extraction.pictures.identity(), asdict(extraction.preprocessing), number])
+
+
+def extract(extractions: list[Extraction], decoded: DecodedPictures | None = None, quiet: bool = False) -> None:
+    """Compute what is missing of some extractions of one classifier. Ray is started only if there is much to do.
+
+    Raises:
+        UserError: a picture that cannot be decoded.
+    """
+    todo = [(job, number) for job, extraction in enumerate(extractions) for number in extraction.missing()]
+    if not todo:
+        return
+    num_pixels = sum(_num_pixels(extractions[job], number) for job, number in todo)
+    if num_pixels <= HERE_PIXELS:
+        forward = Forward(extractions[0].subject)
+        for job, number in todo:
+            forward.write_part(extractions[job], number, decoded)
+    else:
+        _extract_by_actors(extractions, todo, quiet)
+
+
+def _num_pixels(extraction: Extraction, number: int) -> int:
+    """Of the pictures of a part as the classifier sees them; an upper bound."""
+    file, group = extraction.parts[number]
+    metadata = pq.read_metadata(extraction.pictures.folder.file(file), filesystem=extraction.pictures.folder.filesystem)
+    return int(metadata.row_group(group).num_rows) * extraction.preprocessing.size**2
+
+
+def _extract_by_actors(extractions: list[Extraction], todo: list[tuple[int, int]], quiet: bool) -> None:
+    import contextlib
+
+    import ray.data
+
+    from raysd.session import cluster_cpus, cluster_gpus, ensure_ray
+    from raysd.training.worker import find_user_error
+
+    ensure_ray()
+    cpus, gpus = int(cluster_cpus()), int(cluster_gpus())
+    num_threads = max(1, min(MOST_THREADS, cpus // 2))
+    size = min(len(todo), gpus or max(1, cpus // num_threads))
+    stage = ray.data.from_items([{"job": job, "part": number} for job, number in todo], override_num_blocks=len(todo)).map_batches(
+        Forward,
+        fn_constructor_args=(extractions[0].subject, num_threads),
+        fn_kwargs={"extractions": extractions},
+        compute=ray.data.ActorPoolStrategy(size=size),
+        batch_size=1,
+        num_gpus=1 if gpus else None,
+        num_cpus=num_threads / 2,  # the other half is room for a trial that waits
+    )
+    total = sum(int(_num_pixels(extractions[job], number) / extractions[job].preprocessing.size ** 2) for job, number in todo)
+    try:
+        with contextlib.nullcontext() if quiet else Progress(f"seen by {extractions[0].subject.about['backbone']}", total) as progress:
+            for row in stage.iter_rows():
+                if progress is not None:
+                    progress.advance(int(row["images"]))
+    except Exception as error:
+        if (found := find_user_error(error)) is not None:
+            raise found from None
+        raise

@@ -101,3 +101,18 @@ class EvaluationSettings(BaseModel):
     @classmethod
     def _by_name(cls, values: Any) -> Any:
         return [_named(value) for value in values] if isinstance(values, list) else values
+
+
+class AnalysisSettings(BaseModel):
+    """What `analyse` looks at."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    real: str | None = None
+    """Real pictures of the classes; the evaluation's validation set when empty, else its test set."""
+    model: str | None = None
+    """Whose features compare the clone with the real pictures: a folder in timm's format, or a hub id as `timm/resnet50.a1_in1k`."""
+    images_per_class: PositiveInt = 100
+    """The first so many of each class, of the clone and of the real pictures."""
+    neighbours: PositiveInt = 5
+    """Of precision, recall, density and coverage."""

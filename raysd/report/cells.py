@@ -14,7 +14,7 @@ from scipy.special import stdtrit
 from raysd.storage.results import Row
 
 KINDS = ("clone", "real", "random")
-ROLES = ("validation", "test", "transfer")
+ROLES = ("validation", "test", "shift", "transfer")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class MeasuredSet:
     """A set of real pictures that classifiers were measured on."""
 
     role: str
-    """`validation`, `test` or `transfer`."""
+    """`validation`, `test`, `shift` (a further test set) or `transfer`."""
     dataset: str
     shots: int | None
     """Training pictures per class of a linear probe; None is all of them."""
@@ -134,7 +134,9 @@ def setting_of(row: Row) -> Setting:
 
 def set_of(row: Row) -> MeasuredSet:
     """The set of an accuracy row."""
-    return MeasuredSet(row["role"], row["dataset"], row["shots"], row["dataset_fingerprint"], row["num_images"])
+    kind = (row.get("probe") or {}).get("kind", "lbfgs")
+    dataset = row["dataset"] if kind == "lbfgs" else f"{row['dataset']}, {kind}"
+    return MeasuredSet(row["role"], dataset, row["shots"], row["dataset_fingerprint"], row["num_images"])
 
 
 def collect_cells(rows: Sequence[Row], variants: Sequence[str] = ()) -> Cells:

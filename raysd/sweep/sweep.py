@@ -21,6 +21,7 @@ from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import CloneSpec, resolve_clone_spec
 from raysd.config import Experiment
 from raysd.errors import UserError
+from raysd.evaluation.compare import compare_classifiers
 from raysd.evaluation.evaluate import KIND, Evaluation
 from raysd.progress import Progress, say
 from raysd.sources import resolve_scoring, source_generations, training_pools, training_run
@@ -84,7 +85,7 @@ def run_sweep(experiment: Experiment, command: str) -> Row:
     classifiers = {cell.name: _classifiers(experiment, cell) for cell in cells}
     wanted = {key for group in classifiers.values() for classifier in group for key in evaluation.row_fingerprints(classifier)}
     rows = [row for row in read_results(root, KIND) if row["fingerprint"] in wanted]
-    row = _sweep_row(experiment, specs, summaries, classifiers, rows, command)
+    row = _sweep_row(experiment, specs, summaries, classifiers, rows, evaluation, command)
     now = time.monotonic()
     row["seconds"] = {"generate": drawn - began, "train": now - drawn, "total": now - began}
     if (earlier := find_result(root, "sweep", row["fingerprint"])) is not None:  # the cost is that of all runs together
@@ -140,6 +141,7 @@ def _run_trials(experiment: Experiment, cells: list[Cell], evaluation: Evaluatio
     ensure_ray()
     say(f"training and measuring: {len(todo)} trials of {len(experiment.training.seeds)} seeds")
     by_name = {cell.name: cell for cell in todo}
+    num_values = _num_values(experiment, evaluation)
 
     def trial(config: dict[str, Any]) -> None:
         import torch
@@ -148,7 +150,8 @@ def _run_trials(experiment: Experiment, cells: list[Cell], evaluation: Evaluatio
         fingerprints = train_classifiers(training_run(experiment, cell.pools), quiet=True, num_concurrent=experiment.sweep.max_concurrent_trials)
         torch.set_num_threads(max(1, int(_trial_threads(experiment))))
         rows = [row for classifier in fingerprints for row in evaluation.measure(classifier)]
-        tune.report({"score": _score(rows, experiment.sweep.objective), "done": True})
+        score = _score(rows, experiment.sweep.objective, num_values)
+        tune.report({"score": float("nan") if score is None else score, "done": True})
 
     results = Tuner(
         tune.with_resources(trial, {"CPU": TRIAL_CPUS}),
@@ -201,12 +204,15 @@ def _is_measured(experiment: Experiment, evaluation: Evaluation, cell: Cell) -> 
     return all(evaluation.is_measured(run.fingerprint(seed)) for seed in experiment.training.seeds)
 
 
-def _score(rows: list[Row], objective: str) -> float:
-    """Mean over sets and seeds of the rows that the objective names, in percent."""
-    values = [row["value"] for row in rows if row["role"] == objective]
-    if not values:
-        raise UserError("sweep.objective", objective, f"evaluation names no {objective} set; add one or choose another objective")
-    return float(np.mean(values))
+def _score(rows: list[Row], objective: str, num_values: int) -> float | None:
+    """Mean over sets and seeds of the rows that the objective names, in percent; None when one of them failed, so that means stay comparable."""
+    values = [row["value"] for row in rows if row["role"] == objective and row["value"] is not None]
+    return float(np.mean(values)) if len(values) == num_values else None
+
+
+def _num_values(experiment: Experiment, evaluation: Evaluation) -> int:
+    """How many values make a score: one for each set of the objective and each seed."""
+    return sum(measured.role == experiment.sweep.objective for measured in evaluation.sets) * len(experiment.training.seeds)
 
 
 def sweep_fingerprint(experiment: Experiment) -> str:
@@ -223,13 +229,16 @@ def _sweep_row(
     summaries: list[CloneSummary],
     classifiers: dict[str, list[str]],
     rows: list[Row],
+    evaluation: Evaluation,
     command: str,
 ) -> Row:
-    scores = {}
-    for _, spec in specs:
-        own = [row for row in rows if row["classifier"] in classifiers[spec.fingerprint]]
-        scores[spec.fingerprint] = _score(own, experiment.sweep.objective)
-    best = max((spec for _, spec in specs), key=lambda spec: scores[spec.fingerprint])
+    own = {name: [row for row in rows if row["classifier"] in members] for name, members in classifiers.items()}
+    num_values, objective = _num_values(experiment, evaluation), experiment.sweep.objective
+    scores = {spec.fingerprint: _score(own[spec.fingerprint], objective, num_values) for _, spec in specs}
+    scored = [spec for _, spec in specs if scores[spec.fingerprint] is not None]
+    if not scored:
+        raise UserError("sweep.objective", objective, "no setting was measured on all of its sets; see the failed ones above, and run the same command again")
+    best = max(scored, key=lambda spec: scores[spec.fingerprint] or 0.0)
     clones = [
         {
             "fingerprint": spec.fingerprint,
@@ -252,9 +261,21 @@ def _sweep_row(
         "images_per_class": experiment.generation.images_per_class,
         "num_drawn": sum(summary.num_drawn for summary in summaries),
         "rows": [row["fingerprint"] for row in rows],
+        "comparisons": _comparisons(evaluation, best.fingerprint, own, command),
+        "skipped_sets": evaluation.skipped,
         "classifiers": [fingerprint for group in classifiers.values() for fingerprint in group],
         "clones": clones,
         "command": command,
         "versions": versions(),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def _comparisons(evaluation: Evaluation, best: str, rows: dict[str, list[Row]], command: str) -> list[Row]:
+    """The best setting against each other one, picture by picture, on each set."""
+    found = []
+    for name, theirs in rows.items():
+        if name != best:
+            found += [{"with": name, **row} for row in compare_classifiers(evaluation, rows[best], theirs, command)]
+    kept = ("with", "role", "dataset", "shots", "difference", "low", "high", "p", "verdict")
+    return [{field: row[field] for field in kept} for row in found]

@@ -106,14 +106,25 @@ class PictureArrays:
         return PictureArrays(images, np.concatenate([part.labels for part in parts])[place], order[place])
 
 
-def decode_image(data: bytes, size: int) -> np.ndarray:
-    """An encoded picture as uint8 [3, size, size], colors innermost in memory: shorter side resized to `size`, centre cropped."""
+def decode_image(data: bytes, size: int, resize: int | None = None, interpolation: str = "bicubic") -> np.ndarray:
+    """An encoded picture as uint8 [3, size, size], colors innermost in memory: shorter side resized, then the centre cropped.
+
+    The arithmetic is that of torchvision's Resize and CenterCrop on PIL pictures, so that results equal a plain loop's.
+
+    Args:
+        data: the encoded picture.
+        size: side of the crop in pixels.
+        resize: what the shorter side is resized to; `size` when empty.
+        interpolation: `bicubic`, `bilinear`, or another name of PIL's.
+    """
     with Image.open(io.BytesIO(data)) as image:
         rgb = image.convert("RGB")
+    shorter = min(rgb.size)
+    if shorter != (wanted := resize or size):
+        width, height = (wanted if side == shorter else int(wanted * side / shorter) for side in rgb.size)
+        rgb = rgb.resize((width, height), Image.Resampling[interpolation.upper()])
     if rgb.size != (size, size):
-        scale = size / min(rgb.size)
-        rgb = rgb.resize((max(size, round(rgb.width * scale)), max(size, round(rgb.height * scale))), Image.Resampling.BICUBIC, reducing_gap=2.0)
-        left, top = (rgb.width - size) // 2, (rgb.height - size) // 2
+        left, top = (round((side - size) / 2) for side in rgb.size)
         rgb = rgb.crop((left, top, left + size, top + size))
     return np.asarray(rgb).transpose(2, 0, 1)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import threading
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,8 @@ MIN_WORKER_CPUS = 0.1
 SPARE_CPUS = 1.0  # left for Ray Data's tasks
 TRIAL_CPUS = 0.1  # held by the process of each trial of a sweep
 POLL_SECONDS = 1.0
+LONG_IMAGES = 50_000  # in all; a longer training is looked at less often by Ray Train, since each look costs the workers some time
+CHECK_SECONDS, LONG_CHECK_SECONDS = "0.5", "5"  # a short training need not wait for the next look
 LEAST_SHARE = 2  # pictures of a pool in a worker's batch, so that its items never run backwards
 DECODED_SHARE = 8 / 7  # of the image size, where crops are taken from a picture
 
@@ -194,6 +197,8 @@ def _fit(run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int) -
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
     )
+    is_long = loop.num_steps * settings.batch_size * len(seeds) > LONG_IMAGES
+    os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = LONG_CHECK_SECONDS if is_long else CHECK_SECONDS
     folder = run.root.child("runs", name)
     take_error(folder)  # of an earlier run
     with contextlib.nullcontext() if quiet else _ProgressThread(run, name, loop.num_steps * len(seeds)):

@@ -1,16 +1,20 @@
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from raysd.evaluation.evaluate import Evaluation
-from raysd.evaluation.features import extract
-from raysd.evaluation.settings import EvaluationSettings, TransferSet
+from raysd.errors import UserError
+from raysd.evaluation import evaluate
+from raysd.evaluation.compare import compare_classifiers
+from raysd.evaluation.evaluate import Evaluation, read_correct
+from raysd.evaluation.settings import EvaluationSettings, ProbeSettings, TestSet, TransferSet
+from raysd.evaluation.subject import own_subject
 from raysd.prompts.table import load_class_table
 from raysd.storage.location import Location
 from raysd.storage.results import read_results
 from raysd.training.classifier import load_classifier, normalise
 from raysd.training.pictures import decode_all
-from raysd.training.real_sets import real_set
+from raysd.training.real_sets import encode_png, picture_table, real_set
 from raysd.training.settings import TrainingSettings
 from raysd.training.train import TrainingRun, train_classifiers
 
@@ -36,16 +40,6 @@ def test_the_accuracy_equals_a_plain_loop_to_the_picture(random_classifier):
     assert row["num_images"] == len(test.labels)
 
 
-def test_features_and_logits_are_those_of_the_model(random_classifier):
-    root, classifier = random_classifier
-    model, _ = load_classifier(root.child("classifiers", classifier))
-    images = np.random.default_rng(0).integers(0, 255, (7, 3, 16, 16), dtype=np.uint8)
-    features, logits = extract(model, images)
-    with torch.inference_mode():
-        assert np.allclose(logits, model(normalise(torch.from_numpy(images))).numpy(), atol=1e-5)
-    assert features.shape == (7, 8)
-
-
 def test_one_spec_one_result_row_and_a_second_measurement_adds_none(random_classifier):
     root, classifier = random_classifier
     first = Evaluation(root, SETTINGS, TABLE, "raysd evaluate").measure(classifier)
@@ -69,3 +63,113 @@ def test_is_measured_tells_whether_all_rows_are_there(random_classifier):
 def test_a_classifier_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="no finished classifier"):
         Evaluation(Location(str(tmp_path)), SETTINGS, TABLE, "").measure("00")
+
+
+def test_a_test_row_holds_more_than_top1(random_classifier):
+    root, classifier = random_classifier
+    row = next(row for row in Evaluation(root, SETTINGS, TABLE, "").measure(classifier) if row["role"] == "test")
+    assert row["value"] <= row["top5"] <= 100 and 0 <= row["calibration_error"] <= 100
+    assert row["mean_per_class"] == pytest.approx(np.mean(row["per_class"]), abs=1e-6)
+    assert sum(pair["count"] for pair in row["confusions"]) <= row["num_images"] and "masked" not in row
+    assert 100 * read_correct(root, row).mean() == pytest.approx(row["value"])
+
+
+def test_a_transfer_row_says_how_its_probe_was_chosen_and_averages_its_seeds(random_classifier):
+    root, classifier = random_classifier
+    probe = ProbeSettings(trials=4)
+    settings = EvaluationSettings(transfer_sets=[TransferSet(name="digits", shots=[1, 4], probe=probe, seeds=[0, 1]), {"name": "digits", "probe": {"kind": "knn"}}])
+    rows = Evaluation(root, settings, TABLE, "").measure(classifier)
+    assert [(row["shots"], row["probe"]["kind"]) for row in rows] == [(1, "lbfgs"), (4, "lbfgs"), (None, "knn")]
+    four = rows[1]
+    assert four["value"] == pytest.approx(np.mean([seed["top1"] for seed in four["probe_seeds"]])) and len(four["probe_seeds"]) == 2
+    assert 100 * read_correct(root, four).mean() == pytest.approx(four["value"])
+
+
+def own_digits(root, tmp_path, keep):
+    """The digits' test pictures of some classes, in a folder per class."""
+    digits = real_set("digits", "test", root)
+    rows = digits.read_rows(digits.files()[0])
+    for number, (image, label) in enumerate(zip(rows["image"].to_pylist(), rows["label"].to_pylist(), strict=True)):
+        if label in keep:
+            folder = tmp_path / "own" / str(label)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{number}.png").write_bytes(image["bytes"])
+    return str(tmp_path / "own")
+
+
+def test_a_subset_is_read_twice_with_and_without_the_other_classes(random_classifier, tmp_path):
+    root, classifier = random_classifier
+    settings = EvaluationSettings(test_sets=[own_digits(root, tmp_path, (3, 5, 8))])
+    (row,) = Evaluation(root, settings, TABLE, "").measure(classifier)
+    assert row["role"] == "shift" and row["masked"]["num_classes"] == 3
+    assert row["masked"]["value"] >= row["value"] and row["masked"]["low"] <= row["masked"]["value"] <= row["masked"]["high"]
+    assert [value is None for value in row["per_class"]] == [label not in (3, 5, 8) for label in range(10)]
+
+
+def test_pictures_of_other_classes_are_left_out_and_counted(random_classifier, tmp_path):
+    root, classifier = random_classifier
+    folder = own_digits(root, tmp_path, (3, 5, 8))
+    table = load_class_table(["3", "5", *(f"other {i}" for i in range(8))])
+    with pytest.raises(UserError, match="'8'"):
+        Evaluation(root, EvaluationSettings(test_sets=[folder]), table, "")
+    settings = EvaluationSettings(test_sets=[TestSet(name=folder, shared_classes=True)])
+    (row,) = Evaluation(root, settings, table, "").measure(classifier)
+    whole = real_set("digits", "test", root)
+    labels = decode_all(whole, 8).labels
+    assert row["num_left_out"] == (labels == 8).sum() and row["num_images"] == (labels == 3).sum() + (labels == 5).sum()
+
+
+def broken_transfer_set(tmp_path):
+    """Its test half has a class of a single picture, so its training half lacks it or cannot spare one."""
+    picture = encode_png(np.zeros((8, 8, 3), dtype=np.uint8))
+    labels = np.array([0] * 8 + [1] * 8 + [2])
+    pq.write_table(picture_table([picture] * len(labels), labels, ["a", "b", "c"]), tmp_path / "rare.parquet")
+    return str(tmp_path / "rare.parquet")
+
+
+def test_a_probe_that_fails_is_listed_and_tried_again_and_the_others_are_measured(random_classifier, tmp_path):
+    root, classifier = random_classifier
+    settings = EvaluationSettings(transfer_sets=[broken_transfer_set(tmp_path), TransferSet(name="digits", shots=5)])
+    evaluation = Evaluation(root, settings, TABLE, "")
+    failed, good = evaluation.measure(classifier)
+    assert failed["value"] is None and "rare" in failed["dataset"] and "c" in failed["error"]
+    assert good["value"] > 0 and not evaluation.is_measured(classifier)
+    assert [row["fingerprint"] for row in read_results(root, "accuracy")] == [good["fingerprint"]]
+
+
+def test_a_set_that_cannot_be_had_stops_all_or_is_listed_as_skipped(tmp_path):
+    root = Location(str(tmp_path))
+    sets = [TransferSet(name="digits"), TransferSet(name="cog_l1")]
+    with pytest.raises(UserError, match="cog_l1"):
+        Evaluation(root, EvaluationSettings(transfer_sets=sets), TABLE, "")
+    evaluation = Evaluation(root, EvaluationSettings(transfer_sets=sets, skip_absent=True), TABLE, "")
+    assert [measured.pictures.name for measured in evaluation.sets] == ["digits-test"]
+    assert list(evaluation.skipped) == ["cog_l1"] and "path" in evaluation.skipped["cog_l1"]
+
+
+@pytest.mark.slow
+def test_probes_on_ray_give_the_rows_of_this_process(random_classifier, ray_cluster, monkeypatch):
+    root, classifier = random_classifier
+    settings = EvaluationSettings(transfer_sets=[TransferSet(name="digits", shots=shots, probe=ProbeSettings(trials=3)) for shots in (3, 5)])
+    subject, evaluation = own_subject(root, classifier), Evaluation(root, settings, TABLE, "")
+    here = evaluation.measure_all([subject], quiet=True)
+    for row in here:
+        root.child("results", "accuracy").delete(f"{row['fingerprint']}.json")
+    monkeypatch.setattr(evaluate, "PARALLEL_PICTURES", 0)
+    there = evaluation.measure_all([subject])
+    assert [(row["shots"], row["value"]) for row in there] == [(row["shots"], row["value"]) for row in here]
+
+
+def test_two_settings_are_compared_picture_by_picture(random_classifier):
+    root, classifier = random_classifier
+    run = TrainingRun(root, (), 10, TrainingSettings(backbone_options={"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}, image_size=16, seeds=[1]))
+    evaluation = Evaluation(root, SETTINGS, TABLE, "")
+    ours, theirs = evaluation.measure(classifier), evaluation.measure(train_classifiers(run)[0])
+    rows = compare_classifiers(evaluation, ours, theirs, "cmd")
+    assert [row["role"] for row in rows] == ["test", "transfer"]
+    for row, a, b in zip(rows, ours, theirs, strict=True):
+        assert row["difference"] == pytest.approx(a["value"] - b["value"]) and row["low"] <= row["difference"] <= row["high"]
+        assert row["verdict"] in ("better", "worse", "within noise")
+    same = compare_classifiers(evaluation, ours, ours, "cmd")
+    assert {row["verdict"] for row in same} == {"within noise"}
+    assert len(read_results(root, "comparison")) == 4

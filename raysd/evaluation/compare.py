@@ -1,0 +1,57 @@
+"""Two settings, measured on the same pictures: is one better, or is the difference within noise?"""
+
+from dataclasses import asdict
+
+import numpy as np
+
+from raysd.evaluation.evaluate import Evaluation, read_correct, row_fingerprint
+from raysd.evaluation.sets import MeasuredOn
+from raysd.evaluation.statistics import paired_difference
+from raysd.storage.fingerprint import fingerprint
+from raysd.storage.location import Location
+from raysd.storage.results import Row, write_result
+from raysd.versions import versions
+
+KIND = "comparison"
+
+
+def compare_classifiers(evaluation: Evaluation, a: list[Row], b: list[Row], command: str = "") -> list[Row]:
+    """A row for each set that both settings were measured on.
+
+    Args:
+        evaluation: knows the sets.
+        a: the accuracy rows of one setting's classifiers, a classifier for each seed.
+        b: those of the other.
+        command: the command that repeats it.
+    """
+    rows = [_compare_on(evaluation.root, measured, a, b, command) for measured in evaluation.sets]
+    return [row for row in rows if row is not None]
+
+
+def _compare_on(root: Location, measured: MeasuredOn, a: list[Row], b: list[Row], command: str) -> Row | None:
+    """None where one side has no values."""
+    ours, theirs = (_rows_on(measured, rows) for rows in (a, b))
+    if not ours or not theirs:
+        return None
+    correct = [np.stack([read_correct(root, row) for row in rows]) for rows in (ours, theirs)]
+    comparison = paired_difference(*correct)
+    row: Row = {
+        "fingerprint": fingerprint([[row["fingerprint"] for row in rows] for rows in (ours, theirs)]),
+        "role": measured.role,
+        "dataset": measured.pictures.name,
+        "shots": measured.shots,
+        "a": {"top1": 100 * float(correct[0].mean()), "rows": [row["fingerprint"] for row in ours]},
+        "b": {"top1": 100 * float(correct[1].mean()), "rows": [row["fingerprint"] for row in theirs]},
+        "num_images": correct[0].shape[1],
+        **asdict(comparison),
+        "command": command,
+        "versions": versions(),
+    }
+    write_result(root, KIND, row)
+    return row
+
+
+def _rows_on(measured: MeasuredOn, rows: list[Row]) -> list[Row]:
+    by_key = {row["fingerprint"]: row for row in rows if row["value"] is not None}
+    keys = [row_fingerprint(classifier, measured) for classifier in dict.fromkeys(row["classifier"] for row in rows)]
+    return [by_key[key] for key in keys if key in by_key]

@@ -1,0 +1,87 @@
+"""The sets that an experiment's classifiers are measured on, brought into the storage root."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from raysd.errors import UserError
+from raysd.evaluation.settings import EvaluationSettings, ProbeSettings, TestSet, TransferSet
+from raysd.prompts.table import ClassTable
+from raysd.storage.location import Location
+from raysd.training.catalogue import Metric, find_entry
+from raysd.training.pictures import PictureSet, read_labels
+from raysd.training.real_sets import real_set
+
+ROW_VERSION = 2  # of what a row holds
+
+
+@dataclass(frozen=True)
+class MeasuredOn:
+    """One set that classifiers are measured on."""
+
+    role: str
+    """`validation`, `test`, `shift` for a further test set, or `transfer`."""
+    pictures: PictureSet
+    train: PictureSet | None = None
+    """The pictures that a transfer set's probe learns from."""
+    shots: int | None = None
+    probe: ProbeSettings | None = None
+    seeds: tuple[int, ...] = ()
+    """Of the probe; empty for the classifier's own."""
+    metric: Metric = "top1"
+    shared: tuple[int, ...] | None = None
+    """The classes of the table that a subset has; None when it has all."""
+    num_left_out: int = 0
+    """Pictures of classes that the table does not have."""
+
+    def identity(self) -> dict[str, Any]:
+        """What a row's fingerprint needs of the set."""
+        train = None if self.train is None else self.train.identity()
+        probe = None if self.probe is None else {**self.probe.model_dump(), "scale": self.probe.used_scale}
+        measured = {"role": self.role, "set": self.pictures.identity(), "train": train, "shots": self.shots}
+        return {**measured, "probe": probe, "seeds": self.seeds, "metric": self.metric, "version": ROW_VERSION}
+
+
+def resolve_sets(root: Location, settings: EvaluationSettings, table: ClassTable) -> tuple[list[MeasuredOn], dict[str, str]]:
+    """All sets, and the reason of each that was skipped, by its name.
+
+    Raises:
+        UserError: a set that cannot be had or read, unless `skip_absent` is set.
+    """
+    sets: list[MeasuredOn] = []
+    skipped: dict[str, str] = {}
+    if settings.validation_set is not None:
+        count = settings.validation_images_per_class
+        sets.append(_same_classes("validation", real_set(settings.validation_set, "train", root, count, table, from_end=count is not None), table))
+    if settings.test_set is not None:
+        sets.append(_same_classes("test", real_set(settings.test_set, "test", root, table=table), table))
+    for wanted in [*settings.test_sets, *settings.transfer_sets]:
+        try:
+            sets += [_shifted(root, wanted, table)] if isinstance(wanted, TestSet) else _transfer(root, wanted)
+        except UserError as error:
+            if not settings.skip_absent:
+                raise
+            skipped[wanted.name] = str(error)
+    return sets, skipped
+
+
+def _shifted(root: Location, wanted: TestSet, table: ClassTable) -> MeasuredOn:
+    options = {"path": wanted.path, "shared_classes": wanted.shared_classes, "class_map": wanted.class_map}
+    return _same_classes("shift", real_set(wanted.name, "test", root, table=table, **options), table)
+
+
+def _same_classes(role: str, pictures: PictureSet, table: ClassTable) -> MeasuredOn:
+    labels = pictures.to_labels(read_labels(pictures))
+    there = sorted({int(label) for label in labels if label >= 0})
+    if not there:
+        raise UserError("evaluation.test_sets", pictures.name, "has no picture of a class of the table; check names, or give a class_map")
+    others = {label for first, *rest in pictures.groups for label in rest if first in there}
+    shared = tuple(sorted({*there, *others}))
+    return MeasuredOn(role, pictures, shared=None if len(shared) == len(table) else shared, num_left_out=int((labels < 0).sum()))
+
+
+def _transfer(root: Location, wanted: TransferSet) -> list[MeasuredOn]:
+    entry = find_entry(wanted.name)
+    train, test = (real_set(wanted.name, split, root, halve=True, path=wanted.path) for split in ("train", "test"))
+    probe = wanted.probe or ProbeSettings(kind=entry.probe if entry else "lbfgs")
+    metric: Metric = entry.metric if entry else "top1"
+    return [MeasuredOn("transfer", test, train, shots, probe, tuple(wanted.seeds), metric) for shots in wanted.all_shots]

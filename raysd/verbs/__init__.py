@@ -1,0 +1,10 @@
+"""The verbs as Python functions; the command line and the job scripts call these.
+
+Each checks its input before Ray starts, and ends by saying what was made, where it lies, and what to run next.
+"""
+
+from raysd.verbs.classifiers import analyse, compare, evaluate, train
+from raysd.verbs.clones import export, generate, grow, plan, score, verify
+from raysd.verbs.sweeps import DEMO, demo, report, sweep
+
+__all__ = ["DEMO", "analyse", "compare", "demo", "evaluate", "export", "generate", "grow", "plan", "report", "score", "sweep", "train", "verify"]

@@ -1,0 +1,119 @@
+"""What is checked of an experiment before Ray starts and anything is drawn."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from raysd.config import Experiment
+from raysd.errors import UserError
+from raysd.progress import say
+
+if TYPE_CHECKING:
+    from raysd.clone.spec import CloneSpec
+    from raysd.prompts.lint import Finding
+    from raysd.training.train import TrainingRun
+
+
+def findings(experiment: Experiment, spec: "CloneSpec") -> "list[Finding]":
+    """What is suspect about a clone's prompts; nothing when lint is off."""
+    from raysd.clone.tokens import prompt_tokenizers
+    from raysd.prompts.lint import lint_prompts
+
+    if experiment.lint == "off":
+        return []
+    found = lint_prompts(spec.variant, spec.table, prompt_tokenizers(spec.model))
+    return [finding for finding in found if finding.kind not in experiment.lint_ignore]
+
+
+def check_prompts(experiment: Experiment, specs: "list[CloneSpec]") -> None:
+    """Say what is suspect about the prompts of some clones, each variant once with each model.
+
+    Raises:
+        UserError: something is, and `lint` is `error`.
+    """
+    for spec in {(spec.variant_name, spec.model.name): spec for spec in specs}.values():
+        for finding in findings(experiment, spec):
+            if experiment.lint == "error":
+                raise UserError("generation.variant", spec.variant_name, f"{finding}; or set lint=warn, or lint_ignore=[{finding.kind}]")
+            say(f"lint: {spec.variant_name}: {finding}")
+
+
+def checked_run(experiment: Experiment) -> "TrainingRun":
+    """The training that an experiment describes, on pictures that are there.
+
+    Raises:
+        UserError: what is wrong with the settings, the storage, or the pictures.
+    """
+    from raysd.sources import training_pools, training_run
+
+    check_training(experiment)
+    experiment.root.check_writable()
+    return training_run(experiment, training_pools(experiment))
+
+
+def check_training(experiment: Experiment) -> None:
+    """Backbone, recipe and names of sets, before anything is drawn."""
+    from raysd.sources import source_generations
+    from raysd.training.classifier import Architecture, check_architecture
+    from raysd.training.logs import check_logger
+    from raysd.training.real_sets import check_real_set
+
+    training, evaluation = experiment.training, experiment.evaluation
+    options, recipe = (training.backbone_options, len(experiment.table), training.image_size, training.stem_stride), training.resolve_recipe()
+    check_architecture(Architecture(training.backbone, *options, recipe.projector), recipe.view_sizes(training.image_size))
+    check_logger(training.logger)
+    named = {
+        "training.real": training.real,
+        "sweep.real": experiment.sweep.real,
+        "evaluation.test_set": evaluation.test_set,
+        "evaluation.validation_set": evaluation.validation_set,
+    }
+    for number, source in enumerate(training.sources):
+        named[f"training.sources.{number}.real"] = source.real
+    list(source_generations(experiment))
+    if training.validate_epochs and evaluation.validation_set is None:
+        raise UserError("training.validate_epochs", training.validate_epochs, "there is nothing to measure on; name evaluation.validation_set")
+    for field, name in named.items():
+        if name is not None:
+            check_real_set(field, name)
+    check_further_sets(experiment)
+
+
+def check_further_sets(experiment: Experiment) -> None:
+    """Names of further test sets and of transfer sets; with `skip_absent` those that cannot be had are no error."""
+    from raysd.training.real_sets import check_real_set
+
+    evaluation = experiment.evaluation
+    if evaluation.skip_absent:
+        return
+    for kind, sets in (("test_sets", evaluation.test_sets), ("transfer_sets", evaluation.transfer_sets)):
+        for number, wanted in enumerate(sets):
+            check_real_set(f"evaluation.{kind}.{number}.name", wanted.name, wanted.path)
+
+
+def check_batch_fits(experiment: Experiment) -> None:
+    """A batch is not larger than what there is to train on, and the workers can share it.
+
+    Raises:
+        UserError: it is, or they cannot.
+    """
+    from raysd.training.real_sets import real_set
+    from raysd.training.train import check_batch
+
+    count = experiment.generation.images_per_class
+    shares = [source.share for source in experiment.training.sources if source.share is not None]
+    num_images = sys.maxsize if experiment.training.sources else count * len(experiment.table)  # what sources hold is known when they are drawn
+    check_batch(num_images, experiment.training, shares)
+    if experiment.sweep.real is not None:
+        real_set(experiment.sweep.real, "train", experiment.root, count, experiment.table)
+
+
+def check_objective(experiment: Experiment) -> None:
+    """There is a set for what a sweep chooses by.
+
+    Raises:
+        UserError: there is none.
+    """
+    evaluation, objective = experiment.evaluation, experiment.sweep.objective
+    there = {"validation": evaluation.validation_set, "test": evaluation.test_set, "transfer": evaluation.transfer_sets}
+    if not there[objective]:
+        raise UserError("sweep.objective", objective, f"evaluation names no {objective} set; add one or choose another objective")

@@ -1,0 +1,106 @@
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from raysd.errors import UserError
+from raysd.evaluation import features
+from raysd.evaluation.features import Extraction, extract, part_name, predict
+from raysd.evaluation.subject import own_subject
+from raysd.storage.location import Location
+from raysd.training.classifier import load_classifier, normalise
+from raysd.training.pictures import decode_all
+from raysd.training.real_sets import encode_png, picture_table, real_set
+from raysd.training.settings import TrainingSettings
+from raysd.training.train import TrainingRun, train_classifiers
+
+TINY = TrainingSettings(backbone_options={"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}, image_size=16)
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    root = Location(str(tmp_path / "root"))
+    return root, own_subject(root, train_classifiers(TrainingRun(root, (), 10, TINY))[0])
+
+
+def test_features_are_those_of_the_model_and_are_kept_as_parquet(tiny):
+    root, subject = tiny
+    digits = real_set("digits", "test", root)
+    extraction = Extraction(root, subject, digits, "features")
+    extract([extraction])
+    found, labels = extraction.read_features()
+    arrays = decode_all(digits, 16)
+    model, _ = load_classifier(Location(subject.folder))
+    with torch.inference_mode():
+        expected, _ = model.features_and_logits(normalise(torch.from_numpy(arrays.images)))
+    assert np.allclose(found, expected.numpy(), atol=1e-5) and labels.tolist() == arrays.labels.tolist()
+    schema = pq.read_schema(extraction.folder.file(part_name(0)))
+    assert schema.field("features").type.list_size == 8 and "index" in schema.names
+
+
+def test_only_missing_parts_are_computed_again(tiny, monkeypatch):
+    root, subject = tiny
+    digits = real_set("digits", "train", root)
+    monkeypatch.setattr(Extraction, "parts", [(digits.files()[0], 0)] * 3)  # three readings of one row group
+    extraction = Extraction(root, subject, digits, "features")
+    extract([extraction])
+    first = {name: extraction.folder.read(name) for name in extraction.folder.list_files()}
+    assert len(first) == 3
+    extraction.folder.delete(part_name(1))
+    seen = []
+    original = features.Forward.write_part
+    monkeypatch.setattr(features.Forward, "write_part", lambda self, job, number, decoded=None: seen.append(number) or original(self, job, number, decoded))
+    extract([extraction])
+    assert seen == [1]
+    assert {name: extraction.folder.read(name) for name in extraction.folder.list_files()} == first
+
+
+def test_another_classifier_set_or_reading_has_its_own_place(tiny):
+    root, subject = tiny
+    train, test = (real_set("digits", split, root) for split in ("train", "test"))
+    jobs = [Extraction(root, subject, train, "features"), Extraction(root, subject, test, "features"), Extraction(root, subject, test, "predictions")]
+    jobs.append(Extraction(root, subject, test, "predictions", (0, 1)))
+    assert len({job.folder.uri for job in jobs}) == 4
+
+
+@pytest.mark.slow
+def test_ray_data_actors_give_the_same_bytes_and_name_a_broken_picture(tiny, tmp_path, ray_cluster, monkeypatch):
+    root, subject = tiny
+    digits = real_set("digits", "test", root)
+    here = Extraction(root, subject, digits, "features")
+    extract([here])
+    there = Extraction(Location(str(tmp_path / "other")), subject, digits, "features")
+    monkeypatch.setattr(features, "HERE_PIXELS", 0)
+    extract([there])
+    assert np.allclose(here.read_features()[0], there.read_features()[0], atol=1e-6)
+    pictures = [encode_png(np.zeros((8, 8, 3), dtype=np.uint8)), b"no picture"]
+    pq.write_table(picture_table(pictures, np.arange(2), ["a", "b"]), tmp_path / "broken.parquet")
+    broken = Extraction(root, subject, real_set(str(tmp_path / "broken.parquet"), "test", root), "features")
+    with pytest.raises(UserError, match="of the set broken.* cannot be decoded"):
+        extract([broken])
+
+
+LOGITS = torch.tensor([[3.0, 1.0, 2.0, 0.0], [0.0, 1.0, 2.0, 3.0], [1.0, 1.0, 1.0, 1.0]])
+
+
+def test_rank_counts_the_classes_that_come_first_and_constant_logits_are_no_hit():
+    found = predict(LOGITS, torch.tensor([2, 0, 3]))
+    assert found["prediction"].tolist() == [0, 3, 0]
+    assert found["rank"].tolist() == [1, 3, 3]
+    assert found["confidence"] == pytest.approx(LOGITS.softmax(1).max(1).values.numpy())
+
+
+def test_masked_classes_cannot_be_predicted():
+    found = predict(LOGITS[:2], torch.tensor([2, 1]), shared=(1, 2))
+    assert found["shared_prediction"].tolist() == [2, 2] and found["shared_rank"].tolist() == [0, 1]
+    assert found["prediction"].tolist() == [0, 3]
+
+
+def test_each_class_of_a_group_counts_as_right():
+    found = predict(LOGITS[:2], torch.tensor([1, 1]), groups=((1, 3),))
+    assert found["prediction"].tolist() == [0, 1] and found["rank"].tolist() == [2, 0]
+
+
+def test_logits_that_are_no_numbers_are_an_error():
+    with pytest.raises(UserError, match="train it again"):
+        predict(torch.tensor([[float("nan"), 1.0]]), torch.tensor([0]))
