@@ -7,9 +7,10 @@ from functools import partial
 from typing import Any
 
 from raysd.evaluation.features import extract
-from raysd.evaluation.metrics import per_class_accuracy, top1, wilson_interval
+from raysd.evaluation.metrics import per_class_accuracy, top1
 from raysd.evaluation.probe import choose_shots, linear_probe
 from raysd.evaluation.settings import EvaluationSettings
+from raysd.evaluation.statistics import wilson_interval
 from raysd.prompts.table import ClassTable
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
