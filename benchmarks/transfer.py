@@ -70,14 +70,14 @@ def main(storage, cifar10):
             about = f"{source}-trained, {role}, {count} test pictures, standard deviation over three seeds {stdev(values):.2f}"
             metrics.append(metric(f"{name}_{source}", mean(values), "percent", "higher", COMMAND, about, values))
         gap = [comparison[field] for field in ("difference", "low", "high")]
-        about = f"clone minus real, 95 % interval {gap[1]:+.2f} to {gap[2]:+.2f}, p = {comparison['p']:.2g}: {comparison['verdict']}"
+        about = f"clone minus real, 95 % interval {gap[1]:+.2f} to {gap[2]:+.2f}, p = {comparison['p_value']:.2g}: {comparison['verdict']}"
         metrics.append(metric(f"{name}_clone_minus_real", gap[0], "points", "higher", COMMAND, about, gap))
         cells = [f"{value:.2f}" for source in SOURCES for value in spread[source]]
-        lines.append([name, comparison["role"], comparison["num_images"], *cells, *(f"{value:+.2f}" for value in gap), f"{comparison['p']:.3g}", comparison["verdict"]])
+        lines.append([name, comparison["role"], comparison["num_images"], *cells, *(f"{value:+.2f}" for value in gap), f"{comparison['p_value']:.3g}", comparison["verdict"]])
     with (RESULTS / "transfer.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         heads = [f"{source}{part}" for source in SOURCES for part in (", %", " spread")]
-        writer.writerow(["set", "role", "test pictures", *heads, "clone minus real", "low", "high", "p", "verdict"])
+        writer.writerow(["set", "role", "test pictures", *heads, "clone minus real", "low", "high", "p value", "verdict"])
         writer.writerows(lines)
     write("transfer", metrics)
 

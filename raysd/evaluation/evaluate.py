@@ -197,7 +197,7 @@ def _counted(labels: np.ndarray, predictions: np.ndarray, rank: np.ndarray, conf
     return {
         "value": top_k(rank, 1),
         "top5": top_k(rank, 5) if num_classes >= TOP_5_CLASSES else None,
-        "mean_per_class": mean_per_class(labels, rank == 0),
+        "mean_per_class": mean_per_class(labels, rank == 0, int(labels.max()) + 1),
         "calibration_error": calibration_error(confidence, rank == 0),
     }
 

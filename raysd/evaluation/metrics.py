@@ -1,12 +1,14 @@
-"""Accuracies with intervals."""
+"""What is counted of predictions: accuracies, calibration and mix-ups.
 
-import math
+From logits, or from what is stored of each picture: its label, the predicted class, the confidence (softmax of the predicted class) and the
+rank of the right class among the sorted logits, 0 for the highest one.
+"""
 
 import numpy as np
 import torch
-from torchmetrics.functional.classification import multiclass_accuracy
+from torchmetrics.functional.classification import binary_calibration_error, multiclass_accuracy
 
-Z_95 = 1.959963984540054
+from raysd.errors import UserError
 
 
 def top1(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -23,18 +25,64 @@ def per_class_accuracy(logits: np.ndarray, labels: np.ndarray) -> list[float]:
     return [100 * float(value) for value in correct]
 
 
-def wilson_interval(percent: float, num_images: int) -> tuple[float, float]:
-    """95 % interval in percent of an accuracy over `num_images` pictures (Wilson 1927)."""
-    p, n, z2 = percent / 100, num_images, Z_95**2
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z_95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
+def top_k(rank: np.ndarray, k: int) -> float:
+    """Top-k accuracy in percent: how often the right class is among the k highest logits, by its rank [N].
+
+    Raises:
+        UserError: when k is below 1, or there is no picture.
+    """
+    if k < 1:
+        raise UserError("top_k", k, "give at least 1")
+    _need_pictures(rank)
+    return 100 * float(np.mean(rank < k))
 
 
-def mean_log_odds(percents: list[float], num_images: list[int]) -> float:
-    """Mean over sets of log(p / (1 - p)) (Kornblith et al. 2019); p is kept half a picture away from 0 and 1."""
-    odds = []
-    for percent, count in zip(percents, num_images, strict=True):
-        p = min(max(percent / 100, 0.5 / count), 1 - 0.5 / count)
-        odds.append(math.log(p / (1 - p)))
-    return float(np.mean(odds))
+def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error in percent (Naeini et al. 2015): how far confidence and accuracy lie apart.
+
+    The sum over equally wide bins of confidence of (share of the pictures in the bin) x |accuracy in the bin - mean confidence in the bin|.
+
+    Args:
+        confidence: of the predicted class, 0 to 1 [N]; rounding above 1 is cut off.
+        correct: whether the prediction is right, bool [N].
+        bins: number of bins.
+
+    Raises:
+        UserError: when there is no picture, or fewer bins than 1.
+    """
+    if bins < 1:
+        raise UserError("bins", bins, "give at least 1")
+    _need_pictures(confidence)
+    shares = torch.from_numpy(np.clip(np.asarray(confidence, dtype=np.float64), 0, 1))
+    right = torch.from_numpy(np.asarray(correct, dtype=np.int64))
+    return 100 * float(binary_calibration_error(shares, right, n_bins=bins, norm="l1"))
+
+
+def per_class(labels: np.ndarray, correct: np.ndarray, num_classes: int) -> list[float | None]:
+    """Accuracy of each class in percent; None for a class without pictures. labels [N], correct bool [N]."""
+    counts = np.bincount(labels, minlength=num_classes)
+    right = np.bincount(labels, weights=correct, minlength=num_classes)
+    return [100 * float(hits) / int(count) if count else None for hits, count in zip(right, counts, strict=True)]
+
+
+def mean_per_class(labels: np.ndarray, correct: np.ndarray, num_classes: int) -> float:
+    """Mean in percent of the accuracies of those classes that have pictures. labels [N], correct bool [N].
+
+    Raises:
+        UserError: when there is no picture.
+    """
+    _need_pictures(labels)
+    return float(np.mean([value for value in per_class(labels, correct, num_classes) if value is not None]))
+
+
+def confusion_pairs(labels: np.ndarray, predictions: np.ndarray, most: int = 10) -> list[tuple[int, int, int]]:
+    """The mix-ups as (right class, predicted class, number of pictures), most frequent first, then by class; labels [N], predictions [N]."""
+    wrong = labels != predictions
+    pairs, counts = np.unique(np.stack([labels[wrong], predictions[wrong]], axis=1), axis=0, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:most]
+    return [(int(pairs[i, 0]), int(pairs[i, 1]), int(counts[i])) for i in order]
+
+
+def _need_pictures(values: np.ndarray) -> None:
+    if len(values) == 0:
+        raise UserError("pictures", 0, "give at least one")

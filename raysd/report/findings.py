@@ -1,6 +1,6 @@
 """What the cells say: the best setting, the share of the gap to real pictures that it closes, and whether guidance matters."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ class GuidanceEffect:
     sd: float | None
     """The larger standard deviation over seeds of the two; None when both have one seed."""
     within_noise: bool
-    """True when the two 95 % intervals overlap."""
+    """True when the 95 % interval of the difference holds zero; without a paired comparison, when the two 95 % intervals overlap."""
     sentence: str
 
 
@@ -74,8 +74,15 @@ def find_baseline(cells: Cells, kind: str, best: Setting) -> tuple[Cell | None, 
     return found[0], [f"Real has {'all' if count is None else count} pictures per class, the clone {best.images_per_class}."]
 
 
-def measure_guidance(cells: Cells, best: Cell, test: MeasuredSet) -> GuidanceEffect | None:
-    """Compare the best setting with guidance 7.5 of its variant, or with the highest guidance where 7.5 was not drawn."""
+def measure_guidance(cells: Cells, best: Cell, test: MeasuredSet, comparisons: Sequence[Mapping[str, Any]] = ()) -> GuidanceEffect | None:
+    """Compare the best setting with guidance 7.5 of its variant, or with the highest guidance where 7.5 was not drawn.
+
+    Args:
+        cells: all settings.
+        best: the best one.
+        test: the test pictures.
+        comparisons: the sweep's own, of the best setting with the others picture by picture.
+    """
     unlike = ("guidance_scale",)
     same = [cell for cell in cells.of_kind("clone") if _same(cell.setting, best.setting, unlike) and test in cell.scores]
     scales = {cell.setting.guidance_scale: cell for cell in same if cell.setting.guidance_scale is not None}
@@ -87,15 +94,25 @@ def measure_guidance(cells: Cells, best: Cell, test: MeasuredSet) -> GuidanceEff
         return GuidanceEffect(own, own, 0.0, best.scores[test].sd, True, f"The best guidance scale is the usual or highest one, {own:g}.")
     ours, theirs = best.scores[test], scales[reference].scores[test]
     sds = [score.sd for score in (ours, theirs) if score.sd is not None]
-    points, overlap = ours.mean - theirs.mean, _overlap(ours, theirs)
+    points, within_noise = ours.mean - theirs.mean, _overlap(ours, theirs)
     spread = f"standard deviation over seeds {max(sds):.1f}" if sds else "one seed each"
-    verdict = "within noise, the 95 % intervals overlap" if overlap else "the 95 % intervals do not overlap"
+    verdict = "within noise, the 95 % intervals overlap" if within_noise else "the 95 % intervals do not overlap"
+    if (paired := _comparison(comparisons, scales[reference], test)) is not None:
+        within_noise = paired["verdict"] == "within noise"
+        verdict = f"{paired['verdict']}, picture by picture (95 % interval {paired['low']:+.1f} to {paired['high']:+.1f})"
     sentence = f"On real test pictures, guidance {own:g} differs from guidance {reference:g} by {points:+.1f} points ({spread}): {verdict}."
-    return GuidanceEffect(own, reference, points, max(sds, default=None), overlap, sentence)
+    return GuidanceEffect(own, reference, points, max(sds, default=None), within_noise, sentence)
 
 
-def find(cells: Cells, chosen: Mapping[str, Any] | None, objective: str) -> Findings | None:
-    """All findings; None when no clone was measured."""
+def _comparison(comparisons: Sequence[Mapping[str, Any]], other: Cell, test: MeasuredSet) -> Mapping[str, Any] | None:
+    """The one with another cell's clone on the test pictures, or None."""
+    clones = {row["trained_on"].get("fingerprint") for row in other.rows}
+    found = [row for row in comparisons if row["with"] in clones and (row["role"], row["dataset"]) == (test.role, test.dataset)]
+    return found[0] if found else None
+
+
+def find(cells: Cells, chosen: Mapping[str, Any] | None, objective: str, comparisons: Sequence[Mapping[str, Any]] = ()) -> Findings | None:
+    """All findings; None when no clone was measured. `comparisons` are the sweep's, of its best setting with the others."""
     best, notes = find_best(cells, chosen, objective)
     if best is None:
         return None
@@ -104,7 +121,7 @@ def find(cells: Cells, chosen: Mapping[str, Any] | None, objective: str) -> Find
     tests = [measured for measured in cells.of_role("test") if measured in best.scores]
     test = tests[0] if tests else None
     gaps = {s: _gap(s, best, real, random) for s in [*tests[:1], *cells.of_role("transfer")]}
-    guidance = measure_guidance(cells, best, test) if test else None
+    guidance = measure_guidance(cells, best, test, comparisons) if test else None
     lines = [_answer(best, real, random, test, gaps), _choice(objective)]
     if guidance:
         lines.append(guidance.sentence)

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +49,11 @@ def write_report(root: Location, out: Location | None = None, sweep: str | None 
     chosen = pick_sweep(root, sweep)
     rows = select_rows(read_results(root, "accuracy"), chosen)
     cells = collect_cells(rows, list(dict.fromkeys(clone["variant"] for clone in chosen["clones"])))
-    findings = find(cells, chosen.get("best"), chosen["objective"])
+    findings = find(cells, chosen.get("best"), chosen["objective"], chosen.get("comparisons", ()))
     if findings is None:
         raise UserError("report.sweep", chosen["fingerprint"], "has no accuracy rows of a clone; run the sweep again, it continues where it ended")
+    skipped = tuple(f"Skipped {name}: {reason}" for name, reason in chosen.get("skipped_sets", {}).items())
+    findings = replace(findings, notes=(*findings.notes, *skipped))
     out = out or root.child("reports", chosen["fingerprint"])
     grids = draw_samples(chosen)
     names = max((grid.class_names for grid in grids), key=len, default=())

@@ -1,6 +1,7 @@
 """Figures of a report. Each is a white card, so that it reads the same on a light and on a dark page."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -70,10 +71,11 @@ def per_class_plot(findings: Findings, class_names: Sequence[str] | None = None)
     if class_names is not None and len(class_names) == len(values):
         names = list(class_names)
     others = real[1] if real and len(real[1]) == len(values) else None
-    order = list(range(len(values)))
+    order = [i for i, value in enumerate(values) if not math.isnan(value)]
+    title = "Accuracy of each class, %"
     if len(order) > MAX_CLASSES:
+        title = f"The {MAX_CLASSES} classes furthest behind, of {len(order):,}"
         order = sorted(order, key=lambda i: values[i] - (others[i] if others else 0))[:MAX_CLASSES]
-    title = "Accuracy of each class, %" if len(order) == len(values) else f"The {len(order)} classes furthest behind, of {len(values):,}"
     figure, axes = _new_figure(WIDTH, 1.2 + 0.4 * len(order))
     rows = range(len(order))
     axes.barh([row - 0.2 for row in rows], [values[i] for i in order], 0.38, color=COLORS[0], label="best clone")
@@ -138,7 +140,7 @@ def _draw_level(axes: Axes, value: float, label: str, style: str) -> None:
 
 
 def _per_class(cell: Cell, test: MeasuredSet | None) -> tuple[list[str], list[float]] | None:
-    """Class names and accuracies in percent [num_classes], averaged over seeds."""
+    """Class names and accuracies in percent [num_classes], averaged over seeds; NaN for a class without pictures."""
     if test is None:
         return None
     rows = [
@@ -148,7 +150,8 @@ def _per_class(cell: Cell, test: MeasuredSet | None) -> tuple[list[str], list[fl
     ]
     if not rows or len({len(row["per_class"]) for row in rows}) > 1:
         return None
-    values = [sum(column) / len(rows) for column in zip(*(row["per_class"] for row in rows), strict=True)]
+    columns = zip(*(row["per_class"] for row in rows), strict=True)
+    values = [math.nan if None in column else sum(column) / len(rows) for column in columns]
     return rows[0]["class_names"] or [str(label) for label in range(len(values))], values
 
 

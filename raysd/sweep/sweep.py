@@ -277,5 +277,5 @@ def _comparisons(evaluation: Evaluation, best: str, rows: dict[str, list[Row]], 
     for name, theirs in rows.items():
         if name != best:
             found += [{"with": name, **row} for row in compare_classifiers(evaluation, rows[best], theirs, command)]
-    kept = ("with", "role", "dataset", "shots", "difference", "low", "high", "p", "verdict")
+    kept = ("with", "role", "dataset", "shots", "difference", "low", "high", "p_value", "verdict")
     return [{field: row[field] for field in kept} for row in found]

@@ -68,7 +68,7 @@ def compare(experiment: Experiment, other: Experiment, command: str = "") -> lis
     rows = compare_classifiers(evaluation, evaluation.measure_all(ours), evaluation.measure_all(theirs), command)
     for row in rows:
         shots = f", {row['shots']} shots" if row["shots"] else ""
-        gap = f"{row['difference']:+.2f} points ({row['low']:+.2f} to {row['high']:+.2f}), p = {row['p']:.2g}"
+        gap = f"{row['difference']:+.2f} points ({row['low']:+.2f} to {row['high']:+.2f}), p = {row['p_value']:.2g}"
         say(f"{row['dataset']}{shots}: {row['a']['top1']:.2f} % against {row['b']['top1']:.2f} %, {gap}: {row['verdict']}")
     if rows and not rows[0]["counts_seeds"]:
         say("each side has one seed, so what another seed would change is not in the intervals; train with training.seeds=[0,1,2]")

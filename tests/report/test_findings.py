@@ -33,6 +33,16 @@ def test_gap_is_none_without_a_baseline():
     assert set(found.gaps.values()) == {None}
 
 
+def test_the_sweeps_own_paired_comparison_decides_what_is_noise():
+    rows = [accuracy_row(v, s) for s, v in enumerate([70.0, 74.0])] + [accuracy_row(v, s, guidance=7.5) for s, v in enumerate([69.0, 73.0])]
+    other = next(row["trained_on"]["fingerprint"] for row in rows if row["trained_on"]["guidance_scale"] == 7.5)
+    paired = {"with": other, "role": "test", "dataset": "fashion_mnist-test", "low": 0.4, "high": 1.6, "verdict": "better"}
+    effect = find(collect_cells(rows), BEST, "validation", [paired]).guidance
+    assert not effect.within_noise and "better, picture by picture (95 % interval +0.4 to +1.6)" in effect.sentence
+    elsewhere = find(collect_cells(rows), BEST, "validation", [{**paired, "dataset": "digits-test"}]).guidance
+    assert elsewhere.within_noise
+
+
 def test_overlapping_intervals_are_called_within_noise():
     rows = [accuracy_row(v, s) for s, v in enumerate([70.0, 74.0])] + [accuracy_row(v, s, guidance=7.5) for s, v in enumerate([69.0, 73.0])]
     effect = findings_of(rows).guidance
