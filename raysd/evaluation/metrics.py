@@ -1,28 +1,14 @@
 """What is counted of predictions: accuracies, calibration and mix-ups.
 
-From logits, or from what is stored of each picture: its label, the predicted class, the confidence (softmax of the predicted class) and the
+It starts from what is stored of each picture: its label, the predicted class, the confidence (softmax of the predicted class) and the
 rank of the right class among the sorted logits, 0 for the highest one.
 """
 
 import numpy as np
 import torch
-from torchmetrics.functional.classification import binary_calibration_error, multiclass_accuracy
+from torchmetrics.functional.classification import binary_calibration_error
 
 from raysd.errors import UserError
-
-
-def top1(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Top-1 accuracy in percent of logits [N, K] against labels [N]."""
-    num_classes = logits.shape[1]
-    correct = multiclass_accuracy(torch.from_numpy(logits), torch.from_numpy(labels), num_classes=num_classes, average="micro")
-    return 100 * float(correct)
-
-
-def per_class_accuracy(logits: np.ndarray, labels: np.ndarray) -> list[float]:
-    """Accuracy of each class in percent; logits [N, K], labels [N]."""
-    num_classes = logits.shape[1]
-    correct = multiclass_accuracy(torch.from_numpy(logits), torch.from_numpy(labels), num_classes=num_classes, average="none")
-    return [100 * float(value) for value in correct]
 
 
 def top_k(rank: np.ndarray, k: int) -> float:

@@ -1,0 +1,95 @@
+"""The verbs that measure, as a user runs them, on classifiers whose weights are random: quick, and no Ray."""
+
+import json
+
+import pytest
+import torch
+
+from raysd.config import load_experiment
+from raysd.storage.results import read_results
+from raysd.training.classifier import build_classifier, save_classifier
+from raysd.verbs.checks import checked_run
+
+CONFIG = """
+storage: {storage}
+classes: ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
+training:
+  real: digits
+  backbone: resnet18
+  backbone_options: {{layers: [1, 1, 1, 1], channels: [8, 8, 8, 8]}}
+  image_size: 16
+  batch_size: 50
+  seeds: [0, 1]
+generation: {{images_per_class: 50}}
+evaluation:
+  test_set: digits
+  transfer_sets:
+    - {{name: digits, shots: 3}}
+    - {{name: digits, probe: {{kind: knn}}}}
+    - cog_l1
+  skip_absent: true
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "digits.yaml"
+    path.write_text(CONFIG.format(storage=tmp_path / "runs"))
+    for overrides in ([], ["training.num_epochs=3"]):
+        run = checked_run(load_experiment(path, overrides))
+        for seed in (0, 1):
+            torch.manual_seed(seed + 10 * len(overrides))
+            record = {**run.record(), "seed": seed, "fingerprint": run.fingerprint(seed)}
+            save_classifier(run.folder(seed), build_classifier(run.architecture), run.architecture, record)
+    return path
+
+
+def test_evaluate_says_each_value_the_means_and_what_is_not_in_them(config, run_here):
+    done = run_here("evaluate", str(config))
+    assert done.returncode == 0, done.stderr
+    assert "skipped  cog_l1" in done.stdout and "test       digits-test: top-1" in done.stdout and "digits-test, 3 shots" in done.stdout
+    assert "mean over 2 transfer sets" in done.stdout and "not in it: cog_l1" in done.stdout
+    again = run_here("evaluate", str(config))
+    assert again.stdout == done.stdout
+
+
+def test_compare_gives_a_verdict_for_each_set(config, run_here):
+    done = run_here("compare", str(config), "--with", "training.num_epochs=3")
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if " against " in line]
+    assert len(lines) == 3 and all(line.endswith((": better", ": worse", ": within noise")) for line in lines)
+    rows = read_results(load_experiment(config).root, "comparison")
+    assert len(rows) == 3 and rows[0]["command"].endswith("--with training.num_epochs=3") and rows[0]["counts_seeds"]
+
+
+def test_compare_needs_a_difference_and_classifiers(config, run_here):
+    assert "say what is different" in run_here("compare", str(config)).stderr
+    assert "both settings have the same classifiers" in run_here("compare", str(config), "--with", "name=other").stderr
+    assert "no classifier of this seed yet" in run_here("compare", str(config), "--with", "training.num_epochs=4").stderr
+
+
+def test_analyse_describes_features_and_says_how_to_compare_a_clone(config, run_here):
+    done = run_here("analyse", str(config))
+    assert done.returncode == 0, done.stderr
+    assert "sparsity" in done.stdout and "coding length" in done.stdout and "analysis.model" in done.stdout
+    (row, _) = read_results(load_experiment(config).root, "analysis")
+    assert json.dumps(row) and row["kind"] == "features"
+
+
+def test_analyse_compares_the_pictures_that_were_trained_on_with_real_ones(config, run_here):
+    run = checked_run(load_experiment(config))
+    done = run_here("analyse", str(config), f"analysis.model={run.folder(0).path}", "analysis.images_per_class=20")
+    assert done.returncode == 0, done.stderr
+    row = next(row for row in read_results(load_experiment(config).root, "analysis") if row["kind"] == "clone")
+    assert row["values"]["num_clone"] == 200 and row["values"]["frechet_distance"] >= 0 and 0 <= row["values"]["coverage"] <= 1
+
+
+def test_a_broken_request_is_one_line(config, run_here):
+    for words, message in {
+        ("evaluation.transfer_sets=[nowhere]",): "evaluation.transfer_sets.0.name = 'nowhere'",
+        ("evaluation.pretrained=[./absent]",): "no such folder; use a folder in timm's format",
+        ("evaluation.transfer_sets=[{name: digits, shots: 0}]",): "evaluation.transfer_sets.0.shots",
+        ("evaluation.test_set=null", "evaluation.transfer_sets=[]"): "nothing to measure on",
+    }.items():
+        done = run_here("evaluate", str(config), *words, "evaluation.skip_absent=false")
+        assert done.returncode == 2 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
