@@ -73,6 +73,8 @@ class BuiltInSet(BaseModel):
     """Leave out the pictures of classes that the class table does not have."""
     class_keys: ClassKeys | None = None
     """What its labels mean, as WordNet ids."""
+    needs_class_map: bool = False
+    """Its class names say nothing of the classes that one has; a class map must."""
     folders: Literal["name", "index"] = "name"
     """What the names of its folders are: class names, or class numbers."""
 
