@@ -1,8 +1,9 @@
-"""Labelled pictures to learn from or to be measured on: a clone, or a real set brought into one Parquet file."""
+"""Labelled pictures to learn from or to be measured on: a clone, or a real set brought into Parquet files."""
 
 import io
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,9 @@ class PictureSet:
     from_end: bool = False
     """Take them from the end of each class instead, away from those that others train on."""
     label_map: tuple[int, ...] | None = None
-    """The class table's label for each label in the files; None when they are the same."""
+    """The class table's label for each label in the files, -1 for those that are left out; None when they are the same."""
+    groups: tuple[tuple[int, ...], ...] = ()
+    """The class table's labels that count as one class; the first is the one that pictures carry."""
     left_out: LeftOut | None = None
     """What a filter leaves out of a clone."""
     about: dict[str, Any] = field(default_factory=dict)
@@ -41,18 +44,21 @@ class PictureSet:
         """What a result's fingerprint needs of this set."""
         chosen = {} if self.left_out is None else {"left_out": self.left_out.digest}
         part = {"images_per_class": self.images_per_class, "from_end": self.from_end, "label_map": self.label_map}
-        return {"fingerprint": self.fingerprint, **part, **chosen}
+        grouped = {"groups": self.groups} if self.groups else {}
+        return {"fingerprint": self.fingerprint, **part, **chosen, **grouped}
 
     def kept_rows(self, file: str) -> np.ndarray:
-        """bool [rows of the file]: within `images_per_class`, not flagged, and not left out."""
+        """bool [rows of the file]: within `images_per_class`, not flagged, and not left out by a filter or by the label map."""
         names = pq.read_schema(self.folder.file(file), filesystem=self.folder.filesystem).names
         table = self._read(file, [name for name in ("label", "index", "flag") if name in names])
         keep = np.ones(len(table), dtype=bool)
         if self.images_per_class is not None:
             index, labels = table["index"].to_numpy(), table["label"].to_numpy()
             if self.from_end:
-                index = _index_from_end(index, labels)
+                index = self._last_index[labels] - index
             keep &= index < (self.images_per_class if isinstance(self.images_per_class, int) else np.array(self.images_per_class)[labels])
+        if self.label_map is not None and min(self.label_map, default=0) < 0:
+            keep &= self.to_labels(table["label"].to_numpy()) >= 0
         if self.left_out is not None:
             keep &= ~self.left_out.contains(table["label"].to_numpy(), table["index"].to_numpy())
         if "flag" in names:
@@ -81,12 +87,16 @@ class PictureSet:
         """Names of the Parquet files, sorted."""
         return self.folder.list_files(".parquet")
 
-
-def _index_from_end(index: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """0 for the last picture of each class, 1 for the one before; real sets are one file each, so all are in sight."""
-    last = np.zeros(labels.max(initial=0) + 1, dtype=np.int64)
-    np.maximum.at(last, labels, index)
-    return last[labels] - index
+    @cached_property
+    def _last_index(self) -> np.ndarray:
+        """The index of the last picture of each label over all files, int64 [labels]."""
+        last = np.zeros(0, dtype=np.int64)
+        for file in self.files():
+            table = self._read(file, ["label", "index"])
+            labels, index = table["label"].to_numpy(), table["index"].to_numpy()
+            last = np.pad(last, (0, max(0, int(labels.max(initial=-1)) + 1 - len(last))))
+            np.maximum.at(last, labels, index)
+        return last
 
 
 @dataclass(frozen=True)

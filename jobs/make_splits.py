@@ -1,0 +1,35 @@
+"""Write the frozen splits that ship with raysd: python jobs/make_splits.py
+
+EuroSAT: 30 % of each class for testing, those whose hash (blake2b of `<class>/<number>`) is lowest. The three sets of digits: the halves that
+raysd has used from its start, drawn with NumPy's random numbers; they are written down so that no release of NumPy can change them.
+"""
+
+from raysd.training.frozen_split import ALL, FOLDER, half_mask, hashed_mask, split_text
+from raysd.training.offline_sets import OFFLINE_SETS
+
+HALVES = ("digits", "mnist_5k", "opencv_digits")
+EUROSAT = {
+    "AnnualCrop": 3000,
+    "Forest": 3000,
+    "HerbaceousVegetation": 3000,
+    "Highway": 2500,
+    "Industrial": 2500,
+    "Pasture": 2000,
+    "PermanentCrop": 2500,
+    "Residential": 3000,
+    "River": 2500,
+    "SeaLake": 3000,
+}
+TEST_SHARE = 0.3
+HALVES_SAY = "Half of each class for testing, as seed 0 of NumPy's default_rng gave it when the set came to raysd; frozen here, not drawn again."
+EUROSAT_SAYS = "30 % of each class for testing: the numbers whose blake2b of <class>/<number> is lowest. Pictures are <class>_<number>.jpg."
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for name in HALVES:
+        labels = OFFLINE_SETS[name].load("train")[1]
+        (FOLDER / f"{name}.txt").write_text(split_text({ALL: half_mask(labels, "test")}, HALVES_SAY), encoding="utf-8")
+    masks = {name: hashed_mask(name, count, TEST_SHARE) for name, count in EUROSAT.items()}
+    (FOLDER / "eurosat.txt").write_text(split_text(masks, EUROSAT_SAYS), encoding="utf-8")
+    for path in sorted(FOLDER.glob("*.txt")):
+        print(path, path.stat().st_size)
