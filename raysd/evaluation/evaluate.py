@@ -176,7 +176,8 @@ def measure_row(root: Location, subject: Subject, measured: MeasuredOn, command:
 
 def _measure_test(root: Location, subject: Subject, measured: MeasuredOn, class_names: list[str]) -> dict[str, Any]:
     (extraction,) = extractions(root, subject, measured)
-    table = {name: column.to_numpy() for name, column in zip((t := extraction.read()).column_names, t.columns, strict=True)}
+    stored = extraction.read()
+    table = {name: stored[name].to_numpy() for name in stored.column_names}
     num_classes = len(class_names)
     result = _counted(table["label"], table["prediction"], table["rank"], table["confidence"], num_classes)
     found: dict[str, Any] = {**result, "num_images": len(table["label"]), "predictions": f"predictions/{extraction.fingerprint}"}

@@ -1,17 +1,18 @@
 """The sets that an experiment's classifiers are measured on, brought into the storage root."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from raysd.errors import UserError
 from raysd.evaluation.settings import EvaluationSettings, ProbeSettings, TestSet, TransferSet
 from raysd.prompts.table import ClassTable
 from raysd.storage.location import Location
-from raysd.training.catalogue import Metric, find_entry
+from raysd.training.catalogue import built_in_sets
 from raysd.training.pictures import PictureSet, read_labels
 from raysd.training.real_sets import real_set
 
 ROW_VERSION = 2  # of what a row holds
+Metric = Literal["top1", "mean_per_class"]
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ def resolve_sets(root: Location, settings: EvaluationSettings, table: ClassTable
 
 
 def _shifted(root: Location, wanted: TestSet, table: ClassTable) -> MeasuredOn:
-    options = {"path": wanted.path, "shared_classes": wanted.shared_classes, "class_map": wanted.class_map}
-    return _same_classes("shift", real_set(wanted.name, "test", root, table=table, **options), table)
+    pictures = real_set(wanted.name, "test", root, table=table, path=wanted.path, shared_classes=wanted.shared_classes, class_map=wanted.class_map)
+    return _same_classes("shift", pictures, table)
 
 
 def _same_classes(role: str, pictures: PictureSet, table: ClassTable) -> MeasuredOn:
@@ -80,7 +81,7 @@ def _same_classes(role: str, pictures: PictureSet, table: ClassTable) -> Measure
 
 
 def _transfer(root: Location, wanted: TransferSet) -> list[MeasuredOn]:
-    entry = find_entry(wanted.name)
+    entry = built_in_sets().get(wanted.name)
     train, test = (real_set(wanted.name, split, root, halve=True, path=wanted.path) for split in ("train", "test"))
     probe = wanted.probe or ProbeSettings(kind=entry.probe if entry else "lbfgs")
     metric: Metric = entry.metric if entry else "top1"
