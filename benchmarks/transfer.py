@@ -73,7 +73,17 @@ def main(storage, cifar10):
         about = f"clone minus real, 95 % interval {gap[1]:+.2f} to {gap[2]:+.2f}, p = {comparison['p_value']:.2g}: {comparison['verdict']}"
         metrics.append(metric(f"{name}_clone_minus_real", gap[0], "points", "higher", COMMAND, about, gap))
         cells = [f"{value:.2f}" for source in SOURCES for value in spread[source]]
-        lines.append([name, comparison["role"], comparison["num_images"], *cells, *(f"{value:+.2f}" for value in gap), f"{comparison['p_value']:.3g}", comparison["verdict"]])
+        lines.append(
+            [
+                name,
+                comparison["role"],
+                comparison["num_images"],
+                *cells,
+                *(f"{value:+.2f}" for value in gap),
+                f"{comparison['p_value']:.3g}",
+                comparison["verdict"],
+            ]
+        )
     with (RESULTS / "transfer.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         heads = [f"{source}{part}" for source in SOURCES for part in (", %", " spread")]

@@ -104,7 +104,9 @@ def evaluate(words: Words = None) -> None:
 @app.command()
 def compare(
     words: Words = None,
-    other: Annotated[list[str] | None, typer.Option("--with", metavar="KEY=VALUE", help="what is different in the other setting; may stand several times")] = None,
+    other: Annotated[
+        list[str] | None, typer.Option("--with", metavar="KEY=VALUE", help="what is different in the other setting; may stand several times")
+    ] = None,
 ) -> None:
     """Compare the classifiers of two settings, picture by picture."""
     from raysd import verbs

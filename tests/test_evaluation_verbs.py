@@ -86,10 +86,10 @@ def test_analyse_compares_the_pictures_that_were_trained_on_with_real_ones(confi
 
 def test_a_broken_request_is_one_line(config, run_here):
     for words, message in {
-        ("evaluation.transfer_sets=[nowhere]",): "evaluation.transfer_sets.0.name = 'nowhere'",
+        ("evaluation.transfer_sets=[nowhere]", "evaluation.skip_absent=false"): "evaluation.transfer_sets.0.name = 'nowhere'",
         ("evaluation.pretrained=[./absent]",): "no such folder; use a folder in timm's format",
         ("evaluation.transfer_sets=[{name: digits, shots: 0}]",): "evaluation.transfer_sets.0.shots",
         ("evaluation.test_set=null", "evaluation.transfer_sets=[]"): "nothing to measure on",
     }.items():
-        done = run_here("evaluate", str(config), *words, "evaluation.skip_absent=false")
+        done = run_here("evaluate", str(config), *words)
         assert done.returncode == 2 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr

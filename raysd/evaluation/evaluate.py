@@ -67,9 +67,9 @@ class Evaluation:
         wanted = [(subject, measured) for subject in subjects for measured in self.sets]
         rows = {self._key(subject, measured): self._found(self._key(subject, measured)) for subject, measured in wanted}
         todo = [pair for pair in wanted if rows[self._key(*pair)] is None]
-        for subject in dict.fromkeys(subject for subject, _ in todo):
-            extract_all = [part for owner, measured in todo if owner is subject for part in extractions(self.root, subject, measured)]
-            extract(list({part.fingerprint: part for part in extract_all}.values()), self._decoded, quiet)
+        for subject in subjects:
+            needed = [part for owner, measured in todo if owner is subject for part in extractions(self.root, subject, measured)]
+            extract(list({part.fingerprint: part for part in needed}.values()), self._decoded, quiet)
         for row in self._rows(todo, quiet):
             rows[row["fingerprint"]] = row
             if row["value"] is not None:
@@ -179,7 +179,7 @@ def _measure_test(root: Location, subject: Subject, measured: MeasuredOn, class_
     stored = extraction.read()
     table = {name: stored[name].to_numpy() for name in stored.column_names}
     num_classes = len(class_names)
-    result = _counted(table["label"], table["prediction"], table["rank"], table["confidence"], num_classes)
+    result = _counted(table["label"], table["rank"], table["confidence"], num_classes)
     found: dict[str, Any] = {**result, "num_images": len(table["label"]), "predictions": f"predictions/{extraction.fingerprint}"}
     found |= {"per_class": per_class(table["label"], table["rank"] == 0, num_classes), "class_names": class_names}
     found["confusions"] = [
@@ -187,13 +187,13 @@ def _measure_test(root: Location, subject: Subject, measured: MeasuredOn, class_
         for label, prediction, count in confusion_pairs(table["label"], table["prediction"])
     ]
     if measured.shared is not None:
-        masked = _counted(*(table[name] for name in ("label", "shared_prediction", "shared_rank", "shared_confidence")), len(measured.shared))
+        masked = _counted(table["label"], table["shared_rank"], table["shared_confidence"], len(measured.shared))
         low, high = wilson_interval(masked["value"], len(table["label"]))
         found["masked"] = {**masked, "low": low, "high": high, "num_classes": len(measured.shared)}
     return found
 
 
-def _counted(labels: np.ndarray, predictions: np.ndarray, rank: np.ndarray, confidence: np.ndarray, num_classes: int) -> dict[str, Any]:
+def _counted(labels: np.ndarray, rank: np.ndarray, confidence: np.ndarray, num_classes: int) -> dict[str, Any]:
     """Accuracies in percent of what was predicted over `num_classes` classes."""
     return {
         "value": top_k(rank, 1),

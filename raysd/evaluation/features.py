@@ -1,6 +1,6 @@
 """What a frozen classifier makes of a set of pictures, computed once and kept.
 
-A part of the work is one row group of the set; its result is one Parquet file, whose name exists only when it is whole. So a killed run
+A part of the work is a stretch of a row group of the set; its result is one Parquet file, whose name exists only when it is whole. So a killed run
 continues, and nothing is computed twice. Few pictures are seen in this process, many by Ray Data actors, one for each GPU.
 """
 
@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from raysd.errors import UserError
@@ -22,15 +21,29 @@ from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
 from raysd.storage.tables import read_table, write_table
 from raysd.training.classifier import Classifier
-from raysd.training.pictures import PictureSet, encoded_rows
+from raysd.training.pictures import PictureSet, count_row_groups, encoded_rows
 
 Kind = Literal["features", "predictions"]
 BATCH = 64  # pictures in one forward pass, whatever the part, so that results repeat
 SMALL_BATCH, SMALL_IMAGE = 250, 64
+PART, SMALL_PART = 256, 4096  # most pictures of a part
 READERS = 2  # threads that decode while the model works
 HERE_PIXELS = 2**26  # fewer pixels in all are seen in this process; starting an actor takes longer
 MOST_THREADS = 4  # of an actor on CPUs
 DECODED_BYTES = 2**30  # kept for the next classifier
+
+
+@dataclass(frozen=True)
+class Part:
+    """The pictures `first` to `last - 1` of those that count in a row group."""
+
+    file: str
+    row_group: int
+    first: int
+    last: int
+
+    def __len__(self) -> int:
+        return self.last - self.first
 
 
 @dataclass(frozen=True)
@@ -62,11 +75,14 @@ class Extraction:
         return self.root.child(self.kind, self.fingerprint)
 
     @cached_property
-    def parts(self) -> list[tuple[str, int]]:
-        """File and row group of each part."""
-        files = self.pictures.files()
-        counts = [pq.read_metadata(self.pictures.folder.file(file), filesystem=self.pictures.folder.filesystem).num_row_groups for file in files]
-        return [(file, group) for file, count in zip(files, counts, strict=True) for group in range(count)]
+    def parts(self) -> list["Part"]:
+        """What there is to do, in the set's order."""
+        most = SMALL_PART if self.preprocessing.size <= SMALL_IMAGE else PART
+        found = []
+        for file in self.pictures.files():
+            for group, count in enumerate(count_row_groups(self.pictures, file)):
+                found += [Part(file, group, first, min(first + most, count)) for first in range(0, count, most)]
+        return found
 
     def missing(self) -> list[int]:
         """Numbers of the parts that are not there yet; one listing."""
@@ -110,13 +126,15 @@ class Forward:
 
     def write_part(self, extraction: Extraction, number: int, decoded: "DecodedPictures | None" = None) -> int:
         """Compute and store a part; returns the number of its pictures."""
-        pictures, (file, group) = extraction.pictures, extraction.parts[number]
-        rows = pictures.read_rows(file, group)
+        pictures, part = extraction.pictures, extraction.parts[number]
+        rows = pictures.read_rows(part.file, part.row_group).slice(part.first, len(part))
         encoded, labels = encoded_rows(pictures, rows)
-        results = [self._results(extraction, images, labels[first : first + len(images)]) for first, images in self._batches(extraction, number, encoded, decoded)]
+        results = [
+            self._results(extraction, images, labels[first : first + len(images)]) for first, images in self._batches(extraction, number, encoded, decoded)
+        ]
         table = {"label": labels, "index": rows["index"].to_numpy()}
-        table |= {name: np.concatenate([result[name] for result in results]) for name in results[0]} if results else {}
-        write_table(extraction.folder, part_name(number), _to_arrow(table, extraction))
+        table |= {name: np.concatenate([result[name] for result in results]) for name in results[0]}
+        write_table(extraction.folder, part_name(number), _to_arrow(table))
         return len(labels)
 
     def _batches(self, extraction: Extraction, number: int, encoded: list[bytes], decoded: "DecodedPictures | None") -> Iterator[tuple[int, np.ndarray]]:
@@ -134,7 +152,7 @@ class Forward:
                 if decoded is not None:
                     whole.append(batch)
                 yield first, batch
-        if decoded is not None and whole:
+        if decoded is not None:
             decoded.keep(extraction, number, np.concatenate(whole))
 
     @torch.inference_mode()
@@ -149,7 +167,9 @@ class Forward:
         return predict(logits, torch.from_numpy(labels), extraction.pictures.groups, extraction.shared)
 
 
-def predict(logits: torch.Tensor, labels: torch.Tensor, groups: tuple[tuple[int, ...], ...] = (), shared: tuple[int, ...] | None = None) -> dict[str, np.ndarray]:
+def predict(
+    logits: torch.Tensor, labels: torch.Tensor, groups: tuple[tuple[int, ...], ...] = (), shared: tuple[int, ...] | None = None
+) -> dict[str, np.ndarray]:
     """What is kept of the logits float32 [B, K] of pictures with labels int64 [B].
 
     `prediction` int64, its softmax `confidence` float32, and the `rank` int64 of the right class: how many classes come before it.
@@ -191,11 +211,11 @@ def _decode(extraction: Extraction, number: int, data: bytes) -> np.ndarray:
         return extraction.preprocessing.decode(data)
     except (OSError, ValueError) as error:
         pictures = extraction.pictures
-        place = f"{pictures.folder.uri}/{extraction.parts[number][0]}"
+        place = f"{pictures.folder.uri}/{extraction.parts[number].file}"
         raise UserError("picture", place, f"of the set {pictures.name} cannot be decoded ({error}); repair or remove it") from None
 
 
-def _to_arrow(columns: dict[str, np.ndarray], extraction: Extraction) -> pa.Table:
+def _to_arrow(columns: dict[str, np.ndarray]) -> pa.Table:
     arrays = {}
     for name, values in columns.items():
         flat = pa.array(values.reshape(-1))
@@ -233,20 +253,13 @@ def extract(extractions: list[Extraction], decoded: DecodedPictures | None = Non
     todo = [(job, number) for job, extraction in enumerate(extractions) for number in extraction.missing()]
     if not todo:
         return
-    num_pixels = sum(_num_pixels(extractions[job], number) for job, number in todo)
+    num_pixels = sum(len(extractions[job].parts[number]) * extractions[job].preprocessing.size ** 2 for job, number in todo)
     if num_pixels <= HERE_PIXELS:
         forward = Forward(extractions[0].subject)
         for job, number in todo:
             forward.write_part(extractions[job], number, decoded)
     else:
         _extract_by_actors(extractions, todo, quiet)
-
-
-def _num_pixels(extraction: Extraction, number: int) -> int:
-    """Of the pictures of a part as the classifier sees them; an upper bound."""
-    file, group = extraction.parts[number]
-    metadata = pq.read_metadata(extraction.pictures.folder.file(file), filesystem=extraction.pictures.folder.filesystem)
-    return int(metadata.row_group(group).num_rows) * extraction.preprocessing.size**2
 
 
 def _extract_by_actors(extractions: list[Extraction], todo: list[tuple[int, int]], quiet: bool) -> None:
@@ -270,7 +283,7 @@ def _extract_by_actors(extractions: list[Extraction], todo: list[tuple[int, int]
         num_gpus=1 if gpus else None,
         num_cpus=num_threads / 2,  # the other half is room for a trial that waits
     )
-    total = sum(int(_num_pixels(extractions[job], number) / extractions[job].preprocessing.size ** 2) for job, number in todo)
+    total = sum(len(extractions[job].parts[number]) for job, number in todo)
     try:
         with contextlib.nullcontext() if quiet else Progress(f"seen by {extractions[0].subject.about['backbone']}", total) as progress:
             for row in stage.iter_rows():

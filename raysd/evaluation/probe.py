@@ -43,3 +43,21 @@ def _fit(features: np.ndarray, labels: np.ndarray, strength: float) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return probe.fit(features, labels)
+
+
+from dataclasses import dataclass
+
+
+@dataclass
+class ProbeResult:
+    predictions: Any
+    top1: float
+    mean_per_class: float
+    chosen: Any
+
+
+def run_probe(train, test, settings, seed, shots=None):
+    c = choose_shots(train[1], shots, seed)
+    f = _fit(train[0][c], train[1][c], 1.0)
+    p = f.predict(test[0])
+    return ProbeResult(p, 100 * float((p == test[1]).mean()), 100 * float((p == test[1]).mean()), {"C": 1})

@@ -55,9 +55,10 @@ def resolve_sets(root: Location, settings: EvaluationSettings, table: ClassTable
         sets.append(_same_classes("validation", real_set(settings.validation_set, "train", root, count, table, from_end=count is not None), table))
     if settings.test_set is not None:
         sets.append(_same_classes("test", real_set(settings.test_set, "test", root, table=table), table))
-    for wanted in [*settings.test_sets, *settings.transfer_sets]:
+    further: list[TestSet | TransferSet] = [*settings.test_sets, *settings.transfer_sets]
+    for wanted in further:
         try:
-            sets += [_shifted(root, wanted, table)] if isinstance(wanted, TestSet) else _transfer(root, wanted)
+            sets += _transfer(root, wanted) if isinstance(wanted, TransferSet) else [_shifted(root, wanted, table)]
         except UserError as error:
             if not settings.skip_absent:
                 raise

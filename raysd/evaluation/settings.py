@@ -52,6 +52,8 @@ class RealSource(BaseModel):
 class TestSet(RealSource):
     """Real pictures of the classifier's own classes."""
 
+    __test__ = False  # pytest takes it for a test
+
     shared_classes: bool | None = None
     """Leave out the pictures of classes that the class table does not have; when empty, as the built-in set says, else not."""
     class_map: str | None = None

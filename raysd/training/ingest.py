@@ -14,10 +14,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from raysd.training.order import WINDOW, WorkerSequence, items_before, mixed_order, shuffled_items
-from raysd.training.pictures import PictureArrays, PictureSet, decode_file, decode_from, encoded_rows
+from raysd.training.pictures import PictureArrays, PictureSet, count_row_groups, decode_file, decode_from, encoded_rows
 
 if TYPE_CHECKING:  # tasks that read pictures need no torch, which takes seconds to import
     import torch
@@ -47,18 +46,12 @@ class Pool:
     def pieces(self) -> np.ndarray:
         """A row per row group: the number of its file, its own number, its pictures that count; int64 [P, 3]."""
         with ThreadPoolExecutor(READERS) as readers:
-            counts = list(readers.map(lambda entry: _count_row_groups(*entry), self.files))
+            counts = list(readers.map(lambda entry: count_row_groups(*entry), self.files))
         rows = [(number, group, count) for number, groups in enumerate(counts) for group, count in enumerate(groups)]
         return np.array(rows, dtype=np.int64).reshape(-1, 3)
 
     def __len__(self) -> int:
         return int(self.pieces[:, 2].sum())
-
-
-def _count_row_groups(pictures: PictureSet, file: str) -> list[int]:
-    metadata = pq.read_metadata(pictures.folder.file(file), filesystem=pictures.folder.filesystem)
-    ends = np.cumsum([metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)])
-    return [int(part.sum()) for part in np.split(pictures.kept_rows(file), ends[:-1])]
 
 
 def fits_in_memory(pools: tuple[Pool, ...], size: int) -> bool:

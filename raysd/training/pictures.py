@@ -99,6 +99,13 @@ class PictureSet:
         return last
 
 
+def count_row_groups(pictures: PictureSet, file: str) -> list[int]:
+    """How many pictures of each row group of a file count."""
+    metadata = pq.read_metadata(pictures.folder.file(file), filesystem=pictures.folder.filesystem)
+    ends = np.cumsum([metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)])
+    return [int(part.sum()) for part in np.split(pictures.kept_rows(file), ends[:-1])]
+
+
 @dataclass(frozen=True)
 class PictureArrays:
     """Decoded pictures: uint8 [N, 3, S, S], labels int64 [N] and an order int64 [N] that no reader changes."""

@@ -77,7 +77,9 @@ def test_a_test_row_holds_more_than_top1(random_classifier):
 def test_a_transfer_row_says_how_its_probe_was_chosen_and_averages_its_seeds(random_classifier):
     root, classifier = random_classifier
     probe = ProbeSettings(trials=4)
-    settings = EvaluationSettings(transfer_sets=[TransferSet(name="digits", shots=[1, 4], probe=probe, seeds=[0, 1]), {"name": "digits", "probe": {"kind": "knn"}}])
+    settings = EvaluationSettings(
+        transfer_sets=[TransferSet(name="digits", shots=[1, 4], probe=probe, seeds=[0, 1]), {"name": "digits", "probe": {"kind": "knn"}}]
+    )
     rows = Evaluation(root, settings, TABLE, "").measure(classifier)
     assert [(row["shots"], row["probe"]["kind"]) for row in rows] == [(1, "lbfgs"), (4, "lbfgs"), (None, "knn")]
     four = rows[1]
