@@ -11,9 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from raysd.errors import UserError
 from raysd.training.library_sources import HubSet, hub_source, torchvision_source
 from raysd.training.offline_sets import OFFLINE_SETS
-from raysd.training.real_sources import Source, annotation_source, array_source, folder_source, join_sources
+from raysd.training.real_sources import Source, Split, annotation_source, array_source, folder_source, join_sources
 
-Split = Literal["train", "test"]
 ClassKeys = Literal["imagenet1k", "imagenet_a", "imagenet_r"]
 KEY_FILES: dict[ClassKeys, str] = {"imagenet1k": "imagenet_synsets.txt", "imagenet_a": "imagenet_a_synsets.txt", "imagenet_r": "imagenet_r_synsets.txt"}
 
@@ -40,6 +39,11 @@ class SourceSettings(BaseModel):
     """A folder of class folders, fetched by hand."""
     annotations: bool = False
     """A folder with pictures and JSON files in COCO's form, fetched by hand."""
+
+    @property
+    def is_fixed(self) -> bool:
+        """True when its pictures are listed by those who published it, so that their number is known."""
+        return self.hub is not None or self.torchvision is not None or self.annotations
 
     @model_validator(mode="after")
     def _one(self) -> "SourceSettings":

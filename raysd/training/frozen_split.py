@@ -9,14 +9,12 @@ import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from raysd.errors import UserError
-from raysd.training.real_sources import Source
+from raysd.training.real_sources import Source, Split
 
-Split = Literal["train", "test"]
 FOLDER = Path(__file__).parent / "splits"
 ALL = "*"
 SPLIT_SEED, TEST_SHARE = 0, 0.5
@@ -84,7 +82,7 @@ def frozen_mask(name: str, source: Source, split: Split) -> np.ndarray:
             if mask is None:
                 raise UserError("frozen split", name, f"has no class {class_name!r}; give the set as it was published")
             _check_count(name, f"of class {class_name} ", len(members), len(mask))
-            numbers = np.array([_number(name, source.files[i]) for i in members])
+            numbers = np.array([_number(name, source.files[int(i)]) for i in members])
             if sorted(numbers.tolist()) != list(range(1, len(mask) + 1)):
                 raise UserError("frozen split", name, f"the files of class {class_name} are not numbered 1 to {len(mask)}; give the set as it was published")
             is_test[members] = mask[numbers - 1]

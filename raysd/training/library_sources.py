@@ -1,6 +1,7 @@
 """Real pictures that other libraries fetch: data sets of the Hugging Face hub, and the classes of torchvision."""
 
 import inspect
+import json
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -10,10 +11,12 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from raysd.errors import UserError
-from raysd.training.real_sources import Source, checked_labels, encode_png, file_source, image_bytes
+from raysd.training.real_sources import Source, encode_png, file_source
+from raysd.training.source_rows import checked_labels, image_bytes
 
 DOWNLOADS = Path("~/.cache/torchvision")
 SCHEME = "hf://datasets/"
+SAVED_DICT, SAVED = "dataset_dict.json", "state.json"
 OPTIONS = ("config", "revision", "image", "label", "train", "test")
 
 
@@ -49,26 +52,52 @@ def parse_hub_name(name: str) -> tuple[HubSet, dict[str, str]]:
     return HubSet(id=path, **options), splits
 
 
+def hub_splits(hub: HubSet) -> list[str]:
+    """The names of a data set's splits.
+
+    Raises:
+        UserError: it cannot be opened.
+    """
+    if Path(hub.id, SAVED_DICT).is_file():
+        return list(json.loads(Path(hub.id, SAVED_DICT).read_text(encoding="utf-8"))["splits"])
+    if Path(hub.id, SAVED).is_file():
+        return ["train"]
+    try:
+        return list(_datasets(hub.id).get_dataset_split_names(hub.id, hub.config, revision=hub.revision))
+    except Exception as error:  # see hub_source
+        raise UserError("real set", hub.id, f"cannot be opened as a data set ({_reason(error)})") from None
+
+
+def _datasets(name: str) -> Any:
+    try:
+        import datasets
+    except ImportError:
+        raise UserError("real set", name, "needs the package datasets; pip install datasets") from None
+    return datasets
+
+
+def _reason(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
 def hub_source(hub: HubSet, split: str) -> tuple[Source, str]:
     """One split of a data set, or several joined by `+`, and a hash of what was opened; the library keeps the pictures on disk.
 
     Raises:
         UserError: it cannot be opened, or has no such split or columns.
     """
+    datasets = _datasets(hub.id)
     try:
-        import datasets
-    except ImportError:
-        raise UserError("real set", hub.id, "needs the package datasets; pip install datasets") from None
-    try:
-        if Path(hub.id, "dataset_dict.json").is_file():
+        if Path(hub.id, SAVED_DICT).is_file():
             data = datasets.load_from_disk(hub.id)[split]
-        elif Path(hub.id, "state.json").is_file():
+        elif Path(hub.id, SAVED).is_file():
             data = datasets.load_from_disk(hub.id)
         else:
             data = datasets.load_dataset(hub.id, hub.config, split=split, revision=hub.revision)
     except Exception as error:  # the library raises errors of many kinds, its own and those of others
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError("real set", hub.id, f"split {split} cannot be opened ({reason}); check its name, config and splits, and the connection") from None
+        raise UserError(
+            "real set", hub.id, f"split {split} cannot be opened ({_reason(error)}); check its name, config and splits, and the connection"
+        ) from None
     for column in (hub.image, hub.label):
         if column not in data.column_names:
             raise UserError("real set", hub.id, f"has no column {column}; name the columns of pictures and labels, it has {', '.join(data.column_names)}")
@@ -99,13 +128,14 @@ def torchvision_source(name: str, options: dict[str, Any], root: Path | None = N
         data = build(folder, **options)
     except (RuntimeError, OSError) as error:
         if root is not None:
-            reason = str(error).splitlines()[0].split(". You can use")[0]
+            reason = _reason(error).split(". You can use")[0]
             raise UserError("path", folder, f"torchvision's {name} does not find its files there ({reason}); give the folder that holds its own") from None
         try:
             data = build(folder, **options, download=True)
         except Exception as failure:  # as many kinds as there are ways to fetch
-            reason = (str(failure) or type(failure).__name__).splitlines()[0]
-            raise UserError("real set", name, f"cannot be fetched into {folder} ({reason}); remove what lies there, or fetch it and set path") from None
+            raise UserError(
+                "real set", name, f"cannot be fetched into {folder} ({_reason(failure)}); remove what lies there, or fetch it and set path"
+            ) from None
     labels = _first_there(data, ("_labels", "targets"))
     files = _first_there(data, ("_image_files", "_images"))
     if files is None and hasattr(data, "samples"):

@@ -3,15 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from raysd.errors import UserError
 from raysd.training.fashion_mnist import CLASS_NAMES, load_fashion_mnist
+from raysd.training.real_sources import Split
 
-Split = Literal["train", "test"]
 Arrays = tuple[np.ndarray, np.ndarray]
 OPENCV_DIGITS = Path("/usr/share/doc/opencv-doc/examples/data/digits.png")
 DIGIT_NAMES = [str(digit) for digit in range(10)]

@@ -1,8 +1,6 @@
 """Real picture sets: built-in ones by name, and one's own by path or hub name. Each is brought into the storage root, once."""
 
-import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -14,32 +12,21 @@ from raysd.errors import UserError
 from raysd.progress import say
 from raysd.prompts.table import ClassTable
 from raysd.storage.location import Location
-from raysd.training.catalogue import BuiltInSet, Split, built_in_sets, open_built_in
+from raysd.training.catalogue import BuiltInSet, built_in_sets, open_built_in
 from raysd.training.class_match import ClassMatch, count_left_out, match_classes
 from raysd.training.fashion_mnist import fashion_mnist_folder
-from raysd.training.frozen_split import frozen_mask, half_mask
-from raysd.training.library_sources import SCHEME, HubSet, hub_source, parse_hub_name
+from raysd.training.frozen_split import frozen_mask
+from raysd.training.library_sources import SCHEME, parse_hub_name
 from raysd.training.offline_sets import check_offline_set
+from raysd.training.own_sets import WantedSet, all_rows, own_set, short_digest
 from raysd.training.pictures import PictureSet, read_labels
-from raysd.training.real_sources import Source, files_key, folder_source, parquet_source
+from raysd.training.real_sources import Source, files_key, parquet_source
+from raysd.training.real_sources import Split as Split
 from raysd.training.real_sources import encode_png as encode_png
 from raysd.training.stored_set import find_set, write_set
 from raysd.training.stored_set import picture_table as picture_table
 
 SAMPLE = Path(__file__).parent.parent / "assets" / "fashion_mnist"
-DATA_SET_FILES = ("dataset_dict.json", "state.json")
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """A split of a set: where it is kept, and how its pictures are had if it is not there."""
-
-    name: str
-    folder: Location
-    open: Callable[[], Source]
-    rows: Callable[[Source], np.ndarray]
-    """Which pictures of the source belong to the split, int64 [n]."""
-    one_file: bool = False
 
 
 def real_set(
@@ -75,9 +62,12 @@ def real_set(
     entry = built_in_sets().get(name)
     if path is not None and entry is None:
         raise UserError("path", path, f"is for built-in sets, and {name!r} is none; give the path as the name")
-    wanted = _own(name, split, root, halve) if entry is None else _built_in(name, entry, split, root, path)
+    if entry is None or path is not None:
+        check_real_set("real set", name, path)
+    wanted = own_set(name, split, root, halve) if entry is None else _built_in(name, entry, split, root, path)
     fingerprint = find_set(wanted.folder)
     if fingerprint is None:
+        check_real_set("real set", name, path)
         source = wanted.open()
         rows = wanted.rows(source)
         if len(rows) == 0:
@@ -98,13 +88,12 @@ def _matched(pictures: PictureSet, match: ClassMatch) -> PictureSet:
     return replace(pictures, label_map=match.label_map, groups=match.groups, about=about)
 
 
-def _built_in(name: str, entry: BuiltInSet, split: Split, root: Location, path: str | None) -> _Wanted:
-    check_real_set("real set", name, path)
+def _built_in(name: str, entry: BuiltInSet, split: Split, root: Location, path: str | None) -> WantedSet:
     if not entry.has(split):
         raise UserError("real set", name, f"has no {split} pictures, only {', '.join(entry.splits)} ones; choose another set")
     if name == "fashion_mnist" and fashion_mnist_folder() is None:
         sample = f"fashion_mnist_sample-{split}"
-        return _Wanted(sample, root.child("sets", sample), lambda: parquet_source(SAMPLE / f"{split}.parquet"), _all, one_file=True)
+        return WantedSet(sample, root.child("sets", sample), lambda: parquet_source(SAMPLE / f"{split}.parquet"), all_rows, one_file=True)
 
     def opened() -> Source:
         if entry.download and path is None:
@@ -112,54 +101,16 @@ def _built_in(name: str, entry: BuiltInSet, split: Split, root: Location, path: 
         return open_built_in(name, split, None if path is None else Path(path).expanduser())
 
     def chosen(source: Source) -> np.ndarray:
-        return _all(source) if entry.frozen is None else np.flatnonzero(frozen_mask(entry.frozen, source, split))
+        rows = all_rows(source) if entry.frozen is None else np.flatnonzero(frozen_mask(entry.frozen, source, split))
+        published = entry.pictures.get(split)
+        if published is not None and entry.source.is_fixed and len(rows) != published:
+            raise UserError("real set", name, f"has {len(rows):,} {split} pictures, {published:,} were published; fetch it again")
+        return rows
 
-    folder = root.child("sets", f"{name}-{split}")  # what is fetched never changes; what lies at a path may
-    if path is not None:
-        folder = root.child("sets", "own", _digest(name, split, files_key([Path(path).expanduser()])))
-    return _Wanted(f"{name}-{split}", folder, opened, chosen, one_file=entry.source.offline is not None)
-
-
-def _own(name: str, split: Split, root: Location, halve: bool) -> _Wanted:
-    """A set of one's own: a file, a folder, or one of the hub."""
-    check_real_set("real set", name)
-    path = Path(name).expanduser()
-    if name.startswith(SCHEME):
-        hub, splits = parse_hub_name(name)
-        halve = halve and splits["train"] == splits["test"]
-        source, key = hub_source(hub, splits[split])
-        return _own_wanted(hub.id.replace("/", "_"), split if halve or splits["train"] != splits["test"] else "whole", halve, split, root, key, lambda: source)
-    if path.is_file():
-        read = parquet_source
-    elif _is_data_set(path):
-        read = _whole_data_set
-    else:
-        read = folder_source
-    return _own_wanted(path.stem, split if halve else "whole", halve, split, root, files_key([path]), lambda: read(path))
-
-
-def _own_wanted(stem: str, part: str, halve: bool, split: Split, root: Location, key: str, opened: Callable[[], Source]) -> _Wanted:
-    def rows(source: Source) -> np.ndarray:
-        return np.flatnonzero(half_mask(source.labels, split)) if halve else _all(source)
-
-    return _Wanted(f"{stem}-{part}", root.child("sets", "own", _digest(stem, part, key)), opened, rows)
-
-
-def _is_data_set(path: Path) -> bool:
-    """True for a folder that holds a Hugging Face data set: Parquet files, or what `save_to_disk` wrote."""
-    return any((path / file).is_file() for file in DATA_SET_FILES) or any(any(folder.glob("*.parquet")) for folder in (path, path / "data"))
-
-
-def _whole_data_set(path: Path) -> Source:
-    return hub_source(HubSet(id=str(path)), "train")[0]
-
-
-def _all(source: Source) -> np.ndarray:
-    return np.arange(len(source.labels))
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
+    folder = root.child("sets", f"{name}-{split}")  # what others publish never changes; a folder that was filled by hand may
+    if path is not None and entry.source.folder:
+        folder = root.child("sets", "own", short_digest(name, split, files_key(Path(path).expanduser())))
+    return WantedSet(f"{name}-{split}", folder, opened, chosen, one_file=entry.source.offline is not None)
 
 
 def _check_counts(pictures: PictureSet) -> None:

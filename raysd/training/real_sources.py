@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from raysd.errors import UserError
+from raysd.training.source_rows import checked_bytes, checked_labels, image_bytes
 
+Split = Literal["train", "test"]
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 BATCH_ROWS = 256
 
@@ -102,7 +104,8 @@ def parquet_source(path: Path) -> Source:
             raise UserError("real set", str(path), f"needs the columns image and label, has {', '.join(schema.names)}")
         names = _schema_class_names(schema)
         with tempfile.NamedTemporaryFile(suffix=".arrow") as file:
-            kept = pa.schema([schema.field("image"), schema.field("label")])
+            label = schema.field("label").type
+            kept = pa.schema([schema.field("image"), pa.field("label", label.value_type if pa.types.is_dictionary(label) else label)])
             with pa.ipc.new_file(file.name, kept) as writer:
                 for batch in parquet.iter_batches(BATCH_ROWS, columns=["image", "label"]):
                     writer.write_batch(batch.select(["image", "label"]).cast(kept))
@@ -162,69 +165,10 @@ def join_sources(sources: list[Source]) -> Source:
     return Source(first.name, np.concatenate([source.labels for source in sources]), first.class_names, encoded, files)
 
 
-def checked_labels(name: str, column: pa.Array | pa.ChunkedArray, class_names: list[str]) -> tuple[np.ndarray, list[str]]:
-    """Labels int64 [N], and the class names; where labels are text and no names are known, the names are the texts, sorted.
-
-    Raises:
-        UserError: a row without a label, or with one that is no class.
-    """
-
-    def refuse(row: int, label: object, remedy: str) -> UserError:
-        return UserError("real set", name, f"row {row} has the label {label!r}; {remedy}")
-
-    column = pa.chunked_array([column]) if isinstance(column, pa.Array) else column
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if (missing := np.flatnonzero(column.is_null(nan_is_null=True).to_numpy())).size:
-        raise refuse(int(missing[0]), None, "label it or remove it")
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        texts = column.to_pylist()
-        class_names = class_names or sorted(set(texts))
-        place = {text: label for label, text in enumerate(class_names)}
-        if wrong := [row for row, text in enumerate(texts) if text not in place]:
-            raise refuse(wrong[0], texts[wrong[0]], f"its classes are {', '.join(class_names[:5])}, ...")
-        return np.array([place[text] for text in texts], dtype=np.int64), class_names
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        raise UserError("real set", name, f"its labels are of type {column.type}; give whole numbers or class names")
-    values = np.asarray(column.to_numpy())
-    end = len(class_names) or np.iinfo(np.int32).max
-    wrong_rows = np.flatnonzero(~((values >= 0) & (values < end) & (values == np.floor(values))))
-    if len(wrong_rows):
-        remedy = f"labels are 0 to {end - 1}" if class_names else "labels are whole numbers from 0 on"
-        raise refuse(int(wrong_rows[0]), values[wrong_rows[0]].item(), remedy)
-    return values.astype(np.int64), class_names
-
-
-def image_bytes(name: str, row: int, value: Any) -> bytes:
-    """The encoded picture in a cell: bytes, or a struct with `bytes`, or else with the `path` of a file.
-
-    Raises:
-        UserError: there is none.
-    """
-    data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
-    if not data and path and Path(path).is_file():
-        data = Path(path).read_bytes()
-    return checked_bytes(name, row, data)
-
-
-def checked_bytes(name: str, row: int, data: Any) -> bytes:
-    """The bytes of a picture.
-
-    Raises:
-        UserError: none, or no bytes.
-    """
-    if not isinstance(data, bytes) or not data:
-        what = "has no picture" if not data else f"has a picture of type {type(data).__name__}, not its encoded bytes"
-        raise UserError("real set", name, f"row {row} {what}; repair or remove it")
-    return data
-
-
-def files_key(paths: list[Path]) -> str:
-    """A hash of the names, sizes and times of all files in some folders, 16 hex digits: a set is read again when it changes."""
-    digest = hashlib.blake2b(digest_size=8)
-    for path in paths:
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file():
-                status = file.stat()
-                digest.update(f"{file.resolve()} {status.st_size} {status.st_mtime_ns}\n".encode())
+def files_key(path: Path) -> str:
+    """A hash of the names, sizes and times of a file or of all files in a folder, 16 hex digits: a set is read again when it changes."""
+    digest = hashlib.blake2b(str(path.resolve()).encode(), digest_size=8)
+    for file in sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]:
+        status = file.stat()
+        digest.update(f"{file} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()

@@ -1,0 +1,118 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from raysd.errors import UserError
+from raysd.prompts.table import ClassTable, load_class_table
+from raysd.storage.location import Location
+from raysd.training.catalogue import class_keys
+from raysd.training.pictures import decode_all
+from raysd.training.real_sets import encode_png, picture_table, real_set
+
+CATS = ClassTable([{"label": str(label), "key": key, "name": name} for label, (key, name) in enumerate([("n1", "cat"), ("n2", "tabby"), ("n3", "dog")])])
+
+
+@pytest.fixture
+def own(tmp_path):
+    names = ["kitten", "dog", "emu"]
+    encoded = [encode_png(np.full((8, 8), 10 * i, dtype=np.uint8)) for i in range(6)]
+    pq.write_table(picture_table(encoded, np.array([0, 1, 2, 0, 1, 2]), names), tmp_path / "own.parquet")
+
+    def read(content=None, table=CATS, **options):
+        if content is not None:
+            (tmp_path / "map.json").write_text(content if isinstance(content, str) else json.dumps(content))
+            options["class_map"] = str(tmp_path / "map.json")
+        return real_set(str(tmp_path / "own.parquet"), "test", Location(str(tmp_path / "root")), table=table, **options)
+
+    return read
+
+
+def test_classes_that_the_table_lacks_are_left_out_and_counted(own):
+    table = load_class_table(["dog", "wolf"])
+    with pytest.raises(UserError, match="class 'kitten' is in no row of the class table"):
+        own(table=table)
+    pictures = own(table=table, shared_classes=True)
+    assert pictures.label_map == (-1, 0, -1) and pictures.groups == ()
+    assert pictures.about == {"kind": "real", "num_classes_left_out": 2, "num_left_out": 4}
+    arrays = decode_all(pictures, 8)
+    assert arrays.labels.tolist() == [0, 0] and arrays.images[:, 0, 0, 0].tolist() == [10, 40]
+    with pytest.raises(UserError, match="shares no class with the class table"):
+        own(table=load_class_table(["wolf"]), shared_classes=True)
+
+
+def test_left_out_classes_do_not_count_as_too_small(own):
+    assert own(table=load_class_table(["dog"]), shared_classes=True, images_per_class=2).images_per_class == 2
+    with pytest.raises(UserError, match="has a class of only 2 pictures, 3 are wanted"):
+        own(table=load_class_table(["dog"]), shared_classes=True, images_per_class=3)
+
+
+def test_a_class_map_names_one_several_or_no_class(own):
+    pictures = own({"kitten": ["tabby", "n1"], "dog": "n3", "emu": None})
+    assert pictures.label_map == (1, 2, -1) and pictures.groups == ((1, 0),)
+    assert sorted(decode_all(pictures, 8).labels.tolist()) == [1, 1, 2, 2]
+    merged = own({"kitten": ["tabby", "cat"], "dog": "dog", "emu": "cat"})
+    assert merged.label_map == (1, 2, 1)  # a cat is right where a tabby is
+
+
+def test_groups_change_a_sets_identity_and_nothing_else_does(own):
+    plain = own(table=None)
+    assert set(plain.identity()) == {"fingerprint", "images_per_class", "from_end", "label_map"}
+    mapped = own({"kitten": ["tabby", "n1"], "dog": "n3", "emu": None})
+    assert mapped.identity()["groups"] == ((1, 0),)
+    assert replace(mapped, groups=()).identity() != mapped.identity()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "cannot be read as JSON"),
+        ("[]", "is no JSON object"),
+        ({"kitten": 3}, "maps the class 'kitten' to 3; give"),
+        ({"kitten": []}, "maps the class 'kitten' to \\[\\]; give"),
+        ({"kitten": "cat", "dog": "dog"}, "lacks the class 'emu' of the set"),
+        ({"kitten": "cat", "dog": "hound", "emu": None}, "maps the class 'dog' to 'hound', which is in no row"),
+        ({"kitten": ["cat", "tabby"], "dog": ["dog", "cat"], "emu": None}, "names 'n1' in two lists"),
+        ({"kitten": None, "dog": None, "emu": None}, "leaves out every class"),
+    ],
+)
+def test_a_wrong_class_map_is_one_line(own, content, message):
+    with pytest.raises(UserError, match=message) as caught:
+        own(content)
+    assert "\n" not in str(caught.value) and "map.json" in str(caught.value)
+
+
+def test_a_class_map_that_is_not_there_is_one_line(own):
+    with pytest.raises(UserError, match=r"class_map = 'none\.json': cannot be read as JSON"):
+        own(class_map="none.json")
+
+
+def wordnet_folder(folder, keys):
+    for key in keys:
+        (folder / key).mkdir(parents=True)
+        Image.fromarray(np.zeros((8, 8, 3), dtype=np.uint8)).save(folder / key / "1.jpg")
+    return str(folder)
+
+
+@pytest.mark.parametrize(("name", "count"), [("imagenet_r", 19), ("imagenet_a", 15)])
+def test_imagenets_offspring_is_measured_on_the_shared_classes(tmp_path, name, count):
+    table, root = load_class_table("imagenet100"), Location(str(tmp_path / "root"))
+    path = wordnet_folder(tmp_path / name, class_keys(name))
+    pictures = real_set(name, "test", root, table=table, path=path)
+    assert pictures.about["num_classes_left_out"] == 200 - count
+    labels = decode_all(pictures, 8).labels
+    assert len(labels) == len(set(labels.tolist())) == count
+    assert {table.keys[label] for label in labels} == set(table.keys) & set(class_keys(name))
+
+
+def test_objectnet_needs_a_class_map(tmp_path):
+    path = wordnet_folder(tmp_path / "objectnet", ["backpack", "banana"])
+    table = load_class_table("imagenet1k")
+    with pytest.raises(UserError, match="objectnet needs one"):
+        real_set("objectnet", "test", Location(str(tmp_path / "root")), table=table, path=path)
+    (tmp_path / "map.json").write_text('{"backpack": "n02769748", "banana": "n07753592"}')
+    pictures = real_set("objectnet", "test", Location(str(tmp_path / "root")), table=table, path=path, class_map=str(tmp_path / "map.json"))
+    assert [table.keys[label] for label in decode_all(pictures, 8).labels] == ["n02769748", "n07753592"]
