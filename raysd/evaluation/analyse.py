@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from raysd.evaluation.analyses import analyse, frechet_distance, precision_recall_density_coverage
@@ -40,7 +40,7 @@ def compare_clone(root: Location, subject: Subject, clone: PictureSet, real: Pic
     def measure() -> dict[str, Any]:
         extract([ours, theirs])
         fake, true = ours.read_features()[0], theirs.read_features()[0]
-        values = precision_recall_density_coverage(true, fake, settings.neighbours)
+        values = asdict(precision_recall_density_coverage(true, fake, settings.neighbours))
         return {**values, "frechet_distance": frechet_distance(true, fake), "num_clone": len(fake), "num_real": len(true)}
 
     return _row(root, "clone", subject, [clone, real], {"neighbours": settings.neighbours}, measure, command)

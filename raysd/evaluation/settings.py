@@ -115,6 +115,6 @@ class AnalysisSettings(BaseModel):
     model: str | None = None
     """Whose features compare the clone with the real pictures: a folder in timm's format, or a hub id as `timm/resnet50.a1_in1k`."""
     images_per_class: PositiveInt = 100
-    """The first so many of each class, of the clone and of the real pictures."""
+    """At most so many of each class, the first ones, of the clone and of the real pictures."""
     neighbours: PositiveInt = 5
     """Of precision, recall, density and coverage."""

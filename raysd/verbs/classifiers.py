@@ -93,7 +93,7 @@ def analyse(experiment: Experiment, command: str = "") -> list[Row]:
         raise UserError("analysis.real", None, "name a set of real pictures of the classes")
     model = None if settings.model is None else pretrained_subject(settings.model, experiment.table, needs_classes=False)
     subjects = _subjects(experiment)
-    real = real_set(name, "test", experiment.root, settings.images_per_class, experiment.table)
+    real = replace(real_set(name, "test", experiment.root, table=experiment.table), images_per_class=settings.images_per_class)
     rows = [analyse_features(experiment.root, subject, real, command) for subject in subjects]
     if model is not None:
         (clone,) = [pictures for pool in training_pools(experiment)[:1] for pictures in pool.sets[:1]]

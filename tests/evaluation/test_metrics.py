@@ -9,7 +9,6 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from raysd.errors import UserError
 from raysd.evaluation.metrics import calibration_error, confusion_pairs, mean_per_class, per_class, top_k
-from raysd.evaluation.probe import choose_shots, linear_probe
 
 
 def test_top_k_counts_the_rank_of_the_right_class():
@@ -62,21 +61,3 @@ def test_no_pictures_have_no_accuracy(measure):
 def test_numbers_below_one_are_refused(measure):
     with pytest.raises(UserError, match="at least 1"):
         measure(np.zeros(3, dtype=np.int64))
-
-
-def test_shots_are_per_class_and_follow_the_seed():
-    labels = np.repeat([0, 1, 2], 20)
-    chosen = choose_shots(labels, 4, 7)
-    assert np.bincount(labels[chosen]).tolist() == [4, 4, 4]
-    assert np.array_equal(chosen, choose_shots(labels, 4, 7))
-    assert not np.array_equal(chosen, choose_shots(labels, 4, 8))
-    assert len(choose_shots(labels, None, 0)) == 60
-
-
-def test_a_probe_finds_a_linear_rule_and_only_guesses_at_noise():
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 3, 400)
-    features = rng.standard_normal((400, 10)).astype(np.float32)
-    separable = features + 4 * np.eye(10)[labels]
-    assert linear_probe((separable[:200], labels[:200]), (separable[200:], labels[200:]), 0) > 95
-    assert linear_probe((features[:200], labels[:200]), (features[200:], labels[200:]), 0) < 50

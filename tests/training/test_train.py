@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -205,6 +206,15 @@ def test_the_paper_recipe_trains_and_its_projector_is_dropped_for_transfer(ray_c
     features, logits = model.features_and_logits(images)
     assert features.shape == (2, 16) and logits.shape == (2, 10) and logits.abs().max() <= 10
     assert torch.allclose(timm.create_model(f"local-dir:{run.folder(0).path}", pretrained=True).eval()(images), features, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
+def test_a_compiled_model_trains_and_its_weights_are_named_as_any(ray_cluster, tmp_path):
+    run = run_of(tmp_path, compile=True, num_workers=1, num_steps=2)
+    train_classifiers(run)
+    assert weights(run, 0).keys() == build_classifier(run.architecture).backbone.state_dict().keys()
+    assert np.isfinite(load_record(run.folder(0))["loss"])
 
 
 @pytest.mark.slow
