@@ -114,7 +114,7 @@ def test_the_order_of_pictures_and_a_shift_of_all_features_change_nothing(seed, 
 
 
 BAD = {
-    "classes 3 have test pictures": ((blobs()[0]), (np.zeros((2, 10), np.float32), np.array([1, 3]))),
+    "'classes 3': have test pictures": ((blobs()[0]), (np.zeros((2, 10), np.float32), np.array([1, 3]))),
     "training.*has no pictures": ((np.zeros((0, 10), np.float32), np.zeros(0, np.int64)), blobs()[1]),
     "test.*has no pictures": (blobs()[0], (np.zeros((0, 10), np.float32), np.zeros(0, np.int64))),
     "features that are no numbers": ((np.full((4, 10), np.nan, np.float32), np.array([0, 0, 1, 1])), blobs()[1]),
