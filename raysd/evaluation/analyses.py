@@ -45,8 +45,8 @@ class Overlap:
 def sparsity(features: np.ndarray, tolerance: float = ZERO) -> float | None:
     """Share of entries at zero, 0 to 1: those with |z| <= tolerance x the root mean square of all entries.
 
-    The scale makes it the same for features times a constant; features without any entry above 0 have sparsity 1. (Kornblith et al. 2021
-    count exact zeros after ReLU; the tolerance also holds for activations that only come near it.) features [N, D]; None when empty.
+    The scale makes it the same for features times a constant, and the tolerance also counts activations that only come near zero; where all
+    entries are zero it is 1. features [N, D]; None when empty.
     """
     if features.size == 0:
         return None
@@ -55,7 +55,7 @@ def sparsity(features: np.ndarray, tolerance: float = ZERO) -> float | None:
 
 
 def intra_class_distance(features: np.ndarray, labels: np.ndarray) -> float | None:
-    """Mean distance between pictures of a class, 0 to 2 (Wang et al. 2022; Sariyildiz et al. 2023).
+    """Mean distance between pictures of a class, 0 to 2.
 
     The Euclidean distance of features at unit length, over all pairs of different pictures of a class, then over classes, each of which weighs
     the same. features [N, D], labels [N]; None when no class has two pictures.
