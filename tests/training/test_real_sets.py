@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -5,7 +7,13 @@ import pytest
 from raysd.errors import UserError
 from raysd.prompts.table import ClassTable, load_class_table
 from raysd.storage.location import Location
-from raysd.training.real_sets import encode_png, picture_table, real_set
+from raysd.training.offline_sets import OPENCV_DIGITS
+from raysd.training.pictures import PictureSet, decode_all
+from raysd.training.real_sets import check_real_set, encode_png, picture_table, real_set
+from raysd.training.real_sources import Source
+from raysd.training.stored_set import find_set, write_set
+
+needs_opencv_doc = pytest.mark.skipif(not OPENCV_DIGITS.is_file(), reason="needs the Debian package opencv-doc")
 
 
 def table_of(*rows):
@@ -46,3 +54,130 @@ def test_case_and_punctuation_of_names_do_not_count(tmp_path):
     assert labels_for(tmp_path, Flowers102.classes[::-1], flowers) == list(range(101, -1, -1))
     with pytest.raises(UserError, match="'tulip' is in no row of the class table"):
         labels_for(tmp_path, ["tulip"], flowers)
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr("raysd.training.stored_set.ROW_GROUP", 8)
+    monkeypatch.setattr("raysd.training.stored_set.SHARD_ROWS", 24)
+
+
+def shades(count, num_classes=3):
+    labels = np.random.default_rng(0).integers(0, num_classes, count)
+    return Source("shades", labels, list("abc"), lambda i: encode_png(np.full((8, 8), i, dtype=np.uint8)))
+
+
+def test_a_large_set_is_several_files_that_hold_each_picture_once(tmp_path, small_shards):
+    source, folder = shades(100), Location(str(tmp_path))
+    fingerprint = write_set(folder, source, np.arange(100))
+    assert folder.list_files() == [*(f"part-{i:05d}.parquet" for i in range(5)), "set.json"] and find_set(folder) == fingerprint
+    pictures = PictureSet("shades", fingerprint, folder)
+    arrays = decode_all(pictures, 8)
+    shade = arrays.images[:, 0, 0, 0]
+    assert sorted(shade.tolist()) == list(range(100)) and np.array_equal(source.labels[shade], arrays.labels)
+    assert all(pq.ParquetFile(tmp_path / file).metadata.row_group(0).num_rows <= 8 for file in pictures.files())
+    smallest = np.bincount(source.labels).min()
+    for prefix in (12, 30, 3 * smallest):
+        counts = np.bincount(arrays.labels[:prefix], minlength=3)
+        assert counts.max() - counts.min() <= 1
+    whole = write_set(folder.child("whole"), source, np.arange(100), one_file=True)
+    assert whole == fingerprint and folder.child("whole").list_files() == [f"{fingerprint}.parquet"]
+    table = picture_table([source.encoded(i) for i in range(100)], source.labels, source.class_names)
+    assert pq.read_table(tmp_path / "whole" / f"{fingerprint}.parquet").equals(table)
+
+
+def test_the_last_pictures_of_each_class_are_found_over_several_files(tmp_path, small_shards):
+    folder = Location(str(tmp_path))
+    pictures = PictureSet("shades", write_set(folder, shades(100), np.arange(100)), folder)
+    first, last = (decode_all(replace(pictures, images_per_class=5, from_end=from_end), 8) for from_end in (False, True))
+    assert np.bincount(first.labels).tolist() == np.bincount(last.labels).tolist() == [5, 5, 5]
+    highest = {label: sorted(np.flatnonzero(shades(100).labels == label).tolist())[-5:] for label in range(3)}
+    assert {label: sorted(last.images[last.labels == label][:, 0, 0, 0].tolist()) for label in range(3)} == highest
+
+
+def test_a_killed_run_leaves_nothing_that_counts(tmp_path, small_shards):
+    source, folder, read = shades(100), Location(str(tmp_path)), []
+
+    def killed(i):
+        read.append(i)
+        if len(read) > 60:
+            raise KeyboardInterrupt
+        return source.encoded(i)
+
+    with pytest.raises(KeyboardInterrupt):
+        write_set(folder, replace(source, encoded=killed), np.arange(100))
+    assert folder.list_files(".parquet") and find_set(folder) is None
+    (tmp_path / "part-00009.parquet").write_bytes(b"left by another run")
+    fingerprint = write_set(folder, source, np.arange(100))
+    assert find_set(folder) == fingerprint and len(folder.list_files(".parquet")) == 5
+    (tmp_path / "part-00003.parquet").unlink()
+    assert find_set(folder) is None
+
+
+def test_only_one_file_of_a_set_is_in_memory(tmp_path, small_shards):
+    alive, most = [0], [0]
+
+    class Picture(bytes):
+        def __new__(cls, data):
+            alive[0] += 1
+            most[0] = max(most[0], alive[0])
+            return super().__new__(cls, data)
+
+        def __del__(self):
+            alive[0] -= 1
+
+    source = shades(200)
+    write_set(Location(str(tmp_path)), replace(source, encoded=lambda i: Picture(source.encoded(i))), np.arange(200))
+    assert most[0] <= 10
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "fingerprint"),
+    [
+        ("digits", "train", "785d43a49ee09822"),
+        ("digits", "test", "03fcc60815fc962e"),
+        ("mnist_5k", "test", "86256ced38b1ceb1"),
+        pytest.param("opencv_digits", "test", "7bb33d75a3fa9a45", marks=needs_opencv_doc),
+    ],
+)
+def test_built_in_sets_are_what_they_have_always_been(tmp_path, name, split, fingerprint):
+    pictures = real_set(name, split, Location(str(tmp_path)))
+    assert pictures.files() == [f"{fingerprint}.parquet"] and pictures.fingerprint == fingerprint and pictures.name == f"{name}-{split}"
+    assert pictures.identity() == {"fingerprint": fingerprint, "images_per_class": None, "from_end": False, "label_map": None}
+
+
+def test_a_set_that_is_there_is_not_read_again(tmp_path, monkeypatch):
+    path, root = own_set(tmp_path, ["a", "b"])
+    first = [real_set("digits", "test", root), real_set(path, "test", root)]
+    monkeypatch.setattr("raysd.training.real_sets.open_built_in", None)
+    monkeypatch.setattr("raysd.training.own_sets.parquet_source", None)
+    assert [real_set("digits", "test", root), real_set(path, "test", root)] == first
+
+
+def test_a_set_of_ones_own_is_read_again_when_it_changes(tmp_path):
+    path, root = own_set(tmp_path, ["a", "b"])
+    before = real_set(path, "test", root).fingerprint
+    own_set(tmp_path, ["a", "b", "c"])
+    assert real_set(path, "test", root).fingerprint != before
+
+
+def test_sets_that_cannot_be_had_are_one_line(tmp_path):
+    root = Location(str(tmp_path / "root"))
+    cases = {
+        ("imagenet_r", None): r"field = 'imagenet_r': cannot be fetched \(2\.2 GB, licence: not stated, https://.*\); unpack it and set path",
+        ("food11", None): r"field = 'food11': no such set; did you mean food101.*\? or give a Parquet file",
+        ("none", None): "no such set; use one of digits",
+        ("hf://datasets/birds", None): "write it as hf://datasets/<owner>/<name>",
+        ("imagenet_r", str(tmp_path / "none")): "is not there; give the place where imagenet_r lies",
+        ("digits", str(tmp_path)): "comes with a package; leave path out",
+    }
+    for (name, path), message in cases.items():
+        with pytest.raises(UserError, match=message) as error:
+            check_real_set("field", name, path)
+        assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="has no train pictures, only test ones"):
+        real_set("imagenet_r", "train", root, path=str(tmp_path))
+    with pytest.raises(UserError, match="is for built-in sets, and 'mine' is none"):
+        real_set("mine", "test", root, path=str(tmp_path))
+    with pytest.raises(UserError, match="holds no pictures"):
+        real_set(str(tmp_path), "test", root)
