@@ -1,6 +1,5 @@
 """Real pictures that other libraries fetch: data sets of the Hugging Face hub, and the classes of torchvision."""
 
-import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -149,20 +148,3 @@ def torchvision_source(name: str, options: dict[str, Any], root: Path | None = N
 
 def _first_there(data: Any, attributes: tuple[str, ...]) -> Any:
     return next((getattr(data, attribute) for attribute in attributes if getattr(data, attribute, None) is not None), None)
-
-
-def check_torchvision_class(name: str, options: list[dict[str, Any]]) -> None:
-    """Say that torchvision has no such class, or that it does not take these arguments.
-
-    Raises:
-        UserError: so it is.
-    """
-    from torchvision import datasets
-
-    build = getattr(datasets, name, None)
-    if build is None:
-        raise UserError("torchvision", name, "has no such data set")
-    known = inspect.signature(build).parameters
-    for option in {option for arguments in options for option in (*arguments, "root", "download")}:
-        if option not in known:
-            raise UserError("torchvision", name, f"does not take the argument {option}")

@@ -98,7 +98,7 @@ def parquet_source(path: Path) -> Source:
         UserError: no such file, columns or labels.
     """
     try:
-        parquet = pq.ParquetFile(path)
+        parquet = pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20)  # by default a file is read whole
         schema = parquet.schema_arrow
         if not {"image", "label"} <= set(schema.names):
             raise UserError("real set", str(path), f"needs the columns image and label, has {', '.join(schema.names)}")
