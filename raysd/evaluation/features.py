@@ -4,11 +4,15 @@ A part of the work is a stretch of a row group of the set; its result is one Par
 continues, and nothing is computed twice. Few pictures are seen in this process, many by Ray Data actors, one for each GPU.
 """
 
+import contextlib
+import json
+import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -120,9 +124,14 @@ class Forward:
         self.model: Classifier = subject.load().to(self.device)
 
     def __call__(self, batch: dict[str, np.ndarray], extractions: list[Extraction]) -> dict[str, np.ndarray]:
-        """Work off parts, given by the number of their extraction and their own."""
-        done = [self.write_part(extractions[job], int(number)) for job, number in zip(batch["job"], batch["part"], strict=True)]
-        return {"images": np.array(done)}
+        """Work off a part, given by the number of its extraction and its own; says by which process, when, and what the user must mend."""
+        began, error, num_images = time.time(), "", 0
+        try:
+            num_images = self.write_part(extractions[int(batch["job"][0])], int(batch["part"][0]))
+        except UserError as found:  # Ray Data would lose it
+            error = json.dumps([found.field, found.value, found.remedy], default=str)
+        row = {"images": num_images, "process": os.getpid(), "began": began, "ended": time.time(), "error": error}
+        return {name: np.array([value]) for name, value in row.items()}
 
     def write_part(self, extraction: Extraction, number: int, decoded: "DecodedPictures | None" = None) -> int:
         """Compute and store a part; returns the number of its pictures."""
@@ -263,33 +272,36 @@ def extract(extractions: list[Extraction], decoded: DecodedPictures | None = Non
 
 
 def _extract_by_actors(extractions: list[Extraction], todo: list[tuple[int, int]], quiet: bool) -> None:
-    import contextlib
+    total = sum(len(extractions[job].parts[number]) for job, number in todo)
+    with contextlib.nullcontext() if quiet else Progress(f"seen by {extractions[0].subject.about['backbone']}", total) as progress:
+        for row in rows_of_actors(extractions, todo):
+            if progress is not None:
+                progress.advance(int(row["images"]))
 
+
+def rows_of_actors(extractions: list[Extraction], todo: list[tuple[int, int]]) -> Iterator[dict[str, Any]]:
+    """Have Ray Data actors work off parts, each given by the number of its extraction and its own; a row for each that is done.
+
+    Raises:
+        UserError: a picture that cannot be decoded.
+    """
     import ray.data
 
     from raysd.session import cluster_cpus, cluster_gpus, ensure_ray
-    from raysd.training.worker import find_user_error
 
     ensure_ray()
     cpus, gpus = int(cluster_cpus()), int(cluster_gpus())
     num_threads = max(1, min(MOST_THREADS, cpus // 2))
-    size = min(len(todo), gpus or max(1, cpus // num_threads))
     stage = ray.data.from_items([{"job": job, "part": number} for job, number in todo], override_num_blocks=len(todo)).map_batches(
         Forward,
         fn_constructor_args=(extractions[0].subject, num_threads),
         fn_kwargs={"extractions": extractions},
-        compute=ray.data.ActorPoolStrategy(size=size),
+        compute=ray.data.ActorPoolStrategy(size=min(len(todo), gpus or max(1, cpus // num_threads))),
         batch_size=1,
         num_gpus=1 if gpus else None,
         num_cpus=num_threads / 2,  # the other half is room for a trial that waits
     )
-    total = sum(len(extractions[job].parts[number]) for job, number in todo)
-    try:
-        with contextlib.nullcontext() if quiet else Progress(f"seen by {extractions[0].subject.about['backbone']}", total) as progress:
-            for row in stage.iter_rows():
-                if progress is not None:
-                    progress.advance(int(row["images"]))
-    except Exception as error:
-        if (found := find_user_error(error)) is not None:
-            raise found from None
-        raise
+    for row in stage.iter_rows():
+        if row["error"]:
+            raise UserError(*json.loads(row["error"]))
+        yield row
