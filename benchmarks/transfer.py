@@ -58,7 +58,7 @@ def main(storage, cifar10):
     sets = ["digits", "mnist_5k", "opencv_digits"]
     transfer_sets = [{"name": name} for name in sets]
     if cifar10:
-        transfer_sets.append({"name": "cifar10", "path": cifar10})
+        transfer_sets.append({"name": cifar10})
     rows, comparisons = measured(storage, transfer_sets)
     metrics, lines = [], []
     for name, comparison in comparisons.items():
