@@ -113,12 +113,15 @@ def compare(
     from raysd.config import load_experiment
 
     changes = other or []
-    if not changes:
-        raise UserError("with", "", "say what is different, as --with generation.guidance_scale=7.5")
-    paths, overrides = [word for word in words or [] if "=" not in word], [word for word in words or [] if "=" in word]
-    theirs = load_experiment(paths[0] if paths else None, [*overrides, *changes])
-    options = " ".join(f"--with {change}" for change in changes)
-    _run("compare", words, lambda experiment, command: verbs.compare(experiment, theirs, f"{command} {options}"))
+
+    def run(experiment: Any, command: str) -> None:
+        if not changes:
+            raise UserError("with", "", "say what is different, as --with generation.guidance_scale=7.5")
+        paths, overrides = [word for word in words or [] if "=" not in word], [word for word in words or [] if "=" in word]
+        theirs = load_experiment(paths[0] if paths else None, [*overrides, *changes])
+        verbs.compare(experiment, theirs, " ".join([command, *(f"--with {change}" for change in changes)]))
+
+    _run("compare", words, run)
 
 
 @app.command()

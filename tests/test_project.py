@@ -45,7 +45,9 @@ def test_benchmark_files_have_their_form():
         assert row["better"] in ("higher", "lower")
 
 
-@pytest.mark.parametrize("verb", ["plan", "generate", "grow", "verify", "score", "export", "train", "evaluate", "sweep", "report", "demo"])
+@pytest.mark.parametrize(
+    "verb", ["plan", "generate", "grow", "verify", "score", "export", "train", "evaluate", "compare", "analyse", "sweep", "report", "demo"]
+)
 def test_each_verb_has_a_job_script(verb):
     finished = subprocess.run([sys.executable, f"jobs/{verb}.py", "foo=1"], cwd=ROOT, capture_output=True, text=True)
     assert finished.returncode == 2
