@@ -19,8 +19,6 @@ GROUP = {"cpu": 2**16, "cuda": 2**24}
 """Logits of the problems that are solved together; at least one problem is."""
 ROWS = 8192
 """Pictures that are turned at a time, in float64."""
-NULL_SHARE = 1e-13
-"""Directions with a smaller share of the largest variance are rounding."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +69,10 @@ def fit_path(
 
 
 class LogisticProblem:
-    """Pictures to learn from, in a frame that suits the solver: centred, along their principal axes, without null directions, and a column of ones.
+    """Pictures to learn from, in a frame that suits the solver: centred, along their principal axes, and with a column of ones.
 
-    None of it changes the minimum: the bias is not penalised, and the penalty is the same in all orthogonal frames. In this frame the
-    Hessian is close to its diagonal, by which L-BFGS is preconditioned. It runs on the GPU where there is one.
+    None of it changes the minimum: the bias is not penalised, the penalty is the same in all orthogonal frames, and weights outside the
+    span of the pictures are 0. In this frame the Hessian is close to its diagonal, by which L-BFGS is preconditioned. It runs on the GPU where there is one.
 
     Args:
         features: finite float32 [N, D].
@@ -96,7 +94,7 @@ class LogisticProblem:
         self.penalised[-1] = 0
 
     def _principal_axes(self, data: torch.Tensor) -> torch.Tensor:
-        """Orthonormal float64 [D, d], d at most the number of pictures."""
+        """Orthonormal float64 [D, d], d = min(N, D)."""
         few = len(data) < data.shape[1]
         if few:  # the span of the pictures first: it is small, and holds all that the weights can use
             span, small = torch.linalg.qr((data.double() - self.mean).T)
@@ -106,8 +104,7 @@ class LogisticProblem:
             for rows in data.split(ROWS):
                 centred = rows.double() - self.mean
                 scatter.addmm_(centred.T, centred)
-        variances, axes = torch.linalg.eigh(scatter)
-        axes = axes[:, variances > NULL_SHARE * variances[-1]]
+        axes = torch.linalg.eigh(scatter).eigenvectors
         return span @ axes if few else axes
 
     def fit_path(self, strengths: Sequence[float], max_iterations: int = 2000, tolerance: float = TOLERANCE, start: LinearModel | None = None) -> PathFit:

@@ -1,29 +1,34 @@
-"""Classes by nearest neighbours."""
+"""Classification by the nearest neighbours."""
 
 import numpy as np
 import torch
+from torch.nn.functional import normalize
 
 TEMPERATURE = 0.07
-CHUNK = 2**24  # similarities that are held at a time
+"""Of the votes (Wu et al. 2018)."""
+CHUNK = 2**25
+"""Similarities that are held at a time."""
 
 
-def predict_by_neighbours(train: tuple[np.ndarray, np.ndarray], features: np.ndarray, neighbours: int) -> np.ndarray:
-    """Classes int64 [M] of features [M, D] by the nearest of others, as in Wu et al. 2018 and DINO.
+def predict_by_neighbours(train: np.ndarray, labels: np.ndarray, test: np.ndarray, num_classes: int, neighbours: int) -> np.ndarray:
+    """Classes int64 [M] of test features [M, D], by the votes of the most similar training pictures.
 
-    The `neighbours` with the largest cosine similarity s vote for their class with the weight exp(s / 0.07).
+    A vote weighs exp(cosine similarity / 0.07), as in Wu et al. 2018 and DINO; at equal votes the smallest class wins.
 
     Args:
-        train: features [N, D] and labels int64 [N] from 0.
-        features: what is to be told.
-        neighbours: that vote; all N where there are fewer.
+        train: features [N, D].
+        labels: int [N], 0 to `num_classes` - 1.
+        test: features [M, D].
+        num_classes: K.
+        neighbours: that vote; all N when there are fewer.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    known, asked = (torch.nn.functional.normalize(torch.from_numpy(np.ascontiguousarray(part, np.float32)).to(device)) for part in (train[0], features))
-    labels = torch.from_numpy(train[1]).to(device)
-    found = []
-    for chunk in asked.split(max(1, CHUNK // len(known))):
-        similarity, places = (chunk @ known.T).topk(min(neighbours, len(known)))
-        votes = torch.zeros(len(chunk), int(labels.max()) + 1, device=device)
-        votes.scatter_add_(1, labels[places], (similarity / TEMPERATURE).exp())
-        found.append(votes.argmax(1))
-    return torch.cat(found).cpu().numpy()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    known, asked = (normalize(torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32)).to(device)) for part in (train, test))
+    classes = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(device)
+    predictions = []
+    for rows in asked.split(max(1, CHUNK // len(known))):
+        similarities, nearest = (rows @ known.T).topk(min(neighbours, len(known)), dim=1)
+        votes = torch.zeros(len(rows), num_classes, device=device)
+        votes.scatter_add_(1, classes[nearest], (similarities / TEMPERATURE).exp())
+        predictions.append(votes.argmax(1))
+    return np.asarray(torch.cat(predictions).cpu().numpy())

@@ -1,32 +1,26 @@
-"""Probes: how well frozen features tell the classes of another set.
+"""Probes of frozen features: logistic regression by L-BFGS or SGD, and nearest neighbours.
 
-A setting is chosen on a class-stratified fifth of the training pictures. Then the probe is fitted on all of them, and tested once.
+A linear probe's settings are chosen on a class-stratified fifth of the training pictures; then it is fitted on all of them and tested
+once. Features are scaled by what the pictures that are learnt from say, so not by the held-out ones.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sklearn.model_selection import train_test_split
-from sklearn.preprocessing import StandardScaler, normalize
 
 from raysd.errors import UserError
-from raysd.evaluation.logistic import LinearModel, fit_path
-from raysd.evaluation.metrics import mean_per_class
+from raysd.evaluation.logistic import fit_path
 from raysd.evaluation.neighbours import predict_by_neighbours
+from raysd.evaluation.search import Examples, Found, fit_sgd_probe, search_sgd, search_strength
 from raysd.evaluation.settings import ProbeSettings, Scale
-from raysd.evaluation.sgd import SgdSetting, fit_sgd
 
-STRENGTHS = (1e-5, 1e6)
-LEARNING_RATES, WEIGHT_DECAYS = (1e-1, 1e2), (1e-12, 1e-4)
-ONE_SHOT_STRENGTH = 1.0  # where no picture can be spared to choose on
 VALIDATION_SHARE = 0.2
-ROUND = 5  # settings of SGD that are asked of TPE and fitted together
-FIELD = "transfer set"
-
-Data = tuple[np.ndarray, np.ndarray]
-"""Features float32 [N, D] and labels int64 [N]."""
+ONE_SHOT_STRENGTH = 1.0
+CONSTANT_SHARE = 1e-7
+"""A deviation that is a smaller share of the mean is float32 rounding."""
+FIELD = "evaluation.transfer_sets"
 
 
 @dataclass(frozen=True)
@@ -34,13 +28,13 @@ class ProbeResult:
     """What a probe says of the test pictures."""
 
     predictions: np.ndarray
-    """int64 [M]."""
+    """Labels int64 [test pictures]."""
     top1: float
-    """In percent."""
+    """Percent."""
     mean_per_class: float
-    """In percent."""
+    """Mean of the classes' accuracies in percent, over the classes of the test pictures."""
     chosen: dict[str, Any]
-    """The setting, its top-1 on the validation split in percent, and how many were tried."""
+    """The chosen settings, and their validation top-1 in percent, number of trials, iterations, and whether they lie at the edge."""
 
 
 def choose_shots(labels: np.ndarray, shots: int | None, seed: int) -> np.ndarray:
@@ -60,139 +54,107 @@ def choose_shots(labels: np.ndarray, shots: int | None, seed: int) -> np.ndarray
     return np.sort(np.concatenate(chosen))
 
 
-def run_probe(train: Data, test: Data, settings: ProbeSettings, seed: int, shots: int | None = None) -> ProbeResult:
-    """Learn from some features, and be tested on others.
+def run_probe(
+    train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], settings: ProbeSettings, seed: int, shots: int | None = None
+) -> ProbeResult:
+    """Choose, fit and test a probe.
+
+    With one picture per class nothing can be held out: `lbfgs` then takes C = 1.
 
     Args:
-        train: what is learnt from; of it `shots` pictures of each class.
-        test: what is told; its classes are among those of `train`.
-        settings: the kind of probe, and how its setting is searched.
-        seed: of shots, split, search and SGD.
-        shots: pictures of each class; all when None. With one there is nothing to choose on, and L-BFGS uses C = 1.
+        train: features [N, D] and labels [N], any whole numbers.
+        test: features [M, D] and labels [M], of the classes of `train`.
+        settings: which probe, and how it is searched.
+        seed: of the shots, the split, TPE and SGD.
+        shots: training pictures per class; all when None.
 
     Raises:
-        UserError: no pictures, features that are no numbers, fewer than two classes, a class that is tested but not learnt, or too few pictures
-            of a class.
+        UserError: no pictures, features that are not finite, fewer than two classes, test classes without training pictures, classes with
+            too few pictures, or SGD with one shot or features on which it diverges.
     """
     _check(train, test, settings, shots)
-    chosen = choose_shots(train[1], shots, seed)
-    classes, labels = np.unique(train[1][chosen], return_inverse=True)
-    features, asked = _scaled(settings.used_scale, train[0][chosen], test[0])
-    predict, about = _choose(settings, (features, labels.astype(np.int64)), len(classes), seed, shots)
-    predictions = classes[predict(asked)]
-    correct = predictions == test[1]
-    return ProbeResult(predictions, 100 * float(correct.mean()), mean_per_class(test[1], correct, int(test[1].max()) + 1), about)
+    kept = choose_shots(train[1], shots, seed)
+    classes, labels = np.unique(train[1][kept], return_inverse=True)
+    learn, asked = (train[0][kept].astype(np.float32, copy=False), labels.astype(np.int64)), test[0].astype(np.float32, copy=False)
+    predictions, chosen = _nearest(learn, asked, settings) if settings.kind == "knn" else _linear(learn, asked, settings, seed, shots == 1)
+    named, truth = classes[predictions].astype(np.int64), test[1]
+    correct = named == truth
+    per_class = [correct[truth == label].mean() for label in np.unique(truth)]
+    return ProbeResult(named, 100 * float(correct.mean()), 100 * float(np.mean(per_class)), chosen)
 
 
-def _check(train: Data, test: Data, settings: ProbeSettings, shots: int | None) -> None:
-    for part, (features, labels) in (("training", train), ("test", test)):
+def _nearest(learn: Examples, asked: np.ndarray, settings: ProbeSettings) -> tuple[np.ndarray, dict[str, Any]]:
+    """Predicted classes [M], and the number of neighbours."""
+    (known, scaled), labels = _scaled(learn[0], asked, settings.used_scale), learn[1]
+    neighbours = min(settings.neighbours, len(known))
+    return predict_by_neighbours(known, labels, scaled, int(labels.max()) + 1, neighbours), {"neighbours": neighbours}
+
+
+def _linear(learn: Examples, asked: np.ndarray, settings: ProbeSettings, seed: int, one_shot: bool) -> tuple[np.ndarray, dict[str, Any]]:
+    """Predicted classes [M], and what was chosen."""
+    num_classes = int(learn[1].max()) + 1
+    found = None if one_shot else _search(learn, settings, seed)
+    values = found.values if found else {"C": ONE_SHOT_STRENGTH}
+    features, scaled = _scaled(learn[0], asked, settings.used_scale)
+    chosen: dict[str, Any] = {**values, "validation_top1": None, "trials": 0, "at_edge": False}
+    if found:
+        chosen |= {"validation_top1": found.validation_top1, "trials": found.trials, "at_edge": found.at_edge}
+    if settings.kind == "sgd":
+        sgd = fit_sgd_probe((features, learn[1]), num_classes, [values["learning_rate"]], [values["weight_decay"]], settings, seed)
+        return sgd.models[0].predict(scaled), chosen | {"diverged": sgd.diverged[0]}
+    path = fit_path(features, learn[1], num_classes, [values["C"]], settings.max_iterations, start=found.model if found else None)
+    return path.models[0].predict(scaled), chosen | {"iterations": path.iterations[0], "search_iterations": found.iterations if found else []}
+
+
+def _search(learn: Examples, settings: ProbeSettings, seed: int) -> Found:
+    features, labels = learn
+    held = held_out(labels, seed)
+    fit, validation = _scaled(features[~held], features[held], settings.used_scale)
+    search = search_sgd if settings.kind == "sgd" else search_strength
+    return search((fit, labels[~held]), (validation, labels[held]), int(labels.max()) + 1, settings, seed)
+
+
+def held_out(labels: np.ndarray, seed: int) -> np.ndarray:
+    """Mask [N] of the validation pictures: a stratified fifth, and at least one of each class."""
+    num_classes = int(labels.max()) + 1
+    size = max(num_classes, round(len(labels) * VALIDATION_SHARE))
+    _, validation = train_test_split(np.arange(len(labels)), test_size=size, stratify=labels, random_state=seed)
+    held = np.isin(np.arange(len(labels)), validation)
+    for missing in np.setdiff1d(np.arange(num_classes), labels[held]):
+        held[np.flatnonzero(labels == missing)[0]] = True
+    return held
+
+
+def _scaled(fit: np.ndarray, other: np.ndarray, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
+    """Both feature arrays, scaled by what the first says; constant features stay constant."""
+    if scale == "l2":
+        return _unit(fit), _unit(other)
+    if scale == "standard":
+        mean, deviation = fit.mean(0, dtype=np.float64), fit.std(0, dtype=np.float64)
+        deviation[deviation <= CONSTANT_SHARE * np.abs(mean)] = 1
+        return ((fit - mean) / deviation).astype(np.float32), ((other - mean) / deviation).astype(np.float32)
+    return fit, other
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    """Rows of length 1; rows of zeros stay."""
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+
+
+def _check(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], settings: ProbeSettings, shots: int | None) -> None:
+    for name, (features, labels) in (("training", train), ("test", test)):
         if len(labels) == 0:
-            raise UserError(FIELD, part, "has no pictures; check its split")
+            raise UserError(FIELD, f"0 {name} pictures", "give a set with pictures")
         if not np.isfinite(features).all():
-            raise UserError(FIELD, part, "has features that are no numbers; the classifier's training went astray")
+            raise UserError(FIELD, f"{name} features that are not finite", "check the classifier's weights")
     classes, counts = np.unique(train[1], return_counts=True)
     if len(classes) < 2:
-        raise UserError(FIELD, f"class {classes[0]}", "is the only class; a probe needs two")
-    if unknown := sorted(set(test[1].tolist()) - set(classes.tolist())):
-        shown = ", ".join(map(str, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
-        raise UserError(FIELD, f"classes {shown}", "have test pictures and no training pictures; leave them out, or use another split")
-    needs_split = settings.kind != "knn" and shots != 1
-    if needs_split and counts.min() < 2:
-        rarest = classes[int(np.argmin(counts))]
-        raise UserError(FIELD, f"class {rarest}", "has one training picture, and two are needed to choose a setting; use knn, shots: 1, or leave it out")
+        raise UserError(FIELD, f"training pictures of class {classes[0]} alone", "give at least two classes")
+    if unknown := np.setdiff1d(test[1], classes).tolist():
+        raise UserError(FIELD, f"test classes {unknown}", "give training pictures of these classes, or leave them out")
+    if few := classes[counts < (shots or 0)].tolist():
+        raise UserError(f"{FIELD}.shots", shots, f"classes {few} have fewer training pictures; ask for at most {counts.min()}")
     if settings.kind == "sgd" and shots == 1:
-        raise UserError("evaluation.transfer_sets.shots", 1, "leaves nothing to choose the learning rate on; use lbfgs or knn")
-
-
-def _scaled(scale: Scale, features: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if scale == "l2":
-        return normalize(features), normalize(asked)
-    if scale == "standard":
-        scaler = StandardScaler().fit(features)
-        return scaler.transform(features), scaler.transform(asked)
-    return features, asked
-
-
-Predict = Callable[[np.ndarray], np.ndarray]
-
-
-def _choose(settings: ProbeSettings, data: Data, num_classes: int, seed: int, shots: int | None) -> tuple[Predict, dict[str, Any]]:
-    """The probe that was fitted on all of the data, and what a row says of it."""
-    if settings.kind == "knn":
-        return lambda asked: predict_by_neighbours(data, asked, settings.neighbours), {"neighbours": min(settings.neighbours, len(data[1]))}
-    if shots == 1:
-        model = fit_path(*data, num_classes, [ONE_SHOT_STRENGTH], settings.max_iterations).models[0]
-        return model.predict, {"C": ONE_SHOT_STRENGTH, "trials": 0}
-    num_validation = max(num_classes, round(len(data[1]) * VALIDATION_SHARE))
-    fit, check = train_test_split(np.arange(len(data[1])), test_size=num_validation, stratify=data[1], random_state=seed)
-    learnt, checked = ((data[0][rows], data[1][rows]) for rows in (fit, check))
-    if settings.kind == "sgd":
-        return _choose_sgd(settings, data, learnt, checked, num_classes, seed)
-    search = _search_path if settings.search == "path" else _search_tpe
-    return _refit(settings, data, num_classes, search(settings, learnt, checked, num_classes, seed))
-
-
-def _score(model: LinearModel | None, checked: Data) -> float:
-    """Top-1 in percent; 0 for a setting that failed."""
-    return 0.0 if model is None else 100 * float((model.predict(checked[0]) == checked[1]).mean())
-
-
-def _search_path(settings: ProbeSettings, learnt: Data, checked: Data, num_classes: int, seed: int) -> dict[float, tuple[float, LinearModel]]:
-    """Score and model of each strength, all fitted together."""
-    strengths = np.geomspace(*STRENGTHS, settings.trials).tolist()
-    models = fit_path(*learnt, num_classes, strengths, settings.max_iterations).models
-    return {strength: (_score(model, checked), model) for strength, model in zip(strengths, models, strict=True)}
-
-
-def _search_tpe(settings: ProbeSettings, learnt: Data, checked: Data, num_classes: int, seed: int) -> dict[float, tuple[float, LinearModel]]:
-    """Score and model of each strength that TPE asks for."""
-    found: dict[float, tuple[float, LinearModel]] = {}
-    study = _study(seed)
-    for _ in range(settings.trials):
-        trial = study.ask()
-        strength = trial.suggest_float("C", *STRENGTHS, log=True)
-        model = fit_path(*learnt, num_classes, [strength], settings.max_iterations).models[0]
-        found[strength] = _score(model, checked), model
-        study.tell(trial, found[strength][0])
-    return found
-
-
-def _refit(settings: ProbeSettings, data: Data, num_classes: int, found: dict[float, tuple[float, LinearModel]]) -> tuple[Predict, dict[str, Any]]:
-    """The best strength, on a tie the smallest, fitted on all of the data from its own weights on."""
-    best = max(found, key=lambda strength: (found[strength][0], -strength))
-    score, start = found[best]
-    model = fit_path(*data, num_classes, [best], settings.max_iterations, start=start).models[0]
-    at_edge = best in (min(found), max(found))
-    return model.predict, {"C": best, "validation_top1": score, "trials": len(found), "at_edge": at_edge}
-
-
-def _choose_sgd(settings: ProbeSettings, data: Data, learnt: Data, checked: Data, num_classes: int, seed: int) -> tuple[Predict, dict[str, Any]]:
-    """The best learning rate and weight decay of those that TPE asks for, in rounds that are fitted together."""
-
-    def fit(part: Data, chosen: Sequence[SgdSetting]) -> list[LinearModel | None]:
-        return fit_sgd(*part, num_classes, chosen, settings.epochs, settings.batch_size, seed)
-
-    found: list[tuple[float, SgdSetting]] = []
-    study = _study(seed)
-    while len(found) < settings.trials:
-        trials = [study.ask() for _ in range(min(ROUND, settings.trials - len(found)))]
-        asked = [
-            SgdSetting(trial.suggest_float("learning_rate", *LEARNING_RATES, log=True), trial.suggest_float("weight_decay", *WEIGHT_DECAYS, log=True))
-            for trial in trials
-        ]
-        scores = [_score(model, checked) for model in fit(learnt, asked)]
-        for trial, score in zip(trials, scores, strict=True):
-            study.tell(trial, score)
-        found += zip(scores, asked, strict=True)
-    score, best = max(found, key=lambda pair: pair[0])
-    (model,) = fit(data, [best])
-    if model is None:
-        raise UserError(FIELD, "sgd", f"diverged with all pictures at a learning rate of {best.learning_rate:.3g}; use lbfgs")
-    return model.predict, {**vars(best), "validation_top1": score, "trials": len(found)}
-
-
-def _study(seed: int) -> Any:
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+        raise UserError(f"{FIELD}.shots", 1, "sgd has nothing to choose its learning rate on; use lbfgs or knn, or two shots")
+    if settings.kind != "knn" and shots is None and (single := classes[counts == 1].tolist()):
+        raise UserError(FIELD, f"classes {single} with one training picture", "give two of each class, one to hold out, or use knn")

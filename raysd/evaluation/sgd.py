@@ -1,68 +1,71 @@
-"""Linear softmax classifiers by SGD, for feature sets that are too large for L-BFGS; several settings are fitted together."""
+"""A linear softmax classifier by SGD, several settings at once."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 
 from raysd.evaluation.logistic import LinearModel
+from raysd.training.schedule import cosine_factor
 
 MOMENTUM = 0.9
+INITIAL_DEVIATION = 0.01
 
 
 @dataclass(frozen=True)
-class SgdSetting:
-    """A learning rate and a weight decay."""
+class SgdFit:
+    """One model for each setting, and which settings diverged: their models are all zeros."""
 
-    learning_rate: float
-    weight_decay: float
+    models: list[LinearModel]
+    diverged: list[bool]
 
 
 def fit_sgd(
-    features: np.ndarray, labels: np.ndarray, num_classes: int, settings: Sequence[SgdSetting], num_epochs: int, batch_size: int, seed: int
-) -> list[LinearModel | None]:
-    """A classifier for each setting, or None where the weights grew without bound.
+    features: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    learning_rates: Sequence[float],
+    weight_decays: Sequence[float],
+    batch_size: int,
+    epochs: int,
+    seed: int,
+) -> SgdFit:
+    """Fit one model for each pair of learning rate and weight decay, on the same batches; on the CPU the seed settles the result.
 
-    SGD with momentum 0.9 on shuffled batches, the rate falling to zero along a cosine over all steps. All settings see the same batches.
+    Plain SGD with momentum 0.9; weights and bias decay, and the learning rate falls to 0 by half a cosine over all steps.
 
     Args:
-        features: float32 [N, D].
-        labels: int64 [N], from 0 to `num_classes - 1`.
+        features: finite float32 [N, D].
+        labels: int [N], 0 to `num_classes` - 1.
         num_classes: K.
-        settings: T learning rates and weight decays.
-        num_epochs: passes over the features.
-        batch_size: pictures in a step; all N where there are fewer.
-        seed: of the order.
+        learning_rates: T, above 0.
+        weight_decays: T, 0 or above.
+        batch_size: pictures per step; all when there are fewer.
+        epochs: passes over the pictures.
+        seed: of the first weights and the order.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    data, targets = torch.from_numpy(np.ascontiguousarray(features, np.float32)).to(device), torch.from_numpy(labels).to(device)
-    count, num_settings = len(data), len(settings)
-    rates, decays = (torch.tensor(values, device=device).view(-1, 1, 1) for values in zip(*((s.learning_rate, s.weight_decay) for s in settings), strict=True))
-    weights = torch.zeros(num_settings, data.shape[1] + 1, num_classes, device=device)  # the last row is the bias
-    momentum = torch.zeros_like(weights)
-    generator = torch.Generator().manual_seed(seed)
-    batch_size = min(batch_size, count)
-    steps_per_epoch = count // batch_size
-    for step in range(num_epochs * steps_per_epoch):
-        if step % steps_per_epoch == 0:
-            order = torch.randperm(count, generator=generator).to(device)
-        first = step % steps_per_epoch * batch_size
-        chosen = order[first : first + batch_size]
-        inputs = torch.cat([data[chosen], torch.ones(batch_size, 1, device=device)], 1)
-        gradient = _gradient(inputs, targets[chosen], weights) + decays * weights
-        momentum.mul_(MOMENTUM).add_(gradient)
-        weights -= rates * 0.5 * (1 + math.cos(math.pi * step / (num_epochs * steps_per_epoch))) * momentum
-    return [LinearModel(own[:-1].cpu().numpy(), own[-1].cpu().numpy()) if torch.isfinite(own).all() else None for own in weights]
-
-
-@torch.enable_grad()
-def _gradient(inputs: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Of the mean cross-entropy of each setting; inputs [B, D + 1], weights [T, D + 1, K]."""
-    leaf = weights.detach().requires_grad_()
-    logits = torch.einsum("bd,tdk->tbk", inputs, leaf)
-    loss = cross_entropy(logits.flatten(0, 1), targets.repeat(len(weights)), reduction="sum") / len(targets)
-    (gradient,) = torch.autograd.grad(loss, leaf)
-    return gradient
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    data = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32)).to(device)
+    data = torch.cat([data, torch.ones_like(data[:, :1])], 1)  # the last row of the weights is the bias
+    targets = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(device)
+    generator, count = torch.Generator().manual_seed(seed), len(learning_rates)
+    first = torch.randn(data.shape[1], 1, num_classes, generator=generator) * INITIAL_DEVIATION
+    first[-1] = 0
+    weights = first.repeat(1, count, 1).to(device)  # [D + 1, T, K]
+    rates, decays = (torch.tensor(values, dtype=torch.float32, device=device)[:, None] for values in (learning_rates, weight_decays))
+    velocity = torch.zeros_like(weights)
+    steps_per_epoch = -(-len(data) // batch_size)
+    for epoch in range(epochs):
+        order = torch.randperm(len(data), generator=generator).to(device)
+        for step, batch in enumerate(order.split(batch_size)):
+            inputs = data[batch]
+            errors = (inputs @ weights.flatten(1)).view(len(batch), count, num_classes).softmax(-1)
+            errors[torch.arange(len(batch), device=device), :, targets[batch]] -= 1
+            gradient = (inputs.T @ errors.flatten(1)).view_as(weights) / len(batch)
+            velocity.mul_(MOMENTUM).add_(gradient).add_(weights * decays)
+            weights -= rates * cosine_factor(epoch * steps_per_epoch + step, epochs * steps_per_epoch, 0, 0.0) * velocity
+    diverged = ~weights.isfinite().all(-1).all(0)
+    weights[:, diverged] = 0
+    values = weights.cpu().numpy()
+    return SgdFit([LinearModel(values[:-1, place], values[-1, place]) for place in range(count)], diverged.tolist())

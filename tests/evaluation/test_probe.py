@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
@@ -11,20 +12,21 @@ from raysd.errors import UserError
 from raysd.evaluation.neighbours import predict_by_neighbours
 from raysd.evaluation.probe import choose_shots, run_probe
 from raysd.evaluation.settings import ProbeSettings
-from raysd.evaluation.sgd import SgdSetting, fit_sgd
+from raysd.evaluation.sgd import fit_sgd
 
-QUICK = ProbeSettings(trials=8)
-DIGITS = load_digits()
-FIRST, REST = train_test_split(np.arange(1797), train_size=600, stratify=DIGITS.target, random_state=0)
-TRAIN, TEST = ((DIGITS.data[rows].astype(np.float32), DIGITS.target[rows].astype(np.int64)) for rows in (FIRST, REST))
+QUICK_SGD = ProbeSettings(kind="sgd", trials=6, epochs=10, batch_size=64)
 
 
-def blobs(num=300, num_classes=3, distance=4.0, seed=0):
-    """Classes around the corners of a simplex."""
+@pytest.fixture(scope="module")
+def digits():
+    features, labels = load_digits(return_X_y=True)
+    return (features[::2].astype(np.float32), labels[::2]), (features[1::2].astype(np.float32), labels[1::2])
+
+
+def separable(count=300, classes=3, gap=4.0, seed=0):
     rng = np.random.default_rng(seed)
-    labels = np.arange(num) % num_classes
-    features = rng.standard_normal((num, 10)).astype(np.float32) + distance * np.eye(10, dtype=np.float32)[labels]
-    return (features[::2], labels[::2]), (features[1::2], labels[1::2])
+    labels = np.arange(count) % classes
+    return (rng.standard_normal((count, 10)) + gap * np.eye(10)[labels]).astype(np.float32), labels
 
 
 def test_shots_are_per_class_and_follow_the_seed():
@@ -34,97 +36,142 @@ def test_shots_are_per_class_and_follow_the_seed():
     assert np.array_equal(chosen, choose_shots(labels, 4, 7))
     assert not np.array_equal(chosen, choose_shots(labels, 4, 8))
     assert len(choose_shots(labels, None, 0)) == 60
-    with pytest.raises(UserError, match="class 2 has only 3"):
-        choose_shots(np.array([0] * 5 + [2] * 3), 4, 0)
 
 
-@pytest.mark.parametrize("kind", ["lbfgs", "sgd", "knn"])
-def test_each_probe_finds_a_rule_and_only_guesses_at_noise(kind):
-    probe = ProbeSettings(kind=kind, trials=5, epochs=20, scale="raw" if kind == "sgd" else None)
-    train, test = blobs()
-    assert run_probe(train, test, probe, 0).top1 > 95
-    noise = np.random.default_rng(1).permutation(train[1])
-    assert run_probe((train[0], noise), test, probe, 0).top1 < 60
+@pytest.mark.parametrize("settings", [ProbeSettings(), ProbeSettings(search="tpe", trials=8), QUICK_SGD, ProbeSettings(kind="knn")])
+def test_every_probe_finds_a_rule_and_only_guesses_at_noise(settings):
+    assert run_probe(separable(), separable(seed=1), settings, 0).top1 > 95
+    assert run_probe(separable(gap=0), separable(gap=0, seed=1), settings, 0).top1 < 50
 
 
-def test_the_search_chooses_and_refits_as_scikit_learn_does():
-    result = run_probe(TRAIN, TEST, ProbeSettings(trials=12), 3)
-    fit, check = train_test_split(np.arange(600), test_size=120, stratify=TRAIN[1], random_state=3)
+def test_the_chosen_strength_and_the_refit_are_those_of_scikit_learn(digits):
+    (features, labels), test = digits
+    result = run_probe(*digits, ProbeSettings(trials=12), 3)
+    fit, held = train_test_split(np.arange(len(labels)), test_size=round(0.2 * len(labels)), stratify=labels, random_state=3)
 
-    def reference(rows, strength):
-        return LogisticRegression(C=strength, max_iter=5000, tol=1e-6).fit(TRAIN[0][rows], TRAIN[1][rows])
+    def fitted(strength, rows):
+        return LogisticRegression(C=strength, solver="newton-cholesky", tol=1e-8).fit(features[rows].astype(np.float64), labels[rows])
 
-    validation = reference(fit, result.chosen["C"]).score(TRAIN[0][check], TRAIN[1][check])
-    assert result.chosen["validation_top1"] == pytest.approx(100 * validation, abs=0.1)
-    assert result.top1 == pytest.approx(100 * reference(np.arange(600), result.chosen["C"]).score(*TEST), abs=0.1)
-    assert result.top1 > 90 and result.chosen["trials"] == 12 and not result.chosen["at_edge"]
-
-
-def test_tpe_asks_for_one_strength_after_another_and_repeats_by_its_seed():
-    probe = ProbeSettings(search="tpe", trials=5)
-    first, again = (run_probe(TRAIN, TEST, probe, 0) for _ in range(2))
-    assert first.chosen == again.chosen and 1e-5 <= first.chosen["C"] <= 1e6 and first.top1 > 88
+    scores = {strength: 100 * fitted(strength, fit).score(features[held], labels[held]) for strength in np.logspace(-5, 6, 12)[:8]}
+    assert result.chosen["C"] == pytest.approx(max(scores, key=lambda strength: (round(scores[strength], 6), -strength)))
+    assert result.chosen["validation_top1"] == pytest.approx(max(scores.values()))
+    assert result.top1 == pytest.approx(100 * fitted(result.chosen["C"], np.arange(len(labels))).score(*test), abs=0.12)  # one picture of 898
+    assert not result.chosen["at_edge"] and result.chosen["trials"] == 12
 
 
-def test_one_shot_has_nothing_to_choose_on():
-    result = run_probe(TRAIN, TEST, QUICK, 0, shots=1)
-    assert result.chosen == {"C": 1.0, "trials": 0} and result.top1 > 40
-    assert run_probe(TRAIN, TEST, QUICK, 0, shots=8).top1 > result.top1
-    with pytest.raises(UserError, match="leaves nothing to choose"):
-        run_probe(TRAIN, TEST, ProbeSettings(kind="sgd"), 0, shots=1)
+def test_equal_strengths_are_decided_for_the_smallest():
+    result = run_probe(separable(gap=40), separable(gap=40, seed=1), ProbeSettings(trials=5), 0)
+    assert result.chosen["C"] == pytest.approx(1e-5) and result.chosen["at_edge"]
+    assert result.chosen["validation_top1"] == 100
 
 
-def test_labels_may_have_gaps_and_the_classes_are_told_apart_as_without():
-    shifted = [(features, labels * 7 + 5) for features, labels in (TRAIN, TEST)]
-    plain, moved = run_probe(TRAIN, TEST, QUICK, 0), run_probe(*shifted, QUICK, 0)
-    assert np.array_equal(moved.predictions, plain.predictions * 7 + 5)
-    assert moved.mean_per_class == pytest.approx(plain.mean_per_class)
+def test_tpe_finds_what_the_path_finds_and_repeats_itself(digits):
+    settings = ProbeSettings(search="tpe", trials=6)
+    first, again = (run_probe(*digits, settings, 0) for _ in range(2))
+    assert first.chosen == again.chosen and first.chosen["trials"] == 6
+    assert first.top1 == pytest.approx(run_probe(*digits, ProbeSettings(trials=10), 0).top1, abs=1)
 
 
-def test_neighbours_vote_as_in_scikit_learn():
-    unit = [features / np.linalg.norm(features, axis=1, keepdims=True) for features in (TRAIN[0], TEST[0])]
-
-    def weight(distance):
-        return np.exp((1 - distance**2 / 2) / 0.07)  # the cosine, from the distance of unit vectors
-
-    reference = KNeighborsClassifier(20, weights=weight).fit(unit[0], TRAIN[1]).predict(unit[1])
-    found = predict_by_neighbours(TRAIN, TEST[0], 20)
-    assert (found == reference).mean() > 0.998
-    assert predict_by_neighbours(blobs()[0], blobs()[1][0], 10_000).shape == (150,)
+@pytest.mark.parametrize("shots", [1, 2, 5])
+def test_few_shots_are_enough_for_an_easy_rule(shots):
+    result = run_probe(separable(gap=8), separable(gap=8, seed=1), ProbeSettings(), 0, shots)
+    assert result.top1 > 95
+    assert (result.chosen["C"] == 1.0 and result.chosen["trials"] == 0) == (shots == 1)
 
 
-def test_sgd_repeats_and_a_setting_that_diverges_is_none():
-    train, _ = blobs()
-    chosen = [SgdSetting(1.0, 1e-6), SgdSetting(1e30, 1e-4)]
-    first, again = (fit_sgd(*train, 3, chosen, 5, 64, 0) for _ in range(2))
-    assert np.array_equal(first[0].weights, again[0].weights) and first[1] is None
-    alone = fit_sgd(*train, 3, chosen[:1], 5, 64, 0)[0]
-    assert np.allclose(alone.weights, first[0].weights, atol=1e-4)
+def test_the_scale_is_used(digits):
+    scores = {scale: run_probe(*digits, ProbeSettings(scale=scale, trials=3), 0).chosen["validation_top1"] for scale in ("raw", "l2", "standard")}
+    assert len(set(scores.values())) == 3
 
 
-@settings(max_examples=8)
-@given(st.integers(0, 1000), st.floats(-100, 100))
-def test_the_order_of_pictures_and_a_shift_of_all_features_change_nothing(seed, shift):
-    train, test = blobs(120, seed=seed)
-    order = np.random.default_rng(seed).permutation(len(train[1]))
-    one_shot = [run_probe(pair, test, ProbeSettings(kind="knn"), 0).predictions for pair in (train, (train[0][order], train[1][order]))]
-    assert np.array_equal(*one_shot)
-    moved = (train[0] + np.float32(shift), train[1]), (test[0] + np.float32(shift), test[1])
-    assert (run_probe(train, test, QUICK, 0).predictions != run_probe(*moved, QUICK, 0).predictions).mean() < 0.03
+def test_standard_scale_makes_units_irrelevant():
+    (features, labels), (test, test_labels) = separable(gap=1), separable(gap=1, seed=1)
+    units = np.array([1, 1e-4, 1e4, 1, 1, 1, 1, 1, 1, 1], np.float32)
+    settings = ProbeSettings(scale="standard", trials=4)
+    plain = run_probe((features, labels), (test, test_labels), settings, 0)
+    scaled = run_probe((features * units + 3, labels), (test * units + 3, test_labels), settings, 0)
+    assert np.mean(plain.predictions == scaled.predictions) > 0.99
 
 
-BAD = {
-    "'classes 3': have test pictures": ((blobs()[0]), (np.zeros((2, 10), np.float32), np.array([1, 3]))),
-    "training.*has no pictures": ((np.zeros((0, 10), np.float32), np.zeros(0, np.int64)), blobs()[1]),
-    "test.*has no pictures": (blobs()[0], (np.zeros((0, 10), np.float32), np.zeros(0, np.int64))),
-    "features that are no numbers": ((np.full((4, 10), np.nan, np.float32), np.array([0, 0, 1, 1])), blobs()[1]),
-    "is the only class": ((np.zeros((4, 10), np.float32), np.zeros(4, np.int64)), blobs()[1]),
-    "class 2.*has one training picture": ((np.zeros((9, 10), np.float32), np.array([0, 0, 0, 0, 1, 1, 1, 1, 2])), blobs()[1]),
-}
+@hypothesis_settings(max_examples=8, deadline=None)
+@given(st.lists(st.integers(-(10**6), 10**6), min_size=3, max_size=3, unique=True).map(sorted))
+def test_labels_may_be_any_numbers(names):
+    (features, labels), (test, test_labels) = separable(60, gap=1), separable(60, gap=1, seed=1)
+    names, settings = np.array(names), ProbeSettings(trials=3)
+    plain = run_probe((features, labels), (test, test_labels), settings, 0)
+    named = run_probe((features, names[labels]), (test, names[test_labels]), settings, 0)
+    assert np.array_equal(named.predictions, names[plain.predictions]) and named.predictions.dtype == np.int64
+    assert named.top1 == plain.top1
 
 
-@pytest.mark.parametrize("message", BAD)
-def test_what_cannot_be_probed_is_one_line(message):
-    with pytest.raises(UserError, match=message) as error:
-        run_probe(*BAD[message], QUICK, 0)
-    assert "\n" not in str(error.value)
+def test_the_mean_per_class_weighs_classes_alike():
+    train = separable()
+    features, labels = separable(seed=1)
+    labels = labels.copy()
+    labels[0] = 1  # a picture of class 0 under another name
+    kept = np.concatenate([np.flatnonzero(labels == 0), [0]])
+    result = run_probe(train, (features[kept], labels[kept]), ProbeSettings(trials=5), 0)
+    assert result.top1 > 95 and result.mean_per_class == pytest.approx(50, abs=2)
+
+
+def test_rare_classes_have_a_validation_picture_too():
+    features, labels = separable(200)
+    labels = np.where(np.arange(200) < 196, labels % 2, 2)
+    result = run_probe((features, labels), (features, labels), ProbeSettings(trials=3), 0)
+    assert result.chosen["validation_top1"] > 0
+
+
+def test_neighbours_vote_as_in_scikit_learn(digits):
+    (features, labels), (test, _) = digits
+
+    def weights(distances):
+        return np.exp((1 - distances) / 0.07)
+
+    theirs = KNeighborsClassifier(20, metric="cosine", weights=weights, algorithm="brute").fit(features.astype(np.float64), labels)
+    ours = predict_by_neighbours(features, labels, test, 10, 20)
+    assert np.mean(ours == theirs.predict(test.astype(np.float64))) > 0.998
+
+
+def test_more_neighbours_than_pictures_are_all_pictures():
+    result = run_probe(separable(6), separable(seed=1), ProbeSettings(kind="knn"), 0)
+    assert result.chosen == {"neighbours": 6}
+
+
+def test_sgd_repeats_itself_and_a_diverging_setting_does_not_disturb_the_others():
+    features, labels = separable()
+    features = features * np.float32(1e18)
+    alone = fit_sgd(features, labels, 3, [1e-36], [0.0], 64, 5, 0)
+    both = fit_sgd(features, labels, 3, [1e-36, 1e30], [0.0, 1e10], 64, 5, 0)
+    assert both.diverged == [False, True]
+    assert np.allclose(alone.models[0].weights, both.models[0].weights)
+    assert not both.models[1].weights.any() and not both.models[1].bias.any()
+
+
+def test_sgd_that_always_diverges_says_so():
+    features, labels = separable()
+    features = features * np.float32(3e38 / np.abs(features).max())
+    with pytest.raises(UserError, match=r"scale = 'raw': SGD diverges"):
+        run_probe((features, labels), (features, labels), ProbeSettings(kind="sgd", scale="raw", trials=2, epochs=2), 0)
+
+
+def test_bad_input_is_said_in_one_line():
+    features, labels = separable(30)
+    good, settings = (features, labels), ProbeSettings(trials=2)
+    broken = features.copy()
+    broken[0, 0] = np.nan
+    lone = np.where(np.arange(30) == 0, 7, labels)
+    cases = [
+        (good, (features, labels + 1), settings, None, r"test classes \[3\]"),
+        (good, (features[:0], labels[:0]), settings, None, "0 test pictures"),
+        ((features[:0], labels[:0]), good, settings, None, "0 training pictures"),
+        ((broken, labels), good, settings, None, "training features that are not finite"),
+        (good, (broken, labels), settings, None, "test features that are not finite"),
+        ((features, labels * 0), (features, labels * 0), settings, None, "class 0 alone"),
+        ((features, lone), good, settings, 2, r"classes \[7\] have fewer training pictures; ask for at most 1"),
+        ((features, lone), good, settings, None, r"classes \[7\] with one training picture"),
+        (good, good, QUICK_SGD, 1, "shots = 1: sgd"),
+    ]
+    for train, test, probe, shots, message in cases:
+        with pytest.raises(UserError, match=message) as error:
+            run_probe(train, test, probe, 0, shots)
+        assert "\n" not in str(error.value)
