@@ -120,7 +120,7 @@ class SeedTraining:
         scale = config.ingest.batch_size / recipe.reference_batch if recipe.reference_batch else 1
         self.peak_rate = recipe.learning_rate * scale
         name = OPTIMIZERS[recipe.optimizer, recipe.nesterov and recipe.optimizer == "sgd"]
-        options = {"max_grad_norm": None} if recipe.optimizer == "lamb" else {}  # it would clip by itself, beside `clip_norm`
+        options = {"max_grad_norm": None} if recipe.optimizer == "lamb" else {"fused": True}  # LAMB would clip by itself, beside `clip_norm`
         self.optimizer = create_optimizer_v2(self.model, opt=name, lr=self.peak_rate, weight_decay=recipe.weight_decay, momentum=recipe.momentum, **options)
         self.ema = ModelEmaV3(self.model, decay=recipe.ema_decay, use_warmup=True) if recipe.ema_decay is not None else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
