@@ -67,9 +67,8 @@ class Evaluation:
         wanted = [(subject, measured) for subject in subjects for measured in self.sets]
         rows = {self._key(subject, measured): self._found(self._key(subject, measured)) for subject, measured in wanted}
         todo = [pair for pair in wanted if rows[self._key(*pair)] is None]
-        for subject in subjects:
-            needed = [part for owner, measured in todo if owner is subject for part in extractions(self.root, subject, measured)]
-            extract(list({part.fingerprint: part for part in needed}.values()), self._decoded, quiet)
+        needed = [part for subject, measured in todo for part in extractions(self.root, subject, measured)]
+        extract(list({part.fingerprint: part for part in needed}.values()), self._decoded, quiet)
         for row in self._rows(todo, quiet):
             rows[row["fingerprint"]] = row
             if row["value"] is not None:

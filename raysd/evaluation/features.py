@@ -110,18 +110,23 @@ def part_name(number: int) -> str:
 
 
 class Forward:
-    """Holds a classifier and applies it to parts; also the class of the Ray Data actors.
+    """Applies classifiers to parts, and holds the last one; also the class of the Ray Data actors.
 
     Args:
-        subject: the classifier.
-        num_threads: of the model on CPUs; as they are when empty.
+        num_threads: of the models on CPUs; as they are when empty.
     """
 
-    def __init__(self, subject: Subject, num_threads: int | None = None) -> None:
+    def __init__(self, num_threads: int | None = None) -> None:
         if num_threads is not None:
             torch.set_num_threads(num_threads)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model: Classifier = subject.load().to(self.device)
+        self._held: tuple[str, Classifier] | None = None
+
+    def model(self, subject: Subject) -> Classifier:
+        """The classifier, loaded if it is not the last one."""
+        if self._held is None or self._held[0] != subject.fingerprint:
+            self._held = subject.fingerprint, subject.load().to(self.device)
+        return self._held[1]
 
     def __call__(self, batch: dict[str, np.ndarray], extractions: list[Extraction]) -> dict[str, np.ndarray]:
         """Work off a part, given by the number of its extraction and its own; says by which process, when, and what the user must mend."""
@@ -167,7 +172,7 @@ class Forward:
     @torch.inference_mode()
     def _results(self, extraction: Extraction, images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
         inputs = extraction.preprocessing.normalise(torch.from_numpy(images).to(self.device))
-        features, logits = self.model.features_and_logits(inputs)
+        features, logits = self.model(extraction.subject).features_and_logits(inputs)
         if extraction.kind == "features":
             return {"features": features.float().cpu().numpy()}
         logits = logits.float().cpu()
@@ -254,7 +259,7 @@ class DecodedPictures:
 
 
 def extract(extractions: list[Extraction], decoded: DecodedPictures | None = None, quiet: bool = False) -> None:
-    """Compute what is missing of some extractions of one classifier. Ray is started only if there is much to do.
+    """Compute what is missing of some extractions. Ray is started only if there is much to do.
 
     Raises:
         UserError: a picture that cannot be decoded.
@@ -264,7 +269,7 @@ def extract(extractions: list[Extraction], decoded: DecodedPictures | None = Non
         return
     num_pixels = sum(len(extractions[job].parts[number]) * extractions[job].preprocessing.size ** 2 for job, number in todo)
     if num_pixels <= HERE_PIXELS:
-        forward = Forward(extractions[0].subject)
+        forward = Forward()
         for job, number in todo:
             forward.write_part(extractions[job], number, decoded)
     else:
@@ -273,7 +278,7 @@ def extract(extractions: list[Extraction], decoded: DecodedPictures | None = Non
 
 def _extract_by_actors(extractions: list[Extraction], todo: list[tuple[int, int]], quiet: bool) -> None:
     total = sum(len(extractions[job].parts[number]) for job, number in todo)
-    with contextlib.nullcontext() if quiet else Progress(f"seen by {extractions[0].subject.about['backbone']}", total) as progress:
+    with contextlib.nullcontext() if quiet else Progress("seen by classifiers", total) as progress:
         for row in rows_of_actors(extractions, todo):
             if progress is not None:
                 progress.advance(int(row["images"]))
@@ -294,7 +299,7 @@ def rows_of_actors(extractions: list[Extraction], todo: list[tuple[int, int]]) -
     num_threads = max(1, min(MOST_THREADS, cpus // 2))
     stage = ray.data.from_items([{"job": job, "part": number} for job, number in todo], override_num_blocks=len(todo)).map_batches(
         Forward,
-        fn_constructor_args=(extractions[0].subject, num_threads),
+        fn_constructor_args=(num_threads,),
         fn_kwargs={"extractions": extractions},
         compute=ray.data.ActorPoolStrategy(size=min(len(todo), gpus or max(1, cpus // num_threads))),
         batch_size=1,
