@@ -12,7 +12,7 @@ import torch
 
 from raysd.evaluation.lbfgs import dot, minimise, scaled
 
-TOLERANCE = 1e-7
+TOLERANCE = 1e-6
 CHUNK = {"cpu": 2**20, "cuda": 2**26}
 """Logits that are held at a time."""
 GROUP = {"cpu": 2**16, "cuda": 2**24}

@@ -48,14 +48,14 @@ def test_every_strength_reaches_the_minimum_of_scikit_learn(digits, digits_path,
     features, labels, test_features, test_labels = digits
     model, theirs = digits_path.models[place], exact(features, labels, STRENGTHS[place])
     ours = objective(model.weights, model.bias, features, labels, STRENGTHS[place])
-    assert ours <= objective(theirs.coef_.T, theirs.intercept_, features, labels, STRENGTHS[place]) * (1 + 1e-5)
+    assert ours <= objective(theirs.coef_.T, theirs.intercept_, features, labels, STRENGTHS[place]) * (1 + 3e-5)
     accuracy = 100 * (model.predict(test_features) == test_labels).mean()
     assert accuracy == pytest.approx(100 * theirs.score(test_features, test_labels), abs=0.12)  # one picture of 898
 
 
 def test_weights_and_probabilities_are_those_of_scikit_learn(digits):
     features, labels, test_features, _ = digits
-    model, theirs = fit_path(features, labels, 10, [0.01]).models[0], exact(features, labels, 0.01)
+    model, theirs = fit_path(features, labels, 10, [0.01], tolerance=1e-8).models[0], exact(features, labels, 0.01)
     assert np.abs(model.weights - theirs.coef_.T).max() < 2e-3 * np.abs(theirs.coef_).max()
     powers = np.exp(model.logits(test_features) - model.logits(test_features).max(1, keepdims=True))
     assert np.abs(powers / powers.sum(1, keepdims=True) - theirs.predict_proba(test_features)).max() < 2e-3
@@ -63,7 +63,7 @@ def test_weights_and_probabilities_are_those_of_scikit_learn(digits):
 
 def test_two_classes_follow_scikit_learn_too():
     features, labels = clusters(0, classes=2)
-    model, theirs = fit_path(features, labels, 2, [0.05]).models[0], exact(features, labels, 0.05)
+    model, theirs = fit_path(features, labels, 2, [0.05], tolerance=1e-8).models[0], exact(features, labels, 0.05)
     assert np.allclose(model.weights[:, 1] - model.weights[:, 0], theirs.coef_[0], atol=1e-3)
     assert model.bias[1] - model.bias[0] == pytest.approx(float(theirs.intercept_[0]), abs=1e-3)
 
@@ -79,14 +79,14 @@ def test_features_of_very_unlike_scales_reach_the_minimum_in_hundreds_of_iterati
     assert max(path.iterations) < 600  # plain L-BFGS takes many thousands
     model, theirs = path.models[3], exact(features, labels, STRENGTHS[3])
     ours = objective(model.weights, model.bias, features, labels, STRENGTHS[3])
-    assert ours <= objective(theirs.coef_.T, theirs.intercept_, features, labels, STRENGTHS[3]) * (1 + 1e-5)
+    assert ours <= objective(theirs.coef_.T, theirs.intercept_, features, labels, STRENGTHS[3]) * (1 + 3e-5)
     assert all(np.isfinite(model.weights).all() and np.isfinite(model.bias).all() for model in path.models)
     assert np.abs(path.models[5].weights[:4]).max() < 1e-6
 
 
 def test_more_features_than_pictures_lose_nothing():
     features, labels = clusters(1, count=20, dim=50)
-    model, theirs = fit_path(features, labels, 3, [1.0]).models[0], exact(features, labels, 1.0)
+    model, theirs = fit_path(features, labels, 3, [1.0], tolerance=1e-8).models[0], exact(features, labels, 1.0)
     assert np.abs(model.weights - theirs.coef_.T).max() < 2e-3 * np.abs(theirs.coef_).max()
 
 
