@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from raysd.evaluation.analyses import analyse, frechet_distance, precision_recall_density_coverage
@@ -23,7 +23,7 @@ def analyse_features(root: Location, subject: Subject, pictures: PictureSet, com
     features = Extraction(root, subject, pictures, "features")
 
     def measure() -> dict[str, Any]:
-        extract([features])
+        _extract([features])
         return analyse(*features.read_features())
 
     return _row(root, "features", subject, [pictures], {}, measure, command)
@@ -35,10 +35,10 @@ def compare_clone(root: Location, subject: Subject, clone: PictureSet, real: Pic
     Raises:
         UserError: fewer pictures than neighbours.
     """
-    ours, theirs = (Extraction(root, subject, _no_labels_left_out(pictures), "features") for pictures in (clone, real))
+    ours, theirs = (Extraction(root, subject, pictures, "features") for pictures in (clone, real))
 
     def measure() -> dict[str, Any]:
-        extract([ours, theirs])
+        _extract([ours, theirs])
         fake, true = ours.read_features()[0], theirs.read_features()[0]
         values = asdict(precision_recall_density_coverage(true, fake, settings.neighbours))
         return {**values, "frechet_distance": frechet_distance(true, fake), "num_clone": len(fake), "num_real": len(true)}
@@ -46,8 +46,9 @@ def compare_clone(root: Location, subject: Subject, clone: PictureSet, real: Pic
     return _row(root, "clone", subject, [clone, real], {"neighbours": settings.neighbours}, measure, command)
 
 
-def _no_labels_left_out(pictures: PictureSet) -> PictureSet:
-    return replace(pictures, groups=())
+def _extract(extractions: list[Extraction]) -> None:
+    for error in extract(extractions).values():
+        raise error
 
 
 def _row(

@@ -6,7 +6,7 @@ import numpy as np
 
 from raysd.evaluation.evaluate import Evaluation, read_correct, row_fingerprint
 from raysd.evaluation.sets import MeasuredOn
-from raysd.evaluation.statistics import paired_difference
+from raysd.evaluation.statistics import mcnemar, paired_difference
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
 from raysd.storage.results import Row, write_result
@@ -40,10 +40,13 @@ def _compare_on(root: Location, measured: MeasuredOn, a: list[Row], b: list[Row]
         "role": measured.role,
         "dataset": measured.pictures.name,
         "shots": measured.shots,
+        "probe_label": measured.label,
+        "metric": "top1",
         "a": {"top1": 100 * float(correct[0].mean()), "rows": [row["fingerprint"] for row in ours]},
         "b": {"top1": 100 * float(correct[1].mean()), "rows": [row["fingerprint"] for row in theirs]},
         "num_images": correct[0].shape[1],
         **asdict(comparison),
+        "mcnemar_p_value": mcnemar(*(part[0] for part in correct)) if all(len(part) == 1 and measured.train is None for part in correct) else None,
         "command": command,
         "versions": versions(),
     }

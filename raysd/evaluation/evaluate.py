@@ -7,6 +7,7 @@ A row is named by the hash of classifier, set and settings, so a second run meas
 """
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,9 @@ from raysd.errors import UserError
 from raysd.evaluation.features import DecodedPictures, Extraction, Kind, extract
 from raysd.evaluation.metrics import calibration_error, confusion_pairs, mean_per_class, per_class, top_k
 from raysd.evaluation.probe import run_probe
-from raysd.evaluation.sets import MeasuredOn, resolve_sets
+from raysd.evaluation.sets import ROW_VERSION, MeasuredOn, resolve_sets
 from raysd.evaluation.settings import EvaluationSettings
-from raysd.evaluation.statistics import wilson_interval
+from raysd.evaluation.statistics import bootstrap_interval, wilson_interval
 from raysd.evaluation.subject import Subject, own_subject
 from raysd.progress import Progress
 from raysd.prompts.table import ClassTable
@@ -26,10 +27,12 @@ from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
 from raysd.storage.results import Row, find_result, write_result
 from raysd.storage.tables import read_table, write_table
+from raysd.training.pictures import read_labels
 from raysd.versions import versions
 
-KIND = "accuracy"
+KIND, FAILED = "accuracy", "failed"
 PROBE_FILE = "probe.parquet"
+FEATURE_COPIES, MOST_FEATURES = 3, 2048  # what a probe holds: the features, those that it learns from, and room
 PARALLEL_PICTURES = 20_000  # fewer to learn from in all, and Ray's start takes longer than the probes
 TOP_5_CLASSES = 6  # the fewest for which a top-5 accuracy says something
 
@@ -63,16 +66,20 @@ class Evaluation:
         Args:
             subjects: the classifiers.
             quiet: no progress, and no Ray tasks for probes.
+
+        Raises:
+            UserError: a classifier of other classes than the class table's, and sets that need these.
         """
+        for subject in subjects:
+            self._check_classes(subject)
         wanted = [(subject, measured) for subject in subjects for measured in self.sets]
         rows = {self._key(subject, measured): self._found(self._key(subject, measured)) for subject, measured in wanted}
         todo = [pair for pair in wanted if rows[self._key(*pair)] is None]
         needed = [part for subject, measured in todo for part in extractions(self.root, subject, measured)]
-        extract(list({part.fingerprint: part for part in needed}.values()), self._decoded, quiet)
-        for row in self._rows(todo, quiet):
+        failed = extract(list({part.fingerprint: part for part in needed}.values()), self._decoded, quiet)
+        for row in self._rows(todo, failed, quiet):
             rows[row["fingerprint"]] = row
-            if row["value"] is not None:
-                write_result(self.root, KIND, row)
+            write_result(self.root, KIND if row["value"] is not None else FAILED, row)
         return [row for row in rows.values() if row is not None]
 
     def is_measured(self, classifier: str) -> bool:
@@ -86,31 +93,34 @@ class Evaluation:
     def _key(self, subject: Subject, measured: MeasuredOn) -> str:
         return row_fingerprint(subject.fingerprint, measured)
 
+    def _check_classes(self, subject: Subject) -> None:
+        num_classes = len(subject.outputs) if subject.outputs is not None else subject.num_outputs
+        if num_classes != len(self.table) and any(measured.train is None for measured in self.sets):
+            raise UserError("classes", len(self.table), f"the classifier {subject.fingerprint} has {num_classes} classes; name the class table it was made for")
+
     def _found(self, key: str) -> Row | None:
         return find_result(self.root, KIND, key)
 
-    def _rows(self, todo: list[tuple[Subject, MeasuredOn]], quiet: bool) -> Any:
+    def _rows(self, todo: list[tuple[Subject, MeasuredOn]], failed: dict[str, UserError], quiet: bool) -> Iterator[Row]:
         """The rows, as they come."""
-        arguments = [(self.root, subject, measured, self.command, self.table.names) for subject, measured in todo]
-        probes = [each for each in arguments if each[2].train is not None]
-        tests = [each for each in arguments if each[2].train is None]
-        num_pictures = sum(len(read_labels_of(each[2])) for each in probes)
-        yield from (measure_row(*each) for each in tests)
-        if quiet or len(probes) < 2 or num_pictures < PARALLEL_PICTURES:
-            yield from (measure_row(*each) for each in probes)
+        ready = []
+        for subject, measured in todo:
+            arguments = (self.root, subject, measured, self.command, self.table.names)
+            errors = [failed[part.fingerprint] for part in extractions(self.root, subject, measured) if part.fingerprint in failed]
+            if errors:
+                yield failed_row(*arguments, errors[0])
+            elif measured.train is None:
+                yield measure_row(*arguments)
+            else:
+                ready.append(arguments)
+        num_pictures = {measured.train.fingerprint: len(read_labels(measured.train)) for _, _, measured, *_ in ready if measured.train is not None}
+        if quiet or len(ready) < 2 or sum(num_pictures[each[2].train.fingerprint] for each in ready if each[2].train) < PARALLEL_PICTURES:
+            yield from (measure_row(*each) for each in ready)
             return
-        with Progress("probes", len(probes), "probes") as progress:
-            for row in _rows_on_ray(probes):
+        with Progress("probes", len(ready), "probes") as progress:
+            for row in _rows_on_ray(ready, max(num_pictures.values())):
                 progress.advance(1)
                 yield row
-
-
-def read_labels_of(measured: MeasuredOn) -> np.ndarray:
-    """The labels that a transfer set's probe may learn from, int64 [N]."""
-    from raysd.training.pictures import read_labels
-
-    assert measured.train is not None
-    return read_labels(measured.train)
 
 
 def row_fingerprint(classifier: str, measured: MeasuredOn) -> str:
@@ -125,13 +135,14 @@ def extractions(root: Location, subject: Subject, measured: MeasuredOn) -> list[
     return [Extraction(root, subject, pictures, kind, measured.shared) for pictures in sets]
 
 
-def _rows_on_ray(arguments: list[tuple[Any, ...]]) -> Any:
+def _rows_on_ray(arguments: list[tuple[Any, ...]], num_pictures: int) -> Iterator[Row]:
+    """A task for each probe; each asks for the memory that features of that many pictures take while a probe is fitted."""
     import ray
 
     from raysd.session import cluster_gpus, ensure_ray
 
     ensure_ray()
-    task = ray.remote(num_cpus=1, num_gpus=1 if cluster_gpus() else 0)(_measure_row_alone)
+    task = ray.remote(num_cpus=1, num_gpus=1 if cluster_gpus() else 0, memory=FEATURE_COPIES * 4 * MOST_FEATURES * num_pictures)(_measure_row_alone)
     pending = [task.remote(*each) for each in arguments]
     while pending:
         (done,), pending = ray.wait(pending, num_returns=1)
@@ -147,13 +158,31 @@ def _measure_row_alone(*arguments: Any) -> Row:
 
 def measure_row(root: Location, subject: Subject, measured: MeasuredOn, command: str, class_names: list[str]) -> Row:
     """The row of a classifier on a set, from what was extracted."""
-    began, pictures = time.monotonic(), measured.pictures
-    row: Row = {
+    began = time.monotonic()
+    row = _begun_row(subject, measured, command)
+    try:
+        row |= _measure_test(root, subject, measured, class_names) if measured.train is None else _measure_probe(root, subject, measured, row["fingerprint"])
+    except UserError as error:
+        return failed_row(root, subject, measured, command, class_names, error)
+    return {**row, "seconds": time.monotonic() - began}
+
+
+def failed_row(root: Location, subject: Subject, measured: MeasuredOn, command: str, class_names: list[str], error: UserError) -> Row:
+    """A row without a value, which says why."""
+    nothing = {"value": None, "low": None, "high": None, "num_images": None, "per_class": None, "class_names": None}
+    return {**_begun_row(subject, measured, command), **nothing, "error": str(error)}
+
+
+def _begun_row(subject: Subject, measured: MeasuredOn, command: str) -> Row:
+    pictures = measured.pictures
+    return {
         "fingerprint": row_fingerprint(subject.fingerprint, measured),
+        "version": ROW_VERSION,
         "role": measured.role,
         "dataset": pictures.name,
         "dataset_fingerprint": pictures.fingerprint,
         "shots": measured.shots,
+        "probe_label": measured.label,
         "metric": measured.metric,
         "classifier": subject.fingerprint,
         **subject.about,
@@ -164,13 +193,6 @@ def measure_row(root: Location, subject: Subject, measured: MeasuredOn, command:
         "versions": versions(),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    try:
-        row |= _measure_test(root, subject, measured, class_names) if measured.train is None else _measure_probe(root, subject, measured, row["fingerprint"])
-        row["low"], row["high"] = wilson_interval(row["value"], row["num_images"])
-    except UserError as error:
-        row |= {"value": None, "low": None, "high": None, "num_images": None, "error": str(error)}
-    row["seconds"] = time.monotonic() - began
-    return row
 
 
 def _measure_test(root: Location, subject: Subject, measured: MeasuredOn, class_names: list[str]) -> dict[str, Any]:
@@ -179,7 +201,8 @@ def _measure_test(root: Location, subject: Subject, measured: MeasuredOn, class_
     table = {name: stored[name].to_numpy() for name in stored.column_names}
     num_classes = len(class_names)
     result = _counted(table["label"], table["rank"], table["confidence"], num_classes)
-    found: dict[str, Any] = {**result, "num_images": len(table["label"]), "predictions": f"predictions/{extraction.fingerprint}"}
+    low, high = wilson_interval(result["value"], len(table["label"]))
+    found: dict[str, Any] = {**result, "low": low, "high": high, "num_images": len(table["label"]), "predictions": f"predictions/{extraction.fingerprint}"}
     found |= {"per_class": per_class(table["label"], table["rank"] == 0, num_classes), "class_names": class_names}
     found["confusions"] = [
         {"label": class_names[label], "prediction": class_names[prediction], "count": count}
@@ -209,9 +232,18 @@ def _measure_probe(root: Location, subject: Subject, measured: MeasuredOn, key: 
     results = [run_probe(learn, check, measured.probe, seed, measured.shots) for seed in seeds]
     columns = {f"prediction_{seed}": result.predictions for seed, result in zip(seeds, results, strict=True)}
     write_table(root.child("predictions", key), PROBE_FILE, pa.table({"label": check[1], **columns}))
+    correct = np.mean([result.predictions == check[1] for result in results], axis=0)
     values = {"top1": [result.top1 for result in results], "mean_per_class": [result.mean_per_class for result in results]}
+    value = float(np.mean(values[measured.metric]))
+    if measured.metric == "top1":
+        low, high = wilson_interval(value, len(correct))
+    else:  # each picture counts by the size of its class, so that the mean over pictures is the one over classes
+        _, places, counts = np.unique(check[1], return_inverse=True, return_counts=True)
+        low, high = bootstrap_interval(correct * len(correct) / (len(counts) * counts[places]))
     return {
-        "value": float(np.mean(values[measured.metric])),
+        "value": value,
+        "low": low,
+        "high": min(100.0, high),
         "top1": float(np.mean(values["top1"])),
         "mean_per_class": float(np.mean(values["mean_per_class"])),
         "num_images": len(check[1]),

@@ -17,8 +17,10 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import torch
+from PIL import Image
 
 from raysd.errors import UserError
+from raysd.evaluation.device import find_device
 from raysd.evaluation.subject import Preprocessing, Subject
 from raysd.progress import Progress
 from raysd.storage.fingerprint import fingerprint
@@ -30,7 +32,8 @@ from raysd.training.pictures import PictureSet, count_row_groups, encoded_rows
 Kind = Literal["features", "predictions"]
 BATCH = 64  # pictures in one forward pass, whatever the part, so that results repeat
 SMALL_BATCH, SMALL_IMAGE = 250, 64
-PART, SMALL_PART = 256, 4096  # most pictures of a part
+PART, LARGE_PART, SMALL_PART = 256, 1024, 4096  # most pictures of a part, in large sets, and of small pictures
+LARGE_SET = 20_000
 READERS = 2  # threads that decode while the model works
 HERE_PIXELS = 2**26  # fewer pixels in all are seen in this process; starting an actor takes longer
 MOST_THREADS = 4  # of an actor on CPUs
@@ -81,10 +84,13 @@ class Extraction:
     @cached_property
     def parts(self) -> list["Part"]:
         """What there is to do, in the set's order."""
-        most = SMALL_PART if self.preprocessing.size <= SMALL_IMAGE else PART
+        counts = {file: count_row_groups(self.pictures, file) for file in self.pictures.files()}
+        most = LARGE_PART if sum(map(sum, counts.values())) > LARGE_SET else PART
+        if self.preprocessing.size <= SMALL_IMAGE:
+            most = SMALL_PART
         found = []
-        for file in self.pictures.files():
-            for group, count in enumerate(count_row_groups(self.pictures, file)):
+        for file, groups in counts.items():
+            for group, count in enumerate(groups):
                 found += [Part(file, group, first, min(first + most, count)) for first in range(0, count, most)]
         return found
 
@@ -98,10 +104,18 @@ class Extraction:
         return pa.concat_tables([read_table(self.folder, part_name(number), columns) for number in range(len(self.parts))])
 
     def read_features(self) -> tuple[np.ndarray, np.ndarray]:
-        """Features float32 [N, D] and labels int64 [N]."""
-        table = self.read(["features", "label"])
-        features = pa.concat_arrays(table["features"].chunks)
-        return features.flatten().to_numpy().reshape(len(table), -1), table["label"].to_numpy()
+        """Features float32 [N, D] and labels int64 [N], held once."""
+        features, labels = np.empty((0, 0), np.float32), np.empty(sum(map(len, self.parts)), np.int64)
+        first = 0
+        for number in range(len(self.parts)):
+            table = read_table(self.folder, part_name(number), ["features", "label"]).combine_chunks()
+            last = first + len(table)
+            if number == 0:
+                features = np.empty((len(labels), table["features"].type.list_size), np.float32)
+            features[first:last] = table["features"].chunk(0).flatten().to_numpy().reshape(len(table), -1)
+            labels[first:last] = table["label"].to_numpy()
+            first = last
+        return features, labels
 
 
 def part_name(number: int) -> str:
@@ -119,7 +133,7 @@ class Forward:
     def __init__(self, num_threads: int | None = None) -> None:
         if num_threads is not None:
             torch.set_num_threads(num_threads)
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = find_device()
         self._held: tuple[str, Classifier] | None = None
 
     def model(self, subject: Subject) -> Classifier:
@@ -135,7 +149,7 @@ class Forward:
             num_images = self.write_part(extractions[int(batch["job"][0])], int(batch["part"][0]))
         except UserError as found:  # Ray Data would lose it
             error = json.dumps([found.field, found.value, found.remedy], default=str)
-        row = {"images": num_images, "process": os.getpid(), "began": began, "ended": time.time(), "error": error}
+        row = {"job": int(batch["job"][0]), "images": num_images, "process": os.getpid(), "began": began, "ended": time.time(), "error": error}
         return {name: np.array([value]) for name, value in row.items()}
 
     def write_part(self, extraction: Extraction, number: int, decoded: "DecodedPictures | None" = None) -> int:
@@ -223,7 +237,7 @@ def _predict(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, np.ndarray
 def _decode(extraction: Extraction, number: int, data: bytes) -> np.ndarray:
     try:
         return extraction.preprocessing.decode(data)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
         pictures = extraction.pictures
         place = f"{pictures.folder.uri}/{extraction.parts[number].file}"
         raise UserError("picture", place, f"of the set {pictures.name} cannot be decoded ({error}); repair or remove it") from None
@@ -258,38 +272,41 @@ class DecodedPictures:
         return fingerprint([extraction.pictures.identity(), asdict(extraction.preprocessing), number])
 
 
-def extract(extractions: list[Extraction], decoded: DecodedPictures | None = None, quiet: bool = False) -> None:
+def extract(extractions: list[Extraction], decoded: DecodedPictures | None = None, quiet: bool = False) -> dict[str, UserError]:
     """Compute what is missing of some extractions. Ray is started only if there is much to do.
 
-    Raises:
-        UserError: a picture that cannot be decoded.
+    Returns:
+        What the user must mend of those that failed, by their fingerprint: a picture that cannot be decoded, or logits that are no numbers.
     """
     todo = [(job, number) for job, extraction in enumerate(extractions) for number in extraction.missing()]
-    if not todo:
-        return
     num_pixels = sum(len(extractions[job].parts[number]) * extractions[job].preprocessing.size ** 2 for job, number in todo)
-    if num_pixels <= HERE_PIXELS:
-        forward = Forward()
-        for job, number in todo:
-            forward.write_part(extractions[job], number, decoded)
-    else:
-        _extract_by_actors(extractions, todo, quiet)
+    if num_pixels > HERE_PIXELS:
+        return _extract_by_actors(extractions, todo, quiet)
+    failed: dict[str, UserError] = {}
+    forward = Forward()
+    for job, number in todo:
+        if extractions[job].fingerprint not in failed:
+            try:
+                forward.write_part(extractions[job], number, decoded)
+            except UserError as error:
+                failed[extractions[job].fingerprint] = error
+    return failed
 
 
-def _extract_by_actors(extractions: list[Extraction], todo: list[tuple[int, int]], quiet: bool) -> None:
+def _extract_by_actors(extractions: list[Extraction], todo: list[tuple[int, int]], quiet: bool) -> dict[str, UserError]:
+    failed: dict[str, UserError] = {}
     total = sum(len(extractions[job].parts[number]) for job, number in todo)
     with contextlib.nullcontext() if quiet else Progress("seen by classifiers", total) as progress:
         for row in rows_of_actors(extractions, todo):
-            if progress is not None:
+            if row["error"]:
+                failed[extractions[row["job"]].fingerprint] = UserError(*json.loads(row["error"]))
+            elif progress is not None:
                 progress.advance(int(row["images"]))
+    return failed
 
 
 def rows_of_actors(extractions: list[Extraction], todo: list[tuple[int, int]]) -> Iterator[dict[str, Any]]:
-    """Have Ray Data actors work off parts, each given by the number of its extraction and its own; a row for each that is done.
-
-    Raises:
-        UserError: a picture that cannot be decoded.
-    """
+    """Have Ray Data actors work off parts, each given by the number of its extraction and its own; a row for each, with its error if it failed."""
     import ray.data
 
     from raysd.session import cluster_cpus, cluster_gpus, ensure_ray
@@ -306,7 +323,4 @@ def rows_of_actors(extractions: list[Extraction], todo: list[tuple[int, int]]) -
         num_gpus=1 if gpus else None,
         num_cpus=num_threads / 2,  # the other half is room for a trial that waits
     )
-    for row in stage.iter_rows():
-        if row["error"]:
-            raise UserError(*json.loads(row["error"]))
-        yield row
+    yield from stage.iter_rows()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from raysd.evaluation.device import find_device
 from raysd.evaluation.lbfgs import dot, minimise, scaled
 
 TOLERANCE = 1e-6
@@ -82,7 +83,7 @@ class LogisticProblem:
 
     def __init__(self, features: np.ndarray, labels: np.ndarray, num_classes: int) -> None:
         self.num_classes = num_classes
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = find_device()
         self.labels = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(self.device)
         data = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32)).to(self.device)
         self.mean = data.mean(0, dtype=torch.float64)

@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
+from raysd.evaluation.device import find_device
+
 TEMPERATURE = 0.07
 """Of the votes (Wu et al. 2018)."""
 CHUNK = 2**25
@@ -22,7 +24,7 @@ def predict_by_neighbours(train: np.ndarray, labels: np.ndarray, test: np.ndarra
         num_classes: K.
         neighbours: that vote; all N when there are fewer.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = find_device()
     known, asked = (normalize(torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32)).to(device)) for part in (train, test))
     classes = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(device)
     predictions = []

@@ -67,7 +67,8 @@ def run_probe(
     _check(train, test, settings, shots)
     kept = choose_shots(train[1], shots, seed)
     classes, labels = np.unique(train[1][kept], return_inverse=True)
-    learn, asked = (train[0][kept].astype(np.float32, copy=False), labels.astype(np.int64)), test[0].astype(np.float32, copy=False)
+    known = train[0] if shots is None else train[0][kept]
+    learn, asked = (known.astype(np.float32, copy=False), labels.astype(np.int64)), test[0].astype(np.float32, copy=False)
     predictions, chosen = _nearest(learn, asked, settings) if settings.kind == "knn" else _linear(learn, asked, settings, seed, shots == 1)
     named, truth = classes[predictions].astype(np.int64), test[1]
     correct = named == truth
@@ -93,7 +94,10 @@ def _linear(learn: Examples, asked: np.ndarray, settings: ProbeSettings, seed: i
         chosen |= {"validation_top1": found.validation_top1, "trials": found.trials, "at_edge": found.at_edge}
     if settings.kind == "sgd":
         sgd = fit_sgd_probe((features, learn[1]), num_classes, [values["learning_rate"]], [values["weight_decay"]], settings, seed)
-        return sgd.models[0].predict(scaled), chosen | {"diverged": sgd.diverged[0]}
+        if sgd.diverged[0]:
+            rate = f"{values['learning_rate']:.3g}"
+            raise UserError(FIELD, "sgd", f"diverged on all pictures at the chosen learning rate of {rate}; use lbfgs, or scale: l2")
+        return sgd.models[0].predict(scaled), chosen
     path = fit_path(features, learn[1], num_classes, [values["C"]], settings.max_iterations, start=found.model if found else None)
     return path.models[0].predict(scaled), chosen | {"iterations": path.iterations[0], "search_iterations": found.iterations if found else []}
 

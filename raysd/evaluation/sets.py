@@ -1,14 +1,15 @@
 """The sets that an experiment's classifiers are measured on, brought into the storage root."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from raysd.errors import UserError
 from raysd.evaluation.settings import EvaluationSettings, ProbeSettings, TestSet, TransferSet
 from raysd.prompts.table import ClassTable
+from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
 from raysd.training.catalogue import built_in_sets
-from raysd.training.pictures import PictureSet, read_labels
+from raysd.training.pictures import PictureSet, class_names, read_labels
 from raysd.training.real_sets import real_set
 
 ROW_VERSION = 2  # of what a row holds
@@ -33,6 +34,13 @@ class MeasuredOn:
     """The classes of the table that a subset has; None when it has all."""
     num_left_out: int = 0
     """Pictures of classes that the table does not have."""
+
+    @property
+    def label(self) -> str:
+        """What sets a probe apart from the usual one of its set, for a table: two such rows must not be averaged."""
+        probe = [] if self.probe is None or not self.probe.label else [self.probe.label]
+        metric = ["mean per class"] if self.metric == "mean_per_class" else []
+        return ", ".join([*probe, *metric, *([f"seeds {' '.join(map(str, self.seeds))}"] if self.seeds else [])])
 
     def identity(self) -> dict[str, Any]:
         """What a row's fingerprint needs of the set."""
@@ -63,7 +71,7 @@ def resolve_sets(root: Location, settings: EvaluationSettings, table: ClassTable
             if not settings.skip_absent:
                 raise
             skipped[wanted.name] = str(error)
-    return sets, skipped
+    return list({fingerprint(measured.identity()): measured for measured in sets}.values()), skipped
 
 
 def _shifted(root: Location, wanted: TestSet, table: ClassTable) -> MeasuredOn:
@@ -84,6 +92,24 @@ def _same_classes(role: str, pictures: PictureSet, table: ClassTable) -> Measure
 def _transfer(root: Location, wanted: TransferSet) -> list[MeasuredOn]:
     entry = built_in_sets().get(wanted.name)
     train, test = (real_set(wanted.name, split, root, halve=True, path=wanted.path) for split in ("train", "test"))
-    probe = wanted.probe or ProbeSettings(kind=entry.probe if entry else "lbfgs")
+    test = _aligned(train, test)
+    probe = wanted.probe or ProbeSettings()
+    if entry is not None and "kind" not in probe.model_fields_set:
+        probe = probe.model_copy(update={"kind": entry.probe})
     metric: Metric = entry.metric if entry else "top1"
     return [MeasuredOn("transfer", test, train, shots, probe, tuple(wanted.seeds), metric) for shots in wanted.all_shots]
+
+
+def _aligned(train: PictureSet, test: PictureSet) -> PictureSet:
+    """The test pictures with the labels that the training pictures have; each part may number its classes by itself.
+
+    Raises:
+        UserError: a class that only the test pictures have.
+    """
+    learnt, asked = class_names(train), class_names(test)
+    if learnt == asked or not learnt or not asked:
+        return test
+    places = {name: label for label, name in enumerate(learnt)}
+    if unknown := [asked[label] for label in sorted(set(read_labels(test).tolist())) if asked[label] not in places]:
+        raise UserError("transfer set", test.name, f"has test pictures of {unknown[0]!r} and no training pictures; leave the class out")
+    return replace(test, label_map=tuple(places.get(name, -1) for name in asked))

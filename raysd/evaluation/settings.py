@@ -11,7 +11,7 @@ USUAL_SCALES: dict[Kind, Scale] = {"lbfgs": "raw", "sgd": "l2", "knn": "l2"}
 
 
 class ProbeSettings(BaseModel):
-    """How frozen features are judged."""
+    """How frozen features are judged. A built-in set has its usual kind, which holds where none is named."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -36,6 +36,14 @@ class ProbeSettings(BaseModel):
     def used_scale(self) -> Scale:
         """The scale, or the usual one of this kind."""
         return self.scale or USUAL_SCALES[self.kind]
+
+    @property
+    def label(self) -> str:
+        """What is not usual about it, in a few words; empty for L-BFGS as it comes."""
+        usual = ProbeSettings(kind=self.kind)
+        own = {name: value for name, value in self if name not in ("kind", "scale") and value != getattr(usual, name)}
+        scale = [f"{self.used_scale} features"] if self.used_scale != usual.used_scale else []
+        return ", ".join([*([self.kind] if self.kind != "lbfgs" else []), *scale, *(f"{name} {value}" for name, value in own.items())])
 
 
 class RealSource(BaseModel):
@@ -63,11 +71,11 @@ class TestSet(RealSource):
 class TransferSet(RealSource):
     """A set of other classes, on which a probe is trained on frozen features."""
 
-    shots: PositiveInt | list[PositiveInt] | None = None
+    shots: PositiveInt | Annotated[list[PositiveInt], Field(min_length=1)] | None = None
     """Training pictures per class, or several such numbers; all when empty."""
     probe: ProbeSettings | None = None
     """The built-in set's usual one when empty."""
-    seeds: list[int] = []
+    seeds: list[Annotated[int, Field(ge=0)]] = []
     """Of the splits, the shots and SGD; the classifier's own seed when empty."""
 
     @property
@@ -95,7 +103,7 @@ class EvaluationSettings(BaseModel):
     """The last so many of each class, away from the first ones that a comparison with real pictures trains on; all when empty."""
     transfer_sets: list[TransferSet] = []
     pretrained: list[str] = []
-    """Classifiers that are measured beside one's own: folders in timm's format, or hub ids as `hf-hub:timm/resnet50.a1_in1k`."""
+    """Classifiers that are measured beside one's own: folders in timm's format, or hub ids as `timm/resnet50.a1_in1k`."""
     skip_absent: bool = False
     """List sets that cannot be had as skipped, and measure the others, instead of stopping."""
 

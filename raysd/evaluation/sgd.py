@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from raysd.evaluation.device import find_device
 from raysd.evaluation.logistic import LinearModel
 from raysd.training.schedule import cosine_factor
 
@@ -45,7 +46,7 @@ def fit_sgd(
         epochs: passes over the pictures.
         seed: of the first weights and the order.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = find_device()
     data = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32)).to(device)
     data = torch.cat([data, torch.ones_like(data[:, :1])], 1)  # the last row of the weights is the bias
     targets = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(device)

@@ -1,7 +1,7 @@
 """How sure a number is, whether two settings differ, and means over sets of pictures."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -178,12 +178,6 @@ def mean_over_sets(values: Mapping[str, float | None]) -> SetMean:
     used = {name: value for name, value in values.items() if value is not None and not math.isnan(value)}
     mean = math.fsum(used.values()) / len(used) if used else None
     return SetMean(mean, tuple(used), tuple(name for name in values if name not in used))
-
-
-def common_sets(settings: Sequence[Mapping[str, float | None]]) -> tuple[str, ...]:
-    """The sets that all settings have a value for, in the order of the first; means over these can be compared."""
-    used = [mean_over_sets(values).used for values in settings]
-    return tuple(name for name in used[0] if all(name in others for others in used[1:])) if used else ()
 
 
 def _side(correct: np.ndarray) -> _Side:

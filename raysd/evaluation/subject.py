@@ -109,6 +109,8 @@ def pretrained_subject(name: str, table: ClassTable, needs_classes: bool) -> Sub
     except Exception as error:  # timm fails in many ways on a configuration that does not fit
         raise UserError(FIELD, name, f"timm cannot open it ({(str(error) or type(error).__name__).splitlines()[0]})") from None
     config = resolve_data_config({}, model=model)
+    if config["crop_mode"] != "center":
+        raise UserError(FIELD, name, f"was made for pictures that are cut in another way ({config['crop_mode']}), which raysd does not do; use another one")
     size = config["input_size"][-1]
     preprocessing = Preprocessing(size, int(size / config["crop_pct"]), config["interpolation"], tuple(config["mean"]), tuple(config["std"]))
     outputs = _outputs(name, model.num_classes, table) if needs_classes else None
@@ -121,6 +123,7 @@ def pretrained_subject(name: str, table: ClassTable, needs_classes: bool) -> Sub
 
 
 def _find(name: str) -> Path:
+    name = name.removeprefix("hf-hub:")
     folder = Path(name).expanduser().resolve()
     if not folder.is_dir():
         if name.startswith((".", "/", "~")) or name.count("/") != 1:

@@ -134,9 +134,8 @@ def setting_of(row: Row) -> Setting:
 
 def set_of(row: Row) -> MeasuredSet:
     """The set of an accuracy row."""
-    kind = (row.get("probe") or {}).get("kind", "lbfgs")
-    dataset = row["dataset"] if kind == "lbfgs" else f"{row['dataset']}, {kind}"
-    return MeasuredSet(row["role"], dataset, row["shots"], row["dataset_fingerprint"], row["num_images"])
+    label = row.get("probe_label", "")
+    return MeasuredSet(row["role"], f"{row['dataset']}, {label}" if label else row["dataset"], row["shots"], row["dataset_fingerprint"], row["num_images"])
 
 
 def collect_cells(rows: Sequence[Row], variants: Sequence[str] = ()) -> Cells:

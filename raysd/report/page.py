@@ -52,8 +52,9 @@ def write_report(root: Location, out: Location | None = None, sweep: str | None 
     findings = find(cells, chosen.get("best"), chosen["objective"], chosen.get("comparisons", ()))
     if findings is None:
         raise UserError("report.sweep", chosen["fingerprint"], "has no accuracy rows of a clone; run the sweep again, it continues where it ended")
-    skipped = tuple(f"Skipped {name}: {reason}" for name, reason in chosen.get("skipped_sets", {}).items())
-    findings = replace(findings, notes=(*findings.notes, *skipped))
+    skipped = [f"Skipped {name}: {reason}" for name, reason in chosen.get("skipped_sets", {}).items()]
+    failed = [f"Failed on {row['dataset']}: {row['error']} (seed {row['seed']}, {row['trained_on']})" for row in chosen.get("failed", [])]
+    findings = replace(findings, notes=(*findings.notes, *skipped, *failed))
     out = out or root.child("reports", chosen["fingerprint"])
     grids = draw_samples(chosen)
     names = max((grid.class_names for grid in grids), key=len, default=())
@@ -95,17 +96,16 @@ def select_rows(rows: Sequence[Row], sweep: Row) -> list[Row]:
     members, own = set(sweep["classifiers"]), set(sweep.get("rows", [row["fingerprint"] for row in rows]))
     chosen = [row for row in rows if row["classifier"] in members and row["fingerprint"] in own]
     backbones = {row["backbone"] for row in chosen}
-    sets = {(row["role"], row["dataset_fingerprint"], row["shots"], row["num_images"]) for row in chosen}
+    sets = {_measured(row) for row in chosen}
     for kind in ("real", "random"):
         if not any(row["trained_on"]["kind"] == kind for row in chosen):
-            chosen += [
-                row
-                for row in rows
-                if row["trained_on"]["kind"] == kind
-                and row["backbone"] in backbones
-                and (row["role"], row["dataset_fingerprint"], row["shots"], row["num_images"]) in sets
-            ]
+            chosen += [row for row in rows if row["trained_on"]["kind"] == kind and row["backbone"] in backbones and _measured(row) in sets]
     return chosen
+
+
+def _measured(row: Row) -> tuple[Any, ...]:
+    """What two rows must share to stand in one column."""
+    return tuple(row.get(name) for name in ("version", "role", "dataset_fingerprint", "shots", "probe_label", "metric", "num_images"))
 
 
 def draw_samples(sweep: Row) -> list[SampleGrid]:

@@ -22,7 +22,7 @@ from raysd.clone.spec import CloneSpec, resolve_clone_spec
 from raysd.config import Experiment
 from raysd.errors import UserError
 from raysd.evaluation.compare import compare_classifiers
-from raysd.evaluation.evaluate import KIND, Evaluation
+from raysd.evaluation.evaluate import FAILED, KIND, Evaluation
 from raysd.progress import Progress, say
 from raysd.sources import resolve_scoring, source_generations, training_pools, training_run
 from raysd.storage.fingerprint import fingerprint
@@ -207,7 +207,7 @@ def _is_measured(experiment: Experiment, evaluation: Evaluation, cell: Cell) -> 
 def _score(rows: list[Row], objective: str, num_values: int) -> float | None:
     """Mean over sets and seeds of the rows that the objective names, in percent; None when one of them failed, so that means stay comparable."""
     values = [row["value"] for row in rows if row["role"] == objective and row["value"] is not None]
-    return float(np.mean(values)) if len(values) == num_values else None
+    return float(np.mean(values)) if values and len(values) == num_values else None
 
 
 def _num_values(experiment: Experiment, evaluation: Evaluation) -> int:
@@ -237,7 +237,11 @@ def _sweep_row(
     scores = {spec.fingerprint: _score(own[spec.fingerprint], objective, num_values) for _, spec in specs}
     scored = [spec for _, spec in specs if scores[spec.fingerprint] is not None]
     if not scored:
-        raise UserError("sweep.objective", objective, "no setting was measured on all of its sets; see the failed ones above, and run the same command again")
+        raise UserError(
+            "sweep.objective",
+            objective,
+            f"no setting was measured on all of its sets{_first_failure(evaluation, classifiers, rows)}; run the same command again",
+        )
     best = max(scored, key=lambda spec: scores[spec.fingerprint] or 0.0)
     clones = [
         {
@@ -261,6 +265,7 @@ def _sweep_row(
         "images_per_class": experiment.generation.images_per_class,
         "num_drawn": sum(summary.num_drawn for summary in summaries),
         "rows": [row["fingerprint"] for row in rows],
+        "failed": _failed(evaluation, classifiers, rows),
         "comparisons": _comparisons(evaluation, best.fingerprint, own, command),
         "skipped_sets": evaluation.skipped,
         "classifiers": [fingerprint for group in classifiers.values() for fingerprint in group],
@@ -279,3 +284,18 @@ def _comparisons(evaluation: Evaluation, best: str, rows: dict[str, list[Row]], 
             found += [{"with": name, **row} for row in compare_classifiers(evaluation, rows[best], theirs, command)]
     kept = ("with", "role", "dataset", "shots", "difference", "low", "high", "p_value", "verdict")
     return [{field: row[field] for field in kept} for row in found]
+
+
+def _failed(evaluation: Evaluation, classifiers: dict[str, list[str]], rows: list[Row]) -> list[Row]:
+    """What was not measured, and why; said to the user too."""
+    there = {row["fingerprint"] for row in rows}
+    missing = [key for group in classifiers.values() for classifier in group for key in evaluation.row_fingerprints(classifier) if key not in there]
+    found = [row for key in missing if (row := find_result(evaluation.root, FAILED, key)) is not None]
+    for row in found:
+        say(f"failed: {row['trained_on']['name']}, seed {row['seed']}, {row['dataset']}: {row['error']}")
+    return [{"dataset": row["dataset"], "error": row["error"], "seed": row["seed"], "trained_on": row["trained_on"]["name"]} for row in found]
+
+
+def _first_failure(evaluation: Evaluation, classifiers: dict[str, list[str]], rows: list[Row]) -> str:
+    failed = _failed(evaluation, classifiers, rows)
+    return f" ({failed[0]['error']})" if failed else ""

@@ -19,12 +19,14 @@ from raysd.training.pictures import PictureSet
 from raysd.training.recipe import SMALL_IMAGE, Recipe
 from raysd.training.settings import TrainingSettings, resolve_precision
 
+DECODING = 2  # how pictures are resized; another number when it changes
 MAX_FAILURES = 3
 MIN_WORKER_CPUS = 0.1
 SPARE_CPUS = 1.0  # left for Ray Data's tasks
 TRIAL_CPUS = 0.1  # held by the process of each trial of a sweep
 POLL_SECONDS = 1.0
 LONG_IMAGES = 50_000  # in all; a longer training is looked at less often by Ray Train, since each look costs the workers some time
+CHECK_INTERVAL = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"
 CHECK_SECONDS, LONG_CHECK_SECONDS = "0.5", "5"  # a short training need not wait for the next look
 LEAST_SHARE = 2  # pictures of a pool in a worker's batch, so that its items never run backwards
 DECODED_SHARE = 8 / 7  # of the image size, where crops are taken from a picture
@@ -82,6 +84,7 @@ class TrainingRun:
                 "forward_size": settings.forward_size,
                 "precision": resolve_precision(settings.precision),
                 "compile": settings.compile,
+                "decoding": DECODING,
                 "num_workers": settings.num_workers,
                 "num_threads": settings.num_threads,
                 "seed": seed,
@@ -197,8 +200,8 @@ def _fit(run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int) -
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
     )
-    is_long = loop.num_steps * settings.batch_size * len(seeds) > LONG_IMAGES
-    os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = LONG_CHECK_SECONDS if is_long else CHECK_SECONDS
+    if os.environ.get(CHECK_INTERVAL) in (None, CHECK_SECONDS, LONG_CHECK_SECONDS):  # else the user's own
+        os.environ[CHECK_INTERVAL] = LONG_CHECK_SECONDS if loop.num_steps * settings.batch_size * len(seeds) > LONG_IMAGES else CHECK_SECONDS
     folder = run.root.child("runs", name)
     take_error(folder)  # of an earlier run
     with contextlib.nullcontext() if quiet else _ProgressThread(run, name, loop.num_steps * len(seeds)):

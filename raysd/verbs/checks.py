@@ -10,6 +10,7 @@ from raysd.progress import say
 if TYPE_CHECKING:
     from raysd.clone.spec import CloneSpec
     from raysd.prompts.lint import Finding
+    from raysd.training.pictures import PictureSet
     from raysd.training.train import TrainingRun
 
 
@@ -47,7 +48,36 @@ def checked_run(experiment: Experiment) -> "TrainingRun":
 
     check_training(experiment)
     experiment.root.check_writable()
-    return training_run(experiment, training_pools(experiment))
+    pools = training_pools(experiment)
+    check_apart(experiment, [pictures for pool in pools for pictures in pool.sets])
+    return training_run(experiment, pools)
+
+
+def check_apart(experiment: Experiment, sets: "list[PictureSet]") -> None:
+    """No picture that is learnt from is measured on.
+
+    Raises:
+        UserError: a real set is both, or its first pictures meet the last ones that are kept for validation.
+    """
+    import numpy as np
+
+    from raysd.training.pictures import read_labels
+    from raysd.training.real_sets import real_set
+
+    evaluation, count = experiment.evaluation, experiment.evaluation.validation_images_per_class
+    real = {pictures.fingerprint: pictures for pictures in sets if pictures.about.get("kind") == "real"}
+    if real and evaluation.test_set is not None and real_set(evaluation.test_set, "test", experiment.root).fingerprint in real:
+        raise UserError("evaluation.test_set", evaluation.test_set, "is also what the classifiers are trained on; use other pictures")
+    if not real or evaluation.validation_set is None:
+        return
+    learnt = real.get(real_set(evaluation.validation_set, "train", experiment.root).fingerprint)
+    if learnt is None:
+        return
+    fewest = int(np.unique(read_labels(learnt), return_counts=True)[1].min())
+    taken = learnt.images_per_class if isinstance(learnt.images_per_class, int) else fewest
+    if count is None or taken + count > fewest:
+        remedy = f"meets the {taken} pictures of each class that are trained on: a class has only {fewest}; use fewer of one of them"
+        raise UserError("evaluation.validation_images_per_class", count, remedy)
 
 
 def check_training(experiment: Experiment) -> None:
@@ -104,7 +134,7 @@ def check_batch_fits(experiment: Experiment) -> None:
     num_images = sys.maxsize if experiment.training.sources else count * len(experiment.table)  # what sources hold is known when they are drawn
     check_batch(num_images, experiment.training, shares)
     if experiment.sweep.real is not None:
-        real_set(experiment.sweep.real, "train", experiment.root, count, experiment.table)
+        check_apart(experiment, [real_set(experiment.sweep.real, "train", experiment.root, count, experiment.table)])
 
 
 def check_objective(experiment: Experiment) -> None:
@@ -117,3 +147,13 @@ def check_objective(experiment: Experiment) -> None:
     there = {"validation": evaluation.validation_set, "test": evaluation.test_set, "transfer": evaluation.transfer_sets}
     if not there[objective]:
         raise UserError("sweep.objective", objective, f"evaluation names no {objective} set; add one or choose another objective")
+
+
+def check_resolved(experiment: Experiment, roles: list[str]) -> None:
+    """At least one set of the objective could be had.
+
+    Raises:
+        UserError: all were skipped.
+    """
+    if experiment.sweep.objective not in roles:
+        raise UserError("sweep.objective", experiment.sweep.objective, "all of its sets were skipped; give one that can be had")

@@ -61,15 +61,21 @@ def compare(experiment: Experiment, other: Experiment, command: str = "") -> lis
     from raysd.evaluation.evaluate import Evaluation
 
     _check_sets(experiment)
+    if experiment.table.keys != other.table.keys:
+        raise UserError("with", "classes", "only settings with the same class table can be compared")
     ours, theirs = (_own_subjects(checked_run(each), each) for each in (experiment, other))
     if {subject.fingerprint for subject in ours} == {subject.fingerprint for subject in theirs}:
         raise UserError("with", "", "both settings have the same classifiers; change something that shapes them")
     evaluation = Evaluation(experiment.root, experiment.evaluation, experiment.table, command)
-    rows = compare_classifiers(evaluation, evaluation.measure_all(ours), evaluation.measure_all(theirs), command)
+    for name, reason in evaluation.skipped.items():
+        say(f"skipped  {name}: {reason}")
+    both = [evaluation.measure_all(subjects) for subjects in (ours, theirs)]
+    for row in [row for rows in both for row in rows if row["value"] is None]:
+        say(_described(row))
+    rows = compare_classifiers(evaluation, *both, command)
     for row in rows:
-        shots = f", {row['shots']} shots" if row["shots"] else ""
         gap = f"{row['difference']:+.2f} points ({row['low']:+.2f} to {row['high']:+.2f}), p = {row['p_value']:.2g}"
-        say(f"{row['dataset']}{shots}: {row['a']['top1']:.2f} % against {row['b']['top1']:.2f} %, {gap}: {row['verdict']}")
+        say(f"{_set_name(row)}: top-1 {row['a']['top1']:.2f} % against {row['b']['top1']:.2f} %, {gap}: {row['verdict']}")
     if rows and not rows[0]["counts_seeds"]:
         say("each side has one seed, so what another seed would change is not in the intervals; train with training.seeds=[0,1,2]")
     say(f"rows lie in {experiment.root.child('results', 'comparison').uri}")
@@ -93,10 +99,14 @@ def analyse(experiment: Experiment, command: str = "") -> list[Row]:
         raise UserError("analysis.real", None, "name a set of real pictures of the classes")
     model = None if settings.model is None else pretrained_subject(settings.model, experiment.table, needs_classes=False)
     subjects = _subjects(experiment)
-    real = replace(real_set(name, "test", experiment.root, table=experiment.table), images_per_class=settings.images_per_class)
+    is_validation = name == evaluation.validation_set and settings.real is None
+    real = real_set(name, "train" if is_validation else "test", experiment.root, table=experiment.table)
+    real = replace(real, images_per_class=settings.images_per_class, from_end=is_validation)
     rows = [analyse_features(experiment.root, subject, real, command) for subject in subjects]
     if model is not None:
-        (clone,) = [pictures for pool in training_pools(experiment)[:1] for pictures in pool.sets[:1]]
+        clone = next((pictures for pool in training_pools(experiment) for pictures in pool.sets if pictures.about["kind"] == "clone"), None)
+        if clone is None:
+            raise UserError("analysis.model", settings.model, "compares a clone, and the training names none; leave it out")
         clone = replace(clone, images_per_class=settings.images_per_class)
         rows.append(compare_clone(experiment.root, model, clone, real, settings, command))
     for row in rows:
@@ -147,9 +157,8 @@ def _own_subjects(run: "TrainingRun", experiment: Experiment) -> "list[Subject]"
 
 
 def _described(row: Row) -> str:
-    shots = f", {row['shots']} shots" if row["shots"] else ""
     name = row["trained_on"]["name"] if row["trained_on"]["kind"] == "pretrained" else f"seed {row['seed']}"
-    start = f"{name}  {ROLE_NAMES.get(row['role'], row['role']):<10} {row['dataset']}{shots}:"
+    start = f"{name}  {ROLE_NAMES.get(row['role'], row['role']):<10} {_set_name(row)}:"
     if row["value"] is None:
         return f"{start} failed: {row['error']}"
     metric = "top-1" if row["metric"] == "top1" else "mean per class"
@@ -161,11 +170,15 @@ def _described(row: Row) -> str:
     return text + (f"; {row['num_left_out']:,} pictures of other classes left out" if row["num_left_out"] else "")
 
 
+def _set_name(row: Row) -> str:
+    shots = [f"{row['shots']} shots"] if row["shots"] else []
+    return ", ".join([row["dataset"], *shots, *([row["probe_label"]] if row["probe_label"] else [])])
+
+
 def _say_means(subject: "Subject", rows: list[Row], skipped: list[str]) -> None:
     from raysd.evaluation.statistics import mean_log_odds, mean_over_sets
 
-    names = [row["dataset"] + (f", {row['shots']} shots" if row["shots"] else "") for row in rows]
-    mean = mean_over_sets({**dict.fromkeys(skipped), **{name: row["value"] for name, row in zip(names, rows, strict=True)}})
+    mean = mean_over_sets({**dict.fromkeys(skipped), **{_set_name(row): row["value"] for row in rows}})
     if len(mean.used) < 2 or mean.mean is None:
         return
     good = [row for row in rows if row["value"] is not None]

@@ -6,7 +6,7 @@ from pathlib import Path
 from raysd.config import Experiment, load_experiment, repeat_command
 from raysd.progress import say
 from raysd.storage.results import Row
-from raysd.verbs.checks import check_batch_fits, check_objective, check_prompts, check_training
+from raysd.verbs.checks import check_batch_fits, check_objective, check_prompts, check_resolved, check_training
 
 DEMO = Path(__file__).parent.parent / "assets" / "demo.yaml"
 LOG_WIDTH = 160  # characters, where the output is no terminal
@@ -22,7 +22,8 @@ def sweep(experiment: Experiment, command: str = "") -> Row:
     check_prompts(experiment, [*(spec for _, spec in specs), *(job.plan.spec for job in other_clones(experiment, specs))])
     check_objective(experiment)
     experiment.root.check_writable()
-    Evaluation(experiment.root, experiment.evaluation, experiment.table, command)  # all real pictures are there, before anything is drawn
+    evaluation = Evaluation(experiment.root, experiment.evaluation, experiment.table, command)  # all real pictures are there, before anything is drawn
+    check_resolved(experiment, [measured.role for measured in evaluation.sets])
     check_batch_fits(experiment)
     row = run_sweep(experiment, command)
     report(experiment, row["fingerprint"])

@@ -9,7 +9,6 @@ from scipy.stats import ttest_ind
 from raysd.errors import UserError
 from raysd.evaluation.statistics import (
     bootstrap_interval,
-    common_sets,
     mcnemar,
     mean_log_odds,
     mean_over_sets,
@@ -166,8 +165,3 @@ def test_a_mean_names_the_sets_it_lacks():
     found = mean_over_sets({"cars": 60.0, "dtd": None, "pets": 80.0, "food": math.nan})
     assert (found.mean, found.used, found.missing) == (70, ("cars", "pets"), ("dtd", "food"))
     assert mean_over_sets({"dtd": None}).mean is None
-
-
-def test_common_sets_have_a_value_everywhere():
-    assert common_sets([{"cars": 1.0, "dtd": 2.0, "pets": 3.0}, {"pets": 1.0, "dtd": None, "cars": 4.0}]) == ("cars", "pets")
-    assert common_sets([]) == ()
