@@ -4,6 +4,7 @@ Points are float32 tensors [d, G, K]: G problems of d x K unknowns. Values, slop
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
@@ -18,8 +19,23 @@ Objective = Callable[[torch.Tensor, torch.Tensor, bool], tuple[torch.Tensor, tor
 """From points [d, G, K] and the numbers of their problems [G]: losses [G], gradients, and, where asked for, the positive diagonals of the Hessians."""
 
 
-def minimise(objective: Objective, start: torch.Tensor, empty_loss: float, max_iterations: int, tolerance: float) -> tuple[torch.Tensor, list[int]]:
-    """The minima of G convex problems, and the iterations that each took.
+@dataclass(frozen=True)
+class Memory:
+    """What L-BFGS knows of the Hessian: past steps, the changes of the gradient along them, and a diagonal; each [d, G, K]."""
+
+    steps: list[torch.Tensor]
+    changes: list[torch.Tensor]
+    curvature: torch.Tensor
+
+    def shifted(self, diagonal: torch.Tensor) -> "Memory":
+        """What is then known of a problem whose Hessian has this diagonal more."""
+        return Memory(self.steps, [change + diagonal * step for step, change in zip(self.steps, self.changes, strict=True)], self.curvature + diagonal)
+
+
+def minimise(
+    objective: Objective, start: torch.Tensor, empty_loss: float, max_iterations: int, tolerance: float, memory: Memory | None = None
+) -> tuple[torch.Tensor, list[int], Memory]:
+    """The minima of G convex problems, the iterations that each took, and what is known of the Hessian of those that took longest.
 
     A problem is done, and leaves the batch, when the decrease that a step promises is below `tolerance` times its loss, and below
     `tolerance` times what it has gained over `empty_loss`; or when no step along its direction decreases the loss any more.
@@ -30,14 +46,17 @@ def minimise(objective: Objective, start: torch.Tensor, empty_loss: float, max_i
         empty_loss: the loss of a model that has learnt nothing.
         max_iterations: for each problem.
         tolerance: relative error of the loss, above 0.
+        memory: what is known of the Hessian before.
     """
     best = start.clone()
     active = torch.arange(start.shape[1], device=start.device)
     iterations = torch.zeros_like(active)
     point = start
-    loss, gradient, curvature = objective(point, active, True)
+    loss, gradient, curvature = objective(point, active, memory is None)
     steps: list[torch.Tensor] = []
     changes: list[torch.Tensor] = []
+    if memory is not None:
+        steps, changes, curvature = list(memory.steps), list(memory.changes), memory.curvature
     stalled = torch.zeros_like(active, dtype=torch.bool)
     for iteration in range(max_iterations + 1):
         direction = _direction(gradient, curvature, steps, changes)
@@ -58,7 +77,7 @@ def minimise(objective: Objective, start: torch.Tensor, empty_loss: float, max_i
         changes.append(found[2] - gradient)
         del steps[:-HISTORY], changes[:-HISTORY]
         point, loss, gradient, curvature, stalled = found
-    return best, iterations.tolist()
+    return best, iterations.tolist(), Memory(steps, changes, curvature)
 
 
 def dot(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from raysd.evaluation.device import find_device
-from raysd.evaluation.lbfgs import dot, minimise, scaled
+from raysd.evaluation.lbfgs import Memory, dot, minimise, scaled
 
-TOLERANCE = 1e-6
+TOLERANCE = 2e-7
 CHUNK = {"cpu": 2**20, "cuda": 2**26}
 """Logits that are held at a time."""
 GROUP = {"cpu": 2**16, "cuda": 2**24}
@@ -109,7 +109,11 @@ class LogisticProblem:
         return span @ axes if few else axes
 
     def fit_path(self, strengths: Sequence[float], max_iterations: int = 2000, tolerance: float = TOLERANCE, start: LinearModel | None = None) -> PathFit:
-        """Fit one model for each strength C, from small to large, each from its forerunner; as the function of this name."""
+        """Fit one model for each strength C, from small to large; as the function of this name.
+
+        Large problems are solved one by one. Each starts where the line through its two forerunners leads, with what they found out of the
+        Hessian; only the penalty's part of it has changed. Small ones are solved in groups, each from the last of the group before.
+        """
         shares = torch.bincount(self.labels, minlength=self.num_classes).double() / len(self.labels)
         log_shares = shares.clamp(min=1e-12).log()
         weights = torch.zeros(self.columns.shape[1], self.num_classes, device=self.device)
@@ -118,13 +122,23 @@ class LogisticProblem:
             weights = self._weights(start)
         order = np.argsort(strengths, kind="stable").tolist()
         size = max(1, GROUP[self.device.type] // (len(self.labels) * self.num_classes))
+        known: list[torch.Tensor] = []
+        memory: Memory | None = None
+        penalty = 0.0
         models: dict[int, LinearModel] = {}
         iterations: dict[int, int] = {}
         for group in (order[first : first + size] for first in range(0, len(order), size)):
             penalties = (2 if self.num_classes == 2 else 1) / (torch.tensor([strengths[i] for i in group], dtype=torch.float64) * len(self.labels))
             objective = _Objective(self, penalties.to(self.device))
-            found, counts = minimise(objective, weights[:, None].repeat(1, len(group), 1), -float(shares @ log_shares), max_iterations, tolerance)
+            if memory is not None:
+                memory = memory.shifted(((penalties[0] - penalty) * self.penalised).float())
+            if size == 1 and len(known) == 2:
+                weights = 2 * known[1] - known[0]  # on as from the one before
+            points = weights[:, None].repeat(1, len(group), 1)
+            found, counts, memory = minimise(objective, points, -float(shares @ log_shares), max_iterations, tolerance, memory)
+            memory, penalty = (memory, float(penalties[0])) if size == 1 else (None, 0.0)
             weights = found[:, -1]
+            known = [*known[-1:], weights]
             models |= {i: self._model(found[:, place]) for place, i in enumerate(group)}
             iterations |= dict(zip(group, counts, strict=True))
         return PathFit([models[i] for i in range(len(order))], [iterations[i] for i in range(len(order))])

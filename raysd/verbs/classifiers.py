@@ -72,7 +72,7 @@ def compare(experiment: Experiment, other: Experiment, command: str = "") -> lis
     both = [evaluation.measure_all(subjects) for subjects in (ours, theirs)]
     for row in [row for rows in both for row in rows if row["value"] is None]:
         say(_described(row))
-    rows = compare_classifiers(evaluation, *both, command)
+    rows = compare_classifiers(evaluation, both[0], both[1], command)
     for row in rows:
         gap = f"{row['difference']:+.2f} points ({row['low']:+.2f} to {row['high']:+.2f}), p = {row['p_value']:.2g}"
         say(f"{_set_name(row)}: top-1 {row['a']['top1']:.2f} % against {row['b']['top1']:.2f} %, {gap}: {row['verdict']}")
