@@ -61,12 +61,12 @@ def _hub(name: str, split: Split) -> _OwnSource:
 
 
 def _only_split(hub: HubSet, splits: dict[str, str]) -> str | None:
-    """The one split of a set that has none of the usual name; None where all wanted splits are there, or were named by the user."""
-    unnamed = [wanted for split, wanted in splits.items() if wanted == split]
-    if not unnamed:
+    """The one split of a set, where a usual name is not there and the user has asked for no other; else None."""
+    if not any(wanted == split for split, wanted in splits.items()):
         return None
     names = hub_splits(hub)
-    return names[0] if len(names) == 1 and any(wanted not in names for wanted in unnamed) else None
+    fits = len(names) == 1 and all(wanted in (split, names[0]) for split, wanted in splits.items())
+    return names[0] if fits else None
 
 
 def _hub_split(hub: HubSet, split: str, is_split: bool) -> _OwnSource:
