@@ -71,7 +71,8 @@ def _only_split(hub: HubSet, splits: dict[str, str]) -> str | None:
 
 def _hub_split(hub: HubSet, split: str, is_split: bool) -> _OwnSource:
     source, key = hub_source(hub, split)
-    return _OwnSource(hub.id.replace("/", "_"), short_digest(hub.id, hub.image, hub.label, key), lambda: source, is_split)
+    key = short_digest(hub.id, hub.image, hub.label, str(is_split), key)  # one split is halved under one name and whole under another
+    return _OwnSource(hub.id.replace("/", "_"), key, lambda: source, is_split)
 
 
 def _local(path: Path, split: Split) -> _OwnSource:
