@@ -40,11 +40,6 @@ class SourceSettings(BaseModel):
     annotations: bool = False
     """A folder with pictures and JSON files in COCO's form, fetched by hand."""
 
-    @property
-    def is_fixed(self) -> bool:
-        """True when its pictures are listed by those who published it, so that their number is known."""
-        return self.hub is not None or self.torchvision is not None or self.annotations
-
     @model_validator(mode="after")
     def _one(self) -> "SourceSettings":
         if sum(map(bool, (self.offline, self.hub, self.torchvision, self.folder, self.annotations))) != 1:
@@ -117,7 +112,7 @@ def open_built_in(name: str, split: Split, path: Path | None = None) -> Source:
         offline = OFFLINE_SETS[source.offline]
         found = array_source(name, *offline.load(split), offline.class_names)
     elif source.hub is not None:
-        hub = source.hub if path is None else source.hub.model_copy(update={"id": str(path), "config": None, "revision": None})
+        hub = source.hub if path is None else source.hub.model_copy(update={"id": str(path.absolute()), "config": None, "revision": None})
         found = hub_source(hub, "+".join(parts))[0]
     elif source.torchvision is not None:
         chosen = source.torchvision

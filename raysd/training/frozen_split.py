@@ -24,8 +24,9 @@ def half_mask(labels: np.ndarray, split: Split) -> np.ndarray:
     """The halves of one's own sets, and of the small built-in ones: frozen by a seed, stratified by class; bool [N]."""
     rng = np.random.default_rng(SPLIT_SEED)
     is_test = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
+    by_label = np.argsort(labels, kind="stable")
+    starts = np.unique(labels[by_label], return_index=True)[1]
+    for members in np.split(by_label, starts[1:]):
         is_test[rng.permutation(members)[: int(len(members) * TEST_SHARE)]] = True
     return is_test if split == "test" else ~is_test
 

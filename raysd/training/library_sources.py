@@ -1,6 +1,8 @@
 """Real pictures that other libraries fetch: data sets of the Hugging Face hub, and the classes of torchvision."""
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -25,13 +27,23 @@ class HubSet(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str
-    """On the hub, or a folder."""
+    """`<owner>/<name>` on the hub, or the absolute path of a folder."""
     config: str | None = None
     revision: str | None = None
     image: str = "image"
     """The column of pictures."""
     label: str = "label"
     """The column of labels."""
+
+    @property
+    def is_local(self) -> bool:
+        """True for a folder; a name of the hub is never looked for on this machine."""
+        return os.path.isabs(self.id)
+
+    @property
+    def address(self) -> str:
+        """What `datasets` opens."""
+        return self.id if self.is_local else SCHEME + self.id
 
 
 def parse_hub_name(name: str) -> tuple[HubSet, dict[str, str]]:
@@ -42,7 +54,8 @@ def parse_hub_name(name: str) -> tuple[HubSet, dict[str, str]]:
     """
     parts = urlsplit(name)
     path = name.partition("?")[0].removeprefix(SCHEME).strip("/")
-    if not name.startswith(SCHEME) or path.count("/") != 1:
+    owner_and_name = path.split("/")
+    if not name.startswith(SCHEME) or len(owner_and_name) != 2 or not all(re.fullmatch(r"(?!\.{1,2}$)[\w.-]+", part) for part in owner_and_name):
         raise UserError("real set", name, f"write it as {SCHEME}<owner>/<name>, with ?train=..&test=.. where its splits have other names")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if wrong := [option for option in options if option not in OPTIONS]:
@@ -57,14 +70,19 @@ def hub_splits(hub: HubSet) -> list[str]:
     Raises:
         UserError: it cannot be opened.
     """
-    if Path(hub.id, SAVED_DICT).is_file():
-        return list(json.loads(Path(hub.id, SAVED_DICT).read_text(encoding="utf-8"))["splits"])
-    if Path(hub.id, SAVED).is_file():
-        return ["train"]
+    library = _datasets(hub.id)
     try:
-        return list(_datasets(hub.id).get_dataset_split_names(hub.id, hub.config, revision=hub.revision))
+        if _is_saved(hub, SAVED_DICT):
+            return [str(split) for split in json.loads(Path(hub.id, SAVED_DICT).read_text(encoding="utf-8"))["splits"]]
+        if _is_saved(hub, SAVED):
+            return ["train"]
+        return list(library.get_dataset_split_names(hub.address, hub.config, revision=hub.revision))
     except Exception as error:  # see hub_source
         raise UserError("real set", hub.id, f"cannot be opened as a data set ({_reason(error)})") from None
+
+
+def _is_saved(hub: HubSet, file: str) -> bool:
+    return hub.is_local and Path(hub.id, file).is_file()
 
 
 def _datasets(name: str) -> Any:
@@ -87,25 +105,26 @@ def hub_source(hub: HubSet, split: str) -> tuple[Source, str]:
     """
     datasets = _datasets(hub.id)
     try:
-        if Path(hub.id, SAVED_DICT).is_file():
+        if _is_saved(hub, SAVED_DICT):
             data = datasets.load_from_disk(hub.id)[split]
-        elif Path(hub.id, SAVED).is_file():
+        elif _is_saved(hub, SAVED):
             data = datasets.load_from_disk(hub.id)
         else:
-            data = datasets.load_dataset(hub.id, hub.config, split=split, revision=hub.revision)
+            data = datasets.load_dataset(hub.address, hub.config, split=split, revision=hub.revision)
     except Exception as error:  # the library raises errors of many kinds, its own and those of others
         raise UserError(
             "real set", hub.id, f"split {split} cannot be opened ({_reason(error)}); check its name, config and splits, and the connection"
         ) from None
     for column in (hub.image, hub.label):
         if column not in data.column_names:
-            raise UserError("real set", hub.id, f"has no column {column}; name the columns of pictures and labels, it has {', '.join(data.column_names)}")
+            remedy = "rename its columns to image and label" if hub.is_local else "add the options image=.. and label=.. to its name"
+            raise UserError("real set", hub.id, f"has no column {column}, only {', '.join(data.column_names)}; {remedy}")
     names = list(getattr(data.features[hub.label], "names", None) or [])
     labels, names = checked_labels(hub.id, data.select_columns([hub.label]).with_format("arrow")[:][hub.label], names)
     if isinstance(data.features[hub.image], datasets.Image):
         data = data.cast_column(hub.image, datasets.Image(decode=False))
     pictures = data.select_columns([hub.image])
-    return Source(hub.id, labels, names, lambda i: image_bytes(hub.id, i, pictures[i][hub.image])), str(data._fingerprint)
+    return Source(hub.id, labels, names, lambda i: image_bytes(hub.id, i, pictures[i][hub.image], open_paths=True)), str(data._fingerprint)
 
 
 def torchvision_source(name: str, options: dict[str, Any], root: Path | None = None) -> Source:

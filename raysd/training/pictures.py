@@ -17,6 +17,8 @@ from raysd.errors import UserError
 from raysd.storage.location import Location
 
 CONTENT = ["image", "label", "index"]
+UNDECODABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow raises for a picture that it cannot decode."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ def decode_from(pictures: PictureSet, file: str, data: bytes, size: int) -> np.n
     """
     try:
         return decode_image(data, size)
-    except (OSError, ValueError) as error:
+    except UNDECODABLE as error:
         remedy = "raysd verify --repair draws it again" if pictures.about.get("kind") == "clone" else "repair or remove it"
         raise UserError("picture", f"{pictures.folder.uri}/{file}", f"holds a picture that cannot be decoded ({error}); {remedy}") from None
 

@@ -1,12 +1,14 @@
 """Where real pictures come from: any picture of a source can be read at any time, as encoded bytes. Here: arrays, folders, Parquet, annotations."""
 
+import errno
 import hashlib
 import io
 import json
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 import numpy as np
@@ -95,13 +97,13 @@ def parquet_source(path: Path) -> Source:
     The rows are moved to a nameless Arrow file on disk, which is mapped into memory; so large files take none of it.
 
     Raises:
-        UserError: no such file, columns or labels.
+        UserError: no such file, columns or labels, or a full disk.
     """
     try:
         parquet = pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20)  # by default a file is read whole
         schema = parquet.schema_arrow
         if not {"image", "label"} <= set(schema.names):
-            raise UserError("real set", str(path), f"needs the columns image and label, has {', '.join(schema.names)}")
+            raise UserError("real set", str(path), f"needs the columns image and label, has {', '.join(schema.names)}; rename them in the file")
         names = _schema_class_names(schema)
         with tempfile.NamedTemporaryFile(suffix=".arrow") as file:
             label = schema.field("label").type
@@ -111,6 +113,9 @@ def parquet_source(path: Path) -> Source:
                     writer.write_batch(batch.select(["image", "label"]).cast(kept))
             table = pa.ipc.open_file(pa.memory_map(file.name)).read_all()
     except (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = f"does not fit the disk of {tempfile.gettempdir()}, where it lies while it is read; free some space, or set TMPDIR to another folder"
+            raise UserError("real set", str(path), remedy) from None
         raise UserError("real set", str(path), f"is no readable Parquet file ({str(error).splitlines()[0]})") from None
     labels, names = checked_labels(path.name, table["label"], names)
     images = table["image"]
@@ -129,19 +134,22 @@ def annotation_source(path: Path) -> Source:
     """Pictures listed in a JSON file in COCO's form, as iNaturalist has it: `images`, `categories` and one category per picture in `annotations`.
 
     Raises:
-        UserError: no such file, or one of another form.
+        UserError: no such file, one of another form, or one that lists pictures outside its folder.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         category = {entry["image_id"]: entry["category_id"] for entry in content["annotations"]}
-        listed = [(str(path.parent / image["file_name"]), category[image["id"]]) for image in content["images"]]
+        listed = [(str(PurePath(image["file_name"])), category[image["id"]]) for image in content["images"]]
         names = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
         class_names = [names[label] for label in range(len(names))]
     except OSError as error:
         raise UserError("real set", str(path), f"cannot be read ({error.strerror}); unpack the annotations beside the pictures") from None
     except (ValueError, KeyError, TypeError) as error:
         raise UserError("real set", str(path), f"is no list of annotated pictures ({type(error).__name__}: {error}); fetch it again") from None
-    return file_source(path.stem, [file for file, _ in listed], np.array([label for _, label in listed], dtype=np.int64), class_names)
+    if outside := [file for file, _ in listed if os.path.isabs(file) or ".." in PurePath(file).parts]:
+        raise UserError("real set", str(path), f"lists the picture {outside[0]!r}, which is not below its own folder; fetch it again")
+    files = [str(path.parent / file) for file, _ in listed]
+    return file_source(path.stem, files, np.array([label for _, label in listed], dtype=np.int64), class_names)
 
 
 def join_sources(sources: list[Source]) -> Source:
@@ -166,9 +174,53 @@ def join_sources(sources: list[Source]) -> Source:
 
 
 def files_key(path: Path) -> str:
-    """A hash of the names, sizes and times of a file or of all files in a folder, 16 hex digits: a set is read again when it changes."""
-    digest = hashlib.blake2b(str(path.resolve()).encode(), digest_size=8)
-    for file in sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]:
-        status = file.stat()
-        digest.update(f"{file} {status.st_size} {status.st_mtime_ns}\n".encode())
+    """A hash of the names, sizes and times of a file or of all files in a folder, 16 hex digits: a set is read again when it changes.
+
+    Links are followed, as readers do; each folder is looked at once, so that links which lead back do no harm.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    digest, seen = hashlib.blake2b(os.fsencode(os.path.realpath(path)), digest_size=8), set[str]()
+    try:
+        if not path.is_dir():
+            digest.update(_file_key(path.name, path.stat()))
+            return digest.hexdigest()
+        for folder, folders, files in os.walk(path, onerror=_raise, followlinks=True):
+            if (real := os.path.realpath(folder)) in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders.sort()
+            digest.update(os.fsencode(f"{os.path.relpath(folder, path)} {real}\n"))
+            for file in sorted(files):
+                try:
+                    digest.update(_file_key(file, os.stat(f"{folder}/{file}")))
+                except OSError:  # a link that leads nowhere
+                    digest.update(os.fsencode(f"{file}\n"))
+    except OSError as error:
+        raise UserError("real set", str(path), f"cannot be read ({error.strerror}: {error.filename}); allow it, or remove it") from None
     return digest.hexdigest()
+
+
+def _file_key(name: str, status: os.stat_result) -> bytes:
+    return os.fsencode(f"{name} {status.st_size} {status.st_mtime_ns}\n")
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def local_path(field: str, name: str) -> Path:
+    """A path with `~` filled in, which may or may not be there.
+
+    Raises:
+        UserError: a user that does not exist, or a name that no file can have.
+    """
+    try:
+        path = Path(name).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).rstrip(".")
+        raise UserError(field, name, f"is no path that can be looked at ({reason}); check it") from None
+    return path

@@ -8,6 +8,9 @@ import pyarrow as pa
 
 from raysd.errors import UserError
 
+LAST_UNNAMED = 1_000_000
+"""The highest label that a class without a name may have."""
+
 
 def checked_labels(name: str, column: pa.Array | pa.ChunkedArray, class_names: list[str]) -> tuple[np.ndarray, list[str]]:
     """Labels int64 [N], and the class names; where labels are text and no names are known, the names are the texts, sorted.
@@ -32,23 +35,31 @@ def checked_labels(name: str, column: pa.Array | pa.ChunkedArray, class_names: l
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
         raise UserError("real set", name, f"its labels are of type {column.type}; give whole numbers or class names")
     values = np.asarray(column.to_numpy())
-    end = len(class_names) or np.iinfo(np.int32).max
+    end = len(class_names) or LAST_UNNAMED + 1
     wrong_rows = np.flatnonzero(~((values >= 0) & (values < end) & (values == np.floor(values))))
     if len(wrong_rows):
-        remedy = f"labels are 0 to {end - 1}" if class_names else "labels are whole numbers from 0 on"
+        remedy = f"labels are 0 to {end - 1}" if class_names else f"labels are whole numbers from 0 to {LAST_UNNAMED:,}"
         raise refuse(int(wrong_rows[0]), values[wrong_rows[0]].item(), remedy)
     return values.astype(np.int64), class_names
 
 
-def image_bytes(name: str, row: int, value: Any) -> bytes:
-    """The encoded picture in a cell: bytes, or a struct with `bytes`, or else with the `path` of a file.
+def image_bytes(name: str, row: int, value: Any, open_paths: bool = False) -> bytes:
+    """The encoded picture in a cell: bytes, or a struct with `bytes`.
+
+    Args:
+        name: of the set.
+        row: number of the row.
+        value: of the cell.
+        open_paths: where a struct has no bytes, read the file at its `path`; only for sets whose files a library has fetched.
 
     Raises:
         UserError: there is none.
     """
     data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
-    if not data and path and Path(path).is_file():
+    if not data and path and open_paths and Path(path).is_file():
         data = Path(path).read_bytes()
+    if not data and path and not open_paths:
+        raise UserError("real set", name, f"row {row} has the path of a picture, not its bytes; write the bytes into the file")
     return checked_bytes(name, row, data)
 
 

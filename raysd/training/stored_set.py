@@ -7,7 +7,7 @@ a set without it does not count, and is written again under the same names. So n
 import hashlib
 import json
 import re
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 import numpy as np
 import pyarrow as pa
@@ -130,7 +130,8 @@ class _Writer:
         is_single = not self.files
         self._write(f"{fingerprint}.parquet" if is_single else f"part-{len(self.files):05d}.parquet")
         for stale in set(self.folder.list_files(".parquet")) - set(self.files):
-            self.folder.delete(stale)
+            with suppress(FileNotFoundError):  # another process that writes the same set was faster
+                self.folder.delete(stale)
         if not is_single:
             record = {"fingerprint": fingerprint, "num_pictures": self.total, "files": self.files}
             self.folder.write(SET, json.dumps(record).encode())

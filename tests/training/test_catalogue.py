@@ -70,6 +70,16 @@ def test_frozen_halves_are_those_that_raysd_has_always_used(name, digest):
         assert np.array_equal(mask, half_mask(OFFLINE_SETS[name].load("train")[1], "test"))
 
 
+def test_halves_are_drawn_class_by_class_in_one_stream():
+    labels = np.random.default_rng(1).integers(0, 40, 2000) * 1000
+    rng, is_test = np.random.default_rng(0), np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        is_test[rng.permutation(members)[: len(members) // 2]] = True
+    assert np.array_equal(half_mask(labels, "test"), is_test) and np.array_equal(half_mask(labels, "train"), ~is_test)
+    assert half_mask(labels[:0], "test").tolist() == []
+
+
 def test_the_split_of_eurosat_is_stratified_and_comes_from_hashes():
     masks = read_split("eurosat")
     assert {name: mask.sum() / len(mask) for name, mask in masks.items()} == dict.fromkeys(masks, 0.3)

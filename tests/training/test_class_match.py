@@ -9,7 +9,8 @@ from PIL import Image
 from raysd.errors import UserError
 from raysd.prompts.table import ClassTable, load_class_table
 from raysd.storage.location import Location
-from raysd.training.catalogue import class_keys
+from raysd.training.catalogue import built_in_sets, class_keys
+from raysd.training.class_match import _plain
 from raysd.training.pictures import decode_all
 from raysd.training.real_sets import encode_png, picture_table, real_set
 
@@ -90,6 +91,22 @@ def test_a_class_map_that_is_not_there_is_one_line(own):
         own(class_map="none.json")
 
 
+def patch_entry(monkeypatch, name, **values):
+    monkeypatch.setitem(built_in_sets(), name, built_in_sets()[name].model_copy(update=values))
+
+
+def test_a_folder_that_is_not_what_was_published_is_refused(tmp_path, monkeypatch):
+    root, path = Location(str(tmp_path / "root")), wordnet_folder(tmp_path / "imagenet_r", class_keys("imagenet_r")[:199])
+    patch_entry(monkeypatch, "imagenet_r", pictures={"test": 200})
+    with pytest.raises(UserError, match="has 199 test pictures, 200 were published; unpack it again"):
+        real_set("imagenet_r", "test", root, path=path)
+    patch_entry(monkeypatch, "imagenet_r", pictures={"test": 199})
+    (tmp_path / "imagenet_r" / class_keys("imagenet_r")[199]).mkdir()
+    with pytest.raises(UserError, match="has test pictures of 199 classes, 200 were published; unpack it again"):
+        real_set("imagenet_r", "test", root, path=path)
+    assert not (tmp_path / "root").exists()
+
+
 def wordnet_folder(folder, keys):
     for key in keys:
         (folder / key).mkdir(parents=True)
@@ -98,8 +115,9 @@ def wordnet_folder(folder, keys):
 
 
 @pytest.mark.parametrize(("name", "count"), [("imagenet_r", 19), ("imagenet_a", 15)])
-def test_imagenets_offspring_is_measured_on_the_shared_classes(tmp_path, name, count):
+def test_imagenets_offspring_is_measured_on_the_shared_classes(tmp_path, monkeypatch, name, count):
     table, root = load_class_table("imagenet100"), Location(str(tmp_path / "root"))
+    patch_entry(monkeypatch, name, pictures={"test": 200})
     path = wordnet_folder(tmp_path / name, class_keys(name))
     pictures = real_set(name, "test", root, table=table, path=path)
     assert pictures.about["num_classes_left_out"] == 200 - count
@@ -108,11 +126,62 @@ def test_imagenets_offspring_is_measured_on_the_shared_classes(tmp_path, name, c
     assert {table.keys[label] for label in labels} == set(table.keys) & set(class_keys(name))
 
 
-def test_objectnet_needs_a_class_map(tmp_path):
+def test_objectnet_needs_a_class_map(tmp_path, monkeypatch):
+    patch_entry(monkeypatch, "objectnet", classes=2)
     path = wordnet_folder(tmp_path / "objectnet", ["backpack", "banana"])
     table = load_class_table("imagenet1k")
     with pytest.raises(UserError, match="objectnet needs one"):
         real_set("objectnet", "test", Location(str(tmp_path / "root")), table=table, path=path)
+    with pytest.raises(UserError, match=r"class_map = 'none\.json': cannot be read as JSON"):
+        real_set("objectnet", "test", Location(str(tmp_path / "root")), table=table, path=path, class_map="none.json")
+    assert not (tmp_path / "root").exists()  # both are found before pictures are copied
     (tmp_path / "map.json").write_text('{"backpack": "n02769748", "banana": "n07753592"}')
     pictures = real_set("objectnet", "test", Location(str(tmp_path / "root")), table=table, path=path, class_map=str(tmp_path / "map.json"))
     assert [table.keys[label] for label in decode_all(pictures, 8).labels] == ["n02769748", "n07753592"]
+    monkeypatch.undo()
+    patch_entry(monkeypatch, "objectnet", classes=2)
+    hundred = load_class_table(["n02769748", "n01440764"])
+    fewer = real_set("objectnet", "test", Location(str(tmp_path / "root")), table=hundred, path=path, class_map=str(tmp_path / "map.json"))
+    assert fewer.label_map == (0, -1) and fewer.about["num_classes_left_out"] == 1
+
+
+def test_a_class_map_for_a_larger_table_leaves_out_what_this_one_lacks(own):
+    content = {"kitten": ["tabby", "lynx"], "dog": "hound", "emu": None}
+    with pytest.raises(UserError, match="maps the class 'kitten' to 'lynx', which is in no row"):
+        own(content)
+    pictures = own(content, shared_classes=True)
+    assert pictures.label_map == (1, -1, -1) and pictures.groups == ()
+
+
+@pytest.mark.parametrize("names", [["Crane", "crane", "dog"], ["n1", "dog", "CRANE"]])
+def test_two_classes_of_a_set_never_become_one(tmp_path, names):
+    table = ClassTable([{"label": str(label), "key": f"n{label}", "name": name} for label, name in enumerate(["tench", "crane", "dog"])])
+    encoded = [encode_png(np.zeros((8, 8), dtype=np.uint8))] * 3
+    pq.write_table(picture_table(encoded, np.arange(3), names), tmp_path / "own.parquet")
+    first, second = (name for name in names if name != "dog")
+    with pytest.raises(UserError, match=f"its classes '{first}' and '{second}' are both 'n1' of the class table; give a class map"):
+        real_set(str(tmp_path / "own.parquet"), "test", Location(str(tmp_path / "root")), table=table, shared_classes=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("C++", "c + +"),
+        ("Jack-o'-lantern", "jack o lantern"),
+        ("\uff21larm_clock", "alarm clock"),  # a wide letter
+        ("cafe\u0301", "caf\u00e9"),
+        ("Stra\u00dfe", "strasse"),
+        ("\u0915\u093f\u0924\u093e\u092c", "\u0915\u093f\u0924\u093e\u092c"),  # vowel signs are marks
+        ("\u0915\u0924\u092c", "\u0915\u0924\u092c"),  # the same letters without them
+        ("!?", ""),
+        ("\u2764\ufe0f", ""),
+    ],
+)
+def test_names_without_case_and_punctuation(name, plain):
+    assert _plain(name) == plain
+
+
+def test_a_name_of_punctuation_alone_matches_nothing(tmp_path):
+    pq.write_table(picture_table([encode_png(np.zeros((8, 8), dtype=np.uint8))], np.arange(1), ["!!"]), tmp_path / "own.parquet")
+    with pytest.raises(UserError, match="its class '!!' is in no row of the class table"):
+        real_set(str(tmp_path / "own.parquet"), "test", Location(str(tmp_path / "root")), table=load_class_table(["??", "dog"]))

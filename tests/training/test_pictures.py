@@ -10,7 +10,7 @@ from raysd.errors import UserError
 from raysd.prompts.table import load_class_table
 from raysd.storage.location import Location
 from raysd.training.pictures import PictureSet, decode_all, decode_image, decode_part
-from raysd.training.real_sets import encode_png, real_set
+from raysd.training.real_sets import encode_png, read_reference, real_set
 
 
 def write_set(folder, values, labels, indices, flags=None):
@@ -46,6 +46,17 @@ def test_an_undecodable_picture_is_named(tmp_path):
     pq.write_table(pa.table(rows), tmp_path / "a.parquet")
     with pytest.raises(UserError, match=r"a\.parquet.*cannot be decoded"):
         decode_all(PictureSet("s", "f", Location(str(tmp_path))), 8)
+    with pytest.raises(UserError, match=r"real set = 's': picture 0 cannot be decoded \(.*\); repair or remove it") as caught:
+        read_reference(PictureSet("s", "f", Location(str(tmp_path))))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_picture_of_too_many_pixels_is_an_undecodable_one(tmp_path, monkeypatch):
+    pictures = write_set(tmp_path, [10], [0], [0])
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 8)
+    for read in (lambda: decode_all(pictures, 8), lambda: read_reference(pictures)):
+        with pytest.raises(UserError, match="cannot be decoded"):
+            read()
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist_5k"])

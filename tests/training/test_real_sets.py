@@ -9,7 +9,7 @@ from raysd.prompts.table import ClassTable, load_class_table
 from raysd.storage.location import Location
 from raysd.training.offline_sets import OPENCV_DIGITS
 from raysd.training.pictures import PictureSet, decode_all
-from raysd.training.real_sets import check_real_set, encode_png, picture_table, real_set
+from raysd.training.real_sets import _check_counts, check_real_set, encode_png, picture_table, real_set
 from raysd.training.real_sources import Source
 from raysd.training.stored_set import find_set, write_set
 
@@ -131,6 +131,26 @@ def test_only_one_file_of_a_set_is_in_memory(tmp_path, small_shards):
     assert most[0] <= 10
 
 
+def test_a_stale_file_that_another_process_removed_is_no_error(tmp_path, monkeypatch):
+    folder = Location(str(tmp_path))
+    (tmp_path / "stale.parquet").write_bytes(b"left by another run")
+
+    def removed(location, name):
+        (tmp_path / name).unlink()
+        raise FileNotFoundError(name)
+
+    monkeypatch.setattr(Location, "delete", removed)
+    fingerprint = write_set(folder, shades(3), np.arange(3))
+    assert folder.list_files() == [f"{fingerprint}.parquet"]
+
+
+def test_a_set_without_a_picture_that_counts_is_one_line(tmp_path):
+    folder = Location(str(tmp_path))
+    pictures = PictureSet("shades", write_set(folder, shades(9), np.arange(9)), folder, label_map=(-1, -1, -1))
+    with pytest.raises(UserError, match="'shades': has no picture of a class of the class table"):
+        _check_counts(pictures)
+
+
 @pytest.mark.parametrize(
     ("name", "split", "fingerprint"),
     [
@@ -170,11 +190,16 @@ def test_sets_that_cannot_be_had_are_one_line(tmp_path):
         ("hf://datasets/birds", None): "write it as hf://datasets/<owner>/<name>",
         ("imagenet_r", str(tmp_path / "none")): "is not there; give the place where imagenet_r lies",
         ("digits", str(tmp_path)): "comes with a package; leave path out",
+        ("~nouser/x", None): "field = '~nouser/x': is no path that can be looked at",
+        ("imagenet_r", "~nouser/x"): r"field\.path = '~nouser/x': is no path that can be looked at",
+        ("a" * 300, None): "is no path that can be looked at",
     }
     for (name, path), message in cases.items():
         with pytest.raises(UserError, match=message) as error:
             check_real_set("field", name, path)
         assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match=r"test_sets\.0\.class_map = 'none\.json': cannot be read as JSON"):
+        check_real_set("test_sets.0.name", "digits", class_map="none.json")
     with pytest.raises(UserError, match="has no train pictures, only test ones"):
         real_set("imagenet_r", "train", root, path=str(tmp_path))
     with pytest.raises(UserError, match="is for built-in sets, and 'mine' is none"):
