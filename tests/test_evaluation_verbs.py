@@ -1,13 +1,18 @@
 """The verbs that measure, as a user runs them, on classifiers whose weights are random: quick, and no Ray."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from raysd.config import load_experiment
+from raysd.evaluation.analyse import compare_clone
+from raysd.evaluation.settings import AnalysisSettings
+from raysd.evaluation.subject import pretrained_subject
 from raysd.storage.results import read_results
 from raysd.training.classifier import build_classifier, save_classifier
+from raysd.training.real_sets import real_set
 from raysd.verbs.checks import checked_run
 
 CONFIG = """
@@ -76,12 +81,18 @@ def test_analyse_describes_features_and_says_how_to_compare_a_clone(config, run_
     assert json.dumps(row) and row["kind"] == "features"
 
 
-def test_analyse_compares_the_pictures_that_were_trained_on_with_real_ones(config, run_here):
-    run = checked_run(load_experiment(config))
-    done = run_here("analyse", str(config), f"analysis.model={run.folder(0).path}", "analysis.images_per_class=20")
-    assert done.returncode == 0, done.stderr
-    row = next(row for row in read_results(load_experiment(config).root, "analysis") if row["kind"] == "clone")
-    assert row["values"]["num_clone"] == 200 and row["values"]["frechet_distance"] >= 0 and 0 <= row["values"]["coverage"] <= 1
+def test_analyse_compares_a_clone_with_real_pictures_in_a_models_features(config, run_here):
+    experiment = load_experiment(config)
+    run = checked_run(experiment)
+    done = run_here("analyse", str(config), f"analysis.model={run.folder(0).path}")
+    assert done.returncode == 2 and "compares a clone, and the training names none" in done.stderr
+    train, test = (real_set("digits", split, experiment.root) for split in ("train", "test"))
+    model = pretrained_subject(run.folder(0).path, experiment.table, needs_classes=False)
+    settings = AnalysisSettings(images_per_class=20)
+    row = compare_clone(experiment.root, model, replace(train, images_per_class=20), replace(test, images_per_class=20), settings, "cmd")
+    assert row["values"]["num_clone"] == row["values"]["num_real"] == 200
+    assert row["values"]["frechet_distance"] >= 0 and 0.5 < row["values"]["coverage"] <= 1
+    assert read_results(experiment.root, "analysis") == [json.loads(json.dumps(row))]
 
 
 def test_a_broken_request_is_one_line(config, run_here):

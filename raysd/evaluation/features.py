@@ -17,7 +17,6 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import torch
-from PIL import Image
 
 from raysd.errors import UserError
 from raysd.evaluation.device import find_device
@@ -27,7 +26,7 @@ from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
 from raysd.storage.tables import read_table, write_table
 from raysd.training.classifier import Classifier
-from raysd.training.pictures import PictureSet, count_row_groups, encoded_rows
+from raysd.training.pictures import UNDECODABLE, PictureSet, count_row_groups, encoded_rows
 
 Kind = Literal["features", "predictions"]
 BATCH = 64  # pictures in one forward pass, whatever the part, so that results repeat
@@ -237,7 +236,7 @@ def _predict(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, np.ndarray
 def _decode(extraction: Extraction, number: int, data: bytes) -> np.ndarray:
     try:
         return extraction.preprocessing.decode(data)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except UNDECODABLE as error:
         pictures = extraction.pictures
         place = f"{pictures.folder.uri}/{extraction.parts[number].file}"
         raise UserError("picture", place, f"of the set {pictures.name} cannot be decoded ({error}); repair or remove it") from None

@@ -1,10 +1,12 @@
 """What is checked of an experiment before Ray starts and anything is drawn."""
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from raysd.config import Experiment
 from raysd.errors import UserError
+from raysd.evaluation.settings import RealSource, TestSet
 from raysd.progress import say
 
 if TYPE_CHECKING:
@@ -115,9 +117,10 @@ def check_further_sets(experiment: Experiment) -> None:
     evaluation = experiment.evaluation
     if evaluation.skip_absent:
         return
-    for kind, sets in (("test_sets", evaluation.test_sets), ("transfer_sets", evaluation.transfer_sets)):
+    further: dict[str, Sequence[RealSource]] = {"test_sets": evaluation.test_sets, "transfer_sets": evaluation.transfer_sets}
+    for kind, sets in further.items():
         for number, wanted in enumerate(sets):
-            check_real_set(f"evaluation.{kind}.{number}.name", wanted.name, wanted.path)
+            check_real_set(f"evaluation.{kind}.{number}.name", wanted.name, wanted.path, wanted.class_map if isinstance(wanted, TestSet) else None)
 
 
 def check_batch_fits(experiment: Experiment) -> None:

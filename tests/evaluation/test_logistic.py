@@ -50,7 +50,7 @@ def test_every_strength_reaches_the_minimum_of_scikit_learn(digits, digits_path,
     ours = objective(model.weights, model.bias, features, labels, STRENGTHS[place])
     assert ours <= objective(theirs.coef_.T, theirs.intercept_, features, labels, STRENGTHS[place]) * (1 + 3e-5)
     accuracy = 100 * (model.predict(test_features) == test_labels).mean()
-    assert accuracy == pytest.approx(100 * theirs.score(test_features, test_labels), abs=0.12)  # one picture of 898
+    assert accuracy == pytest.approx(100 * theirs.score(test_features, test_labels), abs=0.23)  # two pictures of 898
 
 
 def test_weights_and_probabilities_are_those_of_scikit_learn(digits):
