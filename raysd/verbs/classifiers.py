@@ -98,17 +98,18 @@ def analyse(experiment: Experiment, command: str = "") -> list[Row]:
     if name is None:
         raise UserError("analysis.real", None, "name a set of real pictures of the classes")
     model = None if settings.model is None else pretrained_subject(settings.model, experiment.table, needs_classes=False)
+    clone = None
+    if model is not None:
+        clone = next((pictures for pool in training_pools(experiment) for pictures in pool.sets if pictures.about["kind"] == "clone"), None)
+        if clone is None:
+            raise UserError("analysis.model", settings.model, "compares a clone, and the training names none; leave it out")
     subjects = _subjects(experiment)
     is_validation = name == evaluation.validation_set and settings.real is None
     real = real_set(name, "train" if is_validation else "test", experiment.root, table=experiment.table)
     real = replace(real, images_per_class=settings.images_per_class, from_end=is_validation)
     rows = [analyse_features(experiment.root, subject, real, command) for subject in subjects]
-    if model is not None:
-        clone = next((pictures for pool in training_pools(experiment) for pictures in pool.sets if pictures.about["kind"] == "clone"), None)
-        if clone is None:
-            raise UserError("analysis.model", settings.model, "compares a clone, and the training names none; leave it out")
-        clone = replace(clone, images_per_class=settings.images_per_class)
-        rows.append(compare_clone(experiment.root, model, clone, real, settings, command))
+    if model is not None and clone is not None:
+        rows.append(compare_clone(experiment.root, model, replace(clone, images_per_class=settings.images_per_class), real, settings, command))
     for row in rows:
         values = ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in row["values"].items() if value is not None)
         say(f"{row['trained_on']['name'] if row['kind'] == 'features' else ' against '.join(row['datasets'])}, seed {row['seed']}: {values}")
