@@ -104,3 +104,8 @@ def test_a_broken_request_is_one_line(config, run_here):
     }.items():
         done = run_here("evaluate", str(config), *words)
         assert done.returncode == 2 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_what_is_trained_on_is_not_measured_on(config, run_here):
+    done = run_here("evaluate", str(config), "evaluation.validation_set=digits", "evaluation.validation_images_per_class=50")
+    assert done.returncode == 2 and "meets the 50 pictures of each class that are trained on: a class has only" in done.stderr

@@ -175,3 +175,20 @@ def test_two_settings_are_compared_picture_by_picture(random_classifier):
     same = compare_classifiers(evaluation, ours, ours, "cmd")
     assert {row["verdict"] for row in same} == {"within noise"}
     assert len(read_results(root, "comparison")) == 4
+
+
+def test_a_picture_that_cannot_be_decoded_fails_its_own_set_alone(random_classifier, tmp_path):
+    root, classifier = random_classifier
+    pictures = [encode_png(np.zeros((8, 8, 3), dtype=np.uint8))] * 9 + [b"no picture"]
+    pq.write_table(picture_table(pictures, np.arange(10), TABLE.names), tmp_path / "broken.parquet")
+    evaluation = Evaluation(root, EvaluationSettings(test_sets=[str(tmp_path / "broken.parquet")], test_set="digits"), TABLE, "")
+    good, failed = evaluation.measure(classifier)
+    assert good["value"] is not None and failed["value"] is None and "cannot be decoded" in failed["error"]
+    assert [row["fingerprint"] for row in read_results(root, "failed")] == [failed["fingerprint"]]
+
+
+def test_a_classifier_of_other_classes_is_refused(random_classifier):
+    root, classifier = random_classifier
+    table = load_class_table([str(digit) for digit in range(11)])
+    with pytest.raises(UserError, match="has 10 classes; name the class table it was made for"):
+        Evaluation(root, EvaluationSettings(test_set="digits"), table, "").measure(classifier)

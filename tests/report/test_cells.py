@@ -77,3 +77,10 @@ def test_clones_come_in_the_sweeps_order_and_baselines_last():
     rows.append(accuracy_row(5.0, variant="b", guidance=1.0))
     order = [(cell.setting.kind, cell.setting.variant, cell.setting.guidance_scale) for cell in collect_cells(rows, ["b", "a"]).cells]
     assert order == [("clone", "b", 1.0), ("clone", "b", 2.0), ("clone", "a", 2.0), ("real", None, None), ("random", None, None)]
+
+
+def test_probes_of_one_set_that_differ_are_columns_of_their_own():
+    rows = [accuracy_row(50.0, role="transfer", probe_label=""), accuracy_row(70.0, role="transfer", probe_label="knn")]
+    cells = collect_cells(rows)
+    assert [measured.dataset for measured in cells.sets] == ["fashion_mnist-test", "fashion_mnist-test, knn"]
+    assert [score.mean for score in cells.cells[0].scores.values()] == [50.0, 70.0]

@@ -9,6 +9,7 @@ import yaml
 
 from raysd.storage.location import Location
 from raysd.storage.results import read_results
+from raysd.sweep.sweep import _score
 
 pytestmark = pytest.mark.slow
 EXPERIMENT = {
@@ -64,6 +65,21 @@ def test_the_best_setting_is_the_one_with_the_highest_objective(swept):
     (row,) = read_results(Location(str(root)), "sweep")
     scores = {clone["guidance_scale"]: clone["score"] for clone in row["clones"]}
     assert row["best"]["guidance_scale"] == max(scores, key=scores.get)
+
+
+def test_the_best_setting_is_compared_with_each_other_one_picture_by_picture(swept):
+    root, _ = swept
+    (row,) = read_results(Location(str(root)), "sweep")
+    others = {clone["fingerprint"] for clone in row["clones"]} - {row["best"]["clone"]} | {"real", "random"}
+    assert {(found["with"], found["role"]) for found in row["comparisons"]} == {(name, role) for name in others for role in ("validation", "test", "transfer")}
+    assert {found["verdict"] for found in row["comparisons"]} <= {"better", "worse", "within noise"}
+    assert row["failed"] == [] and row["skipped_sets"] == {}
+
+
+def test_a_setting_that_lacks_a_value_has_no_score():
+    rows = [{"role": "transfer", "value": 70.0}, {"role": "transfer", "value": None}, {"role": "test", "value": 10.0}]
+    assert _score(rows[:1] + rows[2:], "transfer", 1) == 70.0
+    assert _score(rows, "transfer", 2) is None and _score([], "transfer", 0) is None
 
 
 def test_a_second_run_draws_and_trains_nothing(swept):

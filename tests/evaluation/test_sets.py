@@ -1,0 +1,69 @@
+import json
+
+import numpy as np
+import pytest
+
+from raysd.errors import UserError
+from raysd.evaluation.sets import resolve_sets
+from raysd.evaluation.settings import EvaluationSettings
+from raysd.prompts.table import load_class_table
+from raysd.storage.location import Location
+from raysd.training.real_sets import encode_png
+
+TABLE = load_class_table(["cat", "dog", "owl"])
+
+
+def folder_of(path, counts):
+    """A folder per class, with a picture of its own for each file."""
+    for number, (name, count) in enumerate(counts.items()):
+        (path / name).mkdir(parents=True)
+        for i in range(count):
+            (path / name / f"{i}.png").write_bytes(encode_png(np.full((8, 8, 3), 20 * number + i, dtype=np.uint8)))
+    return str(path)
+
+
+def resolved(tmp_path, **settings):
+    return resolve_sets(Location(str(tmp_path / "root")), EvaluationSettings(**settings), TABLE)[0]
+
+
+def test_a_transfer_sets_test_part_that_lacks_a_class_keeps_the_labels_of_its_training_part(tmp_path, monkeypatch):
+    from raysd.training.catalogue import built_in_sets
+
+    entry = built_in_sets()["cog_l1"].model_copy(update={"classes": 3})
+    monkeypatch.setitem(built_in_sets(), "cog_l1", entry)
+    folder_of(tmp_path / "cog" / "train", {"n01": 3, "n02": 3, "n03": 3})
+    folder_of(tmp_path / "cog" / "test", {"n01": 2, "n03": 2, "n02": 0})
+    (measured,) = resolved(tmp_path, transfer_sets=[{"name": "cog_l1", "path": str(tmp_path / "cog")}])
+    test = measured.pictures
+    names = ["n01", "n02", "n03"]
+    rows = test.read_rows(test.files()[0])
+    greys = [np.frombuffer(image["bytes"], np.uint8).size for image in rows["image"].to_pylist()]
+    assert len(greys) == 4 and {names[label] for label in test.to_labels(rows["label"].to_numpy())} == {"n01", "n03"}
+    assert measured.probe.kind == "sgd"
+
+
+def test_a_probe_option_alone_keeps_the_sets_usual_kind_and_equal_sets_are_measured_once(tmp_path):
+    sets = resolved(tmp_path, transfer_sets=["digits", {"name": "digits", "probe": {"trials": 30}}, {"name": "digits", "probe": {"trials": 3}}])
+    assert [(measured.probe.kind, measured.label) for measured in sets] == [("lbfgs", ""), ("lbfgs", "trials 3")]
+
+
+def test_a_class_map_lets_several_classes_be_right(tmp_path):
+    path = folder_of(tmp_path / "pets", {"tabby": 2, "hound": 3, "chair": 1})
+    (tmp_path / "map.json").write_text(json.dumps({"tabby": "cat", "hound": ["dog", "owl"], "chair": None}))
+    (measured,) = resolved(tmp_path, test_sets=[{"name": path, "class_map": str(tmp_path / "map.json")}])
+    assert measured.pictures.groups == ((1, 2),) and measured.num_left_out == 1 and measured.shared is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"test_sets": [{"name": "nowhere"}]}, "nowhere"),
+        ({"test_sets": [{"name": "digits"}]}, "is in no row of the class table"),
+        ({"test_sets": [{"name": "digits", "shared_classes": True}]}, "class"),
+        ({"test_sets": [{"name": "digits", "class_map": "absent.json"}]}, "absent.json"),
+    ],
+)
+def test_a_set_that_cannot_be_measured_is_one_line(tmp_path, settings, message):
+    with pytest.raises(UserError, match=message) as error:
+        resolved(tmp_path, **settings)
+    assert "\n" not in str(error.value)
