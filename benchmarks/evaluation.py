@@ -106,6 +106,27 @@ def scikit_timed(fit, check, test, strength, tol=1e-4):
     return seconds, score, top1
 
 
+def agreement():
+    """Test top-1 of each strength's fit against a fit of scikit-learn that is run to the end: by Newton steps, in float64, at the small size."""
+    from sklearn.linear_model import LogisticRegression
+
+    from raysd.evaluation.logistic import fit_path
+    from raysd.evaluation.search import evenly_spaced
+
+    count, dim, num_classes = SIZES["small"]
+    features, labels = relu_features(count + NUM_TEST, dim, num_classes)
+    strengths, differences = evenly_spaced(12), []
+    path = fit_path(features[:count], labels[:count], num_classes, strengths, MAX_ITERATIONS)
+    for strength, model in zip(strengths, path.models, strict=True):
+        newton = LogisticRegression(solver="newton-cg", C=strength, tol=1e-7 * min(1, 1 / strength), max_iter=200)
+        newton.fit(features[:count].astype(np.float64), labels[:count])
+        ours, theirs = ((fitted.predict(features[count:]) == labels[count:]).mean() for fitted in (model, newton))
+        differences.append(100 * abs(ours - theirs))
+        print(f"C {strength:.2g}: {100 * ours:.2f} % and {100 * theirs:.2f} %", flush=True)
+    about = f"in test top-1 over 12 strengths, against scikit-learn's newton-cg run to the end in float64; {count} x {dim} features, {num_classes} classes"
+    yield metric("probe_converged_difference", max(differences), "points", "lower", COMMAND, about, differences)
+
+
 def real_classifier(folder):
     """EfficientNet-Lite0 with its real weights, in timm's format."""
     sys.path.append(str(Path(__file__).parent.parent / "tests" / "evaluation"))
@@ -196,7 +217,7 @@ if __name__ == "__main__":
     parser.add_argument("--size", choices=SIZES, default="full", help="a small one is printed only")
     parser.add_argument("--storage", default="runs")
     parser.add_argument("--photos")
-    parser.add_argument("--parts", nargs="+", default=["lite0", "features", "probe"])
+    parser.add_argument("--parts", nargs="+", default=["lite0", "features", "probe", "agreement"])
     arguments = parser.parse_args()
     from raysd.storage.location import Location
 
@@ -205,6 +226,7 @@ if __name__ == "__main__":
         "lite0": lambda: lite0(root, arguments.photos),
         "features": lambda: features(root, arguments.photos),
         "probe": lambda: probe(arguments.size),
+        "agreement": agreement,
     }
     for part in arguments.parts:
         metrics = list(parts[part]())
