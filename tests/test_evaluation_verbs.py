@@ -101,6 +101,7 @@ def test_a_broken_request_is_one_line(config, run_here):
         ("evaluation.pretrained=[./absent]",): "no such folder; use a folder in timm's format",
         ("evaluation.transfer_sets=[{name: digits, shots: 0}]",): "evaluation.transfer_sets.0.shots",
         ("evaluation.test_set=null", "evaluation.transfer_sets=[]"): "nothing to measure on",
+        ("evaluation.test_set=null", "evaluation.transfer_sets=[cog_l1]"): "all sets were skipped",
     }.items():
         done = run_here("evaluate", str(config), *words)
         assert done.returncode == 2 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr

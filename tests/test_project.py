@@ -30,7 +30,7 @@ def test_a_package_imports_only_those_above_it(package):
 
 def test_the_readme_names_files_and_verbs_that_exist():
     text = (ROOT / "README.md").read_text()
-    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", text):
         assert (ROOT / link).exists(), link
     verbs = subprocess.run([sys.executable, "-m", "raysd.cli", "--help"], capture_output=True, text=True, check=True).stdout
     for verb in re.findall(r"^raysd (\w+)", text, flags=re.MULTILINE):

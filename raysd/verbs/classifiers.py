@@ -41,6 +41,8 @@ def evaluate(experiment: Experiment, command: str = "") -> list[Row]:
     evaluation = Evaluation(experiment.root, experiment.evaluation, experiment.table, command)
     for name, reason in evaluation.skipped.items():
         say(f"skipped  {name}: {reason}")
+    if not evaluation.sets:
+        raise UserError("evaluation.skip_absent", True, "all sets were skipped; give one that can be had")
     rows = evaluation.measure_all(subjects)
     for row in rows:
         say(_described(row))
