@@ -33,6 +33,7 @@ from raysd.versions import versions
 KIND, FAILED = "accuracy", "failed"
 PROBE_FILE = "probe.parquet"
 FEATURE_COPIES, MOST_FEATURES = 3, 2048  # what a probe holds: the features, those that it learns from, and room
+NODE_SHARE = 0.9  # of a node's memory, the most that a task asks for
 PARALLEL_PICTURES = 20_000  # fewer to learn from in all, and Ray's start takes longer than the probes
 TOP_5_CLASSES = 6  # the fewest for which a top-5 accuracy says something
 
@@ -142,7 +143,9 @@ def _rows_on_ray(arguments: list[tuple[Any, ...]], num_pictures: int) -> Iterato
     from raysd.session import cluster_gpus, ensure_ray
 
     ensure_ray()
-    task = ray.remote(num_cpus=1, num_gpus=1 if cluster_gpus() else 0, memory=FEATURE_COPIES * 4 * MOST_FEATURES * num_pictures)(_measure_row_alone)
+    largest_node = max(node["Resources"].get("memory", 0.0) for node in ray.nodes())
+    memory = min(FEATURE_COPIES * 4 * MOST_FEATURES * num_pictures, int(NODE_SHARE * largest_node))  # more would wait for ever
+    task = ray.remote(num_cpus=1, num_gpus=1 if cluster_gpus() else 0, memory=memory)(_measure_row_alone)
     pending = [task.remote(*each) for each in arguments]
     while pending:
         (done,), pending = ray.wait(pending, num_returns=1)

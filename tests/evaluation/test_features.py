@@ -5,7 +5,8 @@ import torch
 
 from raysd.errors import UserError
 from raysd.evaluation import features
-from raysd.evaluation.features import Extraction, extract, part_name, predict
+from raysd.evaluation.features import Extraction, extract, part_name
+from raysd.evaluation.predictions import predict
 from raysd.evaluation.subject import own_subject
 from raysd.storage.location import Location
 from raysd.training.classifier import load_classifier, normalise
