@@ -78,8 +78,8 @@ def test_ray_data_actors_give_the_same_bytes_and_name_a_broken_picture(tiny, tmp
     pictures = [encode_png(np.zeros((8, 8, 3), dtype=np.uint8)), b"no picture"]
     pq.write_table(picture_table(pictures, np.arange(2), ["a", "b"]), tmp_path / "broken.parquet")
     broken = Extraction(root, subject, real_set(str(tmp_path / "broken.parquet"), "test", root), "features")
-    with pytest.raises(UserError, match=r"of the set broken.* cannot be decoded"):
-        extract([broken])
+    (error,) = extract([broken]).values()
+    assert "of the set broken" in str(error) and "cannot be decoded" in str(error)
 
 
 LOGITS = torch.tensor([[3.0, 1.0, 2.0, 0.0], [0.0, 1.0, 2.0, 3.0], [1.0, 1.0, 1.0, 1.0]])

@@ -1,6 +1,8 @@
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from raysd.errors import UserError
@@ -8,6 +10,8 @@ from raysd.evaluation.sets import resolve_sets
 from raysd.evaluation.settings import EvaluationSettings
 from raysd.prompts.table import load_class_table
 from raysd.storage.location import Location
+from raysd.training.catalogue import built_in_sets
+from raysd.training.pictures import class_names, decode_image
 from raysd.training.real_sets import encode_png
 
 TABLE = load_class_table(["cat", "dog", "owl"])
@@ -26,20 +30,32 @@ def resolved(tmp_path, **settings):
     return resolve_sets(Location(str(tmp_path / "root")), EvaluationSettings(**settings), TABLE)[0]
 
 
-def test_a_transfer_sets_test_part_that_lacks_a_class_keeps_the_labels_of_its_training_part(tmp_path, monkeypatch):
-    from raysd.training.catalogue import built_in_sets
+def data_set(path, **splits):
+    """A Hugging Face data set as it lies on disk, whose labels are texts."""
+    path.mkdir()
+    for split, labels in splits.items():
+        pictures = [encode_png(np.full((8, 8, 3), ord(label), dtype=np.uint8)) for label in labels]
+        pq.write_table(pa.table({"image": pictures, "label": list(labels)}), path / f"{split}.parquet")
+    return str(path)
 
-    entry = built_in_sets()["cog_l1"].model_copy(update={"classes": 3})
-    monkeypatch.setitem(built_in_sets(), "cog_l1", entry)
-    folder_of(tmp_path / "cog" / "train", {"n01": 3, "n02": 3, "n03": 3})
-    folder_of(tmp_path / "cog" / "test", {"n01": 2, "n03": 2, "n02": 0})
-    (measured,) = resolved(tmp_path, transfer_sets=[{"name": "cog_l1", "path": str(tmp_path / "cog")}])
-    test = measured.pictures
-    names = ["n01", "n02", "n03"]
+
+def test_a_transfer_sets_test_part_that_lacks_a_class_keeps_the_labels_of_its_training_part(tmp_path):
+    (measured,) = resolved(tmp_path, transfer_sets=[data_set(tmp_path / "letters", train="aabbcc", test="acc")])
+    test, names = measured.pictures, class_names(measured.train)
     rows = test.read_rows(test.files()[0])
-    greys = [np.frombuffer(image["bytes"], np.uint8).size for image in rows["image"].to_pylist()]
-    assert len(greys) == 4 and {names[label] for label in test.to_labels(rows["label"].to_numpy())} == {"n01", "n03"}
-    assert measured.probe.kind == "sgd"
+    shown = [chr(decode_image(image["bytes"], 8)[0, 0, 0]) for image in rows["image"].to_pylist()]
+    assert sorted(shown) == ["a", "c", "c"] and [names[label] for label in test.to_labels(rows["label"].to_numpy())] == shown
+
+
+def test_a_class_that_only_the_test_part_has_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="has test pictures of 'd' and no training pictures"):
+        resolved(tmp_path, transfer_sets=[data_set(tmp_path / "letters", train="aabbcc", test="acd")])
+
+
+def test_a_set_keeps_its_usual_probe(tmp_path, monkeypatch):
+    monkeypatch.setitem(built_in_sets(), "digits", built_in_sets()["digits"].model_copy(update={"probe": "knn"}))
+    sets = resolved(tmp_path, transfer_sets=["digits", {"name": "digits", "probe": {"neighbours": 3}}, {"name": "digits", "probe": {"kind": "lbfgs"}}])
+    assert [measured.probe.kind for measured in sets] == ["knn", "knn", "lbfgs"]
 
 
 def test_a_probe_option_alone_keeps_the_sets_usual_kind_and_equal_sets_are_measured_once(tmp_path):
