@@ -208,11 +208,37 @@ def lite0(root, photos):
     yield metric("lite0_top1_difference", both[0], "points", "lower", COMMAND, f"{about}; runs: top-1, top-5", both)
 
 
+def reference(root, classifier, cifar10):
+    """Probes of a trained classifier's features of real sets, against scikit-learn's Newton solver run to the end at the chosen strength."""
+    from sklearn.linear_model import LogisticRegression
+
+    from raysd.evaluation.features import Extraction, extract
+    from raysd.evaluation.probe import run_probe
+    from raysd.evaluation.settings import ProbeSettings
+    from raysd.evaluation.subject import own_subject
+    from raysd.training.real_sets import real_set
+
+    subject, found, differences = own_subject(root, classifier), [], []
+    for name in ("digits", "fashion_mnist", cifar10):
+        parts = [Extraction(root, subject, real_set(name, split, root, halve=True), "features") for split in ("train", "test")]
+        extract(parts)
+        learn, check = (part.read_features() for part in parts)
+        result = run_probe(learn, check, ProbeSettings(), SEED)
+        newton = LogisticRegression(solver="newton-cholesky", C=result.chosen["C"], tol=1e-8, max_iter=100).fit(learn[0].astype(np.float64), learn[1])
+        differences.append(abs(result.top1 - 100 * newton.score(*check)))
+        found.append(f"{parts[1].pictures.name} {result.top1:.2f} %, C = {result.chosen['C']:.2g}")
+        print(found[-1], differences[-1], flush=True)
+    about = f"scikit-learn's newton-cholesky run to the end in float64 at the chosen strength; {'; '.join(found)}"
+    yield metric("probe_reference_difference", max(differences), "points", "lower", COMMAND, about, differences)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=SIZES, default="full", help="a small one is printed only")
     parser.add_argument("--storage", default="runs")
     parser.add_argument("--photos")
+    parser.add_argument("--classifier", help="for the part reference: the fingerprint of a trained classifier in the storage, as transfer.py leaves some")
+    parser.add_argument("--cifar10", help="for the part reference: a folder with train.parquet and test.parquet")
     parser.add_argument("--parts", nargs="+", default=["lite0", "features", "probe", "agreement"])
     arguments = parser.parse_args()
     from raysd.storage.location import Location
@@ -223,6 +249,7 @@ if __name__ == "__main__":
         "features": lambda: features(root, arguments.photos),
         "probe": lambda: probe(arguments.size),
         "agreement": agreement,
+        "reference": lambda: reference(root, arguments.classifier, arguments.cifar10),
     }
     for part in arguments.parts:
         metrics = list(parts[part]())
