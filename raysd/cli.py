@@ -16,12 +16,16 @@ Words = Annotated[list[str] | None, typer.Argument(metavar="[CONFIG.yaml] [KEY=V
 def _run(verb: str, words: list[str] | None, action: Callable[[Any, str], object]) -> None:
     from raysd.config import load_experiment, repeat_command
 
+    path, overrides = _split(words)
+    action(load_experiment(path, overrides), repeat_command(verb, path, overrides))
+
+
+def _split(words: list[str] | None) -> tuple[str | None, list[str]]:
+    """The experiment file, if one is given, and the overrides."""
     paths = [word for word in words or [] if "=" not in word]
-    overrides = [word for word in words or [] if "=" in word]
     if len(paths) > 1:
         raise UserError("configuration", paths[1], "give one experiment file; overrides are written key=value")
-    path = paths[0] if paths else None
-    action(load_experiment(path, overrides), repeat_command(verb, path, overrides))
+    return paths[0] if paths else None, [word for word in words or [] if "=" in word]
 
 
 @app.command()
@@ -117,8 +121,8 @@ def compare(
     def run(experiment: Any, command: str) -> None:
         if not changes:
             raise UserError("with", "", "say what is different, as --with generation.guidance_scale=7.5")
-        paths, overrides = [word for word in words or [] if "=" not in word], [word for word in words or [] if "=" in word]
-        theirs = load_experiment(paths[0] if paths else None, [*overrides, *changes])
+        path, overrides = _split(words)
+        theirs = load_experiment(path, [*overrides, *changes])
         verbs.compare(experiment, theirs, " ".join([command, *(f"--with {change}" for change in changes)]))
 
     _run("compare", words, run)

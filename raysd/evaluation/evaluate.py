@@ -27,12 +27,11 @@ from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
 from raysd.storage.results import Row, find_result, write_result
 from raysd.storage.tables import read_table, write_table
-from raysd.training.pictures import read_labels
 from raysd.versions import versions
 
 KIND, FAILED = "accuracy", "failed"
 PROBE_FILE = "probe.parquet"
-FEATURE_COPIES, MOST_FEATURES = 3, 2048  # what a probe holds: the features, those that it learns from, and room
+FEATURE_COPIES = 3  # that a probe holds: the features, those that it learns from, and room
 NODE_SHARE = 0.9  # of a node's memory, the most that a task asks for
 PARALLEL_PICTURES = 20_000  # fewer to learn from in all, and Ray's start takes longer than the probes
 TOP_5_CLASSES = 6  # the fewest for which a top-5 accuracy says something
@@ -114,12 +113,12 @@ class Evaluation:
                 yield measure_row(*arguments)
             else:
                 ready.append(arguments)
-        num_pictures = {measured.train.fingerprint: len(read_labels(measured.train)) for _, _, measured, *_ in ready if measured.train is not None}
-        if quiet or len(ready) < 2 or sum(num_pictures[each[2].train.fingerprint] for each in ready if each[2].train) < PARALLEL_PICTURES:
+        num_pictures = sum(len(part) for each in ready for part in extractions(*each[:3])[0].parts)
+        if quiet or len(ready) < 2 or num_pictures < PARALLEL_PICTURES:
             yield from (measure_row(*each) for each in ready)
             return
         with Progress("probes", len(ready), "probes") as progress:
-            for row in _rows_on_ray(ready, max(num_pictures.values())):
+            for row in _rows_on_ray(ready):
                 progress.advance(1)
                 yield row
 
@@ -136,17 +135,17 @@ def extractions(root: Location, subject: Subject, measured: MeasuredOn) -> list[
     return [Extraction(root, subject, pictures, kind, measured.shared) for pictures in sets]
 
 
-def _rows_on_ray(arguments: list[tuple[Any, ...]], num_pictures: int) -> Iterator[Row]:
-    """A task for each probe; each asks for the memory that features of that many pictures take while a probe is fitted."""
+def _rows_on_ray(arguments: list[tuple[Any, ...]]) -> Iterator[Row]:
+    """A task for each probe; each asks for the memory that its features take while a probe is fitted."""
     import ray
 
     from raysd.session import cluster_gpus, ensure_ray
 
     ensure_ray()
-    largest_node = max(node["Resources"].get("memory", 0.0) for node in ray.nodes())
-    memory = min(FEATURE_COPIES * 4 * MOST_FEATURES * num_pictures, int(NODE_SHARE * largest_node))  # more would wait for ever
-    task = ray.remote(num_cpus=1, num_gpus=1 if cluster_gpus() else 0, memory=memory)(_measure_row_alone)
-    pending = [task.remote(*each) for each in arguments]
+    most = NODE_SHARE * max(node["Resources"].get("memory", 0.0) for node in ray.nodes())  # more would wait for ever
+    task = ray.remote(num_cpus=1, num_gpus=1 if cluster_gpus() else 0)(_measure_row_alone)
+    wanted = [FEATURE_COPIES * extractions(*each[:3])[0].num_bytes() for each in arguments]
+    pending = [task.options(memory=int(min(num_bytes, most))).remote(*each) for num_bytes, each in zip(wanted, arguments, strict=True)]
     while pending:
         (done,), pending = ray.wait(pending, num_returns=1)
         yield ray.get(done)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from raysd.errors import UserError
@@ -102,6 +103,11 @@ class Extraction:
     def read(self, columns: list[str] | None = None) -> pa.Table:
         """All parts as one table, in the set's order."""
         return pa.concat_tables([read_table(self.folder, part_name(number), columns) for number in range(len(self.parts))])
+
+    def num_bytes(self) -> int:
+        """Of all features together, once they are there."""
+        schema = pq.read_schema(self.folder.file(part_name(0)), filesystem=self.folder.filesystem)
+        return sum(map(len, self.parts)) * int(schema.field("features").type.list_size) * 4
 
     def read_features(self) -> tuple[np.ndarray, np.ndarray]:
         """Features float32 [N, D] and labels int64 [N], held once."""

@@ -12,6 +12,7 @@ from sklearn.model_selection import train_test_split
 
 from raysd.errors import UserError
 from raysd.evaluation.logistic import fit_path
+from raysd.evaluation.metrics import mean_per_class
 from raysd.evaluation.neighbours import predict_by_neighbours
 from raysd.evaluation.search import Examples, Found, fit_sgd_probe, search_sgd, search_strength
 from raysd.evaluation.settings import ProbeSettings, Scale
@@ -72,8 +73,8 @@ def run_probe(
     predictions, chosen = _nearest(learn, asked, settings) if settings.kind == "knn" else _linear(learn, asked, settings, seed, shots == 1)
     named, truth = classes[predictions].astype(np.int64), test[1]
     correct = named == truth
-    per_class = [correct[truth == label].mean() for label in np.unique(truth)]
-    return ProbeResult(named, 100 * float(correct.mean()), 100 * float(np.mean(per_class)), chosen)
+    per_class = mean_per_class(np.searchsorted(classes, truth), correct, len(classes))
+    return ProbeResult(named, 100 * float(correct.mean()), per_class, chosen)
 
 
 def _nearest(learn: Examples, asked: np.ndarray, settings: ProbeSettings) -> tuple[np.ndarray, dict[str, Any]]:

@@ -1,19 +1,18 @@
 """The sets that an experiment's classifiers are measured on, brought into the storage root."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from raysd.errors import UserError
 from raysd.evaluation.settings import EvaluationSettings, ProbeSettings, TestSet, TransferSet
 from raysd.prompts.table import ClassTable
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
-from raysd.training.catalogue import built_in_sets
+from raysd.training.catalogue import Metric, built_in_sets
 from raysd.training.pictures import PictureSet, class_names, read_labels
 from raysd.training.real_sets import real_set
 
 ROW_VERSION = 2  # of what a row holds
-Metric = Literal["top1", "mean_per_class"]
 
 
 @dataclass(frozen=True)

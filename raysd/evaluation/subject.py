@@ -15,7 +15,7 @@ from raysd.errors import UserError
 from raysd.prompts.table import ClassTable
 from raysd.storage.fingerprint import fingerprint, folder_digest
 from raysd.storage.location import Location
-from raysd.training.classifier import CONFIG, WEIGHTS, Classifier, load_classifier, load_record
+from raysd.training.classifier import CONFIG, WEIGHTS, Classifier, load_classifier, load_record, normalise
 from raysd.training.pictures import decode_image
 
 FIELD = "evaluation.pretrained"
@@ -45,7 +45,7 @@ class Preprocessing:
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 [B, 3, S, S] to the classifier's input, float32, channels last."""
         mean, std = (torch.tensor(values, device=images.device).view(1, 3, 1, 1).mul_(255) for values in (self.mean, self.std))
-        return images.to(torch.float32, memory_format=torch.channels_last).sub_(mean).div_(std)
+        return normalise(images, mean, std)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from raysd.training.library_sources import HubSet, hub_source, torchvision_sourc
 from raysd.training.offline_sets import OFFLINE_SETS
 from raysd.training.real_sources import Source, Split, annotation_source, array_source, folder_source, join_sources
 
+Metric = Literal["top1", "mean_per_class"]
 ClassKeys = Literal["imagenet1k", "imagenet_a", "imagenet_r"]
 KEY_FILES: dict[ClassKeys, str] = {"imagenet1k": "imagenet_synsets.txt", "imagenet_a": "imagenet_a_synsets.txt", "imagenet_r": "imagenet_r_synsets.txt"}
 
@@ -67,7 +68,7 @@ class BuiltInSet(BaseModel):
     """The committed split of a set that has no official one."""
     probe: Literal["lbfgs", "sgd", "knn"] = "lbfgs"
     """How a transfer set is judged."""
-    metric: Literal["top1", "mean_per_class"] = "top1"
+    metric: Metric = "top1"
     shared_classes: bool = False
     """Leave out the pictures of classes that the class table does not have."""
     class_keys: ClassKeys | None = None

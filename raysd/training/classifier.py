@@ -133,9 +133,9 @@ def synchronise_norms(model: Classifier) -> Classifier:
     return synchronised
 
 
-def normalise(images: torch.Tensor) -> torch.Tensor:
-    """uint8 [B, 3, S, S] to float in [-1, 1], channels last."""
-    return images.to(torch.float32, memory_format=torch.channels_last).sub_(MEAN).div_(STD)
+def normalise(images: torch.Tensor, mean: float | torch.Tensor = MEAN, std: float | torch.Tensor = STD) -> torch.Tensor:
+    """uint8 [B, 3, S, S] to float32, by default in [-1, 1], channels last; mean and std are of values from 0 to 255."""
+    return images.to(torch.float32, memory_format=torch.channels_last).sub_(mean).div_(std)
 
 
 def save_classifier(folder: Location, model: Classifier, architecture: Architecture, record: dict[str, Any]) -> None:
