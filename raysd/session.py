@@ -20,6 +20,7 @@ def ensure_ray() -> None:
     ends with this process. Its workers' logs stay in Ray's session folder; set `RAYSD_VERBOSE=1` to see them.
     """
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # a short training need not wait for the next look
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
     verbose = os.environ.get("RAYSD_VERBOSE") == "1"

@@ -12,26 +12,22 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from raysd.clone.generate import CloneSummary, generate_clones, plan_clone
+from raysd.clone.generate import generate_clones, plan_clone
 from raysd.clone.scan import CloneJob
 from raysd.clone.scoring import ScoreSummary, score_clone
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import CloneSpec, resolve_clone_spec
 from raysd.config import Experiment
-from raysd.errors import UserError
-from raysd.evaluation.compare import compare_classifiers
-from raysd.evaluation.evaluate import FAILED, KIND, Evaluation
+from raysd.evaluation.evaluate import KIND, Evaluation
 from raysd.progress import Progress, say
 from raysd.sources import resolve_scoring, source_generations, training_pools, training_run
-from raysd.storage.fingerprint import fingerprint
 from raysd.storage.results import Row, find_result, read_results, write_result
+from raysd.sweep.result import num_values_of, score_of, sweep_row
+from raysd.sweep.space import sweep_fingerprint, sweep_specs
 from raysd.training.classifier import load_record
 from raysd.training.ingest import Pool
 from raysd.training.real_sets import read_reference, real_set
 from raysd.training.train import TRIAL_CPUS, train_classifiers
-from raysd.versions import versions
 
 
 @dataclass(frozen=True)
@@ -48,20 +44,6 @@ def score_pictures(experiment: Experiment, job: CloneJob) -> ScoreSummary:
     spec, sets = resolve_scoring(experiment)
     references = [read_reference(pictures) for pictures in sets]
     return score_clone(job, spec, references, experiment.generation, experiment.scoring.batch_size)
-
-
-def sweep_specs(experiment: Experiment) -> list[tuple[GenerationSettings, CloneSpec]]:
-    """The settings and the spec of each clone, variants outermost.
-
-    Raises:
-        UserError: a variant that is unknown or that the class table cannot fill.
-    """
-    cells = []
-    for variant in experiment.sweep.variants:
-        for guidance_scale in experiment.sweep.guidance_scales:
-            settings = experiment.generation.model_copy(update={"variant": variant, "guidance_scale": guidance_scale})
-            cells.append((settings, resolve_clone_spec(settings, experiment.table, experiment.all_variants)))
-    return cells
 
 
 def run_sweep(experiment: Experiment, command: str) -> Row:
@@ -85,7 +67,9 @@ def run_sweep(experiment: Experiment, command: str) -> Row:
     classifiers = {cell.name: _classifiers(experiment, cell) for cell in cells}
     wanted = {key for group in classifiers.values() for classifier in group for key in evaluation.row_fingerprints(classifier)}
     rows = [row for row in read_results(root, KIND) if row["fingerprint"] in wanted]
-    row = _sweep_row(experiment, specs, summaries, classifiers, rows, evaluation, command)
+    row = sweep_row(experiment, specs, summaries, classifiers, rows, evaluation, command)
+    for failed in row["failed"]:
+        say(f"failed: {failed['trained_on']}, seed {failed['seed']}, {failed['dataset']}: {failed['error']}")
     now = time.monotonic()
     row["seconds"] = {"generate": drawn - began, "train": now - drawn, "total": now - began}
     if (earlier := find_result(root, "sweep", row["fingerprint"])) is not None:  # the cost is that of all runs together
@@ -141,7 +125,7 @@ def _run_trials(experiment: Experiment, cells: list[Cell], evaluation: Evaluatio
     ensure_ray()
     say(f"training and measuring: {len(todo)} trials of {len(experiment.training.seeds)} seeds")
     by_name = {cell.name: cell for cell in todo}
-    num_values = _num_values(experiment, evaluation)
+    num_values = num_values_of(experiment, evaluation)
 
     def trial(config: dict[str, Any]) -> None:
         import torch
@@ -150,7 +134,7 @@ def _run_trials(experiment: Experiment, cells: list[Cell], evaluation: Evaluatio
         fingerprints = train_classifiers(training_run(experiment, cell.pools), quiet=True, num_concurrent=experiment.sweep.max_concurrent_trials)
         torch.set_num_threads(max(1, int(_trial_threads(experiment))))
         rows = [row for classifier in fingerprints for row in evaluation.measure(classifier)]
-        score = _score(rows, experiment.sweep.objective, num_values)
+        score = score_of(rows, experiment.sweep.objective, num_values)
         tune.report({"score": float("nan") if score is None else score, "done": True})
 
     results = Tuner(
@@ -202,100 +186,3 @@ def _is_measured(experiment: Experiment, evaluation: Evaluation, cell: Cell) -> 
     if any(load_record(run.folder(seed)) is None for seed in experiment.training.seeds):
         return False
     return all(evaluation.is_measured(run.fingerprint(seed)) for seed in experiment.training.seeds)
-
-
-def _score(rows: list[Row], objective: str, num_values: int) -> float | None:
-    """Mean over sets and seeds of the rows that the objective names, in percent; None when one of them failed, so that means stay comparable."""
-    values = [row["value"] for row in rows if row["role"] == objective and row["value"] is not None]
-    return float(np.mean(values)) if values and len(values) == num_values else None
-
-
-def _num_values(experiment: Experiment, evaluation: Evaluation) -> int:
-    """How many values make a score: one for each set of the objective and each seed."""
-    return sum(measured.role == experiment.sweep.objective for measured in evaluation.sets) * len(experiment.training.seeds)
-
-
-def sweep_fingerprint(experiment: Experiment) -> str:
-    """Hash of what shapes a sweep's answer."""
-    specs = [spec.fingerprint for _, spec in sweep_specs(experiment)]
-    rest = experiment.model_dump(include={"training", "evaluation", "sweep"})
-    counts = {"images_per_class": experiment.generation.images_per_class, "class_counts": experiment.generation.class_counts}
-    return fingerprint({"clones": specs, **counts, **rest})
-
-
-def _sweep_row(
-    experiment: Experiment,
-    specs: list[tuple[GenerationSettings, CloneSpec]],
-    summaries: list[CloneSummary],
-    classifiers: dict[str, list[str]],
-    rows: list[Row],
-    evaluation: Evaluation,
-    command: str,
-) -> Row:
-    own = {name: [row for row in rows if row["classifier"] in members] for name, members in classifiers.items()}
-    num_values, objective = _num_values(experiment, evaluation), experiment.sweep.objective
-    scores = {spec.fingerprint: _score(own[spec.fingerprint], objective, num_values) for _, spec in specs}
-    scored = [spec for _, spec in specs if scores[spec.fingerprint] is not None]
-    if not scored:
-        raise UserError(
-            "sweep.objective",
-            objective,
-            f"no setting was measured on all of its sets{_first_failure(evaluation, classifiers, rows)}; run the same command again",
-        )
-    best = max(scored, key=lambda spec: scores[spec.fingerprint] or 0.0)
-    clones = [
-        {
-            "fingerprint": spec.fingerprint,
-            "folder": summary.folder.uri,
-            "variant": spec.variant_name,
-            "guidance_scale": spec.guidance_scale,
-            "images_per_class": experiment.generation.images_per_class,
-            "num_images": summary.num_images,
-            "num_flagged": summary.num_flagged,
-            "short_classes": summary.short_classes,
-            "score": scores[spec.fingerprint],
-        }
-        for (_, spec), summary in zip(specs, summaries, strict=True)
-    ]
-    return {
-        "fingerprint": sweep_fingerprint(experiment),
-        "name": experiment.name,
-        "objective": experiment.sweep.objective,
-        "best": {"variant": best.variant_name, "guidance_scale": best.guidance_scale, "clone": best.fingerprint},
-        "images_per_class": experiment.generation.images_per_class,
-        "num_drawn": sum(summary.num_drawn for summary in summaries),
-        "rows": [row["fingerprint"] for row in rows],
-        "failed": _failed(evaluation, classifiers, rows),
-        "comparisons": _comparisons(evaluation, best.fingerprint, own, command),
-        "skipped_sets": evaluation.skipped,
-        "classifiers": [fingerprint for group in classifiers.values() for fingerprint in group],
-        "clones": clones,
-        "command": command,
-        "versions": versions(),
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-
-
-def _comparisons(evaluation: Evaluation, best: str, rows: dict[str, list[Row]], command: str) -> list[Row]:
-    """The best setting against each other one, picture by picture, on each set."""
-    found = []
-    for name, theirs in rows.items():
-        if name != best:
-            found += [{"with": name, **row} for row in compare_classifiers(evaluation, rows[best], theirs, command)]
-    kept = ("with", "role", "dataset", "shots", "difference", "low", "high", "p_value", "verdict")
-    return [{field: row[field] for field in kept} for row in found]
-
-
-def _failed(evaluation: Evaluation, classifiers: dict[str, list[str]], rows: list[Row]) -> list[Row]:
-    """What was not measured, and why; said to the user too."""
-    there = {row["fingerprint"] for row in rows}
-    missing = [key for group in classifiers.values() for classifier in group for key in evaluation.row_fingerprints(classifier) if key not in there]
-    found = [row for key in missing if (row := find_result(evaluation.root, FAILED, key)) is not None]
-    for row in found:
-        say(f"failed: {row['trained_on']['name']}, seed {row['seed']}, {row['dataset']}: {row['error']}")
-    return [{"dataset": row["dataset"], "error": row["error"], "seed": row["seed"], "trained_on": row["trained_on"]["name"]} for row in found]
-
-
-def _first_failure(evaluation: Evaluation, classifiers: dict[str, list[str]], rows: list[Row]) -> str:
-    failed = _failed(evaluation, classifiers, rows)
-    return f" ({failed[0]['error']})" if failed else ""

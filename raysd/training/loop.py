@@ -10,8 +10,6 @@ import json
 import math
 import tempfile
 import time
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +27,13 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from raysd.errors import UserError
 from raysd.storage.location import Location
+from raysd.training.accumulation import equal_parts, part_of
 from raysd.training.augmentation import augment, fractals
 from raysd.training.checkpoint import load_state, save_state
-from raysd.training.classifier import Architecture, build_classifier, normalise, save_classifier, synchronise_norms
-from raysd.training.ingest import Ingest
+from raysd.training.classifier import build_classifier, normalise, save_classifier, synchronise_norms
 from raysd.training.logs import open_log
-from raysd.training.pictures import PictureArrays, PictureSet, decode_part
+from raysd.training.loop_config import LoopConfig
+from raysd.training.pictures import PictureArrays, decode_part
 from raysd.training.recipe import Recipe
 from raysd.training.schedule import cosine_factor, size_at
 from raysd.versions import versions
@@ -44,31 +43,6 @@ LOG_SECONDS = 10.0  # a log takes the whole course each time, which would slow s
 VALIDATION_BATCH = 250
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 OPTIMIZERS = {("sgd", False): "momentum", ("sgd", True): "sgd", ("adamw", False): "adamw", ("lamb", False): "lamb"}  # timm's names
-
-
-@dataclass(frozen=True)
-class LoopConfig:
-    """All that the workers need."""
-
-    root: str
-    run: str
-    seeds: list[int]
-    """Those that are to be trained, in this order."""
-    fingerprints: dict[int, str]
-    architecture: Architecture
-    recipe: Recipe
-    ingest: Ingest
-    record: dict[str, Any]
-    num_steps: int
-    steps_per_epoch: int
-    precision: str
-    forward_size: int | None
-    compile: bool
-    checkpoint_steps: int
-    validation: PictureSet | None
-    validate_epochs: int | None
-    logger: str
-    num_threads: int
 
 
 def train_seeds(loop: LoopConfig) -> None:
@@ -188,7 +162,7 @@ class SeedTraining:
         for part in equal_parts(count, self.config.forward_size or count):
             is_last = part.stop == count
             with contextlib.nullcontext() if is_last or self.world_size == 1 else parallel.no_sync():
-                self._backward(parallel, [_part_of(view, count, part) for view in views], targets[part], labels[part], (part.stop - part.start) / count)
+                self._backward(parallel, [part_of(view, count, part) for view in views], targets[part], labels[part], (part.stop - part.start) / count)
         if self.recipe.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
@@ -311,20 +285,6 @@ def _parallel_options(device: torch.device, world_size: int) -> dict[str, bool]:
     a resumed training, whose first step is another one, would stray from an undisturbed one. Looking for unused parameters prevents that.
     """
     return {"broadcast_buffers": False, "find_unused_parameters": device.type == "cpu" and world_size > 2}
-
-
-def equal_parts(count: int, most: int) -> list[slice]:
-    """The fewest stretches of 0..count-1 that have at most `most` each; their sizes differ by at most one."""
-    num_parts = -(-count // most)
-    ends = [count * part // num_parts for part in range(num_parts + 1)]
-    return [slice(start, stop) for start, stop in pairwise(ends)]
-
-
-def _part_of(view: torch.Tensor, count: int, part: slice) -> torch.Tensor:
-    """The crops of some of the pictures of a view [L * count, 3, S, S] that holds L crops of each."""
-    if part.start == 0 and part.stop == count:
-        return view
-    return view.unflatten(0, (-1, count))[:, part].flatten(0, 1)
 
 
 def _state_over_workers(metric: Metric) -> dict[str, torch.Tensor]:

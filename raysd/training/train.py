@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import threading
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from raysd.storage.location import Location
 from raysd.training.classifier import Architecture, load_record
 from raysd.training.ingest import Ingest, Pool, fits_in_memory
 from raysd.training.logs import check_logger
+from raysd.training.loop_config import LoopConfig
 from raysd.training.pictures import PictureSet
 from raysd.training.recipe import SMALL_IMAGE, Recipe
 from raysd.training.settings import TrainingSettings, resolve_precision
@@ -25,9 +25,6 @@ MIN_WORKER_CPUS = 0.1
 SPARE_CPUS = 1.0  # left for Ray Data's tasks
 TRIAL_CPUS = 0.1  # held by the process of each trial of a sweep
 POLL_SECONDS = 1.0
-LONG_IMAGES = 50_000  # in all; a longer training is looked at less often by Ray Train, since each look costs the workers some time
-CHECK_INTERVAL = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"
-CHECK_SECONDS, LONG_CHECK_SECONDS = "0.5", "5"  # a short training need not wait for the next look
 LEAST_SHARE = 2  # pictures of a pool in a worker's batch, so that its items never run backwards
 DECODED_SHARE = 8 / 7  # of the image size, where crops are taken from a picture
 
@@ -149,44 +146,21 @@ def _fit(run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int) -
     from ray.train.torch import TorchConfig, TorchTrainer
 
     from raysd.session import cluster_cpus, cluster_gpus, ensure_ray
-    from raysd.training.loop import LoopConfig
     from raysd.training.worker import take_error, train_worker
 
     settings = run.settings
-    num_images = sum(map(len, run.pools))
     for pool in run.pools:
         if not len(pool):
             raise UserError("training.sources", " + ".join(pictures.name for pictures in pool.sets), "holds no pictures; loosen its filters, or leave it out")
-    check_batch(num_images, settings, [pool.share for pool in run.pools])
+    check_batch(sum(map(len, run.pools)), settings, [pool.share for pool in run.pools])
     check_logger(settings.logger)
     ensure_ray()
     name = fingerprint([run.fingerprint(seed) for seed in settings.seeds])
     cpus = _cpus_per_worker(settings, cluster_cpus(), num_concurrent)
     use_gpu = _uses_gpus(settings, cluster_gpus(), num_concurrent)
-    precision = resolve_precision(settings.precision)
-    if precision == "float16" and not use_gpu:
-        raise UserError("training.precision", precision, "needs GPUs, and the workers have none; set it to float32 or bfloat16")
-    steps_per_epoch = num_images // settings.batch_size
-    loop = LoopConfig(
-        root=run.root.uri if "://" in run.root.uri else run.root.path,
-        run=name,
-        seeds=seeds,
-        fingerprints={seed: run.fingerprint(seed) for seed in seeds},
-        architecture=run.architecture,
-        recipe=run.recipe,
-        ingest=Ingest(run.pools, run.decoded_size, settings.batch_size, fits_in_memory(run.pools, run.decoded_size)),
-        record=run.record(),
-        num_steps=settings.num_steps or settings.num_epochs * steps_per_epoch,
-        steps_per_epoch=steps_per_epoch,
-        precision=precision,
-        forward_size=settings.forward_size,
-        compile=settings.compile,
-        checkpoint_steps=settings.checkpoint_steps,
-        validation=run.validation,
-        validate_epochs=settings.validate_epochs,
-        logger=settings.logger,
-        num_threads=settings.num_threads,
-    )
+    if resolve_precision(settings.precision) == "float16" and not use_gpu:
+        raise UserError("training.precision", "float16", "needs GPUs, and the workers have none; set it to float32 or bfloat16")
+    loop = _loop_config(run, name, seeds)
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"loop": ray.put(loop)},
@@ -200,8 +174,6 @@ def _fit(run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int) -
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
     )
-    if os.environ.get(CHECK_INTERVAL) in (None, CHECK_SECONDS, LONG_CHECK_SECONDS):  # else the user's own
-        os.environ[CHECK_INTERVAL] = LONG_CHECK_SECONDS if loop.num_steps * settings.batch_size * len(seeds) > LONG_IMAGES else CHECK_SECONDS
     folder = run.root.child("runs", name)
     take_error(folder)  # of an earlier run
     with contextlib.nullcontext() if quiet else _ProgressThread(run, name, loop.num_steps * len(seeds)):
@@ -210,6 +182,31 @@ def _fit(run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int) -
         raise error
     if absent := [seed for seed in seeds if load_record(run.folder(seed)) is None]:
         raise RuntimeError(f"training ended without classifiers for the seeds {absent}")
+
+
+def _loop_config(run: TrainingRun, name: str, seeds: list[int]) -> LoopConfig:
+    settings = run.settings
+    steps_per_epoch = sum(map(len, run.pools)) // settings.batch_size
+    return LoopConfig(
+        root=run.root.uri if "://" in run.root.uri else run.root.path,
+        run=name,
+        seeds=seeds,
+        fingerprints={seed: run.fingerprint(seed) for seed in seeds},
+        architecture=run.architecture,
+        recipe=run.recipe,
+        ingest=Ingest(run.pools, run.decoded_size, settings.batch_size, fits_in_memory(run.pools, run.decoded_size)),
+        record=run.record(),
+        num_steps=settings.num_steps or settings.num_epochs * steps_per_epoch,
+        steps_per_epoch=steps_per_epoch,
+        precision=resolve_precision(settings.precision),
+        forward_size=settings.forward_size,
+        compile=settings.compile,
+        checkpoint_steps=settings.checkpoint_steps,
+        validation=run.validation,
+        validate_epochs=settings.validate_epochs,
+        logger=settings.logger,
+        num_threads=settings.num_threads,
+    )
 
 
 def check_batch(num_images: int, settings: TrainingSettings, shares: list[float]) -> None:

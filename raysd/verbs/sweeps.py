@@ -15,7 +15,8 @@ LOG_WIDTH = 160  # characters, where the output is no terminal
 def sweep(experiment: Experiment, command: str = "") -> Row:
     """Run or continue the sweep, and write its report; returns the sweep's row."""
     from raysd.evaluation.evaluate import Evaluation
-    from raysd.sweep.sweep import other_clones, run_sweep, sweep_specs
+    from raysd.sweep.space import sweep_specs
+    from raysd.sweep.sweep import other_clones, run_sweep
 
     check_training(experiment)
     specs = sweep_specs(experiment)

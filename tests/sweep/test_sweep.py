@@ -9,7 +9,7 @@ import yaml
 
 from raysd.storage.location import Location
 from raysd.storage.results import read_results
-from raysd.sweep.sweep import _score
+from raysd.sweep.result import score_of
 
 pytestmark = pytest.mark.slow
 EXPERIMENT = {
@@ -78,8 +78,8 @@ def test_the_best_setting_is_compared_with_each_other_one_picture_by_picture(swe
 
 def test_a_setting_that_lacks_a_value_has_no_score():
     rows = [{"role": "transfer", "value": 70.0}, {"role": "transfer", "value": None}, {"role": "test", "value": 10.0}]
-    assert _score(rows[:1] + rows[2:], "transfer", 1) == 70.0
-    assert _score(rows, "transfer", 2) is None and _score([], "transfer", 0) is None
+    assert score_of(rows[:1] + rows[2:], "transfer", 1) == 70.0
+    assert score_of(rows, "transfer", 2) is None and score_of([], "transfer", 0) is None
 
 
 def test_a_second_run_draws_and_trains_nothing(swept):

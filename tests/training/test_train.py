@@ -16,10 +16,10 @@ from safetensors.torch import load
 from raysd.config import load_experiment
 from raysd.errors import UserError
 from raysd.storage.location import Location
+from raysd.training.accumulation import equal_parts
 from raysd.training.checkpoint import load_state, save_state
 from raysd.training.classifier import Architecture, build_classifier, load_classifier, load_record, normalise
 from raysd.training.ingest import Pool
-from raysd.training.loop import equal_parts
 from raysd.training.pictures import decode_all
 from raysd.training.real_sets import encode_png, picture_table, real_set
 from raysd.training.settings import TrainingSettings
