@@ -4,7 +4,9 @@ EuroSAT: 30 % of each class for testing, those whose hash (blake2b of `<class>/<
 raysd has used from its start, drawn with NumPy's random numbers; they are written down so that no release of NumPy can change them.
 """
 
-from raysd.training.frozen_split import ALL, FOLDER, half_mask, hashed_mask, split_text
+import numpy as np
+
+from raysd.training.frozen_split import ALL, FOLDER, hashed_mask, split_text
 from raysd.training.offline_sets import OFFLINE_SETS
 
 HALVES = ("digits", "mnist_5k", "opencv_digits")
@@ -24,11 +26,22 @@ TEST_SHARE = 0.3
 HALVES_SAY = "Half of each class for testing, as seed 0 of NumPy's default_rng gave it when the set came to raysd; frozen here, not drawn again."
 EUROSAT_SAYS = "30 % of each class for testing: the numbers whose blake2b of <class>/<number> is lowest. Pictures are <class>_<number>.jpg."
 
+
+def first_halves(labels: np.ndarray) -> np.ndarray:
+    """Half of each class for testing, as raysd drew it from its start; bool [N]."""
+    rng = np.random.default_rng(0)
+    is_test = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        is_test[rng.permutation(members)[: len(members) // 2]] = True
+    return is_test
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     for name in HALVES:
         labels = OFFLINE_SETS[name].load("train")[1]
-        (FOLDER / f"{name}.txt").write_text(split_text({ALL: half_mask(labels, "test")}, HALVES_SAY), encoding="utf-8")
+        (FOLDER / f"{name}.txt").write_text(split_text({ALL: first_halves(labels)}, HALVES_SAY), encoding="utf-8")
     masks = {name: hashed_mask(name, count, TEST_SHARE) for name, count in EUROSAT.items()}
     (FOLDER / "eurosat.txt").write_text(split_text(masks, EUROSAT_SAYS), encoding="utf-8")
     for path in sorted(FOLDER.glob("*.txt")):

@@ -17,18 +17,6 @@ from raysd.training.real_sources import Source, Split
 
 FOLDER = Path(__file__).parent / "splits"
 ALL = "*"
-SPLIT_SEED, TEST_SHARE = 0, 0.5
-
-
-def half_mask(labels: np.ndarray, split: Split) -> np.ndarray:
-    """The halves of one's own sets, and of the small built-in ones: frozen by a seed, stratified by class; bool [N]."""
-    rng = np.random.default_rng(SPLIT_SEED)
-    is_test = np.zeros(len(labels), dtype=bool)
-    by_label = np.argsort(labels, kind="stable")
-    starts = np.unique(labels[by_label], return_index=True)[1]
-    for members in np.split(by_label, starts[1:]):
-        is_test[rng.permutation(members)[: int(len(members) * TEST_SHARE)]] = True
-    return is_test if split == "test" else ~is_test
 
 
 def hashed_mask(name: str, count: int, test_share: float) -> np.ndarray:
@@ -40,6 +28,19 @@ def hashed_mask(name: str, count: int, test_share: float) -> np.ndarray:
     is_test = np.zeros(count, dtype=bool)
     is_test[order[: round(count * test_share)]] = True
     return is_test
+
+
+def half_mask(labels: np.ndarray, split: Split) -> np.ndarray:
+    """The halves of one's own sets, stratified by class; bool [N]. Of an odd number the larger part is for training.
+
+    Each class is split by `hashed_mask` over its pictures in their order, so the halves stay what they are as long as the set does.
+    """
+    is_test = np.zeros(len(labels), dtype=bool)
+    by_label = np.argsort(labels, kind="stable")
+    starts = np.unique(labels[by_label], return_index=True)[1]
+    for members in np.split(by_label, starts[1:]) if len(labels) else []:
+        is_test[members] = hashed_mask(str(labels[members[0]]), len(members), (len(members) // 2) / len(members))
+    return is_test if split == "test" else ~is_test
 
 
 def split_text(masks: dict[str, np.ndarray], header: str) -> str:

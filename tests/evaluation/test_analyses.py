@@ -9,18 +9,17 @@ from scipy.linalg import sqrtm
 from scipy.stats import ortho_group
 
 from raysd.errors import UserError
-from raysd.evaluation import analyses
-from raysd.evaluation.analyses import (
+from raysd.evaluation import feature_analyses, overlap
+from raysd.evaluation.feature_analyses import (
     analyse,
     class_coding_length,
     coding_length,
-    frechet_distance,
     intra_class_distance,
-    precision_recall_density_coverage,
     rate_reduction,
     redundancy,
     sparsity,
 )
+from raysd.evaluation.overlap import frechet_distance, precision_recall_density_coverage
 
 SEEDS = st.integers(0, 10_000)
 
@@ -125,7 +124,7 @@ def test_analyses_are_numbers_or_missing(features):
 def test_sums_in_parts_are_those_of_the_whole(monkeypatch):
     features, labels, fake = draw_features(0, 300), np.arange(300) % 3, draw_features(1, 200)
     whole = analyse(features, labels), frechet_distance(features, fake)
-    monkeypatch.setattr(analyses, "ROWS", 7)
+    monkeypatch.setattr(feature_analyses, "ROWS", 7)
     assert analyse(features, labels) == pytest.approx(whole[0], rel=1e-9)
     assert frechet_distance(features, fake) == pytest.approx(whole[1], rel=1e-9)
 
@@ -141,7 +140,7 @@ def test_overlap_is_that_of_its_definition(seed, neighbours, shift):
 def test_overlap_in_chunks_is_that_of_the_whole(monkeypatch):
     real, fake = draw_features(0, 700), draw_features(1, 500) + np.float32(0.5)
     whole = precision_recall_density_coverage(real, fake)
-    monkeypatch.setattr(analyses, "WORKING_MEMORY", 0.02)
+    monkeypatch.setattr(overlap, "WORKING_MEMORY", 0.02)
     assert precision_recall_density_coverage(real, fake) == whole
 
 

@@ -66,18 +66,16 @@ def test_an_entry_has_one_source_and_a_split():
 def test_frozen_halves_are_those_that_raysd_has_always_used(name, digest):
     mask = read_split(name)[ALL]
     assert hashlib.blake2b(np.packbits(mask).tobytes(), digest_size=8).hexdigest() == digest
-    if name == "digits":
-        assert np.array_equal(mask, half_mask(OFFLINE_SETS[name].load("train")[1], "test"))
 
 
-def test_halves_are_drawn_class_by_class_in_one_stream():
-    labels = np.random.default_rng(1).integers(0, 40, 2000) * 1000
-    rng, is_test = np.random.default_rng(0), np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        is_test[rng.permutation(members)[: len(members) // 2]] = True
-    assert np.array_equal(half_mask(labels, "test"), is_test) and np.array_equal(half_mask(labels, "train"), ~is_test)
-    assert half_mask(labels[:0], "test").tolist() == []
+def test_halves_of_own_sets_are_stratified_and_frozen():
+    labels = np.repeat([4, 0, 9], [7, 1, 10])
+    is_test = half_mask(labels, "test")
+    assert np.bincount(labels[is_test], minlength=10)[[0, 4, 9]].tolist() == [0, 3, 5]
+    assert np.array_equal(half_mask(labels, "train"), ~is_test) and half_mask(labels[:0], "test").tolist() == []
+    assert np.flatnonzero(is_test).tolist() == [1, 5, 6, 8, 10, 12, 15, 16]
+    order = np.random.default_rng(0).permutation(len(labels))
+    assert half_mask(labels[order], "test").sum() == 8
 
 
 def test_the_split_of_eurosat_is_stratified_and_comes_from_hashes():
