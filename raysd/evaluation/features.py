@@ -75,7 +75,8 @@ class Extraction:
     def fingerprint(self) -> str:
         """Hash of the classifier, the set, and how the pictures are seen."""
         identity = {"classifier": self.subject.fingerprint, "set": self.pictures.identity(), "shared": self.shared}
-        return fingerprint({"kind": self.kind, "preprocessing": asdict(self.preprocessing), **identity})
+        cut = [PART, LARGE_PART, SMALL_PART, LARGE_SET, SMALL_IMAGE]  # parts of another cut must not stand for these
+        return fingerprint({"kind": self.kind, "preprocessing": asdict(self.preprocessing), "cut": cut, **identity})
 
     @property
     def folder(self) -> Location:

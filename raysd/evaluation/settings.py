@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 PositiveInt = Annotated[int, Field(ge=1)]
 Kind = Literal["lbfgs", "sgd", "knn"]
 Scale = Literal["raw", "l2", "standard"]
+SCALE_NAMES: dict[Scale, str] = {"raw": "raw", "l2": "L2-normalised", "standard": "standardised"}
 USUAL_SCALES: dict[Kind, Scale] = {"lbfgs": "raw", "sgd": "l2", "knn": "l2"}
 
 
@@ -42,7 +43,7 @@ class ProbeSettings(BaseModel):
         """What is not usual about it, in a few words; empty for L-BFGS as it comes."""
         usual = ProbeSettings(kind=self.kind)
         own = {name: value for name, value in self if name not in ("kind", "scale") and value != getattr(usual, name)}
-        scale = [f"{self.used_scale} features"] if self.used_scale != usual.used_scale else []
+        scale = [f"{SCALE_NAMES[self.used_scale]} features"] if self.used_scale != usual.used_scale else []
         return ", ".join([*([self.kind] if self.kind != "lbfgs" else []), *scale, *(f"{name} {value}" for name, value in own.items())])
 
 
