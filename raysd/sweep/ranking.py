@@ -1,0 +1,70 @@
+"""The settings of a sweep, best first, and which of them are worse than the best by more than noise."""
+
+import math
+
+import numpy as np
+from scipy.special import stdtrit
+
+from raysd.storage.results import Row
+from raysd.sweep.noise import noise_margin
+from raysd.sweep.scored import scored
+
+
+def rank_settings(trials: list[Row]) -> list[Row]:
+    """Rank the settings; those that reached a higher rung come first, within a rung the better score.
+
+    Both intervals are Student's t over the rung's pooled spread (`raysd.sweep.noise.pooled_spread`). So that of a score is for these seeds: what a
+    seed does to all settings alike is not in it. A setting alone on its rung has the interval of its own seeds.
+
+    Args:
+        trials: of one sweep. A setting that has a score on a rung has one on all rungs below it. Settings without a score are left out.
+
+    Returns:
+        One row per setting. `score`, `low`, `high` are in percent and of its highest rung with a score; `difference`, `difference_low`,
+        `difference_high` in points: this setting minus the best one, at the highest rung where both have a score (`compared_at`, in images per
+        class). The ends are 95 % intervals, None where nothing is known of the seeds. The verdict is `worse` only where the whole interval of the
+        difference lies below zero; without an interval it is `within noise`.
+    """
+    by_rung: dict[int, dict[int, Row]] = {}
+    for trial in scored(trials):
+        by_rung.setdefault(trial["rung"], {})[trial["number"]] = trial
+    scores = {rung: np.array([trial["seed_scores"] for trial in own.values()], dtype=np.float64) for rung, own in by_rung.items()}
+    last = {number: own[number] for _, own in sorted(by_rung.items()) for number in own}
+    order = sorted(last.values(), key=lambda trial: (-trial["rung"], -trial["score"], trial["number"]))
+    ranking = []
+    for rank, trial in enumerate(order, start=1):
+        rung = max(rung for rung, own in by_rung.items() if trial["number"] in own and order[0]["number"] in own)
+        pair = by_rung[rung][trial["number"]], by_rung[rung][order[0]["number"]]
+        low, high = _interval(trial["score"], _margin_of_mean(scores[trial["rung"]]))
+        compared = {"difference": 0.0, "difference_low": None, "difference_high": None, "verdict": "best"} if rank == 1 else _compared(*pair, scores[rung])
+        ranking.append(
+            {
+                "rank": rank,
+                **{key: trial[key] for key in ("label", "setting", "clone", "images_per_class")},
+                "num_seeds": len(trial["seed_scores"]),
+                "score": trial["score"],
+                "low": low,
+                "high": high,
+                "compared_at": pair[0]["images_per_class"],
+                **compared,
+            }
+        )
+    return ranking
+
+
+def _compared(trial: Row, best: Row, scores: np.ndarray) -> Row:
+    difference = trial["score"] - best["score"]
+    low, high = _interval(difference, noise_margin(scores, 0.975))
+    verdict = "worse" if high is not None and high < 0 else "within noise"
+    return {"difference": difference, "difference_low": low, "difference_high": high, "verdict": verdict}
+
+
+def _margin_of_mean(scores: np.ndarray) -> float:
+    num_settings, num_seeds = scores.shape
+    if num_settings == 1 and num_seeds > 1:
+        return float(stdtrit(num_seeds - 1, 0.975) * scores.std(ddof=1)) / math.sqrt(num_seeds)
+    return noise_margin(scores, 0.975, num_means=1)
+
+
+def _interval(value: float, margin: float) -> tuple[float, float] | tuple[None, None]:
+    return (None, None) if math.isnan(margin) else (value - margin, value + margin)

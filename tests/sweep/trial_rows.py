@@ -1,0 +1,29 @@
+"""Rows of trials for tests."""
+
+import numpy as np
+
+
+def trial_row(number, seed_scores, rung=0, setting=None, clone=None, images_per_class=None, **values):
+    """One setting on one rung; a rung has 25 images per class, the next one 100, and so on. No scores: it failed."""
+    scores, count = [float(score) for score in seed_scores], images_per_class or 25 * 4**rung
+    seeds = list(range(len(scores) or 2))
+    return {
+        "fingerprint": f"{number:x}{rung:x}",
+        "sweep": "abc",
+        "number": number,
+        "setting": setting or {"generation.guidance_scale": float(number)},
+        "label": f"setting {number}",
+        "clone": clone or f"c{number}",
+        "rung": rung,
+        "images_per_class": count,
+        "seeds": seeds,
+        "seed_scores": scores,
+        "score": float(np.mean(scores)) if scores else None,
+        "classifiers": [f"k{number}-{rung}-{seed}" for seed in seeds],
+        "rows": [],
+        "pictures": 10 * count,
+        "num_drawn": 0,
+        "seconds": {"draw": 0.0, "train": 0.0, "measure": 0.0},
+        "proxies": {},
+        **values,
+    }
