@@ -28,47 +28,53 @@ class BatchGenerator(Protocol):
 
 
 class ShardDrawer:
-    """A Ray Data actor. It holds one pipeline and serves all clones that this can draw.
+    """A diffusion actor, of Ray Data or of a standing pool. It holds one pipeline and serves all clones that this can draw.
 
     Two calls may run at a time: one draws, while the other one encodes its last pictures and commits its shard. One thread loads the model
     and draws with it: OpenMP keeps a team of threads for each thread that computes, and two teams on the same cores slow each other down.
     Batches keep one shape; a batch that would be short is filled up, and what was drawn too much is thrown away.
+
+    Args:
+        spec: of one of the clones; its pipeline is loaded.
+        batch_size: pictures that are drawn at a time.
+        num_threads: of the pipeline on CPUs.
+        make_generator: draws in the place of the pipeline, for measurements.
     """
 
-    def __init__(self, jobs: list[CloneJob], batch_size: int, num_threads: int, make_generator: Callable[[CloneSpec], BatchGenerator] | None = None) -> None:
-        self.jobs, self.batch_size = jobs, batch_size
+    def __init__(self, spec: CloneSpec, batch_size: int, num_threads: int, make_generator: Callable[[CloneSpec], BatchGenerator] | None = None) -> None:
+        self.batch_size = batch_size
         make = make_generator or partial(_load_pipeline, num_threads)
         self.artist = ThreadPoolExecutor(1)
-        self.generator = self.artist.submit(make, jobs[0].plan.spec).result()
+        self.generator = self.artist.submit(make, spec).result()
         self.encoders = ThreadPoolExecutor(NUM_ENCODERS)
         self.last_end: float | None = None
         self.metrics = _Metrics()
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-        """Columns `job` and `shard` of one or more items to columns of statistics; `error` holds bad input that was met, as JSON."""
-        rows = [self._try_shard(int(job), int(shard)) for job, shard in zip(batch["job"], batch["shard"], strict=True)]
+    def __call__(self, batch: dict[str, np.ndarray], jobs: list[CloneJob]) -> dict[str, list[Any]]:
+        """Columns `job` (a place in `jobs`) and `shard` of one or more items to columns of statistics."""
+        rows = [{"job": int(job), **self.try_shard(jobs[job], int(shard))} for job, shard in zip(batch["job"], batch["shard"], strict=True)]
         return {name: [row[name] for row in rows] for name in rows[0]}
 
-    def _try_shard(self, job: int, shard: int) -> dict[str, Any]:
-        """An error is returned, because Ray would wrap a raised one into pages of text."""
+    def try_shard(self, job: CloneJob, shard: int) -> dict[str, Any]:
+        """As `draw_shard`; `error` holds bad input that was met, as JSON, because Ray would wrap a raised error into pages of text."""
         try:
             return {**self.draw_shard(job, shard), "error": ""}
         except UserError as error:
             counts = dict.fromkeys(("drawn", "flagged", "dropped", "batches", "bytes"), 0)
-            nothing = {"job": job, "shard": shard, **counts, "drawing_seconds": 0.0, "busy": 0.0, "gpu_bytes": 0, "seconds": 0.0}
+            nothing = {"shard": shard, **counts, "drawing_seconds": 0.0, "busy": 0.0, "gpu_bytes": 0, "seconds": 0.0}
             return {**nothing, "error": json.dumps([error.field, str(error.value), error.remedy])}
 
-    def draw_shard(self, job: int, shard: int) -> dict[str, Any]:
+    def draw_shard(self, job: CloneJob, shard: int) -> dict[str, Any]:
         """Draw and commit one shard; returns its row of statistics."""
         began = time.monotonic()
-        plan, folder = self.jobs[job].plan, self.jobs[job].folder
+        plan, folder = job.plan, job.folder
         num_classes = plan.counts.num_classes
         kept = read_shard(folder, shard, plan.spec) or Shard.empty(plan.spec)
         covered = kept.covered(num_classes)
         if not plan.belong(covered, shard):
             kept, covered = Shard.empty(plan.spec), np.empty(0, dtype=np.int64)
         missing = np.setdiff1d(plan.positions(shard), covered)
-        pictures, dropped, num_calls, drawing, busy = self.artist.submit(self._draw_timed, self.jobs[job], missing).result()
+        pictures, dropped, num_calls, drawing, busy = self.artist.submit(self._draw_timed, job, missing).result()
         drawn = [future.result() for future in pictures]
         drawn.sort(key=lambda image: image.planned.position)
         content = Shard(shard_table(plan.spec, drawn), dropped)
@@ -76,7 +82,6 @@ class ShardDrawer:
         flagged = sum(bool(image.flag) for image in drawn)
         self.metrics.count(len(drawn), flagged, len(dropped), drawing, busy)
         return {
-            "job": job,
             "shard": shard,
             "drawn": len(missing),
             "flagged": flagged,
@@ -130,8 +135,10 @@ def _encode(image: PlannedImage, pixels: np.ndarray, flag: str, codec: str) -> D
 def _load_pipeline(num_threads: int, spec: CloneSpec) -> BatchGenerator:
     import torch
 
+    from raysd.allocator import keep_freed_memory
     from raysd.clone.generator import Generator
 
+    keep_freed_memory()
     torch.set_num_threads(num_threads)
     return Generator(spec)
 

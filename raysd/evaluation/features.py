@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from raysd.allocator import keep_freed_memory
 from raysd.errors import UserError
 from raysd.evaluation.device import find_device
 from raysd.evaluation.predictions import predict
@@ -138,6 +139,7 @@ class Forward:
     """
 
     def __init__(self, num_threads: int | None = None) -> None:
+        keep_freed_memory()
         if num_threads is not None:
             torch.set_num_threads(num_threads)
         self.device = find_device()
