@@ -10,6 +10,7 @@ from raysd.clone.filters import filter_pictures
 from raysd.clone.generate import plan_clone
 from raysd.clone.scan import CloneJob
 from raysd.clone.scores import ScoringSpec, resolve_scoring_spec
+from raysd.clone.scoring import ScoreSummary, score_clone
 from raysd.clone.settings import FilterSettings, GenerationSettings
 from raysd.clone.shard import DATA
 from raysd.clone.spec import resolve_clone_spec
@@ -17,7 +18,7 @@ from raysd.config import Experiment
 from raysd.errors import UserError
 from raysd.training.ingest import Pool
 from raysd.training.pictures import PictureSet
-from raysd.training.real_sets import real_set
+from raysd.training.real_sets import read_reference, real_set
 from raysd.training.train import TrainingRun
 
 
@@ -91,6 +92,13 @@ def resolve_scoring(experiment: Experiment) -> tuple[ScoringSpec, list[PictureSe
     settings = experiment.scoring
     sets = [real_set(name, "test", experiment.root) for name in settings.against]
     return resolve_scoring_spec(settings, experiment.table, [(pictures.name, pictures.fingerprint) for pictures in sets]), sets
+
+
+def score_pictures(experiment: Experiment, job: CloneJob) -> ScoreSummary:
+    """Score what is not scored yet of a complete clone."""
+    spec, sets = resolve_scoring(experiment)
+    references = [read_reference(pictures) for pictures in sets]
+    return score_clone(job, spec, references, experiment.generation, experiment.scoring.batch_size)
 
 
 def chosen_pictures(experiment: Experiment, job: CloneJob, filters: FilterSettings) -> PictureSet:

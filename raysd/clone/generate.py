@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -52,6 +52,13 @@ class CloneSummary:
     """Actor seconds spent by this run."""
 
 
+class DrawShards(Protocol):
+    """Draws the shards of some clones that share a pipeline."""
+
+    def __call__(self, jobs: list[CloneJob], shards: list[np.ndarray]) -> Iterable[dict[str, Any]]:
+        """Draw `shards[i]` of `jobs[i]`; a row of statistics for each, as they come, whose `job` is i."""
+
+
 def clone_folder(root: Location, spec: CloneSpec) -> Location:
     """Where a clone lies below a storage root."""
     return root.child("clones", spec.fingerprint)
@@ -69,7 +76,10 @@ def plan_clone(root: Location, spec: CloneSpec, settings: GenerationSettings) ->
 
 
 def generate_clones(
-    jobs: list[CloneJob], settings: GenerationSettings, make_generator: Callable[[CloneSpec], BatchGenerator] | None = None
+    jobs: list[CloneJob],
+    settings: GenerationSettings,
+    make_generator: Callable[[CloneSpec], BatchGenerator] | None = None,
+    draw: DrawShards | None = None,
 ) -> list[CloneSummary]:
     """Draw what is missing of each clone. Ray is started only if there is something to draw.
 
@@ -77,11 +87,13 @@ def generate_clones(
         jobs: the clones.
         settings: batch size and actors.
         make_generator: draws in the place of the model's pipeline, for measurements.
+        draw: draws the shards in the place of a pool of Ray Data actors that is started for them.
 
     Raises:
         UserError: when the cluster has no room for one actor, or the storage is full.
         RuntimeError: when shards are still not whole after they were drawn several times.
     """
+    draw = draw or (lambda jobs, shards: _draw(jobs, shards, settings, make_generator))
     missing = []
     for job in jobs:
         job.folder.child(DATA).remove_stale_partials()
@@ -91,7 +103,7 @@ def generate_clones(
     for _ in range(ROUNDS):
         for pipeline_key in sorted({job.plan.spec.pipeline_key for job, shards in zip(jobs, missing, strict=True) if len(shards)}):
             shards = [part if job.plan.spec.pipeline_key == pipeline_key else part[:0] for job, part in zip(jobs, missing, strict=True)]
-            for row in _draw(jobs, shards, settings, make_generator):
+            for row in draw(jobs, shards):
                 num_drawn[row["job"]] += row["drawn"]
                 seconds[row["job"]] += row["seconds"]
         findings = [_check(job, bool(len(part))) for job, part in zip(jobs, missing, strict=True)]
@@ -130,7 +142,7 @@ def _draw(
     used = sorted(set(numbers.tolist()))
     ensure_ray()
     num_actors, num_gpus = pool_size(settings, len(items))
-    _check_dtype(jobs[used[0]].plan.spec, num_gpus)
+    check_dtype(jobs[used[0]].plan.spec, num_gpus)
     total = sum(int(jobs[number].plan.shard_sizes()[shards[number]].sum()) for number in used)
     say(f"drawing {len(items):,} shards of {len(used)} clones, {total:,} images, with {num_actors} actors")
     num_flagged = num_dropped = 0
@@ -157,10 +169,11 @@ def _draw_wave(
 ) -> Iterable[dict[str, Any]]:
     import ray.data
 
-    options = {"jobs": jobs, "batch_size": settings.batch_size, "num_threads": max(1, int(settings.cpus_per_actor)), "make_generator": make_generator}
+    options = {"batch_size": settings.batch_size, "num_threads": max(1, int(settings.cpus_per_actor)), "make_generator": make_generator}
     stage = ray.data.from_items(wave, override_num_blocks=len(wave)).map_batches(
         ShardDrawer,
-        fn_constructor_kwargs=options,
+        fn_constructor_kwargs={"spec": jobs[0].plan.spec, **options},
+        fn_kwargs={"jobs": jobs},
         compute=ray.data.ActorPoolStrategy(
             size=min(num_actors, len(wave)),
             max_tasks_in_flight_per_actor=TASKS_PER_ACTOR,
@@ -197,7 +210,12 @@ def pool_size(settings: GenerationSettings, num_items: int) -> tuple[int, float]
     return min(wanted, num_items), gpus_per_actor
 
 
-def _check_dtype(spec: CloneSpec, gpus_per_actor: float) -> None:
+def check_dtype(spec: CloneSpec, gpus_per_actor: float) -> None:
+    """Half precision needs GPUs.
+
+    Raises:
+        UserError: there are none.
+    """
     if spec.dtype == "float16" and not gpus_per_actor:
         raise UserError("generation.dtype", spec.dtype, "needs GPUs, and the actors have none; set it to float32 or bfloat16")
 

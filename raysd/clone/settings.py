@@ -30,6 +30,8 @@ class GenerationSettings(BaseModel):
     lora: list[LoraSettings] = []
     variant: str = "name"
     """Prompt variant: a built-in one, or one from `variants`."""
+    negative_prompt: str | None = None
+    """In the place of the variant's."""
     guidance_scale: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] = 2.0
     """eps = eps_uncond + g (eps_cond - eps_uncond); 1 is no guidance, and costs half."""
     guidance_interval: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = (0.0, 1.0)

@@ -97,6 +97,8 @@ def resolve_clone_spec(settings: GenerationSettings, table: ClassTable, variants
         UserError: unknown model or variant, a template that the table cannot fill, or a setting that the model ignores.
     """
     variant = resolve_variant(settings.variant, variants, table)
+    if settings.negative_prompt is not None:
+        variant = variant.with_negative_prompt(settings.negative_prompt)
     model = find_model(settings.model, settings.revision)
     family = read_family(model.folder)
     _check_guidance(settings, variant, family)
@@ -144,7 +146,8 @@ def _check_guidance(settings: GenerationSettings, variant: PromptVariant, family
         raise UserError("generation.guidance_interval", list(settings.guidance_interval), remedy)
     if variant.negative_prompt:
         remedy = f"{settings.model} makes no unconditional pass and ignores negative prompts; leave it empty"
-        raise UserError(f"variants.{settings.variant}.negative_prompt", variant.negative_prompt, remedy)
+        field = f"variants.{settings.variant}.negative_prompt" if settings.negative_prompt is None else "generation.negative_prompt"
+        raise UserError(field, variant.negative_prompt, remedy)
 
 
 def _scheduler(settings: GenerationSettings, family: Family) -> str | None:

@@ -7,7 +7,8 @@ A row is named by the hash of classifier, set and settings, so a second run meas
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,12 @@ class Evaluation:
         self.root, self.table, self.command = root, table, command
         self.sets, self.skipped = resolve_sets(root, settings, table)
         self._decoded = DecodedPictures()
+
+    def confined(self, roles: Collection[str]) -> "Evaluation":
+        """The same with the sets of some roles alone."""
+        part = copy(self)
+        part.sets = [measured for measured in self.sets if measured.role in roles]
+        return part
 
     def measure(self, classifier: str) -> list[Row]:
         """All rows of one of raysd's classifiers, by its fingerprint, made in this process; rows that are there are not made again.

@@ -55,6 +55,11 @@ class PromptVariant(BaseModel):
         template = self.templates[_draw(seed, "template", len(self.templates), self.weights.get("templates"))]
         return self.fill(template, row, lambda field: self._drawn(field, row["key"], seed))
 
+    def with_negative_prompt(self, negative_prompt: str) -> "PromptVariant":
+        """The same with another negative prompt."""
+        mixture = [(weight, part.with_negative_prompt(negative_prompt)) for weight, part in self.mixture]
+        return self.model_copy(update={"negative_prompt": negative_prompt, "mixture": mixture})
+
     def fill(self, template: str, row: ClassRow, choose: Callable[[str], str]) -> str:
         """A template with the columns of a class and, for each free field, what `choose` returns for it."""
         fields = self.free_fields

@@ -1,105 +1,167 @@
-"""What a sweep found, as one result row."""
+"""What a sweep found, as one result row, from the rows of its steps."""
 
 import time
+from dataclasses import replace
+from typing import Any
 
-import numpy as np
-
-from raysd.clone.generate import CloneSummary
-from raysd.clone.settings import GenerationSettings
-from raysd.clone.spec import CloneSpec
+from raysd.clone.generate import clone_folder, plan_clone
 from raysd.config import Experiment
 from raysd.errors import UserError
+from raysd.evaluation.analyse import compare_clone
 from raysd.evaluation.compare import compare_classifiers
-from raysd.evaluation.evaluate import FAILED, Evaluation
-from raysd.storage.results import Row, find_result
-from raysd.sweep.space import sweep_fingerprint
+from raysd.evaluation.evaluate import FAILED, KIND, Evaluation
+from raysd.evaluation.subject import own_subject, pretrained_subject
+from raysd.progress import say
+from raysd.sources import clone_pictures
+from raysd.storage.results import Row, find_result, write_result
+from raysd.sweep.cost import sweep_cost
+from raysd.sweep.effects import marginal_effects
+from raysd.sweep.proxies import proxy_regrets
+from raysd.sweep.ranking import rank_settings
+from raysd.sweep.settings import RungSettings
+from raysd.sweep.space import Setting, clone_spec, experiment_at
+from raysd.sweep.trial import KIND as STEP
+from raysd.sweep.trial import baseline_run
+from raysd.training.real_sets import real_set
+from raysd.training.real_sources import Split
 from raysd.versions import versions
+
+COMPARED = ("with", "label", "role", "dataset", "shots", "probe_label", "difference", "low", "high", "p_value", "verdict")
 
 
 def sweep_row(
-    experiment: Experiment,
-    specs: list[tuple[GenerationSettings, CloneSpec]],
-    summaries: list[CloneSummary],
-    classifiers: dict[str, list[str]],
-    rows: list[Row],
-    evaluation: Evaluation,
-    command: str,
+    experiment: Experiment, sweep: str, rungs: list[RungSettings], num_settings: int, steps: list[Row], baselines: dict[str, list[str]], evaluation: Evaluation
 ) -> Row:
-    """What the sweep found: the best setting, every setting's score, the comparisons, and what failed or was skipped.
+    """The best setting, the ranking, the effects, the cost, and what failed or was skipped.
+
+    Args:
+        experiment: with the sweep.
+        sweep: its fingerprint.
+        rungs: its budgets.
+        num_settings: of the whole grid, or of a random search; 0 where it is not known beforehand.
+        steps: the rows of the steps that were taken.
+        baselines: fingerprints of the baselines' classifiers, by kind.
+        evaluation: knows the real sets.
 
     Raises:
         UserError: no setting was measured on all sets of the objective.
     """
-    own = {name: [row for row in rows if row["classifier"] in members] for name, members in classifiers.items()}
-    num_values, objective = num_values_of(experiment, evaluation), experiment.sweep.objective
-    scores = {spec.fingerprint: score_of(own[spec.fingerprint], objective, num_values) for _, spec in specs}
-    failed = _failed(evaluation, classifiers, rows)
-    scored = [spec for _, spec in specs if scores[spec.fingerprint] is not None]
-    if not scored:
+    last = {Setting(step["setting"]): step for step in sorted(steps, key=lambda step: step["rung"])}
+    classifiers = list(dict.fromkeys([key for step in steps for key in step["classifiers"]] + [key for group in baselines.values() for key in group]))
+    rows, failed = _measured(evaluation, classifiers)
+    if all(step["score"] is None for step in steps):
         why = f" ({failed[0]['error']})" if failed else ""
-        raise UserError(
-            "sweep.objective",
-            objective,
-            f"no setting was measured on all of its sets{why}; run the same command again",
-        )
-    best = max(scored, key=lambda spec: scores[spec.fingerprint] or 0.0)
-    clones = [
-        {
-            "fingerprint": spec.fingerprint,
-            "folder": summary.folder.uri,
-            "variant": spec.variant_name,
-            "guidance_scale": spec.guidance_scale,
-            "images_per_class": experiment.generation.images_per_class,
-            "num_images": summary.num_images,
-            "num_flagged": summary.num_flagged,
-            "short_classes": summary.short_classes,
-            "score": scores[spec.fingerprint],
-        }
-        for (_, spec), summary in zip(specs, summaries, strict=True)
-    ]
+        raise UserError("sweep.objective", experiment.sweep.objective, f"no setting was measured on all of its sets{why}; run the same command again")
+    ranking = rank_settings(steps)
+    best = last[Setting(ranking[0]["setting"])]
+    at = experiment_at(experiment, Setting(best["setting"]), rungs[best["rung"]])
+    budgets = [(rung.images_per_class, rung.num_seeds or 0) for rung in rungs]
     return {
-        "fingerprint": sweep_fingerprint(experiment),
+        "fingerprint": sweep,
         "name": experiment.name,
         "objective": experiment.sweep.objective,
-        "best": {"variant": best.variant_name, "guidance_scale": best.guidance_scale, "clone": best.fingerprint},
-        "images_per_class": experiment.generation.images_per_class,
-        "num_drawn": sum(summary.num_drawn for summary in summaries),
+        "search": experiment.sweep.search,
+        "scheduler": experiment.sweep.scheduler,
+        "rungs": [{"images_per_class": count, "num_seeds": seeds} for count, seeds in budgets],
+        "factors": _factors(experiment, list(last)),
+        "best": {
+            "variant": at.generation.variant,
+            "guidance_scale": at.generation.guidance_scale,
+            **{field: best[field] for field in ("clone", "setting", "label", "score", "images_per_class")},
+            **{field: ranking[0][field] for field in ("low", "high")},
+        },
+        "images_per_class": rungs[-1].images_per_class,
+        "clones": [_clone(experiment, setting, step, rungs, steps) for setting, step in last.items()],
+        "ranking": ranking,
+        "effects": marginal_effects(steps, _factors(experiment, list(last))),
+        "proxies": proxy_regrets(steps),
+        "cost": sweep_cost(steps, num_settings or len(last), budgets, len(experiment.table)),
+        "num_drawn": sum(step["num_drawn"] for step in steps),
+        "seconds": {part: sum(step["seconds"][part] for step in steps) for part in ("draw", "train", "measure")},
+        "steps": [step["fingerprint"] for step in steps],
         "rows": [row["fingerprint"] for row in rows],
+        "classifiers": classifiers,
+        "comparisons": _comparisons(evaluation, best, list(last.values()), baselines, rows),
         "failed": failed,
-        "comparisons": _comparisons(evaluation, best.fingerprint, own, command),
         "skipped_sets": evaluation.skipped,
-        "classifiers": [fingerprint for group in classifiers.values() for fingerprint in group],
-        "clones": clones,
-        "command": command,
+        "command": evaluation.command,
         "versions": versions(),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 
 
-def num_values_of(experiment: Experiment, evaluation: Evaluation) -> int:
-    """How many values make a score: one for each set of the objective and each seed."""
-    return sum(measured.role == experiment.sweep.objective for measured in evaluation.sets) * len(experiment.training.seeds)
+def proxy_values(experiment: Experiment, steps: list[Row], rungs: list[RungSettings], command: str) -> None:
+    """Compare each clone of the first rung with real pictures, and note it in the step's row; what was compared before is not again.
+
+    The features are those of `analysis.model`, or without one those of the first classifier that was trained on real pictures.
+    """
+    analysis, count = experiment.analysis, rungs[0].images_per_class
+    if analysis.model is not None:
+        subject = pretrained_subject(analysis.model, experiment.table, needs_classes=False)
+    else:
+        run = baseline_run(experiment, "real", rungs[-1])
+        subject = own_subject(experiment.root, run.fingerprint(run.settings.seeds[0]))
+    name = analysis.real or experiment.evaluation.validation_set or experiment.sweep.real
+    assert name is not None  # checked before the sweep
+    role: Split = "train" if analysis.real is None else "test"
+    real = replace(real_set(name, role, experiment.root, table=experiment.table), images_per_class=analysis.images_per_class, from_end=role == "train")
+    say(f"comparing {sum(step['rung'] == 0 for step in steps)} clones with {real.name}")
+    for step in steps:
+        if step["rung"] == 0 and not step["proxies"]:
+            at = experiment_at(experiment, Setting(step["setting"]), rungs[0])
+            pictures = clone_pictures(plan_clone(at.root, clone_spec(at), at.generation))
+            values = compare_clone(experiment.root, subject, replace(pictures, images_per_class=count), real, analysis, command)["values"]
+            step["proxies"] = {name: value for name, value in values.items() if not name.startswith("num_")}
+            write_result(experiment.root, STEP, step)
 
 
-def score_of(rows: list[Row], objective: str, num_values: int) -> float | None:
-    """Mean over sets and seeds of the rows that the objective names, in percent; None when one of them failed, so that means stay comparable."""
-    values = [row["value"] for row in rows if row["role"] == objective and row["value"] is not None]
-    return float(np.mean(values)) if values and len(values) == num_values else None
+def _measured(evaluation: Evaluation, classifiers: list[str]) -> tuple[list[Row], list[Row]]:
+    """The accuracy rows of some classifiers, and what was not measured, and why."""
+    rows, failed = [], []
+    for key in (key for classifier in classifiers for key in evaluation.row_fingerprints(classifier)):
+        if (row := find_result(evaluation.root, KIND, key)) is not None:
+            rows.append(row)
+        elif (row := find_result(evaluation.root, FAILED, key)) is not None:
+            failed.append({"dataset": row["dataset"], "error": row["error"], "seed": row["seed"], "trained_on": row["trained_on"]["name"]})
+    return rows, failed
 
 
-def _comparisons(evaluation: Evaluation, best: str, rows: dict[str, list[Row]], command: str) -> list[Row]:
-    """The best setting against each other one, picture by picture, on each set."""
+def _factors(experiment: Experiment, settings: list[Setting]) -> dict[str, list[Any]]:
+    """The values of each factor that were tried, in the order of the space, or rising where it names a range."""
+    found = {}
+    for name, choices in experiment.sweep.space.factors().items():
+        tried = [setting.values[name] for setting in settings]
+        found[name] = [value for value in choices if value in tried] if isinstance(choices, list) else sorted(set(tried))
+    return found
+
+
+def _clone(experiment: Experiment, setting: Setting, last: Row, rungs: list[RungSettings], steps: list[Row]) -> Row:
+    """A setting with its clone, as far as it went."""
+    at = experiment_at(experiment, setting, rungs[last["rung"]])
+    spec, own = clone_spec(at), [step for step in steps if Setting(step["setting"]) == setting]
+    return {
+        "fingerprint": spec.fingerprint,
+        "folder": clone_folder(experiment.root, spec).uri,
+        "setting": dict(setting.values),
+        "label": setting.label,
+        "variant": spec.variant_name,
+        "guidance_scale": spec.guidance_scale,
+        "model": spec.model.name,
+        "num_inference_steps": spec.num_inference_steps,
+        **{field: last[field] for field in ("images_per_class", "num_images", "num_flagged", "short_classes", "score")},
+        "rungs": [{field: step[field] for field in ("images_per_class", "score", "seed_scores")} for step in own],
+        "proxies": own[0]["proxies"],
+    }
+
+
+def _comparisons(evaluation: Evaluation, best: Row, last: list[Row], baselines: dict[str, list[str]], rows: list[Row]) -> list[Row]:
+    """The best setting against each that reached as many pictures, and against the baselines: picture by picture, on each set."""
+    rivals = [step for step in last if step["rung"] == best["rung"] and step["fingerprint"] != best["fingerprint"]]
+    sides = {step["clone"]: (step["label"], step["classifiers"]) for step in rivals}
+    sides |= {kind: (kind, group) for kind, group in baselines.items()}
     found = []
-    for name, theirs in rows.items():
-        if name != best:
-            found += [{"with": name, **row} for row in compare_classifiers(evaluation, rows[best], theirs, command)]
-    kept = ("with", "role", "dataset", "shots", "probe_label", "difference", "low", "high", "p_value", "verdict")
-    return [{field: row[field] for field in kept} for row in found]
-
-
-def _failed(evaluation: Evaluation, classifiers: dict[str, list[str]], rows: list[Row]) -> list[Row]:
-    """What was not measured, and why."""
-    there = {row["fingerprint"] for row in rows}
-    missing = [key for group in classifiers.values() for classifier in group for key in evaluation.row_fingerprints(classifier) if key not in there]
-    found = [row for key in missing if (row := find_result(evaluation.root, FAILED, key)) is not None]
-    return [{"dataset": row["dataset"], "error": row["error"], "seed": row["seed"], "trained_on": row["trained_on"]["name"]} for row in found]
+    ours = [row for row in rows if row["classifier"] in best["classifiers"]]
+    for name, (label, classifiers) in sides.items():
+        theirs = [row for row in rows if row["classifier"] in classifiers]
+        found += [{"with": name, "label": label, **row} for row in compare_classifiers(evaluation, ours, theirs, evaluation.command)]
+    return [{field: row[field] for field in COMPARED} for row in found]

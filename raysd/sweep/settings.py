@@ -1,30 +1,147 @@
 """Sweep settings, as they stand in an experiment file."""
 
+import itertools
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-GuidanceScale = Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)]
+Objective = Literal["validation", "transfer", "test"]
+Count = Annotated[int, Field(ge=1)]
 
 
-class SweepSettings(BaseModel):
-    """Which settings are compared, and by what."""
+class RangeSettings(BaseModel):
+    """A range of numbers that settings are drawn from."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    guidance_scales: Annotated[list[GuidanceScale], Field(min_length=1)] = [1.0, 2.0, 4.0, 7.5]
-    variants: Annotated[list[str], Field(min_length=1)] = ["name"]
-    objective: Literal["validation", "transfer", "test"] = "validation"
-    """What chooses the best setting: top-1 on real validation pictures, the mean over the transfer sets, or the test set itself."""
+    low: Annotated[float, Field(allow_inf_nan=False)]
+    high: Annotated[float, Field(allow_inf_nan=False)]
+    log: bool = False
+    """Draw evenly over the logarithm."""
+    step: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Round to multiples of this above `low`, so that settings share clones; whole numbers stay whole numbers."""
+
+    @model_validator(mode="after")
+    def _rising(self) -> "RangeSettings":
+        if self.low >= self.high:
+            raise ValueError("low must be below high")
+        if self.log and self.low <= 0:
+            raise ValueError("a logarithmic range starts above 0")
+        return self
+
+
+Choices = Annotated[list[Any], Field(min_length=1)] | RangeSettings
+
+
+class SpaceSettings(BaseModel):
+    """What is searched: sections of the experiment, with a list or a range in the place of a value."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    generation: dict[str, Choices] = {}
+    """Settings of `generation`, as `guidance_scale`, `variant`, `num_inference_steps`, `sampler`, `negative_prompt`, `model`."""
+    training: dict[str, Choices | dict[str, Choices]] = {}
+    """Settings of `training`, as `recipe`, or `recipe_options: {learning_rate: ...}`."""
+
+    def factors(self) -> dict[str, list[Any] | RangeSettings]:
+        """What is searched, by dotted name."""
+        found: dict[str, list[Any] | RangeSettings] = {f"generation.{name}": choices for name, choices in self.generation.items()}
+        for name, choices in self.training.items():
+            if isinstance(choices, dict):
+                found |= {f"training.{name}.{option}": values for option, values in choices.items()}
+            else:
+                found[f"training.{name}"] = choices
+        return found
+
+
+class RungSettings(BaseModel):
+    """A budget at which settings are compared."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    images_per_class: Count
+    num_seeds: Count | None = None
+    """The first so many of `training.seeds`; all when empty."""
+
+
+class SweepSettings(BaseModel):
+    """Which settings are compared, at which budgets, and by what."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    space: SpaceSettings = SpaceSettings(generation={"guidance_scale": [1.0, 2.0, 4.0, 7.5], "variant": ["name"]})
+    search: Literal["grid", "random", "tpe"] = "grid"
+    """`grid`: all of them. `random`: some. `tpe`: Optuna's suggestions, which learn from the settings before."""
+    num_settings: Count | None = None
+    """How many settings `random` and `tpe` try."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of the search."""
+    scheduler: Literal["none", "halving", "asha"] = "none"
+    """`halving`: the best settings of a rung go on to the next, when all are measured. `asha`: as soon as a setting is measured."""
+    rungs: list[RungSettings] = []
+    """Rising budgets; a number is its images per class. Without rungs there is one: `generation.images_per_class`."""
+    keep: Annotated[float, Field(gt=0, lt=1)] = 1 / 3
+    """The share of a rung's settings that go on."""
+    keep_within_noise: bool = False
+    """With `halving`: go on with those, too, that are not worse than the last one kept by more than the seeds' spread."""
+    objective: Objective | dict[Objective, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = "validation"
+    """What chooses: top-1 on real validation pictures, the mean over the transfer sets, the test set itself, or a weighted mean of these."""
     real: str | None = None
     """A real set that classifiers are trained on for comparison, with as many pictures."""
     random: bool = True
     """Also measure classifiers with random weights."""
-    max_concurrent_trials: Annotated[int, Field(ge=1)] = 1
+    proxies: bool = False
+    """Also compare each clone of the first rung with real pictures, as `raysd analyse` does, to learn what such a proxy would have chosen."""
+    max_concurrent_trials: Count = 1
 
-    @field_validator("guidance_scales", "variants")
+    @field_validator("rungs", mode="before")
     @classmethod
-    def _once_each(cls, values: list[Any]) -> list[Any]:
-        if len(set(values)) != len(values):
-            raise ValueError("a value stands twice; name each once")
-        return values
+    def _numbers(cls, rungs: Any) -> Any:
+        return [{"images_per_class": rung} if isinstance(rung, int) else rung for rung in rungs] if isinstance(rungs, list) else rungs
+
+    @field_validator("rungs")
+    @classmethod
+    def _rising(cls, rungs: list[RungSettings]) -> list[RungSettings]:
+        counts = [rung.images_per_class for rung in rungs]
+        if any(later <= earlier for earlier, later in itertools.pairwise(counts)):
+            raise ValueError("images per class must rise from rung to rung")
+        return rungs
+
+    @field_validator("space")
+    @classmethod
+    def _sensible(cls, space: SpaceSettings) -> SpaceSettings:
+        factors = space.factors()
+        if not factors:
+            raise ValueError("is empty; name what is searched, as {generation: {guidance_scale: [1, 2, 4]}}")
+        for name, choices in factors.items():
+            if isinstance(choices, list) and any(value in choices[:place] for place, value in enumerate(choices)):
+                raise ValueError(f"{name}: a value stands twice; name each once")
+        return space
+
+    @model_validator(mode="after")
+    def _agree(self) -> "SweepSettings":
+        ranges = [name for name, choices in self.space.factors().items() if isinstance(choices, RangeSettings)]
+        if self.search == "grid":
+            if ranges:
+                raise ValueError(f"space: {ranges[0]} is a range, which a grid cannot hold; give a list, or set search=random or search=tpe")
+            if self.num_settings is not None:
+                raise ValueError("num_settings: a grid tries all settings; leave it out, or set search=random or search=tpe")
+        elif self.num_settings is None:
+            raise ValueError(f"num_settings: say how many settings search={self.search} tries")
+        if self.scheduler != "none" and len(self.rungs) < 2:
+            raise ValueError(f"rungs: {self.scheduler} needs two or more, as [50, 150, 450]")
+        if self.scheduler == "none" and len(self.rungs) > 1:
+            raise ValueError("rungs: without a scheduler there is one budget; set scheduler=halving or scheduler=asha")
+        if self.search == "tpe" and self.scheduler == "halving":
+            raise ValueError("search: tpe suggests one setting after another, halving compares all of them at once; set scheduler=asha, or search=random")
+        if self.keep_within_noise and self.scheduler != "halving":
+            raise ValueError("keep_within_noise: only halving compares all settings of a rung; set scheduler=halving, or leave it out")
+        return self
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """What each role counts in the objective; they add up to 1."""
+        if isinstance(self.objective, str):
+            return {self.objective: 1.0}
+        total = sum(self.objective.values())
+        return {role: weight / total for role, weight in self.objective.items()}

@@ -1,28 +1,181 @@
-"""The settings that a sweep compares, and their hash."""
+"""The settings that a sweep compares: points of its space, and the experiment at each of them."""
+
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
 
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import CloneSpec, resolve_clone_spec
 from raysd.config import Experiment
+from raysd.errors import UserError
 from raysd.storage.fingerprint import fingerprint
+from raysd.sweep.settings import RangeSettings, RungSettings
+from raysd.training.settings import TrainingSettings
+
+DRAWS_PER_SETTING = 100  # of a random search, before the space counts as used up
+VARIANT, GUIDANCE = "generation.variant", "generation.guidance_scale"
 
 
-def sweep_specs(experiment: Experiment) -> list[tuple[GenerationSettings, CloneSpec]]:
-    """The settings and the spec of each clone, variants outermost.
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """A point of the space: a value for each factor, by dotted name."""
+
+    values: Mapping[str, Any]
+
+    @property
+    def label(self) -> str:
+        """The setting in a few words, as `name, guidance 2`."""
+        values = dict(self.values)
+        parts = [str(values.pop(VARIANT))] if VARIANT in values else []
+        if GUIDANCE in values:
+            parts.append(f"guidance {values.pop(GUIDANCE):g}")
+        parts += [f"{name.rpartition('.')[2]} {value:g}" if _is_number(value) else f"{name.rpartition('.')[2]} {value}" for name, value in values.items()]
+        return ", ".join(parts)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the values."""
+        return fingerprint(dict(self.values))
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Setting) and self.fingerprint == other.fingerprint
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def experiment_at(experiment: Experiment, setting: Setting, rung: RungSettings) -> Experiment:
+    """The experiment with a setting's values, a rung's images per class, and its seeds; no real set takes the clone's place.
 
     Raises:
-        UserError: a variant that is unknown or that the class table cannot fill.
+        UserError: a setting that the experiment does not have, or a wrong value.
     """
-    cells = []
-    for variant in experiment.sweep.variants:
-        for guidance_scale in experiment.sweep.guidance_scales:
-            settings = experiment.generation.model_copy(update={"variant": variant, "guidance_scale": guidance_scale})
-            cells.append((settings, resolve_clone_spec(settings, experiment.table, experiment.all_variants)))
-    return cells
+    generation, training = experiment.generation.model_dump(), experiment.training.model_dump()
+    sections = {"generation": generation, "training": training}
+    for name, value in setting.values.items():
+        section, _, key = name.partition(".")
+        if section == "training" and "." in key:
+            key, _, option = key.partition(".")
+            if not isinstance(training.get(key), dict):
+                raise UserError(f"sweep.space.{section}", key, "has no options of its own; give a list of values")
+            training[key] = {**training[key], option: value}
+        else:
+            sections[section][key] = value
+    generation["images_per_class"] = rung.images_per_class
+    training |= {"real": None, "seeds": training["seeds"][: rung.num_seeds]}
+    try:
+        return experiment.model_copy(update={"generation": GenerationSettings(**generation), "training": TrainingSettings(**training)})
+    except ValidationError as error:
+        first = error.errors()[0]
+        section = "generation" if error.title == GenerationSettings.__name__ else "training"
+        field = ".".join([f"sweep.space.{section}", *(str(part) for part in first["loc"])])
+        message = {"extra_forbidden": f"{section} has no such setting"}.get(first["type"], first["msg"].removeprefix("Value error, "))
+        raise UserError(field, first.get("input"), message) from None
+
+
+def clone_spec(experiment: Experiment) -> CloneSpec:
+    """The spec of an experiment's clone.
+
+    Raises:
+        UserError: a variant or a model that is unknown, or that do not fit.
+    """
+    return resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)
+
+
+def rungs_of(experiment: Experiment) -> list[RungSettings]:
+    """The sweep's budgets, each with its number of seeds.
+
+    Raises:
+        UserError: more seeds than the training has.
+    """
+    seeds = len(experiment.training.seeds)
+    rungs = experiment.sweep.rungs or [RungSettings(images_per_class=experiment.generation.images_per_class)]
+    for place, rung in enumerate(rungs):
+        if rung.num_seeds is not None and rung.num_seeds > seeds:
+            raise UserError(f"sweep.rungs.{place}.num_seeds", rung.num_seeds, f"training.seeds names {seeds}; name more, or use fewer")
+    return [RungSettings(images_per_class=rung.images_per_class, num_seeds=rung.num_seeds or seeds) for rung in rungs]
+
+
+def list_settings(experiment: Experiment) -> list[Setting]:
+    """The settings of a grid, variants outermost, or those of a random search in the order in which they are tried; nothing for TPE.
+
+    Raises:
+        UserError: a random search for more settings than the space has.
+    """
+    sweep = experiment.sweep
+    factors = sweep.space.factors()
+    if sweep.search == "tpe":
+        return []
+    if sweep.search == "grid":
+        names = sorted(factors, key=lambda name: name != VARIANT)
+        return [_in_order(factors, dict(zip(names, values, strict=True))) for values in itertools.product(*(list(factors[name]) for name in names))]
+    generator, found = np.random.default_rng(sweep.seed), dict[Setting, None]()
+    for _ in range(DRAWS_PER_SETTING * (sweep.num_settings or 1)):
+        found[Setting({name: _drawn(choices, generator) for name, choices in factors.items()})] = None
+        if len(found) == sweep.num_settings:
+            return list(found)
+    raise UserError("sweep.num_settings", sweep.num_settings, f"the space has hardly more than {len(found)} settings; ask for fewer, or set search=grid")
+
+
+def _in_order(factors: Mapping[str, Any], values: Mapping[str, Any]) -> Setting:
+    return Setting({name: values[name] for name in factors})
+
+
+def _drawn(choices: list[Any] | RangeSettings, generator: np.random.Generator) -> Any:
+    if isinstance(choices, list):
+        return choices[int(generator.integers(len(choices)))]
+    low, high = np.log([choices.low, choices.high]) if choices.log else (choices.low, choices.high)
+    value = float(generator.uniform(low, high))
+    return rounded(float(np.exp(value)) if choices.log else value, choices)
+
+
+def rounded(value: float, choices: RangeSettings) -> float | int:
+    """A number of a range as the range wants it."""
+    if choices.step is None:
+        return float(value)
+    steps = round((value - choices.low) / choices.step)
+    stepped = min(choices.high, choices.low + steps * choices.step)
+    is_whole = float(choices.low).is_integer() and float(choices.step).is_integer()
+    return int(stepped) if is_whole else round(float(stepped), 12)
 
 
 def sweep_fingerprint(experiment: Experiment) -> str:
     """Hash of what shapes a sweep's answer."""
-    specs = [spec.fingerprint for _, spec in sweep_specs(experiment)]
-    rest = experiment.model_dump(include={"training", "evaluation", "sweep"})
-    counts = {"images_per_class": experiment.generation.images_per_class, "class_counts": experiment.generation.class_counts}
-    return fingerprint({"clones": specs, **counts, **rest})
+    base = experiment.model_dump(include={"training", "evaluation", "sweep"})
+    del base["sweep"]["max_concurrent_trials"]
+    first = experiment_at(experiment, first_setting(experiment), rungs_of(experiment)[0])
+    return fingerprint({"clone": clone_spec(first).fingerprint, "generation": _shaping(experiment), **json.loads(json.dumps(base, default=str))})
+
+
+def settings_to_check(experiment: Experiment) -> list[Setting]:
+    """All settings where they are known beforehand; else each value of each factor once, with both ends of a range."""
+    if settings := list_settings(experiment):
+        return settings
+    base, found = dict(first_setting(experiment).values), dict[Setting, None]()
+    for name, choices in experiment.sweep.space.factors().items():
+        values = choices if isinstance(choices, list) else [rounded(choices.low, choices), rounded(choices.high, choices)]
+        found |= {Setting({**base, name: value}): None for value in values}
+    return list(found)
+
+
+def first_setting(experiment: Experiment) -> Setting:
+    """A setting of the space: the first value of each factor, the lower end of a range."""
+    factors = experiment.sweep.space.factors()
+    return Setting({name: choices[0] if isinstance(choices, list) else rounded(choices.low, choices) for name, choices in factors.items()})
+
+
+def _shaping(experiment: Experiment) -> dict[str, Any]:
+    """Generation settings and variants, without what says only how the drawing is spread over a cluster."""
+    spread = {"images_per_shard", "batch_size", "num_actors", "cpus_per_actor", "gpus_per_actor"}
+    variants = {name: variant.model_dump() for name, variant in experiment.variants.items()}
+    return {**experiment.generation.model_dump(exclude=spread), "variants": variants}

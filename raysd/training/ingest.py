@@ -80,9 +80,9 @@ class Ingest:
         """Of each pool in a batch."""
         return tuple(pool.share for pool in self.pools)
 
-    def read_into_memory(self) -> list[PictureArrays]:
-        """All pictures of each pool, in a fixed order."""
-        return [_read_pool(pool, self.size) for pool in self.pools]
+    def read_into_memory(self, by_tasks: bool = True) -> list[PictureArrays]:
+        """All pictures of each pool, in a fixed order; decoded by Ray Data tasks, or in this process."""
+        return [_read_pool(pool, self.size) if by_tasks else _read_pool_here(pool, self.size) for pool in self.pools]
 
     def memory_batches(self, arrays: list[PictureArrays], steps: range, rank: int, world_size: int, seed: int) -> Iterator[Batch]:
         """This worker's share of each batch: uint8 [B / world size, 3, S, S] and labels int64."""
@@ -156,6 +156,11 @@ def _read_items(pool: Pool, sequence: WorkerSequence, first: int, last: int, siz
         for place in part.chosen:
             pictures, name = sources[place]
             yield decode_from(pictures, name, encoded[place], size), labels[place]
+
+
+def _read_pool_here(pool: Pool, size: int) -> PictureArrays:
+    parts = [decode_file(pictures, file, number, size) for number, (pictures, file) in enumerate(pool.files)]
+    return PictureArrays.concatenate([part for part in parts if len(part.labels)])
 
 
 def _read_pool(pool: Pool, size: int) -> PictureArrays:

@@ -1,4 +1,4 @@
-"""What each Ray Train worker runs: one classifier per seed, with checkpoints that resume to the step.
+"""What each worker runs: one classifier per seed, with checkpoints that resume to the step.
 
 Batches, augmentation and dropout are functions of (seed, step, rank), and a checkpoint holds the rest: weights, their average, optimizer,
 scaler, the epoch's metrics so far, and the position. So a worker or a driver that is killed and replaced ends, on CPU, with the weights of
@@ -8,16 +8,12 @@ an undisturbed run.
 import contextlib
 import json
 import math
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray.train
 import torch
 import torch.distributed as dist
-from ray.train.torch import get_device, prepare_model
 from timm.data.mixup import Mixup
 from timm.optim import create_optimizer_v2
 from timm.utils import ModelEmaV3
@@ -25,17 +21,18 @@ from torch.nn.functional import cross_entropy
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
+from raysd.allocator import keep_freed_memory
 from raysd.errors import UserError
 from raysd.storage.location import Location
 from raysd.training.accumulation import equal_parts, part_of
 from raysd.training.augmentation import augment, fractals
-from raysd.training.checkpoint import load_state, save_state
 from raysd.training.classifier import build_classifier, normalise, save_classifier, synchronise_norms
 from raysd.training.logs import open_log
 from raysd.training.loop_config import LoopConfig
 from raysd.training.pictures import PictureArrays, decode_part
 from raysd.training.recipe import Recipe
 from raysd.training.schedule import cosine_factor, size_at
+from raysd.training.workers import OneProcess, Workers
 from raysd.versions import versions
 
 PROGRESS_SECONDS = 2.0
@@ -45,31 +42,22 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 OPTIMIZERS = {("sgd", False): "momentum", ("sgd", True): "sgd", ("adamw", False): "adamw", ("lamb", False): "lamb"}  # timm's names
 
 
-def train_seeds(loop: LoopConfig) -> None:
+def train_seeds(loop: LoopConfig, workers: Workers) -> None:
     """Train all seeds in turn; rank 0 writes the classifiers into the storage root."""
+    keep_freed_memory()
     torch.set_num_threads(loop.num_threads)
-    arrays = loop.ingest.read_into_memory() if loop.ingest.in_memory else None
+    arrays = loop.ingest.read_into_memory(by_tasks=not isinstance(workers, OneProcess)) if loop.ingest.in_memory else None
     validation = None
     if loop.validation is not None and loop.validate_epochs:
-        context = ray.train.get_context()
-        validation = decode_part(loop.validation, loop.architecture.image_size, context.get_world_rank(), context.get_world_size())
-    resumed = _resumed_state()
+        validation = decode_part(loop.validation, loop.architecture.image_size, workers.rank, workers.world_size)
+    resumed = workers.resume()
     if resumed is not None and resumed["seed"] not in loop.seeds:
         resumed = None  # its classifier is done
     for number, seed in enumerate(loop.seeds):
         if resumed is not None and resumed["seed"] != seed:
             continue  # the checkpoint is from a later seed, so this one is done
-        SeedTraining(loop, seed, number, validation).run(arrays, resumed)
+        SeedTraining(loop, workers, seed, number, validation).run(arrays, resumed)
         resumed = None
-
-
-def _resumed_state() -> dict[str, Any] | None:
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        return None
-    with checkpoint.as_directory() as folder:
-        state: dict[str, Any] = load_state(Path(folder))
-    return state
 
 
 class SeedTraining:
@@ -77,15 +65,15 @@ class SeedTraining:
 
     Args:
         config: of the run.
+        workers: that train together.
         seed: of the weights, the order and the augmentation.
         number: how many seeds came before, for the progress.
         validation: this worker's part of the pictures to measure on now and then.
     """
 
-    def __init__(self, config: LoopConfig, seed: int, number: int, validation: PictureArrays | None) -> None:
-        context = ray.train.get_context()
-        self.config, self.seed, self.number, self.validation = config, seed, number, validation
-        self.rank, self.world_size, self.device = context.get_world_rank(), context.get_world_size(), get_device()
+    def __init__(self, config: LoopConfig, workers: Workers, seed: int, number: int, validation: PictureArrays | None) -> None:
+        self.config, self.workers, self.seed, self.number, self.validation = config, workers, seed, number, validation
+        self.rank, self.world_size, self.device = workers.rank, workers.world_size, workers.device
         recipe = self.recipe = config.recipe
         torch.manual_seed(seed)
         self.model = build_classifier(config.architecture).to(self.device, memory_format=torch.channels_last)
@@ -118,7 +106,7 @@ class SeedTraining:
         if resumed is not None:
             self._load(resumed)
         compiled = torch.compile(self.model) if config.compile else self.model
-        parallel = prepare_model(compiled, parallel_strategy_kwargs=_parallel_options(self.device, self.world_size))
+        parallel = self.workers.wrap(compiled)
         self.began, self.first_step, self.last_progress, self.last_log = time.monotonic(), self.step, 0.0, 0.0
         steps, place = range(self.step, config.num_steps), (self.rank, self.world_size, self.seed)
         batches = config.ingest.stream_batches(steps, *place) if arrays is None else config.ingest.memory_batches(arrays, steps, *place)
@@ -132,7 +120,7 @@ class SeedTraining:
                 self._save()
         if self.rank == 0:
             self._finish()
-        ray.train.report(self._reported())
+        self.workers.report(self._reported())
 
     @property
     def images_per_s(self) -> float:
@@ -229,14 +217,12 @@ class SeedTraining:
         """All workers report; the first one brings the checkpoint."""
         metrics = {name: _state_over_workers(metric) for name, metric in self.metrics.items()}
         if self.rank != 0:
-            ray.train.report(self._reported())
+            self.workers.report(self._reported())
             return
         state = {"seed": self.seed, "step": self.step, "history": self.history, "metrics": metrics, "resumed_at": self.resumed_at}
         state |= {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
         state["ema"] = None if self.ema is None else self.ema.module.state_dict()
-        with tempfile.TemporaryDirectory() as folder:
-            save_state(Path(folder), state)
-            ray.train.report(self._reported(), checkpoint=ray.train.Checkpoint.from_directory(folder))
+        self.workers.report(self._reported(), state)
 
     def _load(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
@@ -278,13 +264,6 @@ def _mixup(recipe: Recipe, num_classes: int) -> Mixup | None:
     if not recipe.mixup and not recipe.cutmix:
         return None
     return Mixup(recipe.mixup, recipe.cutmix, label_smoothing=recipe.label_smoothing, num_classes=num_classes)
-
-
-def _parallel_options(device: torch.device, world_size: int) -> dict[str, bool]:
-    """For DDP. After its first step it would lay the gradients out anew, and sums over three and more CPU workers round by their layout:
-    a resumed training, whose first step is another one, would stray from an undisturbed one. Looking for unused parameters prevents that.
-    """
-    return {"broadcast_buffers": False, "find_unused_parameters": device.type == "cpu" and world_size > 2}
 
 
 def _state_over_workers(metric: Metric) -> dict[str, torch.Tensor]:

@@ -93,6 +93,11 @@ class TrainingRun:
         return self.root.child("classifiers", self.fingerprint(seed))
 
     @property
+    def name(self) -> str:
+        """Of the folder in which the run keeps its checkpoints."""
+        return fingerprint([self.fingerprint(seed) for seed in self.settings.seeds])
+
+    @property
     def decoded_size(self) -> int:
         """Side in pixels to which pictures are decoded; a little more than the crops where those are taken from a part."""
         size = self.settings.image_size
@@ -110,13 +115,15 @@ def _describe(pools: tuple[Pool, ...]) -> dict[str, Any]:
     return {**first, "name": name, "fingerprint": fingerprint(parts), "images_per_class": total, "parts": parts}
 
 
-def train_classifiers(run: TrainingRun, quiet: bool = False, num_concurrent: int = 1) -> list[str]:
+def train_classifiers(run: TrainingRun, quiet: bool = False, num_concurrent: int = 1, cpus_taken: float = 0.0, gpus_taken: float = 0.0) -> list[str]:
     """Train what is missing; returns the fingerprint of each seed's classifier. Ray is started only if there is something to train.
 
     Args:
         run: what is trained.
         quiet: no progress lines.
         num_concurrent: how many such calls share the cluster.
+        cpus_taken: CPUs of the cluster that others hold meanwhile.
+        gpus_taken: GPUs likewise.
 
     Raises:
         UserError: fewer pictures than one batch, a batch that the workers cannot share, or a picture that cannot be decoded.
@@ -125,7 +132,27 @@ def train_classifiers(run: TrainingRun, quiet: bool = False, num_concurrent: int
     if missing and not run.pools:
         _save_untrained(run, missing)
     elif missing:
-        _fit(run, missing, quiet, num_concurrent)
+        _fit(run, missing, quiet, num_concurrent, cpus_taken, gpus_taken)
+    return [run.fingerprint(seed) for seed in run.settings.seeds]
+
+
+def train_here(run: TrainingRun) -> list[str]:
+    """As `train_classifiers`, with one worker, which is this process; the weights are the same. On a GPU if this process sees one.
+
+    Raises:
+        UserError: as there.
+    """
+    from raysd.training.loop import train_seeds
+    from raysd.training.workers import OneProcess
+
+    missing = [seed for seed in run.settings.seeds if load_record(run.folder(seed)) is None]
+    if missing and not run.pools:
+        _save_untrained(run, missing)
+    elif missing:
+        _check_run(run)
+        workers = OneProcess(run.root.child("runs", run.name))
+        train_seeds(_loop_config(run, run.name, missing), workers)
+        workers.close()
     return [run.fingerprint(seed) for seed in run.settings.seeds]
 
 
@@ -140,7 +167,20 @@ def _save_untrained(run: TrainingRun, seeds: list[int]) -> None:
         save_classifier(run.folder(seed), build_classifier(run.architecture), run.architecture, record)
 
 
-def _fit(run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int) -> None:
+def _check_run(run: TrainingRun) -> None:
+    """Say early what would end the training.
+
+    Raises:
+        UserError: an empty pool, a batch that does not fit, or a logger that is not installed.
+    """
+    for pool in run.pools:
+        if not len(pool):
+            raise UserError("training.sources", " + ".join(pictures.name for pictures in pool.sets), "holds no pictures; loosen its filters, or leave it out")
+    check_batch(sum(map(len, run.pools)), run.settings, [pool.share for pool in run.pools])
+    check_logger(run.settings.logger)
+
+
+def _fit(run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int, cpus_taken: float, gpus_taken: float) -> None:
     import ray
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -148,16 +188,11 @@ def _fit(run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int) -
     from raysd.session import cluster_cpus, cluster_gpus, ensure_ray
     from raysd.training.worker import take_error, train_worker
 
-    settings = run.settings
-    for pool in run.pools:
-        if not len(pool):
-            raise UserError("training.sources", " + ".join(pictures.name for pictures in pool.sets), "holds no pictures; loosen its filters, or leave it out")
-    check_batch(sum(map(len, run.pools)), settings, [pool.share for pool in run.pools])
-    check_logger(settings.logger)
+    settings, name = run.settings, run.name
+    _check_run(run)
     ensure_ray()
-    name = fingerprint([run.fingerprint(seed) for seed in settings.seeds])
-    cpus = _cpus_per_worker(settings, cluster_cpus(), num_concurrent)
-    use_gpu = _uses_gpus(settings, cluster_gpus(), num_concurrent)
+    cpus = cpus_per_worker(settings, cluster_cpus() - cpus_taken, num_concurrent)
+    use_gpu = _uses_gpus(settings, cluster_gpus() - gpus_taken, num_concurrent)
     if resolve_precision(settings.precision) == "float16" and not use_gpu:
         raise UserError("training.precision", "float16", "needs GPUs, and the workers have none; set it to float32 or bfloat16")
     loop = _loop_config(run, name, seeds)
@@ -236,7 +271,7 @@ def _uses_gpus(settings: TrainingSettings, gpus: float, num_concurrent: int) -> 
     return gpus >= needed
 
 
-def _cpus_per_worker(settings: TrainingSettings, cpus: float, num_concurrent: int) -> float:
+def cpus_per_worker(settings: TrainingSettings, cpus: float, num_concurrent: int) -> float:
     """What is asked for, or on a small machine what leaves room for reading the pictures; less would wait for ever."""
     room = (cpus - SPARE_CPUS - TRIAL_CPUS * num_concurrent) / (settings.num_workers * num_concurrent)
     if room < MIN_WORKER_CPUS:

@@ -18,13 +18,14 @@ def train_worker(config: dict[str, Any]) -> None:
     import ray
 
     from raysd.training.loop import train_seeds
+    from raysd.training.workers import RayTrainWorkers
 
     loop = ray.get(config["loop"])
     folder = Location(loop.root).child("runs", loop.run)
     if folder.exists(ERROR):
         return
     try:
-        train_seeds(loop)
+        train_seeds(loop, RayTrainWorkers())
     except Exception as error:
         if (found := find_user_error(error)) is not None:
             folder.write(ERROR, json.dumps([found.field, found.value, found.remedy], default=str).encode())

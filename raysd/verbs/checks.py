@@ -123,21 +123,46 @@ def check_further_sets(experiment: Experiment) -> None:
             check_real_set(f"evaluation.{kind}.{number}.name", wanted.name, wanted.path, wanted.class_map if isinstance(wanted, TestSet) else None)
 
 
-def check_batch_fits(experiment: Experiment) -> None:
+def check_sweep(experiment: Experiment) -> None:
+    """Every setting of a sweep at every rung, before anything is drawn.
+
+    Raises:
+        UserError: what is wrong with the space, a setting, a prompt, the sets, or the batch.
+    """
+    from raysd.clone.spec import resolve_clone_spec
+    from raysd.sources import source_generations
+    from raysd.sweep.space import clone_spec, experiment_at, rungs_of, settings_to_check
+    from raysd.training.real_sets import real_set
+
+    rungs = rungs_of(experiment)
+    check_objective(experiment)
+    specs, trainings = [], {}
+    for setting in settings_to_check(experiment):
+        for rung in (rungs[0], rungs[-1]):
+            at = experiment_at(experiment, setting, rung)
+            trainings[at.training.model_dump_json(), rung.images_per_class] = at
+        specs += [clone_spec(at), *(resolve_clone_spec(other, at.table, at.all_variants) for _, other in source_generations(at))]
+    for at in trainings.values():
+        check_training(at)
+        _check_batch(at)
+    check_prompts(experiment, specs)
+    if experiment.sweep.real is not None:
+        check_apart(experiment, [real_set(experiment.sweep.real, "train", experiment.root, rungs[-1].images_per_class, experiment.table)])
+    if experiment.sweep.proxies and experiment.analysis.model is None and experiment.sweep.real is None:
+        raise UserError("sweep.proxies", True, "needs features to compare in; name a model in analysis.model, or real pictures in sweep.real")
+
+
+def _check_batch(experiment: Experiment) -> None:
     """A batch is not larger than what there is to train on, and the workers can share it.
 
     Raises:
         UserError: it is, or they cannot.
     """
-    from raysd.training.real_sets import real_set
     from raysd.training.train import check_batch
 
-    count = experiment.generation.images_per_class
     shares = [source.share for source in experiment.training.sources if source.share is not None]
-    num_images = sys.maxsize if experiment.training.sources else count * len(experiment.table)  # what sources hold is known when they are drawn
-    check_batch(num_images, experiment.training, shares)
-    if experiment.sweep.real is not None:
-        check_apart(experiment, [real_set(experiment.sweep.real, "train", experiment.root, count, experiment.table)])
+    count = experiment.generation.images_per_class * len(experiment.table)
+    check_batch(sys.maxsize if experiment.training.sources else count, experiment.training, shares)  # what sources hold is known when they are drawn
 
 
 def check_objective(experiment: Experiment) -> None:
@@ -146,17 +171,18 @@ def check_objective(experiment: Experiment) -> None:
     Raises:
         UserError: there is none.
     """
-    evaluation, objective = experiment.evaluation, experiment.sweep.objective
+    evaluation = experiment.evaluation
     there = {"validation": evaluation.validation_set, "test": evaluation.test_set, "transfer": evaluation.transfer_sets}
-    if not there[objective]:
-        raise UserError("sweep.objective", objective, f"evaluation names no {objective} set; add one or choose another objective")
+    for role in experiment.sweep.weights:
+        if not there[role]:
+            raise UserError("sweep.objective", experiment.sweep.objective, f"evaluation names no {role} set; add one or choose another objective")
 
 
 def check_resolved(experiment: Experiment, roles: list[str]) -> None:
-    """At least one set of the objective could be had.
+    """At least one set of each role in the objective could be had.
 
     Raises:
         UserError: all were skipped.
     """
-    if experiment.sweep.objective not in roles:
+    if not set(experiment.sweep.weights) <= set(roles):
         raise UserError("sweep.objective", experiment.sweep.objective, "all of its sets were skipped; give one that can be had")

@@ -135,7 +135,7 @@ def score(experiment: Experiment) -> str:
     from raysd.clone.generate import plan_clone
     from raysd.clone.scoring import DUPLICATE
     from raysd.clone.spec import resolve_clone_spec
-    from raysd.sweep.sweep import score_pictures
+    from raysd.sources import score_pictures
     from raysd.training.real_sets import check_real_set
 
     for number, name in enumerate(experiment.scoring.against):

@@ -6,28 +6,31 @@ from pathlib import Path
 from raysd.config import Experiment, load_experiment, repeat_command
 from raysd.progress import say
 from raysd.storage.results import Row
-from raysd.verbs.checks import check_batch_fits, check_objective, check_prompts, check_resolved, check_training
+from raysd.verbs.checks import check_resolved, check_sweep
 
 DEMO = Path(__file__).parent.parent / "assets" / "demo.yaml"
+BEST = "best.yaml"
 LOG_WIDTH = 160  # characters, where the output is no terminal
 
 
 def sweep(experiment: Experiment, command: str = "") -> Row:
     """Run or continue the sweep, and write its report; returns the sweep's row."""
     from raysd.evaluation.evaluate import Evaluation
-    from raysd.sweep.space import sweep_specs
-    from raysd.sweep.sweep import other_clones, run_sweep
+    from raysd.sweep.best_config import best_config
+    from raysd.sweep.sweep import run_sweep
 
-    check_training(experiment)
-    specs = sweep_specs(experiment)
-    check_prompts(experiment, [*(spec for _, spec in specs), *(job.plan.spec for job in other_clones(experiment, specs))])
-    check_objective(experiment)
+    check_sweep(experiment)
     experiment.root.check_writable()
     evaluation = Evaluation(experiment.root, experiment.evaluation, experiment.table, command)  # all real pictures are there, before anything is drawn
     check_resolved(experiment, [measured.role for measured in evaluation.sets])
-    check_batch_fits(experiment)
-    row = run_sweep(experiment, command)
+    row = run_sweep(experiment, evaluation)
+    folder, best = experiment.root.child("reports", row["fingerprint"]), row["best"]
+    note = f"The best of {len(row['clones'])} settings: {best['label']}, {best['score']:.1f} % at {best['images_per_class']} images per class. {command}"
+    folder.write(BEST, best_config(experiment, best["setting"], row["images_per_class"], note).encode())
     report(experiment, row["fingerprint"])
+    cost, grid = row["cost"], row["cost"]["grid"]
+    say(f"cost: {cost['pictures']:,} pictures and {cost['trainings']} trainings; all settings in full: {grid['pictures']:,} and {grid['trainings']}")
+    say(f"next: raysd generate {folder.file(BEST)}, then raysd train and raysd evaluate with it; raise generation.images_per_class for the full size")
     return row
 
 

@@ -29,7 +29,7 @@ class StandIn:
 
 
 def drawer_of(job, stand_in, batch_size=4):
-    return ShardDrawer([job], batch_size, 1, lambda spec: stand_in)
+    return ShardDrawer(job.plan.spec, batch_size, 1, lambda spec: stand_in)
 
 
 def job_of(folder, images_per_class=3, **changes):
@@ -42,7 +42,7 @@ def rows(job, shard=0):
 
 def test_batches_keep_one_shape_and_each_picture_is_stored_once(tmp_path):
     job, stand_in = job_of(tmp_path), StandIn()
-    statistics = drawer_of(job, stand_in).draw_shard(0, 1)
+    statistics = drawer_of(job, stand_in).draw_shard(job, 1)
     assert [len(batch) for batch in stand_in.batches] == [4] * 4
     assert statistics["drawn"] == 15 and statistics["flagged"] == statistics["dropped"] == 0
     assert 0 < statistics["busy"] <= 1 and statistics["gpu_bytes"] == 0
@@ -61,9 +61,10 @@ def test_one_thread_loads_the_model_and_draws_all_shards(tmp_path):
             threads.append(threading.get_ident())
             return super().draw(spec, images)
 
-    drawer = ShardDrawer([job_of(tmp_path)], 4, 1, Watched)
+    job = job_of(tmp_path)
+    drawer = ShardDrawer(job.plan.spec, 4, 1, Watched)
     with ThreadPoolExecutor(2) as callers:
-        list(callers.map(lambda shard: drawer.draw_shard(0, shard), range(2)))
+        list(callers.map(lambda shard: drawer.draw_shard(job, shard), range(2)))
     assert len(threads) == 9 and len(set(threads)) == 1
 
 
@@ -77,7 +78,7 @@ def test_the_progress_line_says_how_busy_the_actors_are():
 
 def test_a_flagged_picture_is_drawn_again_with_another_seed(tmp_path):
     job, stand_in = job_of(tmp_path), StandIn({3: 1, 7: 2})
-    statistics = drawer_of(job, stand_in).draw_shard(0, 0)
+    statistics = drawer_of(job, stand_in).draw_shard(job, 0)
     redrawn = {row["index"] * 10 + row["label"]: row for row in rows(job) if row["redraws"]}
     assert {position: row["redraws"] for position, row in redrawn.items()} == {3: 1, 7: 2}
     assert redrawn[3]["seed"] == job.plan.image(3, 1).seed != job.plan.image(3).seed
@@ -86,7 +87,7 @@ def test_a_flagged_picture_is_drawn_again_with_another_seed(tmp_path):
 
 def test_redraws_are_bounded_and_the_class_is_listed_as_short(tmp_path):
     job, stand_in = job_of(tmp_path, images_per_class=1, max_redraws=2), StandIn({3: 99})
-    statistics = drawer_of(job, stand_in).draw_shard(0, 0)
+    statistics = drawer_of(job, stand_in).draw_shard(job, 0)
     assert statistics["dropped"] == 1 and len(rows(job)) == 9
     assert max(redraw for batch in stand_in.batches for position, redraw in batch) == 2
     assert check_shards(job).short_classes(TABLE.keys) == {TABLE.keys[3]: 1}
@@ -95,27 +96,27 @@ def test_redraws_are_bounded_and_the_class_is_listed_as_short(tmp_path):
 @pytest.mark.parametrize(("policy", "num_rows", "flags"), [("keep", 10, ["unsafe"]), ("drop", 9, [])])
 def test_flagged_pictures_are_kept_with_their_flag_or_dropped(tmp_path, policy, num_rows, flags):
     job, stand_in = job_of(tmp_path, images_per_class=1, flagged=policy), StandIn({4: 1})
-    drawer_of(job, stand_in).draw_shard(0, 0)
+    drawer_of(job, stand_in).draw_shard(job, 0)
     assert len(rows(job)) == num_rows and [row["flag"] for row in rows(job) if row["flag"]] == flags
     assert {position for batch in stand_in.batches for position, redraw in batch if redraw} == set()
 
 
 def test_a_grown_shard_keeps_its_pictures_and_is_as_if_drawn_at_once(tmp_path):
     small, large, at_once = job_of(tmp_path / "a", 1), job_of(tmp_path / "a", 3), job_of(tmp_path / "b", 3)
-    drawer_of(small, StandIn()).draw_shard(0, 0)
+    drawer_of(small, StandIn()).draw_shard(small, 0)
     stand_in = StandIn()
-    assert drawer_of(large, stand_in).draw_shard(0, 0)["drawn"] == 5
+    assert drawer_of(large, stand_in).draw_shard(large, 0)["drawn"] == 5
     assert {position for batch in stand_in.batches for position, _ in batch} == set(range(10, 15))
-    drawer_of(at_once, StandIn()).draw_shard(0, 0)
+    drawer_of(at_once, StandIn()).draw_shard(at_once, 0)
     shards = [tmp_path / name / "data" / "train-000000.parquet" for name in "ab"]
     assert shards[0].read_bytes() == shards[1].read_bytes()
 
 
 def test_what_was_dropped_is_not_drawn_again_when_the_clone_grows(tmp_path):
     small, large = job_of(tmp_path, 1, flagged="drop"), job_of(tmp_path, 3, flagged="drop")
-    drawer_of(small, StandIn({4: 1})).draw_shard(0, 0)
+    drawer_of(small, StandIn({4: 1})).draw_shard(small, 0)
     stand_in = StandIn()
-    drawer_of(large, stand_in).draw_shard(0, 0)
+    drawer_of(large, stand_in).draw_shard(large, 0)
     assert 4 not in {position for batch in stand_in.batches for position, _ in batch}
     assert check_shards(large).num_dropped == 1
 
@@ -134,7 +135,7 @@ def test_two_calls_at_a_time_never_draw_at_a_time(tmp_path):
             return batch
 
     drawer = drawer_of(job, Watching())
-    threads = [threading.Thread(target=drawer.draw_shard, args=(0, shard)) for shard in range(job.plan.num_shards)]
+    threads = [threading.Thread(target=drawer.draw_shard, args=(job, shard)) for shard in range(job.plan.num_shards)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -79,7 +79,7 @@ class Repeating(StandIn):
 def whole_clone(folder, images_per_class=7):
     job = job_of(folder, images_per_class)
     for shard in range(job.plan.num_shards):
-        drawer_of(job, Repeating()).draw_shard(0, shard)
+        drawer_of(job, Repeating()).draw_shard(job, shard)
     record = {"planned": [job.plan.counts.to_json()], "complete": True, "num_classes": 10, "images_per_shard": 15, "num_images": len(job.plan)}
     job.folder.write("clone.json", json.dumps(record).encode())
     return job

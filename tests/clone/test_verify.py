@@ -20,7 +20,7 @@ def clone(tmp_path):
     """A whole clone of 8 px pictures, in two shards."""
     job = job_of(tmp_path / "clone", image_size=8)
     for shard in range(job.plan.num_shards):
-        drawer_of(job, StandIn({3: 1})).draw_shard(0, shard)
+        drawer_of(job, StandIn({3: 1})).draw_shard(job, shard)
     record = {"planned": [job.plan.counts.to_json()], "complete": True, "num_classes": 10, "images_per_shard": 15}
     job.folder.write("clone.json", json.dumps(record).encode())
     return job

@@ -1,0 +1,186 @@
+"""A standing pool of diffusion actors, for clones that grow while others are trained on.
+
+`raysd.clone.generate` starts a pool for clones that are known beforehand. A sweep asks for more of one clone or another as its trials go on; so its
+actors stay up, each with its loaded pipeline, and work off one queue. Clones of another pipeline have actors of their own.
+
+The queue lives in an actor too. It holds nothing that the shards do not say: when it dies, Ray starts it again, and what was asked for is asked again.
+"""
+
+import json
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from raysd.clone.drawer import BatchGenerator, ShardDrawer
+from raysd.clone.generate import TASKS_PER_ACTOR, CloneSummary, check_dtype, generate_clones
+from raysd.clone.scan import CloneJob
+from raysd.clone.settings import GenerationSettings
+from raysd.clone.spec import CloneSpec
+from raysd.errors import UserError
+
+MOST_CALLS = 1000  # clones that are waited for at a time
+
+
+@dataclass(frozen=True)
+class PoolShape:
+    """The actors of each pipeline, and what each of them holds of the cluster."""
+
+    num_actors: int
+    num_cpus: float
+    num_gpus: float
+
+
+class StandingPool:
+    """The pool as its users see it; it can be sent to other processes.
+
+    Args:
+        settings: batch size and threads.
+        shape: of the pool.
+        make_generator: draws in the place of the model's pipeline, for measurements.
+    """
+
+    def __init__(self, settings: GenerationSettings, shape: PoolShape, make_generator: Callable[[CloneSpec], BatchGenerator] | None = None) -> None:
+        import ray
+
+        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=MOST_CALLS)(DrawingQueue)
+        self.queue = actor.remote(settings, shape, make_generator)
+
+    def grow(self, job: CloneJob) -> CloneSummary:
+        """Draw what is missing of a clone; waits until it is there.
+
+        Raises:
+            UserError: the storage is full, or the model cannot be loaded.
+        """
+        import ray
+
+        summary: CloneSummary = ray.get(self.queue.grow.remote(job))
+        return summary
+
+    def draw_ahead(self, jobs: list[CloneJob]) -> None:
+        """Draw clones that will be asked for, in this order, while others are trained on; does not wait."""
+        self.queue.draw_ahead.remote(jobs)
+
+    def num_drawn(self) -> int:
+        """Pictures so far, those included that were drawn ahead."""
+        import ray
+
+        count: int = ray.get(self.queue.num_drawn.remote())
+        return count
+
+    def close(self) -> None:
+        """End the actors."""
+        import ray
+
+        ray.get(self.queue.close.remote())
+        ray.kill(self.queue)
+
+
+@dataclass
+class _Item:
+    """A shard to be drawn."""
+
+    job: CloneJob
+    shard: int
+    row: Future[dict[str, Any]]
+
+
+class DrawingQueue:
+    """The actor behind a `StandingPool`: hands shards to the diffusion actors, first come, first drawn.
+
+    Two calls for the same clone take turns, so that none draws what the other one is drawing.
+    """
+
+    def __init__(self, settings: GenerationSettings, shape: PoolShape, make_generator: Callable[[CloneSpec], BatchGenerator] | None) -> None:
+        self.settings, self.shape, self.make_generator = settings, shape, make_generator
+        self.lock = threading.Lock()
+        self.turns: dict[str, threading.Lock] = {}
+        self.queues: dict[str, queue.SimpleQueue[_Item]] = {}
+        self.actors: list[Any] = []
+        self.ahead = ThreadPoolExecutor(shape.num_actors + 1)
+        self.drawn: dict[str, int] = {}
+        self.seconds: dict[str, float] = {}
+        self.total = 0
+
+    def grow(self, job: CloneJob) -> CloneSummary:
+        """Draw what is missing of a clone; counts what was drawn ahead since the last call as well."""
+        summary = self._grow(job)
+        with self.lock:
+            num_drawn, seconds = self.drawn.pop(summary.fingerprint, 0), self.seconds.pop(summary.fingerprint, 0.0)
+        return CloneSummary(summary.fingerprint, summary.folder, summary.num_images, num_drawn, summary.num_flagged, summary.short_classes, seconds)
+
+    def draw_ahead(self, jobs: list[CloneJob]) -> None:
+        """Begin to draw some clones; an error shows when the clone is asked for."""
+        for job in jobs:
+            self.ahead.submit(self._grow, job)
+
+    def num_drawn(self) -> int:
+        """Pictures so far."""
+        return self.total
+
+    def close(self) -> None:
+        """End the diffusion actors."""
+        import ray
+
+        self.ahead.shutdown(wait=False, cancel_futures=True)
+        for actor in self.actors:
+            ray.kill(actor)
+
+    def _grow(self, job: CloneJob) -> CloneSummary:
+        with self.lock:
+            turn = self.turns.setdefault(job.plan.spec.fingerprint, threading.Lock())
+        with turn:
+            (summary,) = generate_clones([job], self.settings, draw=self._draw)
+            return summary
+
+    def _draw(self, jobs: list[CloneJob], shards: list[np.ndarray]) -> Iterator[dict[str, Any]]:
+        items = [_Item(job, int(shard), Future()) for job, numbers in zip(jobs, shards, strict=True) for shard in numbers]
+        places = {id(job): place for place, job in enumerate(jobs)}
+        for item in items:
+            self._queue(item.job.plan.spec).put(item)
+        for item in items:
+            row = item.row.result()
+            if row["error"]:
+                raise UserError(*json.loads(row["error"]))
+            fingerprint = item.job.plan.spec.fingerprint
+            with self.lock:
+                self.total += row["drawn"]
+                self.drawn[fingerprint] = self.drawn.get(fingerprint, 0) + row["drawn"]
+                self.seconds[fingerprint] = self.seconds.get(fingerprint, 0.0) + row["drawing_seconds"]
+            yield {**row, "job": places[id(item.job)]}
+
+    def _queue(self, spec: CloneSpec) -> "queue.SimpleQueue[_Item]":
+        """The queue of a pipeline; its actors are started when it is first asked for."""
+        with self.lock:
+            if spec.pipeline_key not in self.queues:
+                check_dtype(spec, self.shape.num_gpus)
+                self.queues[spec.pipeline_key] = queue.SimpleQueue()
+                for actor in self._start_actors(spec):
+                    for _ in range(TASKS_PER_ACTOR):
+                        threading.Thread(target=_work_off, args=(self.queues[spec.pipeline_key], actor), daemon=True).start()
+            return self.queues[spec.pipeline_key]
+
+    def _start_actors(self, spec: CloneSpec) -> Iterable[Any]:
+        import ray
+
+        options = {"num_cpus": self.shape.num_cpus, "num_gpus": self.shape.num_gpus, "scheduling_strategy": "SPREAD"}
+        actor = ray.remote(max_restarts=-1, max_task_retries=-1, max_concurrency=TASKS_PER_ACTOR, **options)(ShardDrawer)
+        num_threads = max(1, int(self.settings.cpus_per_actor))
+        started = [actor.remote(spec, self.settings.batch_size, num_threads, self.make_generator) for _ in range(self.shape.num_actors)]
+        self.actors += started
+        return started
+
+
+def _work_off(items: "queue.SimpleQueue[_Item]", actor: Any) -> None:
+    import ray
+
+    while True:
+        item = items.get()
+        try:
+            item.row.set_result(ray.get(actor.try_shard.remote(item.job, item.shard)))
+        except Exception as error:
+            item.row.set_exception(error)

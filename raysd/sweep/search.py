@@ -1,0 +1,142 @@
+"""Which steps are taken, and in which order: Ray Tune's searchers and schedulers over settings and rungs.
+
+A job is what one Tune trial does: some rungs of a setting, or a baseline.
+
+- A list of settings without a scheduler, or with ASHA: a trial takes a setting from rung to rung, and Tune's `ASHAScheduler` stops it.
+- TPE: the same, with settings from Tune's `OptunaSearch`.
+- Halving: a trial takes a setting to one rung. `HalvingSearch` hands out the first rung, waits for all of it, and then hands out the next one for
+  those that are kept. Nothing is paused, so nothing is held while others are waited for.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from raysd.sweep.noise import keep_best
+from raysd.sweep.settings import RangeSettings, SweepSettings
+from raysd.sweep.space import Setting, rounded
+
+METRIC, MODE = "score", "max"
+LEVEL = "level"  # what ASHA reads: each rung is `1 / keep` times the one before, whatever its images per class
+ABOVE_LAST = 1.2
+
+
+class HalvingSearch(Searcher):
+    """Synchronous successive halving over a list of settings.
+
+    Each suggestion is `{"setting": place in the list, "rung": number}`, or `{"baseline": kind}` for the baselines, which come last in the first rung, so
+    that nobody waits for them.
+
+    Args:
+        num_settings: how many settings there are.
+        num_rungs: how many rungs.
+        keep: share of a rung's settings that go on.
+        within_noise: go on with those, too, that are not worse than the last one kept by more than noise.
+        baselines: their kinds.
+    """
+
+    def __init__(self, num_settings: int, num_rungs: int, keep: float, within_noise: bool, baselines: list[str]) -> None:
+        super().__init__(metric=METRIC, mode=MODE)
+        self.num_rungs, self.keep, self.within_noise = num_rungs, keep, within_noise
+        self.rung, self.members = 0, list(range(num_settings))
+        self.waiting: deque[dict[str, Any]] = deque({"setting": place, "rung": 0} for place in self.members)
+        self.waiting.extend({"baseline": kind} for kind in baselines)
+        self.running: dict[str, dict[str, Any]] = {}
+        self.scores: dict[int, list[float]] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next job, None while a rung is not done, or `Searcher.FINISHED`."""
+        if not self.waiting and not self._is_rung_done():
+            return None
+        if not self.waiting and not self._next_rung():
+            return Searcher.FINISHED
+        self.running[trial_id] = self.waiting.popleft()
+        return dict(self.running[trial_id])
+
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
+        """Note the scores of a setting; one that failed has none, and is not kept."""
+        job = self.running.pop(trial_id, {})
+        if "setting" in job:
+            self.scores[job["setting"]] = list((result or {}).get("seed_scores") or [])
+
+    def _is_rung_done(self) -> bool:
+        return all(place in self.scores for place in self.members)
+
+    def _next_rung(self) -> bool:
+        if self.rung + 1 == self.num_rungs:
+            return False
+        num_seeds = max((len(self.scores[place]) for place in self.members), default=0)
+        if not num_seeds:
+            return False
+        table = np.array([self.scores[place] or [np.nan] * num_seeds for place in self.members])
+        self.members = [self.members[i] for i in keep_best(table, self.keep, self.within_noise)]
+        self.rung += 1
+        self.scores = {}
+        self.waiting.extend({"setting": place, "rung": self.rung} for place in self.members)
+        return bool(self.waiting)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing is kept: a sweep that is started again takes the steps that are done from their rows."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """See `save`."""
+
+
+def asha(sweep: SweepSettings, num_rungs: int) -> TrialScheduler:
+    """Tune's asynchronous halving over the rungs."""
+    factor = 1 / sweep.keep
+    return ASHAScheduler(time_attr=LEVEL, max_t=int(np.ceil(ABOVE_LAST * level(sweep, num_rungs - 1))), grace_period=1, reduction_factor=factor)
+
+
+def level(sweep: SweepSettings, rung: int) -> float:
+    """What a trial reports to ASHA as its time at a rung."""
+    return float((1 / sweep.keep) ** rung * (1 + 1e-9))
+
+
+def tpe(sweep: SweepSettings, tried: list[Setting]) -> Searcher:
+    """Optuna's TPE over the space; settings that an earlier run tried come first, in their order, so that it learns from them again.
+
+    Lists of numbers are taken in their order, other lists as categories.
+    """
+    import optuna
+    from ray.tune.search.optuna import OptunaSearch
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    factors = sweep.space.factors()
+    space: dict[str, Any] = {}
+    for name, choices in factors.items():
+        if isinstance(choices, RangeSettings):
+            space[name] = optuna.distributions.FloatDistribution(choices.low, choices.high, log=choices.log)
+        elif _is_ordered(choices):
+            space[name] = optuna.distributions.IntDistribution(0, len(choices) - 1)
+        else:
+            space[name] = optuna.distributions.CategoricalDistribution(list(range(len(choices))))
+    points = [{name: _encode(factors[name], value) for name, value in setting.values.items()} for setting in tried]
+    sampler = optuna.samplers.TPESampler(seed=sweep.seed)
+    return OptunaSearch(space, metric=METRIC, mode=MODE, points_to_evaluate=points or None, sampler=sampler)
+
+
+def decode(sweep: SweepSettings, suggested: Mapping[str, Any]) -> Setting:
+    """The setting of a suggestion of `tpe`."""
+    values: dict[str, Any] = {}
+    for name, choices in sweep.space.factors().items():
+        if isinstance(choices, RangeSettings):
+            values[name] = rounded(float(suggested[name]), choices)
+        else:
+            ordered = sorted(choices) if _is_ordered(choices) else choices
+            values[name] = ordered[int(suggested[name])]
+    return Setting(values)
+
+
+def _encode(choices: list[Any] | RangeSettings, value: Any) -> Any:
+    if isinstance(choices, RangeSettings):
+        return value
+    return (sorted(choices) if _is_ordered(choices) else choices).index(value)
+
+
+def _is_ordered(choices: list[Any]) -> bool:
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in choices)

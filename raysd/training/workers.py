@@ -1,0 +1,128 @@
+"""The workers that train a classifier together: those of Ray Train, or this process alone.
+
+The train loop asks them for its place, its device, and the last checkpoint, and hands them the next one.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from raysd.storage.location import Location
+from raysd.training.checkpoint import load_state, save_state
+
+STATE, REST = "state.safetensors", "state.json"
+
+
+class Workers(Protocol):
+    """What the train loop needs of the workers."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    def resume(self) -> dict[str, Any] | None:
+        """The state of the last checkpoint, or None."""
+
+    def wrap(self, model: torch.nn.Module) -> torch.nn.Module:
+        """The model whose gradients are those of all workers."""
+
+    def report(self, metrics: dict[str, Any], state: dict[str, Any] | None = None) -> None:
+        """All workers call this equally often; the first one brings the state of a checkpoint."""
+
+
+class RayTrainWorkers:
+    """The workers of the Ray Train run in which this is called."""
+
+    def __init__(self) -> None:
+        import ray.train
+        from ray.train.torch import get_device
+
+        context = ray.train.get_context()
+        self.rank, self.world_size, self.device = context.get_world_rank(), context.get_world_size(), get_device()
+
+    def resume(self) -> dict[str, Any] | None:
+        """See `Workers`."""
+        import ray.train
+
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            return None
+        with checkpoint.as_directory() as folder:
+            state: dict[str, Any] = load_state(Path(folder))
+        return state
+
+    def wrap(self, model: torch.nn.Module) -> torch.nn.Module:
+        """See `Workers`.
+
+        After its first step DDP would lay the gradients out anew, and sums over three and more CPU workers round by their layout: a resumed training,
+        whose first step is another one, would stray from an undisturbed one. Looking for unused parameters prevents that.
+        """
+        from ray.train.torch import prepare_model
+
+        options = {"broadcast_buffers": False, "find_unused_parameters": self.device.type == "cpu" and self.world_size > 2}
+        wrapped: torch.nn.Module = prepare_model(model, parallel_strategy_kwargs=options)
+        return wrapped
+
+    def report(self, metrics: dict[str, Any], state: dict[str, Any] | None = None) -> None:
+        """See `Workers`."""
+        import ray.train
+
+        if state is None:
+            ray.train.report(metrics)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            save_state(Path(folder), state)
+            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+class OneProcess:
+    """This process alone, where starting Ray Train's workers would take longer than the training.
+
+    Args:
+        folder: of the run; checkpoints lie in it, the last one counts. A checkpoint is whole when its `.json` file is there.
+    """
+
+    def __init__(self, folder: Location) -> None:
+        self.rank, self.world_size = 0, 1
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.folder = folder.child("checkpoints")
+
+    def _numbers(self) -> list[int]:
+        return sorted(int(name.removesuffix(".json")) for name in self.folder.list_files(".json"))
+
+    def resume(self) -> dict[str, Any] | None:
+        """See `Workers`."""
+        if not (numbers := self._numbers()):
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            for name, suffix in ((STATE, "safetensors"), (REST, "json")):
+                (Path(folder) / name).write_bytes(self.folder.read(f"{numbers[-1]:06d}.{suffix}"))
+            state: dict[str, Any] = load_state(Path(folder))
+        return state
+
+    def wrap(self, model: torch.nn.Module) -> torch.nn.Module:
+        """See `Workers`."""
+        return model
+
+    def report(self, metrics: dict[str, Any], state: dict[str, Any] | None = None) -> None:
+        """See `Workers`."""
+        if state is None:
+            return
+        numbers = self._numbers()
+        number = numbers[-1] + 1 if numbers else 0
+        with tempfile.TemporaryDirectory() as folder:
+            save_state(Path(folder), state)
+            for name, suffix in ((STATE, "safetensors"), (REST, "json")):
+                self.folder.write(f"{number:06d}.{suffix}", (Path(folder) / name).read_bytes())
+        self._delete(numbers)
+
+    def close(self) -> None:
+        """Delete the checkpoints of a training that is done."""
+        self._delete(self._numbers())
+
+    def _delete(self, numbers: list[int]) -> None:
+        for number in numbers:
+            for suffix in ("json", "safetensors"):
+                self.folder.delete(f"{number:06d}.{suffix}")
