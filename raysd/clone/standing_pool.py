@@ -101,7 +101,7 @@ class DrawingQueue:
         self.turns: dict[str, threading.Lock] = {}
         self.queues: dict[str, queue.SimpleQueue[_Item]] = {}
         self.actors: list[Any] = []
-        self.ahead = ThreadPoolExecutor(shape.num_actors + 1)
+        self.ahead: list[ThreadPoolExecutor] = []
         self.drawn: dict[str, int] = {}
         self.seconds: dict[str, float] = {}
         self.total = 0
@@ -115,8 +115,13 @@ class DrawingQueue:
 
     def draw_ahead(self, jobs: list[CloneJob]) -> None:
         """Begin to draw some clones; an error shows when the clone is asked for."""
+        if not jobs:
+            return
+        num_shards = max(1, jobs[0].plan.num_shards)
+        clones = ThreadPoolExecutor(1 + TASKS_PER_ACTOR * self.shape.num_actors // num_shards)  # enough that no actor waits
+        self.ahead.append(clones)
         for job in jobs:
-            self.ahead.submit(self._grow, job)
+            clones.submit(self._grow, job)
 
     def num_drawn(self) -> int:
         """Pictures so far."""
@@ -126,7 +131,8 @@ class DrawingQueue:
         """End the diffusion actors."""
         import ray
 
-        self.ahead.shutdown(wait=False, cancel_futures=True)
+        for clones in self.ahead:
+            clones.shutdown(wait=False, cancel_futures=True)
         for actor in self.actors:
             ray.kill(actor)
 

@@ -3,7 +3,7 @@
 import itertools
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 Objective = Literal["validation", "transfer", "test"]
 Count = Annotated[int, Field(ge=1)]
@@ -30,7 +30,16 @@ class RangeSettings(BaseModel):
         return self
 
 
-Choices = Annotated[list[Any], Field(min_length=1)] | RangeSettings
+def _kind(value: Any) -> str:
+    """What stands in the place of a value: a `list`, a `range`, or the `options` of a section."""
+    if isinstance(value, RangeSettings) or (isinstance(value, dict) and {"low", "high"} & value.keys()):
+        return "range"
+    return "options" if isinstance(value, dict) else "list"
+
+
+Values = Annotated[list[Any], Field(min_length=1), Tag("list")]
+Range = Annotated[RangeSettings, Tag("range")]
+Choices = Annotated[Values | Range, Discriminator(_kind)]
 
 
 class SpaceSettings(BaseModel):
@@ -40,7 +49,7 @@ class SpaceSettings(BaseModel):
 
     generation: dict[str, Choices] = {}
     """Settings of `generation`, as `guidance_scale`, `variant`, `num_inference_steps`, `sampler`, `negative_prompt`, `model`."""
-    training: dict[str, Choices | dict[str, Choices]] = {}
+    training: dict[str, Annotated[Values | Range | Annotated[dict[str, Choices], Tag("options")], Discriminator(_kind)]] = {}
     """Settings of `training`, as `recipe`, or `recipe_options: {learning_rate: ...}`."""
 
     def factors(self) -> dict[str, list[Any] | RangeSettings]:

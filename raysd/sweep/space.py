@@ -146,7 +146,7 @@ def rounded(value: float, choices: RangeSettings) -> float | int:
     steps = round((value - choices.low) / choices.step)
     stepped = min(choices.high, choices.low + steps * choices.step)
     is_whole = float(choices.low).is_integer() and float(choices.step).is_integer()
-    return int(stepped) if is_whole else round(float(stepped), 12)
+    return int(stepped) if is_whole else max(choices.low, round(float(stepped), 12))
 
 
 def sweep_fingerprint(experiment: Experiment) -> str:

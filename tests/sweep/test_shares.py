@@ -1,0 +1,56 @@
+"""Drawing and training share a cluster so that both always have room."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raysd.clone.settings import GenerationSettings
+from raysd.errors import UserError
+from raysd.sweep.shares import share_out
+from raysd.training.settings import TrainingSettings
+from raysd.training.train import MIN_WORKER_CPUS, SPARE_CPUS
+
+
+@given(
+    cpus=st.integers(2, 256),
+    gpus=st.integers(0, 128),
+    num_workers=st.integers(1, 8),
+    num_trials=st.integers(1, 16),
+    num_actors=st.none() | st.integers(1, 64),
+)
+def test_what_is_held_fits_into_the_cluster(cpus, gpus, num_workers, num_trials, num_actors):
+    training = TrainingSettings(num_workers=num_workers, batch_size=840)
+    try:
+        shares = share_out(cpus, gpus, GenerationSettings(num_actors=num_actors), training, num_trials)
+    except UserError as error:
+        assert "\n" not in str(error)
+        return
+    pool = shares.pool
+    assert pool.num_actors >= 1
+    per_trial = shares.trial_cpus if shares.trains_here else shares.trial_cpus + num_workers * MIN_WORKER_CPUS
+    assert pool.num_actors * pool.num_cpus + num_trials * per_trial + SPARE_CPUS <= cpus + 1e-6
+    training_gpus = num_trials * (shares.trial_gpus if shares.trains_here else num_workers * bool(gpus))
+    assert pool.num_actors * pool.num_gpus + training_gpus <= gpus + 1e-6
+    assert not gpus or pool.num_gpus > 0
+
+
+def test_a_laptop_draws_on_every_core_and_trains_two_at_a_time():
+    shares = share_out(2, 0, GenerationSettings(), TrainingSettings(num_workers=1), 2)
+    assert shares.pool.num_actors == 2 and shares.trains_here and shares.trial_cpus >= MIN_WORKER_CPUS
+
+
+def test_one_gpu_is_shared_by_halves():
+    shares = share_out(8, 1, GenerationSettings(), TrainingSettings(num_workers=1), 1)
+    assert (shares.pool.num_actors, shares.pool.num_gpus, shares.trial_gpus) == (1, 0.5, 0.5)
+
+
+def test_trainings_take_their_gpus_and_the_rest_draws():
+    shares = share_out(64, 8, GenerationSettings(), TrainingSettings(num_workers=1), 2)
+    assert (shares.pool.num_actors, shares.pool.num_gpus, shares.trial_gpus) == (6, 1, 1)
+    shares = share_out(64, 8, GenerationSettings(), TrainingSettings(num_workers=2, batch_size=128), 2)
+    assert (shares.pool.num_actors, shares.trains_here, shares.trial_gpus) == (4, False, 0)
+
+
+def test_no_gpu_left_to_draw_with_is_said():
+    with pytest.raises(UserError, match=r"sweep\.max_concurrent_trials"):
+        share_out(64, 8, GenerationSettings(), TrainingSettings(num_workers=4, batch_size=128), 2)
