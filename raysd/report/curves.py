@@ -1,0 +1,131 @@
+"""Accuracy against guidance: a line per prompt variant, and per further searched field where settings differ in one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from raysd.report.cells import Cell, Cells, MeasuredSet, Score
+from raysd.report.figure import COLORS, FONT_SIZE, INK, MARKERS, WIDTH, Plot, literal, new_figure, save_plot, set_title
+from raysd.report.findings import Findings
+from raysd.report.words import GUIDANCE, VARIANT, factor_words, short
+
+FAR = 1.0  # heights of the plot; a level further below than this is not drawn
+MAX_LINES = 8  # more, and each variant's settings are dots of one colour
+MAX_TICKS = 10  # more guidance scales, and the axis is one of numbers
+
+
+@dataclass(frozen=True)
+class Line:
+    """The settings that differ in guidance alone; or, with `joined` false, all settings of a variant."""
+
+    label: str
+    points: tuple[tuple[float, Score], ...]
+    """(guidance scale, score), rising."""
+    joined: bool = True
+
+
+def guidance_plot(cells: Cells, findings: Findings, measured: MeasuredSet, name: str, title: str, images_per_class: int | None = None) -> Plot:
+    """Top-1 accuracy on one set against guidance with 95 % intervals; real and random as horizontal lines.
+
+    Args:
+        cells: all settings.
+        findings: with the baselines.
+        measured: the set.
+        name: file name without a suffix.
+        title: stands above.
+        images_per_class: of the settings that are shown; default the best one's.
+    """
+    budget = images_per_class or findings.best.setting.images_per_class
+    lines = find_lines(cells, measured, budget)
+    scales = sorted({scale for line in lines for scale, _ in line.points})
+    figure, axes = new_figure(WIDTH, 4.2)
+    places = {scale: float(i) for i, scale in enumerate(scales)} if len(scales) <= MAX_TICKS else {scale: scale for scale in scales}
+    for rank, line in enumerate(lines):
+        # Lines are a little apart, or their error bars would lie on one another.
+        shift = 0.12 * (rank - (len(lines) - 1) / 2) / max(1, len(lines) / 4) if len(scales) <= MAX_TICKS else 0.0
+        _draw_line(axes, line, places, shift, rank)
+    for cell, label, dash in _baselines(findings, budget):
+        if measured in cell.scores:
+            _draw_level(axes, cell.scores[measured].mean, label, dash)
+    if len(scales) <= MAX_TICKS:
+        axes.set_xticks(range(len(scales)), [f"{scale:g}" for scale in scales])
+        axes.set_xlim(-0.4, max(len(scales), 1) - 0.6)
+    axes.set_xlabel("guidance scale")
+    axes.set_ylabel("top-1, %")
+    set_title(axes, title)
+    # Error bars would come after the horizontal lines otherwise.
+    handles, labels = axes.get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda i: isinstance(handles[i], Line2D))
+    columns = 1 if max((len(label) for label in labels), default=0) > 26 else 2
+    figure.legend([handles[i] for i in order], [labels[i] for i in order], loc="outside lower center", ncols=columns, frameon=False, fontsize=FONT_SIZE - 1)
+    return save_plot(figure, name, title, _describe(lines, _baselines(findings, budget), measured, title))
+
+
+def find_lines(cells: Cells, measured: MeasuredSet, images_per_class: int | None) -> list[Line]:
+    """The lines of a figure, in the order of the settings."""
+    shown = [c for c in cells.of_kind("clone") if measured in c.scores and c.setting.guidance_scale is not None]
+    shown = [cell for cell in shown if cell.setting.images_per_class == images_per_class]
+    groups: dict[tuple[tuple[str, str], ...], list[Cell]] = {}
+    for cell in shown:
+        groups.setdefault(_fields(cell), []).append(cell)
+    if len(groups) > MAX_LINES:
+        variants = list(dict.fromkeys(str(cell.setting.variant) for cell in shown))
+        return [Line(name, _points([c for c in shown if str(c.setting.variant) == name], measured), False) for name in variants]
+    telling = [name for name in dict.fromkeys(name for group in groups for name, _ in group) if len({dict(group).get(name) for group in groups}) > 1]
+    return [Line(_label(group, telling), _points(members, measured)) for group, members in groups.items()]
+
+
+def _fields(cell: Cell) -> tuple[tuple[str, str], ...]:
+    """All that sets a line apart: (field in words, value)."""
+    setting = cell.setting
+    fields = {"prompt variant": str(setting.variant), "generator": setting.model or "", "steps": str(setting.num_inference_steps), "backbone": setting.backbone}
+    fields |= {factor_words(name): value.strip('"') for name, value in setting.factors if name not in (GUIDANCE, VARIANT)}
+    return tuple(fields.items())
+
+
+def _label(group: Sequence[tuple[str, str]], telling: Sequence[str]) -> str:
+    values = dict(group)
+    further = [f"{name} {values[name]}" for name in telling if name != "prompt variant" and name in values]
+    return ", ".join([values["prompt variant"], *further])
+
+
+def _points(members: Sequence[Cell], measured: MeasuredSet) -> tuple[tuple[float, Score], ...]:
+    return tuple(sorted(((c.setting.guidance_scale or 0.0, c.scores[measured]) for c in members), key=lambda point: point[0]))
+
+
+def _baselines(findings: Findings, images_per_class: int | None) -> list[tuple[Cell, str, str]]:
+    """Real and random with a label and a dash; real says how many pictures it has where that is another number."""
+    count = findings.real.setting.images_per_class if findings.real else None
+    real = "real pictures" if count == images_per_class else f"real pictures, {'all' if count is None else f'{count:,} per class'}"
+    found = ((findings.real, real, "--"), (findings.random, "random weights", ":"))
+    return [(cell, label, dash) for cell, label, dash in found if cell is not None]
+
+
+def _draw_line(axes: Axes, line: Line, places: Mapping[float, float], shift: float, rank: int) -> None:
+    x = [places[scale] + shift for scale, _ in line.points]
+    scores = [score for _, score in line.points]
+    below = [0.0 if score.low is None else max(0.0, score.mean - score.low) for score in scores]
+    above = [0.0 if score.high is None else max(0.0, score.high - score.mean) for score in scores]
+    color, marker = COLORS[rank % len(COLORS)], MARKERS[rank % len(MARKERS)]
+    dash = "none" if not line.joined else "-" if rank < len(COLORS) else "-."
+    label = literal(short(line.label))
+    means = [score.mean for score in scores]
+    axes.errorbar(x, means, (below, above), color=color, marker=marker, linestyle=dash, markersize=5, linewidth=1.6, capsize=3, label=label)
+
+
+def _draw_level(axes: Axes, value: float, label: str, dash: str) -> None:
+    """A horizontal line; one that would squeeze all others together stands in the legend only, with its value."""
+    bottom, top = axes.get_ylim()
+    if value < bottom - FAR * (top - bottom):
+        axes.plot([], [], color=INK, linestyle=dash, linewidth=1.4, label=f"{label}: {value:.1f}, far below")
+        return
+    axes.axhline(value, color=INK, linestyle=dash, linewidth=1.4, label=label)
+
+
+def _describe(lines: Sequence[Line], baselines: Sequence[tuple[Cell, str, str]], measured: MeasuredSet, title: str) -> str:
+    """The figure in words, for those who do not see it."""
+    parts = [f"{line.label}: " + ", ".join(f"{score.mean:.1f} at guidance {scale:g}" for scale, score in line.points) for line in lines]
+    parts += [f"{label}: {cell.scores[measured].mean:.1f}" for cell, label, _ in baselines if measured in cell.scores]
+    return f"{title}. Top-1 accuracy in percent. " + "; ".join(parts) + "."

@@ -1,0 +1,172 @@
+"""Tables of a sweep: the ranking, the rungs, what each factor does, what proxies would have picked, and the cost."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from raysd.report.material import Entry, Material
+from raysd.report.tables import Column, Table, Value
+from raysd.report.words import duration, factor_words, objective_words, value_words
+from raysd.storage.results import Row
+
+RANKING_NOTE = (
+    "Score in percent: mean over seeds, its 95 % interval in brackets. Difference to the best setting in points, seed by seed, "
+    "at the most images per class that both reached."
+)
+SHARED_NOTE = "These settings share a clone and differ in training alone: {}."
+
+
+def ranking_table(material: Material) -> Table | None:
+    """All settings, best first; of older rows only the scores. None where no sweep ranked them."""
+    ranking: Sequence[Row] = material.sweep.get("ranking") or ()
+    number = {"is_number": True}
+    columns = [Column("setting"), Column("rank", **number), Column("images per class", **number)]
+    if not ranking:
+        scored = sorted((e for e in material.entries if e.rungs and e.rungs[-1].score is not None), key=lambda e: -(e.rungs[-1].score or 0.0))
+        if not material.is_sweep or not scored:
+            return None
+        rows = [(e.label, rank, e.rungs[-1].images_per_class, f"{e.rungs[-1].score:.1f}") for rank, e in enumerate(scored, 1)]
+        return Table("ranking", "Ranking", (*columns, Column("score", **number)), tuple(rows), (_score_note(material),))
+    columns += [Column("seeds", **number), Column("score", **number), Column("difference to the best", **number)]
+    columns += [Column("compared at", **number), Column("verdict")]
+    shown = [
+        (
+            str(row["label"]),
+            row["rank"],
+            row.get("images_per_class"),
+            row.get("num_seeds"),
+            interval_text(row.get("score"), row.get("low"), row.get("high")),
+            interval_text(row.get("difference"), row.get("difference_low"), row.get("difference_high"), "+z.1f") if row.get("rank") != 1 else None,
+            row.get("compared_at"),
+            row.get("verdict"),
+        )
+        for row in ranking
+    ]
+    return Table("ranking", "Ranking", tuple(columns), tuple(shown), (_score_note(material), RANKING_NOTE, *_shared(material.entries)))
+
+
+def rung_table(material: Material) -> Table | None:
+    """The score of each setting at each number of images per class; None where all have one number alone."""
+    if len(material.budgets) < 2:
+        return None
+    columns = (Column("setting"), *(Column(f"{budget:,}", is_number=True) for budget in material.budgets))
+    rows = [(entry.label, *(_score(entry.score_at(budget)) for budget in material.budgets)) for entry in _by_reach(material.entries)]
+    left = "Settings without a score were dropped before, or failed." if material.is_sweep else "Settings without a score were not measured there."
+    return Table("rungs", "Score by images per class", columns, tuple(rows), (_score_note(material), left))
+
+
+def effects_table(material: Material) -> Table | None:
+    """What each value of each searched field does, the others held equal; None where rows do not say."""
+    effects: Sequence[Row] = material.sweep.get("effects") or ()
+    columns = (Column("factor"), Column("value"), Column("mean", is_number=True), Column("difference", is_number=True), Column("settings", is_number=True))
+    rows = [
+        (
+            factor_words(effect["factor"]),
+            value_words(value["value"]),
+            _score(value.get("mean")),
+            interval_text(value.get("difference"), value.get("low"), value.get("high"), "+z.1f"),
+            value.get("num_settings"),
+        )
+        for effect in effects
+        for value in effect["values"]
+    ]
+    counts = sorted({effect["images_per_class"] for effect in effects if effect.get("images_per_class") is not None})
+    at = f" at {', '.join(f'{count:,}' for count in counts)} images per class" if counts else ""
+    note = f"Mean score in percent{at}, adjusted for the other factors; difference to the factor's own mean in points, with its 95 % interval."
+    return Table("effects", "What each factor does", columns, tuple(rows), (note,)) if rows else None
+
+
+def proxies_table(material: Material) -> Table | None:
+    """Which setting each proxy would have picked, and the points lost by it; None where none was computed."""
+    proxies: Sequence[Row] = material.sweep.get("proxies") or ()
+    names = ("images per class", "score of its pick", "best score", "points lost", "rank correlation", "settings")
+    columns = (Column("proxy"), Column("better"), Column("would pick"), *(Column(name, is_number=True) for name in names))
+    rows = [
+        (
+            str(row["proxy"]).replace("_", " "),
+            row.get("better"),
+            row.get("pick"),
+            row.get("images_per_class"),
+            _score(row.get("pick_score")),
+            _score(row.get("best_score")),
+            _score(row.get("regret")),
+            None if row.get("spearman") is None else f"{row['spearman']:.2f}",
+            row.get("num_settings"),
+        )
+        for row in proxies
+    ]
+    note = "A proxy is a cheap guess of the score. Points lost: best score minus that of its pick. Rank correlation: Spearman's, with the score."
+    return Table("proxies", "What proxies would have picked", columns, tuple(rows), (note,)) if rows else None
+
+
+def cost_table(material: Material) -> Table | None:
+    """What the sweep took, beside the full grid where that is known; None where nothing is known."""
+    sweep, cost = material.sweep, material.sweep.get("cost") or {}
+    grid, seconds = cost.get("grid") or {}, sweep.get("seconds") or {}
+    if not sweep:
+        return None
+    flagged = sum(clone.get("num_flagged", 0) for clone in {clone["fingerprint"]: clone for clone in sweep["clones"]}.values())
+    lines: list[tuple[str, Any, Any]] = [
+        ("settings", len(material.entries), grid.get("settings")),
+        ("pictures", cost.get("pictures"), grid.get("pictures")),
+        ("pictures drawn by this sweep", cost.get("num_drawn", sweep.get("num_drawn")), None),
+        ("pictures flagged", flagged, None),
+        ("trainings", cost.get("trainings"), grid.get("trainings")),
+    ]
+    named = {"drawing": "draw_seconds", "training": "train_seconds", "measuring": "measure_seconds"}
+    times = [(f"device time, {words}", cost.get(name), grid.get(name)) for words, name in named.items()]
+    times.append(("device time, all", _whole(cost, named.values()), _whole(grid, named.values())))
+    times += [(f"wall time, {name}", value, None) for name, value in ordered_seconds(seconds)]
+    rows: list[tuple[Value, ...]] = [(name, own, other, _ratio(own, other)) for name, own, other in lines if own is not None]
+    rows += [(name, duration(own), None if other is None else duration(other), _ratio(own, other)) for name, own, other in times if own is not None]
+    columns = [Column("what"), Column("this sweep", is_number=True)]
+    if grid:
+        columns += [Column("full grid", is_number=True), Column("full grid / sweep", is_number=True)]
+        notes = ["Full grid: each setting with the most images per class and all seeds; its times by the rates of this sweep."]
+    else:
+        rows, notes = [row[:2] for row in rows], []
+    return Table("cost", "Cost", tuple(columns), tuple(rows), tuple(notes))
+
+
+def ordered_seconds(seconds: Mapping[str, float]) -> list[tuple[str, float]]:
+    """Times in the order of the work, total last; stored rows have sorted keys."""
+    ranks = {"generate": 0, "train": 1, "evaluate": 2, "total": 9}
+    return sorted(seconds.items(), key=lambda item: (ranks.get(item[0], 5), item[0]))
+
+
+def interval_text(value: float | None, low: float | None, high: float | None, form: str = ".1f") -> str | None:
+    """`78.1 [77.3, 78.9]`, `78.1` without an interval, or None."""
+    if value is None:
+        return None
+    return f"{value:{form}}" if low is None or high is None else f"{value:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def _whole(seconds: Mapping[str, float | None], names: Iterable[str]) -> float | None:
+    """The sum; None where a part is unknown."""
+    parts = [seconds.get(name) for name in names]
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None
+
+
+def _score_note(material: Material) -> str:
+    return f"Score: {objective_words(material.objective)}, in percent."
+
+
+def _score(value: float | None) -> str | None:
+    return None if value is None else f"{value:.1f}"
+
+
+def _ratio(own: float | None, other: float | None) -> str | None:
+    return None if not own or other is None else f"{other / own:.1f} x"
+
+
+def _by_reach(entries: Sequence[Entry]) -> list[Entry]:
+    """Those that came furthest first, then by score."""
+    return sorted(entries, key=lambda e: (-e.rungs[-1].images_per_class, -(e.rungs[-1].score or 0.0)) if e.rungs else (0, 0.0))
+
+
+def _shared(entries: Sequence[Entry]) -> list[str]:
+    """A note for settings of one clone."""
+    groups: dict[str, list[str]] = {}
+    for entry in entries:
+        groups.setdefault(entry.clone, []).append(entry.label)
+    return [SHARED_NOTE.format("; ".join(labels)) for labels in groups.values() if len(labels) > 1]
