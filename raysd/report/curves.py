@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from raysd.report.cells import Cell, Cells, MeasuredSet, Score
-from raysd.report.figure import COLORS, FONT_SIZE, INK, MARKERS, WIDTH, Plot, literal, new_figure, save_plot, set_title
+from raysd.report.figure import COLORS, FONT_SIZE, INK, MARKERS, WIDTH, Plot, legend_text, new_figure, save_plot, set_title
 from raysd.report.findings import Findings
-from raysd.report.words import GUIDANCE, VARIANT, factor_words, short
+from raysd.report.words import GUIDANCE, VARIANT, factor_words
 
 FAR = 1.0  # heights of the plot; a level further below than this is not drawn
 MAX_LINES = 8  # more, and each variant's settings are dots of one colour
@@ -70,8 +70,9 @@ def find_lines(cells: Cells, measured: MeasuredSet, images_per_class: int | None
     groups: dict[tuple[tuple[str, str], ...], list[Cell]] = {}
     for cell in shown:
         groups.setdefault(_fields(cell), []).append(cell)
-    if len(groups) > MAX_LINES:
-        variants = list(dict.fromkeys(str(cell.setting.variant) for cell in shown))
+    variants = list(dict.fromkeys(str(cell.setting.variant) for cell in shown))
+    lone = len(groups) > len(variants) and all(len(members) == 1 for members in groups.values())
+    if len(groups) > MAX_LINES or lone:
         return [Line(name, _points([c for c in shown if str(c.setting.variant) == name], measured), False) for name in variants]
     telling = [name for name in dict.fromkeys(name for group in groups for name, _ in group) if len({dict(group).get(name) for group in groups}) > 1]
     return [Line(_label(group, telling), _points(members, measured)) for group, members in groups.items()]
@@ -110,7 +111,7 @@ def _draw_line(axes: Axes, line: Line, places: Mapping[float, float], shift: flo
     above = [0.0 if score.high is None else max(0.0, score.high - score.mean) for score in scores]
     color, marker = COLORS[rank % len(COLORS)], MARKERS[rank % len(MARKERS)]
     dash = "none" if not line.joined else "-" if rank < len(COLORS) else "-."
-    label = literal(short(line.label))
+    label = legend_text(line.label)
     means = [score.mean for score in scores]
     axes.errorbar(x, means, (below, above), color=color, marker=marker, linestyle=dash, markersize=5, linewidth=1.6, capsize=3, label=label)
 

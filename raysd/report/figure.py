@@ -1,6 +1,7 @@
 """What all figures share. Each is a white card, so that it reads the same on a light and on a dark page."""
 
 import io
+import textwrap
 from dataclasses import dataclass
 
 import matplotlib
@@ -18,6 +19,7 @@ INK, GRID, GREY = "#222222", "#dddddd", "#999999"
 FONT_SIZE = 12
 WIDTH = 5.4  # inches; small enough that the text stays legible on a phone
 PNG_DPI = 200
+LEGEND_CHARACTERS, LEGEND_LINES = 46, 3
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,14 @@ def save_plot(figure: Figure, name: str, title: str, alt: str) -> Plot:
     return Plot(name, title, alt, png.getvalue(), svg.getvalue().decode())
 
 
+def legend_text(text: str) -> str:
+    """A label in at most three lines that fit below a figure."""
+    lines = textwrap.wrap(" ".join(text.split()), LEGEND_CHARACTERS)
+    return literal(
+        "\n".join(lines) if len(lines) <= LEGEND_LINES else "\n".join([*lines[: LEGEND_LINES - 1], short(lines[LEGEND_LINES - 1] + " …", LEGEND_CHARACTERS)])
+    )
+
+
 def literal(text: str) -> str:
     """Text without mathematics: matplotlib would read what stands between two dollar signs as TeX."""
-    return " ".join(text.split()).replace("$", r"\$")
+    return "\n".join(" ".join(line.split()) for line in text.splitlines()).replace("$", r"\$")

@@ -22,7 +22,7 @@ from raysd.report.material import ALL, Material, gather
 from raysd.report.paper import paper_table
 from raysd.report.provenance import behind_table, clone_table, package_versions, row_table
 from raysd.report.search_plots import effects_plot, scaling_plot
-from raysd.report.sweep_tables import cost_table, effects_table, proxies_table, ranking_table, rung_table
+from raysd.report.sweep_tables import cost_table, effects_table, proxies_table, ranking_table, rung_table, search_lines
 from raysd.report.tables import Table, gap_table, main_table, set_names, to_csv, to_markdown, value_text
 from raysd.report.words import objective_words, slug
 from raysd.storage.location import Location
@@ -78,7 +78,7 @@ def write_report(root: Location, out: Location | None = None, sweep: str | None 
     tables = make_tables(material, findings, class_names)
     out = out or root.child("reports", material.sweep.get("fingerprint", ALL))
     written = write_parts(out, tables.values(), figures.all, [grid for gallery in galleries for grid in gallery.grids])
-    lines = findings.lines if findings else (count_sentence(material.cells),)
+    lines = (*findings.lines, *search_lines(material)) if findings else (count_sentence(material.cells),)
     out.write(HTML, render(material, findings, lines, galleries, figures, tables, written, class_names).encode())
     return ReportFiles(out, out.file(HTML), lines, tables["settings"])
 

@@ -9,21 +9,19 @@ from raysd.storage.results import Row
 
 
 def clone_table(material: Material) -> Table | None:
-    """The clones and their folders, each once; None where there are none."""
+    """The clones and their folders, each once with the settings that share it; None where there are none."""
     about = {clone["fingerprint"]: clone for clone in material.sweep.get("clones", ())}
     labels: dict[str, list[Entry]] = {}
     for entry in material.entries:
         labels.setdefault(entry.clone, []).append(entry)
-    names = ("guidance", "pictures", "flagged")
-    columns = (Column("prompt variant"), *(Column(name, is_number=True) for name in names), Column("fingerprint", is_code=True), Column("folder", is_code=True))
+    names = ("pictures", "flagged")
+    columns = (Column("setting"), *(Column(name, is_number=True) for name in names), Column("fingerprint", is_code=True), Column("folder", is_code=True))
     rows: list[tuple[Value, ...]] = []
     for fingerprint, entries in labels.items():
         clone = about.get(fingerprint, {})
         short = [f"short in {len(classes):,} classes" for classes in [clone.get("short_classes") or {}] if classes]
-        flagged = clone.get("num_flagged")
-        first = entries[0]
-        name = ", ".join([first.variant, *short])
-        rows.append((name, first.guidance_scale, clone.get("num_images"), flagged, fingerprint, first.folder))
+        name = "; ".join([*(entry.label for entry in entries), *short])
+        rows.append((name, clone.get("num_images"), clone.get("num_flagged"), fingerprint, entries[0].folder))
     return Table("clones", "Clones", columns, tuple(rows)) if rows else None
 
 

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from raysd.report.figure import COLORS, FONT_SIZE, GREY, INK, MARKERS, WIDTH, Plot, literal, new_figure, save_plot, set_title, style
+from raysd.report.figure import COLORS, FONT_SIZE, GREY, INK, MARKERS, WIDTH, Plot, legend_text, literal, new_figure, save_plot, set_title, style
 from raysd.report.material import Entry, Material
 from raysd.report.words import factor_words, objective_words, short, value_words
 
@@ -18,7 +18,9 @@ MAX_COLORED = len(COLORS)
 
 def effects_plot(material: Material) -> Plot | None:
     """One panel per factor, a dot with its 95 % interval per value: points above or below the factor's mean. None where rows do not say."""
-    effects: Sequence[dict[str, Any]] = [effect for effect in material.sweep.get("effects") or () if effect["values"]]
+    stored: Sequence[dict[str, Any]] = material.sweep.get("effects") or ()
+    effects = [{**effect, "values": [value for value in effect["values"] if value.get("difference") is not None]} for effect in stored]
+    effects = [effect for effect in effects if effect["values"]]
     if not effects:
         return None
     counts = [len(effect["values"]) for effect in effects]
@@ -55,7 +57,7 @@ def scaling_plot(material: Material) -> Plot | None:
             continue
         rank = colored.index(entry.factors)
         color, wide = COLORS[rank], 2.6 if rank == 0 else 1.7
-        axes.plot(x, y, color=color, linewidth=wide, marker=MARKERS[rank], markersize=6, label=literal(short(entry.label, 40)), zorder=3)
+        axes.plot(x, y, color=color, linewidth=wide, marker=MARKERS[rank], markersize=6, label=legend_text(entry.label), zorder=3)
         for rung in rungs:
             axes.plot([rung.images_per_class] * len(rung.seed_scores), rung.seed_scores, ".", color=color, markersize=4, alpha=0.5, zorder=2)
     axes.set_xscale("log")
@@ -66,7 +68,7 @@ def scaling_plot(material: Material) -> Plot | None:
     axes.set_ylabel("score, %")
     set_title(axes, "Score by images per class")
     handles, labels = axes.get_legend_handles_labels()
-    ranks = {literal(short(entry.label, 40)): rank for rank, (entry, _) in enumerate(reached)}
+    ranks = {legend_text(entry.label): rank for rank, (entry, _) in enumerate(reached)}
     order = sorted(range(len(labels)), key=lambda i: ranks.get(labels[i], len(ranks)))
     figure.legend([handles[i] for i in order], [labels[i] for i in order], loc="outside lower center", ncols=1, frameon=False, fontsize=FONT_SIZE - 1)
     return save_plot(figure, "scaling", "Score by images per class", _describe_scaling(material, lines, len(reached)))

@@ -12,7 +12,32 @@ RANKING_NOTE = (
     "Score in percent: mean over seeds, its 95 % interval in brackets. Difference to the best setting in points, seed by seed, "
     "at the most images per class that both reached."
 )
+NAMED = 5  # settings in a sentence
 SHARED_NOTE = "These settings share a clone and differ in training alone: {}."
+
+
+def search_lines(material: Material) -> list[str]:
+    """What a search found, in plain sentences; those that rows say nothing of are left out."""
+    sweep, lines = material.sweep, []
+    others = [row for row in sweep.get("ranking") or () if row.get("verdict") != "best"]
+    near = [str(row["label"]) for row in others if row.get("verdict") == "within noise"]
+    if near:
+        more = f", and {len(near) - NAMED} more" if len(near) > NAMED else ""
+        lines.append(f"Within noise of the best, of {len(others):,} others: {'; '.join(near[:NAMED])}{more}.")
+    elif others and all(row.get("verdict") == "worse" for row in others):
+        lines.append(
+            f"All {len(others):,} other settings are worse, by more than noise." if len(others) > 1 else "The other setting is worse, by more than noise."
+        )
+    effects = sorted((effect for effect in sweep.get("effects") or () if effect.get("spread") is not None), key=lambda effect: -effect["spread"])
+    if effects:
+        spreads = ", ".join(f"{factor_words(effect['factor'])} {effect['spread']:.1f}" for effect in effects)
+        lines.append(f"Points between the worst and the best value of each factor: {spreads}.")
+    cost = sweep.get("cost") or {}
+    grid = cost.get("grid") or {}
+    ratios = [f"{ratio} the {name}" for name in ("pictures", "trainings") if (ratio := _ratio(cost.get(name), grid.get(name))) is not None]
+    if ratios and len(material.budgets) > 1:
+        lines.append(f"The full grid would take {' and '.join(ratios)}.")
+    return lines
 
 
 def ranking_table(material: Material) -> Table | None:

@@ -7,6 +7,7 @@ from report_rows import accuracy_row, experiment_rows
 
 from raysd.report.cells import Searched, collect_cells
 from raysd.report.curves import find_lines, guidance_plot
+from raysd.report.figure import legend_text
 from raysd.report.findings import find
 
 BEST = {"variant": "name", "guidance_scale": 2.0, "clone": "ab"}
@@ -59,3 +60,15 @@ def test_many_settings_become_dots_of_their_variant():
     assert not line.joined and len(line.points) == 12
     found = find(cells, None, "test")
     assert guidance_plot(cells, found, found.test, "accuracy", "test").png
+
+
+def test_settings_that_stand_alone_are_dots_of_their_variant():
+    rows = [accuracy_row(50.0 + i, guidance=1.0 + i, classifier=f"{i}") for i in range(3)]
+    searched = {str(i): Searched(f"setting {i}", (("training.rate", str(i)),)) for i in range(3)}
+    cells = collect_cells(rows, (), searched)
+    assert [(line.label, line.joined) for line in find_lines(cells, cells.sets[0], 100)] == [("name", False)]
+
+
+def test_long_labels_are_wrapped_and_then_cut():
+    lines = legend_text("word " * 60).splitlines()
+    assert len(lines) == 3 and all(len(line) <= 46 for line in lines) and lines[-1].endswith("…")

@@ -91,3 +91,10 @@ def test_rows_of_all_rungs_are_found_through_the_trials(tmp_path):
     root = Location(str(tmp_path / "root"))
     _, _, rows = write_search(root, tmp_path / "clones", classifiers=[], rows=[])
     assert len(gather(root).rows) == len(rows)
+
+
+def test_trials_of_a_sweep_that_did_not_end_name_the_settings(tmp_path):
+    _, trials = searched(tmp_path, [setting_of("name", 2.0, **{"training.rate": rate}) for rate in (0.1, 1.0)])
+    entries = gather_all(Location(str(tmp_path)), rows_of(trials), trials).entries
+    assert [entry.label for entry in entries] == ["name, guidance 2, rate 0.1", "name, guidance 2, rate 1.0"]
+    assert [rung.images_per_class for rung in entries[0].rungs] == [25, 100]

@@ -6,7 +6,7 @@ from report_rows import search_row, search_trials, setting_of
 from raysd.report.heatmap import heat_map, heat_maps
 from raysd.report.material import gather_sweep
 from raysd.report.search_plots import effects_plot, scaling_plot
-from raysd.report.sweep_tables import cost_table, effects_table, proxies_table, ranking_table, rung_table
+from raysd.report.sweep_tables import cost_table, effects_table, proxies_table, ranking_table, rung_table, search_lines
 from raysd.report.tables import to_markdown
 
 NEW = ("ranking", "effects", "proxies", "cost", "search", "scheduler", "rungs", "factors")
@@ -140,3 +140,22 @@ def test_failed_score_is_empty_everywhere(tmp_path):
     material = gather_sweep({**row, "clones": [failed, *row["clones"][1:]]}, [], trials)
     assert shown(rung_table(material))["failed"]["25"] is None
     assert scaling_plot(material).png and heat_map(material, 25).png
+
+
+def test_summary_names_what_is_within_noise_what_matters_and_what_was_saved(material):
+    near, effects, cost = search_lines(material)
+    assert near == f"Within noise of the best, of 5 others: {material.sweep['ranking'][1]['label']}."
+    assert effects.endswith("prompt variant 4.0, guidance 4.0.")
+    assert cost == "The full grid would take 2.4 x the pictures and 1.1 x the trainings."
+
+
+def test_summary_says_when_all_others_are_worse_and_nothing_of_absent_keys(tmp_path, material):
+    material.sweep["ranking"][1]["verdict"] = "worse"
+    assert search_lines(material)[0] == "All 5 other settings are worse, by more than noise."
+    assert search_lines(material_of(tmp_path, SETTINGS, **dict.fromkeys(NEW))) == []
+
+
+def test_effect_of_a_value_that_no_scored_setting_has_is_left_out(material):
+    material.sweep["effects"][0]["values"][0].update({"mean": None, "difference": None, "low": None, "high": None, "num_settings": 0})
+    assert "prompt variant: attributes +0.0;" in effects_plot(material).alt
+    assert effects_table(material).rows[0][2:] == (None, None, 0)
