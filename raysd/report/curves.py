@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from raysd.report.cells import Cell, Cells, MeasuredSet, Score
-from raysd.report.figure import COLORS, FONT_SIZE, INK, MARKERS, WIDTH, Plot, legend_text, new_figure, save_plot, set_title
+from raysd.report.figure import COLORS, INK, MARKERS, WIDTH, Plot, legend_below, legend_text, new_figure, save_plot, set_title
 from raysd.report.findings import Findings
 from raysd.report.words import GUIDANCE, VARIANT, factor_words
 
@@ -40,7 +40,7 @@ def guidance_plot(cells: Cells, findings: Findings, measured: MeasuredSet, name:
     budget = images_per_class or findings.best.setting.images_per_class
     lines = find_lines(cells, measured, budget)
     scales = sorted({scale for line in lines for scale, _ in line.points})
-    figure, axes = new_figure(WIDTH, 4.2)
+    figure, axes = new_figure(WIDTH, 3.1)
     places = {scale: float(i) for i, scale in enumerate(scales)} if len(scales) <= MAX_TICKS else {scale: scale for scale in scales}
     for rank, line in enumerate(lines):
         # Lines are a little apart, or their error bars would lie on one another.
@@ -59,7 +59,7 @@ def guidance_plot(cells: Cells, findings: Findings, measured: MeasuredSet, name:
     handles, labels = axes.get_legend_handles_labels()
     order = sorted(range(len(labels)), key=lambda i: isinstance(handles[i], Line2D))
     columns = 1 if max((len(label) for label in labels), default=0) > 26 else 2
-    figure.legend([handles[i] for i in order], [labels[i] for i in order], loc="outside lower center", ncols=columns, frameon=False, fontsize=FONT_SIZE - 1)
+    legend_below(figure, [handles[i] for i in order], [labels[i] for i in order], columns)
     return save_plot(figure, name, title, _describe(lines, _baselines(findings, budget), measured, title))
 
 

@@ -2,7 +2,9 @@
 
 import io
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -20,6 +22,7 @@ FONT_SIZE = 12
 WIDTH = 5.4  # inches; small enough that the text stays legible on a phone
 PNG_DPI = 200
 LEGEND_CHARACTERS, LEGEND_LINES = 46, 3
+LEGEND_LINE, LEGEND_ROW = 0.17, 0.07  # inches of a line, and between two labels
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,14 @@ def save_plot(figure: Figure, name: str, title: str, alt: str) -> Plot:
     with matplotlib.rc_context({"svg.hashsalt": "raysd", "svg.fonttype": "path"}):
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     return Plot(name, title, alt, png.getvalue(), svg.getvalue().decode())
+
+
+def legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str], columns: int = 1) -> None:
+    """Put the legend below the panel; the figure grows by its lines, so that the panel keeps its height."""
+    rows = [labels[start : start + columns] for start in range(0, len(labels), columns)]
+    lines = sum(max(label.count("\n") + 1 for label in row) for row in rows)
+    figure.set_figheight(figure.get_figheight() + LEGEND_LINE * lines + LEGEND_ROW * len(rows))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=FONT_SIZE - 1)
 
 
 def legend_text(text: str) -> str:

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from raysd.report.figure import COLORS, FONT_SIZE, GREY, INK, MARKERS, WIDTH, Plot, legend_text, literal, new_figure, save_plot, set_title, style
+from raysd.report.figure import COLORS, GREY, INK, MARKERS, WIDTH, Plot, legend_below, legend_text, literal, new_figure, save_plot, set_title, style
 from raysd.report.material import Entry, Material
 from raysd.report.words import factor_words, objective_words, short, value_words
 
@@ -46,7 +46,7 @@ def scaling_plot(material: Material) -> Plot | None:
     lines = [(entry, rungs) for entry, rungs in lines if rungs]
     reached = sorted((pair for pair in lines if pair[1][-1].images_per_class == budgets[-1]), key=lambda pair: -(pair[1][-1].score or 0.0))
     colored = [entry.factors for entry, _ in reached[:MAX_COLORED]]
-    figure, axes = new_figure(WIDTH, 4.6)
+    figure, axes = new_figure(WIDTH, 3.4)
     others = 0
     for entry, rungs in lines:
         x, y = [rung.images_per_class for rung in rungs], [rung.score or 0.0 for rung in rungs]
@@ -70,7 +70,7 @@ def scaling_plot(material: Material) -> Plot | None:
     handles, labels = axes.get_legend_handles_labels()
     ranks = {legend_text(entry.label): rank for rank, (entry, _) in enumerate(reached)}
     order = sorted(range(len(labels)), key=lambda i: ranks.get(labels[i], len(ranks)))
-    figure.legend([handles[i] for i in order], [labels[i] for i in order], loc="outside lower center", ncols=1, frameon=False, fontsize=FONT_SIZE - 1)
+    legend_below(figure, [handles[i] for i in order], [labels[i] for i in order])
     return save_plot(figure, "scaling", "Score by images per class", _describe_scaling(material, lines, len(reached)))
 
 

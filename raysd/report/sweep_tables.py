@@ -43,30 +43,30 @@ def search_lines(material: Material) -> list[str]:
 def ranking_table(material: Material) -> Table | None:
     """All settings, best first; of older rows only the scores. None where no sweep ranked them."""
     ranking: Sequence[Row] = material.sweep.get("ranking") or ()
-    number = {"is_number": True}
-    columns = [Column("setting"), Column("rank", **number), Column("images per class", **number)]
     if not ranking:
         scored = sorted((e for e in material.entries if e.rungs and e.rungs[-1].score is not None), key=lambda e: -(e.rungs[-1].score or 0.0))
         if not material.is_sweep or not scored:
             return None
-        rows = [(e.label, rank, e.rungs[-1].images_per_class, f"{e.rungs[-1].score:.1f}") for rank, e in enumerate(scored, 1)]
-        return Table("ranking", "Ranking", (*columns, Column("score", **number)), tuple(rows), (_score_note(material),))
-    columns += [Column("seeds", **number), Column("score", **number), Column("difference to the best", **number)]
-    columns += [Column("compared at", **number), Column("verdict")]
+        columns = (Column("setting"), *(Column(name, is_number=True) for name in ("score", "images per class", "rank")))
+        rows = [(e.label, _score(e.rungs[-1].score), e.rungs[-1].images_per_class, rank) for rank, e in enumerate(scored, 1)]
+        return Table("ranking", "Ranking", columns, tuple(rows), (_score_note(material),))
+    counts = ("images per class", "seeds", "compared at", "rank")
+    scores = (Column("score", is_number=True), Column("difference to the best", is_number=True), Column("verdict"))
+    columns = (Column("setting"), *scores, *(Column(name, is_number=True) for name in counts))
     shown = [
         (
             str(row["label"]),
-            row["rank"],
-            row.get("images_per_class"),
-            row.get("num_seeds"),
             interval_text(row.get("score"), row.get("low"), row.get("high")),
             interval_text(row.get("difference"), row.get("difference_low"), row.get("difference_high"), "+z.1f") if row.get("rank") != 1 else None,
-            row.get("compared_at"),
             row.get("verdict"),
+            row.get("images_per_class"),
+            row.get("num_seeds"),
+            row.get("compared_at"),
+            row.get("rank"),
         )
         for row in ranking
     ]
-    return Table("ranking", "Ranking", tuple(columns), tuple(shown), (_score_note(material), RANKING_NOTE, *_shared(material.entries)))
+    return Table("ranking", "Ranking", columns, tuple(shown), (_score_note(material), RANKING_NOTE, *_shared(material.entries)))
 
 
 def rung_table(material: Material) -> Table | None:

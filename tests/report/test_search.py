@@ -33,7 +33,7 @@ def test_ranking_has_intervals_paired_differences_and_verdicts(material):
     rows = shown(table)
     assert rows[first]["verdict"] == "best" and rows[first]["difference to the best"] is None
     assert rows[second]["verdict"] == "within noise" and rows[second]["difference to the best"] == "+0.0 [-0.8, +0.8]"
-    assert [row[1] for row in table.rows] == list(range(1, 7))
+    assert [row[-1] for row in table.rows] == list(range(1, 7))
 
 
 def test_ranking_without_intervals_shows_the_score_alone(material):
@@ -46,7 +46,7 @@ def test_older_sweeps_are_ranked_by_score_without_verdicts(tmp_path):
     material = material_of(tmp_path, SETTINGS, **dict.fromkeys(NEW))
     table = ranking_table(material)
     assert "verdict" not in [column.name for column in table.columns]
-    scores = [float(row[-1]) for row in table.rows]
+    scores = [float(row[1]) for row in table.rows]
     assert sorted(scores[:3], reverse=True) == scores[:3]
 
 
