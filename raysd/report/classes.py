@@ -36,7 +36,7 @@ class ClassScores:
 def class_scores(findings: Findings, class_names: Sequence[str] = ()) -> ClassScores | None:
     """Accuracies of the best setting and of real, class by class; None where rows do not say."""
     best = _per_class(findings.best, findings.test)
-    real = _per_class(findings.real, findings.test) if findings.real else None
+    real = _per_class(findings.real, findings.test) if findings.real and findings.real is not findings.best else None
     if best is None:
         return None
     names, values = best
@@ -46,7 +46,7 @@ def class_scores(findings: Findings, class_names: Sequence[str] = ()) -> ClassSc
     return ClassScores(tuple(names), tuple(values), others)
 
 
-def per_class_plot(scores: ClassScores, word: str = "best") -> Plot:
+def per_class_plot(scores: ClassScores, heading: str = "best clone") -> Plot:
     """Accuracy of each class, the clone beside real; the 30 classes furthest behind where there are more."""
     order, title = sorted(scores.order), "Accuracy of each class, %"
     if len(order) > MAX_CLASSES:
@@ -54,7 +54,7 @@ def per_class_plot(scores: ClassScores, word: str = "best") -> Plot:
         order = scores.order[:MAX_CLASSES]
     figure, axes = new_figure(WIDTH, 1.2 + 0.4 * len(order))
     rows = range(len(order))
-    axes.barh([row - 0.2 for row in rows], [scores.clone[i] for i in order], 0.38, color=COLORS[0], label=f"{word} clone")
+    axes.barh([row - 0.2 for row in rows], [scores.clone[i] for i in order], 0.38, color=COLORS[0], label=heading)
     if scores.real:
         axes.barh([row + 0.2 for row in rows], [scores.real[i] for i in order], 0.38, color="#bbbbbb", hatch="///", edgecolor="#666666", label="real pictures")
     axes.set_yticks(rows, [literal(short(scores.names[i])) for i in order])
@@ -65,7 +65,7 @@ def per_class_plot(scores: ClassScores, word: str = "best") -> Plot:
     set_title(axes, title)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=FONT_SIZE - 1)
     worst = min(order, key=lambda i: scores.clone[i])
-    return save_plot(figure, "per-class", title, f"{title}. Lowest for the {word} clone: {scores.names[worst]}, {scores.clone[worst]:.1f} %.")
+    return save_plot(figure, "per-class", title, f"{title}. Lowest for the {heading}: {scores.names[worst]}, {scores.clone[worst]:.1f} %.")
 
 
 def lag_sentence(scores: ClassScores) -> str | None:
@@ -79,11 +79,11 @@ def lag_sentence(scores: ClassScores) -> str | None:
     return f"Furthest behind real pictures: {named}."
 
 
-def lag_table(scores: ClassScores, word: str = "best") -> Table | None:
+def lag_table(scores: ClassScores, heading: str = "best clone") -> Table | None:
     """The classes furthest behind real; None where no class is, or real is unknown."""
     if scores.real is None or not _behind(scores):
         return None
-    columns = (Column("class"), Column(f"{word} clone", is_number=True), Column("real", is_number=True), Column("difference", is_number=True))
+    columns = (Column("class"), Column(heading, is_number=True), Column("real", is_number=True), Column("difference", is_number=True))
     rows = [
         (scores.names[i], f"{scores.clone[i]:.1f}", f"{scores.real[i]:.1f}", f"{scores.clone[i] - scores.real[i]:+.1f}") for i in _behind(scores)[:MAX_LAGS]
     ]
@@ -99,8 +99,8 @@ def confusion_table(findings: Findings) -> Table | None:
     best = _confusions(findings.best, findings.test)
     if not best:
         return None
-    real = _confusions(findings.real, findings.test) if findings.real else []
-    columns = [Column("class"), Column("taken for"), Column(f"{findings.word} clone", is_number=True), Column("seeds that list it", is_number=True)]
+    real = _confusions(findings.real, findings.test) if findings.real and findings.real is not findings.best else []
+    columns = [Column("class"), Column("taken for"), Column(findings.heading, is_number=True), Column("seeds that list it", is_number=True)]
     columns += [Column("real", is_number=True)] if real else []
     rows: list[tuple[Value, ...]] = []
     pairs = sorted({pair for seed in best for pair in seed}, key=lambda pair: (-sum(seed.get(pair, 0) for seed in best), pair))

@@ -45,6 +45,11 @@ class Findings:
     word: str = "best"
     """What `best` is called: `highest` where no sweep chose it."""
 
+    @property
+    def heading(self) -> str:
+        """A column's heading for `best`."""
+        return f"{self.word} {'clone' if self.best.setting.kind == 'clone' else 'setting'}"
+
 
 def gap_closed(clone: float, real: float, random: float) -> float | None:
     """(clone - random) / (real - random); None when real pictures are not better than no training."""

@@ -120,7 +120,7 @@ def make_tables(material: Material, findings: Findings | None, class_names: Sequ
         proxies_table(material),
         main_table(shown_cells(material), findings),
         gap_table(findings) if findings and findings.best.setting.kind == "clone" else None,
-        lag_table(scores, findings.word) if scores and findings else None,
+        lag_table(scores, findings.heading) if scores and findings else None,
         confusion_table(findings) if findings else None,
         paper_table(material.cells, findings),
         cost_table(material),
@@ -153,7 +153,7 @@ def draw_figures(material: Material, findings: Findings | None, class_names: Seq
         heat_maps(material),
         [effects] if effects else [],
         [scaling] if scaling else [],
-        [per_class_plot(scores, findings.word)] if scores and findings else [],
+        [per_class_plot(scores, findings.heading)] if scores and findings else [],
     )
 
 

@@ -75,7 +75,7 @@ def gap_table(findings: Findings) -> Table:
     names = set_names(list(findings.gaps))
     columns = (
         Column("real pictures of"),
-        Column(f"{findings.word} clone", True),
+        Column(findings.heading, True),
         Column("real", True),
         Column("random", True),
         Column("gap closed, %", is_number=True),

@@ -64,3 +64,11 @@ def test_rows_without_mix_ups_have_no_table():
 
 def test_mix_ups_without_real_pictures_have_no_column_for_them():
     assert [column.name for column in confusion_table(found(accuracy_row(70.0))).columns][-1] == "seeds that list it"
+
+
+def test_real_pictures_are_not_compared_with_themselves():
+    cells = collect_cells([accuracy_row(80.0, kind="real")])
+    findings = find(cells, None, "test", is_sweep=False)
+    scores = class_scores(findings)
+    assert scores.real is None and lag_table(scores) is None
+    assert [column.name for column in confusion_table(findings).columns][2:] == ["highest setting", "seeds that list it"]

@@ -72,3 +72,14 @@ def test_settings_that_stand_alone_are_dots_of_their_variant():
 def test_long_labels_are_wrapped_and_then_cut():
     lines = legend_text("word " * 60).splitlines()
     assert len(lines) == 3 and all(len(line) <= 46 for line in lines) and lines[-1].endswith("…")
+
+
+def test_one_guidance_scale_has_a_row_for_each_prompt_variant():
+    plot = plot_of(experiment_rows(("a", "b", "c"), (2.0,)), {**BEST, "variant": "a"})
+    image = Image.open(io.BytesIO(plot.png))
+    assert "b: 66.3 at guidance 2" in plot.alt and image.width > 1.5 * image.height
+
+
+def test_one_guidance_scale_without_baselines_is_drawn():
+    rows = [row for row in experiment_rows(("a", "b"), (2.0,)) if row["trained_on"]["kind"] == "clone"]
+    assert plot_of(rows, {**BEST, "variant": "a"}).png
