@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from raysd.report.cells import Cell, MeasuredSet
 from raysd.report.figure import COLORS, FONT_SIZE, GRID, WIDTH, Plot, literal, new_figure, save_plot, set_title
 from raysd.report.findings import Findings
-from raysd.report.tables import Column, Table, Value
+from raysd.report.tables import Column, Number, Table, Value
 from raysd.report.words import short
 from raysd.storage.results import Row
 
@@ -85,7 +85,7 @@ def lag_table(scores: ClassScores, heading: str = "best clone") -> Table | None:
         return None
     columns = (Column("class"), Column(heading, is_number=True), Column("real", is_number=True), Column("difference", is_number=True))
     rows = [
-        (scores.names[i], f"{scores.clone[i]:.1f}", f"{scores.real[i]:.1f}", f"{scores.clone[i] - scores.real[i]:+.1f}") for i in _behind(scores)[:MAX_LAGS]
+        (scores.names[i], Number(scores.clone[i]), Number(scores.real[i]), Number(scores.clone[i] - scores.real[i], "+.1f")) for i in _behind(scores)[:MAX_LAGS]
     ]
     return Table("classes", "Classes furthest behind real", columns, tuple(rows), ("Top-1 accuracy in percent on the test pictures, mean over seeds.",))
 

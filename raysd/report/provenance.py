@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raysd.report.material import Entry, Material, factors_of
-from raysd.report.tables import Column, Table, Value
+from raysd.report.tables import Column, Table, Value, number
 from raysd.storage.results import Row
 
 
@@ -45,7 +45,7 @@ def behind_table(material: Material) -> Table | None:
                 behind = (None, entry.clone, _joined(dict.fromkeys(row["classifier"] for row in own)), _joined([row["fingerprint"] for row in own]))
             else:
                 behind = (None, entry.clone, None, None)
-            rows.append((entry.label, rung.images_per_class, None if rung.score is None else f"{rung.score:.2f}", *behind))
+            rows.append((entry.label, rung.images_per_class, number(rung.score, ".2f"), *behind))
     return Table("behind", "Rows behind the ranking" if material.is_sweep else "Rows behind each setting", columns, tuple(rows)) if rows else None
 
 
@@ -73,7 +73,7 @@ def row_table(material: Material) -> Table:
             row["trained_on"].get("images_per_class"),
             row["seed"],
             f"{row['dataset']} ({row['role']}" + (")" if row["shots"] is None else f", {row['shots']} shots)"),
-            None if row["value"] is None else f"{row['value']:.2f}",
+            number(row["value"], ".2f"),
             row["num_images"],
             row["classifier"],
             row["trained_on"].get("fingerprint"),

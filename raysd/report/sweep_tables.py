@@ -4,14 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from raysd.report.material import Entry, Material
-from raysd.report.tables import Column, Table, Value
-from raysd.report.words import duration, factor_words, objective_words, value_words
+from raysd.report.tables import Column, Number, Table, Value, number
+from raysd.report.words import factor_words, objective_words, value_words
 from raysd.storage.results import Row
 
 RANKING_NOTE = (
     "Score in percent: mean over seeds, its 95 % interval in brackets. Difference to the best setting in points, seed by seed, "
     "at the most images per class that both reached."
 )
+SIGNED = "+z.1f"
 NAMED = 5  # settings in a sentence
 SHARED_NOTE = "These settings share a clone and differ in training alone: {}."
 
@@ -48,16 +49,16 @@ def ranking_table(material: Material) -> Table | None:
         if not material.is_sweep or not scored:
             return None
         columns = (Column("setting"), *(Column(name, is_number=True) for name in ("score", "images per class", "rank")))
-        rows = [(e.label, _score(e.rungs[-1].score), e.rungs[-1].images_per_class, rank) for rank, e in enumerate(scored, 1)]
+        rows = [(e.label, number(e.rungs[-1].score), e.rungs[-1].images_per_class, rank) for rank, e in enumerate(scored, 1)]
         return Table("ranking", "Ranking", columns, tuple(rows), (_score_note(material),))
     counts = ("images per class", "seeds", "compared at", "rank")
-    scores = (Column("score", is_number=True), Column("difference to the best", is_number=True), Column("verdict"))
+    scores = (Column("score", is_number=True, has_interval=True), Column("difference to the best", is_number=True, has_interval=True), Column("verdict"))
     columns = (Column("setting"), *scores, *(Column(name, is_number=True) for name in counts))
     shown = [
         (
             str(row["label"]),
-            interval_text(row.get("score"), row.get("low"), row.get("high")),
-            interval_text(row.get("difference"), row.get("difference_low"), row.get("difference_high"), "+z.1f") if row.get("rank") != 1 else None,
+            number(row.get("score"), low=row.get("low"), high=row.get("high")),
+            number(row.get("difference"), SIGNED, "", row.get("difference_low"), row.get("difference_high")) if row.get("rank") != 1 else None,
             row.get("verdict"),
             row.get("images_per_class"),
             row.get("num_seeds"),
@@ -74,7 +75,7 @@ def rung_table(material: Material) -> Table | None:
     if len(material.budgets) < 2:
         return None
     columns = (Column("setting"), *(Column(f"{budget:,}", is_number=True) for budget in material.budgets))
-    rows = [(entry.label, *(_score(entry.score_at(budget)) for budget in material.budgets)) for entry in _by_reach(material.entries)]
+    rows = [(entry.label, *(number(entry.score_at(budget)) for budget in material.budgets)) for entry in _by_reach(material.entries)]
     left = "Settings without a score were dropped before, or failed." if material.is_sweep else "Settings without a score were not measured there."
     return Table("rungs", "Score by images per class", columns, tuple(rows), (_score_note(material), left))
 
@@ -82,13 +83,19 @@ def rung_table(material: Material) -> Table | None:
 def effects_table(material: Material) -> Table | None:
     """What each value of each searched field does, the others held equal; None where rows do not say."""
     effects: Sequence[Row] = material.sweep.get("effects") or ()
-    columns = (Column("factor"), Column("value"), Column("mean", is_number=True), Column("difference", is_number=True), Column("settings", is_number=True))
+    columns = (
+        Column("factor"),
+        Column("value"),
+        Column("mean", is_number=True),
+        Column("difference", is_number=True, has_interval=True),
+        Column("settings", is_number=True),
+    )
     rows = [
         (
             factor_words(effect["factor"]),
             value_words(value["value"]),
-            _score(value.get("mean")),
-            interval_text(value.get("difference"), value.get("low"), value.get("high"), "+z.1f"),
+            number(value.get("mean")),
+            number(value.get("difference"), SIGNED, "", value.get("low"), value.get("high")),
             value.get("num_settings"),
         )
         for effect in effects
@@ -111,10 +118,10 @@ def proxies_table(material: Material) -> Table | None:
             row.get("better"),
             row.get("pick"),
             row.get("images_per_class"),
-            _score(row.get("pick_score")),
-            _score(row.get("best_score")),
-            _score(row.get("regret")),
-            None if row.get("spearman") is None else f"{row['spearman']:.2f}",
+            number(row.get("pick_score")),
+            number(row.get("best_score")),
+            number(row.get("regret")),
+            number(row.get("spearman"), ".2f"),
             row.get("num_settings"),
         )
         for row in proxies
@@ -142,7 +149,7 @@ def cost_table(material: Material) -> Table | None:
     times.append(("device time, all", _whole(cost, named.values()), _whole(grid, named.values())))
     times += [(f"wall time, {name}", value, None) for name, value in ordered_seconds(seconds)]
     rows: list[tuple[Value, ...]] = [(name, own, other, _ratio(own, other)) for name, own, other in lines if own is not None]
-    rows += [(name, duration(own), None if other is None else duration(other), _ratio(own, other)) for name, own, other in times if own is not None]
+    rows += [(name, number(own, "duration"), number(other, "duration"), _ratio(own, other)) for name, own, other in times if own is not None]
     columns = [Column("what"), Column("this sweep", is_number=True)]
     if grid:
         columns += [Column("full grid", is_number=True), Column("full grid / sweep", is_number=True)]
@@ -158,13 +165,6 @@ def ordered_seconds(seconds: Mapping[str, float]) -> list[tuple[str, float]]:
     return sorted(seconds.items(), key=lambda item: (ranks.get(item[0], 5), item[0]))
 
 
-def interval_text(value: float | None, low: float | None, high: float | None, form: str = ".1f") -> str | None:
-    """`78.1 [77.3, 78.9]`, `78.1` without an interval, or None."""
-    if value is None:
-        return None
-    return f"{value:{form}}" if low is None or high is None else f"{value:{form}} [{low:{form}}, {high:{form}}]"
-
-
 def _whole(seconds: Mapping[str, float | None], names: Iterable[str]) -> float | None:
     """The sum; None where a part is unknown."""
     parts = [seconds.get(name) for name in names]
@@ -176,12 +176,8 @@ def _score_note(material: Material) -> str:
     return f"Score: {objective_words(material.objective)}, in percent."
 
 
-def _score(value: float | None) -> str | None:
-    return None if value is None else f"{value:.1f}"
-
-
-def _ratio(own: float | None, other: float | None) -> str | None:
-    return None if not own or other is None else f"{other / own:.1f} x"
+def _ratio(own: float | None, other: float | None) -> Number | None:
+    return None if not own or other is None else Number(other / own, ".1f", " x")
 
 
 def _by_reach(entries: Sequence[Entry]) -> list[Entry]:

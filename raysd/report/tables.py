@@ -11,9 +11,34 @@ from rich.text import Text
 
 from raysd.report.cells import Cell, Cells, MeasuredSet, Score
 from raysd.report.findings import Findings, score_text
-from raysd.report.words import GUIDANCE, VARIANT, factor_words, value_words
+from raysd.report.words import GUIDANCE, VARIANT, duration, factor_words, value_words
 
-Value = Score | str | int | float | None
+
+@dataclass(frozen=True)
+class Number:
+    """A number that is shown rounded; files hold it in full."""
+
+    value: float
+    form: str = ".1f"
+    """Format, or `duration` for seconds."""
+    unit: str = ""
+    low: float | None = None
+    """Lower end of the 95 % interval."""
+    high: float | None = None
+
+    def __str__(self) -> str:
+        if self.form == "duration":
+            return duration(self.value)
+        text = f"{self.value:{self.form}}{self.unit}"
+        return text if self.low is None or self.high is None else f"{text} [{self.low:{self.form}}, {self.high:{self.form}}]"
+
+
+def number(value: float | None, form: str = ".1f", unit: str = "", low: float | None = None, high: float | None = None) -> Number | None:
+    """A number, or None where there is none."""
+    return None if value is None else Number(value, form, unit, low, high)
+
+
+Value = Score | Number | str | int | float | None
 
 
 @dataclass(frozen=True)
@@ -24,6 +49,8 @@ class Column:
     is_score: bool = False
     """True for accuracies in percent (`Score`, or None where the set is missing)."""
     is_number: bool = False
+    has_interval: bool = False
+    """True for numbers with a 95 % interval, which is two more columns of a CSV file."""
     is_code: bool = False
     """True for fingerprints, folders and commands."""
 
@@ -84,7 +111,7 @@ def gap_table(findings: Findings) -> Table:
     for measured, gap in findings.gaps.items():
         cells = (findings.best, findings.real, findings.random)
         scores = [cell.scores.get(measured) if cell else None for cell in cells]
-        rows.append((names[measured], *scores, None if gap is None else f"{100 * gap:.1f}"))
+        rows.append((names[measured], *scores, None if gap is None else Number(100 * gap)))
     return Table("gap", "Share of the gap to real closed", columns, tuple(rows), ("Share = (clone - random) / (real - random).",))
 
 
@@ -109,22 +136,23 @@ def to_markdown(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """Full precision; a score becomes five columns: mean, sd, low, high (95 % interval) and seeds. Empty where there is no value."""
+    """Full precision; a score becomes five columns: mean, sd, low, high (95 % interval) and seeds. Empty where there is no value, seconds as they are."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     head: list[str] = []
     for column in table.columns:
-        head += [f"{column.name} {part}" for part in ("mean", "sd", "low", "high", "seeds")] if column.is_score else [column.name]
+        parts = ("mean", "sd", "low", "high", "seeds") if column.is_score else ("", "low", "high") if column.has_interval else ("",)
+        head += [f"{column.name} {part}".rstrip() for part in parts]
     writer.writerow(head)
     for row in table.rows:
         values: list[Value] = []
         for column, value in zip(table.columns, row, strict=True):
-            if not column.is_score:
-                values.append(value)
-            elif isinstance(value, Score):
-                values += [value.mean, value.sd, value.low, value.high, value.num_seeds]
+            if column.is_score:
+                values += [value.mean, value.sd, value.low, value.high, value.num_seeds] if isinstance(value, Score) else [None] * 5
+            elif column.has_interval:
+                values += [value.value, value.low, value.high] if isinstance(value, Number) else [value, None, None]
             else:
-                values += [None] * 5
+                values.append(value.value if isinstance(value, Number) else value)
         writer.writerow(values)
     return buffer.getvalue()
 

@@ -70,5 +70,5 @@ def test_rich_table_prints_markup_as_it_is():
 
 def test_gap_table_gives_percent_of_each_set():
     cells = collect_cells(experiment_rows())
-    rows = {row[0]: row[-1] for row in gap_table(find(cells, BEST, "validation")).rows}
+    rows = {row[0]: value_text(row[-1]) for row in gap_table(find(cells, BEST, "validation")).rows}
     assert rows["test"] == "78.5"
