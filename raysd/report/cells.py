@@ -1,20 +1,33 @@
 """From accuracy rows to cells: one cell per setting, with the mean over its seeds on each set of pictures.
 
-A cell never mixes settings: rows whose training data, number of images, generator, steps or backbone differ are different cells. A set is
-one set only when its role, name, shots, fingerprint and size agree.
+A cell never mixes settings: rows whose training data, number of images, generator, steps, backbone or searched fields differ are different
+cells. A set is one set only when its role, name, shots, fingerprint and size agree.
 """
 
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from scipy.special import stdtrit
 
+from raysd.report.words import Objective
 from raysd.storage.results import Row
 
-KINDS = ("clone", "real", "random")
+KINDS = ("clone", "real", "pretrained", "random")
 ROLES = ("validation", "test", "shift", "transfer")
+Factors = tuple[tuple[str, str], ...]
+"""The searched fields of a setting and their values as JSON, in order of the fields."""
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a sweep calls a setting, and the fields that it searched."""
+
+    label: str
+    factors: Factors
+    images_per_class: int | None = None
+    """Of the clone, by the sweep; None is what the row says."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +35,7 @@ class Setting:
     """What a classifier was trained on, and its backbone."""
 
     kind: str
-    """`clone`, `real` or `random` (an untrained network)."""
+    """`clone`, `real`, `pretrained` or `random` (an untrained network)."""
     variant: str | None
     guidance_scale: float | None
     images_per_class: int | None
@@ -30,15 +43,21 @@ class Setting:
     model: str | None
     num_inference_steps: int | None
     dataset: str
-    """The real set's name; empty for a clone."""
+    """Name of the real set or of the pretrained classifier; empty for a clone."""
+    source: str | None = None
+    """Fingerprint of what was trained on."""
+    factors: Factors = ()
+    """The searched fields; empty outside a sweep."""
+    words: str = field(default="", compare=False)
+    """The sweep's own label."""
 
     @property
     def label(self) -> str:
         """The setting in a few words."""
         if self.kind == "clone":
             guidance = "its own" if self.guidance_scale is None else f"{self.guidance_scale:g}"
-            return f"{self.variant}, guidance {guidance}"
-        return "random initialisation" if self.kind == "random" else f"real ({self.dataset})"
+            return self.words or f"{self.variant}, guidance {guidance}"
+        return "random initialisation" if self.kind == "random" else f"{self.kind} ({self.dataset})"
 
 
 @dataclass(frozen=True)
@@ -85,7 +104,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Cells:
-    """All cells of one experiment: clones by variant and guidance, then real, then random."""
+    """All cells of one experiment: clones by variant and guidance, then real, pretrained and random."""
 
     cells: tuple[Cell, ...]
     sets: tuple[MeasuredSet, ...]
@@ -116,19 +135,35 @@ def score_over_seeds(values: Sequence[float], single: tuple[float | None, float 
     return Score(mean, sd, count, max(0.0, mean - half), min(100.0, mean + half))
 
 
-def setting_of(row: Row) -> Setting:
-    """The setting of an accuracy row."""
+def role_score(cells: Cells, cell: Cell, objective: Objective) -> float | None:
+    """A cell's score by an objective, in percent; None when a set of it is missing."""
+    if not isinstance(objective, str):
+        parts = [(weight, role_score(cells, cell, role)) for role, weight in objective.items()]
+        whole = sum(weight for weight, _ in parts)
+        return None if whole == 0 or any(score is None for _, score in parts) else sum(weight * (score or 0.0) for weight, score in parts) / whole
+    if objective == "transfer":
+        return cell.transfer.mean if cell.transfer else None
+    sets = cells.of_role(objective)
+    score = cell.scores.get(sets[0]) if sets else None
+    return score.mean if score else None
+
+
+def setting_of(row: Row, searched: Searched | None = None) -> Setting:
+    """The setting of an accuracy row; `searched` is what a sweep knows of its classifier."""
     data = row["trained_on"]
     kind = data["kind"]
     return Setting(
         kind=kind,
         variant=data.get("variant") if kind == "clone" else None,
         guidance_scale=data.get("guidance_scale") if kind == "clone" else None,
-        images_per_class=data.get("images_per_class") if kind != "random" else None,
+        images_per_class=(searched and searched.images_per_class) or data.get("images_per_class") if kind != "random" else None,
         backbone=row["backbone"],
         model=data.get("model") if kind == "clone" else None,
         num_inference_steps=data.get("num_inference_steps") if kind == "clone" else None,
-        dataset=data.get("name") or "" if kind == "real" else "",
+        dataset=data.get("name") or "" if kind in ("real", "pretrained") else "",
+        source=data.get("fingerprint"),
+        factors=searched.factors if searched else (),
+        words=searched.label if searched else "",
     )
 
 
@@ -138,35 +173,40 @@ def set_of(row: Row) -> MeasuredSet:
     return MeasuredSet(row["role"], f"{row['dataset']}, {label}" if label else row["dataset"], row["shots"], row["dataset_fingerprint"], row["num_images"])
 
 
-def collect_cells(rows: Sequence[Row], variants: Sequence[str] = ()) -> Cells:
+def collect_cells(rows: Sequence[Row], variants: Sequence[str] = (), searched: Mapping[str, Searched] | None = None, complete: bool = True) -> Cells:
     """Group rows into cells.
 
     Args:
         rows: accuracy rows; one whose value is None (a failed measurement) is left out with a note.
         variants: the order of the prompt variants; others follow by name.
+        searched: classifier fingerprint -> what a sweep knows of it.
+        complete: whether each setting should have been measured on each set; if so, what is missing is noted.
     """
-    notes = [f"{setting_of(row).label}: no value on {row['dataset']} (row {row['fingerprint']}); left out." for row in rows if row["value"] is None]
+    settings = {row["classifier"]: setting_of(row, (searched or {}).get(row["classifier"])) for row in rows}
+    notes = [f"{settings[row['classifier']].label}: no value on {row['dataset']} (row {row['fingerprint']}); left out." for row in rows if row["value"] is None]
     rows = [row for row in rows if row["value"] is not None]
     counts: dict[MeasuredSet, int] = {}
     groups: dict[Setting, list[Row]] = {}
     for row in rows:
         counts[set_of(row)] = counts.get(set_of(row), 0) + 1
-        groups.setdefault(setting_of(row), []).append(row)
+        groups.setdefault(settings[row["classifier"]], []).append(row)
     sets = sorted(counts, key=lambda s: (ROLES.index(s.role), -counts[s] if s.role != "transfer" else 0, s.dataset, s.shots or 0))
     ranks = {name: rank for rank, name in enumerate(variants)}
     ordered = sorted(groups, key=lambda s: _order(s, ranks))
-    cells = [_cell(setting, groups[setting], sets, notes) for setting in ordered]
-    return Cells(tuple(cells), tuple(sets), tuple(notes))
+    missing: list[str] = []
+    cells = [_cell(setting, groups[setting], sets, notes, missing) for setting in ordered]
+    return Cells(tuple(cells), tuple(sets), (*notes, *(missing if complete else ())))
 
 
 def _order(setting: Setting, ranks: Mapping[str, int]) -> tuple[object, ...]:
     variant = setting.variant or ""
     guidance = -1.0 if setting.guidance_scale is None else setting.guidance_scale
-    rest = (setting.images_per_class or 0, setting.backbone, setting.model or "", setting.num_inference_steps or 0, setting.dataset)
-    return (KINDS.index(setting.kind), ranks.get(variant, len(ranks)), variant, guidance, *rest)
+    rest = (setting.factors, setting.images_per_class or 0, setting.backbone, setting.model or "", setting.num_inference_steps or 0, setting.dataset)
+    kind = KINDS.index(setting.kind) if setting.kind in KINDS else len(KINDS)
+    return (kind, ranks.get(variant, len(ranks)), variant, guidance, *rest, setting.source or "")
 
 
-def _cell(setting: Setting, rows: list[Row], sets: list[MeasuredSet], notes: list[str]) -> Cell:
+def _cell(setting: Setting, rows: list[Row], sets: list[MeasuredSet], notes: list[str], missing: list[str]) -> Cell:
     rows = sorted(rows, key=lambda row: (row["seed"], row["classifier"]))
     _note_mixtures(setting, rows, notes)
     num_classifiers = len({row["classifier"] for row in rows})
@@ -174,15 +214,15 @@ def _cell(setting: Setting, rows: list[Row], sets: list[MeasuredSet], notes: lis
     for measured in sets:
         found = [row for row in rows if set_of(row) == measured]
         if not found:
-            notes.append(f"{setting.label}: not measured on {measured.dataset} ({measured.role}).")
+            missing.append(f"{setting.label}: not measured on {measured.dataset} ({measured.role}).")
             continue
         if len(found) < num_classifiers:
             notes.append(f"{setting.label}: {measured.dataset} ({measured.role}) has {len(found)} of {num_classifiers} seeds.")
         scores[measured] = score_over_seeds([row["value"] for row in found], (found[0]["low"], found[0]["high"]))
-    return Cell(setting, scores, _mean_transfer(setting, rows, sets, notes), tuple(rows))
+    return Cell(setting, scores, _mean_transfer(setting, rows, sets, notes, missing), tuple(rows))
 
 
-def _mean_transfer(setting: Setting, rows: list[Row], sets: list[MeasuredSet], notes: list[str]) -> Score | None:
+def _mean_transfer(setting: Setting, rows: list[Row], sets: list[MeasuredSet], notes: list[str], missing: list[str]) -> Score | None:
     """The mean over all transfer sets of each seed, then over the seeds that have all of them."""
     wanted = {measured for measured in sets if measured.role == "transfer"}
     if not wanted:
@@ -194,7 +234,7 @@ def _mean_transfer(setting: Setting, rows: list[Row], sets: list[MeasuredSet], n
             values[set_of(row)] = row["value"]
     whole = [statistics.fmean(values.values()) for values in by_classifier.values() if values.keys() == wanted]
     if not whole:
-        notes.append(f"{setting.label}: no mean transfer, because a transfer set is missing.")
+        missing.append(f"{setting.label}: no mean transfer, because a transfer set is missing.")
     elif len(whole) < len(by_classifier):
         notes.append(f"{setting.label}: mean transfer leaves out {len(by_classifier) - len(whole)} of {len(by_classifier)} seeds that lack a transfer set.")
     return score_over_seeds(whole) if whole else None
@@ -205,6 +245,3 @@ def _note_mixtures(setting: Setting, rows: list[Row], notes: list[str]) -> None:
     seeds = {row["classifier"]: row["seed"] for row in rows}
     if len(set(seeds.values())) < len(seeds):
         notes.append(f"{setting.label}: {len(seeds)} classifiers share {len(set(seeds.values()))} seeds, so they differ in another setting.")
-    sources = {row["trained_on"].get("fingerprint") for row in rows}
-    if setting.kind != "random" and len(sources) > 1:
-        notes.append(f"{setting.label}: the mean is over {len(sources)} different {'clones' if setting.kind == 'clone' else 'real sets'}.")

@@ -1,9 +1,8 @@
-"""The report of a sweep: one HTML file that needs nothing else, its tables as Markdown and CSV, its figures as PNG and SVG."""
+"""The report: one HTML file that needs nothing else, its tables as Markdown and CSV, its figures as PNG and SVG."""
 
 import base64
-import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,22 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from raysd.errors import UserError
-from raysd.report.cells import Cells, collect_cells
-from raysd.report.findings import Findings, find
-from raysd.report.plots import Plot, guidance_plot, per_class_plot
-from raysd.report.samples import SampleGrid, sample_grid
+from raysd.report.cells import Cell, Cells
+from raysd.report.classes import class_scores, confusion_table, lag_sentence, lag_table, per_class_plot
+from raysd.report.curves import guidance_plot
+from raysd.report.figure import Plot
+from raysd.report.findings import Findings, count_sentence, find
+from raysd.report.gallery import Gallery, draw_galleries
+from raysd.report.grid import SampleGrid
+from raysd.report.heatmap import heat_maps
+from raysd.report.material import ALL, Material, gather
+from raysd.report.paper import paper_table
+from raysd.report.provenance import behind_table, clone_table, package_versions, row_table
+from raysd.report.search_plots import effects_plot, scaling_plot
+from raysd.report.sweep_tables import cost_table, effects_table, proxies_table, ranking_table, rung_table, search_lines
 from raysd.report.tables import Table, gap_table, main_table, set_names, to_csv, to_markdown, value_text
+from raysd.report.words import objective_words, slug
 from raysd.storage.location import Location
-from raysd.storage.results import Row, read_results
 
 HTML = "report.html"
 
@@ -35,107 +43,154 @@ class ReportFiles:
     """The main table; `raysd.report.tables.to_rich` shows it in a terminal."""
 
 
+@dataclass(frozen=True)
+class Figures:
+    """All figures of a page, by section; empty where there is nothing to show."""
+
+    accuracy: Sequence[Plot]
+    transfer: Sequence[Plot]
+    heat_maps: Sequence[Plot]
+    effects: Sequence[Plot]
+    scaling: Sequence[Plot]
+    per_class: Sequence[Plot]
+
+    @property
+    def all(self) -> list[Plot]:
+        """Each figure, in the order of the page."""
+        return [plot for plots in vars(self).values() for plot in plots]
+
+
 def write_report(root: Location, out: Location | None = None, sweep: str | None = None) -> ReportFiles:
-    """Write the report of a sweep from its result rows alone.
+    """Write the report of a sweep, or of all settings that were measured where there is no sweep, from result rows alone.
 
     Args:
         root: the storage root with the rows.
-        out: where the files go; default `<root>/reports/<sweep fingerprint>`.
+        out: where the files go; default `<root>/reports/<sweep fingerprint>`, or `<root>/reports/all` without a sweep.
         sweep: the sweep's fingerprint; default the newest.
 
     Raises:
-        UserError: no such sweep, or no accuracy rows of a clone in it.
+        UserError: no such sweep, no accuracy rows of a clone in it, or no results at all.
     """
-    chosen = pick_sweep(root, sweep)
-    rows = select_rows(read_results(root, "accuracy"), chosen)
-    cells = collect_cells(rows, list(dict.fromkeys(clone["variant"] for clone in chosen["clones"])))
-    findings = find(cells, chosen.get("best"), chosen["objective"], chosen.get("comparisons", ()))
-    if findings is None:
-        raise UserError("report.sweep", chosen["fingerprint"], "has no accuracy rows of a clone; run the sweep again, it continues where it ended")
-    skipped = [f"Skipped {name}: {reason}" for name, reason in chosen.get("skipped_sets", {}).items()]
-    failed = [f"Failed on {row['dataset']}: {row['error']} (seed {row['seed']}, {row['trained_on']})" for row in chosen.get("failed", [])]
-    findings = replace(findings, notes=(*findings.notes, *skipped, *failed))
-    out = out or root.child("reports", chosen["fingerprint"])
-    grids = draw_samples(chosen)
-    names = max((grid.class_names for grid in grids), key=len, default=())
-    table = main_table(cells, findings)
-    accuracy, transfer = _guidance_plots(cells, findings)
-    per_class = per_class_plot(findings, names)
-    for plot in [*accuracy, *transfer, *([per_class] if per_class else [])]:
-        out.write(f"{plot.name}.png", plot.png)
-        out.write(f"{plot.name}.svg", plot.svg.encode())
-    for grid in grids:
-        out.write(f"samples-{_slug(grid.variant)}.png", grid.png)
-    out.write("table.md", (to_markdown(table) + "\n" + to_markdown(gap_table(findings))).encode())
-    out.write("table.csv", to_csv(table).encode())
-    page = _render(chosen, rows, findings, grids, accuracy, transfer, per_class, table)
-    out.write(HTML, page.encode())
-    return ReportFiles(out, out.file(HTML), findings.lines, table)
+    material = gather(root, sweep)
+    findings = find_all(material)
+    galleries, class_names = draw_galleries(material.entries)
+    figures = draw_figures(material, findings, class_names)
+    tables = make_tables(material, findings, class_names)
+    out = out or root.child("reports", material.sweep.get("fingerprint", ALL))
+    written = write_parts(out, tables.values(), figures.all, [grid for gallery in galleries for grid in gallery.grids])
+    lines = (*findings.lines, *search_lines(material)) if findings else (count_sentence(material.cells),)
+    out.write(HTML, render(material, findings, lines, galleries, figures, tables, written, class_names).encode())
+    return ReportFiles(out, out.file(HTML), lines, tables["settings"])
 
 
-def pick_sweep(root: Location, sweep: str | None = None) -> Row:
-    """The sweep row with this fingerprint, or the newest.
+def write_parts(out: Location, tables: Iterable[Table], plots: Iterable[Plot], grids: Iterable[SampleGrid]) -> list[tuple[str, list[str]]]:
+    """Write each table and figure as files of their own; returns what each is, and its files."""
+    parts: list[tuple[str, dict[str, bytes | str]]] = []
+    parts += [(f"Table: {table.title}", {f"{table.name}.md": to_markdown(table), f"{table.name}.csv": to_csv(table)}) for table in tables]
+    parts += [(f"Figure: {plot.title}", {f"{plot.name}.png": plot.png, f"{plot.name}.svg": plot.svg}) for plot in plots]
+    parts += [(f"Sample pictures: {grid.label}", {f"{grid.name}.png": grid.png}) for grid in grids]
+    for _, files in parts:
+        for name, data in files.items():
+            out.write(name, data.encode() if isinstance(data, str) else data)
+    return [(title, list(files)) for title, files in parts]
+
+
+def find_all(material: Material) -> Findings | None:
+    """What the rows say; None where there is no sweep and nothing to single out.
 
     Raises:
-        UserError: when there is none.
+        UserError: a sweep without accuracy rows of a clone.
     """
-    found = read_results(root, "sweep")
-    if not found:
-        raise UserError("storage", root.uri, "holds no sweep results; run `raysd sweep` with this storage first")
-    if sweep is None:
-        return max(found, key=lambda row: (row["date"], row["fingerprint"]))
-    for row in found:
-        if row["fingerprint"] == sweep:
-            return row
-    newest = sorted(found, key=lambda row: row["date"], reverse=True)[:5]
-    raise UserError("report.sweep", sweep, f"unknown; use one of {', '.join(row['fingerprint'] for row in newest)}")
+    sweep = material.sweep
+    found = find(material.cells, sweep.get("best"), material.objective, sweep.get("comparisons", ()), material.is_sweep)
+    if material.is_sweep and (found is None or found.best.setting.kind != "clone"):
+        raise UserError("report.sweep", sweep["fingerprint"], "has no accuracy rows of a clone; run the sweep again, it continues where it ended")
+    skipped = [f"Skipped {name}: {reason}" for name, reason in (sweep.get("skipped_sets") or {}).items()]
+    failed = [f"Failed on {row['dataset']}: {row['error']} (seed {row['seed']}, {row['trained_on']})" for row in sweep.get("failed") or []]
+    return replace(found, notes=(*found.notes, *skipped, *failed)) if found else None
 
 
-def select_rows(rows: Sequence[Row], sweep: Row) -> list[Row]:
-    """The accuracy rows of a sweep's classifiers; where these have no `real` or `random` classifier, those of the same backbone and sets."""
-    members, own = set(sweep["classifiers"]), set(sweep.get("rows", [row["fingerprint"] for row in rows]))
-    chosen = [row for row in rows if row["classifier"] in members and row["fingerprint"] in own]
-    backbones = {row["backbone"] for row in chosen}
-    sets = {_measured(row) for row in chosen}
-    for kind in ("real", "random"):
-        if not any(row["trained_on"]["kind"] == kind for row in chosen):
-            chosen += [row for row in rows if row["trained_on"]["kind"] == kind and row["backbone"] in backbones and _measured(row) in sets]
-    return chosen
+def make_tables(material: Material, findings: Findings | None, class_names: Sequence[str]) -> dict[str, Table]:
+    """All tables by name, in the order of the page; those without rows are left out."""
+    scores = class_scores(findings, class_names) if findings else None
+    found = [
+        ranking_table(material),
+        effects_table(material),
+        rung_table(material),
+        proxies_table(material),
+        main_table(shown_cells(material), findings),
+        gap_table(findings) if findings and findings.best.setting.kind == "clone" else None,
+        lag_table(scores, findings.heading) if scores and findings else None,
+        confusion_table(findings) if findings else None,
+        paper_table(material.cells, findings),
+        cost_table(material),
+        clone_table(material),
+        behind_table(material),
+        row_table(material),
+    ]
+    return {table.name: table for table in found if table is not None}
 
 
-def _measured(row: Row) -> tuple[Any, ...]:
-    """What two rows must share to stand in one column."""
-    return tuple(row.get(name) for name in ("version", "role", "dataset_fingerprint", "shots", "probe_label", "metric", "num_images"))
+def shown_cells(material: Material) -> Cells:
+    """The cells of the main table: of a sweep's setting the one with the most images per class alone."""
+    if not material.is_sweep:
+        return material.cells
+    furthest: dict[Any, int] = {}
+    for cell in material.cells.of_kind("clone"):
+        furthest[_alike(cell)] = max(furthest.get(_alike(cell), 0), cell.setting.images_per_class or 0)
+    kept = [c for c in material.cells.cells if c.setting.kind != "clone" or (c.setting.images_per_class or 0) == furthest[_alike(c)]]
+    return replace(material.cells, cells=tuple(kept))
 
 
-def draw_samples(sweep: Row) -> list[SampleGrid]:
-    """One sample grid per prompt variant of a sweep, in the sweep's order."""
-    variants: dict[str, list[tuple[float, Location]]] = {}
-    for clone in sweep["clones"]:
-        variants.setdefault(clone["variant"], []).append((clone["guidance_scale"], Location(clone["folder"])))
-    return [sample_grid(variant, folders) for variant, folders in variants.items()]
+def draw_figures(material: Material, findings: Findings | None, class_names: Sequence[str]) -> Figures:
+    """All figures that the rows have something for."""
+    scores = class_scores(findings, class_names) if findings else None
+    effects, scaling = effects_plot(material), scaling_plot(material)
+    accuracy, transfer = draw_curves(material, findings) if findings and material.entries else ([], [])
+    return Figures(
+        accuracy,
+        transfer,
+        heat_maps(material),
+        [effects] if effects else [],
+        [scaling] if scaling else [],
+        [per_class_plot(scores, findings.heading)] if scores and findings else [],
+    )
 
 
-def _guidance_plots(cells: Cells, findings: Findings) -> tuple[list[Plot], list[Plot]]:
-    """Accuracy against guidance on the test sets (validation where there is none), and on each transfer set."""
+def draw_curves(material: Material, findings: Findings) -> tuple[list[Plot], list[Plot]]:
+    """Accuracy and transfer against guidance, at the images per class that all settings reached; accuracy also at the last where that is another."""
+    cells, common = material.cells, material.common_budget
+    budgets = [budget for budget in dict.fromkeys([common, *material.budgets[-1:]]) if budget is not None]
     names = set_names(cells.sets)
+    many = len(material.budgets) > 1
+
+    def draw(kind: str, role_sets: Sequence[Any], budget: int | None) -> list[Plot]:
+        at = f", {budget:,} per class" if many and budget is not None else ""
+        tail = f"-{budget}" if at else ""
+        plots = []
+        for measured in role_sets:
+            name = names[measured]
+            title = f"Real {name} pictures ({measured.num_images:,}){at}" if kind == "accuracy" else f"{name} ({measured.num_images:,}){at}"
+            file = f"{kind}-{slug(name.replace(', ', '-').replace(' ', '-'))}{tail}"
+            plots.append(guidance_plot(cells, findings, measured, file, title, budget if many else None))
+        return plots
+
     same = cells.of_role("test") or cells.of_role("validation")
-    files = {measured: _slug(name.replace(", ", "-").replace(" ", "-")) for measured, name in names.items()}
-    accuracy = [guidance_plot(cells, findings, s, f"accuracy-{files[s]}", f"Real {names[s]} pictures ({s.num_images:,})") for s in same]
-    sets = cells.of_role("transfer")
-    return accuracy, [guidance_plot(cells, findings, s, f"transfer-{files[s]}", f"{names[s]} ({s.num_images:,})") for s in sets]
+    accuracy = [plot for budget in budgets for plot in draw("accuracy", same, budget)]
+    return accuracy, draw("transfer", cells.of_role("transfer"), common)
 
 
-def _render(
-    sweep: Row,
-    rows: list[Row],
-    findings: Findings,
-    grids: list[SampleGrid],
-    accuracy: list[Plot],
-    transfer: list[Plot],
-    per_class: Plot | None,
-    table: Table,
+def render(
+    material: Material,
+    findings: Findings | None,
+    lines: Sequence[str],
+    galleries: Sequence[Gallery],
+    figures: Figures,
+    tables: Mapping[str, Table],
+    written: Sequence[tuple[str, Sequence[str]]],
+    class_names: Sequence[str],
 ) -> str:
+    """The page as HTML."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -143,58 +198,35 @@ def _render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(uri=_data_uri, value=value_text, duration=_duration)
+    environment.filters.update(uri=_data_uri, value=value_text)
+    environment.globals["sections"] = _sections
+    scores = class_scores(findings, class_names) if findings else None
     return environment.get_template("template.html.j2").render(
-        sweep=sweep,
-        rows=sorted(rows, key=lambda row: (row["trained_on"]["kind"], row["trained_on"]["name"] or "", row["role"], row["dataset"], row["seed"])),
-        findings=findings,
-        grids=grids,
-        accuracy=accuracy,
-        transfer=transfer,
-        per_class=per_class,
-        table=table,
-        gaps=gap_table(findings),
-        versions=_versions(sweep, rows),
-        num_flagged=sum(clone.get("num_flagged", 0) for clone in sweep["clones"]),
-        seconds=_ordered_seconds(sweep),
+        material=material,
+        sweep=material.sweep,
+        lines=lines,
+        galleries=galleries,
+        max_tabs=max((len(gallery.grids) for gallery in galleries), default=0),
+        figures=figures,
+        tables=tables,
+        written=written,
+        lags=lag_sentence(scores) if scores else None,
+        objective=objective_words(material.objective),
+        versions=package_versions(material.sweep, material.rows),
     )
 
 
-def _versions(sweep: Row, rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """Package and version; all versions where rows differ."""
-    found: dict[str, set[str]] = {}
-    for row in [sweep, *rows]:
-        versions: Mapping[str, Any] = row.get("versions") or {}
-        for package, version in versions.items():
-            found.setdefault(package, set()).add(str(version))
-    return [(package, ", ".join(sorted(versions))) for package, versions in sorted(found.items())]
+def _alike(cell: Cell) -> tuple[Any, ...]:
+    setting = cell.setting
+    return (setting.factors, setting.source, setting.backbone)
 
 
-def _ordered_seconds(sweep: Row) -> list[tuple[str, float]]:
-    """The sweep's times in seconds in the order of the work, total last; stored rows have sorted keys."""
-    seconds = sweep.get("seconds") or {}
-    ranks = {"generate": 0, "train": 1, "evaluate": 2, "total": 9}
-    return sorted(seconds.items(), key=lambda item: (ranks.get(item[0], 5), item[0]))
+def _sections(body: str) -> list[tuple[str, str]]:
+    """Id and title of each section of a rendered page."""
+    return re.findall(r'<h2 id="([a-z]+)">([^<]+)</h2>', body)
 
 
 def _data_uri(image: bytes | str) -> str:
-    """PNG bytes or SVG text as a data URI; as an image an SVG runs no script."""
-    kind, data = ("image/png", image) if isinstance(image, bytes) else ("image/svg+xml", image.encode())
+    """WebP bytes or SVG text as a data URI; as an image an SVG runs no script."""
+    kind, data = ("image/webp", image) if isinstance(image, bytes) else ("image/svg+xml", image.encode())
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def _duration(seconds: float | None) -> str:
-    """`42 s`, `3 min 20 s`, or `2 h 05 min`."""
-    if seconds is None:
-        return "-"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _slug(text: str) -> str:
-    """A file name; with a hash where characters had to go, so that two names stay two."""
-    slug = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")[:60]
-    return slug if slug == text else f"{slug or 'x'}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"

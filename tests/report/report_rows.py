@@ -32,6 +32,9 @@ def accuracy_row(value, seed=0, kind="clone", variant="name", guidance=2.0, role
         "high": None if value is None else value + 1.5,
         "num_images": 10000,
         "per_class": [value] * 3 if same_class else None,
+        "confusions": [{"label": "coat", "prediction": "bag", "count": 120 + seed}, {"label": "boot", "prediction": "coat", "count": 31}]
+        if same_class
+        else None,
         "class_names": ["boot", "bag", "coat"] if same_class else None,
         "classifier": classifier,
         "seed": seed,
@@ -54,7 +57,7 @@ def accuracy_row(value, seed=0, kind="clone", variant="name", guidance=2.0, role
     return {**row, **changes}
 
 
-def write_clone(folder, class_names, guidance, num_images=4, side=28, prompt="a photo of {name}"):
+def write_clone(folder, class_names, guidance, num_images=4, side=28, prompt="a photo of {name}", first_seed=0):
     """One round-major shard of grey pictures, in the columns of a real clone."""
     rng = np.random.default_rng(0)
     rows = []
@@ -65,7 +68,9 @@ def write_clone(folder, class_names, guidance, num_images=4, side=28, prompt="a 
             Image.fromarray(pixels).save(buffer, "PNG")
             image = {"bytes": buffer.getvalue(), "path": f"{label}-{index}.png"}
             flag = "black" if (label, index) == (1, 1) else ""
-            rows.append({"image": image, "label": label, "key": name, "index": index, "prompt": prompt.format(name=name), "seed": index, "flag": flag})
+            rows.append(
+                {"image": image, "label": label, "key": name, "index": index, "prompt": prompt.format(name=name), "seed": first_seed + index, "flag": flag}
+            )
     data = folder / "data"
     data.mkdir(parents=True)
     features = {"label": {"names": class_names, "_type": "ClassLabel"}}
@@ -129,3 +134,123 @@ def write_experiment(root, folder, names=("boot", "bag", "coat"), prompt="a phot
         write_result(root, "accuracy", row)
     write_result(root, "sweep", sweep)
     return sweep, rows
+
+
+def setting_of(variant, guidance, **further):
+    return {"generation.variant": variant, "generation.guidance_scale": guidance, **further}
+
+
+def label_of(setting):
+    values = list(setting.values())
+    return ", ".join([values[0], f"guidance {values[1]:g}", *(f"{name.rpartition('.')[2]} {value}" for name, value in list(setting.items())[2:])])
+
+
+def search_trials(settings, keep=3, budgets=(25, 100), sweep="5eeb"):
+    """Trial rows of a search that halves: all settings at the first rung, the best `keep` at each further one."""
+    scores = [70 - 4 * (len(setting["generation.variant"]) % 3) - 1.2 * abs(setting["generation.guidance_scale"] - 2) for setting in settings]
+    order = sorted(range(len(settings)), key=lambda i: -scores[i])
+    trials = []
+    for rung, budget in enumerate(budgets):
+        for number, setting in enumerate(settings):
+            if rung and number not in order[:keep]:
+                continue
+            seeds = [0, 1] if rung == 0 else [0, 1, 2]
+            values = [scores[number] + 8 * rung + 0.4 * seed - 0.01 * number for seed in seeds]
+            clone = digest("clone", setting["generation.variant"], setting["generation.guidance_scale"])
+            classifiers = [digest("classifier", number, rung, seed) for seed in seeds]
+            trials.append({
+                "fingerprint": digest("trial", number, rung), "sweep": sweep, "number": number, "setting": setting, "label": label_of(setting),
+                "clone": clone, "rung": rung, "images_per_class": budget, "seeds": seeds, "seed_scores": values, "score": sum(values) / len(values),
+                "classifiers": classifiers, "rows": [digest("row", name, role) for name in classifiers for role in ("validation", "test", "kmnist")],
+                "pictures": 3 * budget, "num_drawn": 3 * budget, "seconds": {"draw": 40.0, "train": 50.0, "measure": 3.0},
+                "proxies": {"frechet_distance": 20.0 - scores[number] / 10},
+            })  # fmt: skip
+    return trials
+
+
+def search_accuracy(trials):
+    """The accuracy rows of trial rows, and those of both baselines."""
+    rows = []
+    for trial in trials:
+        variant, guidance = trial["setting"]["generation.variant"], trial["setting"]["generation.guidance_scale"]
+        for seed, value, name in zip(trial["seeds"], trial["seed_scores"], trial["classifiers"], strict=True):
+            for role, dataset, offset in (("validation", "fashion_mnist-train", 0), ("test", "fashion_mnist-test", -1), ("kmnist", "kmnist-test", -9)):
+                changes = {"classifier": name, "fingerprint": digest("row", name, role)}
+                changes |= {"per_class": [value + offset, value - 30.0, value + 9.0]} if role == "test" else {}
+                row = accuracy_row(value + offset, seed, "clone", variant, guidance, "transfer" if role == "kmnist" else role, dataset, **changes)
+                row["trained_on"]["images_per_class"] = trial["images_per_class"]
+                rows.append(row)
+    return rows + [row for row in experiment_rows((), ()) if row["dataset"] != "usps-test"]
+
+
+def search_row(folder, trials, **changes):
+    """The sweep's row of a search, with all keys that a page reads."""
+    last = {trial["number"]: trial for trial in trials}
+    settings = [last[number] for number in sorted(last)]
+    ranked = sorted(settings, key=lambda trial: (-trial["images_per_class"], -trial["score"]))
+    best = ranked[0]
+    clones = []
+    for trial in settings:
+        rungs = [{name: t[name] for name in ("images_per_class", "score", "seed_scores")} for t in trials if t["number"] == trial["number"]]
+        setting = trial["setting"]
+        clones.append({
+            "fingerprint": trial["clone"], "folder": str(folder / trial["clone"]), "variant": setting["generation.variant"],
+            "guidance_scale": setting["generation.guidance_scale"], "images_per_class": trial["images_per_class"], "num_images": trial["pictures"],
+            "num_flagged": 1, "short_classes": {}, "score": trial["score"], "setting": setting, "label": trial["label"], "model": "tiny-sd",
+            "num_inference_steps": 20, "rungs": rungs, "proxies": trial["proxies"],
+        })  # fmt: skip
+    ranking = [
+        {
+            "rank": rank, "label": trial["label"], "setting": trial["setting"], "clone": trial["clone"], "images_per_class": trial["images_per_class"],
+            "num_seeds": len(trial["seeds"]), "score": trial["score"], "low": trial["score"] - 1.1, "high": trial["score"] + 1.1,
+            "difference": trial["score"] - best["score"] if rank > 1 else 0.0, "difference_low": trial["score"] - best["score"] - 0.8 if rank > 1 else None,
+            "difference_high": trial["score"] - best["score"] + 0.8 if rank > 1 else None, "compared_at": trial["images_per_class"],
+            "verdict": "best" if rank == 1 else "within noise" if rank == 2 else "worse",
+        }
+        for rank, trial in enumerate(ranked, 1)
+    ]  # fmt: skip
+    factors = {name: list(dict.fromkeys(trial["setting"][name] for trial in settings)) for name in settings[0]["setting"]}
+    effects = [
+        {"factor": name, "images_per_class": 25, "spread": 4.0, "values": [
+            {"value": value, "mean": 66.0 + i, "difference": i - 1.0, "low": i - 1.8, "high": i - 0.2, "num_settings": 3} for i, value in enumerate(values)
+        ]}
+        for name, values in factors.items()
+    ]  # fmt: skip
+    proxy = {
+        "num_settings": 12,
+        "proxy": "frechet_distance",
+        "better": "lower",
+        "images_per_class": 25,
+        "pick": ranked[:2][-1]["label"],
+        "pick_score": 70.1,
+        "best_score": 71.4,
+    }
+    setting = best["setting"]
+    chosen = {"variant": setting["generation.variant"], "guidance_scale": setting["generation.guidance_scale"], "clone": best["clone"], "setting": setting}
+    row = {
+        "fingerprint": "5eeb", "name": "fashion", "objective": {"transfer": 0.7, "validation": 0.3}, "search": "grid", "scheduler": "halving",
+        "rungs": [{"images_per_class": 25, "num_seeds": 2}, {"images_per_class": 100, "num_seeds": 3}], "factors": factors,
+        "best": {**chosen, "label": best["label"], "score": best["score"], "low": 1.0, "high": 2.0, "images_per_class": best["images_per_class"]},
+        "images_per_class": 100, "num_drawn": 1500, "seconds": {"generate": 812.0, "train": 1300.5, "total": 7215.0},
+        "classifiers": sorted({name for trial in trials for name in trial["classifiers"]}), "failed": [], "skipped_sets": {}, "comparisons": [],
+        "clones": clones, "ranking": ranking, "effects": effects,
+        "proxies": [{**proxy, "regret": 1.3, "spearman": 0.82}, {**proxy, "proxy": "coverage", "better": "higher", "regret": 0.0, "spearman": None}],
+        "cost": {"pictures": 1500, "num_drawn": 1500, "trainings": 33, "draw_seconds": 600.0, "train_seconds": 1200.0, "measure_seconds": 60.0, "grid": {
+            "settings": 12, "pictures": 3600, "trainings": 36, "draw_seconds": 1440.0, "train_seconds": None, "measure_seconds": 140.0}},
+        "command": "raysd sweep configs/fashion.yaml", "versions": {"torch": "2.13.0"}, "date": "2026-01-02T03:04:05Z",
+    }  # fmt: skip
+    return {**row, **changes}
+
+
+def write_search(root, folder, settings=None, names=("boot", "bag", "coat"), prompt="a photo of {name}", budgets=(25, 100), **changes):
+    """Write a whole search: clones, trials, accuracy rows and the sweep's row; returns (sweep, trials, accuracy rows)."""
+    settings = settings or [setting_of(variant, scale) for variant in ("name", "attributes", "name_definition") for scale in (1.0, 2.0, 4.0, 7.5)]
+    trials = search_trials(settings, budgets=budgets)
+    rows = search_accuracy(trials)
+    sweep = search_row(folder, trials, **changes)
+    for clone in {clone["fingerprint"]: clone for clone in sweep["clones"]}.values():
+        write_clone(folder / clone["fingerprint"], list(names), clone["guidance_scale"], prompt=prompt)
+    for kind, found in (("accuracy", rows), ("trial", trials), ("sweep", [sweep])):
+        for row in found:
+            write_result(root, kind, row)
+    return sweep, trials, rows

@@ -3,7 +3,7 @@
 import pytest
 from report_rows import accuracy_row
 
-from raysd.report.cells import collect_cells, score_over_seeds
+from raysd.report.cells import Searched, collect_cells, role_score, score_over_seeds
 
 
 def test_seeds_of_one_setting_are_averaged():
@@ -84,3 +84,32 @@ def test_probes_of_one_set_that_differ_are_columns_of_their_own():
     cells = collect_cells(rows)
     assert [measured.dataset for measured in cells.sets] == ["fashion_mnist-test", "fashion_mnist-test, knn"]
     assert [score.mean for score in cells.cells[0].scores.values()] == [50.0, 70.0]
+
+
+def test_clones_that_differ_are_not_averaged_even_where_all_else_agrees():
+    other = accuracy_row(60.0, 1)
+    other["trained_on"]["fingerprint"] = "ff"
+    assert len(collect_cells([accuracy_row(70.0), other]).cells) == 2
+
+
+def test_searched_fields_set_cells_apart():
+    one, two = accuracy_row(70.0, 0), accuracy_row(50.0, 0, classifier="ab", fingerprint="ab")
+    searched = {one["classifier"]: Searched("slow", (("training.rate", "0.1"),)), "ab": Searched("fast", (("training.rate", "1.0"),))}
+    cells = collect_cells([one, two], (), searched)
+    assert [(cell.setting.label, next(iter(cell.scores.values())).mean) for cell in cells.cells] == [("slow", 70.0), ("fast", 50.0)]
+    assert not cells.notes
+
+
+def test_pretrained_classifiers_and_unknown_kinds_are_cells_like_others():
+    rows = [accuracy_row(50.0), accuracy_row(90.0, kind="real"), accuracy_row(91.0, kind="real"), accuracy_row(1.0, kind="real")]
+    for row, kind in zip(rows[2:], ("pretrained", "mystery"), strict=True):
+        row["trained_on"] |= {"kind": kind, "name": f"timm/{kind}"}
+        row["classifier"] = kind
+    assert [cell.setting.label for cell in collect_cells(rows).cells][2:] == ["pretrained (timm/pretrained)", "mystery ()"]
+
+
+def test_a_mix_is_the_weighted_mean_of_its_parts():
+    rows = [accuracy_row(60.0, role="validation"), accuracy_row(30.0, role="transfer")]
+    cells = collect_cells(rows)
+    assert role_score(cells, cells.cells[0], {"validation": 1.0, "transfer": 2.0}) == pytest.approx(40.0)
+    assert role_score(cells, cells.cells[0], {"validation": 1.0, "test": 2.0}) is None

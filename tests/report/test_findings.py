@@ -83,3 +83,32 @@ def test_real_with_another_number_of_pictures_is_noted():
 
 def test_choice_on_the_test_set_is_called_optimistic():
     assert any("optimistic" in line for line in findings_of([accuracy_row(70.0)], objective="test").lines)
+
+
+def test_a_dropped_reference_is_compared_at_the_images_per_class_that_both_got():
+    rows = [accuracy_row(80.0 + s / 10, s) for s in range(2)] + [accuracy_row(60.0 + s / 10, s + 5) for s in range(2)]
+    rows += [accuracy_row(55.0 + s / 10, s, guidance=7.5) for s in range(2)]
+    for row in rows[2:]:
+        row["trained_on"]["images_per_class"] = 25
+    found = findings_of(rows, {**BEST, "images_per_class": 100})
+    assert found.best.setting.images_per_class == 100
+    assert "with 25 images per class" in found.guidance.sentence and "+5.0 points" in found.guidance.sentence
+
+
+def test_a_mix_is_said_in_words_and_a_part_in_test_is_called_optimistic():
+    rows = [accuracy_row(70.0), accuracy_row(60.0, role="transfer")]
+    lines = find(collect_cells(rows), BEST, {"transfer": 0.7, "test": 0.3}).lines
+    assert "0.7 x mean transfer accuracy + 0.3 x accuracy on the test pictures" in lines[1] and "optimistic" in lines[1]
+    assert "no part" in find(collect_cells(rows), BEST, {"transfer": 1.0}).lines[1]
+
+
+def test_without_a_sweep_nothing_is_called_best():
+    found = find(collect_cells([accuracy_row(70.0), accuracy_row(75.0, guidance=7.5)]), None, "test", is_sweep=False)
+    assert "no sweep chose" in found.lines[0] and not any("best" in line for line in found.lines)
+    assert any("guidance 7.5" in line and "Highest" in line for line in found.lines) and any("optimistic" in line for line in found.lines)
+
+
+def test_without_clones_the_highest_of_the_rest_is_named():
+    found = find(collect_cells([accuracy_row(90.0, kind="real"), accuracy_row(10.0, kind="random")]), None, "test", is_sweep=False)
+    assert found.best.setting.kind == "real" and found.guidance is None
+    assert any("real (fashion_mnist-train): the classifier gets" in line for line in found.lines)

@@ -48,7 +48,7 @@ def test_csv_has_full_precision_and_empty_fields_for_what_is_missing():
 
 
 def test_markdown_of_a_hostile_name_stays_one_inert_cell():
-    text = to_markdown(Table("t", (Column("a"), Column("b")), (("<script>x</script>|y\nz", 1),)))
+    text = to_markdown(Table("t", "t", (Column("a"), Column("b")), (("<script>x</script>|y\nz", 1),)))
     assert "<script" not in text.replace("\\<", "")
     assert len(text.splitlines()) == 5
 
@@ -64,11 +64,11 @@ def test_backbones_that_differ_get_a_column():
 
 def test_rich_table_prints_markup_as_it_is():
     console = Console(file=io.StringIO(), width=200)
-    console.print(to_rich(Table("t", (Column("a"),), (("[red]x",),), ("a note",))))
+    console.print(to_rich(Table("t", "t", (Column("a"),), (("[red]x",),), ("a note",))))
     assert "[red]x" in console.file.getvalue() and "a note" in console.file.getvalue()
 
 
 def test_gap_table_gives_percent_of_each_set():
     cells = collect_cells(experiment_rows())
-    rows = {row[0]: row[-1] for row in gap_table(find(cells, BEST, "validation")).rows}
+    rows = {row[0]: value_text(row[-1]) for row in gap_table(find(cells, BEST, "validation")).rows}
     assert rows["test"] == "78.5"

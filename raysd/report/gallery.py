@@ -1,0 +1,88 @@
+"""Galleries: sample grids to switch between. One shows guidance scales side by side, the other prompt variants."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from raysd.report.grid import GridColumn, SampleGrid, sample_grid
+from raysd.report.material import Entry
+from raysd.report.samples import CloneSamples, read_samples
+from raysd.report.words import GUIDANCE, VARIANT, factor_words, slug, value_words
+from raysd.storage.location import Location
+
+MAX_TABS = 12
+MAX_COLUMNS = 8
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Grids of which one is shown at a time."""
+
+    name: str
+    title: str
+    legend: str
+    """What the tabs choose."""
+    grids: tuple[SampleGrid, ...]
+    tabs: tuple[str, ...]
+    note: str = ""
+    """What was left out."""
+
+
+def draw_galleries(entries: Sequence[Entry]) -> tuple[list[Gallery], tuple[str, ...]]:
+    """Both galleries, and the class names in label order; nothing where no clone can be read."""
+    clones = list({entry.clone: entry for entry in reversed(entries)}.values())[::-1]
+    samples = {entry.clone: read_samples(Location(entry.folder)) for entry in clones}
+    names = max((found.class_names for found in samples.values()), key=len, default=())
+    if not any(found.images for found in samples.values()):
+        return [], names
+    by_variant, by_guidance = _groups(clones, "variant"), _groups(clones, "guidance_scale")
+    found = [_gallery("prompt", "Guidance scales side by side", "Prompt variant", by_variant, samples)]
+    pairs = {guidance: members for guidance, members in by_guidance.items() if len({entry.variant for entry in members}) > 1}
+    if pairs:
+        found.append(_gallery("guidance", "Prompt variants side by side", "Guidance scale", dict(sorted(pairs.items())), samples))
+    return found, names
+
+
+def _groups(entries: Sequence[Entry], attribute: str) -> dict[str | float, list[Entry]]:
+    groups: dict[str | float, list[Entry]] = {}
+    for entry in entries:
+        if (value := getattr(entry, attribute)) is not None:
+            groups.setdefault(value, []).append(entry)
+    return groups
+
+
+def _gallery(name: str, title: str, legend: str, groups: Mapping[str | float, list[Entry]], samples: Mapping[str, CloneSamples]) -> Gallery:
+    values = _spread(list(groups), MAX_TABS)
+    notes = [f"Shown: {len(values)} of {len(groups)}."] if len(values) < len(groups) else []
+    grids = []
+    for value in values:
+        members = sorted(groups[value], key=lambda entry: entry.guidance_scale or 0.0)
+        kept = _spread(members, MAX_COLUMNS)
+        if len(kept) < len(members):
+            notes.append(f"{value_words(value)}: {len(kept)} of {len(members)} settings.")
+        columns = [GridColumn(label, samples[entry.clone]) for label, entry in zip(column_labels(kept), kept, strict=True)]
+        shared = f"prompt variant {value}" if isinstance(value, str) else f"guidance {value:g}"
+        grids.append(sample_grid(f"samples-{name}-{slug(value_words(value))}", shared, columns))
+    return Gallery(name, title, legend, tuple(grids), tuple(value_words(value) for value in values), " ".join(notes))
+
+
+def column_labels(entries: Sequence[Entry]) -> list[str]:
+    """What tells the columns of a grid apart; fields of training do not shape pictures."""
+    settings = [{VARIANT: e.variant, GUIDANCE: e.guidance_scale, **{k: v for k, v in e.setting.items() if not k.startswith("training.")}} for e in entries]
+    telling = [name for name in dict.fromkeys(name for s in settings for name in s) if len({json.dumps(s.get(name), sort_keys=True) for s in settings}) > 1]
+    if not telling:
+        return [f"guidance {value_words(entry.guidance_scale)}" for entry in entries]
+    return [", ".join(_field(name, setting[name]) for name in telling if name in setting) for setting in settings]
+
+
+def _field(name: str, value: object) -> str:
+    return value_words(value) if name == VARIANT else f"{factor_words(name)} {value_words(value)}"
+
+
+def _spread(items: list[T], most: int) -> list[T]:
+    """At most `most` of the items, evenly spread, with the first and the last."""
+    if len(items) <= most:
+        return items
+    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]

@@ -1,0 +1,67 @@
+"""Words of a page: factors, values, objectives, times and file names, as a person reads them."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+Objective = str | Mapping[str, float]
+
+VARIANT, GUIDANCE = "generation.variant", "generation.guidance_scale"
+FACTORS = {VARIANT: "prompt variant", GUIDANCE: "guidance", "generation.num_inference_steps": "steps", "generation.steps": "steps"}
+ROLES = {
+    "validation": "accuracy on held-out validation pictures",
+    "transfer": "mean transfer accuracy",
+    "test": "accuracy on the test pictures",
+    "shift": "accuracy on the further test sets",
+}
+
+
+def factor_words(factor: str) -> str:
+    """A searched field in words: `training.recipe_options.learning_rate` is `learning rate`."""
+    return FACTORS.get(factor) or factor.rpartition(".")[2].replace("_", " ")
+
+
+def value_words(value: Any) -> str:
+    """A searched value in words."""
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def objective_words(objective: Objective) -> str:
+    """What chose the best setting, in words; a mix names its weights."""
+    if isinstance(objective, str):
+        return ROLES.get(objective, objective)
+    return "a mix: " + " + ".join(f"{weight:g} x {ROLES.get(role, role)}" for role, weight in objective.items())
+
+
+def uses_test(objective: Objective) -> bool:
+    """True when the test pictures had a part in the choice."""
+    return "test" in ((objective,) if isinstance(objective, str) else objective)
+
+
+def duration(seconds: float | None) -> str:
+    """`42 s`, `3 min 20 s`, or `2 h 05 min`."""
+    if seconds is None:
+        return "-"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def slug(text: str) -> str:
+    """A file name; with a hash where characters had to go, so that two names stay two."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:60]
+    return name if name == text else f"{name or 'x'}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def short(text: str, limit: int = 32) -> str:
+    """One line of at most `limit` characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"

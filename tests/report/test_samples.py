@@ -1,0 +1,113 @@
+"""Sample grids and galleries."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from report_rows import digest, setting_of, write_clone
+
+from raysd.report.gallery import MAX_COLUMNS, MAX_TABS, column_labels, draw_galleries
+from raysd.report.grid import FLAGGED, GridColumn, sample_grid
+from raysd.report.material import Entry
+from raysd.report.samples import read_samples
+from raysd.storage.location import Location
+
+
+def entry(folder, variant="name", guidance=2.0, clone=None, **further):
+    setting = setting_of(variant, guidance, **further)
+    return Entry(setting, f"{variant}, {guidance}", clone or digest(variant, guidance, *further.values()), str(folder), variant, guidance)
+
+
+def grid_of(*folders):
+    return sample_grid("samples", "name", [GridColumn(f"guidance {i}", read_samples(Location(str(folder)))) for i, folder in enumerate(folders, 1)])
+
+
+def pixels(grid):
+    return np.asarray(Image.open(io.BytesIO(grid.png)).convert("RGB"))
+
+
+def test_samples_are_the_first_images_of_the_first_classes(tmp_path):
+    write_clone(tmp_path, ["boot", "bag", "coat"], 2.0)
+    samples = read_samples(Location(str(tmp_path)), num_images=3, num_classes=2)
+    assert sorted(samples.images) == [(label, index) for label in range(2) for index in range(3)]
+    assert samples.class_names == ("boot", "bag", "coat")
+
+
+@pytest.mark.parametrize(("side", "shown"), [(28, 56), (8, 64), (512, 88)])
+def test_pictures_are_scaled_to_a_size_that_can_be_compared(tmp_path, side, shown):
+    write_clone(tmp_path, ["boot"], 2.0, num_images=1, side=side)
+    image = pixels(grid_of(tmp_path))
+    column = np.flatnonzero((image[:, 30].max(axis=1) < 250) | (image[:, 31].max(axis=1) < 250) | (image[:, 32].max(axis=1) < 250))
+    assert shown * 0.9 <= column.max() - column.min() and image.shape[0] < 3 * (shown + 6) + 100
+
+
+def test_same_picture_stands_beside_itself_in_one_row(tmp_path):
+    write_clone(tmp_path / "a", ["boot"], 1.0)
+    write_clone(tmp_path / "b", ["boot"], 1.0)
+    image = pixels(grid_of(tmp_path / "a", tmp_path / "b"))
+    left, right = image[60:100, 12:68], image[60:100, 74:130]
+    assert (left == right).all() and left.std() > 0
+
+
+def test_shared_noise_is_claimed_only_where_the_seeds_agree(tmp_path):
+    write_clone(tmp_path / "a", ["boot", "bag"], 2.0)
+    write_clone(tmp_path / "b", ["boot", "bag"], 7.5)
+    write_clone(tmp_path / "c", ["boot", "bag"], 7.5, first_seed=100)
+    assert "share their noise" in grid_of(tmp_path / "a", tmp_path / "b").caption
+    assert "share their noise" not in grid_of(tmp_path / "a", tmp_path / "c").caption
+
+
+def test_flagged_pictures_are_framed_and_said(tmp_path):
+    write_clone(tmp_path, ["boot", "bag"], 2.0)
+    grid = grid_of(tmp_path)
+    frame = tuple(int(FLAGGED[i : i + 2], 16) for i in (1, 3, 5))
+    assert "flagged" in grid.caption and "a photo of boot" in grid.caption
+    assert (pixels(grid) == frame).all(axis=2).any()
+
+
+def test_missing_clone_is_an_empty_column_that_the_caption_names(tmp_path):
+    write_clone(tmp_path / "a", ["boot", "bag"], 2.0)
+    grid = grid_of(tmp_path / "a", tmp_path / "gone")
+    assert "could not be read, of guidance 2" in grid.caption
+
+
+def test_unreadable_shard_does_not_stop_the_grid(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train-000000.parquet").write_bytes(b"torn")
+    assert grid_of(tmp_path).png
+
+
+def test_galleries_show_guidance_by_variant_and_variants_by_guidance(tmp_path):
+    entries = [entry(tmp_path / f"{v}{g}", v, g) for v in ("name", "attributes") for g in (1.0, 7.5)]
+    for each in entries:
+        write_clone(tmp_path / f"{each.variant}{each.guidance_scale}", ["boot", "bag"], each.guidance_scale, prompt=f"{each.variant} {{name}}")
+    (by_variant, by_guidance), names = draw_galleries(entries)
+    assert names == ("boot", "bag")
+    assert by_variant.tabs == ("name", "attributes") and by_guidance.tabs == ("1", "7.5")
+    assert "Columns, left to right: guidance 1, guidance 7.5." in by_variant.grids[0].caption
+    assert "name: “name boot”; attributes: “attributes boot”" in by_guidance.grids[0].caption
+
+
+def test_columns_say_what_differs_and_fields_of_training_do_not(tmp_path):
+    assert column_labels([entry(tmp_path, guidance=1.0), entry(tmp_path, guidance=2.0)]) == ["guidance 1", "guidance 2"]
+    both = [entry(tmp_path, guidance=1.0, **{"generation.num_inference_steps": n}) for n in (20, 50)]
+    assert column_labels(both) == ["steps 20", "steps 50"]
+    assert column_labels([entry(tmp_path, **{"training.rate": rate}) for rate in (1, 2)]) == ["guidance 2", "guidance 2"]
+
+
+def test_a_clone_that_settings_share_is_one_column(tmp_path):
+    write_clone(tmp_path, ["boot"], 2.0)
+    (gallery,), _ = draw_galleries([entry(tmp_path, clone="ab", **{"training.rate": rate}) for rate in (1, 2)])
+    assert gallery.grids[0].caption.count("guidance 2") == 1
+
+
+def test_many_settings_are_thinned_out_and_the_page_says_so(tmp_path):
+    write_clone(tmp_path, ["boot"], 2.0, num_images=1)
+    entries = [entry(tmp_path, f"v{i}", 2.0) for i in range(MAX_TABS + 3)] + [entry(tmp_path, "v0", 3.0 + i) for i in range(MAX_COLUMNS)]
+    (gallery, _), _ = draw_galleries(entries)
+    assert len(gallery.grids) == MAX_TABS and "Shown: 12 of 15." in gallery.note and "v0: 8 of 9 settings" in gallery.note
+
+
+def test_no_readable_clone_gives_no_gallery(tmp_path):
+    assert draw_galleries([entry(tmp_path / "gone")]) == ([], ())
