@@ -49,7 +49,7 @@ def test_accuracies(rows, variant=None, guidance_scale=None, kind="clone"):
 
 def run_sweep(storage):
     """The sweep at 500 pictures a class: its row, and the rows of its classifiers."""
-    experiment = load_experiment(CONFIG, [f"storage={storage}", "sweep.guidance_scales=[1,2,4,7.5]", "sweep.variants=[name]"])
+    experiment = load_experiment(CONFIG, [f"storage={storage}", "sweep.space.generation={guidance_scale: [1, 2, 4, 7.5], variant: [name]}"])
     verbs.sweep(experiment, COMMAND)
     (sweep,) = (row for row in read_results(experiment.root, "sweep") if row["name"] == experiment.name)
     wanted = set(sweep["rows"])

@@ -49,9 +49,8 @@ def families(storage):
     """The rows of each variant's classifiers."""
     variants = [*FAMILIES, *OWN]
     own = [f"variants.{name}={body}" for name, body in OWN.items()]
-    experiment = load_experiment(
-        CONFIG, [f"storage={storage}", *SIZE, "name=prompts", "sweep.guidance_scales=[2]", f"sweep.variants=[{','.join(variants)}]", *own]
-    )
+    space = f"sweep.space.generation={{guidance_scale: [2], variant: [{', '.join(variants)}]}}"
+    experiment = load_experiment(CONFIG, [f"storage={storage}", *SIZE, "name=prompts", space, *own])
     verbs.sweep(experiment, COMMAND)
     (sweep,) = (row for row in read_results(experiment.root, "sweep") if row["name"] == experiment.name)
     wanted = set(sweep["rows"])

@@ -138,7 +138,7 @@ def analyse(words: Words = None) -> None:
 
 @app.command()
 def sweep(words: Words = None) -> None:
-    """Compare guidance scales and prompt variants, and report."""
+    """Find the guidance scale, prompts and further settings that transfer best, and report."""
     from raysd import verbs
 
     _run("sweep", words, verbs.sweep)
@@ -146,7 +146,7 @@ def sweep(words: Words = None) -> None:
 
 @app.command()
 def report(words: Words = None) -> None:
-    """Write the report of the newest sweep again."""
+    """Write the report of the newest sweep again, or of all results where there is no sweep."""
     from raysd import verbs
 
     _run("report", words, lambda experiment, _: verbs.report(experiment))

@@ -89,7 +89,7 @@ def load_experiment(path: str | Path | None = None, overrides: list[str] | None 
 
     Args:
         path: a YAML file; the defaults when empty.
-        overrides: `key=value` pairs, as `generation.guidance_scale=4` or `sweep.variants=[name,attributes]`.
+        overrides: `key=value` pairs, as `generation.guidance_scale=4` or `sweep.space.generation.variant=[name,attributes]`.
 
     Raises:
         UserError: missing file, malformed YAML or override, unknown key, wrong type or value.

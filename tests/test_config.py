@@ -15,9 +15,9 @@ def test_the_defaults_are_valid():
 
 def test_a_file_and_overrides_are_merged(tmp_path):
     (tmp_path / "x.yaml").write_text("name: x\ngeneration: {guidance_scale: 4, images_per_class: 7}\n")
-    experiment = load_experiment(tmp_path / "x.yaml", ["generation.guidance_scale=1.5", "sweep.variants=[name,attributes]"])
+    experiment = load_experiment(tmp_path / "x.yaml", ["generation.guidance_scale=1.5", "sweep.space.generation.variant=[name,attributes]"])
     assert (experiment.generation.guidance_scale, experiment.generation.images_per_class) == (1.5, 7)
-    assert experiment.sweep.variants == ["name", "attributes"]
+    assert experiment.sweep.space.generation["variant"] == ["name", "attributes"]
 
 
 def test_a_variant_of_ones_own_is_added_in_yaml(tmp_path):

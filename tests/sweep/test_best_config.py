@@ -14,7 +14,7 @@ OWN = {
     "generation": {"images_per_class": 25, "guidance_interval": [0.1, 0.9], "lora": [{"path": "/x.safetensors", "scale": 0.5}]},
     "training": {"recipe": "paper", "recipe_options": {"weight_decay": 0.1}, "seeds": [0, 1, 2], "sources": [{"clone": {}}, {"real": "/real"}]},
     "evaluation": {"transfer_sets": ["digits", {"name": "mnist_5k", "shots": [1, 10], "probe": {"kind": "lbfgs"}}]},
-    "sweep": {"guidance_scales": [1, 2], "variants": ["name", "studio"]},
+    "sweep": {"space": {"generation": {"guidance_scale": [1, 2], "variant": ["name", "studio"]}}},
 }
 SETTING = {
     "generation.guidance_scale": 7.5,

@@ -92,10 +92,9 @@ def test_a_negative_prompt_is_a_factor():
 
 
 def test_a_sweep_is_named_by_what_shapes_its_answer_and_not_by_the_cluster():
-    names = [
-        sweep_fingerprint(load_experiment(None, [override]))
-        for override in ("name=a", "name=b", "generation.num_actors=3", "sweep.max_concurrent_trials=2", "generation.seed=1", "sweep.keep=0.5", "training.seeds=[1]")
-    ]
+    same = ["name=a", "name=b", "generation.num_actors=3", "sweep.max_concurrent_trials=2"]
+    overrides = [*same, "generation.seed=1", "sweep.keep=0.5", "training.seeds=[1]"]
+    names = [sweep_fingerprint(load_experiment(None, [override])) for override in overrides]
     assert len(set(names[:4])) == 1 and len(set(names)) == 4
 
 
@@ -113,5 +112,6 @@ def test_whole_steps_give_whole_numbers():
 
 
 def test_a_label_names_every_value():
-    setting = Setting({"generation.variant": "name", "generation.guidance_scale": 2.0, "training.recipe_options.learning_rate": 0.01, "generation.sampler": "fast"})
+    values = {"generation.variant": "name", "generation.guidance_scale": 2.0, "training.recipe_options.learning_rate": 0.01, "generation.sampler": "fast"}
+    setting = Setting(values)
     assert setting.label == "name, guidance 2, learning_rate 0.01, sampler fast"

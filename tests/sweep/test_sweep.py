@@ -1,3 +1,6 @@
+"""Whole sweeps on real Ray: a killed one goes on, rungs are nested, each search and scheduler ends, and nothing stays held."""
+
+import itertools
 import os
 import signal
 import subprocess
@@ -7,28 +10,51 @@ import time
 import pytest
 import yaml
 
+from raysd.config import load_experiment, validate_experiment
+from raysd.errors import UserError
 from raysd.storage.location import Location
 from raysd.storage.results import read_results
-from raysd.sweep.result import score_of
 
 pytestmark = pytest.mark.slow
 EXPERIMENT = {
     "name": "tiny",
-    "generation": {"num_inference_steps": 2, "images_per_class": 6, "images_per_shard": 20, "batch_size": 10},
-    "training": {"backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}, "num_epochs": 2, "batch_size": 30, "seeds": [0, 1], "num_workers": 1},
+    "generation": {"num_inference_steps": 2, "images_per_shard": 20, "batch_size": 10},
+    "training": {
+        "backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]},
+        "stem_stride": 2,
+        "num_epochs": 2,
+        "batch_size": 20,
+        "seeds": [0, 1],
+        "num_workers": 1,
+        "logger": "none",
+    },
     "evaluation": {
         "validation_set": "fashion_mnist",
         "validation_images_per_class": 5,
         "test_set": "fashion_mnist",
         "transfer_sets": [{"name": "digits", "shots": 4}],
     },
-    "sweep": {"guidance_scales": [1, 7.5], "variants": ["name"], "real": "fashion_mnist"},
+    "sweep": {
+        "space": {"generation": {"guidance_scale": [1, 7.5], "variant": ["name", "attributes"]}},
+        "scheduler": "halving",
+        "keep": 0.5,
+        "rungs": [{"images_per_class": 4, "num_seeds": 1}, 8, 12],
+        "objective": {"transfer": 0.5, "validation": 0.5},
+        "real": "fashion_mnist",
+        "proxies": True,
+        "max_concurrent_trials": 2,
+    },
 }
+
+
+def written(root):
+    """When each finished step and classifier was written."""
+    return {path: path.stat().st_mtime_ns for pattern in ("results/trial/*.json", "classifiers/*/record.json") for path in root.glob(pattern)}
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
-    """A tiny sweep whose driver was killed in the middle of drawing, then run to its end, then run again."""
+    """A tiny sweep whose driver was killed in its middle, then run to its end, then run again."""
     folder = tmp_path_factory.mktemp("sweep")
     config, root = folder / "tiny.yaml", folder / "runs"
     config.write_text(yaml.safe_dump({**EXPERIMENT, "storage": "runs"}))
@@ -36,54 +62,142 @@ def swept(tmp_path_factory):
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
     deadline = time.monotonic() + 240
-    while not list(root.glob("clones/*/data/*.parquet")):
+    while len(list(root.glob("results/trial/*.json"))) < 2:
         assert driver.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
+    before = written(root)
     runs = [subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, cwd=folder) for _ in range(2)]
-    return root, runs
+    return root, runs, before
 
 
-def test_a_killed_sweep_goes_on_and_ends_with_a_report(swept):
-    root, (first, _) = swept
+def test_a_killed_sweep_goes_on_and_ends_with_a_report_and_the_winner_as_a_file(swept):
+    root, (first, _), _ = swept
     assert first.returncode == 0, first.stderr[-3000:]
-    assert len(list(root.glob("reports/*/report.html"))) == 1
-    assert "report:" in first.stdout
-
-
-def test_every_cell_and_both_baselines_are_measured_on_every_set(swept):
-    root, _ = swept
-    rows = read_results(Location(str(root)), "accuracy")
-    cells = {(row["trained_on"]["kind"], row["trained_on"].get("guidance_scale")) for row in rows}
-    assert cells == {("clone", 1.0), ("clone", 7.5), ("real", None), ("random", None)}
-    assert len(rows) == 4 * 2 * 3  # cells x seeds x sets
-
-
-def test_the_best_setting_is_the_one_with_the_highest_objective(swept):
-    root, _ = swept
+    (page,) = root.glob("reports/*/report.html")
     (row,) = read_results(Location(str(root)), "sweep")
-    scores = {clone["guidance_scale"]: clone["score"] for clone in row["clones"]}
-    assert row["best"]["guidance_scale"] == max(scores, key=scores.get)
+    best = load_experiment(page.parent / "best.yaml")
+    assert best.generation.guidance_scale == row["best"]["guidance_scale"] and best.generation.variant == row["best"]["variant"]
+    assert best.generation.images_per_class == 12
+    assert "next: raysd generate" in first.stdout
 
 
-def test_the_best_setting_is_compared_with_each_other_one_picture_by_picture(swept):
-    root, _ = swept
+def test_what_had_finished_before_the_kill_is_not_done_again(swept):
+    root, _, before = swept
+    after = written(root)
+    assert len(before) >= 4 and all(after[path] == when for path, when in before.items())
+
+
+def test_rungs_are_nested_and_half_of_each_goes_on(swept):
+    root, _, _ = swept
+    steps = read_results(Location(str(root)), "trial")
+    by_rung = [{step["label"]: step for step in steps if step["rung"] == rung} for rung in range(3)]
+    assert [len(rung) for rung in by_rung] == [4, 2, 1]
+    for lower, higher in itertools.pairwise(by_rung):
+        best = sorted(lower.values(), key=lambda step: -step["score"])[: len(higher)]
+        assert {step["label"] for step in best} == set(higher)
+        assert all(lower[label]["clone"] == step["clone"] for label, step in higher.items())
+    pictures = sum(len(list(read_clone(folder))) for folder in root.glob("clones/*"))
+    assert pictures == 10 * (4 + 4 + 8 + 12)
+
+
+def read_clone(folder):
+    import pyarrow.parquet as pq
+
+    for path in folder.glob("data/*.parquet"):
+        yield from pq.read_table(path, columns=["label", "index"]).to_pylist()
+
+
+def test_lower_rungs_are_measured_on_the_objective_alone_and_the_last_one_on_all_sets(swept):
+    root, _, _ = swept
+    steps = {classifier: step["rung"] for step in read_results(Location(str(root)), "trial") for classifier in step["classifiers"]}
+    roles = {}
+    for row in read_results(Location(str(root)), "accuracy"):
+        if row["classifier"] in steps:
+            roles.setdefault(steps[row["classifier"]], set()).add(row["role"])
+    assert roles == {0: {"validation", "transfer"}, 1: {"validation", "transfer"}, 2: {"validation", "transfer", "test"}}
+
+
+def test_the_answer_ranks_every_setting_and_names_the_cost(swept):
+    root, _, _ = swept
     (row,) = read_results(Location(str(root)), "sweep")
-    others = {clone["fingerprint"] for clone in row["clones"]} - {row["best"]["clone"]} | {"real", "random"}
-    assert {(found["with"], found["role"]) for found in row["comparisons"]} == {(name, role) for name in others for role in ("validation", "test", "transfer")}
-    assert {found["verdict"] for found in row["comparisons"]} <= {"better", "worse", "within noise"}
+    assert [each["images_per_class"] for each in row["ranking"]] == [12, 8, 4, 4]
+    assert row["ranking"][0]["setting"] == row["best"]["setting"]
+    assert {effect["factor"] for effect in row["effects"]} == {"generation.guidance_scale", "generation.variant"}
+    assert row["cost"]["pictures"] == 280 and row["cost"]["grid"]["pictures"] == 480
+    assert row["cost"]["trainings"] == 4 + 4 + 2 and row["cost"]["grid"]["trainings"] == 8
+    assert {each["proxy"] for each in row["proxies"]} >= {"frechet_distance", "coverage"}
+    assert {each["with"] for each in row["comparisons"]} == {"real", "random"}
     assert row["failed"] == [] and row["skipped_sets"] == {}
 
 
-def test_a_setting_that_lacks_a_value_has_no_score():
-    rows = [{"role": "transfer", "value": 70.0}, {"role": "transfer", "value": None}, {"role": "test", "value": 10.0}]
-    assert score_of(rows[:1] + rows[2:], "transfer", 1) == 70.0
-    assert score_of(rows, "transfer", 2) is None and score_of([], "transfer", 0) is None
-
-
 def test_a_second_run_draws_and_trains_nothing(swept):
-    _, (_, second) = swept
+    _, (_, second), _ = swept
     assert second.returncode == 0, second.stderr[-3000:]
-    assert "drawing" not in second.stdout
-    assert "all 4 trials are there" in second.stdout
+    assert "all 7 steps are there" in second.stdout and "diffusion actors" not in second.stdout
+
+
+def sweep_here(root, training=(), **changes):
+    """A sweep in this process, on the tests' cluster: its row and its steps."""
+    from raysd import verbs
+
+    evaluation = {"transfer_sets": [{"name": "digits", "shots": 4}]}
+    own = {"objective": "transfer", "random": False, "max_concurrent_trials": 2, **changes}
+    values = {**EXPERIMENT, "storage": str(root), "evaluation": evaluation, "training": {**EXPERIMENT["training"], **dict(training)}, "sweep": own}
+    row = verbs.sweep(validate_experiment(values))
+    return row, sorted(read_results(Location(str(root)), "trial"), key=lambda step: (step["number"], step["rung"]))
+
+
+def assert_nothing_is_held():
+    """Every placement group is gone, every CPU is free, and no diffusion actor is left."""
+    import ray
+    import ray.util.state
+    from ray.util import placement_group_table
+
+    for _ in range(200):
+        states = {group["state"] for group in placement_group_table().values()}
+        names = {actor.class_name for actor in ray.util.state.list_actors(filters=[("state", "=", "ALIVE")])}
+        free = ray.available_resources().get("CPU", 0) == ray.cluster_resources()["CPU"]
+        if states <= {"REMOVED"} and free and not names & {"ShardDrawer", "DrawingQueue"}:
+            return
+        time.sleep(0.05)  # Ray takes a moment to note what ended
+    raise AssertionError((states, names, ray.available_resources()))
+
+
+def test_asha_stops_trials_whose_trainings_have_workers_of_their_own_and_holds_nothing(ray_cluster, tmp_path):
+    space = {"generation": {"guidance_scale": [1, 2, 4]}}
+    row, steps = sweep_here(tmp_path, {"num_workers": 2, "seeds": [0]}, space=space, scheduler="asha", keep=0.34, rungs=[4, 8])
+    assert [step["rung"] for step in steps].count(0) == 3
+    assert 1 <= [step["rung"] for step in steps].count(1) <= 3
+    assert sum(step["num_drawn"] for step in steps) == row["cost"]["pictures"] == 10 * sum(clone["images_per_class"] for clone in row["clones"])
+    assert_nothing_is_held()
+
+
+def test_tpe_tries_as_many_settings_as_asked_and_a_second_run_begins_with_those(ray_cluster, tmp_path):
+    space = {
+        "generation": {"guidance_scale": {"low": 1, "high": 5, "step": 1}, "variant": ["name", "attributes"]},
+        "training": {"recipe_options": {"learning_rate": {"low": 0.01, "high": 1, "log": True}}},
+    }
+    (tmp_path / "results" / "sweep").mkdir(parents=True)
+    options = {"space": space, "search": "tpe", "num_settings": 4, "rungs": [4]}
+    row, steps = sweep_here(tmp_path, {"seeds": [0]}, **options)
+    assert len(row["clones"]) == 4 and all(step["setting"]["generation.guidance_scale"] in range(1, 6) for step in steps)
+    assert set(row["factors"]) == {"generation.guidance_scale", "generation.variant", "training.recipe_options.learning_rate"}
+    for path in (tmp_path / "results" / "sweep").glob("*.json"):
+        path.unlink()  # as if the driver had been killed before the last line
+    again, after = sweep_here(tmp_path, {"seeds": [0]}, **options)
+    assert after == steps and again["best"] == row["best"]
+    assert_nothing_is_held()
+
+
+def test_a_setting_that_cannot_be_is_refused_before_anything_starts(tmp_path):
+    with pytest.raises(UserError, match=r"sweep\.space\.generation\.guidance_scale"):
+        sweep_here(tmp_path, space={"generation": {"guidance_scale": [2, 0.5]}}, rungs=[4])
+    with pytest.raises(UserError, match=r"generation\.variant"):
+        sweep_here(tmp_path, space={"generation": {"variant": ["name", "no_such_variant"]}}, rungs=[4])
+    with pytest.raises(UserError, match=r"training\.batch_size"):
+        sweep_here(tmp_path, scheduler="halving", rungs=[1, 20])
+    with pytest.raises(UserError, match=r"sweep\.objective"):
+        sweep_here(tmp_path, objective="test", rungs=[4])
+    assert not (tmp_path / "clones").exists()

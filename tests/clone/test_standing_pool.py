@@ -1,0 +1,127 @@
+"""The standing pool: clones grow as they are asked for, each picture is drawn once, and kills cost nothing but time."""
+
+import os
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pytest
+from test_plan import spec_of
+
+from raysd.clone.generate import generate_clones, plan_clone
+from raysd.clone.settings import GenerationSettings
+from raysd.clone.shard import read_shard
+from raysd.clone.standing_pool import PoolShape, StandingPool
+from raysd.storage.location import Location
+
+pytestmark = pytest.mark.slow
+FAST = {"num_inference_steps": 2, "images_per_shard": 16, "batch_size": 8}
+
+
+def job_of(root, images_per_class, **changes):
+    settings = GenerationSettings(**{**FAST, "images_per_class": images_per_class})
+    return plan_clone(Location(str(root)), spec_of(**{"num_inference_steps": 2, **changes}), settings)
+
+
+def shard_bytes(job):
+    data = job.folder.child("data")
+    return {name: data.read(name) for name in data.list_files(".parquet")}
+
+
+def positions(job):
+    rows = pa.concat_tables([read_shard(job.folder, shard, job.plan.spec).table for shard in range(job.plan.num_shards)]).to_pylist()
+    return [(row["label"], row["index"]) for row in rows]
+
+
+def pid_of(name):
+    """The process of the first living actor of a class."""
+    import ray.util.state
+
+    return next((actor.pid for actor in ray.util.state.list_actors(filters=[("state", "=", "ALIVE")], detail=True) if name in actor.class_name), None)
+
+
+@pytest.fixture(scope="module")
+def pool(ray_cluster):
+    pool = StandingPool(GenerationSettings(**FAST), PoolShape(2, 0.1, 0.0))
+    yield pool
+    pool.close()
+
+
+def test_clones_grow_and_nothing_is_drawn_twice(pool, tmp_path):
+    counts = []
+    for images_per_class in (3, 7, 7, 5):
+        job = job_of(tmp_path, images_per_class)
+        counts.append(pool.grow(job).num_drawn)
+    assert counts == [30, 40, 0, 0]
+    assert sorted(positions(job_of(tmp_path, 7))) == [(label, index) for label in range(10) for index in range(7)]
+
+
+def test_a_pool_draws_the_bytes_of_a_generation(pool, tmp_path):
+    ours, theirs = job_of(tmp_path / "pool", 6), job_of(tmp_path / "generation", 6)
+    pool.grow(ours)
+    generate_clones([theirs], GenerationSettings(**FAST, images_per_class=6, num_actors=1))
+    assert shard_bytes(ours) == shard_bytes(theirs)
+
+
+def test_callers_that_want_the_same_clone_take_turns(pool, tmp_path):
+    jobs = [job_of(tmp_path, images_per_class) for images_per_class in (4, 6, 6, 2)]
+    with ThreadPoolExecutor(4) as callers:
+        counts = [summary.num_drawn for summary in callers.map(pool.grow, jobs)]
+    assert sum(counts) == 60
+    assert len(positions(jobs[1])) == len(set(positions(jobs[1]))) == 60
+
+
+def test_what_is_drawn_ahead_is_counted_where_it_is_asked_for(pool, tmp_path):
+    before, jobs = pool.num_drawn(), [job_of(tmp_path, 2, guidance_scale=scale) for scale in (1.0, 3.0)]
+    pool.draw_ahead(jobs)
+    assert [pool.grow(job).num_drawn for job in jobs] == [20, 20]
+    assert pool.num_drawn() - before == 40
+
+
+def test_an_error_reaches_the_one_who_asked(pool, tmp_path):
+    job = job_of(tmp_path, 2)
+    job.folder.child("data").write("foreign.parquet", b"x")
+    with pytest.raises(Exception, match="is no shard of this clone"):
+        pool.grow(job)
+
+
+@pytest.mark.parametrize("victim", ["ShardDrawer", "DrawingQueue"])
+def test_sigkill_in_mid_run_costs_nothing_but_time(pool, tmp_path, victim):
+    job = job_of(tmp_path / "killed", 24, num_inference_steps=6)
+    killed = threading.Event()
+
+    def kill():
+        while not list((tmp_path / "killed").glob("clones/*/data/train-*.parquet")):
+            pass
+        os.kill(pid_of(victim), signal.SIGKILL)
+        killed.set()
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    pool.grow(job)
+    assert killed.wait(60)
+    assert len(positions(job)) == len(set(positions(job))) == 240
+    undisturbed = job_of(tmp_path / "undisturbed", 24, num_inference_steps=6)
+    pool.grow(undisturbed)
+    assert shard_bytes(job) == shard_bytes(undisturbed)
+
+
+def test_a_closed_pool_holds_nothing(ray_cluster, tmp_path):
+    import ray.util.state
+
+    def living():
+        actors = ray.util.state.list_actors(filters=[("state", "=", "ALIVE")])
+        return {actor.actor_id for actor in actors if actor.class_name in ("ShardDrawer", "DrawingQueue")}
+
+    others = living()
+    pool = StandingPool(GenerationSettings(**FAST), PoolShape(1, 0.1, 0.0))
+    pool.grow(job_of(tmp_path, 1))
+    assert len(living() - others) == 2
+    pool.close()
+    ended = threading.Event()
+    for _ in range(200):
+        if living() <= others:
+            break
+        ended.wait(0.05)
+    assert living() <= others

@@ -1,0 +1,78 @@
+"""Training in one process: the weights of a Ray Train worker, and checkpoints that survive a kill."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from raysd.storage.location import Location
+from raysd.training.classifier import load_record
+from raysd.training.ingest import Pool
+from raysd.training.real_sets import real_set
+from raysd.training.settings import TrainingSettings
+from raysd.training.train import TrainingRun, train_classifiers, train_here
+from raysd.training.workers import OneProcess
+
+TINY = {"backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}, "batch_size": 50, "image_size": 16, "num_workers": 1, "logger": "none"}
+
+
+def run_of(root, **changes):
+    location = Location(str(root))
+    return TrainingRun(location, (Pool((real_set("digits", "train", location, 40),)),), 10, TrainingSettings(**{**TINY, "num_epochs": 3, **changes}))
+
+
+def weights(run, seed):
+    return load(run.folder(seed).read("model.safetensors"))
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_last_whole_checkpoint_counts(tmp_path):
+    workers = OneProcess(Location(str(tmp_path)))
+    assert workers.resume() is None
+    for step in (1, 2):
+        workers.report({}, {"step": step, "weights": torch.full((3,), float(step))})
+    Location(str(tmp_path)).child("checkpoints").write("000002.safetensors", b"torn")  # a kill came before its .json
+    state = OneProcess(Location(str(tmp_path))).resume()
+    assert state["step"] == 2 and torch.equal(state["weights"], torch.full((3,), 2.0))
+    workers.close()
+    assert workers.resume() is None
+
+
+@pytest.mark.slow
+def test_one_process_gives_the_weights_of_one_ray_worker(ray_cluster, tmp_path):
+    here, there = run_of(tmp_path / "here", seeds=[0, 1]), run_of(tmp_path / "there", seeds=[0, 1])
+    assert train_here(here) == train_classifiers(there, quiet=True)
+    for seed in (0, 1):
+        assert_same(weights(here, seed), weights(there, seed))
+
+
+@pytest.mark.slow
+def test_a_killed_process_goes_on_and_ends_with_the_weights_of_an_undisturbed_one(tmp_path):
+    changes = {"seeds": [0, 1], "num_steps": 120, "checkpoint_steps": 10}
+    undisturbed, killed = run_of(tmp_path / "undisturbed", **changes), run_of(tmp_path / "killed", **changes)
+    train_here(undisturbed)
+    script = f"from test_workers import *; train_here(run_of({str(tmp_path / 'killed')!r}, **{changes!r}))"
+    paths = os.pathsep.join(str(Path(__file__).parents[level]) for level in (0, 2))
+    process = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": paths})
+    folder = tmp_path / "killed" / "runs" / killed.name / "checkpoints"
+    while not list(folder.glob("*.json")):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert load_record(killed.folder(1)) is None
+    train_here(killed)
+    for seed in (0, 1):
+        assert_same(weights(killed, seed), weights(undisturbed, seed))
+    assert load_record(killed.folder(0))["resumed_at"] or load_record(killed.folder(1))["resumed_at"]
+    assert not list(folder.glob("*"))
