@@ -23,7 +23,7 @@ from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import CloneSpec
 from raysd.errors import UserError
 
-MOST_CALLS = 1000  # clones that are waited for at a time
+SPARE_CALLS = 8  # beside the clones that are waited for
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,16 @@ class StandingPool:
     Args:
         settings: batch size and threads.
         shape: of the pool.
+        num_callers: how many clones are waited for at a time.
         make_generator: draws in the place of the model's pipeline, for measurements.
     """
 
-    def __init__(self, settings: GenerationSettings, shape: PoolShape, make_generator: Callable[[CloneSpec], BatchGenerator] | None = None) -> None:
+    def __init__(
+        self, settings: GenerationSettings, shape: PoolShape, num_callers: int, make_generator: Callable[[CloneSpec], BatchGenerator] | None = None
+    ) -> None:
         import ray
 
-        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=MOST_CALLS)(DrawingQueue)
+        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=num_callers + SPARE_CALLS)(DrawingQueue)
         self.queue = actor.remote(settings, shape, make_generator)
 
     def grow(self, job: CloneJob) -> CloneSummary:

@@ -59,20 +59,25 @@ class Evaluation:
         part.sets = [measured for measured in self.sets if measured.role in roles]
         return part
 
-    def measure(self, classifier: str) -> list[Row]:
-        """All rows of one of raysd's classifiers, by its fingerprint, made in this process; rows that are there are not made again.
+    def measure(self, classifier: str, here: bool = False) -> list[Row]:
+        """All rows of one of raysd's classifiers, by its fingerprint; rows that are there are not made again.
+
+        Args:
+            classifier: its fingerprint.
+            here: see large sets in this process, too, and not by Ray Data actors.
 
         Raises:
             FileNotFoundError: no finished classifier.
         """
-        return self.measure_all([own_subject(self.root, classifier)], quiet=True)
+        return self.measure_all([own_subject(self.root, classifier)], quiet=True, here=here)
 
-    def measure_all(self, subjects: list[Subject], quiet: bool = False) -> list[Row]:
+    def measure_all(self, subjects: list[Subject], quiet: bool = False, here: bool = False) -> list[Row]:
         """All rows of some classifiers. A probe that fails is a row without a value, which says why, and is tried again next time.
 
         Args:
             subjects: the classifiers.
             quiet: no progress, and no Ray tasks for probes.
+            here: see large sets in this process, too.
 
         Raises:
             UserError: a classifier of other classes than the class table's, and sets that need these.
@@ -83,7 +88,7 @@ class Evaluation:
         rows = {self._key(subject, measured): self._found(self._key(subject, measured)) for subject, measured in wanted}
         todo = [pair for pair in wanted if rows[self._key(*pair)] is None]
         needed = [part for subject, measured in todo for part in extractions(self.root, subject, measured)]
-        failed = extract(list({part.fingerprint: part for part in needed}.values()), self._decoded, quiet)
+        failed = extract(list({part.fingerprint: part for part in needed}.values()), self._decoded, quiet, here)
         for row in self._rows(todo, failed, quiet):
             rows[row["fingerprint"]] = row
             write_result(self.root, KIND if row["value"] is not None else FAILED, row)

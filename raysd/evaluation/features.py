@@ -242,15 +242,21 @@ class DecodedPictures:
         return fingerprint([extraction.pictures.identity(), asdict(extraction.preprocessing), number])
 
 
-def extract(extractions: list[Extraction], decoded: DecodedPictures | None = None, quiet: bool = False) -> dict[str, UserError]:
+def extract(extractions: list[Extraction], decoded: DecodedPictures | None = None, quiet: bool = False, here: bool = False) -> dict[str, UserError]:
     """Compute what is missing of some extractions. Ray is started only if there is much to do.
+
+    Args:
+        extractions: what is wanted.
+        decoded: pictures that earlier calls decoded.
+        quiet: no progress.
+        here: do all of it in this process, which holds the GPU that it needs.
 
     Returns:
         What the user must mend of those that failed, by their fingerprint: a picture that cannot be decoded, or logits that are no numbers.
     """
     todo = [(job, number) for job, extraction in enumerate(extractions) for number in extraction.missing()]
     num_pixels = sum(len(extractions[job].parts[number]) * extractions[job].preprocessing.size ** 2 for job, number in todo)
-    if num_pixels > HERE_PIXELS:
+    if num_pixels > HERE_PIXELS and not here:
         return _extract_by_actors(extractions, todo, quiet)
     failed: dict[str, UserError] = {}
     forward = Forward()

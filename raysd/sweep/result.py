@@ -1,29 +1,20 @@
 """What a sweep found, as one result row, from the rows of its steps."""
 
 import time
-from dataclasses import replace
 from typing import Any
 
-from raysd.clone.generate import clone_folder, plan_clone
+from raysd.clone.generate import clone_folder
 from raysd.config import Experiment
 from raysd.errors import UserError
-from raysd.evaluation.analyse import compare_clone
 from raysd.evaluation.compare import compare_classifiers
 from raysd.evaluation.evaluate import FAILED, KIND, Evaluation
-from raysd.evaluation.subject import own_subject, pretrained_subject
-from raysd.progress import say
-from raysd.sources import clone_pictures
-from raysd.storage.results import Row, find_result, write_result
+from raysd.storage.results import Row, find_result
 from raysd.sweep.cost import sweep_cost
 from raysd.sweep.effects import marginal_effects
 from raysd.sweep.proxies import proxy_regrets
 from raysd.sweep.ranking import rank_settings
 from raysd.sweep.settings import RungSettings
 from raysd.sweep.space import Setting, clone_spec, experiment_at
-from raysd.sweep.trial import KIND as STEP
-from raysd.sweep.trial import baseline_run
-from raysd.training.real_sets import real_set
-from raysd.training.real_sources import Split
 from raysd.versions import versions
 
 COMPARED = ("with", "label", "role", "dataset", "shots", "probe_label", "difference", "low", "high", "p_value", "verdict")
@@ -88,31 +79,6 @@ def sweep_row(
         "versions": versions(),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-
-
-def proxy_values(experiment: Experiment, steps: list[Row], rungs: list[RungSettings], command: str) -> None:
-    """Compare each clone of the first rung with real pictures, and note it in the step's row; what was compared before is not again.
-
-    The features are those of `analysis.model`, or without one those of the first classifier that was trained on real pictures.
-    """
-    analysis, count = experiment.analysis, rungs[0].images_per_class
-    if analysis.model is not None:
-        subject = pretrained_subject(analysis.model, experiment.table, needs_classes=False)
-    else:
-        run = baseline_run(experiment, "real", rungs[-1])
-        subject = own_subject(experiment.root, run.fingerprint(run.settings.seeds[0]))
-    name = analysis.real or experiment.evaluation.validation_set or experiment.sweep.real
-    assert name is not None  # checked before the sweep
-    role: Split = "train" if analysis.real is None else "test"
-    real = replace(real_set(name, role, experiment.root, table=experiment.table), images_per_class=analysis.images_per_class, from_end=role == "train")
-    say(f"comparing {sum(step['rung'] == 0 for step in steps)} clones with {real.name}")
-    for step in steps:
-        if step["rung"] == 0 and not step["proxies"]:
-            at = experiment_at(experiment, Setting(step["setting"]), rungs[0])
-            pictures = clone_pictures(plan_clone(at.root, clone_spec(at), at.generation))
-            values = compare_clone(experiment.root, subject, replace(pictures, images_per_class=count), real, analysis, command)["values"]
-            step["proxies"] = {name: value for name, value in values.items() if not name.startswith("num_")}
-            write_result(experiment.root, STEP, step)
 
 
 def _measured(evaluation: Evaluation, classifiers: list[str]) -> tuple[list[Row], list[Row]]:

@@ -30,6 +30,7 @@ def share_out(cpus: float, gpus: float, generation: GenerationSettings, training
     """Share `cpus` and `gpus` of a whole cluster out between a standing pool and `num_trials` trainings at a time.
 
     Trainings get a GPU for each worker, the diffusion actors the others. Where none is left and a training has one worker, both have half of each GPU.
+    With filters one GPU stays free, for the actor that scores pictures.
 
     Raises:
         UserError: the cluster is too small.
@@ -42,6 +43,8 @@ def share_out(cpus: float, gpus: float, generation: GenerationSettings, training
         pool = PoolShape(num_actors, DRAWER_CPUS, 0.0)
         return Shares(pool, trains_here, _trial_cpus(cpus - taken, training, num_trials), 0.0, taken, 0.0)
     per_actor = 1.0 if generation.gpus_per_actor is None else generation.gpus_per_actor
+    scoring = bool(training.filters or any(source.filters for source in training.sources))
+    gpus -= scoring
     is_shared = gpus == needed and trains_here
     left = HALF * gpus if is_shared else gpus - needed
     if left < min(per_actor, left or per_actor) or left <= 0:

@@ -9,6 +9,7 @@ it ended: halving decides again as before, since the same scores lead to the sam
 drop other settings than before.
 """
 
+import json
 import math
 import threading
 import time
@@ -19,16 +20,20 @@ from typing import Any
 from raysd.clone.generate import plan_clone
 from raysd.clone.standing_pool import StandingPool
 from raysd.config import Experiment
+from raysd.errors import UserError
 from raysd.evaluation.evaluate import KIND, Evaluation
 from raysd.progress import Progress, say
 from raysd.storage.results import Row, find_result, write_result
-from raysd.sweep.result import proxy_values, sweep_row
+from raysd.sweep.clone_proxies import note_proxies
+from raysd.sweep.result import sweep_row
 from raysd.sweep.settings import RungSettings
 from raysd.sweep.shares import share_out
 from raysd.sweep.space import Setting, clone_spec, experiment_at, list_settings, rungs_of, sweep_fingerprint
 from raysd.sweep.trial import Steps, baseline_run, find_steps
+from raysd.training.settings import resolve_precision
 from raysd.training.worker import find_user_error
 
+MAX_FAILURES = 3  # of a trial whose process or node dies; what it had finished is there
 FAILED_SCORE = -1.0  # below every accuracy; what a trial reports when a measurement failed
 LOOK_SECONDS = 5.0
 
@@ -43,6 +48,8 @@ def run_sweep(experiment: Experiment, evaluation: Evaluation) -> Row:
     Raises:
         UserError: what is wrong with the settings, the cluster, the storage or a picture.
     """
+    precision = resolve_precision(experiment.training.precision)  # once, as the machines of trials may differ from this one
+    experiment = experiment.model_copy(update={"training": experiment.training.model_copy(update={"precision": precision})})
     root, sweep = experiment.root, sweep_fingerprint(experiment)
     if (row := find_result(root, "sweep", sweep)) is not None and all(find_result(root, KIND, key) for key in row["rows"]) and not row["failed"]:
         say(f"all {len(row['steps'])} steps are there")
@@ -50,7 +57,7 @@ def run_sweep(experiment: Experiment, evaluation: Evaluation) -> Row:
     began, rungs, settings, baselines = time.monotonic(), rungs_of(experiment), list_settings(experiment), baselines_of(experiment)
     steps = _run_trials(experiment, evaluation, sweep, rungs, settings, baselines)
     if experiment.sweep.proxies:
-        proxy_values(experiment, steps, rungs, evaluation.command)
+        note_proxies(experiment, steps, rungs, evaluation.command)
     others = {kind: [run.fingerprint(seed) for seed in run.settings.seeds] for kind in baselines for run in [baseline_run(experiment, kind, rungs[-1])]}
     row = sweep_row(experiment, sweep, rungs, len(settings), steps, others, evaluation)
     row["seconds"] |= {"total": time.monotonic() - began}
@@ -74,7 +81,7 @@ def _run_trials(
     ensure_ray()
     wanted = experiment.sweep
     shares = share_out(cluster_cpus(), cluster_gpus(), experiment.generation, experiment.training, wanted.max_concurrent_trials)
-    pool = StandingPool(experiment.generation, shares.pool)
+    pool = StandingPool(experiment.generation, shares.pool, wanted.max_concurrent_trials)
     steps = Steps(experiment, sweep, rungs, evaluation, pool, shares)
     count = f"{len(settings) or wanted.num_settings} settings"
     say(f"sweep: {count}, {', '.join(str(rung.images_per_class) for rung in rungs)} images per class, {shares.pool.num_actors} diffusion actors")
@@ -144,13 +151,21 @@ def _plan_search(steps: Steps, settings: list[Setting], baselines: list[str], tr
 def _fit(steps: Steps, settings: list[Setting], baselines: list[str], tried: list[Setting], progress: Progress) -> set[str]:
     """Run Tune; returns the fingerprints of the steps that were taken."""
     from ray import tune
-    from ray.tune import RunConfig, TuneConfig, Tuner
+    from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
+
+    from raysd.sweep import search
 
     def trial(config: dict[str, Any]) -> None:
-        _run_job(steps, config, settings)
+        try:
+            _run_job(steps, config, settings)
+        except Exception as error:
+            if (found := find_user_error(error)) is None:
+                raise
+            tune.report({search.METRIC: FAILED_SCORE, "user_error": json.dumps([found.field, str(found.value), found.remedy])})
 
     space, options = _plan_search(steps, settings, baselines, tried)
     taken: set[str] = set()
+    errors: list[UserError] = []
     results = Tuner(
         tune.with_resources(trial, {"CPU": steps.shares.trial_cpus, "GPU": steps.shares.trial_gpus}),
         param_space=space,
@@ -160,11 +175,15 @@ def _fit(steps: Steps, settings: list[Setting], baselines: list[str], tried: lis
             storage_path=steps.experiment.root.child("runs").path,
             storage_filesystem=steps.experiment.root.filesystem,
             verbose=0,
-            callbacks=[_watch(taken, progress)],
+            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            stop=_stop_at(errors),
+            callbacks=[_watch(taken, errors, progress)],
         ),
     ).fit()
+    if errors:
+        raise errors[0]
     if results.errors:
-        raise find_user_error(results.errors[0]) or results.errors[0]
+        raise results.errors[0]
     return taken
 
 
@@ -213,14 +232,31 @@ def _progress(total: int, pool: StandingPool) -> Iterator[Progress]:
             watcher.join()
 
 
-def _watch(taken: set[str], progress: Progress) -> Any:
+def _stop_at(errors: list[UserError]) -> Any:
+    from ray.tune import Stopper
+
+    class StopAtError(Stopper):
+        """Ends the whole sweep when the user has to mend something."""
+
+        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+            return "user_error" in result
+
+        def stop_all(self) -> bool:
+            return bool(errors)
+
+    return StopAtError()
+
+
+def _watch(taken: set[str], errors: list[UserError], progress: Progress) -> Any:
     from ray.tune import Callback
 
     class Watch(Callback):
-        """Notes the steps that were taken, and counts the trials that ended."""
+        """Notes the steps that were taken and what the user must mend, and counts the trials that ended."""
 
         def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
-            if "step" in result:
+            if "user_error" in result:
+                errors.append(UserError(*json.loads(result["user_error"])))
+            elif "step" in result:
                 taken.add(result["step"])
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:

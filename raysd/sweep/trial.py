@@ -60,7 +60,7 @@ class Steps:
         clone, num_drawn, draw_seconds = self._draw(experiment)
         run = training_run(experiment, training_pools(experiment))
         classifiers, train_seconds = self._train(run)
-        rows, measure_seconds = _measure(evaluation, classifiers)
+        rows, measure_seconds = self._measure(evaluation, classifiers)
         scores = seed_scores(rows, classifiers, evaluation, experiment.sweep.weights)
         row = {
             "fingerprint": key,
@@ -94,7 +94,7 @@ class Steps:
         """Train and measure the classifiers of real pictures, as many as the last rung has, or those with random weights; returns their fingerprints."""
         run = baseline_run(self.experiment, kind, self.rungs[-1])
         classifiers, _ = self._train(run)
-        _measure(self.evaluation, classifiers)
+        self._measure(self.evaluation, classifiers)
         return classifiers
 
     def _draw(self, experiment: Experiment) -> tuple[CloneSummary, int, float]:
@@ -106,7 +106,7 @@ class Steps:
             if spec.fingerprint != job.plan.spec.fingerprint:
                 grown.append(self.pool.grow(plan_clone(experiment.root, spec, other)))
         if experiment.training.filters or any(source.filters for source in experiment.training.sources):
-            score_pictures(experiment, job)
+            score_pictures(experiment.model_copy(update={"generation": experiment.generation.model_copy(update={"num_actors": 1})}), job)
         return grown[0], sum(clone.num_drawn for clone in grown), sum(clone.seconds for clone in grown)
 
     def _train(self, run: TrainingRun) -> tuple[list[str], float]:
@@ -116,11 +116,11 @@ class Steps:
         num_trials, shares = self.experiment.sweep.max_concurrent_trials, self.shares
         return train_classifiers(run, True, num_trials, shares.cpus_taken, shares.gpus_taken), time.monotonic() - began
 
-
-def _measure(evaluation: Evaluation, classifiers: list[str]) -> tuple[list[Row], float]:
-    began = time.monotonic()
-    rows = [row for classifier in classifiers for row in evaluation.measure(classifier)]
-    return rows, time.monotonic() - began
+    def _measure(self, evaluation: Evaluation, classifiers: list[str]) -> tuple[list[Row], float]:
+        """In this process where it trains, since it then holds its share of the cluster already."""
+        began = time.monotonic()
+        rows = [row for classifier in classifiers for row in evaluation.measure(classifier, self.shares.trains_here)]
+        return rows, time.monotonic() - began
 
 
 def evaluation_at(evaluation: Evaluation, experiment: Experiment, rung: int, num_rungs: int) -> Evaluation:

@@ -148,8 +148,21 @@ def check_sweep(experiment: Experiment) -> None:
     check_prompts(experiment, specs)
     if experiment.sweep.real is not None:
         check_apart(experiment, [real_set(experiment.sweep.real, "train", experiment.root, rungs[-1].images_per_class, experiment.table)])
-    if experiment.sweep.proxies and experiment.analysis.model is None and experiment.sweep.real is None:
+    if experiment.sweep.proxies:
+        _check_proxies(experiment)
+
+
+def _check_proxies(experiment: Experiment) -> None:
+    """There are features to compare in, and real pictures to compare with.
+
+    Raises:
+        UserError: there are none.
+    """
+    real, analysis = experiment.sweep.real, experiment.analysis
+    if analysis.model is None and real is None:
         raise UserError("sweep.proxies", True, "needs features to compare in; name a model in analysis.model, or real pictures in sweep.real")
+    if analysis.real is None and experiment.evaluation.validation_set is None and real is None:
+        raise UserError("sweep.proxies", True, "needs real pictures of the classes; name them in analysis.real")
 
 
 def _check_batch(experiment: Experiment) -> None:

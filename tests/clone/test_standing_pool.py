@@ -43,7 +43,7 @@ def pid_of(name):
 
 @pytest.fixture(scope="module")
 def pool(ray_cluster):
-    pool = StandingPool(GenerationSettings(**FAST), PoolShape(2, 0.1, 0.0))
+    pool = StandingPool(GenerationSettings(**FAST), PoolShape(2, 0.1, 0.0), 4)
     yield pool
     pool.close()
 
@@ -115,7 +115,7 @@ def test_a_closed_pool_holds_nothing(ray_cluster, tmp_path):
         return {actor.actor_id for actor in actors if actor.class_name in ("ShardDrawer", "DrawingQueue")}
 
     others = living()
-    pool = StandingPool(GenerationSettings(**FAST), PoolShape(1, 0.1, 0.0))
+    pool = StandingPool(GenerationSettings(**FAST), PoolShape(1, 0.1, 0.0), 1)
     pool.grow(job_of(tmp_path, 1))
     assert len(living() - others) == 2
     pool.close()
