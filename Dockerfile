@@ -8,7 +8,7 @@ WORKDIR /src
 # What raysd needs, in a file of its own: these layers are kept until pyproject.toml changes.
 COPY pyproject.toml ./
 RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > requirements.txt
-COPY README.md LICENSE ./
+COPY LICENSE ./
 COPY raysd ./raysd
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
