@@ -5,6 +5,7 @@ from typing import Any
 
 from raysd.report.material import Entry, Material, factors_of
 from raysd.report.tables import Column, Table, Value, number
+from raysd.report.words import metric_words
 from raysd.storage.results import Row
 
 
@@ -12,7 +13,7 @@ def clone_table(material: Material) -> Table | None:
     """The clones and their folders, each once with the settings that share it; None where there are none."""
     about = {clone["fingerprint"]: clone for clone in material.sweep.get("clones", ())}
     labels: dict[str, list[Entry]] = {}
-    for entry in material.entries:
+    for entry in (entry for entry in material.entries if entry.clone):
         labels.setdefault(entry.clone, []).append(entry)
     names = ("pictures", "flagged")
     columns = (Column("setting"), *(Column(name, is_number=True) for name in names), Column("fingerprint", is_code=True), Column("folder", is_code=True))
@@ -33,19 +34,17 @@ def behind_table(material: Material) -> Table | None:
         Column("score", is_number=True),
         *(Column(name, is_code=True) for name in ("trial", "clone", "classifiers", "accuracy rows")),
     )
-    trials = {(factors_of(row["setting"]), row.get("images_per_class")): row for row in material.trials}
+    trials = {(factors_of(row["setting"]), row["images_per_class"]): row for row in material.trials}
     rows: list[tuple[Value, ...]] = []
     for entry in material.entries:
         for rung in reversed(entry.rungs):
             trial, cell = trials.get((entry.factors, rung.images_per_class)), entry.cells.get(rung.images_per_class)
             if trial is not None:
-                behind = (trial["fingerprint"], trial.get("clone"), _joined(trial.get("classifiers")), _joined(trial.get("rows")))
-            elif cell is not None:
-                own = cell.rows
-                behind = (None, entry.clone, _joined(dict.fromkeys(row["classifier"] for row in own)), _joined([row["fingerprint"] for row in own]))
+                classifiers, own = trial.get("classifiers", ()), trial.get("rows", ())
             else:
-                behind = (None, entry.clone, None, None)
-            rows.append((entry.label, rung.images_per_class, number(rung.score, ".2f"), *behind))
+                classifiers, own = ([row[part] for row in cell.rows] if cell else () for part in ("classifier", "fingerprint"))
+            behind = (entry.clone, " ".join(dict.fromkeys(classifiers)), " ".join(own))
+            rows.append((entry.label, rung.images_per_class, number(rung.score, ".2f"), trial["fingerprint"] if trial else None, *behind))
     return Table("behind", "Rows behind the ranking" if material.is_sweep else "Rows behind each setting", columns, tuple(rows)) if rows else None
 
 
@@ -57,7 +56,8 @@ def row_table(material: Material) -> Table:
         Column("images per class", is_number=True),
         Column("seed", is_number=True),
         Column("measured on"),
-        Column("top-1, %", is_number=True),
+        Column("metric"),
+        Column("value, %", is_number=True),
         Column("pictures", is_number=True),
         Column("classifier", is_code=True),
         Column("data", is_code=True),
@@ -73,6 +73,7 @@ def row_table(material: Material) -> Table:
             row["trained_on"].get("images_per_class"),
             row["seed"],
             f"{row['dataset']} ({row['role']}" + (")" if row["shots"] is None else f", {row['shots']} shots)"),
+            metric_words(row["metric"]),
             number(row["value"], ".2f"),
             row["num_images"],
             row["classifier"],
@@ -93,7 +94,3 @@ def package_versions(sweep: Row, rows: Sequence[Row]) -> list[tuple[str, str]]:
         for package, version in versions.items():
             found.setdefault(package, set()).add(str(version))
     return [(package, ", ".join(sorted(versions))) for package, versions in sorted(found.items())]
-
-
-def _joined(names: Any) -> str | None:
-    return " ".join(names) if names else None

@@ -69,7 +69,7 @@ def test_flagged_pictures_are_framed_and_said(tmp_path):
 def test_missing_clone_is_an_empty_column_that_the_caption_names(tmp_path):
     write_clone(tmp_path / "a", ["boot", "bag"], 2.0)
     grid = grid_of(tmp_path / "a", tmp_path / "gone")
-    assert "could not be read, of guidance 2" in grid.caption
+    assert "cannot be read, of guidance 2" in grid.caption
 
 
 def test_unreadable_shard_does_not_stop_the_grid(tmp_path):
@@ -82,8 +82,7 @@ def test_galleries_show_guidance_by_variant_and_variants_by_guidance(tmp_path):
     entries = [entry(tmp_path / f"{v}{g}", v, g) for v in ("name", "attributes") for g in (1.0, 7.5)]
     for each in entries:
         write_clone(tmp_path / f"{each.variant}{each.guidance_scale}", ["boot", "bag"], each.guidance_scale, prompt=f"{each.variant} {{name}}")
-    (by_variant, by_guidance), names = draw_galleries(entries)
-    assert names == ("boot", "bag")
+    by_variant, by_guidance = draw_galleries(entries)
     assert by_variant.tabs == ("name", "attributes") and by_guidance.tabs == ("1", "7.5")
     assert "Columns, left to right: guidance 1, guidance 7.5." in by_variant.grids[0].caption
     assert "name: “name boot”; attributes: “attributes boot”" in by_guidance.grids[0].caption
@@ -98,16 +97,59 @@ def test_columns_say_what_differs_and_fields_of_training_do_not(tmp_path):
 
 def test_a_clone_that_settings_share_is_one_column(tmp_path):
     write_clone(tmp_path, ["boot"], 2.0)
-    (gallery,), _ = draw_galleries([entry(tmp_path, clone="ab", **{"training.rate": rate}) for rate in (1, 2)])
+    (gallery,) = draw_galleries([entry(tmp_path, clone="ab", **{"training.rate": rate}) for rate in (1, 2)])
     assert gallery.grids[0].caption.count("guidance 2") == 1
 
 
 def test_many_settings_are_thinned_out_and_the_page_says_so(tmp_path):
     write_clone(tmp_path, ["boot"], 2.0, num_images=1)
     entries = [entry(tmp_path, f"v{i}", 2.0) for i in range(MAX_TABS + 3)] + [entry(tmp_path, "v0", 3.0 + i) for i in range(MAX_COLUMNS)]
-    (gallery, _), _ = draw_galleries(entries)
+    gallery, _ = draw_galleries(entries)
     assert len(gallery.grids) == MAX_TABS and "Shown: 12 of 15." in gallery.note and "v0: 8 of 9 settings" in gallery.note
 
 
 def test_no_readable_clone_gives_no_gallery(tmp_path):
-    assert draw_galleries([entry(tmp_path / "gone")]) == ([], ())
+    assert draw_galleries([entry(tmp_path / "gone")]) == []
+
+
+def test_a_clone_of_few_pictures_is_not_called_unreadable(tmp_path):
+    write_clone(tmp_path, ["boot", "bag"], 2.0, num_images=1)
+    grid = grid_of(tmp_path)
+    assert "Grey" not in grid.caption and "Picture 0 of" in grid.caption
+
+
+def test_noise_of_two_generators_or_sizes_is_not_called_shared(tmp_path):
+    write_clone(tmp_path / "a", ["boot"], 2.0)
+    write_clone(tmp_path / "b", ["boot"], 7.5)
+    write_clone(tmp_path / "c", ["boot"], 7.5, side=32)
+    one, two, three = (read_samples(Location(str(tmp_path / name))) for name in "abc")
+    caption = lambda *columns: sample_grid("samples", "name", [GridColumn(str(i), *column) for i, column in enumerate(columns)]).caption  # noqa: E731
+    assert "share their noise" in caption((one, "m"), (two, "m"))
+    assert "share their noise" not in caption((one, "m"), (two, "n")) + caption((one, "m"), (three, "m"))
+
+
+@pytest.mark.parametrize("error", [Image.DecompressionBombError, SyntaxError])
+def test_a_picture_that_pillow_refuses_is_a_grey_square(tmp_path, monkeypatch, error):
+    write_clone(tmp_path, ["boot"], 2.0)
+
+    def refuse(*_):
+        raise error("no")
+
+    samples = read_samples(Location(str(tmp_path)))
+    monkeypatch.setattr(Image, "open", refuse)
+    sample_grid("samples", "name", [GridColumn("a", samples), GridColumn("b", samples)])
+
+
+def test_clones_that_are_not_shown_are_not_read(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr("raysd.report.gallery.read_samples", lambda folder: read.append(folder.uri) or read_samples(folder))
+    draw_galleries([entry(tmp_path / f"{i}", "v0", 1.0 + i / 10) for i in range(40)])
+    assert len(read) == MAX_COLUMNS
+
+
+def test_many_columns_show_fewer_classes(tmp_path):
+    names = [f"class {i}" for i in range(14)]
+    write_clone(tmp_path, names, 2.0, num_images=3, side=4)
+    entries = [entry(tmp_path, f"v{i}", 1.0 + j) for i in range(12) for j in range(8)]
+    assert "the first 6 of 14 classes" in draw_galleries(entries)[0].grids[0].caption
+    assert "the first 12 of 14 classes" in draw_galleries(entries[:8])[0].grids[0].caption
