@@ -11,10 +11,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from scipy.special import stdtrit
 
-from raysd.report.words import guidance_words
+from raysd.report.words import GUIDANCE, VARIANT, factor_words, guidance_words, value_words
 from raysd.storage.results import Row
 
 KINDS = ("clone", "real", "pretrained", "random")
@@ -64,6 +65,15 @@ class Setting:
         """What is unusual about the training data."""
         return (*(["mixture"] if self.is_mixture else []), *(["filtered"] if '"left_out"' in self.selection else []))
 
+    def fields(self, of_pictures: bool = False) -> dict[str, str]:
+        """All that sets it apart beside the images per class, in words; `of_pictures` leaves out what shapes no picture."""
+        known: dict[str, Any] = {VARIANT: self.variant, GUIDANCE: self.guidance_scale}
+        known |= {"generation.model": self.model, "generation.num_inference_steps": self.num_inference_steps, "training.backbone": self.backbone}
+        known |= {"training.pictures": ", ".join([*([self.name] if self.is_mixture else []), *self.marks]) or "all"}
+        known |= {name: json.loads(value) for name, value in self.factors}
+        kept = {name: value for name, value in known.items() if value is not None and not (of_pictures and name.startswith("training."))}
+        return {factor_words(name): value_words(value) for name, value in kept.items()}
+
     @property
     def label(self) -> str:
         """The setting in a few words."""
@@ -71,6 +81,12 @@ class Setting:
             text = self.words or (self.name if self.is_mixture else f"{self.variant}, {guidance_words(self.guidance_scale)}")
             return ", ".join([text, *(() if self.words else self.marks)])
         return "random initialisation" if self.kind == "random" else f"{self.kind} ({', '.join([self.name, *self.marks])})"
+
+
+def telling(fields: Sequence[Mapping[str, str]]) -> list[str]:
+    """The fields in which settings differ."""
+    names = dict.fromkeys(name for own in fields for name in own)
+    return [name for name in names if len({own[name] for own in fields if name in own}) > 1]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from raysd.report.cells import Cell, MeasuredSet
 from raysd.report.figure import COLORS, FONT_SIZE, GRID, WIDTH, Plot, literal, new_figure, save_plot, set_title
 from raysd.report.findings import Findings
-from raysd.report.tables import Column, Number, Table, Value
+from raysd.report.tables import Column, Number, Table, Value, number_columns
 from raysd.report.words import short
 
 MAX_CLASSES = 30
@@ -81,7 +81,7 @@ def lag_table(scores: ClassScores, heading: str = "best clone") -> Table | None:
     """The classes furthest behind real; None where no class is, or real is unknown."""
     if scores.real is None or not _behind(scores):
         return None
-    columns = (Column("class"), Column(heading, is_number=True), Column("real", is_number=True), Column("difference", is_number=True))
+    columns = (Column("class"), *number_columns(heading, "real", "difference"))
     rows = [
         (scores.names[i], Number(scores.clone[i]), Number(scores.real[i]), Number(scores.clone[i] - scores.real[i], "+.1f")) for i in _behind(scores)[:MAX_LAGS]
     ]
@@ -98,8 +98,7 @@ def confusion_table(findings: Findings) -> Table | None:
     if not best:
         return None
     real = _confusions(findings.real, findings.test) if findings.real and findings.real is not findings.best else []
-    columns = [Column("class"), Column("taken for"), Column(findings.heading, is_number=True), Column("seeds that list it", is_number=True)]
-    columns += [Column("real", is_number=True)] if real else []
+    columns = [Column("class"), Column("taken for"), *number_columns(findings.heading, "seeds that list it", *(["real"] if real else []))]
     rows: list[tuple[Value, ...]] = []
     pairs = sorted({pair for seed in best for pair in seed}, key=lambda pair: (-sum(seed.get(pair, 0) for seed in best), pair))
     for pair in pairs[:MAX_PAIRS]:

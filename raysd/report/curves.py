@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from raysd.report.cells import Cell, Cells, MeasuredSet, Score
+from raysd.report.cells import Cell, Cells, MeasuredSet, Score, telling
 from raysd.report.figure import COLORS, GREY, INK, MARKERS, ROW, WIDTH, Plot, draw_dots, legend_below, legend_text, new_figure, save_plot, set_title
 from raysd.report.findings import Findings
 from raysd.report.material import widest_and_last
-from raysd.report.words import GUIDANCE, VARIANT, factor_words, metric_words, slug
+from raysd.report.words import FACTORS, GUIDANCE, VARIANT, metric_words, slug
 
 FAR = 1.0  # heights of the plot; a level further below than this is not drawn
 MAX_LINES = 8  # more, and only the best are coloured
@@ -92,29 +92,16 @@ def find_lines(cells: Cells, measured: MeasuredSet, images_per_class: int) -> li
     """The lines of a figure, in the order of the settings."""
     shown = [c for c in cells.of_kind("clone") if measured in c.scores and c.setting.guidance_scale is not None]
     shown = [cell for cell in shown if (cell.setting.images_per_class or 0) == images_per_class]
-    groups: dict[tuple[tuple[str, str], ...], list[Cell]] = {}
-    for cell in shown:
-        groups.setdefault(_fields(cell), []).append(cell)
+    guidance, variant = FACTORS[GUIDANCE], FACTORS[VARIANT]
+    fields = [{name: value for name, value in cell.setting.fields().items() if name != guidance} for cell in shown]
+    further = [name for name in telling(fields) if name != variant]
+    groups: dict[str, list[Cell]] = {}
+    for cell, own in zip(shown, fields, strict=True):
+        groups.setdefault(", ".join([str(cell.setting.variant), *(f"{name} {own[name]}" for name in further if name in own)]), []).append(cell)
     variants = list(dict.fromkeys(str(cell.setting.variant) for cell in shown))
     if len(groups) > len(variants) and all(len(members) == 1 for members in groups.values()):
         return [Line(name, _points([c for c in shown if str(c.setting.variant) == name], measured), False) for name in variants]
-    telling = [name for name in dict.fromkeys(name for group in groups for name, _ in group) if len({dict(group).get(name) for group in groups}) > 1]
-    return [Line(_label(group, telling), _points(members, measured)) for group, members in groups.items()]
-
-
-def _fields(cell: Cell) -> tuple[tuple[str, str], ...]:
-    """All that sets a line apart: (field in words, value)."""
-    setting = cell.setting
-    fields = {"prompt variant": str(setting.variant), "generator": setting.model or "", "steps": str(setting.num_inference_steps), "backbone": setting.backbone}
-    fields |= {"pictures": ", ".join([*setting.marks, *([setting.name] if setting.is_mixture else [])]) or "all of the clone"}
-    fields |= {factor_words(name): value.strip('"') for name, value in setting.factors if name not in (GUIDANCE, VARIANT)}
-    return tuple(fields.items())
-
-
-def _label(group: Sequence[tuple[str, str]], telling: Sequence[str]) -> str:
-    values = dict(group)
-    further = [f"{name} {values[name]}" for name in telling if name != "prompt variant" and name in values]
-    return ", ".join([values["prompt variant"], *further])
+    return [Line(label, _points(members, measured)) for label, members in groups.items()]
 
 
 def _points(members: Sequence[Cell], measured: MeasuredSet) -> tuple[tuple[float, Score], ...]:

@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from scipy.special import stdtrit
 
 from raysd.report.cells import Cell, Cells, MeasuredSet, Setting, role_score
-from raysd.report.words import GUIDANCE, VARIANT, Objective, counts, objective_words
+from raysd.report.words import FACTORS, GUIDANCE, VARIANT, Objective, counts, objective_words
 from raysd.storage.results import Row
 
 USUAL_GUIDANCE = 7.5
 """The default of Stable Diffusion's pipelines; the guidance that a best one is compared with."""
+
+
+ROUNDING = 1e-9
+"""Points; a smaller spread is none."""
 
 
 @dataclass(frozen=True)
@@ -89,25 +93,22 @@ def find_baseline(cells: Cells, kind: str, best: Setting) -> tuple[Cell | None, 
 
 
 def guidance_sentence(cells: Cells, best: Cell, test: MeasuredSet, comparisons: Sequence[Row] = (), word: str = "best") -> str | None:
-    """The best setting beside guidance 7.5 of its variant, or the highest guidance where 7.5 was not drawn; None where there is no other."""
+    """The best setting beside guidance 7.5 of its variant, or the highest guidance where 7.5 was not measured; None where there is no other.
+
+    All have the best one's images per class.
+    """
     like = [cell for cell in cells.of_kind("clone") if _same_but_guidance(cell.setting, best.setting) and test in cell.scores]
-    tried = {cell.setting.guidance_scale for cell in like if cell.setting.guidance_scale is not None}
+    others = {cell.setting.guidance_scale: cell for cell in like if cell.setting.guidance_scale is not None}
     own = best.setting.guidance_scale
-    if own is None or len(tried) < 2:
+    if own is None or len(others) < 2:
         return None
-    reference = USUAL_GUIDANCE if USUAL_GUIDANCE in tried else max(tried)
+    reference = USUAL_GUIDANCE if USUAL_GUIDANCE in others else max(others)
     if own == reference:
-        return f"The guidance scale of the {word} setting, {own:g}, is {'the usual one' if own == USUAL_GUIDANCE else 'the highest that was tried'}."
-    ours, theirs = ({c.setting.images_per_class: c for c in like if c.setting.guidance_scale == scale} for scale in (own, reference))
-    both = [count for count in ours if count in theirs]
-    if not both:
-        return None
-    budget = best.setting.images_per_class if best.setting.images_per_class in both else max(both, key=lambda count: count or 0)
-    one, other = ours[budget], theirs[budget]
-    where = "" if budget == best.setting.images_per_class else f" and with {budget:,} images per class, the most that both got"
-    difference = one.scores[test].mean - other.scores[test].mean
-    compared = _compared(one, other, test, comparisons if one is best or not where else ())
-    return f"On real test pictures{where}, guidance {own:g} differs from guidance {reference:g} by {difference:+.1f} points: {compared}."
+        return f"The guidance scale of the {word} setting, {own:g}, is {'the usual one' if own == USUAL_GUIDANCE else 'the highest that was measured'}."
+    other = others[reference]
+    difference = best.scores[test].mean - other.scores[test].mean
+    compared = _compared(best, other, test, comparisons)
+    return f"On real test pictures, guidance {own:g} differs from guidance {reference:g} by {difference:+.1f} points: {compared}."
 
 
 def _compared(one: Cell, other: Cell, test: MeasuredSet, comparisons: Sequence[Row]) -> str:
@@ -120,7 +121,7 @@ def _compared(one: Cell, other: Cell, test: MeasuredSet, comparisons: Sequence[R
     ours, theirs = ({row["seed"]: row["value"] for row in cell.rows_on(test)} for cell in (one, other))
     pairs = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
     spread = statistics.stdev(pairs) if len(pairs) > 1 else 0.0
-    if not spread:
+    if spread < ROUNDING:
         return "too few seeds to tell this from noise"
     half = float(stdtrit(len(pairs) - 1, 0.975)) * spread / math.sqrt(len(pairs))
     low, high = statistics.fmean(pairs) - half, statistics.fmean(pairs) + half
@@ -129,9 +130,8 @@ def _compared(one: Cell, other: Cell, test: MeasuredSet, comparisons: Sequence[R
 
 
 def _same_but_guidance(one: Setting, other: Setting) -> bool:
-    fields = ("variant", "backbone", "model", "num_inference_steps", "marks")
-    factors = [{name: value for name, value in setting.factors if name != GUIDANCE} for setting in (one, other)]
-    return factors[0] == factors[1] and all(getattr(one, field) == getattr(other, field) for field in fields)
+    fields = [{**setting.fields(), FACTORS[GUIDANCE]: setting.images_per_class} for setting in (one, other)]
+    return fields[0] == fields[1]
 
 
 def _chosen(cells: Cells, chosen: Row) -> Cell | None:

@@ -20,12 +20,13 @@ def heat_maps(material: Material) -> list[Plot]:
 
 def heat_map(material: Material, images_per_class: int) -> Plot | None:
     """The map at one number of images per class; None without two scores, two variants, and two to twelve guidance scales."""
-    variants = list(dict.fromkeys(entry.variant for entry in material.entries))
-    scales = sorted({entry.guidance_scale for entry in material.entries if entry.guidance_scale is not None})
+    scored = [(entry.setting, score) for entry in material.entries if (score := entry.score_at(images_per_class)) is not None]
+    variants = list(dict.fromkeys(str(entry.setting.variant) for entry in material.entries))
+    scales = sorted({entry.setting.guidance_scale for entry in material.entries if entry.setting.guidance_scale is not None})
     found: dict[tuple[str, float], list[float]] = {}
-    for entry in material.entries:
-        if entry.guidance_scale is not None and (score := entry.score_at(images_per_class)) is not None:
-            found.setdefault((entry.variant, entry.guidance_scale), []).append(score)
+    for setting, score in scored:
+        if setting.guidance_scale is not None:
+            found.setdefault((str(setting.variant), setting.guidance_scale), []).append(score)
     if len(variants) < 2 or not 2 <= len(scales) <= MAX_SCALES or len(found) < 2:
         return None
     scores = [[max(found.get((variant, scale), [math.nan])) for scale in scales] for variant in variants]

@@ -3,12 +3,12 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from raysd.errors import UserError
-from raysd.report.cells import Cell, Cells, Factors, Searched, collect_cells, role_score
-from raysd.report.words import GUIDANCE, VARIANT, Objective, factor_words
+from raysd.report.cells import Cells, Factors, Searched, Setting, collect_cells, role_score, telling
+from raysd.report.words import Objective
 from raysd.storage.location import Location
 from raysd.storage.results import Row, read_results
 
@@ -16,8 +16,6 @@ ALL = "all"
 """Where a report without a sweep goes."""
 OBJECTIVES = ("test", "validation", "transfer", "shift")
 """What a score is where there is no sweep: the first of these roles that was measured."""
-FIELDS = {"model": "generation.model", "num_inference_steps": "generation.num_inference_steps", "backbone": "training.backbone"}
-"""Of a setting that no sweep knows, as a sweep would name them."""
 
 
 @dataclass(frozen=True)
@@ -32,27 +30,19 @@ class Rung:
 
 @dataclass(frozen=True)
 class Entry:
-    """One setting: a clone, and how classifiers were trained on it."""
+    """One setting with its clone."""
 
-    setting: Mapping[str, Any]
-    """Searched field -> value."""
-    label: str
-    clone: str
-    """The clone's fingerprint; empty for a mixture that no sweep knows."""
+    setting: Setting
+    """At any number of images per class."""
     folder: str
-    variant: str
-    guidance_scale: float | None
-    model: str | None = None
-    """The generator."""
+    """Of the clone; empty for a mixture that no sweep knows."""
     rungs: tuple[Rung, ...] = ()
     """Rising."""
-    cells: Mapping[int, Cell] = field(default_factory=dict)
-    """What its classifiers scored, by images per class."""
 
     @property
-    def factors(self) -> Factors:
-        """The searched fields, as a cell names them."""
-        return factors_of(self.setting)
+    def label(self) -> str:
+        """The setting in a few words."""
+        return self.setting.label
 
     def score_at(self, images_per_class: int) -> float | None:
         """The objective with this many images per class; None when the setting did not get there."""
@@ -142,7 +132,7 @@ def gather_sweep(sweep: Row, rows: Sequence[Row], trials: Sequence[Row]) -> Mate
     chosen = [*found, *(row for members in others.values() for row in members)]
     variants = list(dict.fromkeys(str(clone["variant"]) for clone in sweep["clones"]))
     cells = collect_cells(chosen, variants, _searched(trials))
-    entries = tuple(_sweep_entry(clone, cells) for clone in sweep["clones"])
+    entries = tuple(_sweep_entry(clone) for clone in sweep["clones"])
     return Material(sweep["name"], sweep, sweep["objective"], entries, cells, tuple(chosen), tuple(trials), borrowed, tuple(_lacking(trials, found)))
 
 
@@ -156,13 +146,12 @@ def gather_all(root: Location, rows: Sequence[Row], trials: Sequence[Row]) -> Ma
         raise UserError("storage", root.uri, "holds no results; run `raysd sweep` or `raysd evaluate` with this storage first")
     cells = collect_cells(rows, (), _searched(trials))
     objective = next(role for role in OBJECTIVES if cells.of_role(role))
-    clones = cells.of_kind("clone")
-    telling = [name for name in FIELDS if len({getattr(cell.setting, name) for cell in clones}) > 1]
-    groups: dict[tuple[Any, ...], list[Cell]] = {}
-    for cell in clones:
-        setting = cell.setting
-        groups.setdefault((setting.source, setting.selection, setting.backbone, setting.factors), []).append(cell)
-    entries = [_row_entry(root, members, telling, cells, objective) for members in groups.values()]
+    groups: dict[Setting, list[Rung]] = {}
+    for cell in cells.of_kind("clone"):
+        rungs = groups.setdefault(replace(cell.setting, images_per_class=None), [])
+        if cell.setting.images_per_class is not None:
+            rungs.append(Rung(cell.setting.images_per_class, role_score(cells, cell, objective)))
+    entries = [_row_entry(root, setting, rungs) for setting, rungs in groups.items()]
     return Material("All results", {}, objective, _told_apart(entries), cells, tuple(rows), tuple(trials))
 
 
@@ -203,55 +192,40 @@ def _lacking(trials: Sequence[Row], rows: Sequence[Row]) -> list[str]:
     return notes
 
 
-def _sweep_entry(clone: Row, cells: Cells) -> Entry:
-    own = [cell for cell in cells.of_kind("clone") if cell.setting.factors == factors_of(clone["setting"])]
-    return Entry(
-        setting=clone["setting"],
-        label=clone["label"],
-        clone=clone["fingerprint"],
-        folder=clone["folder"],
+def _sweep_entry(clone: Row) -> Entry:
+    setting = Setting(
+        kind="clone",
         variant=str(clone["variant"]),
         guidance_scale=clone["guidance_scale"],
+        images_per_class=None,
+        backbone="",
         model=clone["model"],
-        rungs=tuple(Rung(rung["images_per_class"], rung["score"], tuple(rung["seed_scores"])) for rung in clone["rungs"]),
-        cells={cell.setting.images_per_class: cell for cell in own if cell.setting.images_per_class is not None},
+        num_inference_steps=clone["num_inference_steps"],
+        name="",
+        source=clone["fingerprint"],
+        factors=factors_of(clone["setting"]),
+        words=clone["label"],
     )
+    rungs = [Rung(rung["images_per_class"], rung["score"], tuple(rung["seed_scores"])) for rung in clone["rungs"]]
+    return Entry(setting, clone["folder"], tuple(rungs))
 
 
-def _row_entry(root: Location, members: Sequence[Cell], telling: Sequence[str], cells: Cells, objective: str) -> Entry:
-    """A setting that no sweep knows; `members` differ in images per class alone, and in `telling` from others."""
-    setting = members[0].setting
-    own = {cell.setting.images_per_class: cell for cell in members if cell.setting.images_per_class is not None}
-    known = {VARIANT: setting.variant, GUIDANCE: setting.guidance_scale, **{FIELDS[name]: getattr(setting, name) for name in telling}}
-    clone = "" if setting.is_mixture else str(setting.source)
-    return Entry(
-        setting={**known, **{name: json.loads(value) for name, value in setting.factors}},
-        label=setting.label,
-        clone=clone,
-        folder=root.child("clones", clone).uri if clone else "",
-        variant=str(setting.variant),
-        guidance_scale=setting.guidance_scale,
-        model=setting.model,
-        rungs=tuple(Rung(count, role_score(cells, cell, objective), _seed_scores(cell, objective)) for count, cell in sorted(own.items())),
-        cells=own,
-    )
-
-
-def _seed_scores(cell: Cell, role: str) -> tuple[float, ...]:
-    """The values of each seed; of a single set alone."""
-    rows = [row for row in cell.rows if row["role"] == role]
-    return tuple(row["value"] for row in rows) if role != "transfer" and len({row["dataset_fingerprint"] for row in rows}) == 1 else ()
+def _row_entry(root: Location, setting: Setting, rungs: Sequence[Rung]) -> Entry:
+    """A setting that no sweep knows."""
+    folder = "" if setting.is_mixture else root.child("clones", str(setting.source)).uri
+    return Entry(setting, folder, tuple(sorted(rungs, key=lambda rung: rung.images_per_class)))
 
 
 def _told_apart(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     """The same with labels that are unlike: the fields that differ are added, then the fingerprint, then a number."""
     found: list[Entry] = []
     for entry in entries:
-        alike = [other for other in entries if other.label == entry.label]
-        fields = [name for name in entry.setting if len({json.dumps(other.setting.get(name)) for other in alike}) > 1]
-        label = ", ".join([entry.label, *(f"{factor_words(name)} {entry.setting[name]}" for name in fields)])
-        if sum(other.setting == entry.setting for other in alike) > 1:
-            label = f"{label} ({entry.clone[:6] or 'mixture'})"
+        alike = [other.setting.fields() for other in entries if other.label == entry.label]
+        own = entry.setting.fields()
+        label = ", ".join([entry.label, *(f"{name} {own[name]}" for name in telling(alike) if name in own)])
+        if alike.count(own) > 1:
+            label = f"{label} ({str(entry.setting.source)[:6]})"
         number = sum(other.label.startswith(label) for other in found)
-        found.append(replace(entry, label=f"{label} #{number + 1}" if number else label))
+        words = f"{label} #{number + 1}" if number else label
+        found.append(replace(entry, setting=replace(entry.setting, words=words)))
     return tuple(found)

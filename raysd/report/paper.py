@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from raysd.prompts.table import load_class_table
 from raysd.report.cells import Cell, Cells, MeasuredSet
 from raysd.report.findings import USUAL_GUIDANCE, Findings, is_clone
-from raysd.report.tables import Column, Table, Value
+from raysd.report.tables import Column, Table, Value, number_columns
 
 SETS = {
     "IN-Val": ("imagenet_val",),
@@ -49,9 +49,7 @@ def paper_table(cells: Cells, findings: Findings | None) -> Table:
     """The paper's table, then our best setting and the one at guidance 7.5. Ours stand in a column of their own, unless the sets are the same."""
     ours = _ours(cells, findings)
     same = bool(ours) and same_classes(ours[0][1])
-    names = list(SETS)
-    columns = [Column("source"), Column("pictures", is_number=True), Column("guidance", is_number=True), Column("prompt")]
-    columns += [*(Column(name, is_number=True) for name in names), Column("our test set", is_number=True)]
+    columns = [Column("source"), *number_columns("pictures", "guidance"), Column("prompt"), *number_columns(*SETS, "our test set")]
     rows: list[tuple[Value, ...]] = []
     for entry in PUBLISHED:
         rows.append((entry.data, entry.pictures, entry.guidance_scale, entry.prompt, *(_percent(score) for score in entry.scores), None))

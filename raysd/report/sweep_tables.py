@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from raysd.report.material import Entry, Material
-from raysd.report.tables import Column, Number, Table, Value, number
+from raysd.report.tables import Column, Number, Table, Value, number, number_columns
 from raysd.report.words import factor_words, objective_words, value_words
 from raysd.storage.results import Row
 
@@ -79,9 +79,8 @@ def ranking_table(material: Material) -> Table | None:
     """All settings, best first; None without a sweep."""
     if not material.is_sweep:
         return None
-    counts = ("images per class", "seeds", "compared at", "rank")
     scores = (Column("score", is_number=True, has_interval=True), Column("difference to the best", is_number=True, has_interval=True), Column("verdict"))
-    columns = (Column("setting"), *scores, *(Column(name, is_number=True) for name in counts))
+    columns = (Column("setting"), *scores, *number_columns("images per class", "seeds", "compared at", "rank"))
     shown = [
         (
             row["label"],
@@ -102,13 +101,8 @@ def ranking_table(material: Material) -> Table | None:
 def effects_table(material: Material) -> Table | None:
     """What each value of each searched field does, the others held equal; None where rows do not say."""
     effects: Sequence[Row] = material.sweep.get("effects", ())
-    columns = (
-        Column("factor"),
-        Column("value"),
-        Column("mean", is_number=True),
-        Column("difference", is_number=True, has_interval=True),
-        Column("settings", is_number=True),
-    )
+    difference = Column("difference", is_number=True, has_interval=True)
+    columns = (Column("factor"), Column("value"), *number_columns("mean"), difference, *number_columns("settings"))
     rows = [
         (
             factor_words(effect["factor"]),
@@ -130,8 +124,8 @@ def effects_table(material: Material) -> Table | None:
 def proxies_table(material: Material) -> Table | None:
     """Which setting each proxy would have picked, and the points lost by it; None where none was computed."""
     proxies: Sequence[Row] = material.sweep.get("proxies", ())
-    names = ("images per class", "score of its pick", "best score", "points lost", "rank correlation", "settings")
-    columns = (Column("proxy"), Column("better"), Column("would pick"), *(Column(name, is_number=True) for name in names))
+    numbers = number_columns("images per class", "score of its pick", "best score", "points lost", "rank correlation", "settings")
+    columns = (Column("proxy"), Column("better"), Column("would pick"), *numbers)
     rows = [
         (
             row["proxy"].replace("_", " "),
@@ -169,7 +163,7 @@ def cost_table(material: Material) -> Table | None:
         ("wall time", sweep["seconds"].get("total"), None, "duration"),
     ]
     rows: list[tuple[Value, ...]] = [(what, number(own, form), number(other, form), _ratio(own, other)) for what, own, other, form in lines if own is not None]
-    columns = [Column(name, is_number=name != "what") for name in ("what", "this sweep", "all at the last rung", "ratio")]
+    columns = [Column("what"), *number_columns("this sweep", "all at the last rung", "ratio")]
     notes = [CLONE_NOTE, DEVICE_NOTE, *([GRID_NOTE.format(grid["settings"])] if grid else [])]
     width = len(columns) if grid else 2
     return Table("cost", "Cost", tuple(columns[:width]), tuple(row[:width] for row in rows), tuple(notes))
@@ -195,5 +189,5 @@ def _shared(entries: Sequence[Entry]) -> list[str]:
     """A note for settings of one clone."""
     groups: dict[str, list[str]] = {}
     for entry in entries:
-        groups.setdefault(entry.clone, []).append(entry.label)
+        groups.setdefault(entry.folder, []).append(entry.label)
     return [SHARED_NOTE.format("; ".join(labels)) for labels in groups.values() if len(labels) > 1]

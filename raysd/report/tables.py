@@ -2,16 +2,15 @@
 
 import csv
 import io
-import json
 import re
 from dataclasses import dataclass, replace
 
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from raysd.report.cells import Cell, Cells, Score
+from raysd.report.cells import Cell, Cells, Score, telling
 from raysd.report.findings import Findings
-from raysd.report.words import GUIDANCE, VARIANT, duration, factor_words, metric_words, value_words
+from raysd.report.words import FACTORS, GUIDANCE, VARIANT, duration, metric_words
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,11 @@ class Column:
     """True for fingerprints, folders and commands."""
 
 
+def number_columns(*names: str) -> list[Column]:
+    """Columns of numbers."""
+    return [Column(name, is_number=True) for name in names]
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows [num_rows][num_columns] with headings; notes stand below."""
@@ -71,7 +75,7 @@ class Table:
 def main_table(cells: Cells, findings: Findings | None = None) -> Table:
     """One row per cell, baselines last; a set that a cell lacks is `-`, and the mean transfer is `-` when any transfer set is."""
     transfer = cells.of_role("transfer")
-    columns = [Column("trained on"), Column("guidance", is_number=True), Column("images per class", is_number=True), Column("seeds", is_number=True)]
+    columns = [Column("trained on"), *number_columns("guidance", "images per class", "seeds")]
     extra = _telling_columns(cells)
     columns += [Column(name) for name in extra]
     columns += [Column(cells.names[measured], is_score=True) for measured in cells.sets]
@@ -90,13 +94,7 @@ def main_table(cells: Cells, findings: Findings | None = None) -> Table:
 
 def gap_table(cells: Cells, findings: Findings) -> Table:
     """The best setting between random and real, for the test set and each transfer set."""
-    columns = (
-        Column("real pictures of"),
-        Column(findings.heading, True),
-        Column("real", True),
-        Column("random", True),
-        Column("gap closed, %", is_number=True),
-    )
+    columns = (Column("real pictures of"), *(Column(name, is_score=True) for name in (findings.heading, "real", "random")), *number_columns("gap closed, %"))
     rows = []
     for measured, gap in findings.gaps.items():
         scores = [cell.scores.get(measured) if cell else None for cell in (findings.best, findings.real, findings.random)]
@@ -169,15 +167,9 @@ def _head(cell: Cell, findings: Findings | None) -> tuple[Value, ...]:
 def _telling_columns(cells: Cells) -> dict[str, list[Value]]:
     """Further columns that tell settings apart: heading -> a value for each cell."""
     settings = [cell.setting for cell in cells.cells]
-    fields = {"backbone": "backbone", "generator": "model", "steps": "num_inference_steps"}
-    found: dict[str, list[Value]] = {}
-    for name, attribute in fields.items():
-        values = [getattr(setting, attribute) for setting in settings]
-        if len({*values} - {None}) > 1:
-            found[name] = [None if value is None else str(value) for value in values]
-    searched = [dict(setting.factors) for setting in settings]
-    for factor in dict.fromkeys(name for factors in searched for name in factors if name not in (VARIANT, GUIDANCE)):
-        found.setdefault(factor_words(factor), [value_words(json.loads(factors[factor])) if factor in factors else None for factors in searched])
+    fields = [setting.fields() for setting in settings]
+    names = [name for name in telling(fields) if name not in (FACTORS[VARIANT], FACTORS[GUIDANCE])]
+    found: dict[str, list[Value]] = {name: [own.get(name) for own in fields] for name in names}
     if len({replace(setting, source=None, selection="") for setting in settings}) < len(settings):
         found["data"] = [setting.source for setting in settings]
     return found

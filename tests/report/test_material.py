@@ -17,9 +17,9 @@ def searched(tmp_path, settings, **changes):
 def test_settings_that_share_a_clone_have_cells_of_their_own(tmp_path):
     settings = [setting_of("name", 2.0, **{"training.rate": rate}) for rate in (0.1, 1.0)]
     material = gather_sweep(*searched(tmp_path, settings))
-    assert len({entry.clone for entry in material.entries}) == 1
-    first, second = (entry.cells[100].transfer or next(iter(entry.cells[100].scores.values())) for entry in material.entries)
-    assert first.mean != second.mean and not material.cells.notes and not material.lacking
+    assert len({entry.folder for entry in material.entries}) == 1
+    first, second = (cell for cell in material.cells.of_kind("clone") if cell.setting.images_per_class == 100)
+    assert first.transfer.mean != second.transfer.mean and not material.cells.notes and not material.lacking
 
 
 def test_a_dropped_setting_has_no_score_at_later_rungs(tmp_path):
@@ -102,11 +102,11 @@ def test_a_step_that_failed_is_a_setting_without_cells(tmp_path):
     trials = [*search_trials([setting_of("name", 2.0)]), failed_trial(setting_of("name", 1.0), 1)]
     rows = search_accuracy(trials)
     material = gather_sweep(search_row(tmp_path, trials, rows), rows, trials)
-    assert [entry.score_at(25) is None for entry in material.entries] == [False, True] and not material.entries[1].cells and not material.lacking
+    assert [entry.score_at(25) is None for entry in material.entries] == [False, True] and not material.lacking
 
 
 def test_a_mixture_without_a_sweep_has_no_clone_of_its_own(tmp_path):
     row = accuracy_row(70.0)
     row["trained_on"] |= {"parts": [{}, {}], "name": "name-2.0 + digits"}
     (entry,) = gather_all(Location(str(tmp_path)), [row], []).entries
-    assert (entry.label, entry.clone) == ("name-2.0 + digits, mixture", "")
+    assert (entry.label, entry.folder) == ("name-2.0 + digits, mixture", "")
