@@ -27,15 +27,6 @@ Factors = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
-class Searched:
-    """What a sweep calls a setting, the fields that it searched, and its number of pictures."""
-
-    label: str
-    factors: Factors
-    images_per_class: int
-
-
-@dataclass(frozen=True)
 class Setting:
     """What a classifier was trained on, and its backbone."""
 
@@ -201,8 +192,13 @@ def role_score(cells: Cells, cell: Cell, role: str) -> float | None:
     return score.mean if score else None
 
 
-def setting_of(row: Row, searched: Searched | None = None) -> Setting:
-    """The setting of an accuracy row; `searched` is what a sweep knows of its classifier."""
+def factors_of(setting: Mapping[str, Any]) -> Factors:
+    """The searched fields of a sweep's setting."""
+    return tuple(sorted((name, json.dumps(value, sort_keys=True)) for name, value in setting.items()))
+
+
+def setting_of(row: Row, trial: Row | None = None) -> Setting:
+    """The setting of an accuracy row; `trial` is the step of a sweep that trained its classifier."""
     data = row["trained_on"]
     selected = {name: data[name] for name in SELECTED if data.get(name)}
     clone = data if data["kind"] == "clone" else {}
@@ -210,7 +206,7 @@ def setting_of(row: Row, searched: Searched | None = None) -> Setting:
         kind=data["kind"],
         variant=clone.get("variant"),
         guidance_scale=clone.get("guidance_scale"),
-        images_per_class=searched.images_per_class if searched else data.get("images_per_class"),
+        images_per_class=trial["images_per_class"] if trial else data.get("images_per_class"),
         backbone=row["backbone"],
         model=clone.get("model"),
         num_inference_steps=clone.get("num_inference_steps"),
@@ -218,8 +214,8 @@ def setting_of(row: Row, searched: Searched | None = None) -> Setting:
         source=data.get("fingerprint"),
         is_mixture="parts" in data,
         selection=json.dumps(selected) if selected else "",
-        factors=searched.factors if searched else (),
-        words=searched.label if searched else "",
+        factors=factors_of(trial["setting"]) if trial else (),
+        words=trial["label"] if trial else "",
     )
 
 
@@ -229,14 +225,15 @@ def set_of(row: Row) -> MeasuredSet:
     return MeasuredSet(*named, row["dataset_fingerprint"], row["num_images"], row["metric"], row["version"])
 
 
-def collect_cells(rows: Sequence[Row], variants: Sequence[str] = (), searched: Mapping[str, Searched] | None = None) -> Cells:
+def collect_cells(rows: Sequence[Row], variants: Sequence[str] = (), trials: Sequence[Row] = ()) -> Cells:
     """Group rows into cells. Of a classifier's rows on one set only the newest version counts.
 
     Args:
         rows: accuracy rows.
         variants: the order of the prompt variants; others follow by name.
-        searched: classifier fingerprint -> what a sweep knows of it.
+        trials: the steps of sweeps, which know their classifiers.
     """
+    by_classifier = {name: trial for trial in trials for name in trial.get("classifiers", ())}
     newest: dict[tuple[str, MeasuredSet], Row] = {}
     for row in sorted(rows, key=lambda row: (row["version"], row["date"])):
         newest[row["classifier"], replace(set_of(row), version=0)] = row
@@ -244,7 +241,7 @@ def collect_cells(rows: Sequence[Row], variants: Sequence[str] = (), searched: M
     groups: dict[Setting, list[Row]] = {}
     for row in newest.values():
         sizes[set_of(row)] = sizes.get(set_of(row), 0) + 1
-        groups.setdefault(setting_of(row, (searched or {}).get(row["classifier"])), []).append(row)
+        groups.setdefault(setting_of(row, by_classifier.get(row["classifier"])), []).append(row)
     sets = sorted(sizes, key=lambda s: (ROLES.index(s.role), -sizes[s] if s.role != "transfer" else 0, s.dataset, s.probe, s.shots or 0, s.version))
     ranks = {name: rank for rank, name in enumerate(variants)}
     notes: list[str] = []

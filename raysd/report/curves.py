@@ -58,7 +58,7 @@ def guidance_plot(cells: Cells, findings: Findings | None, measured: MeasuredSet
     kept = [line for line in find_lines(cells, measured, images_per_class) if line in lines[:MAX_LINES]]
     rest = lines[MAX_LINES:]
     name, size = cells.names[measured], f"{images_per_class:,} per class" if images_per_class else ""
-    title = ", ".join([f"{name} ({measured.num_images:,} pictures)", *([size] if size else [])])
+    title = ", ".join([f"{name} ({measured.num_images:,})", *([size] if size else [])])
     file = f"{'transfer' if measured.role == 'transfer' else 'accuracy'}-{slug(name.replace(', ', '-').replace(' ', '-'))}-{images_per_class}"
     baselines = _baselines(findings, measured, images_per_class)
     scales = sorted({scale for line in lines for scale, _ in line.points})

@@ -1,13 +1,12 @@
 """What a report is made of: the rows of one sweep, or all accuracy rows of a storage root, and the settings that they are about."""
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from raysd.errors import UserError
-from raysd.report.cells import Cells, Factors, Searched, Setting, collect_cells, role_score, telling
+from raysd.report.cells import Cells, Setting, collect_cells, factors_of, role_score, telling
 from raysd.report.words import Objective
 from raysd.storage.location import Location
 from raysd.storage.results import Row, read_results
@@ -131,7 +130,7 @@ def gather_sweep(sweep: Row, rows: Sequence[Row], trials: Sequence[Row]) -> Mate
     borrowed = tuple(kind for kind, members in others.items() if members)
     chosen = [*found, *(row for members in others.values() for row in members)]
     variants = list(dict.fromkeys(str(clone["variant"]) for clone in sweep["clones"]))
-    cells = collect_cells(chosen, variants, _searched(trials))
+    cells = collect_cells(chosen, variants, trials)
     entries = tuple(_sweep_entry(clone) for clone in sweep["clones"])
     return Material(sweep["name"], sweep, sweep["objective"], entries, cells, tuple(chosen), tuple(trials), borrowed, tuple(_lacking(trials, found)))
 
@@ -144,7 +143,7 @@ def gather_all(root: Location, rows: Sequence[Row], trials: Sequence[Row]) -> Ma
     """
     if not rows:
         raise UserError("storage", root.uri, "holds no results; run `raysd sweep` or `raysd evaluate` with this storage first")
-    cells = collect_cells(rows, (), _searched(trials))
+    cells = collect_cells(rows, (), trials)
     objective = next(role for role in OBJECTIVES if cells.of_role(role))
     groups: dict[Setting, list[Rung]] = {}
     for cell in cells.of_kind("clone"):
@@ -153,11 +152,6 @@ def gather_all(root: Location, rows: Sequence[Row], trials: Sequence[Row]) -> Ma
             rungs.append(Rung(cell.setting.images_per_class, role_score(cells, cell, objective)))
     entries = [_row_entry(root, setting, rungs) for setting, rungs in groups.items()]
     return Material("All results", {}, objective, _told_apart(entries), cells, tuple(rows), tuple(trials))
-
-
-def factors_of(setting: Mapping[str, Any]) -> Factors:
-    """The searched fields of a setting, as a cell names them."""
-    return tuple(sorted((name, json.dumps(value, sort_keys=True)) for name, value in setting.items()))
 
 
 def baseline_rows(kind: str, own: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
@@ -171,11 +165,6 @@ def baseline_rows(kind: str, own: Sequence[Row], rows: Sequence[Row]) -> list[Ro
 def _measured(row: Row) -> tuple[Any, ...]:
     """What two rows must share to stand in one column."""
     return tuple(row[name] for name in ("version", "role", "dataset_fingerprint", "shots", "probe_label", "metric", "num_images"))
-
-
-def _searched(trials: Sequence[Row]) -> dict[str, Searched]:
-    """Classifier -> its setting, by the trial rows."""
-    return {name: Searched(row["label"], factors_of(row["setting"]), row["images_per_class"]) for row in trials for name in row.get("classifiers", ())}
 
 
 def _lacking(trials: Sequence[Row], rows: Sequence[Row]) -> list[str]:

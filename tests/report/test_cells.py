@@ -3,7 +3,7 @@
 import pytest
 from report_rows import accuracy_row
 
-from raysd.report.cells import Searched, collect_cells, score_over_seeds
+from raysd.report.cells import collect_cells, score_over_seeds
 
 
 def test_seeds_of_one_setting_are_averaged():
@@ -98,8 +98,9 @@ def test_clones_that_differ_are_not_averaged_even_where_all_else_agrees():
 
 def test_searched_fields_set_cells_apart():
     one, two = accuracy_row(70.0, 0), accuracy_row(50.0, 0, classifier="ab", fingerprint="ab")
-    searched = {one["classifier"]: Searched("slow", (("training.rate", "0.1"),), 100), "ab": Searched("fast", (("training.rate", "1.0"),), 100)}
-    cells = collect_cells([one, two], (), searched)
+    tried = ((one, "slow", 0.1), (two, "fast", 1.0))
+    trials = [{"label": label, "setting": {"training.rate": rate}, "images_per_class": 100, "classifiers": [row["classifier"]]} for row, label, rate in tried]
+    cells = collect_cells([one, two], (), trials)
     assert [(cell.setting.label, next(iter(cell.scores.values())).mean) for cell in cells.cells] == [("slow", 70.0), ("fast", 50.0)]
     assert not cells.notes
 

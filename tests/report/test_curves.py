@@ -5,7 +5,7 @@ import io
 from PIL import Image
 from report_rows import accuracy_row, experiment_rows
 
-from raysd.report.cells import Searched, collect_cells
+from raysd.report.cells import collect_cells
 from raysd.report.curves import draw_curves, find_lines, guidance_plot
 from raysd.report.figure import legend_text
 from raysd.report.findings import find
@@ -50,10 +50,13 @@ def test_lines_say_what_differs_beside_the_variant():
     assert [line.label for line in find_lines(cells, cells.sets[0], 100)] == ["name, steps 20", "name, steps 50"]
 
 
+def trials_of(count):
+    return [{"label": f"setting {i}", "setting": {"training.rate": i}, "images_per_class": 100, "classifiers": [str(i)]} for i in range(count)]
+
+
 def test_many_settings_become_dots_of_their_variant():
     rows = [accuracy_row(50.0 + i, guidance=1.0 + i / 7, classifier=f"{i}") for i in range(12)]
-    searched = {str(i): Searched(f"setting {i}", (("training.rate", str(i)),), 100) for i in range(12)}
-    cells = collect_cells(rows, (), searched)
+    cells = collect_cells(rows, (), trials_of(12))
     (line,) = find_lines(cells, cells.sets[0], 100)
     assert not line.joined and len(line.points) == 12
     assert guidance_plot(cells, None, cells.sets[0], 100).png
@@ -61,8 +64,7 @@ def test_many_settings_become_dots_of_their_variant():
 
 def test_settings_that_stand_alone_are_dots_of_their_variant():
     rows = [accuracy_row(50.0 + i, guidance=1.0 + i, classifier=f"{i}") for i in range(3)]
-    searched = {str(i): Searched(f"setting {i}", (("training.rate", str(i)),), 100) for i in range(3)}
-    cells = collect_cells(rows, (), searched)
+    cells = collect_cells(rows, (), trials_of(3))
     assert [(line.label, line.joined) for line in find_lines(cells, cells.sets[0], 100)] == [("name", False)]
 
 

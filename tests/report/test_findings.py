@@ -3,20 +3,18 @@
 import pytest
 from report_rows import accuracy_row, experiment_rows, label_of, setting_of
 
-from raysd.report.cells import Searched, collect_cells
+from raysd.report.cells import collect_cells
 from raysd.report.findings import find, gap_closed
-from raysd.report.material import factors_of
 
 
 def cells_of(rows):
     """The cells of a sweep over variants and guidance."""
-    known = {}
+    trials = []
     for row in rows:
         data = row["trained_on"]
         if data["kind"] == "clone":
-            setting = setting_of(data["variant"], data["guidance_scale"])
-            known[row["classifier"]] = Searched(label_of(setting), factors_of(setting), data["images_per_class"])
-    return collect_cells(rows, (), known)
+            trials.append({**best_of(data["variant"], data["guidance_scale"], data["images_per_class"]), "classifiers": [row["classifier"]]})
+    return collect_cells(rows, (), trials)
 
 
 def best_of(variant="name", guidance=2.0, images_per_class=100):
@@ -155,9 +153,8 @@ def test_a_mixture_is_named_and_not_called_a_clone():
 
 def test_a_variant_that_was_not_searched_is_not_named():
     row = accuracy_row(70.0)
-    setting = {"generation.guidance_scale": 2.0}
-    cells = collect_cells([row], (), {row["classifier"]: Searched("guidance 2", factors_of(setting), 100)})
-    found = find(cells, {"setting": setting, "label": "guidance 2", "images_per_class": 100}, "test")
+    best = {"setting": {"generation.guidance_scale": 2.0}, "label": "guidance 2", "images_per_class": 100}
+    found = find(collect_cells([row], (), [{**best, "classifiers": [row["classifier"]]}]), best, "test")
     assert found.lines[0].startswith("The best setting is guidance 2: ")
 
 

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 from report_rows import setting_of, write_clone
 
-from raysd.report.cells import Setting
+from raysd.report.cells import Setting, factors_of
 from raysd.report.gallery import MAX_COLUMNS, MAX_TABS, column_labels, draw_galleries
 from raysd.report.grid import FLAGGED, GridColumn, sample_grid
-from raysd.report.material import Entry, factors_of
+from raysd.report.material import Entry
 from raysd.report.samples import read_samples
 from raysd.storage.location import Location
 
