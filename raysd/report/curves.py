@@ -54,9 +54,9 @@ def draw_curves(cells: Cells, findings: Findings | None, roles: Sequence[str]) -
 
 def guidance_plot(cells: Cells, findings: Findings | None, measured: MeasuredSet, images_per_class: int) -> Plot:
     """Accuracy on one set against guidance with 95 % intervals, of the clones with this many images per class (0 is unknown); real and random as levels."""
-    lines = sorted(find_lines(cells, measured, images_per_class), key=lambda line: -line.best)
-    kept = [line for line in find_lines(cells, measured, images_per_class) if line in lines[:MAX_LINES]]
-    rest = lines[MAX_LINES:]
+    found = find_lines(cells, measured, images_per_class)
+    lines = sorted(found, key=lambda line: -line.best)
+    kept, rest = [line for line in found if line in lines[:MAX_LINES]], lines[MAX_LINES:]
     name, size = cells.names[measured], f"{images_per_class:,} per class" if images_per_class else ""
     title = ", ".join([f"{name} ({measured.num_images:,})", *([size] if size else [])])
     file = f"{'transfer' if measured.role == 'transfer' else 'accuracy'}-{slug(name.replace(', ', '-').replace(' ', '-'))}-{images_per_class}"
@@ -155,4 +155,4 @@ def _describe(lines: Sequence[Line], num_others: int, baselines: Sequence[Level]
     parts = [f"{line.label}: " + ", ".join(f"{score.mean:.1f} at guidance {scale:g}" for scale, score in line.points[:MAX_TICKS]) for line in lines]
     parts += [f"{num_others} others, all lower at their best"] if num_others else []
     parts += [f"{level.label}: {level.value:.1f}" for level in baselines]
-    return "; ".join(parts) + ". All values stand in the table of all settings."
+    return "; ".join(parts) + ". The accuracy rows hold all values."

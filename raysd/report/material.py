@@ -66,7 +66,7 @@ class Material:
     borrowed: tuple[str, ...] = ()
     """Kinds of baselines that a sweep has not measured itself, and that are another run's."""
     lacking: tuple[str, ...] = ()
-    """A note for each setting whose accuracy rows are not all there."""
+    """Which accuracy rows of the sweep are not there, a note for each setting."""
 
     @property
     def is_sweep(self) -> bool:
@@ -132,7 +132,7 @@ def gather_sweep(sweep: Row, rows: Sequence[Row], trials: Sequence[Row]) -> Mate
     variants = list(dict.fromkeys(str(clone["variant"]) for clone in sweep["clones"]))
     cells = collect_cells(chosen, variants, trials)
     entries = tuple(_sweep_entry(clone) for clone in sweep["clones"])
-    return Material(sweep["name"], sweep, sweep["objective"], entries, cells, tuple(chosen), tuple(trials), borrowed, tuple(_lacking(trials, found)))
+    return Material(sweep["name"], sweep, sweep["objective"], entries, cells, tuple(chosen), tuple(trials), borrowed, tuple(_lacking(sweep, trials, found)))
 
 
 def gather_all(root: Location, rows: Sequence[Row], trials: Sequence[Row]) -> Material:
@@ -167,8 +167,8 @@ def _measured(row: Row) -> tuple[Any, ...]:
     return tuple(row[name] for name in ("version", "role", "dataset_fingerprint", "shots", "probe_label", "metric", "num_images"))
 
 
-def _lacking(trials: Sequence[Row], rows: Sequence[Row]) -> list[str]:
-    """A note for each setting whose trial rows name accuracy rows or classifiers of which nothing is there."""
+def _lacking(sweep: Row, trials: Sequence[Row], rows: Sequence[Row]) -> list[str]:
+    """A note for each setting whose trial rows name accuracy rows or classifiers of which nothing is there, and one for the rest of the sweep."""
     there, measured = {row["fingerprint"] for row in rows}, {row["classifier"] for row in rows}
     notes = []
     for label in dict.fromkeys(trial["label"] for trial in trials):
@@ -178,7 +178,8 @@ def _lacking(trials: Sequence[Row], rows: Sequence[Row]) -> list[str]:
         absent += [f"all rows of {sum(name not in measured for name in classifiers)} classifiers"] if not measured.issuperset(classifiers) else []
         if absent:
             notes.append(f"{label}: missing {' and '.join(absent)}.")
-    return notes
+    further = set(sweep["rows"]).difference(*(trial.get("rows", ()) for trial in trials))
+    return [*notes, *([f"Baselines and further sets: missing {len(further - there)} of {len(further)} accuracy rows."] if further - there else [])]
 
 
 def _sweep_entry(clone: Row) -> Entry:

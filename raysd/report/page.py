@@ -102,7 +102,7 @@ def say_all(material: Material, findings: Findings | None) -> tuple[str, ...]:
         lines = (f"The sweep chose {best['label']} ({best['score']:.1f} %, {objective_words(material.objective)}); its accuracy rows are missing.",)
     else:
         lines = (count_sentence(material.cells),)
-    absent = [f"Accuracy rows of {len(material.lacking):,} of {len(material.entries):,} settings are missing; notes below the table say which."]
+    absent = [f"Accuracy rows are missing: {len(material.lacking):,} {'notes' if len(material.lacking) > 1 else 'note'} below the table of all settings."]
     failures = [f"Measurements or settings that failed: {len(failed):,}; notes below the table of all settings say why."]
     return (*lines, *(absent if material.lacking else []), *(failures if failed else []), *search_lines(material))
 

@@ -218,7 +218,7 @@ def test_a_choice_without_accuracy_rows_is_named_and_no_other_takes_its_place(ro
         (tmp_path / "root" / "results" / "accuracy" / f"{name}.json").unlink()
     report = write_report(root)
     assert report.summary[0].startswith(f"The sweep chose {sweep['best']['label']} (") and report.summary[0].endswith("its accuracy rows are missing.")
-    assert "Accuracy rows of 1 of 12 settings are missing" in report.summary[1] and "(best)" not in page_of(report)
+    assert report.summary[1] == "Accuracy rows are missing: 1 note below the table of all settings." and "(best)" not in page_of(report)
     assert f"{sweep['best']['label']}: missing 9 of 11 accuracy rows and all rows of 3 classifiers." in page_of(report)
 
 
