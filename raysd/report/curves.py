@@ -10,7 +10,7 @@ from raysd.report.cells import Cell, Cells, MeasuredSet, Score, telling
 from raysd.report.figure import COLORS, GREY, INK, MARKERS, ROW, WIDTH, Plot, draw_dots, legend_below, legend_text, new_figure, save_plot, set_title
 from raysd.report.findings import Findings
 from raysd.report.material import widest_and_last
-from raysd.report.words import FACTORS, GUIDANCE, VARIANT, metric_words, slug
+from raysd.report.words import FACTORS, GUIDANCE, VARIANT, metric_words, short, slug
 
 FAR = 1.0  # heights of the plot; a level further below than this is not drawn
 MAX_LINES = 8  # more, and only the best are coloured
@@ -57,13 +57,13 @@ def guidance_plot(cells: Cells, findings: Findings | None, measured: MeasuredSet
     found = find_lines(cells, measured, images_per_class)
     lines = sorted(found, key=lambda line: -line.best)
     kept, rest = [line for line in found if line in lines[:MAX_LINES]], lines[MAX_LINES:]
-    name, size = cells.names[measured], f"{images_per_class:,} per class" if images_per_class else ""
-    title = ", ".join([f"{name} ({measured.num_images:,})", *([size] if size else [])])
+    name, size = cells.names[measured], f", {images_per_class:,} per class" if images_per_class else ""
+    title = f"{short(name, 26)} ({measured.num_images:,}){size}"  # the images per class are in it, however long the name is
     file = f"{'transfer' if measured.role == 'transfer' else 'accuracy'}-{slug(name.replace(', ', '-').replace(' ', '-'))}-{images_per_class}"
     baselines = _baselines(findings, measured, images_per_class)
     scales = sorted({scale for line in lines for scale, _ in line.points})
     what = metric_words(measured.metric)
-    alt = f"{title}. {what.capitalize()} in percent. {_describe(kept, len(rest), baselines)}"
+    alt = f"{name}, {measured.num_images:,} pictures{size}. {what.capitalize()} in percent. {_describe(kept, len(rest), baselines)}"
     if len(scales) == 1 and len(lines) > 1:
         return _dot_plot(lines, baselines, scales[0], what, file, title, alt)
     figure, (axes,) = new_figure(WIDTH, 3.1)

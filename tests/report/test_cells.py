@@ -34,6 +34,8 @@ def test_interval_stays_between_0_and_100_percent():
 def test_interval_of_equal_seeds_is_no_narrower_than_that_over_pictures():
     score = score_over_seeds([70.0, 70.0], [(1.0, 1.5), (2.0, 2.5)])
     assert (score.low, score.high, score.sd) == (68.5, 72.0, 0.0)
+    near = score_over_seeds([70.0, 70.01], [(1.0, 1.5), (2.0, 2.5)])
+    assert (near.low, near.high) == (pytest.approx(68.505), pytest.approx(72.005))
 
 
 def test_interval_of_mean_transfer_adds_those_of_its_sets_by_squares():

@@ -122,3 +122,9 @@ def test_a_set_that_no_clone_was_measured_on_has_no_figure():
 def test_the_metric_of_the_rows_is_named():
     cells = collect_cells([accuracy_row(70.0, role="transfer", metric="mean_per_class")])
     assert "Mean accuracy per class in percent" in draw_curves(cells, None, ("transfer",))[0].alt
+
+
+def test_titles_hold_the_images_per_class_however_long_the_name_of_the_set_is():
+    cells = collect_cells([accuracy_row(70.0, role="transfer", dataset="x" * 80)])
+    (plot,) = draw_curves(cells, None, ("transfer",))
+    assert plot.title.endswith("(10,000), 100 per class") and len(plot.title) <= 52 and "x" * 80 in plot.alt
