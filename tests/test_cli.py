@@ -52,7 +52,7 @@ def test_help_imports_no_heavy_package():
         (["evaluate"], "evaluation.test_set"),
         (["evaluate", "evaluation.test_set=none"], "evaluation.test_set = 'none': no such set"),
         (["sweep"], "sweep.objective = 'validation'"),
-        (["report"], "holds no sweep results"),
+        (["report"], "holds no results; run `raysd sweep`"),
         (["plan", "a.yaml", "b.yaml"], "give one experiment file"),
     ],
 )

@@ -53,7 +53,11 @@ def test_the_number_of_images_is_that_of_the_full_run(reload):
 
 
 def test_the_sweep_is_gone_and_only_own_values_are_written():
-    written = yaml.safe_load(best_config(validate_experiment({"name": "x", "sweep": {"variants": ["name", "attributes"]}}), {"generation.guidance_scale": 4.0}))
+    written = yaml.safe_load(
+        best_config(
+            validate_experiment({"name": "x", "sweep": {"space": {"generation": {"variant": ["name", "attributes"]}}}}), {"generation.guidance_scale": 4.0}
+        )
+    )
     assert set(written) == {"name", "storage", "generation"}
     assert written["generation"] == {"guidance_scale": 4.0}
 
