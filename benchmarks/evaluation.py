@@ -153,7 +153,8 @@ def actors_rate(rows):
 
 def features(root, photos):
     """Extraction by raysd's actors, which read, decode, and store, against bare forward passes of one process with all cores."""
-    from raysd.evaluation.features import Extraction, rows_of_actors
+    from raysd.evaluation.extraction import Extraction
+    from raysd.evaluation.features import rows_of_actors
     from raysd.evaluation.subject import pretrained_subject
     from raysd.prompts.table import load_class_table
     from raysd.session import close_ray
@@ -212,7 +213,8 @@ def reference(root, classifier, cifar10):
     """Probes of a trained classifier's features of real sets, against scikit-learn's Newton solver run to the end at the chosen strength."""
     from sklearn.linear_model import LogisticRegression
 
-    from raysd.evaluation.features import Extraction, extract
+    from raysd.evaluation.extraction import Extraction
+    from raysd.evaluation.features import extract
     from raysd.evaluation.probe import run_probe
     from raysd.evaluation.settings import ProbeSettings
     from raysd.evaluation.subject import own_subject

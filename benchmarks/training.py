@@ -165,8 +165,9 @@ def step_efficiency(root):
     from raysd.training.classifier import load_record
     from raysd.training.ingest import Pool
     from raysd.training.real_sets import real_set
+    from raysd.training.run import TrainingRun
     from raysd.training.settings import TrainingSettings
-    from raysd.training.train import TrainingRun, train_classifiers
+    from raysd.training.train import train_classifiers
 
     pictures = real_set("fashion_mnist", "train", root, 200)
     num_steps = int(plain_training.ddp_rate(pictures, STEP, 100) * STEP_SECONDS / STEP["batch_size"])
@@ -194,8 +195,9 @@ def cifar10(root, folder):
     from raysd.training.classifier import load_record
     from raysd.training.ingest import Pool
     from raysd.training.real_sets import real_set
+    from raysd.training.run import TrainingRun
     from raysd.training.settings import TrainingSettings
-    from raysd.training.train import TrainingRun, train_classifiers
+    from raysd.training.train import train_classifiers
 
     train, test = (real_set(f"{folder}/{split}.parquet", "train", root) for split in ("train", "test"))
     settings = TrainingSettings(**CIFAR, seeds=list(CIFAR_SEEDS), validate_epochs=1)

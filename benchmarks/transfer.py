@@ -48,7 +48,8 @@ def measured(storage, transfer_sets):
 
 
 def untrained(experiment, seed):
-    from raysd.training.train import TrainingRun, train_classifiers
+    from raysd.training.run import TrainingRun
+    from raysd.training.train import train_classifiers
 
     settings = experiment.training.model_copy(update={"seeds": [seed]})
     return train_classifiers(TrainingRun(experiment.root, (), len(experiment.table), settings))[0]

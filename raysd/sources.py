@@ -19,7 +19,7 @@ from raysd.errors import UserError
 from raysd.training.ingest import Pool
 from raysd.training.pictures import PictureSet
 from raysd.training.real_sets import read_reference, real_set
-from raysd.training.train import TrainingRun
+from raysd.training.run import TrainingRun
 
 
 def training_pools(experiment: Experiment) -> tuple[Pool, ...]:

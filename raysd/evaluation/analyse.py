@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from raysd.evaluation.extraction import Extraction
 from raysd.evaluation.feature_analyses import analyse
-from raysd.evaluation.features import Extraction, extract
+from raysd.evaluation.features import extract
 from raysd.evaluation.overlap import frechet_distance, precision_recall_density_coverage
 from raysd.evaluation.settings import AnalysisSettings
 from raysd.evaluation.subject import Subject

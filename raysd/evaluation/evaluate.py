@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from raysd.errors import UserError
-from raysd.evaluation.features import DecodedPictures, Extraction, Kind, extract
+from raysd.evaluation.extraction import Extraction, Kind
+from raysd.evaluation.features import DecodedPictures, extract
 from raysd.evaluation.metrics import calibration_error, confusion_pairs, mean_per_class, per_class, top_k
 from raysd.evaluation.probe import run_probe
 from raysd.evaluation.sets import ROW_VERSION, MeasuredOn, resolve_sets

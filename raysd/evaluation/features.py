@@ -10,125 +10,31 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from raysd.allocator import keep_freed_memory
 from raysd.errors import UserError
+from raysd.evaluation.extraction import SMALL_IMAGE, Extraction, part_name
 from raysd.evaluation.predictions import predict
-from raysd.evaluation.subject import Preprocessing, Subject
+from raysd.evaluation.subject import Subject
 from raysd.progress import Progress
 from raysd.storage.fingerprint import fingerprint
-from raysd.storage.location import Location
-from raysd.storage.tables import read_table, write_table
+from raysd.storage.tables import write_table
 from raysd.training.classifier import Classifier
 from raysd.training.device import find_device
-from raysd.training.pictures import UNDECODABLE, PictureSet, count_row_groups, encoded_rows
+from raysd.training.pictures import UNDECODABLE, encoded_rows
 
-Kind = Literal["features", "predictions"]
 BATCH = 64  # pictures in one forward pass, whatever the part, so that results repeat
-SMALL_BATCH, SMALL_IMAGE = 250, 64
-PART, LARGE_PART, SMALL_PART = 256, 1024, 4096  # most pictures of a part, in large sets, and of small pictures
-LARGE_SET = 20_000
+SMALL_BATCH = 250
 READERS = 2  # threads that decode while the model works
 HERE_PIXELS = 2**26  # fewer pixels in all are seen in this process; starting an actor takes longer
 MOST_THREADS = 4  # of an actor on CPUs
 DECODED_BYTES = 2**30  # kept for the next classifier
-
-
-@dataclass(frozen=True)
-class Part:
-    """The pictures `first` to `last - 1` of those that count in a row group."""
-
-    file: str
-    row_group: int
-    first: int
-    last: int
-
-    def __len__(self) -> int:
-        return self.last - self.first
-
-
-@dataclass(frozen=True)
-class Extraction:
-    """What one classifier is to make of one set of pictures."""
-
-    root: Location
-    subject: Subject
-    pictures: PictureSet
-    kind: Kind
-    """Pooled features, or predictions over the classes."""
-    shared: tuple[int, ...] | None = None
-    """Classes of the table to which predictions are confined in a second reading; those that a subset has."""
-
-    @cached_property
-    def preprocessing(self) -> Preprocessing:
-        """Features are taken from the whole picture, predictions as the classifier is used."""
-        return self.subject.preprocessing.whole if self.kind == "features" else self.subject.preprocessing
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of the classifier, the set, and how the pictures are seen."""
-        identity = {"classifier": self.subject.fingerprint, "set": self.pictures.identity(), "shared": self.shared}
-        cut = [PART, LARGE_PART, SMALL_PART, LARGE_SET, SMALL_IMAGE]  # parts of another cut must not stand for these
-        return fingerprint({"kind": self.kind, "preprocessing": asdict(self.preprocessing), "cut": cut, **identity})
-
-    @property
-    def folder(self) -> Location:
-        """Where the parts lie."""
-        return self.root.child(self.kind, self.fingerprint)
-
-    @cached_property
-    def parts(self) -> list["Part"]:
-        """What there is to do, in the set's order."""
-        counts = {file: count_row_groups(self.pictures, file) for file in self.pictures.files()}
-        most = LARGE_PART if sum(map(sum, counts.values())) > LARGE_SET else PART
-        if self.preprocessing.size <= SMALL_IMAGE:
-            most = SMALL_PART
-        found = []
-        for file, groups in counts.items():
-            for group, count in enumerate(groups):
-                found += [Part(file, group, first, min(first + most, count)) for first in range(0, count, most)]
-        return found
-
-    def missing(self) -> list[int]:
-        """Numbers of the parts that are not there yet; one listing."""
-        there = set(self.folder.list_files(".parquet"))
-        return [number for number in range(len(self.parts)) if part_name(number) not in there]
-
-    def read(self, columns: list[str] | None = None) -> pa.Table:
-        """All parts as one table, in the set's order."""
-        return pa.concat_tables([read_table(self.folder, part_name(number), columns) for number in range(len(self.parts))])
-
-    def num_bytes(self) -> int:
-        """Of all features together, once they are there."""
-        schema = pq.read_schema(self.folder.file(part_name(0)), filesystem=self.folder.filesystem)
-        return sum(map(len, self.parts)) * int(schema.field("features").type.list_size) * 4
-
-    def read_features(self) -> tuple[np.ndarray, np.ndarray]:
-        """Features float32 [N, D] and labels int64 [N], held once."""
-        features, labels = np.empty((0, 0), np.float32), np.empty(sum(map(len, self.parts)), np.int64)
-        first = 0
-        for number in range(len(self.parts)):
-            table = read_table(self.folder, part_name(number), ["features", "label"]).combine_chunks()
-            last = first + len(table)
-            if number == 0:
-                features = np.empty((len(labels), table["features"].type.list_size), np.float32)
-            features[first:last] = table["features"].chunk(0).flatten().to_numpy().reshape(len(table), -1)
-            labels[first:last] = table["label"].to_numpy()
-            first = last
-        return features, labels
-
-
-def part_name(number: int) -> str:
-    """The file of a part."""
-    return f"part-{number:05d}.parquet"
 
 
 class Forward:

@@ -18,7 +18,7 @@ from ray.tune.search import Searcher
 
 from raysd.sweep.noise import keep_best
 from raysd.sweep.settings import RangeSettings, SweepSettings
-from raysd.sweep.space import Setting, rounded
+from raysd.sweep.space import Setting, is_number, rounded
 
 METRIC, MODE = "score", "max"
 LEVEL = "level"  # what ASHA reads: each rung is `1 / keep` times the one before, whatever its images per class
@@ -114,17 +114,18 @@ def level(sweep: SweepSettings, rung: int) -> float:
 class NumberedSearch(_Forgetful):
     """Numbers the settings of a searcher, and hands none out that is still being tried: two trials must not train the same classifiers.
 
-    Each suggestion is `{"values": ..., "number": ...}`.
+    Each suggestion is `{"values": ..., "number": ...}`, or first `{"baseline": kind}` for the baselines.
 
     Args:
+        baselines: their kinds.
         searcher: suggests the values.
         numbers: of the settings that come first, which an earlier run tried.
         identity_of: what tells one setting from another, of its values.
     """
 
-    def __init__(self, searcher: Searcher, numbers: list[int], identity_of: Callable[[dict[str, Any]], str]) -> None:
+    def __init__(self, baselines: list[str], searcher: Searcher, numbers: list[int], identity_of: Callable[[dict[str, Any]], str]) -> None:
         super().__init__()
-        self.searcher, self.identity_of = searcher, identity_of
+        self.baselines, self.searcher, self.identity_of = deque(baselines), searcher, identity_of
         self.first, self.next = deque(numbers), max(numbers, default=-1) + 1
         self.count = 0
         self.held: tuple[str, dict[str, Any]] | None = None
@@ -134,6 +135,8 @@ class NumberedSearch(_Forgetful):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next setting, or None while it is being tried."""
+        if self.baselines:
+            return {"baseline": self.baselines.popleft()}
         if self.held is None:
             name = f"suggestion-{self.count}"
             values = self.searcher.suggest(name)
@@ -170,7 +173,7 @@ def tpe(sweep: SweepSettings, tried: list[Setting]) -> Searcher:
     for name, choices in factors.items():
         if isinstance(choices, RangeSettings):
             space[name] = optuna.distributions.FloatDistribution(choices.low, choices.high, log=choices.log)
-        elif _is_ordered(choices):
+        elif _is_rising(choices):
             space[name] = optuna.distributions.IntDistribution(0, len(choices) - 1)
         else:
             space[name] = optuna.distributions.CategoricalDistribution(list(range(len(choices))))
@@ -186,16 +189,18 @@ def decode(sweep: SweepSettings, suggested: Mapping[str, Any]) -> Setting:
         if isinstance(choices, RangeSettings):
             values[name] = rounded(float(suggested[name]), choices)
         else:
-            ordered = sorted(choices) if _is_ordered(choices) else choices
-            values[name] = ordered[int(suggested[name])]
+            values[name] = _in_order(choices)[int(suggested[name])]
     return Setting(values)
 
 
 def _encode(choices: list[Any] | RangeSettings, value: Any) -> Any:
-    if isinstance(choices, RangeSettings):
-        return value
-    return (sorted(choices) if _is_ordered(choices) else choices).index(value)
+    return value if isinstance(choices, RangeSettings) else _in_order(choices).index(value)
 
 
-def _is_ordered(choices: list[Any]) -> bool:
-    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in choices)
+def _in_order(choices: list[Any]) -> list[Any]:
+    return sorted(choices) if _is_rising(choices) else choices
+
+
+def _is_rising(choices: list[Any]) -> bool:
+    """True for numbers, which have an order of their own."""
+    return all(map(is_number, choices))

@@ -36,7 +36,7 @@ class Setting:
         parts = [str(values.pop(VARIANT))] if VARIANT in values else []
         if GUIDANCE in values:
             parts.append(f"guidance {values.pop(GUIDANCE):g}")
-        parts += [f"{name.rpartition('.')[2]} {value:g}" if _is_number(value) else f"{name.rpartition('.')[2]} {value}" for name, value in values.items()]
+        parts += [f"{name.rpartition('.')[2]} {value:g}" if is_number(value) else f"{name.rpartition('.')[2]} {value}" for name, value in values.items()]
         return ", ".join(parts)
 
     @cached_property
@@ -51,7 +51,8 @@ class Setting:
         return isinstance(other, Setting) and self.fingerprint == other.fingerprint
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """True for a number that is no truth value."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -84,13 +85,13 @@ def experiment_at(experiment: Experiment, setting: Setting, rung: RungSettings) 
         raise UserError(field, first.get("input"), message) from None
 
 
-def clone_spec(experiment: Experiment) -> CloneSpec:
-    """The spec of an experiment's clone.
+def clone_spec(experiment: Experiment, generation: GenerationSettings | None = None) -> CloneSpec:
+    """The spec of an experiment's clone, or of another one with the same classes and variants.
 
     Raises:
         UserError: a variant or a model that is unknown, or that do not fit.
     """
-    return resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)
+    return resolve_clone_spec(generation or experiment.generation, experiment.table, experiment.all_variants)
 
 
 def rungs_of(experiment: Experiment) -> list[RungSettings]:
@@ -182,7 +183,7 @@ def identity_at(experiment: Experiment, setting: Setting) -> str:
         UserError: a setting that cannot be.
     """
     at = experiment_at(experiment, setting, rungs_of(experiment)[-1])
-    sources = [resolve_clone_spec(other, at.table, at.all_variants).fingerprint for _, other in source_generations(at)]
+    sources = [clone_spec(at, other).fingerprint for _, other in source_generations(at)]
     scoring = resolve_scoring(at)[0].fingerprint if needs_scoring(at.training) else None
     return fingerprint({"clone": clone_spec(at).fingerprint, "sources": sources, "scoring": scoring, "training": _shaping(at)})
 

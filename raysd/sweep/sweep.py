@@ -17,7 +17,6 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from raysd.clone.generate import plan_clone
-from raysd.clone.spec import resolve_clone_spec
 from raysd.clone.standing_pool import StandingPool
 from raysd.config import Experiment
 from raysd.errors import UserError
@@ -103,7 +102,7 @@ def _run_trials(
     ensure_ray()
     wanted = experiment.sweep
     pipelines = {clone_spec(experiment_at(experiment, setting, rungs[0])).pipeline_key for setting in settings_to_check(experiment)}
-    pipelines |= {resolve_clone_spec(other, experiment.table, experiment.all_variants).pipeline_key for _, other in source_generations(experiment)}
+    pipelines |= {clone_spec(experiment, other).pipeline_key for _, other in source_generations(experiment)}
     asked = (experiment.generation, experiment.training, wanted.max_concurrent_trials, len(pipelines), int(needs_scoring(experiment.training)))
     shares = share_out(cluster_cpus(), cluster_gpus(), *asked)
     pool = StandingPool(experiment.generation, shares.pool, wanted.max_concurrent_trials)
@@ -113,12 +112,7 @@ def _run_trials(
     try:
         pool.draw_ahead(_first_clones(experiment, sweep, settings, rungs))
         with _progress(_num_jobs(experiment, len(settings), len(rungs), len(baselines)), pool) as progress:
-            if wanted.search == "tpe":
-                if baselines:
-                    _fit(steps, [], baselines, {}, progress)
-                taken = _fit(steps, [], [], _tried(experiment, sweep), progress)
-            else:
-                taken = _fit(steps, settings, baselines, {}, progress)
+            taken = _fit(steps, settings, baselines, progress)
     finally:
         pool.close()
     return find_steps(experiment, sweep, taken)
@@ -152,7 +146,7 @@ def _tried(experiment: Experiment, sweep: str) -> dict[Setting, int]:
     return {Setting(row["setting"]): row["number"] for row in find_steps(experiment, sweep) if row["rung"] == 0}
 
 
-def _plan_search(steps: Steps, settings: list[Setting], baselines: list[str], tried: dict[Setting, int]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _plan_search(steps: Steps, settings: list[Setting], baselines: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Tune's parameter space, and the options of its search and its scheduler."""
     from ray import tune
     from ray.tune.search import BasicVariantGenerator, Searcher
@@ -163,10 +157,11 @@ def _plan_search(steps: Steps, settings: list[Setting], baselines: list[str], tr
     options: dict[str, Any] = {"metric": search.METRIC, "mode": search.MODE}
     if wanted.scheduler == "asha":
         options["scheduler"] = search.asha(wanted, num_rungs)
-    if wanted.search == "tpe" and not baselines:
+    if wanted.search == "tpe":
+        tried = _tried(steps.experiment, steps.sweep)
         inner, numbers = search.tpe(wanted, list(tried)), list(tried.values())
-        searcher: Searcher = search.NumberedSearch(inner, numbers, lambda values: identity_at(steps.experiment, search.decode(wanted, values)))
-        number = wanted.num_settings
+        searcher: Searcher = search.NumberedSearch(baselines, inner, numbers, lambda values: identity_at(steps.experiment, search.decode(wanted, values)))
+        number = len(baselines) + (wanted.num_settings or 0)
     elif wanted.scheduler == "halving":
         searcher, number = search.HalvingSearch(len(settings), num_rungs, wanted.keep, wanted.keep_within_noise, baselines), -1
     else:
@@ -175,7 +170,7 @@ def _plan_search(steps: Steps, settings: list[Setting], baselines: list[str], tr
     return {}, {**options, "search_alg": searcher, "num_samples": number, "max_concurrent_trials": wanted.max_concurrent_trials}
 
 
-def _fit(steps: Steps, settings: list[Setting], baselines: list[str], tried: dict[Setting, int], progress: Progress) -> set[str]:
+def _fit(steps: Steps, settings: list[Setting], baselines: list[str], progress: Progress) -> set[str]:
     """Run Tune; returns the fingerprints of the steps that were taken."""
     from ray import tune
     from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
@@ -190,7 +185,7 @@ def _fit(steps: Steps, settings: list[Setting], baselines: list[str], tried: dic
                 raise
             tune.report({search.METRIC: FAILED_SCORE, "user_error": json.dumps([found.field, str(found.value), found.remedy])})
 
-    space, options = _plan_search(steps, settings, baselines, tried)
+    space, options = _plan_search(steps, settings, baselines)
     taken: set[str] = set()
     errors: list[UserError] = []
     results = Tuner(

@@ -10,7 +10,6 @@ import numpy as np
 
 from raysd.clone.generate import CloneSummary, plan_clone
 from raysd.clone.scan import CloneJob
-from raysd.clone.spec import resolve_clone_spec
 from raysd.clone.standing_pool import StandingPool
 from raysd.config import Experiment
 from raysd.evaluation.evaluate import Evaluation
@@ -22,7 +21,8 @@ from raysd.sweep.shares import Shares
 from raysd.sweep.space import Setting, clone_spec, experiment_at
 from raysd.training.ingest import Pool
 from raysd.training.real_sets import real_set
-from raysd.training.train import TrainingRun, train_classifiers, train_here
+from raysd.training.run import TrainingRun
+from raysd.training.train import train_classifiers, train_here
 from raysd.training.worker import find_user_error
 from raysd.versions import versions
 
@@ -122,8 +122,7 @@ class Steps:
         training = experiment.training
         jobs = [(_job(experiment), bool(training.filters))]
         for number, other in source_generations(experiment):
-            spec = resolve_clone_spec(other, experiment.table, experiment.all_variants)
-            jobs.append((plan_clone(experiment.root, spec, other), bool(training.sources[number].filters)))
+            jobs.append((plan_clone(experiment.root, clone_spec(experiment, other), other), bool(training.sources[number].filters)))
         grown = [self.pool.grow(job) for job, _ in jobs]
         one_actor = experiment.model_copy(update={"generation": experiment.generation.model_copy(update={"num_actors": 1})})
         for job, is_filtered in jobs:

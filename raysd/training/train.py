@@ -3,116 +3,22 @@
 import contextlib
 import json
 import threading
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 from raysd.errors import UserError
 from raysd.progress import Progress
-from raysd.storage.fingerprint import fingerprint
-from raysd.storage.location import Location
-from raysd.training.classifier import Architecture, load_record
-from raysd.training.ingest import Ingest, Pool, fits_in_memory
+from raysd.training.classifier import load_record
+from raysd.training.ingest import Ingest, fits_in_memory
 from raysd.training.logs import check_logger
 from raysd.training.loop_config import LoopConfig
-from raysd.training.pictures import PictureSet
-from raysd.training.recipe import SMALL_IMAGE, Recipe
+from raysd.training.run import TrainingRun
 from raysd.training.settings import TrainingSettings, resolve_precision
 
-DECODING = 2  # how pictures are resized; another number when it changes
 MAX_FAILURES = 3
 MIN_WORKER_CPUS = 0.1
 SPARE_CPUS = 1.0  # left for Ray Data's tasks
 TRIAL_CPUS = 0.1  # held by the process of each trial of a sweep
 POLL_SECONDS = 1.0
 LEAST_SHARE = 2  # pictures of a pool in a worker's batch, so that its items never run backwards
-DECODED_SHARE = 8 / 7  # of the image size, where crops are taken from a picture
-
-
-@dataclass(frozen=True)
-class TrainingRun:
-    """What is trained: a classifier per seed, on the same pictures."""
-
-    root: Location
-    pools: tuple[Pool, ...]
-    """Empty for classifiers that keep their random weights, as a baseline."""
-    num_classes: int
-    settings: TrainingSettings
-    validation: PictureSet | None = None
-    """What `validate_epochs` measures on."""
-    class_names: tuple[str, ...] = ()
-
-    @cached_property
-    def recipe(self) -> Recipe:
-        """The recipe with its overrides."""
-        return self.settings.resolve_recipe()
-
-    @property
-    def architecture(self) -> Architecture:
-        """The classifier's shape."""
-        settings = self.settings
-        return Architecture(
-            settings.backbone, dict(settings.backbone_options), self.num_classes, settings.image_size, settings.stem_stride, self.recipe.projector
-        )
-
-    @property
-    def sets(self) -> list[PictureSet]:
-        """All sets of all pools."""
-        return [pictures for pool in self.pools for pictures in pool.sets]
-
-    def record(self) -> dict[str, Any]:
-        """What a result row needs to know about the classifiers."""
-        trained_on = {"kind": "random", "name": "random initialisation", "fingerprint": None, "images_per_class": None}
-        if self.pools:
-            trained_on = _describe(self.pools)
-        names = {"class_names": list(self.class_names)} if self.class_names else {}
-        return {"trained_on": trained_on, "recipe": self.recipe.model_dump(), "num_epochs": self.settings.num_epochs, **names}
-
-    def fingerprint(self, seed: int) -> str:
-        """Hash of everything that shapes the weights."""
-        settings = self.settings
-        return fingerprint(
-            {
-                "pools": [{"sets": [pictures.identity() for pictures in pool.sets], "share": pool.share} for pool in self.pools],
-                "architecture": vars(self.architecture),
-                "recipe": self.recipe.model_dump(),
-                "length": {"steps": settings.num_steps} if settings.num_steps else {"epochs": settings.num_epochs},
-                "batch_size": settings.batch_size,
-                "forward_size": settings.forward_size,
-                "precision": resolve_precision(settings.precision),
-                "compile": settings.compile,
-                "decoding": DECODING,
-                "num_workers": settings.num_workers,
-                "num_threads": settings.num_threads,
-                "seed": seed,
-            }
-        )
-
-    def folder(self, seed: int) -> Location:
-        """Where the classifier of a seed lies."""
-        return self.root.child("classifiers", self.fingerprint(seed))
-
-    @property
-    def name(self) -> str:
-        """Of the folder in which the run keeps its checkpoints."""
-        return fingerprint([self.fingerprint(seed) for seed in self.settings.seeds])
-
-    @property
-    def decoded_size(self) -> int:
-        """Side in pixels to which pictures are decoded; a little more than the crops where those are taken from a part."""
-        size = self.settings.image_size
-        return size if size <= SMALL_IMAGE or self.recipe.crop != "random_resized" else round(size * DECODED_SHARE)
-
-
-def _describe(pools: tuple[Pool, ...]) -> dict[str, Any]:
-    """Of one set what is known of it; of a mixture its parts, and what is known of its first clone."""
-    parts = [{"name": pictures.name, "share": pool.share, **pictures.identity(), **pictures.about} for pool in pools for pictures in pool.sets]
-    if len(parts) == 1:
-        return {name: value for name, value in parts[0].items() if name != "share"}
-    first = next((part for part in parts if part["kind"] == "clone"), parts[0])
-    name, counts = " + ".join(part["name"] for part in parts), [part["images_per_class"] for part in parts]
-    total = sum(counts) if all(isinstance(count, int) for count in counts) else None
-    return {**first, "name": name, "fingerprint": fingerprint(parts), "images_per_class": total, "parts": parts}
 
 
 def train_classifiers(run: TrainingRun, quiet: bool = False, num_concurrent: int = 1, cpus_taken: float = 0.0, gpus_taken: float = 0.0) -> list[str]:

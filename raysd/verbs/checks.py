@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from raysd.clone.spec import CloneSpec
     from raysd.prompts.lint import Finding
     from raysd.training.pictures import PictureSet
-    from raysd.training.train import TrainingRun
+    from raysd.training.run import TrainingRun
 
 
 def findings(experiment: Experiment, spec: "CloneSpec") -> "list[Finding]":
@@ -129,7 +129,6 @@ def check_sweep(experiment: Experiment) -> None:
     Raises:
         UserError: what is wrong with the space, a setting, a prompt, the sets, or the batch.
     """
-    from raysd.clone.spec import resolve_clone_spec
     from raysd.sources import source_generations
     from raysd.sweep.space import clone_spec, experiment_at, rungs_of, settings_to_check
     from raysd.training.real_sets import real_set
@@ -140,7 +139,7 @@ def check_sweep(experiment: Experiment) -> None:
     for setting in settings_to_check(experiment):
         at = experiment_at(experiment, setting, rungs[0])
         trainings[at.training.model_dump_json()] = at
-        specs += [clone_spec(at), *(resolve_clone_spec(other, at.table, at.all_variants) for _, other in source_generations(at))]
+        specs += [clone_spec(at), *(clone_spec(at, other) for _, other in source_generations(at))]
     for at in trainings.values():
         check_training(at)
         _check_batch(at)

@@ -11,7 +11,7 @@ from raysd.verbs.checks import check_further_sets, checked_run
 
 if TYPE_CHECKING:
     from raysd.evaluation.subject import Subject
-    from raysd.training.train import TrainingRun
+    from raysd.training.run import TrainingRun
 
 ROLE_NAMES = {"shift": "test"}
 

@@ -15,8 +15,9 @@ from raysd.storage.results import read_results
 from raysd.training.classifier import load_classifier, normalise
 from raysd.training.pictures import decode_all
 from raysd.training.real_sets import encode_png, picture_table, real_set
+from raysd.training.run import TrainingRun
 from raysd.training.settings import TrainingSettings
-from raysd.training.train import TrainingRun, train_classifiers
+from raysd.training.train import train_classifiers
 
 SETTINGS = EvaluationSettings(test_set="digits", transfer_sets=[TransferSet(name="digits", shots=5)])
 TABLE = load_class_table([str(digit) for digit in range(10)])

@@ -4,16 +4,19 @@ import pytest
 import torch
 
 from raysd.errors import UserError
+from raysd.evaluation import extraction as parts
 from raysd.evaluation import features
-from raysd.evaluation.features import Extraction, extract, part_name
+from raysd.evaluation.extraction import Extraction, part_name
+from raysd.evaluation.features import extract
 from raysd.evaluation.predictions import predict
 from raysd.evaluation.subject import own_subject
 from raysd.storage.location import Location
 from raysd.training.classifier import load_classifier, normalise
 from raysd.training.pictures import decode_all
 from raysd.training.real_sets import encode_png, picture_table, real_set
+from raysd.training.run import TrainingRun
 from raysd.training.settings import TrainingSettings
-from raysd.training.train import TrainingRun, train_classifiers
+from raysd.training.train import train_classifiers
 
 TINY = TrainingSettings(backbone_options={"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}, image_size=16)
 
@@ -42,7 +45,7 @@ def test_features_are_those_of_the_model_and_are_kept_as_parquet(tiny):
 def test_only_missing_parts_are_computed_again(tiny, monkeypatch):
     root, subject = tiny
     digits = real_set("digits", "train", root)
-    monkeypatch.setattr(features, "SMALL_PART", 400)
+    monkeypatch.setattr(parts, "SMALL_PART", 400)
     extraction = Extraction(root, subject, digits, "features")
     extract([extraction])
     assert extraction.read_features()[1].tolist() == decode_all(digits, 8).labels.tolist()

@@ -115,14 +115,16 @@ class Suggesting(Searcher):
 
 
 def test_suggestions_are_numbered_on_from_those_of_an_earlier_run():
-    search = NumberedSearch(Suggesting("abcd"), [0, 2], lambda values: values["x"])
+    search = NumberedSearch([], Suggesting("abcd"), [0, 2], lambda values: values["x"])
     assert [search.suggest(f"t{i}")["number"] for i in range(4)] == [0, 2, 3, 4]
     assert search.suggest("t4") is None
 
 
 def test_a_setting_that_is_being_tried_waits_for_its_twin():
     inner = Suggesting("aab")
-    search = NumberedSearch(inner, [], lambda values: values["x"])
+    search = NumberedSearch(["real"], inner, [], lambda values: values["x"])
+    assert search.suggest("first") == {"baseline": "real"}
+    search.on_trial_complete("first", {"score": 0})
     assert search.suggest("t0") == {"values": {"x": "a"}, "number": 0}
     assert search.suggest("t1") is None and search.suggest("t2") is None
     search.on_trial_complete("t0", {"score": 1})

@@ -22,8 +22,9 @@ from raysd.training.classifier import Architecture, build_classifier, load_class
 from raysd.training.ingest import Pool
 from raysd.training.pictures import decode_all
 from raysd.training.real_sets import encode_png, picture_table, real_set
+from raysd.training.run import TrainingRun
 from raysd.training.settings import TrainingSettings
-from raysd.training.train import TrainingRun, train_classifiers, train_here
+from raysd.training.train import train_classifiers, train_here
 
 TINY = {"backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}, "num_epochs": 3, "batch_size": 50, "image_size": 16}
 

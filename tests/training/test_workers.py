@@ -15,8 +15,9 @@ from raysd.storage.location import Location
 from raysd.training.classifier import load_record
 from raysd.training.ingest import Pool
 from raysd.training.real_sets import real_set
+from raysd.training.run import TrainingRun
 from raysd.training.settings import TrainingSettings
-from raysd.training.train import TrainingRun, train_classifiers, train_here
+from raysd.training.train import train_classifiers, train_here
 from raysd.training.workers import OneProcess
 
 TINY = {"backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}, "batch_size": 50, "image_size": 16, "num_workers": 1, "logger": "none"}

@@ -5,20 +5,17 @@ is started again ends as an undisturbed one does.
 """
 
 import math
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import ray.train
 import torch
 from ray.train.torch import prepare_model
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from raysd.training.checkpoint import load_state, save_state
 from raysd.training.order import epoch_order
+from raysd.training.workers import RayTrainWorkers
 
 Batch = tuple[torch.Tensor, ...]
 
@@ -53,14 +50,12 @@ def fit(module: torch.nn.Module, make_batch: Callable[[int, int, int], Batch], s
         make_batch: (step, rank, world size) to this worker's share of the batch.
         schedule: steps, rates and the checkpoint interval.
     """
-    context = ray.train.get_context()
-    rank, world_size = context.get_world_rank(), context.get_world_size()
+    workers = RayTrainWorkers()
+    rank, world_size = workers.rank, workers.world_size
     average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(schedule.ema_decay), use_buffers=False)
     optimizer = torch.optim.AdamW(module.parameters(), lr=schedule.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
     start = 0
-    if (checkpoint := ray.train.get_checkpoint()) is not None:
-        with checkpoint.as_directory() as folder:
-            state = load_state(Path(folder))
+    if (state := workers.resume()) is not None:
         module.load_state_dict(state["module"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
@@ -85,7 +80,7 @@ def fit(module: torch.nn.Module, make_batch: Callable[[int, int, int], Batch], s
             metrics = {"step": done, "loss": float(np.mean(losses)), "images_per_s": images_per_s}
             losses = []
             state = {"module": module.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict(), "step": done}
-            _report(metrics, state if rank == 0 else None)
+            workers.report(metrics, state if rank == 0 else None)
             if rank == 0:
                 left = (schedule.num_steps - done) * schedule.batch_size / images_per_s
                 print(f"step {done}/{schedule.num_steps}  loss {metrics['loss']:.4f}  {images_per_s:.0f} images/s  {left / 60:.1f} min left", flush=True)
@@ -97,13 +92,3 @@ def _cosine_rate(step: int, schedule: Schedule) -> float:
     warm = min(1.0, (step + 1) / schedule.warmup_steps)
     fall = 0.5 * (1 + math.cos(math.pi * step / schedule.num_steps))
     return schedule.learning_rate * warm * (0.01 + 0.99 * fall)
-
-
-def _report(metrics: dict[str, float], state: dict[str, object] | None) -> None:
-    """Report from all workers; the first one brings the checkpoint."""
-    if state is None:
-        ray.train.report(metrics)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        save_state(Path(folder), state)
-        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
