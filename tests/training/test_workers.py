@@ -52,7 +52,9 @@ def test_the_last_whole_checkpoint_counts(tmp_path):
 @pytest.mark.slow
 def test_one_process_gives_the_weights_of_one_ray_worker(ray_cluster, tmp_path):
     here, there = run_of(tmp_path / "here", seeds=[0, 1]), run_of(tmp_path / "there", seeds=[0, 1])
+    before = signal.getsignal(signal.SIGINT)
     assert train_here(here) == train_classifiers(there, quiet=True)
+    assert signal.getsignal(signal.SIGINT) is before  # Ray Train's answer to Ctrl-C must not outlive the training
     for seed in (0, 1):
         assert_same(weights(here, seed), weights(there, seed))
 
