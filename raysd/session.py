@@ -4,7 +4,9 @@ import atexit
 import contextlib
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 
 LOCAL_OBJECT_STORE_BYTES = 512 * 2**20
@@ -23,7 +25,6 @@ def ensure_ray() -> None:
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # a short training need not wait for the next look
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
-    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # an interrupted sweep must not pass for a finished one
     verbose = os.environ.get("RAYSD_VERBOSE") == "1"
     if not verbose:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -75,6 +76,17 @@ def _calm_ray_data(verbose: bool) -> None:
         context.enable_progress_bars = False
         for name in ("ray.data", "ray.train", "ray.tune"):
             logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def kept_interrupts() -> Iterator[None]:
+    """For calls of Ray Train and Ray Tune, which put their own answer to Ctrl-C in place and leave it there."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def close_ray() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from raysd.storage.results import Row
+from raysd.sweep.scored import setting_key
 
 
 def sweep_cost(trials: list[Row], num_settings: int, rungs: Sequence[tuple[int, int]], num_classes: int) -> Row:
@@ -26,7 +27,7 @@ def sweep_cost(trials: list[Row], num_settings: int, rungs: Sequence[tuple[int, 
     clones: dict[str, int] = {}
     for trial in trials:
         clones[trial["clone"]] = max(trial["pictures"], clones.get(trial["clone"], 0))
-    num_tried = len({trial["number"] for trial in trials})
+    num_tried = len({setting_key(trial) for trial in trials})
     num_clones = round(num_settings * len(clones) / num_tried) if num_tried else num_settings
     size, trainings = images_per_class * num_classes, num_settings * num_seeds
     return {

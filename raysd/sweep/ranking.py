@@ -7,7 +7,7 @@ from scipy.special import stdtrit
 
 from raysd.storage.results import Row
 from raysd.sweep.noise import noise_margin
-from raysd.sweep.scored import scored
+from raysd.sweep.scored import scored, setting_key
 
 
 def rank_settings(trials: list[Row]) -> list[Row]:
@@ -25,16 +25,17 @@ def rank_settings(trials: list[Row]) -> list[Row]:
         class). The ends are 95 % intervals, None where nothing is known of the seeds. The verdict is `worse` only where the whole interval of the
         difference lies below zero; without an interval it is `within noise`.
     """
-    by_rung: dict[int, dict[int, Row]] = {}
+    by_rung: dict[int, dict[str, Row]] = {}
     for trial in scored(trials):
-        by_rung.setdefault(trial["rung"], {})[trial["number"]] = trial
+        by_rung.setdefault(trial["rung"], {})[setting_key(trial)] = trial
     scores = {rung: np.array([trial["seed_scores"] for trial in own.values()], dtype=np.float64) for rung, own in by_rung.items()}
-    last = {number: own[number] for _, own in sorted(by_rung.items()) for number in own}
+    last = {key: own[key] for _, own in sorted(by_rung.items()) for key in own}
     order = sorted(last.values(), key=lambda trial: (-trial["rung"], -trial["score"], trial["number"]))
     ranking = []
     for rank, trial in enumerate(order, start=1):
-        rung = max(rung for rung, own in by_rung.items() if trial["number"] in own and order[0]["number"] in own)
-        pair = by_rung[rung][trial["number"]], by_rung[rung][order[0]["number"]]
+        ours, best = setting_key(trial), setting_key(order[0])
+        rung = max(rung for rung, own in by_rung.items() if ours in own and best in own)
+        pair = by_rung[rung][ours], by_rung[rung][best]
         low, high = _interval(trial["score"], _margin_of_mean(scores[trial["rung"]]))
         compared = {"difference": 0.0, "difference_low": None, "difference_high": None, "verdict": "best"} if rank == 1 else _compared(*pair, scores[rung])
         ranking.append(

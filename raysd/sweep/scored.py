@@ -2,7 +2,13 @@
 
 from collections import Counter
 
+from raysd.storage.fingerprint import fingerprint
 from raysd.storage.results import Row
+
+
+def setting_key(trial: Row) -> str:
+    """What tells a trial's setting from others; its number only says when it was first tried."""
+    return fingerprint(trial["setting"])
 
 
 def scored(trials: list[Row]) -> list[Row]:

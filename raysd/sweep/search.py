@@ -62,7 +62,7 @@ class HalvingSearch(_Forgetful):
     def __init__(self, num_settings: int, num_rungs: int, keep: float, within_noise: bool, baselines: list[str]) -> None:
         super().__init__()
         self.num_rungs, self.keep, self.within_noise = num_rungs, keep, within_noise
-        self.rung, self.members = 0, list(range(num_settings))
+        self.rung, self.members, self.is_done = 0, list(range(num_settings)), False
         self.waiting: deque[dict[str, Any]] = deque({"setting": place, "rung": 0} for place in self.members)
         self.waiting.extend({"baseline": kind} for kind in baselines)
         self.running: dict[str, dict[str, Any]] = {}
@@ -73,6 +73,7 @@ class HalvingSearch(_Forgetful):
         if not self.waiting and not self._is_rung_done():
             return None
         if not self.waiting and not self._next_rung():
+            self.is_done = True
             return Searcher.FINISHED
         self.running[trial_id] = self.waiting.popleft()
         return dict(self.running[trial_id])

@@ -12,7 +12,7 @@ drop other settings than before.
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -146,10 +146,10 @@ def _tried(experiment: Experiment, sweep: str) -> dict[Setting, int]:
     return {Setting(row["setting"]): row["number"] for row in find_steps(experiment, sweep) if row["rung"] == 0}
 
 
-def _plan_search(steps: Steps, settings: list[Setting], baselines: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Tune's parameter space, and the options of its search and its scheduler."""
+def _plan_search(steps: Steps, settings: list[Setting], baselines: list[str]) -> tuple[dict[str, Any], dict[str, Any], Callable[[int], bool]]:
+    """Tune's parameter space, the options of its search and its scheduler, and whether so many ended trials are all of them."""
     from ray import tune
-    from ray.tune.search import BasicVariantGenerator, Searcher
+    from ray.tune.search import BasicVariantGenerator
 
     from raysd.sweep import search
 
@@ -160,21 +160,29 @@ def _plan_search(steps: Steps, settings: list[Setting], baselines: list[str]) ->
     if wanted.search == "tpe":
         tried = _tried(steps.experiment, steps.sweep)
         inner, numbers = search.tpe(wanted, list(tried)), list(tried.values())
-        searcher: Searcher = search.NumberedSearch(baselines, inner, numbers, lambda values: identity_at(steps.experiment, search.decode(wanted, values)))
+        searcher = search.NumberedSearch(baselines, inner, numbers, lambda values: identity_at(steps.experiment, search.decode(wanted, values)))
         number = len(baselines) + (wanted.num_settings or 0)
-    elif wanted.scheduler == "halving":
-        searcher, number = search.HalvingSearch(len(settings), num_rungs, wanted.keep, wanted.keep_within_noise, baselines), -1
-    else:
-        jobs = [*({"setting": place} for place in range(len(settings))), *({"baseline": kind} for kind in baselines)]
-        return {"job": tune.grid_search(jobs)}, {**options, "search_alg": BasicVariantGenerator(max_concurrent=wanted.max_concurrent_trials)}
-    return {}, {**options, "search_alg": searcher, "num_samples": number, "max_concurrent_trials": wanted.max_concurrent_trials}
+        options |= {"search_alg": searcher, "num_samples": number, "max_concurrent_trials": wanted.max_concurrent_trials}
+        return {}, options, lambda ended: ended == number
+    if wanted.scheduler == "halving":
+        halving = search.HalvingSearch(len(settings), num_rungs, wanted.keep, wanted.keep_within_noise, baselines)
+        options |= {"search_alg": halving, "num_samples": -1, "max_concurrent_trials": wanted.max_concurrent_trials}
+        return {}, options, lambda ended: halving.is_done
+    jobs = [*({"setting": place} for place in range(len(settings))), *({"baseline": kind} for kind in baselines)]
+    options |= {"search_alg": BasicVariantGenerator(max_concurrent=wanted.max_concurrent_trials)}
+    return {"job": tune.grid_search(jobs)}, options, lambda ended: ended == len(jobs)
 
 
 def _fit(steps: Steps, settings: list[Setting], baselines: list[str], progress: Progress) -> set[str]:
-    """Run Tune; returns the fingerprints of the steps that were taken."""
+    """Run Tune; returns the fingerprints of the steps that were taken.
+
+    Raises:
+        KeyboardInterrupt: Tune was interrupted; it ends its trials then, frees what they hold, and returns as if it were done.
+    """
     from ray import tune
     from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
 
+    from raysd.session import kept_interrupts
     from raysd.sweep import search
 
     def trial(config: dict[str, Any]) -> None:
@@ -185,10 +193,11 @@ def _fit(steps: Steps, settings: list[Setting], baselines: list[str], progress: 
                 raise
             tune.report({search.METRIC: FAILED_SCORE, "user_error": json.dumps([found.field, str(found.value), found.remedy])})
 
-    space, options = _plan_search(steps, settings, baselines)
+    space, options, is_done = _plan_search(steps, settings, baselines)
     taken: set[str] = set()
     errors: list[UserError] = []
-    results = Tuner(
+    watch = _watch(taken, errors, progress)
+    tuner = Tuner(
         tune.with_resources(trial, {"CPU": steps.shares.trial_cpus, "GPU": steps.shares.trial_gpus}),
         param_space=space,
         tune_config=TuneConfig(**options, reuse_actors=True),
@@ -199,15 +208,17 @@ def _fit(steps: Steps, settings: list[Setting], baselines: list[str], progress: 
             verbose=0,
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
             stop=_stop_at(errors),
-            callbacks=[_watch(taken, errors, progress)],
+            callbacks=[watch],
         ),
-    ).fit()
+    )
+    with kept_interrupts():
+        results = tuner.fit()
     if errors:
         raise errors[0]
     if results.errors:
         raise results.errors[0]
-    if results.num_terminated < len(results):
-        raise RuntimeError("the sweep was stopped before all trials had ended; the same command continues")
+    if not is_done(watch.num_ended):
+        raise KeyboardInterrupt
     return taken
 
 
@@ -280,6 +291,8 @@ def _watch(taken: set[str], errors: list[UserError], progress: Progress) -> Any:
     class Watch(Callback):
         """Notes the steps that were taken and what the user must mend, and counts the trials that ended."""
 
+        num_ended = 0
+
         def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
             if "user_error" in result:
                 errors.append(UserError(*json.loads(result["user_error"])))
@@ -287,6 +300,7 @@ def _watch(taken: set[str], errors: list[UserError], progress: Progress) -> Any:
                 taken.add(result["step"])
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+            self.num_ended += 1
             result = trial.last_result or {}
             score = f" {result['score']:.1f} %" if result.get("score", FAILED_SCORE) != FAILED_SCORE else ""
             progress.advance(1, f", {result.get('label', 'a trial')}{score}")

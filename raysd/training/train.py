@@ -2,9 +2,7 @@
 
 import contextlib
 import json
-import signal
 import threading
-from collections.abc import Iterator
 
 from raysd.errors import UserError
 from raysd.progress import Progress
@@ -101,7 +99,7 @@ def _fit(run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int, c
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from raysd.session import cluster_cpus, cluster_gpus, ensure_ray
+    from raysd.session import cluster_cpus, cluster_gpus, ensure_ray, kept_interrupts
     from raysd.training.worker import take_error, train_worker
 
     settings, name = run.settings, run.name
@@ -125,22 +123,11 @@ def _fit(run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int, c
     )
     folder = run.root.child("runs", name)
     take_error(folder)  # of an earlier run
-    with _kept_interrupts(), contextlib.nullcontext() if quiet else _ProgressThread(run, name, loop.num_steps * len(seeds)):
+    with kept_interrupts(), contextlib.nullcontext() if quiet else _ProgressThread(run, name, loop.num_steps * len(seeds)):
         trainer.fit()
     if (error := take_error(folder)) is not None:
         raise error
     _check_trained(run, seeds)
-
-
-@contextlib.contextmanager
-def _kept_interrupts() -> Iterator[None]:
-    """Ray Train would leave its own answer to Ctrl-C in place, and what this process does next could not be interrupted."""
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, before)
 
 
 def _loop_config(run: TrainingRun, name: str, seeds: list[int]) -> LoopConfig:

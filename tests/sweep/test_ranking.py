@@ -88,3 +88,8 @@ def test_the_order_of_the_rows_does_not_matter(scores, random):
     assert ranking == rank_settings(trials)
     assert [row["score"] for row in ranking] == sorted((row["score"] for row in ranking), reverse=True)
     assert [row["verdict"] == "best" for row in ranking] == [row["rank"] == 1 for row in ranking]
+
+
+def test_two_settings_of_one_number_are_two_settings():
+    trials = [trial_row(0, [70, 71]), trial_row(1, [72, 73]), {**trial_row(2, [60, 61]), "number": 1}]
+    assert [each["score"] for each in rank_settings(trials)] == [72.5, 70.5, 60.5]

@@ -196,9 +196,10 @@ def test_an_interrupted_tpe_leaves_no_answer_and_goes_on_with_what_it_tried(ray_
     assert not list(tmp_path.glob("results/sweep/*.json"))
     before = {step["fingerprint"]: step for step in read_results(Location(str(tmp_path)), "trial")}
     row, steps = sweep_here(tmp_path, {"seeds": [0]}, **options)
-    after = {step["fingerprint"]: step for step in steps}
+    after = {step["fingerprint"]: step for step in steps}  # one more where a trial was in its middle
     assert len(before) >= 2 and all(after[name] == step for name, step in before.items())
-    assert len(row["clones"]) == 4 and [step["number"] for step in steps] == [0, 1, 2, 3]
+    assert len(row["clones"]) == len(row["ranking"]) == 4 and sorted(after[name]["number"] for name in row["steps"]) == [0, 1, 2, 3]
+    assert set(before) <= set(row["steps"])
     assert all(step["setting"]["generation.guidance_scale"] in range(1, 6) for step in steps)
     assert set(row["factors"]) == {"generation.guidance_scale", "generation.variant", "training.recipe_options.learning_rate"}
     assert_nothing_is_held()
