@@ -1,12 +1,14 @@
 """How a sweep shares a cluster out between drawing and training, so that neither waits for the other for ever."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.standing_pool import PoolShape
 from raysd.errors import UserError
+from raysd.nodes import Ask, Node, check_room
 from raysd.training.settings import TrainingSettings
-from raysd.training.train import TRIAL_CPUS, cpus_per_worker
+from raysd.training.train import TRIAL_CPUS, ask_for_workers, cpus_per_worker
 
 DRAWER_CPUS = 0.1  # of a diffusion actor on a cluster without GPUs; it computes on as many threads as ever, while a training waits or beside it
 HALF = 0.5
@@ -24,6 +26,29 @@ class Shares:
     cpus_taken: float
     """By the diffusion actors; what is left is for the trainings."""
     gpus_taken: float
+
+    def asks(self, training: TrainingSettings, num_trials: int, nodes: Sequence[Node]) -> list[Ask]:
+        """What the sweep starts at the same time.
+
+        Raises:
+            UserError: the cluster is too small for the workers.
+        """
+        pool = self.pool
+        actors = Ask("generation.num_actors", pool.num_actors, "diffusion actors", pool.num_actors, pool.num_cpus, pool.num_gpus)
+        trials = Ask("sweep.max_concurrent_trials", num_trials, "trials", num_trials, self.trial_cpus, self.trial_gpus)
+        workers = [] if self.trains_here else [ask_for_workers(training, nodes, num_trials, self.cpus_taken, self.gpus_taken)]
+        return [actors, *workers, trials]
+
+
+def fitting_shares(nodes: Sequence[Node], generation: GenerationSettings, training: TrainingSettings, num_trials: int) -> Shares:
+    """`share_out` of some nodes, with all that is started fitting on them.
+
+    Raises:
+        UserError: the nodes are too few or too small.
+    """
+    shares = share_out(sum(node.cpus for node in nodes), sum(node.gpus for node in nodes), generation, training, num_trials)
+    check_room(nodes, shares.asks(training, num_trials, nodes))
+    return shares
 
 
 def share_out(cpus: float, gpus: float, generation: GenerationSettings, training: TrainingSettings, num_trials: int) -> Shares:

@@ -22,12 +22,13 @@ from raysd.clone.standing_pool import StandingPool
 from raysd.config import Experiment
 from raysd.errors import UserError
 from raysd.evaluation.evaluate import KIND, Evaluation
+from raysd.nodes import cluster_nodes
 from raysd.progress import Progress, say
 from raysd.storage.results import Row, find_result, write_result
 from raysd.sweep.clone_proxies import note_proxies
 from raysd.sweep.result import sweep_row
 from raysd.sweep.settings import RungSettings
-from raysd.sweep.shares import share_out
+from raysd.sweep.shares import fitting_shares
 from raysd.sweep.space import Setting, clone_spec, experiment_at, list_settings, rungs_of, sweep_fingerprint
 from raysd.sweep.trial import Steps, baseline_run, find_steps
 from raysd.training.settings import resolve_precision
@@ -76,11 +77,11 @@ def _run_trials(
     experiment: Experiment, evaluation: Evaluation, sweep: str, rungs: list[RungSettings], settings: list[Setting], baselines: list[str]
 ) -> list[Row]:
     """The rows of all steps that the scheduler took."""
-    from raysd.session import cluster_cpus, cluster_gpus, ensure_ray
+    from raysd.session import ensure_ray
 
     ensure_ray()
     wanted = experiment.sweep
-    shares = share_out(cluster_cpus(), cluster_gpus(), experiment.generation, experiment.training, wanted.max_concurrent_trials)
+    shares = fitting_shares(cluster_nodes(), experiment.generation, experiment.training, wanted.max_concurrent_trials)
     pool = StandingPool(experiment.generation, shares.pool, wanted.max_concurrent_trials)
     steps = Steps(experiment, sweep, rungs, evaluation, pool, shares)
     count = f"{len(settings) or wanted.num_settings} settings"
