@@ -7,6 +7,8 @@ import os
 import sys
 from collections.abc import Iterator
 
+from raysd.errors import UserError
+
 LOCAL_OBJECT_STORE_BYTES = 512 * 2**20
 NO_PROGRESS_SECONDS = 4 * 3600  # a shard of large pictures on a small GPU takes an hour
 MAX_INIT_DEATHS = 2  # one node whose disk or network fails for a moment does not end a run
@@ -41,7 +43,10 @@ def _connect(verbose: bool) -> None:
 
     level = logging.INFO if verbose else logging.ERROR
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level=level, log_to_driver=verbose)
+        try:
+            ray.init(logging_level=level, log_to_driver=verbose)
+        except ConnectionError:
+            raise UserError("RAY_ADDRESS", os.environ["RAY_ADDRESS"], "no cluster answers there; correct it, or unset it to use this machine") from None
         return
     options = {"include_dashboard": True, "object_store_memory": LOCAL_OBJECT_STORE_BYTES}
     context = ray.init(address="local", logging_level=level, log_to_driver=verbose, **options)
