@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from raysd.errors import UserError
+from raysd.figures import short
 from raysd.nodes import Ask, cluster_nodes
 from raysd.storage.location import Location
 from raysd.survey import Sight, survey
@@ -56,7 +57,7 @@ def check_disk(root: Location, num_bytes: float) -> None:
     """
     free = root.free_bytes()
     if free is not None and num_bytes > free:
-        remedy = f"about {num_bytes / 1e9:,.3g} GB are still to be written, and {free / 1e9:,.3g} GB are free; free some space, or use another storage"
+        remedy = f"about {short(num_bytes / 1e9)} GB are still to be written, and {short(free / 1e9)} GB are free; free some space, or use another storage"
         raise UserError("storage", root.uri, remedy)
 
 

@@ -68,7 +68,7 @@ def find_model(name: str, revision: str | None = None) -> Model:
         folder = EMBEDDED
     elif Path(name).expanduser().is_dir():
         folder = Path(name).expanduser().resolve()
-    elif name.startswith((".", "/", "~")) or name.count("/") != 1:
+    elif not is_hub_id(name):
         raise UserError("generation.model", name, "no such folder; use embedded, a folder in diffusers format, or a hub id like owner/name")
     else:
         folder = fetch_model("generation.model", name, revision)
@@ -96,6 +96,11 @@ def find_lora(path: str, scale: float) -> Lora:
     except ImportError:
         raise UserError("generation.lora.path", path, "needs the package peft; pip install peft") from None
     return Lora(files[0], scale, file_digest(files[0]))
+
+
+def is_hub_id(name: str) -> bool:
+    """True for a name like `owner/name` that is no folder here."""
+    return not name.startswith((".", "/", "~")) and name.count("/") == 1 and not Path(name).is_dir()
 
 
 def cached_model(name: str, revision: str | None) -> Path | None:
