@@ -93,10 +93,7 @@ def _sweep(storage, name):
 
 def find(settings):
     """The row of a sweep, or None."""
-    from raysd.sweep.space import sweep_fingerprint
-
-    wanted = sweep_fingerprint(settings)
-    return next((row for row in read_results(settings.root, "sweep") if row["fingerprint"] == wanted), None)
+    return next((row for row in read_results(settings.root, "sweep") if row["name"] == settings.name), None)
 
 
 def run_grid(storage):

@@ -89,14 +89,14 @@ def load_experiment(path: str | Path | None = None, overrides: list[str] | None 
     """Read and validate an experiment.
 
     Args:
-        path: a YAML file; the defaults when empty.
+        path: a YAML file, on a disk or in an object store; the defaults when empty.
         overrides: `key=value` pairs, as `generation.guidance_scale=4` or `sweep.space.generation.variant=[name,attributes]`.
 
     Raises:
         UserError: missing file, malformed YAML or override, unknown key, wrong type or value.
     """
     try:
-        base = _read(Path(path).expanduser()) if path is not None else OmegaConf.create({})
+        base = _read(str(path)) if path is not None else OmegaConf.create({})
         for override in overrides or []:
             if "=" not in override.lstrip("="):
                 raise UserError("override", override, "write it as key=value")
@@ -135,13 +135,15 @@ def _written(error: "ErrorDetails", values: Any) -> list[str]:
     return keys or [str(part) for part in error["loc"]]
 
 
-def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise UserError("configuration", str(path), "no such file; give the path of an experiment's YAML file")
+def _read(path: str) -> Any:
+    folder, _, name = str(Path(path).expanduser().resolve() if "://" not in path else path).rpartition("/")
+    location = Location(folder)
+    if not location.is_file(name):
+        raise UserError("configuration", path, "no such file; give the path of an experiment's YAML file")
     try:
-        base = OmegaConf.load(path)
+        base = OmegaConf.create(location.read(name).decode())
     except Exception as error:  # YAML parsers raise many kinds; all mean the same to a user
-        raise UserError("configuration", str(path), f"is no valid YAML ({str(error).splitlines()[0]})") from None
+        raise UserError("configuration", path, f"is no valid YAML ({str(error).splitlines()[0]})") from None
     if not OmegaConf.is_dict(base):
         raise UserError("configuration", str(path), "must hold keys and values")
     return base

@@ -45,7 +45,11 @@ class ShardDrawer:
         self.batch_size = batch_size
         make = make_generator or partial(_load_pipeline, num_threads)
         self.artist = ThreadPoolExecutor(1)
-        self.generator = self.artist.submit(make, spec).result()
+        self.error: UserError | None = None
+        try:
+            self.generator = self.artist.submit(make, spec).result()
+        except UserError as error:
+            self.error = error  # told with the first shard, because Ray would lose it
         self.encoders = ThreadPoolExecutor(NUM_ENCODERS)
         self.last_end: float | None = None
         self.metrics = _Metrics()
@@ -58,6 +62,8 @@ class ShardDrawer:
     def try_shard(self, job: CloneJob, shard: int) -> dict[str, Any]:
         """As `draw_shard`; `error` holds bad input that was met, as JSON, because Ray would wrap a raised error into pages of text."""
         try:
+            if self.error is not None:
+                raise self.error
             return {**self.draw_shard(job, shard), "error": ""}
         except UserError as error:
             counts = dict.fromkeys(("drawn", "flagged", "dropped", "batches", "bytes"), 0)

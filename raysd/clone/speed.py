@@ -41,7 +41,13 @@ class Speedometer:
         self.numbers = itertools.count()
 
     def warm_up(self) -> str:
-        """Draw one batch, which compiles and allocates; returns the device's name."""
+        """Draw one batch, which compiles and allocates; returns the device's name.
+
+        Raises:
+            UserError: the model cannot be loaded.
+        """
+        if self.drawer.error is not None:
+            raise self.drawer.error
         self._draw(0.0, 1)
         return device_name()
 

@@ -9,9 +9,9 @@ The queue lives in an actor too. It holds nothing that the shards do not say: wh
 import json
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ SPARE_CALLS = 8  # beside the clones that are waited for
 
 @dataclass(frozen=True)
 class PoolShape:
-    """The actors of each pipeline, and what each of them holds of the cluster."""
+    """The actors of one pipeline, and what each of them holds of the cluster."""
 
     num_actors: int
     num_cpus: float
@@ -68,11 +68,11 @@ class StandingPool:
         """Draw clones that will be asked for, in this order, while others are trained on; does not wait."""
         self.queue.draw_ahead.remote(jobs)
 
-    def num_drawn(self) -> int:
-        """Pictures so far, those included that were drawn ahead."""
+    def num_drawn(self, timeout: float | None = None) -> int:
+        """Pictures so far, those included that were drawn ahead; waits at most `timeout` seconds."""
         import ray
 
-        count: int = ray.get(self.queue.num_drawn.remote())
+        count: int = ray.get(self.queue.num_drawn.remote(), timeout=timeout)
         return count
 
     def close(self) -> None:
@@ -92,6 +92,15 @@ class _Item:
     row: Future[dict[str, Any]]
 
 
+@dataclass
+class _Line:
+    """The shards that wait for the actors of one pipeline."""
+
+    items: "queue.SimpleQueue[_Item]"
+    num_actors: int
+    """Those that live, or are being started."""
+
+
 class DrawingQueue:
     """The actor behind a `StandingPool`: hands shards to the diffusion actors, first come, first drawn.
 
@@ -102,7 +111,7 @@ class DrawingQueue:
         self.settings, self.shape, self.make_generator = settings, shape, make_generator
         self.lock = threading.Lock()
         self.turns: dict[str, threading.Lock] = {}
-        self.queues: dict[str, queue.SimpleQueue[_Item]] = {}
+        self.lines: dict[str, _Line] = {}
         self.actors: list[Any] = []
         self.ahead: list[ThreadPoolExecutor] = []
         self.drawn: dict[str, int] = {}
@@ -114,7 +123,7 @@ class DrawingQueue:
         summary = self._grow(job)
         with self.lock:
             num_drawn, seconds = self.drawn.pop(summary.fingerprint, 0), self.seconds.pop(summary.fingerprint, 0.0)
-        return CloneSummary(summary.fingerprint, summary.folder, summary.num_images, num_drawn, summary.num_flagged, summary.short_classes, seconds)
+        return replace(summary, num_drawn=num_drawn, seconds=seconds)
 
     def draw_ahead(self, jobs: list[CloneJob]) -> None:
         """Begin to draw some clones; an error shows when the clone is asked for."""
@@ -147,49 +156,69 @@ class DrawingQueue:
             return summary
 
     def _draw(self, jobs: list[CloneJob], shards: list[np.ndarray]) -> Iterator[dict[str, Any]]:
-        items = [_Item(job, int(shard), Future()) for job, numbers in zip(jobs, shards, strict=True) for shard in numbers]
-        places = {id(job): place for place, job in enumerate(jobs)}
+        """All shards are waited for before an error is raised, since a clone that is asked for again must not be drawn twice at a time."""
+        ((job, numbers),) = zip(jobs, shards, strict=True)  # `_grow` asks for one clone at a time
+        line = self._line(job.plan.spec)
+        items = [_Item(job, int(shard), Future()) for shard in numbers]
         for item in items:
-            self._queue(item.job.plan.spec).put(item)
+            line.items.put(item)
+        wait([item.row for item in items])
         for item in items:
             row = item.row.result()
             if row["error"]:
                 raise UserError(*json.loads(row["error"]))
-            fingerprint = item.job.plan.spec.fingerprint
-            with self.lock:
-                self.total += row["drawn"]
-                self.drawn[fingerprint] = self.drawn.get(fingerprint, 0) + row["drawn"]
-                self.seconds[fingerprint] = self.seconds.get(fingerprint, 0.0) + row["drawing_seconds"]
-            yield {**row, "job": places[id(item.job)]}
+            yield {**row, "job": 0}
 
-    def _queue(self, spec: CloneSpec) -> "queue.SimpleQueue[_Item]":
-        """The queue of a pipeline; its actors are started when it is first asked for."""
+    def _count(self, job: CloneJob, row: dict[str, Any]) -> None:
+        name = job.plan.spec.fingerprint
         with self.lock:
-            if spec.pipeline_key not in self.queues:
-                check_dtype(spec, self.shape.num_gpus)
-                self.queues[spec.pipeline_key] = queue.SimpleQueue()
-                for actor in self._start_actors(spec):
-                    for _ in range(TASKS_PER_ACTOR):
-                        threading.Thread(target=_work_off, args=(self.queues[spec.pipeline_key], actor), daemon=True).start()
-            return self.queues[spec.pipeline_key]
+            self.total += row["drawn"]
+            self.drawn[name] = self.drawn.get(name, 0) + row["drawn"]
+            self.seconds[name] = self.seconds.get(name, 0.0) + row["drawing_seconds"]
 
-    def _start_actors(self, spec: CloneSpec) -> Iterable[Any]:
+    def _line(self, spec: CloneSpec) -> _Line:
+        """The line of a pipeline; its actors are started when it is first asked for."""
+        with self.lock:
+            if spec.pipeline_key not in self.lines:
+                check_dtype(spec, self.shape.num_gpus)
+                line = self.lines[spec.pipeline_key] = _Line(queue.SimpleQueue(), self.shape.num_actors)
+                for actor in self._start_actors(spec):
+                    dead = threading.Event()
+                    for _ in range(TASKS_PER_ACTOR):
+                        threading.Thread(target=self._work_off, args=(line, actor, dead), daemon=True).start()
+            return self.lines[spec.pipeline_key]
+
+    def _start_actors(self, spec: CloneSpec) -> list[Any]:
         import ray
 
-        options = {"num_cpus": self.shape.num_cpus, "num_gpus": self.shape.num_gpus, "scheduling_strategy": "SPREAD"}
+        is_whole = self.shape.num_gpus == int(self.shape.num_gpus)  # parts of GPUs are packed, so that whole ones stay free for trainings
+        options = {"num_cpus": self.shape.num_cpus, "num_gpus": self.shape.num_gpus, "scheduling_strategy": "SPREAD" if is_whole else "DEFAULT"}
         actor = ray.remote(max_restarts=-1, max_task_retries=-1, max_concurrency=TASKS_PER_ACTOR, **options)(ShardDrawer)
         num_threads = max(1, int(self.settings.cpus_per_actor))
         started = [actor.remote(spec, self.settings.batch_size, num_threads, self.make_generator) for _ in range(self.shape.num_actors)]
         self.actors += started
         return started
 
+    def _work_off(self, line: _Line, actor: Any, dead: threading.Event) -> None:
+        """Hand shards to an actor. One that cannot be started leaves its shards to the others; the last one fails them, so that nobody waits for ever."""
+        import ray
+        from ray.exceptions import RayActorError
 
-def _work_off(items: "queue.SimpleQueue[_Item]", actor: Any) -> None:
-    import ray
-
-    while True:
-        item = items.get()
-        try:
-            item.row.set_result(ray.get(actor.try_shard.remote(item.job, item.shard)))
-        except Exception as error:
-            item.row.set_exception(error)
+        while True:
+            item = line.items.get()
+            try:
+                row = ray.get(actor.try_shard.remote(item.job, item.shard))
+            except RayActorError as error:
+                with self.lock:
+                    line.num_actors -= not dead.is_set()
+                    dead.set()
+                    has_others = line.num_actors > 0
+                if has_others:
+                    line.items.put(item)
+                    return
+                item.row.set_exception(error)
+            except Exception as error:
+                item.row.set_exception(error)
+            else:
+                self._count(item.job, row)
+                item.row.set_result(row)

@@ -21,7 +21,6 @@ import torch
 
 from raysd.allocator import keep_freed_memory
 from raysd.errors import UserError
-from raysd.evaluation.device import find_device
 from raysd.evaluation.predictions import predict
 from raysd.evaluation.subject import Preprocessing, Subject
 from raysd.progress import Progress
@@ -29,6 +28,7 @@ from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
 from raysd.storage.tables import read_table, write_table
 from raysd.training.classifier import Classifier
+from raysd.training.device import find_device
 from raysd.training.pictures import UNDECODABLE, PictureSet, count_row_groups, encoded_rows
 
 Kind = Literal["features", "predictions"]

@@ -90,6 +90,10 @@ class Location:
         """True when the file or folder `name` is there."""
         return self.attempt(lambda: self.filesystem.get_file_info(self.file(name))).type != fs.FileType.NotFound
 
+    def is_file(self, name: str) -> bool:
+        """True when the file `name` is there."""
+        return self.attempt(lambda: self.filesystem.get_file_info(self.file(name))).type == fs.FileType.File
+
     def list_files(self, suffix: str = "") -> list[str]:
         """Names of the whole files directly in this folder, sorted; one listing, and nothing when the folder is missing."""
         return sorted(self.list_sizes(suffix))

@@ -68,6 +68,11 @@ def within_noise(scores: np.ndarray, reference: int, confidence: float = CONFIDE
     return scores.mean(axis=1) >= _lowest(scores, reference, confidence)
 
 
+def num_kept(count: int, share: float) -> int:
+    """How many of `count` settings go on when a share does: rounded up, at least one."""
+    return max(1, math.ceil(round(count * share, ROUNDING)))
+
+
 def keep_best(scores: np.ndarray, share: float, within_noise: bool) -> list[int]:
     """The settings that go on to the next rung, best first.
 
@@ -81,7 +86,7 @@ def keep_best(scores: np.ndarray, share: float, within_noise: bool) -> list[int]
     """
     means = scores.mean(axis=1)
     order = [int(index) for index in np.argsort(-means, kind="stable") if not np.isnan(means[index])]
-    kept = order[: max(1, math.ceil(round(len(scores) * share, ROUNDING)))]
+    kept = order[: num_kept(len(scores), share)]
     if not within_noise or not kept:
         return kept
     lowest = _lowest(scores, kept[-1])

@@ -17,7 +17,7 @@ from raysd.sweep.settings import RungSettings
 from raysd.sweep.space import Setting, clone_spec, experiment_at
 from raysd.versions import versions
 
-COMPARED = ("with", "label", "role", "dataset", "shots", "probe_label", "difference", "low", "high", "p_value", "verdict")
+COMPARED = ("with", "label", "setting", "role", "dataset", "shots", "probe_label", "difference", "low", "high", "p_value", "verdict")
 
 
 def sweep_row(
@@ -40,6 +40,7 @@ def sweep_row(
     last = {Setting(step["setting"]): step for step in sorted(steps, key=lambda step: step["rung"])}
     classifiers = list(dict.fromkeys([key for step in steps for key in step["classifiers"]] + [key for group in baselines.values() for key in group]))
     rows, failed = _measured(evaluation, classifiers)
+    failed += [{"dataset": "-", "error": step["error"], "seed": None, "trained_on": step["label"]} for step in steps if "error" in step]
     if all(step["score"] is None for step in steps):
         why = f" ({failed[0]['error']})" if failed else ""
         raise UserError("sweep.objective", experiment.sweep.objective, f"no setting was measured on all of its sets{why}; run the same command again")
@@ -123,11 +124,11 @@ def _clone(experiment: Experiment, setting: Setting, last: Row, rungs: list[Rung
 def _comparisons(evaluation: Evaluation, best: Row, last: list[Row], baselines: dict[str, list[str]], rows: list[Row]) -> list[Row]:
     """The best setting against each that reached as many pictures, and against the baselines: picture by picture, on each set."""
     rivals = [step for step in last if step["rung"] == best["rung"] and step["fingerprint"] != best["fingerprint"]]
-    sides = {step["clone"]: (step["label"], step["classifiers"]) for step in rivals}
-    sides |= {kind: (kind, group) for kind, group in baselines.items()}
+    sides = [(step["clone"], step["label"], step["setting"], step["classifiers"]) for step in rivals]
+    sides += [(kind, kind, None, group) for kind, group in baselines.items()]
     found = []
     ours = [row for row in rows if row["classifier"] in best["classifiers"]]
-    for name, (label, classifiers) in sides.items():
-        theirs = [row for row in rows if row["classifier"] in classifiers]
-        found += [{"with": name, "label": label, **row} for row in compare_classifiers(evaluation, ours, theirs, evaluation.command)]
+    for name, label, setting, classifiers in sides:
+        theirs, side = [row for row in rows if row["classifier"] in classifiers], {"with": name, "label": label, "setting": setting}
+        found += [{**side, **row} for row in compare_classifiers(evaluation, ours, theirs, evaluation.command)]
     return [{field: row[field] for field in COMPARED} for row in found]

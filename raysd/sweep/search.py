@@ -9,7 +9,7 @@ A job is what one Tune trial does: some rungs of a setting, or a baseline.
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -95,6 +95,57 @@ def asha(sweep: SweepSettings, num_rungs: int) -> TrialScheduler:
 def level(sweep: SweepSettings, rung: int) -> float:
     """What a trial reports to ASHA as its time at a rung."""
     return float((1 / sweep.keep) ** rung * (1 + 1e-9))
+
+
+class NumberedSearch(Searcher):
+    """Numbers the settings of a searcher, and hands none out that is still being tried: two trials must not train the same classifiers.
+
+    Each suggestion is `{"values": ..., "number": ...}`.
+
+    Args:
+        searcher: suggests the values.
+        numbers: of the settings that come first, which an earlier run tried.
+        identity_of: what tells one setting from another, of its values.
+    """
+
+    def __init__(self, searcher: Searcher, numbers: list[int], identity_of: Callable[[dict[str, Any]], str]) -> None:
+        super().__init__(metric=METRIC, mode=MODE)
+        self.searcher, self.identity_of = searcher, identity_of
+        self.first, self.next = deque(numbers), max(numbers, default=-1) + 1
+        self.count = 0
+        self.held: tuple[str, dict[str, Any]] | None = None
+        """A suggestion that waits for its twin to end."""
+        self.running: dict[str, tuple[str, str]] = {}
+        """The searcher's name of each trial, and its identity."""
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next setting, or None while it is being tried."""
+        if self.held is None:
+            name = f"suggestion-{self.count}"
+            values = self.searcher.suggest(name)
+            if not isinstance(values, dict):
+                return values
+            self.count += 1
+            self.held = name, values
+        name, values = self.held
+        identity = self.identity_of(values)
+        if identity in {other for _, other in self.running.values()}:
+            return None
+        self.held, self.running[trial_id] = None, (name, identity)
+        number = self.first.popleft() if self.first else self.next
+        self.next = max(self.next, number + 1)
+        return {"values": values, "number": number}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tell the searcher."""
+        if trial_id in self.running:
+            self.searcher.on_trial_complete(self.running.pop(trial_id)[0], result, error)
+
+    def save(self, checkpoint_path: str) -> None:
+        """See `HalvingSearch.save`."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """See `HalvingSearch.save`."""
 
 
 def tpe(sweep: SweepSettings, tried: list[Setting]) -> Searcher:

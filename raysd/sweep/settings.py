@@ -5,6 +5,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
+OWN = {
+    "generation": {"images_per_class", "class_counts", "seed", "images_per_shard", "batch_size", "num_actors", "cpus_per_actor", "gpus_per_actor"},
+    "training": {"seeds", "real", "sources", "num_workers", "cpus_per_worker", "checkpoint_steps", "validate_epochs", "logger"},
+}
+"""Settings that are the same for all that is compared: budgets, noise and seeds, and how the work is spread over a cluster."""
 Objective = Literal["validation", "transfer", "test"]
 Count = Annotated[int, Field(ge=1)]
 
@@ -123,6 +128,9 @@ class SweepSettings(BaseModel):
         if not factors:
             raise ValueError("is empty; name what is searched, as {generation: {guidance_scale: [1, 2, 4]}}")
         for name, choices in factors.items():
+            section, key = name.split(".")[:2]
+            if key in OWN[section]:
+                raise ValueError(f"{name} is the same for all settings of a sweep; leave it out (budgets are rungs)")
             if isinstance(choices, list) and any(value in choices[:place] for place, value in enumerate(choices)):
                 raise ValueError(f"{name}: a value stands twice; name each once")
         return space

@@ -1,7 +1,6 @@
 """The settings that a sweep compares: points of its space, and the experiment at each of them."""
 
 import itertools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,8 @@ from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import CloneSpec, resolve_clone_spec
 from raysd.config import Experiment
 from raysd.errors import UserError
+from raysd.evaluation.evaluate import Evaluation
+from raysd.sources import resolve_scoring, source_generations
 from raysd.storage.fingerprint import fingerprint
 from raysd.sweep.settings import RangeSettings, RungSettings
 from raysd.training.settings import TrainingSettings
@@ -149,14 +150,6 @@ def rounded(value: float, choices: RangeSettings) -> float | int:
     return int(stepped) if is_whole else max(choices.low, round(float(stepped), 12))
 
 
-def sweep_fingerprint(experiment: Experiment) -> str:
-    """Hash of what shapes a sweep's answer."""
-    base = experiment.model_dump(include={"training", "evaluation", "sweep"})
-    del base["sweep"]["max_concurrent_trials"]
-    first = experiment_at(experiment, first_setting(experiment), rungs_of(experiment)[0])
-    return fingerprint({"clone": clone_spec(first).fingerprint, "generation": _shaping(experiment), **json.loads(json.dumps(base, default=str))})
-
-
 def settings_to_check(experiment: Experiment) -> list[Setting]:
     """All settings where they are known beforehand; else each value of each factor once, with both ends of a range."""
     if settings := list_settings(experiment):
@@ -168,14 +161,55 @@ def settings_to_check(experiment: Experiment) -> list[Setting]:
     return list(found)
 
 
+def distinct_settings(experiment: Experiment, settings: list[Setting]) -> tuple[list[Setting], list[Setting]]:
+    """Settings that are not the same once they are resolved, and those that repeat an earlier one, as guidance intervals without guidance do.
+
+    Raises:
+        UserError: a setting that cannot be.
+    """
+    found: dict[str, Setting] = {}
+    repeated = []
+    for setting in settings:
+        if found.setdefault(identity_at(experiment, setting), setting) is not setting:
+            repeated.append(setting)
+    return list(found.values()), repeated
+
+
+def identity_at(experiment: Experiment, setting: Setting) -> str:
+    """Hash of what shapes a setting's pictures and classifiers, but for its budget.
+
+    Raises:
+        UserError: a setting that cannot be.
+    """
+    at = experiment_at(experiment, setting, rungs_of(experiment)[-1])
+    sources = [resolve_clone_spec(other, at.table, at.all_variants).fingerprint for _, other in source_generations(at)]
+    scoring = resolve_scoring(at)[0].fingerprint if needs_scoring(at.training) else None
+    return fingerprint({"clone": clone_spec(at).fingerprint, "sources": sources, "scoring": scoring, "training": _shaping(at)})
+
+
+def _shaping(experiment: Experiment) -> dict[str, Any]:
+    """What shapes classifiers, without how their training is watched and spread over a cluster."""
+    spread = {"logger", "checkpoint_steps", "validate_epochs", "seeds"}
+    return {**experiment.training.model_dump(exclude=spread), "recipe": experiment.training.resolve_recipe().model_dump()}
+
+
+def needs_scoring(training: TrainingSettings) -> bool:
+    """True when classifiers learn from filtered clones."""
+    return bool(training.filters) or any(source.filters for source in training.sources)
+
+
+def sweep_fingerprint(experiment: Experiment, evaluation: Evaluation) -> str:
+    """Hash of what shapes a sweep's answer: every setting as it is resolved, the budgets and seeds, the sets, and how it is searched and decided."""
+    settings = [identity_at(experiment, setting) for setting in settings_to_check(experiment)]
+    sweep = experiment.sweep.model_dump(mode="json", exclude={"max_concurrent_trials"})
+    sets = [measured.identity() for measured in evaluation.sets]
+    generation = {name: getattr(experiment.generation, name) for name in ("images_per_class", "class_counts")}
+    proxies = {**experiment.analysis.model_dump(), **experiment.scoring.model_dump()} if experiment.sweep.proxies else None
+    seeds = experiment.training.seeds
+    return fingerprint({"settings": settings, "sweep": sweep, "sets": sets, "counts": generation, "seeds": seeds, "proxies": proxies})
+
+
 def first_setting(experiment: Experiment) -> Setting:
     """A setting of the space: the first value of each factor, the lower end of a range."""
     factors = experiment.sweep.space.factors()
     return Setting({name: choices[0] if isinstance(choices, list) else rounded(choices.low, choices) for name, choices in factors.items()})
-
-
-def _shaping(experiment: Experiment) -> dict[str, Any]:
-    """Generation settings and variants, without what says only how the drawing is spread over a cluster."""
-    spread = {"images_per_shard", "batch_size", "num_actors", "cpus_per_actor", "gpus_per_actor"}
-    variants = {name: variant.model_dump() for name, variant in experiment.variants.items()}
-    return {**experiment.generation.model_dump(exclude=spread), "variants": variants}

@@ -10,26 +10,39 @@ drop other settings than before.
 """
 
 import json
-import math
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from raysd.clone.generate import plan_clone
+from raysd.clone.spec import resolve_clone_spec
 from raysd.clone.standing_pool import StandingPool
 from raysd.config import Experiment
 from raysd.errors import UserError
 from raysd.evaluation.evaluate import KIND, Evaluation
-from raysd.nodes import cluster_nodes
+from raysd.nodes import Ask, Node, check_room, cluster_nodes
 from raysd.progress import Progress, say
+from raysd.sources import source_generations
 from raysd.storage.results import Row, find_result, write_result
 from raysd.sweep.clone_proxies import note_proxies
+from raysd.sweep.noise import num_kept
 from raysd.sweep.result import sweep_row
 from raysd.sweep.settings import RungSettings
-from raysd.sweep.shares import fitting_shares
-from raysd.sweep.space import Setting, clone_spec, experiment_at, list_settings, rungs_of, sweep_fingerprint
+from raysd.sweep.shares import Shares, share_out
+from raysd.sweep.space import (
+    Setting,
+    clone_spec,
+    distinct_settings,
+    experiment_at,
+    identity_at,
+    list_settings,
+    needs_scoring,
+    rungs_of,
+    settings_to_check,
+    sweep_fingerprint,
+)
 from raysd.sweep.trial import Steps, baseline_run, find_steps
 from raysd.training.settings import resolve_precision
 from raysd.training.worker import find_user_error
@@ -51,11 +64,14 @@ def run_sweep(experiment: Experiment, evaluation: Evaluation) -> Row:
     """
     precision = resolve_precision(experiment.training.precision)  # once, as the machines of trials may differ from this one
     experiment = experiment.model_copy(update={"training": experiment.training.model_copy(update={"precision": precision})})
-    root, sweep = experiment.root, sweep_fingerprint(experiment)
-    if (row := find_result(root, "sweep", sweep)) is not None and all(find_result(root, KIND, key) for key in row["rows"]) and not row["failed"]:
+    root, sweep = experiment.root, sweep_fingerprint(experiment, evaluation)
+    if (row := find_result(root, "sweep", sweep)) is not None and _is_there(experiment, row):
         say(f"all {len(row['steps'])} steps are there")
         return row
-    began, rungs, settings, baselines = time.monotonic(), rungs_of(experiment), list_settings(experiment), baselines_of(experiment)
+    began, rungs, baselines = time.monotonic(), rungs_of(experiment), baselines_of(experiment)
+    settings, repeated = distinct_settings(experiment, list_settings(experiment))
+    for setting in repeated:
+        say(f"left out: {setting.label}: draws and trains the same as an earlier setting")
     steps = _run_trials(experiment, evaluation, sweep, rungs, settings, baselines)
     if experiment.sweep.proxies:
         note_proxies(experiment, steps, rungs, evaluation.command)
@@ -68,9 +84,30 @@ def run_sweep(experiment: Experiment, evaluation: Evaluation) -> Row:
     return row
 
 
+def _is_there(experiment: Experiment, row: Row) -> bool:
+    """True when every row of a finished sweep is there, and no measurement failed."""
+    rows = all(find_result(experiment.root, KIND, key) for key in row["rows"])
+    return rows and not any(failed["seed"] is not None for failed in row["failed"])
+
+
 def baselines_of(experiment: Experiment) -> list[str]:
     """Kinds of the baselines that are asked for."""
     return [*(["real"] if experiment.sweep.real is not None else []), *(["random"] if experiment.sweep.random else [])]
+
+
+def plan_shares(experiment: Experiment, nodes: Sequence[Node]) -> tuple[Shares, list[Ask]]:
+    """How the sweep shares some nodes out, and what it starts on them.
+
+    Raises:
+        UserError: what is wrong with the settings, or the nodes are too few.
+    """
+    rung, num_trials = rungs_of(experiment)[0], experiment.sweep.max_concurrent_trials
+    pipelines = {clone_spec(experiment_at(experiment, setting, rung)).pipeline_key for setting in settings_to_check(experiment)}
+    pipelines |= {resolve_clone_spec(other, experiment.table, experiment.all_variants).pipeline_key for _, other in source_generations(experiment)}
+    cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
+    asked = (experiment.generation, experiment.training, num_trials, len(pipelines), int(needs_scoring(experiment.training)))
+    shares = share_out(cpus, gpus, *asked)
+    return shares, shares.asks(experiment.training, num_trials, len(pipelines), nodes)
 
 
 def _run_trials(
@@ -81,7 +118,9 @@ def _run_trials(
 
     ensure_ray()
     wanted = experiment.sweep
-    shares = fitting_shares(cluster_nodes(), experiment.generation, experiment.training, wanted.max_concurrent_trials)
+    nodes = cluster_nodes()
+    shares, asks = plan_shares(experiment, nodes)
+    check_room(nodes, asks)
     pool = StandingPool(experiment.generation, shares.pool, wanted.max_concurrent_trials)
     steps = Steps(experiment, sweep, rungs, evaluation, pool, shares)
     count = f"{len(settings) or wanted.num_settings} settings"
@@ -91,10 +130,10 @@ def _run_trials(
         with _progress(_num_jobs(experiment, len(settings), len(rungs), len(baselines)), pool) as progress:
             if wanted.search == "tpe":
                 if baselines:
-                    _fit(steps, [], baselines, [], progress)
+                    _fit(steps, [], baselines, {}, progress)
                 taken = _fit(steps, [], [], _tried(experiment, sweep), progress)
             else:
-                taken = _fit(steps, settings, baselines, [], progress)
+                taken = _fit(steps, settings, baselines, {}, progress)
     finally:
         pool.close()
     return find_steps(experiment, sweep, taken)
@@ -105,7 +144,7 @@ def _num_jobs(experiment: Experiment, num_settings: int, num_rungs: int, num_bas
     count = members = num_settings or experiment.sweep.num_settings or 0
     if experiment.sweep.scheduler == "halving":
         for _ in range(num_rungs - 1):
-            members = max(1, math.ceil(members * experiment.sweep.keep))
+            members = num_kept(members, experiment.sweep.keep)
             count += members
     return count + num_baselines
 
@@ -123,15 +162,15 @@ def _first_clones(experiment: Experiment, sweep: str, settings: list[Setting], r
     return list(jobs.values())
 
 
-def _tried(experiment: Experiment, sweep: str) -> list[Setting]:
-    """Settings that an earlier run of this sweep tried, in their order."""
-    return [Setting(row["setting"]) for row in find_steps(experiment, sweep) if row["rung"] == 0]
+def _tried(experiment: Experiment, sweep: str) -> dict[Setting, int]:
+    """Settings that an earlier run of this sweep tried, in their order, with their numbers."""
+    return {Setting(row["setting"]): row["number"] for row in find_steps(experiment, sweep) if row["rung"] == 0}
 
 
-def _plan_search(steps: Steps, settings: list[Setting], baselines: list[str], tried: list[Setting]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _plan_search(steps: Steps, settings: list[Setting], baselines: list[str], tried: dict[Setting, int]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Tune's parameter space, and the options of its search and its scheduler."""
     from ray import tune
-    from ray.tune.search import BasicVariantGenerator
+    from ray.tune.search import BasicVariantGenerator, Searcher
 
     from raysd.sweep import search
 
@@ -140,7 +179,9 @@ def _plan_search(steps: Steps, settings: list[Setting], baselines: list[str], tr
     if wanted.scheduler == "asha":
         options["scheduler"] = search.asha(wanted, num_rungs)
     if wanted.search == "tpe" and not baselines:
-        searcher, number = search.tpe(wanted, tried), wanted.num_settings
+        inner, numbers = search.tpe(wanted, list(tried)), list(tried.values())
+        searcher: Searcher = search.NumberedSearch(inner, numbers, lambda values: identity_at(steps.experiment, search.decode(wanted, values)))
+        number = wanted.num_settings
     elif wanted.scheduler == "halving":
         searcher, number = search.HalvingSearch(len(settings), num_rungs, wanted.keep, wanted.keep_within_noise, baselines), -1
     else:
@@ -149,7 +190,7 @@ def _plan_search(steps: Steps, settings: list[Setting], baselines: list[str], tr
     return {}, {**options, "search_alg": searcher, "num_samples": number, "max_concurrent_trials": wanted.max_concurrent_trials}
 
 
-def _fit(steps: Steps, settings: list[Setting], baselines: list[str], tried: list[Setting], progress: Progress) -> set[str]:
+def _fit(steps: Steps, settings: list[Setting], baselines: list[str], tried: dict[Setting, int], progress: Progress) -> set[str]:
     """Run Tune; returns the fingerprints of the steps that were taken."""
     from ray import tune
     from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
@@ -185,6 +226,8 @@ def _fit(steps: Steps, settings: list[Setting], baselines: list[str], tried: lis
         raise errors[0]
     if results.errors:
         raise results.errors[0]
+    if results.num_terminated < len(results):
+        raise RuntimeError("the sweep was stopped before all trials had ended; the same command continues")
     return taken
 
 
@@ -206,12 +249,14 @@ def _run_job(steps: Steps, config: Mapping[str, Any], settings: list[Setting]) -
     if "setting" in job:
         setting, number = settings[job["setting"]], job["setting"]
     else:
-        setting, number = search.decode(steps.experiment.sweep, job), int(tune.get_context().get_trial_id().rpartition("_")[2])
+        setting, number = search.decode(steps.experiment.sweep, job["values"]), job["number"]
     for rung in [job["rung"]] if "rung" in job else range(len(steps.rungs)):
         row = steps.run(setting, rung, number)
-        score = FAILED_SCORE if row["score"] is None else row["score"]
+        if row["score"] is None:
+            tune.report({search.METRIC: FAILED_SCORE, "seed_scores": [], "label": row["label"], "step": row["fingerprint"]})
+            return
         time_at = {search.LEVEL: search.level(steps.experiment.sweep, rung)} if steps.experiment.sweep.scheduler == "asha" else {}
-        tune.report({search.METRIC: score, "seed_scores": row["seed_scores"], "label": row["label"], "step": row["fingerprint"], **time_at})
+        tune.report({search.METRIC: row["score"], "seed_scores": row["seed_scores"], "label": row["label"], "step": row["fingerprint"], **time_at})
 
 
 @contextmanager
@@ -222,7 +267,8 @@ def _progress(total: int, pool: StandingPool) -> Iterator[Progress]:
 
         def look() -> None:
             while not ended.wait(LOOK_SECONDS):
-                progress.advance(0, f", {pool.num_drawn():,} pictures drawn")
+                with suppress(Exception):  # the queue may be starting again
+                    progress.advance(0, f", {pool.num_drawn(LOOK_SECONDS):,} pictures drawn")
 
         watcher = threading.Thread(target=look, daemon=True)
         watcher.start()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from raysd.clone.generate import CloneSummary, plan_clone
+from raysd.clone.scan import CloneJob
 from raysd.clone.spec import resolve_clone_spec
 from raysd.clone.standing_pool import StandingPool
 from raysd.config import Experiment
@@ -22,10 +23,14 @@ from raysd.sweep.space import Setting, clone_spec, experiment_at
 from raysd.training.ingest import Pool
 from raysd.training.real_sets import real_set
 from raysd.training.train import TrainingRun, train_classifiers, train_here
+from raysd.training.worker import find_user_error
 from raysd.versions import versions
 
 KIND = "trial"
-BASELINES = ("real", "random")
+OF_A_SETTING = ("training.", "generation.", "sweep.space")
+"""Fields of errors that a setting makes by itself; the others go on without it."""
+NOTHING: Row = {"seed_scores": [], "score": None, "classifiers": [], "rows": [], "num_images": 0, "num_flagged": 0, "short_classes": {}, "num_drawn": 0}
+NOTHING["seconds"] = {"draw": 0.0, "train": 0.0, "measure": 0.0}
 
 
 @dataclass(frozen=True)
@@ -57,38 +62,53 @@ class Steps:
         if (row := find_result(self.experiment.root, KIND, key)) is not None and is_measured(row, evaluation):
             return row
         experiment = experiment_at(self.experiment, setting, self.rungs[rung])
-        clone, num_drawn, draw_seconds = self._draw(experiment)
-        run = training_run(experiment, training_pools(experiment))
-        classifiers, train_seconds = self._train(run)
-        rows, measure_seconds = self._measure(evaluation, classifiers)
-        scores = seed_scores(rows, classifiers, evaluation, experiment.sweep.weights)
+        earlier = row or {"num_drawn": 0, "seconds": {}}
         row = {
             "fingerprint": key,
             "sweep": self.sweep,
             "number": number,
             "setting": dict(setting.values),
             "label": setting.label,
-            "clone": clone.fingerprint,
+            "clone": clone_spec(experiment).fingerprint,
             "rung": rung,
             "images_per_class": self.rungs[rung].images_per_class,
             "seeds": experiment.training.seeds,
-            "seed_scores": scores,
-            "score": float(np.mean(scores)) if scores else None,
-            "classifiers": classifiers,
-            "rows": [found["fingerprint"] for found in rows],
-            "pictures": len(plan_clone(experiment.root, clone_spec(experiment), experiment.generation).plan),
-            "num_images": clone.num_images,
-            "num_flagged": clone.num_flagged,
-            "short_classes": clone.short_classes,
-            "num_drawn": num_drawn,
-            "seconds": {"draw": draw_seconds, "train": train_seconds, "measure": measure_seconds},
+            "pictures": len(_job(experiment).plan),
             "proxies": {},
             "command": self.evaluation.command,
             "versions": versions(),
             "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
+        try:
+            row |= self._measured(experiment, evaluation)
+        except Exception as error:
+            found = find_user_error(error)
+            if found is None or not found.field.startswith(OF_A_SETTING):
+                raise
+            row |= {**NOTHING, "error": str(found)}
+        row["num_drawn"] += earlier["num_drawn"]
+        row["seconds"] = {part: seconds + earlier["seconds"].get(part, 0.0) for part, seconds in row["seconds"].items()}
         write_result(self.experiment.root, KIND, row)
         return row
+
+    def _measured(self, experiment: Experiment, evaluation: Evaluation) -> Row:
+        """What a step finds."""
+        clone, num_drawn, draw_seconds = self._draw(experiment)
+        run = training_run(experiment, training_pools(experiment))
+        classifiers, train_seconds = self._train(run)
+        rows, measure_seconds = self._measure(evaluation, classifiers)
+        scores = seed_scores(rows, classifiers, evaluation, experiment.sweep.weights)
+        return {
+            "seed_scores": scores,
+            "score": float(np.mean(scores)) if scores else None,
+            "classifiers": classifiers,
+            "rows": [found["fingerprint"] for found in rows],
+            "num_images": clone.num_images,
+            "num_flagged": clone.num_flagged,
+            "short_classes": clone.short_classes,
+            "num_drawn": num_drawn,
+            "seconds": {"draw": draw_seconds, "train": train_seconds, "measure": measure_seconds},
+        }
 
     def run_baseline(self, kind: str) -> list[str]:
         """Train and measure the classifiers of real pictures, as many as the last rung has, or those with random weights; returns their fingerprints."""
@@ -98,15 +118,17 @@ class Steps:
         return classifiers
 
     def _draw(self, experiment: Experiment) -> tuple[CloneSummary, int, float]:
-        """The clone, pictures that were drawn, of other clones in the training too, and the actors' seconds."""
-        job = plan_clone(experiment.root, clone_spec(experiment), experiment.generation)
-        grown = [self.pool.grow(job)]
-        for _, other in source_generations(experiment):
+        """The clone, pictures that were drawn, of other clones in the training too, and the actors' seconds. Those with filters are scored."""
+        training = experiment.training
+        jobs = [(_job(experiment), bool(training.filters))]
+        for number, other in source_generations(experiment):
             spec = resolve_clone_spec(other, experiment.table, experiment.all_variants)
-            if spec.fingerprint != job.plan.spec.fingerprint:
-                grown.append(self.pool.grow(plan_clone(experiment.root, spec, other)))
-        if experiment.training.filters or any(source.filters for source in experiment.training.sources):
-            score_pictures(experiment.model_copy(update={"generation": experiment.generation.model_copy(update={"num_actors": 1})}), job)
+            jobs.append((plan_clone(experiment.root, spec, other), bool(training.sources[number].filters)))
+        grown = [self.pool.grow(job) for job, _ in jobs]
+        one_actor = experiment.model_copy(update={"generation": experiment.generation.model_copy(update={"num_actors": 1})})
+        for job, is_filtered in jobs:
+            if is_filtered:
+                score_pictures(one_actor, job)
         return grown[0], sum(clone.num_drawn for clone in grown), sum(clone.seconds for clone in grown)
 
     def _train(self, run: TrainingRun) -> tuple[list[str], float]:
@@ -131,6 +153,10 @@ def evaluation_at(evaluation: Evaluation, experiment: Experiment, rung: int, num
 def is_measured(row: Row, evaluation: Evaluation) -> bool:
     """True when a step and all rows of its classifiers are there."""
     return row["score"] is not None and all(evaluation.is_measured(classifier) for classifier in row["classifiers"])
+
+
+def _job(experiment: Experiment) -> CloneJob:
+    return plan_clone(experiment.root, clone_spec(experiment), experiment.generation)
 
 
 def baseline_run(experiment: Experiment, kind: str, rung: RungSettings) -> TrainingRun:

@@ -151,9 +151,10 @@ def train_here(run: TrainingRun) -> list[str]:
     if missing and not run.pools:
         _save_untrained(run, missing)
     elif missing:
-        _check_run(run)
         workers = OneProcess(run.root.child("runs", run.name))
+        _check_run(run, workers.device.type == "cuda")
         train_seeds(_loop_config(run, run.name, missing), workers)
+        _check_trained(run, missing)
         workers.close()
     return [run.fingerprint(seed) for seed in run.settings.seeds]
 
@@ -169,12 +170,19 @@ def _save_untrained(run: TrainingRun, seeds: list[int]) -> None:
         save_classifier(run.folder(seed), build_classifier(run.architecture), run.architecture, record)
 
 
-def _check_run(run: TrainingRun) -> None:
+def _check_trained(run: TrainingRun, seeds: list[int]) -> None:
+    if absent := [seed for seed in seeds if load_record(run.folder(seed)) is None]:
+        raise RuntimeError(f"training ended without classifiers for the seeds {absent}")
+
+
+def _check_run(run: TrainingRun, use_gpu: bool) -> None:
     """Say early what would end the training.
 
     Raises:
-        UserError: an empty pool, a batch that does not fit, or a logger that is not installed.
+        UserError: an empty pool, a batch that does not fit, a logger that is not installed, or float16 without GPUs.
     """
+    if resolve_precision(run.settings.precision) == "float16" and not use_gpu:
+        raise UserError("training.precision", "float16", "needs GPUs, and the workers have none; set it to float32 or bfloat16")
     for pool in run.pools:
         if not len(pool):
             raise UserError("training.sources", " + ".join(pictures.name for pictures in pool.sets), "holds no pictures; loosen its filters, or leave it out")
@@ -191,14 +199,12 @@ def _fit(run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int, c
     from raysd.training.worker import take_error, train_worker
 
     settings, name = run.settings, run.name
-    _check_run(run)
     ensure_ray()
     nodes = cluster_nodes()
     ask = ask_for_workers(settings, nodes, num_concurrent, cpus_taken, gpus_taken)
     check_room(nodes, [ask])
     cpus, use_gpu = ask.cpus, bool(ask.gpus)
-    if resolve_precision(settings.precision) == "float16" and not use_gpu:
-        raise UserError("training.precision", "float16", "needs GPUs, and the workers have none; set it to float32 or bfloat16")
+    _check_run(run, use_gpu)
     loop = _loop_config(run, name, seeds)
     trainer = TorchTrainer(
         train_worker,
@@ -219,8 +225,7 @@ def _fit(run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int, c
         trainer.fit()
     if (error := take_error(folder)) is not None:
         raise error
-    if absent := [seed for seed in seeds if load_record(run.folder(seed)) is None]:
-        raise RuntimeError(f"training ended without classifiers for the seeds {absent}")
+    _check_trained(run, seeds)
 
 
 def _loop_config(run: TrainingRun, name: str, seeds: list[int]) -> LoopConfig:
@@ -289,7 +294,7 @@ def _uses_gpus(settings: TrainingSettings, gpus: float, num_concurrent: int) -> 
 
 def cpus_per_worker(settings: TrainingSettings, cpus: float, num_concurrent: int) -> float:
     """What is asked for, or on a small machine what leaves room for reading the pictures; less would wait for ever."""
-    room = (cpus - SPARE_CPUS - TRIAL_CPUS * num_concurrent) / (settings.num_workers * num_concurrent)
+    room = round((cpus - SPARE_CPUS - TRIAL_CPUS * num_concurrent) / (settings.num_workers * num_concurrent), 6)
     if room < MIN_WORKER_CPUS:
         need = f"{num_concurrent} trainings of {settings.num_workers} workers"
         raise UserError("training.num_workers", settings.num_workers, f"the cluster has {cpus:g} CPUs, too few for {need} and {SPARE_CPUS:g} to read pictures")

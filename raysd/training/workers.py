@@ -11,6 +11,7 @@ import torch
 
 from raysd.storage.location import Location
 from raysd.training.checkpoint import load_state, save_state
+from raysd.training.device import find_device
 
 STATE, REST = "state.safetensors", "state.json"
 
@@ -86,7 +87,7 @@ class OneProcess:
 
     def __init__(self, folder: Location) -> None:
         self.rank, self.world_size = 0, 1
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = find_device()
         self.folder = folder.child("checkpoints")
 
     def _numbers(self) -> list[int]:

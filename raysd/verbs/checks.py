@@ -155,9 +155,8 @@ def check_sweep(experiment: Experiment) -> "list[Model]":
     check_objective(experiment)
     specs, trainings = [], {}
     for setting in settings_to_check(experiment):
-        for rung in (rungs[0], rungs[-1]):
-            at = experiment_at(experiment, setting, rung)
-            trainings[at.training.model_dump_json(), rung.images_per_class] = at
+        at = experiment_at(experiment, setting, rungs[0])
+        trainings[at.training.model_dump_json()] = at
         specs += [clone_spec(at), *(resolve_clone_spec(other, at.table, at.all_variants) for _, other in source_generations(at))]
     for at in trainings.values():
         check_training(at)

@@ -67,7 +67,7 @@ def _check_room(experiment: Experiment, nodes: "Sequence[Node]", failures: _Fail
     """Room for what each verb starts; returns the diffusion actors."""
     from raysd.clone.generate import ask_for_actors
     from raysd.nodes import check_room
-    from raysd.sweep.shares import fitting_shares
+    from raysd.sweep.sweep import plan_shares
     from raysd.training.train import ask_for_workers
 
     actors = ask_for_actors(experiment.generation, nodes)
@@ -81,9 +81,9 @@ def _check_room(experiment: Experiment, nodes: "Sequence[Node]", failures: _Fail
             say(f"room     {workers}")
     if "sweep" in experiment.model_fields_set:
         with failures.noted():
-            num_trials = experiment.sweep.max_concurrent_trials
-            shares = fitting_shares(nodes, experiment.generation, experiment.training, num_trials)
-            say(f"room     in a sweep: {', '.join(map(str, shares.asks(experiment.training, num_trials, nodes)))}")
+            _, asks = plan_shares(experiment, nodes)
+            check_room(nodes, asks)
+            say(f"room     in a sweep: {', '.join(map(str, asks))}")
     return actors
 
 

@@ -32,7 +32,7 @@ def sweep(experiment: Experiment, command: str = "") -> Row:
     report(experiment, row["fingerprint"])
     cost, grid = row["cost"], row["cost"]["grid"]
     say(f"cost: {cost['pictures']:,} pictures and {cost['trainings']} trainings; all settings in full: {grid['pictures']:,} and {grid['trainings']}")
-    say(f"next: raysd generate {folder.file(BEST)}, then raysd train and raysd evaluate with it; raise generation.images_per_class for the full size")
+    say(f"next: raysd generate {folder.child(BEST).uri}, then raysd train and raysd evaluate with it; raise generation.images_per_class for the full size")
     return row
 
 

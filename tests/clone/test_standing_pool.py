@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
@@ -92,9 +93,10 @@ def test_sigkill_in_mid_run_costs_nothing_but_time(pool, tmp_path, victim):
     killed = threading.Event()
 
     def kill():
+        pid = pid_of(victim)
         while not list((tmp_path / "killed").glob("clones/*/data/train-*.parquet")):
-            pass
-        os.kill(pid_of(victim), signal.SIGKILL)
+            time.sleep(0.01)
+        os.kill(pid, signal.SIGKILL)
         killed.set()
 
     killer = threading.Thread(target=kill, daemon=True)

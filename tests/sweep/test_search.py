@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ray.tune.search import Searcher
 
 from raysd.config import validate_experiment
-from raysd.sweep.search import HalvingSearch, decode, level, tpe
+from raysd.sweep.search import HalvingSearch, NumberedSearch, decode, level, tpe
 
 
 def run_to_the_end(search, score_of, num_concurrent, seed=0):
@@ -94,6 +94,42 @@ def test_asha_is_asked_at_each_rung_once():
         for rung in range(3):
             bracket.on_result(Trial("only"), level(sweep, rung), 50.0)
             assert sum("only" in recorded for _, recorded in bracket._rungs) == rung + 1
+
+
+class Suggesting(Searcher):
+    """Suggests what it is told to, and notes what ended."""
+
+    def __init__(self, values):
+        super().__init__(metric="score", mode="max")
+        self.values, self.ended = list(values), []
+
+    def suggest(self, trial_id):
+        return {"x": self.values.pop(0)} if self.values else None
+
+    def on_trial_complete(self, trial_id, result=None, error=False):
+        self.ended.append((trial_id, result))
+
+    def save(self, checkpoint_path): ...
+
+    def restore(self, checkpoint_path): ...
+
+
+def test_suggestions_are_numbered_on_from_those_of_an_earlier_run():
+    search = NumberedSearch(Suggesting("abcd"), [0, 2], lambda values: values["x"])
+    assert [search.suggest(f"t{i}")["number"] for i in range(4)] == [0, 2, 3, 4]
+    assert search.suggest("t4") is None
+
+
+def test_a_setting_that_is_being_tried_waits_for_its_twin():
+    inner = Suggesting("aab")
+    search = NumberedSearch(inner, [], lambda values: values["x"])
+    assert search.suggest("t0") == {"values": {"x": "a"}, "number": 0}
+    assert search.suggest("t1") is None and search.suggest("t2") is None
+    search.on_trial_complete("t0", {"score": 1})
+    assert search.suggest("t3") == {"values": {"x": "a"}, "number": 1}
+    assert search.suggest("t4") == {"values": {"x": "b"}, "number": 2}
+    search.on_trial_complete("t3", {"score": 2})
+    assert inner.ended == [("suggestion-0", {"score": 1}), ("suggestion-1", {"score": 2})]
 
 
 class Trial:

@@ -16,6 +16,8 @@ LISTS = {"generation": {"guidance_scale": [1, 2]}}
         ({"space": {"generation": {"guidance_scale": [1, 1]}}}, "twice"),
         ({"space": {"generation": {"guidance_scale": {"low": 3, "high": 1}}}, "search": "random", "num_settings": 2}, "low must be below high"),
         ({"space": {"generation": {"guidance_scale": {"low": 1, "high": 3}}}}, "search=random"),
+        ({"space": {"generation": {"images_per_class": [5, 50]}}}, "same for all settings"),
+        ({"space": {"training": {"seeds": [[0], [1]]}}}, "same for all settings"),
         ({"space": LISTS, "num_settings": 3}, "a grid tries all"),
         ({"space": LISTS, "search": "random"}, "num_settings"),
         ({"space": LISTS, "scheduler": "halving", "rungs": [50]}, "two or more"),

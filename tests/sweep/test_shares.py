@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from raysd.clone.settings import GenerationSettings
 from raysd.errors import UserError
+from raysd.nodes import Node, check_room
 from raysd.sweep.shares import share_out
 from raysd.training.settings import TrainingSettings
 from raysd.training.train import MIN_WORKER_CPUS, SPARE_CPUS
@@ -17,21 +18,39 @@ from raysd.training.train import MIN_WORKER_CPUS, SPARE_CPUS
     num_workers=st.integers(1, 8),
     num_trials=st.integers(1, 16),
     num_actors=st.none() | st.integers(1, 64),
+    gpus_per_actor=st.none() | st.sampled_from([0.25, 0.5, 1.0, 2.0]),
+    num_pipelines=st.integers(1, 4),
+    spare_gpus=st.integers(0, 1),
 )
-def test_what_is_held_fits_into_the_cluster(cpus, gpus, num_workers, num_trials, num_actors):
+def test_what_is_held_fits_into_the_cluster(cpus, gpus, num_workers, num_trials, num_actors, gpus_per_actor, num_pipelines, spare_gpus):
     training = TrainingSettings(num_workers=num_workers, batch_size=840)
+    generation = GenerationSettings(num_actors=num_actors, gpus_per_actor=gpus_per_actor)
     try:
-        shares = share_out(cpus, gpus, GenerationSettings(num_actors=num_actors), training, num_trials)
+        shares = share_out(cpus, gpus, generation, training, num_trials, num_pipelines, spare_gpus)
     except UserError as error:
         assert "\n" not in str(error)
         return
     pool = shares.pool
-    assert pool.num_actors >= 1
+    assert pool.num_actors >= 1 and shares.trial_cpus >= MIN_WORKER_CPUS
     per_trial = shares.trial_cpus if shares.trains_here else shares.trial_cpus + num_workers * MIN_WORKER_CPUS
-    assert pool.num_actors * pool.num_cpus + num_trials * per_trial + SPARE_CPUS <= cpus + 1e-6
+    assert num_pipelines * pool.num_actors * pool.num_cpus + num_trials * per_trial + SPARE_CPUS <= cpus + 1e-6
     training_gpus = num_trials * (shares.trial_gpus if shares.trains_here else num_workers * bool(gpus))
-    assert pool.num_actors * pool.num_gpus + training_gpus <= gpus + 1e-6
+    assert num_pipelines * pool.num_actors * pool.num_gpus + training_gpus + spare_gpus * bool(gpus) <= gpus + 1e-6
     assert not gpus or pool.num_gpus > 0
+    one_large_node = [Node("a", "a", cpus, gpus)]
+    check_room(one_large_node, shares.asks(training, num_trials, num_pipelines, one_large_node))
+
+
+def test_several_generators_share_the_gpus_that_draw():
+    shares = share_out(64, 8, GenerationSettings(), TrainingSettings(num_workers=1), 2, num_pipelines=3)
+    assert shares.pool.num_actors == 2
+    with pytest.raises(UserError, match="5 generators"):
+        share_out(64, 6, GenerationSettings(), TrainingSettings(num_workers=1), 2, num_pipelines=5)
+
+
+def test_one_gpu_and_two_cpus_are_enough():
+    shares = share_out(2, 1, GenerationSettings(), TrainingSettings(num_workers=1), 1)
+    assert shares.trial_gpus == 0.5 and shares.pool.num_actors == 1
 
 
 def test_a_laptop_draws_on_every_core_and_trains_two_at_a_time():

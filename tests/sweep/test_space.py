@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from raysd.config import load_experiment, validate_experiment
 from raysd.errors import UserError
 from raysd.sweep.settings import RangeSettings, RungSettings
-from raysd.sweep.space import Setting, clone_spec, experiment_at, list_settings, rounded, rungs_of, settings_to_check, sweep_fingerprint
+from raysd.sweep.space import Setting, clone_spec, distinct_settings, experiment_at, list_settings, rounded, rungs_of, settings_to_check, sweep_fingerprint
 
 RUNG = RungSettings(images_per_class=7, num_seeds=1)
 
@@ -91,11 +91,34 @@ def test_a_negative_prompt_is_a_factor():
     assert specs[0].fingerprint == clone_spec(experiment).fingerprint != specs[1].fingerprint
 
 
+class NoSets:
+    """An evaluation on some sets, given by their identities."""
+
+    def __init__(self, *identities):
+        self.sets = [type("MeasuredOn", (), {"identity": lambda self, value=value: value})() for value in identities]
+
+
 def test_a_sweep_is_named_by_what_shapes_its_answer_and_not_by_the_cluster():
-    same = ["name=a", "name=b", "generation.num_actors=3", "sweep.max_concurrent_trials=2"]
-    overrides = [*same, "generation.seed=1", "sweep.keep=0.5", "training.seeds=[1]"]
-    names = [sweep_fingerprint(load_experiment(None, [override])) for override in overrides]
-    assert len(set(names[:4])) == 1 and len(set(names)) == 4
+    same = ["name=a", "name=b", "generation.num_actors=3", "generation.batch_size=7", "sweep.max_concurrent_trials=2", "training.logger=none"]
+    others = ["generation.seed=1", "sweep.keep=0.5", "training.seeds=[1]", "training.num_epochs=3", "training.filters={best_share: 0.5}"]
+    names = [sweep_fingerprint(load_experiment(None, [override]), NoSets("digits")) for override in [*same, *others]]
+    assert len(set(names[: len(same)])) == 1 and len(set(names)) == 1 + len(others)
+    assert sweep_fingerprint(load_experiment(None), NoSets("digits", "mnist")) not in names
+
+
+def test_what_every_variant_holds_is_in_the_name_of_a_sweep(tmp_path):
+    def named(second):
+        variants = {"one": {"templates": ["a {name}"]}, "two": {"templates": [second]}}
+        return validate_experiment({"variants": variants, "sweep": {"space": {"generation": {"variant": ["one", "two"]}}}})
+
+    assert sweep_fingerprint(named("b {name}"), NoSets()) != sweep_fingerprint(named("c {name}"), NoSets())
+
+
+def test_settings_that_are_the_same_when_resolved_are_told_apart_from_new_ones():
+    experiment = with_space({"generation": {"guidance_scale": [1, 2], "guidance_interval": [[0, 1], [0.2, 0.8]]}})
+    kept, repeated = distinct_settings(experiment, list_settings(experiment))
+    assert [setting.values["generation.guidance_scale"] for setting in kept] == [1, 2, 2]
+    assert [setting.values["generation.guidance_scale"] for setting in repeated] == [1]
 
 
 @given(low=st.floats(0.1, 10), width=st.floats(0.1, 10), step=st.floats(0.01, 3), share=st.floats(0, 1))

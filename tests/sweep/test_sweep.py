@@ -54,26 +54,36 @@ def written(root):
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
-    """A tiny sweep whose driver was killed in its middle, then run to its end, then run again."""
+    """A tiny sweep that was interrupted, then killed in its middle, then run to its end, then run again."""
     folder = tmp_path_factory.mktemp("sweep")
     config, root = folder / "tiny.yaml", folder / "runs"
     config.write_text(yaml.safe_dump({**EXPERIMENT, "storage": "runs"}))
     command = [sys.executable, "-m", "raysd.cli", "sweep", str(config)]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
-    deadline = time.monotonic() + 240
-    while len(list(root.glob("results/trial/*.json"))) < 2:
-        assert driver.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
+
+    def end_with(how, num_steps):
+        """End the driver when some steps are done; its exit code."""
+        driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
+        deadline = time.monotonic() + 240
+        while len(list(root.glob("results/trial/*.json"))) < num_steps:
+            assert driver.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        driver.send_signal(how)
+        return driver.wait(60)
+
+    interrupted = end_with(signal.SIGINT, 1), len(list(root.glob("results/sweep/*.json")))
+    end_with(signal.SIGKILL, 3)
     before = written(root)
     runs = [subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, cwd=folder) for _ in range(2)]
-    return root, runs, before
+    return root, runs, before, interrupted
+
+
+def test_an_interrupted_sweep_says_so_and_leaves_no_answer(swept):
+    assert swept[3] == (130, 0)
 
 
 def test_a_killed_sweep_goes_on_and_ends_with_a_report_and_the_winner_as_a_file(swept):
-    root, (first, _), _ = swept
+    root, (first, _), _, _ = swept
     assert first.returncode == 0, first.stderr[-3000:]
     (page,) = root.glob("reports/*/report.html")
     (row,) = read_results(Location(str(root)), "sweep")
@@ -84,13 +94,13 @@ def test_a_killed_sweep_goes_on_and_ends_with_a_report_and_the_winner_as_a_file(
 
 
 def test_what_had_finished_before_the_kill_is_not_done_again(swept):
-    root, _, before = swept
+    root, _, before, _ = swept
     after = written(root)
-    assert len(before) >= 4 and all(after[path] == when for path, when in before.items())
+    assert len(before) >= 6 and all(after[path] == when for path, when in before.items())
 
 
 def test_rungs_are_nested_and_half_of_each_goes_on(swept):
-    root, _, _ = swept
+    root, _, _, _ = swept
     steps = read_results(Location(str(root)), "trial")
     by_rung = [{step["label"]: step for step in steps if step["rung"] == rung} for rung in range(3)]
     assert [len(rung) for rung in by_rung] == [4, 2, 1]
@@ -110,7 +120,7 @@ def read_clone(folder):
 
 
 def test_lower_rungs_are_measured_on_the_objective_alone_and_the_last_one_on_all_sets(swept):
-    root, _, _ = swept
+    root, _, _, _ = swept
     steps = {classifier: step["rung"] for step in read_results(Location(str(root)), "trial") for classifier in step["classifiers"]}
     roles = {}
     for row in read_results(Location(str(root)), "accuracy"):
@@ -120,7 +130,7 @@ def test_lower_rungs_are_measured_on_the_objective_alone_and_the_last_one_on_all
 
 
 def test_the_answer_ranks_every_setting_and_names_the_cost(swept):
-    root, _, _ = swept
+    root, _, _, _ = swept
     (row,) = read_results(Location(str(root)), "sweep")
     assert [each["images_per_class"] for each in row["ranking"]] == [12, 8, 4, 4]
     assert row["ranking"][0]["setting"] == row["best"]["setting"]
@@ -133,7 +143,7 @@ def test_the_answer_ranks_every_setting_and_names_the_cost(swept):
 
 
 def test_a_second_run_draws_and_trains_nothing(swept):
-    _, (_, second), _ = swept
+    _, (_, second), _, _ = swept
     assert second.returncode == 0, second.stderr[-3000:]
     assert "all 7 steps are there" in second.stdout and "diffusion actors" not in second.stdout
 
@@ -188,6 +198,16 @@ def test_tpe_tries_as_many_settings_as_asked_and_a_second_run_begins_with_those(
         path.unlink()  # as if the driver had been killed before the last line
     again, after = sweep_here(tmp_path, {"seeds": [0]}, **options)
     assert after == steps and again["best"] == row["best"]
+    assert_nothing_is_held()
+
+
+def test_a_setting_that_fails_by_itself_is_named_and_the_others_go_on(ray_cluster, tmp_path):
+    space = {"training": {"recipe_options": {"learning_rate": [0.1, 1e30]}}}
+    row, steps = sweep_here(tmp_path, {"seeds": [0], "recipe": "fast"}, space=space, rungs=[8])
+    assert [step["score"] is None for step in steps] == [False, True]
+    assert row["best"]["setting"] == {"training.recipe_options.learning_rate": 0.1}
+    (failed,) = row["failed"]
+    assert failed["trained_on"] == steps[1]["label"] and "no number" in failed["error"]
     assert_nothing_is_held()
 
 

@@ -1,4 +1,4 @@
-"""Where a model or a probe computes."""
+"""Where a training, a model or a probe computes."""
 
 import torch
 
