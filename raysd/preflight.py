@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from raysd.errors import UserError
 from raysd.figures import short
-from raysd.nodes import Ask, cluster_nodes
+from raysd.nodes import Ask, cluster_nodes, room_for
 from raysd.storage.location import Location
 from raysd.survey import Sight, survey
 from raysd.versions import versions
@@ -106,32 +106,33 @@ def model_failures(sights: Sequence[Sight], models: "Sequence[Model]") -> list[U
 
 
 def actor_bytes(weights: int) -> float:
-    """The most memory that a diffusion actor takes with small batches, from the bytes of its weights; large batches take more."""
+    """The most memory that a diffusion actor computes in with small batches, from the bytes of its weights; large batches take more."""
     return weights * WEIGHT_SHARE + ACTOR_BYTES
 
 
-def memory_failures(ask: Ask, sights: Sequence[Sight], num_bytes: float) -> list[UserError]:
-    """Diffusion actors that the nodes' memory, or their GPUs', has no room for.
+def memory_failures(ask: Ask, sights: Sequence[Sight], weights: int) -> list[UserError]:
+    """Diffusion actors that fit on the nodes, but not in their memory, or in that of their GPUs.
 
     Args:
         ask: the actors.
         sights: of all nodes; what is unknown of one counts as enough.
-        num_bytes: of each actor.
+        weights: of the model, in bytes; actors on GPUs only load them in the node's own memory.
     """
+    own, on_gpu = weights + ACTOR_BYTES if ask.gpus else actor_bytes(weights), actor_bytes(weights)
     failures = []
-    for where, rooms in (
-        ("memory", [_within(sight, ask, sight.memory, num_bytes) for sight in sights]),
-        ("GPU memory", [_within_gpu(sight, ask, num_bytes) for sight in sights]),
+    for where, num_bytes, rooms in (
+        ("memory", own, [_within(sight, ask, own) for sight in sights]),
+        ("GPU memory", on_gpu, [_within_gpu(sight, ask, on_gpu) for sight in sights]),
     ):
-        if (room := sum(rooms)) < ask.count:
+        if (room := sum(rooms)) < min(ask.count, room_for([sight.node for sight in sights], ask.cpus, ask.gpus)):
             need = f"{ask.count} {ask.what} x about {num_bytes / 1e9:.1f} GB, and the nodes' {where} has room for {room}"
             failures.append(UserError(ask.field, ask.value, f"{need}; ask for fewer, or use larger nodes"))
     return failures
 
 
-def _within(sight: Sight, ask: Ask, memory: int | None, num_bytes: float) -> int:
+def _within(sight: Sight, ask: Ask, num_bytes: float) -> int:
     room = sight.node.room(ask.cpus, ask.gpus)
-    return room if memory is None else min(room, int(memory // num_bytes))
+    return room if sight.memory is None else min(room, int(sight.memory // num_bytes))
 
 
 def _within_gpu(sight: Sight, ask: Ask, num_bytes: float) -> int:

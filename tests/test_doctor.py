@@ -34,7 +34,7 @@ def test_all_that_is_wrong_is_shown_each_in_one_line(ray_cluster, run_here, monk
     finished = run_here("doctor", *words)
     assert finished.returncode == 1, finished.stdout + finished.stderr
     fields = [line.split()[1] for line in failed(finished)]
-    assert sorted(fields) == ["generation.num_actors", "storage", "training.num_workers", "training.num_workers"]
+    assert sorted(fields) == ["generation.num_actors", "generation.num_actors", "storage", "training.num_workers"]
     assert "4 failures" in finished.stdout and "Traceback" not in finished.stdout + finished.stderr
 
 

@@ -37,25 +37,23 @@ class CostEstimate:
         return self.rate.start_seconds + self.device_seconds / (pool.num_actors * pool.devices_per_actor)
 
 
-def estimate_cost(plan: Plan, rate: Rate, batch_size: int, prices: Mapping[str, float] | None = None, shards: np.ndarray | None = None) -> CostEstimate:
-    """The cost of a whole clone, or of some of its shards.
+def estimate_cost(plan: Plan, rate: Rate, batch_size: int, prices: Mapping[str, float] | None = None) -> CostEstimate:
+    """The cost of a whole clone.
 
     Args:
         plan: of the clone.
         rate: of the device.
         batch_size: shards are drawn in whole batches.
         prices: of an hour, by device; a device's own name may say more.
-        shards: numbers of those to be drawn; all when None.
     """
-    device_seconds = num_drawn(plan, batch_size, shards) * rate.seconds_per_image(plan.spec)
+    device_seconds = num_drawn(plan, batch_size) * rate.seconds_per_image(plan.spec)
     price = next((value for device, value in (prices or {}).items() if same_device(device, rate.device)), None)
     return CostEstimate(rate, device_seconds, None if price is None else device_seconds / 3600 * price)
 
 
-def num_drawn(plan: Plan, batch_size: int, shards: np.ndarray | None = None) -> int:
+def num_drawn(plan: Plan, batch_size: int) -> int:
     """Pictures that go through the model: the last batch of a shard is filled up."""
-    sizes = plan.shard_sizes() if shards is None else plan.shard_sizes()[shards]
-    return int((-(-sizes // batch_size) * batch_size).sum())
+    return int((-(-plan.shard_sizes() // batch_size) * batch_size).sum())
 
 
 def bytes_per_image(spec: CloneSpec) -> float:
@@ -75,8 +73,8 @@ def devices_per_actor(cpus: float, gpus: float) -> float:
     return gpus or (cpus if cpus < 1 else math.floor(cpus))
 
 
-def fits(rate: Rate, accelerators: set[str], gpus: float) -> bool:
-    """Whether a rate is one of the cluster's own devices."""
+def runs_on(rate: Rate, accelerators: set[str], gpus: float) -> bool:
+    """Whether a rate's device is one that actors with so many GPUs draw on; without GPUs that is any CPU core."""
     if not gpus:
         return same_device(rate.device, CPU)
     return any(same_device(rate.device, accelerator) for accelerator in accelerators)

@@ -34,8 +34,6 @@ class Rate:
     source: str
     start_seconds: float = START_SECONDS
     """From the call until actors draw, beside what is drawn."""
-    guided_steps: float | None = None
-    """Of the measurement; None in the table."""
 
     def seconds_per_image(self, spec: CloneSpec) -> float:
         """Device seconds for a picture of a clone."""
@@ -72,7 +70,7 @@ def read_rates(root: Location) -> list[Row]:
 def _own_rate(row: Row) -> Rate:
     source = f"measured {row['date']}, {row['num_inference_steps']} steps at guidance {row['guidance_scale']:g}"
     per_step = row["device_seconds_per_image"] / row["guided_steps"]
-    return Rate(row["device"], per_step, row["image_size"], source, row["start_seconds"], row["guided_steps"])
+    return Rate(row["device"], per_step, row["image_size"], source, row["start_seconds"])
 
 
 def _family(spec: CloneSpec) -> str:

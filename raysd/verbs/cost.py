@@ -43,7 +43,7 @@ def benchmark(experiment: Experiment) -> Row:
 
 def cost_lines(experiment: Experiment, job: "CloneJob") -> list[str]:
     """What drawing a whole clone costs, a line per device that is known: those of the running cluster, or else all."""
-    from raysd.clone.cost import Pool, devices_per_actor, estimate_cost, fits
+    from raysd.clone.cost import Pool, devices_per_actor, estimate_cost, runs_on
     from raysd.clone.generate import ask_for_actors
     from raysd.clone.rates import find_rates, read_rates
     from raysd.nodes import check_room, cluster_nodes
@@ -55,7 +55,7 @@ def cost_lines(experiment: Experiment, job: "CloneJob") -> list[str]:
         nodes = cluster_nodes()
         ask = ask_for_actors(experiment.generation, nodes)
         accelerators = {node.accelerator for node in nodes if node.accelerator is not None}
-        rates = [rate for rate in rates if fits(rate, accelerators, ask.gpus)]
+        rates = [rate for rate in rates if runs_on(rate, accelerators, ask.gpus)]
         pool = Pool(min(ask.count, job.plan.num_shards), devices_per_actor(ask.cpus, ask.gpus))
         try:
             check_room(nodes, [ask])

@@ -134,9 +134,9 @@ def _check_nodes(experiment: Experiment, nodes: "Sequence[Node]", spec: "CloneSp
         say(f"model    {spec.model.name}: would be downloaded to {', '.join(fetching)}")
     elif "generation" not in broken:
         say(f"model    {spec.model.name}, weights {spec.model.digest}: the same on all nodes")
-    num_bytes = actor_bytes(weight_bytes(spec.model.find_here(), spec.dtype))
-    say(f"memory   about {num_bytes / 1e9:.1f} GB for each diffusion actor, more with large batches (an estimate)")
-    failures.all += memory_failures(ask, [sight for sight in sights if sight.dead is None], num_bytes)
+    weights = weight_bytes(spec.model.find_here(), spec.dtype)
+    say(f"memory   about {actor_bytes(weights) / 1e9:.1f} GB for each diffusion actor, more with large batches (an estimate)")
+    failures.all += memory_failures(ask, [sight for sight in sights if sight.dead is None], weights)
 
 
 def _check_disk(experiment: Experiment, spec: "CloneSpec") -> None:
