@@ -116,8 +116,19 @@ def run_grid(storage):
         writer = csv.DictWriter(file, fieldnames=list(cells[0]))
         writer.writeheader()
         writer.writerows(cells)
-    about = {"command": COMMAND, "date": time.strftime("%Y-%m-%d"), "seconds": round(seconds, 1), "cost": row["cost"], "effects": row["effects"]}
-    (RESULTS / "grid.json").write_text(json.dumps({**about, "versions": row["versions"], "cells": cells}, indent=2) + "\n")
+    size = f"{FULL} pictures a class, {SEEDS} classifier seeds; mean of {len(SETTINGS['evaluation']['transfer_sets'])} transfer sets"
+    entries = []
+    for cell in cells:
+        name = f"{cell['generation.variant']} at guidance {cell['generation.guidance_scale']:g}"
+        about = f"{size}; {cell['verdict']}, interval {cell['low']:.2f} to {cell['high']:.2f}"
+        entries.append(record.metric(name, cell["transfer"], "percent", "higher", COMMAND, about, cell["seeds"]))
+    for effect in row["effects"]:
+        for value in effect["values"]:
+            about = f"difference to the mean over all values, interval {value['low']:+.2f} to {value['high']:+.2f}"
+            name = f"effect of {effect['factor']} {value['value']}"
+            entries.append(record.metric(name, value["difference"], "points", "higher", COMMAND, about))
+    entries.append(record.metric("grid_seconds", seconds, "s", "lower", COMMAND, f"wall time of the full grid, {row['cost']['pictures']:,} pictures"))
+    record.write("grid", entries)
 
 
 def run_halvings(storage):

@@ -1,33 +1,29 @@
 """From accuracy rows to cells: one cell per setting, with the mean over its seeds on each set of pictures.
 
-A cell never mixes settings: rows whose training data, number of images, generator, steps, backbone or searched fields differ are different
-cells. A set is one set only when its role, name, shots, fingerprint and size agree.
+Rows whose training data, number of images, generator, steps, backbone or searched fields differ are different cells. Rows do not tell the recipe
+or the number of epochs: classifiers that differ in these alone share a cell outside a sweep, and a note says so where two have one seed. A set is
+one set only when its role, name, probe, metric, shots, fingerprint, size and version of the row agree.
 """
 
+import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
 
 from scipy.special import stdtrit
 
-from raysd.report.words import Objective
+from raysd.report.words import GUIDANCE, VARIANT, factor_words, guidance_words, value_words
 from raysd.storage.results import Row
 
 KINDS = ("clone", "real", "pretrained", "random")
 ROLES = ("validation", "test", "shift", "transfer")
+SELECTED = ("left_out", "from_end", "label_map", "groups")
+"""What a row says of the part of a set that was trained on."""
 Factors = tuple[tuple[str, str], ...]
 """The searched fields of a setting and their values as JSON, in order of the fields."""
-
-
-@dataclass(frozen=True)
-class Searched:
-    """What a sweep calls a setting, and the fields that it searched."""
-
-    label: str
-    factors: Factors
-    images_per_class: int | None = None
-    """Of the clone, by the sweep; None is what the row says."""
 
 
 @dataclass(frozen=True)
@@ -42,22 +38,46 @@ class Setting:
     backbone: str
     model: str | None
     num_inference_steps: int | None
-    dataset: str
-    """Name of the real set or of the pretrained classifier; empty for a clone."""
+    name: str
+    """What rows call the training data."""
     source: str | None = None
     """Fingerprint of what was trained on."""
+    is_mixture: bool = False
+    """True when it is several sets."""
+    selection: str = ""
+    """Which part of the data was used, as JSON; empty for all."""
     factors: Factors = ()
     """The searched fields; empty outside a sweep."""
     words: str = field(default="", compare=False)
     """The sweep's own label."""
 
     @property
+    def marks(self) -> tuple[str, ...]:
+        """What is unusual about the training data."""
+        return (*(["mixture"] if self.is_mixture else []), *(["filtered"] if '"left_out"' in self.selection else []))
+
+    def fields(self, of_pictures: bool = False) -> dict[str, str]:
+        """All that sets it apart beside the images per class, in words; `of_pictures` leaves out what shapes no picture."""
+        known: dict[str, Any] = {VARIANT: self.variant, GUIDANCE: self.guidance_scale}
+        known |= {"generation.model": self.model, "generation.num_inference_steps": self.num_inference_steps, "training.backbone": self.backbone}
+        known |= {"training.pictures": ", ".join([*([self.name] if self.is_mixture else []), *self.marks]) or "all"}
+        known |= {name: json.loads(value) for name, value in self.factors}
+        kept = {name: value for name, value in known.items() if value is not None and not (of_pictures and name.startswith("training."))}
+        return {factor_words(name): value_words(value) for name, value in kept.items()}
+
+    @property
     def label(self) -> str:
         """The setting in a few words."""
         if self.kind == "clone":
-            guidance = "its own" if self.guidance_scale is None else f"{self.guidance_scale:g}"
-            return self.words or f"{self.variant}, guidance {guidance}"
-        return "random initialisation" if self.kind == "random" else f"{self.kind} ({self.dataset})"
+            text = self.words or (self.name if self.is_mixture else f"{self.variant}, {guidance_words(self.guidance_scale)}")
+            return ", ".join([text, *(() if self.words else self.marks)])
+        return "random initialisation" if self.kind == "random" else f"{self.kind} ({', '.join([self.name, *self.marks])})"
+
+
+def telling(fields: Sequence[Mapping[str, str]]) -> list[str]:
+    """The fields in which settings differ."""
+    names = dict.fromkeys(name for own in fields for name in own)
+    return [name for name in names if len({own[name] for own in fields if name in own}) > 1]
 
 
 @dataclass(frozen=True)
@@ -67,23 +87,32 @@ class MeasuredSet:
     role: str
     """`validation`, `test`, `shift` (a further test set) or `transfer`."""
     dataset: str
+    probe: str
+    """What sets its probe apart from the usual one."""
     shots: int | None
-    """Training pictures per class of a linear probe; None is all of them."""
+    """Training pictures per class of a probe; None is all of them."""
     fingerprint: str
     num_images: int
+    metric: str
+    version: int
+    """Of the rows."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """A top-1 accuracy in percent, over seeds."""
+    """An accuracy in percent, over seeds."""
 
     mean: float
     sd: float | None
     """Standard deviation over seeds in points; None with one seed."""
     num_seeds: int
-    low: float | None
-    """Lower end of the 95 % interval of the mean: Student's t over seeds, or Wilson over pictures with one seed."""
-    high: float | None
+    low: float
+    """Lower end of the 95 % interval of the mean: Student's t over seeds, but no narrower than that over pictures."""
+    high: float
+
+    def __str__(self) -> str:
+        """`78.1 ± 0.4` (standard deviation over seeds), or `78.1 [77.3, 78.9]` (one seed, 95 % interval over pictures)."""
+        return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]" if self.sd is None else f"{self.mean:.1f} ± {self.sd:.1f}"
 
 
 @dataclass(frozen=True)
@@ -100,6 +129,10 @@ class Cell:
     def num_seeds(self) -> int:
         """The most seeds that any set of this cell was measured with."""
         return max((score.num_seeds for score in self.scores.values()), default=0)
+
+    def rows_on(self, measured: MeasuredSet) -> list[Row]:
+        """The rows of one set, a row per classifier in the order of their seeds."""
+        return [row for row in self.rows if set_of(row) == measured]
 
 
 @dataclass(frozen=True)
@@ -119,129 +152,138 @@ class Cells:
         """The cells of one kind, in order."""
         return [cell for cell in self.cells if cell.setting.kind == kind]
 
-    @property
-    def variants(self) -> list[str]:
-        """Prompt variants, in order."""
-        return list(dict.fromkeys(str(cell.setting.variant) for cell in self.of_kind("clone")))
+    @cached_property
+    def names(self) -> dict[MeasuredSet, str]:
+        """A short name of each set, unlike that of the others."""
+        short = {}
+        for s in self.sets:
+            name = s.role if len(self.of_role(s.role)) == 1 and s.role != "transfer" else ", ".join([s.dataset, *([s.probe] if s.probe else [])])
+            short[s] = name if s.shots is None else f"{name}, {s.shots} shots"
+        found = {}
+        for s, name in short.items():
+            alike = [other for other in self.sets if short[other] == name]
+            texts = {"role": s.role, "fingerprint": s.fingerprint[:6], "num_images": f"{s.num_images:,}", "metric": s.metric, "version": f"row {s.version}"}
+            telling = [text for part, text in texts.items() if len({getattr(other, part) for other in alike}) > 1]
+            found[s] = f"{name} ({', '.join(telling)})" if telling else name
+        return found
 
 
-def score_over_seeds(values: Sequence[float], single: tuple[float | None, float | None] = (None, None)) -> Score:
-    """The mean of percentages [num_seeds], with its 95 % interval; `single` is the interval to use with one seed."""
+def score_over_seeds(values: Sequence[float], margins: Sequence[tuple[float, float]]) -> Score:
+    """The mean of percentages [num_seeds] with its 95 % interval.
+
+    Args:
+        values: one per seed.
+        margins: how far the 95 % interval over pictures reaches below and above each of them, in points. Few seeds may agree by chance, so
+            the interval over seeds is made no narrower than the mean of these.
+    """
     mean, count = statistics.fmean(values), len(values)
-    if count == 1:
-        return Score(mean, None, 1, *single)
-    sd = statistics.stdev(values)
-    half = float(stdtrit(count - 1, 0.975)) * sd / math.sqrt(count)
-    return Score(mean, sd, count, max(0.0, mean - half), min(100.0, mean + half))
+    sd = statistics.stdev(values) if count > 1 else None
+    half = 0.0 if sd is None else float(stdtrit(count - 1, 0.975)) * sd / math.sqrt(count)
+    below, above = (max(half, statistics.fmean(side)) for side in zip(*margins, strict=True))
+    return Score(mean, sd, count, max(0.0, mean - below), min(100.0, mean + above))
 
 
-def role_score(cells: Cells, cell: Cell, objective: Objective) -> float | None:
-    """A cell's score by an objective, in percent; None when a set of it is missing."""
-    if not isinstance(objective, str):
-        parts = [(weight, role_score(cells, cell, role)) for role, weight in objective.items()]
-        whole = sum(weight for weight, _ in parts)
-        return None if whole == 0 or any(score is None for _, score in parts) else sum(weight * (score or 0.0) for weight, score in parts) / whole
-    if objective == "transfer":
+def role_score(cells: Cells, cell: Cell, role: str) -> float | None:
+    """A cell's score on the sets of a role, in percent; None when it is missing."""
+    if role == "transfer":
         return cell.transfer.mean if cell.transfer else None
-    sets = cells.of_role(objective)
+    sets = cells.of_role(role)
     score = cell.scores.get(sets[0]) if sets else None
     return score.mean if score else None
 
 
-def setting_of(row: Row, searched: Searched | None = None) -> Setting:
-    """The setting of an accuracy row; `searched` is what a sweep knows of its classifier."""
+def factors_of(setting: Mapping[str, Any]) -> Factors:
+    """The searched fields of a sweep's setting."""
+    return tuple(sorted((name, json.dumps(value, sort_keys=True)) for name, value in setting.items()))
+
+
+def setting_of(row: Row, trial: Row | None = None) -> Setting:
+    """The setting of an accuracy row; `trial` is the step of a sweep that trained its classifier."""
     data = row["trained_on"]
-    kind = data["kind"]
+    selected = {name: data[name] for name in SELECTED if data.get(name)}
+    clone = data if data["kind"] == "clone" else {}
     return Setting(
-        kind=kind,
-        variant=data.get("variant") if kind == "clone" else None,
-        guidance_scale=data.get("guidance_scale") if kind == "clone" else None,
-        images_per_class=(searched and searched.images_per_class) or data.get("images_per_class") if kind != "random" else None,
+        kind=data["kind"],
+        variant=clone.get("variant"),
+        guidance_scale=clone.get("guidance_scale"),
+        images_per_class=trial["images_per_class"] if trial else data.get("images_per_class"),
         backbone=row["backbone"],
-        model=data.get("model") if kind == "clone" else None,
-        num_inference_steps=data.get("num_inference_steps") if kind == "clone" else None,
-        dataset=data.get("name") or "" if kind in ("real", "pretrained") else "",
+        model=clone.get("model"),
+        num_inference_steps=clone.get("num_inference_steps"),
+        name=data.get("name") or "",
         source=data.get("fingerprint"),
-        factors=searched.factors if searched else (),
-        words=searched.label if searched else "",
+        is_mixture="parts" in data,
+        selection=json.dumps(selected) if selected else "",
+        factors=factors_of(trial["setting"]) if trial else (),
+        words=trial["label"] if trial else "",
     )
 
 
 def set_of(row: Row) -> MeasuredSet:
     """The set of an accuracy row."""
-    label = row.get("probe_label", "")
-    return MeasuredSet(row["role"], f"{row['dataset']}, {label}" if label else row["dataset"], row["shots"], row["dataset_fingerprint"], row["num_images"])
+    named = (row["role"], row["dataset"], row["probe_label"], row["shots"])
+    return MeasuredSet(*named, row["dataset_fingerprint"], row["num_images"], row["metric"], row["version"])
 
 
-def collect_cells(rows: Sequence[Row], variants: Sequence[str] = (), searched: Mapping[str, Searched] | None = None, complete: bool = True) -> Cells:
-    """Group rows into cells.
+def collect_cells(rows: Sequence[Row], variants: Sequence[str] = (), trials: Sequence[Row] = ()) -> Cells:
+    """Group rows into cells. Of a classifier's rows on one set only the newest version counts.
 
     Args:
-        rows: accuracy rows; one whose value is None (a failed measurement) is left out with a note.
+        rows: accuracy rows.
         variants: the order of the prompt variants; others follow by name.
-        searched: classifier fingerprint -> what a sweep knows of it.
-        complete: whether each setting should have been measured on each set; if so, what is missing is noted.
+        trials: the steps of sweeps, which know their classifiers.
     """
-    settings = {row["classifier"]: setting_of(row, (searched or {}).get(row["classifier"])) for row in rows}
-    notes = [f"{settings[row['classifier']].label}: no value on {row['dataset']} (row {row['fingerprint']}); left out." for row in rows if row["value"] is None]
-    rows = [row for row in rows if row["value"] is not None]
-    counts: dict[MeasuredSet, int] = {}
+    by_classifier = {name: trial for trial in trials for name in trial.get("classifiers", ())}
+    newest: dict[tuple[str, MeasuredSet], Row] = {}
+    for row in sorted(rows, key=lambda row: (row["version"], row["date"])):
+        newest[row["classifier"], replace(set_of(row), version=0)] = row
+    sizes: dict[MeasuredSet, int] = {}
     groups: dict[Setting, list[Row]] = {}
-    for row in rows:
-        counts[set_of(row)] = counts.get(set_of(row), 0) + 1
-        groups.setdefault(settings[row["classifier"]], []).append(row)
-    sets = sorted(counts, key=lambda s: (ROLES.index(s.role), -counts[s] if s.role != "transfer" else 0, s.dataset, s.shots or 0))
+    for row in newest.values():
+        sizes[set_of(row)] = sizes.get(set_of(row), 0) + 1
+        groups.setdefault(setting_of(row, by_classifier.get(row["classifier"])), []).append(row)
+    sets = sorted(sizes, key=lambda s: (ROLES.index(s.role), -sizes[s] if s.role != "transfer" else 0, s.dataset, s.probe, s.shots or 0, s.version))
     ranks = {name: rank for rank, name in enumerate(variants)}
-    ordered = sorted(groups, key=lambda s: _order(s, ranks))
-    missing: list[str] = []
-    cells = [_cell(setting, groups[setting], sets, notes, missing) for setting in ordered]
-    return Cells(tuple(cells), tuple(sets), (*notes, *(missing if complete else ())))
+    notes: list[str] = []
+    cells = [_cell(setting, groups[setting], sets, notes) for setting in sorted(groups, key=lambda s: _order(s, ranks))]
+    return Cells(tuple(cells), tuple(sets), tuple(notes))
 
 
 def _order(setting: Setting, ranks: Mapping[str, int]) -> tuple[object, ...]:
     variant = setting.variant or ""
     guidance = -1.0 if setting.guidance_scale is None else setting.guidance_scale
-    rest = (setting.factors, setting.images_per_class or 0, setting.backbone, setting.model or "", setting.num_inference_steps or 0, setting.dataset)
+    rest = (setting.factors, setting.images_per_class or 0, setting.backbone, setting.model or "", setting.num_inference_steps or 0, setting.name)
     kind = KINDS.index(setting.kind) if setting.kind in KINDS else len(KINDS)
-    return (kind, ranks.get(variant, len(ranks)), variant, guidance, *rest, setting.source or "")
+    return (kind, ranks.get(variant, len(ranks)), variant, guidance, *rest, setting.source or "", setting.selection)
 
 
-def _cell(setting: Setting, rows: list[Row], sets: list[MeasuredSet], notes: list[str], missing: list[str]) -> Cell:
+def _cell(setting: Setting, rows: list[Row], sets: Sequence[MeasuredSet], notes: list[str]) -> Cell:
     rows = sorted(rows, key=lambda row: (row["seed"], row["classifier"]))
-    _note_mixtures(setting, rows, notes)
-    num_classifiers = len({row["classifier"] for row in rows})
-    scores = {}
-    for measured in sets:
-        found = [row for row in rows if set_of(row) == measured]
-        if not found:
-            missing.append(f"{setting.label}: not measured on {measured.dataset} ({measured.role}).")
-            continue
-        if len(found) < num_classifiers:
-            notes.append(f"{setting.label}: {measured.dataset} ({measured.role}) has {len(found)} of {num_classifiers} seeds.")
-        scores[measured] = score_over_seeds([row["value"] for row in found], (found[0]["low"], found[0]["high"]))
-    return Cell(setting, scores, _mean_transfer(setting, rows, sets, notes, missing), tuple(rows))
-
-
-def _mean_transfer(setting: Setting, rows: list[Row], sets: list[MeasuredSet], notes: list[str], missing: list[str]) -> Score | None:
-    """The mean over all transfer sets of each seed, then over the seeds that have all of them."""
-    wanted = {measured for measured in sets if measured.role == "transfer"}
-    if not wanted:
-        return None
-    by_classifier: dict[str, dict[MeasuredSet, float]] = {}
-    for row in rows:
-        values = by_classifier.setdefault(row["classifier"], {})
-        if row["role"] == "transfer":
-            values[set_of(row)] = row["value"]
-    whole = [statistics.fmean(values.values()) for values in by_classifier.values() if values.keys() == wanted]
-    if not whole:
-        missing.append(f"{setting.label}: no mean transfer, because a transfer set is missing.")
-    elif len(whole) < len(by_classifier):
-        notes.append(f"{setting.label}: mean transfer leaves out {len(by_classifier) - len(whole)} of {len(by_classifier)} seeds that lack a transfer set.")
-    return score_over_seeds(whole) if whole else None
-
-
-def _note_mixtures(setting: Setting, rows: list[Row], notes: list[str]) -> None:
-    """Say so when classifiers of one cell differ in something that the rows do not name."""
     seeds = {row["classifier"]: row["seed"] for row in rows}
     if len(set(seeds.values())) < len(seeds):
-        notes.append(f"{setting.label}: {len(seeds)} classifiers share {len(set(seeds.values()))} seeds, so they differ in another setting.")
+        notes.append(f"{setting.label}: {len(seeds)} classifiers share {len(set(seeds.values()))} seeds, so they differ in something that rows do not tell.")
+    by_set: dict[MeasuredSet, dict[str, Row]] = {}
+    for row in rows:
+        by_set.setdefault(set_of(row), {})[row["classifier"]] = row
+    scores = {}
+    for measured in (s for s in sets if s in by_set):
+        found = list(by_set[measured].values())
+        if len(found) < len(seeds):
+            notes.append(f"{setting.label}: {measured.dataset} ({measured.role}) has {len(found)} of {len(seeds)} seeds.")
+        scores[measured] = score_over_seeds([row["value"] for row in found], [_margins(row) for row in found])
+    transfer = [by_set.get(measured, {}) for measured in sets if measured.role == "transfer"]
+    whole = [[own[classifier] for own in transfer] for classifier in seeds if transfer and all(classifier in own for own in transfer)]
+    if 0 < len(whole) < len(seeds):
+        notes.append(f"{setting.label}: mean transfer leaves out {len(seeds) - len(whole)} of {len(seeds)} seeds that lack a transfer set.")
+    return Cell(setting, scores, _mean_transfer(whole) if whole else None, tuple(rows))
+
+
+def _mean_transfer(rows: Sequence[Sequence[Row]]) -> Score:
+    """The mean over sets, then over seeds; rows [num_seeds][num_sets]. Sets are independent, so their intervals add up by squares."""
+    margins = [[math.hypot(*side) / len(own) for side in zip(*(_margins(row) for row in own), strict=True)] for own in rows]
+    return score_over_seeds([statistics.fmean(row["value"] for row in own) for own in rows], [(below, above) for below, above in margins])
+
+
+def _margins(row: Row) -> tuple[float, float]:
+    """How far a row's 95 % interval reaches below and above its value."""
+    return max(0.0, row["value"] - row["low"]), max(0.0, row["high"] - row["value"])

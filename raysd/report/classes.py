@@ -1,15 +1,15 @@
 """Classes: accuracy of each, those that lag behind real pictures, and the mix-ups."""
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from raysd.report.cells import Cell, MeasuredSet
 from raysd.report.figure import COLORS, FONT_SIZE, GRID, WIDTH, Plot, literal, new_figure, save_plot, set_title
 from raysd.report.findings import Findings
-from raysd.report.tables import Column, Number, Table, Value
+from raysd.report.tables import Column, Number, Table, Value, number_columns
 from raysd.report.words import short
-from raysd.storage.results import Row
 
 MAX_CLASSES = 30
 MAX_LAGS = 10
@@ -33,15 +33,13 @@ class ClassScores:
         return sorted(there, key=lambda i: self.clone[i] - (self.real[i] if self.real else 0.0))
 
 
-def class_scores(findings: Findings, class_names: Sequence[str] = ()) -> ClassScores | None:
+def class_scores(findings: Findings) -> ClassScores | None:
     """Accuracies of the best setting and of real, class by class; None where rows do not say."""
     best = _per_class(findings.best, findings.test)
     real = _per_class(findings.real, findings.test) if findings.real and findings.real is not findings.best else None
     if best is None:
         return None
     names, values = best
-    if len(class_names) == len(values):
-        names = list(class_names)
     others = tuple(real[1]) if real and len(real[1]) == len(values) else None
     return ClassScores(tuple(names), tuple(values), others)
 
@@ -50,9 +48,9 @@ def per_class_plot(scores: ClassScores, heading: str = "best clone") -> Plot:
     """Accuracy of each class, the clone beside real; the 30 classes furthest behind where there are more."""
     order, title = sorted(scores.order), "Accuracy of each class, %"
     if len(order) > MAX_CLASSES:
-        title = f"The {MAX_CLASSES} classes furthest behind, of {len(order):,}"
+        title = f"The {MAX_CLASSES} classes {'furthest behind real' if scores.real else 'of lowest accuracy'}, of {len(order):,}"
         order = scores.order[:MAX_CLASSES]
-    figure, axes = new_figure(WIDTH, 1.2 + 0.4 * len(order))
+    figure, (axes,) = new_figure(WIDTH, 1.2 + 0.4 * len(order))
     rows = range(len(order))
     axes.barh([row - 0.2 for row in rows], [scores.clone[i] for i in order], 0.38, color=COLORS[0], label=heading)
     if scores.real:
@@ -76,18 +74,18 @@ def lag_sentence(scores: ClassScores) -> str | None:
     if not lags:
         return "No class lags behind real pictures."
     named = ", ".join(f"{name} ({lag:+.1f} points)" for name, lag in lags)
-    return f"Furthest behind real pictures: {named}."
+    return f"Furthest behind real pictures, of {len(scores.order):,} classes: {named}. The extremes of many classes are partly chance."
 
 
 def lag_table(scores: ClassScores, heading: str = "best clone") -> Table | None:
     """The classes furthest behind real; None where no class is, or real is unknown."""
     if scores.real is None or not _behind(scores):
         return None
-    columns = (Column("class"), Column(heading, is_number=True), Column("real", is_number=True), Column("difference", is_number=True))
+    columns = (Column("class"), *number_columns(heading, "real", "difference"))
     rows = [
         (scores.names[i], Number(scores.clone[i]), Number(scores.real[i]), Number(scores.clone[i] - scores.real[i], "+.1f")) for i in _behind(scores)[:MAX_LAGS]
     ]
-    return Table("classes", "Classes furthest behind real", columns, tuple(rows), ("Top-1 accuracy in percent on the test pictures, mean over seeds.",))
+    return Table("classes", "Classes furthest behind real", columns, tuple(rows), ("Accuracy in percent on the test pictures, mean over seeds.",))
 
 
 def confusion_table(findings: Findings) -> Table | None:
@@ -100,8 +98,7 @@ def confusion_table(findings: Findings) -> Table | None:
     if not best:
         return None
     real = _confusions(findings.real, findings.test) if findings.real and findings.real is not findings.best else []
-    columns = [Column("class"), Column("taken for"), Column(findings.heading, is_number=True), Column("seeds that list it", is_number=True)]
-    columns += [Column("real", is_number=True)] if real else []
+    columns = [Column("class"), Column("taken for"), *number_columns(findings.heading, "seeds that list it", *(["real"] if real else []))]
     rows: list[tuple[Value, ...]] = []
     pairs = sorted({pair for seed in best for pair in seed}, key=lambda pair: (-sum(seed.get(pair, 0) for seed in best), pair))
     for pair in pairs[:MAX_PAIRS]:
@@ -118,7 +115,7 @@ def _behind(scores: ClassScores) -> list[int]:
     return [i for i in scores.order if scores.real is not None and scores.clone[i] < scores.real[i]]
 
 
-def _real_count(pair: tuple[str, str], seeds: Sequence[dict[tuple[str, str], int]]) -> str:
+def _real_count(pair: tuple[str, str], seeds: Sequence[Mapping[tuple[str, str], int]]) -> str:
     listed = [seed[pair] for seed in seeds if pair in seed]
     if listed:
         return _count(sum(listed) / len(listed))
@@ -129,23 +126,22 @@ def _count(value: float) -> str:
     return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
 
 
-def _rows_on(cell: Cell, test: MeasuredSet) -> list[Row]:
-    same = (test.role, test.fingerprint, test.num_images)
-    return [row for row in cell.rows if (row["role"], row["dataset_fingerprint"], row["num_images"]) == same]
-
-
-def _confusions(cell: Cell, test: MeasuredSet | None) -> list[dict[tuple[str, str], int]]:
-    """Of each seed that has some: (class, taken for) -> pictures."""
-    rows = _rows_on(cell, test) if test is not None else []
-    found = [{(pair["label"], pair["prediction"]): pair["count"] for pair in row.get("confusions") or ()} for row in rows]
+def _confusions(cell: Cell, test: MeasuredSet | None) -> list[Counter[tuple[str, str]]]:
+    """Of each seed that has some: (class, taken for) -> pictures. Classes that share a name are added up."""
+    found = []
+    for row in cell.rows_on(test) if test is not None else []:
+        pairs: Counter[tuple[str, str]] = Counter()
+        for pair in row.get("confusions") or ():
+            pairs[pair["label"], pair["prediction"]] += pair["count"]
+        found.append(pairs)
     return [pairs for pairs in found if pairs]
 
 
 def _per_class(cell: Cell, test: MeasuredSet | None) -> tuple[list[str], list[float]] | None:
     """Class names and accuracies in percent [num_classes], averaged over seeds; NaN for a class without pictures."""
-    rows = [row for row in _rows_on(cell, test) if row.get("per_class")] if test is not None else []
+    rows = [row for row in cell.rows_on(test) if row["per_class"]] if test is not None else []
     if not rows or len({len(row["per_class"]) for row in rows}) > 1:
         return None
     columns = zip(*(row["per_class"] for row in rows), strict=True)
     values = [math.nan if None in column else sum(column) / len(rows) for column in columns]
-    return rows[0].get("class_names") or [str(label) for label in range(len(values))], values
+    return rows[0]["class_names"], values

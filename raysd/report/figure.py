@@ -4,13 +4,13 @@ import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from raysd.report.words import short
 
@@ -19,6 +19,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 INK, GRID, GREY = "#222222", "#dddddd", "#999999"
 FONT_SIZE = 12
+ROW = 0.36  # inches of a row of dots
 WIDTH = 5.4  # inches; small enough that the text stays legible on a phone
 PNG_DPI = 200
 LEGEND_CHARACTERS, LEGEND_LINES = 46, 3
@@ -37,22 +38,19 @@ class Plot:
     svg: str
 
 
-def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure of one panel, in inches."""
+def new_figure(width: float, height: float, parts: Sequence[float] = (1,)) -> tuple[Figure, list[Axes]]:
+    """A figure, in inches, of panels one below the other; `parts` are their shares of the height."""
     figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
-    axes = figure.add_subplot(facecolor="white")
-    style(axes)
-    return figure, axes
-
-
-def style(axes: Axes) -> None:
-    """The common look of a panel."""
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=FONT_SIZE, colors=INK)
-    axes.xaxis.label.set_fontsize(FONT_SIZE)
-    axes.yaxis.label.set_fontsize(FONT_SIZE)
+    FigureCanvasAgg(figure)
+    panels = list(figure.subplots(len(parts), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": parts})[:, 0])
+    for axes in panels:
+        axes.grid(color=GRID, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=FONT_SIZE, colors=INK)
+        axes.xaxis.label.set_fontsize(FONT_SIZE)
+        axes.yaxis.label.set_fontsize(FONT_SIZE)
+    return figure, panels
 
 
 def set_title(axes: Axes, title: str) -> None:
@@ -72,12 +70,23 @@ def save_plot(figure: Figure, name: str, title: str, alt: str) -> Plot:
     return Plot(name, title, alt, png.getvalue(), svg.getvalue().decode())
 
 
-def legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str], columns: int = 1) -> None:
-    """Put the legend below the panel; the figure grows by its lines, so that the panel keeps its height."""
-    rows = [labels[start : start + columns] for start in range(0, len(labels), columns)]
-    lines = sum(max(label.count("\n") + 1 for label in row) for row in rows)
+def draw_dots(axes: Axes, labels: Sequence[str], values: Sequence[tuple[float, float | None, float | None]]) -> None:
+    """A row per value from the top: a dot, with its 95 % interval (low, high) where that is known."""
+    for row, (value, low, high) in enumerate(values):
+        if low is not None and high is not None:
+            axes.plot([low, high], [row, row], color=COLORS[0], linewidth=1.8, solid_capstyle="butt")
+        axes.plot(value, row, MARKERS[0], color=COLORS[0], markersize=7)
+    axes.set_yticks(range(len(labels)), [literal(short(label, 24)) for label in labels])
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+
+
+def legend_below(figure: Figure, handles: Sequence[tuple[Line2D, str]], columns: int = 1) -> None:
+    """Put a legend of what was drawn and its labels below the panel; the figure grows by its lines, so that the panel keeps its height."""
+    rows = [handles[start : start + columns] for start in range(0, len(handles), columns)]
+    lines = sum(max(label.count("\n") + 1 for _, label in row) for row in rows)
     figure.set_figheight(figure.get_figheight() + LEGEND_LINE * lines + LEGEND_ROW * len(rows))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=FONT_SIZE - 1)
+    drawn, labels = [handle for handle, _ in handles], [label for _, label in handles]
+    figure.legend(drawn, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=FONT_SIZE - 1)
 
 
 def legend_text(text: str) -> str:

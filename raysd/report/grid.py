@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from raysd.report.samples import MAX_CLASSES, NUM_IMAGES, CloneSamples, Sample
 from raysd.report.words import short
+from raysd.training.pictures import UNDECODABLE
 
 TILE, LARGEST = 60, 88  # pixels: small pictures grow by a whole number to about TILE, large ones shrink to LARGEST
 NARROWEST = 58  # pixels of a column, or its heading would not fit
@@ -27,6 +28,8 @@ class GridColumn:
 
     label: str
     samples: CloneSamples
+    model: str | None = None
+    """The generator."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class SampleGrid:
     png: bytes
     webp: bytes
     """The same in fewer bytes, for the page."""
+    has_pictures: bool
+    """False when no clone could be read."""
 
 
 def sample_grid(name: str, label: str, columns: Sequence[GridColumn], num_images: int = NUM_IMAGES, num_classes: int = MAX_CLASSES) -> SampleGrid:
@@ -51,18 +56,20 @@ def sample_grid(name: str, label: str, columns: Sequence[GridColumn], num_images
         name: file name without a suffix.
         label: what all columns share.
         columns: from left to right.
-        num_images: pictures per class.
+        num_images: at most this many pictures per class.
         num_classes: at most this many classes.
     """
     names = max((column.samples.class_names for column in columns), key=len, default=())
     shown = names[:num_classes]
+    indices = [index for column in columns for label, index in column.samples.images if label < len(shown)]
+    num_images = max(1, min(num_images, max(indices, default=0) + 1))
     picture, shrunk = draw_grid(shown, columns, num_images)
     png, webp = io.BytesIO(), io.BytesIO()
     picture.save(png, "PNG")
     picture.save(webp, "WEBP", lossless=not shrunk, quality=WEBP_QUALITY, method=3)
     labels = ", ".join(column.label for column in columns)
-    alt = f"Sample pictures, {label}. {len(shown)} classes, {num_images} pictures of each. Columns: {labels}."
-    return SampleGrid(name, label, _caption(shown, len(names), columns, num_images), alt, png.getvalue(), webp.getvalue())
+    alt = f"Sample pictures, {label}. {len(shown)} classes, pictures of each: {num_images}. Columns: {labels}."
+    return SampleGrid(name, label, _caption(shown, len(names), columns, num_images), alt, png.getvalue(), webp.getvalue(), bool(indices))
 
 
 def draw_grid(names: Sequence[str], columns: Sequence[GridColumn], num_images: int) -> tuple[Image.Image, bool]:
@@ -109,7 +116,7 @@ def _decode(data: bytes, side: int) -> Image.Image | None:
     """The picture as RGB, at most `side` wide and high; None when it cannot be read."""
     try:
         picture = Image.open(io.BytesIO(data)).convert("RGB")
-    except (OSError, ValueError):
+    except UNDECODABLE:
         return None
     longest = max(picture.size)
     factor = side // longest if longest <= side else side / longest
@@ -121,12 +128,19 @@ def _tile_side(columns: Sequence[GridColumn]) -> tuple[int, bool]:
     """The side of a tile in pixels, and whether pictures shrink to it; from the first picture that can be read."""
     for column in columns:
         for sample in column.samples.images.values():
-            try:
-                longest = max(Image.open(io.BytesIO(sample.data)).size)
-            except (OSError, ValueError):
+            if (size := _size(sample)) is None:
                 continue
+            longest = max(size)
             return (LARGEST, True) if longest > LARGEST else (longest * max(1, round(TILE / longest)), False)
     return TILE, False
+
+
+def _size(sample: Sample) -> tuple[int, int] | None:
+    """Width and height in pixels; None when the picture cannot be read."""
+    try:
+        return Image.open(io.BytesIO(sample.data)).size
+    except UNDECODABLE:
+        return None
 
 
 def _wrap(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
@@ -147,9 +161,11 @@ def _wrap(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
 
 def _caption(shown: Sequence[str], num_classes: int, columns: Sequence[GridColumn], num_images: int) -> str:
     which = f"the first {len(shown)} of {num_classes:,} classes" if len(shown) < num_classes else "each class"
-    parts = [f"Pictures 0 to {num_images - 1} of {which}. Columns, left to right: {', '.join(column.label for column in columns)}."]
+    pictures = f"Pictures 0 to {num_images - 1}" if num_images > 1 else "Picture 0"
+    parts = [f"{pictures} of {which}. Columns, left to right: {', '.join(column.label for column in columns)}."]
     first = [(column.label, column.samples.images[0, 0]) for column in columns if (0, 0) in column.samples.images]
-    if len(first) > 1 and len({sample.seed for _, sample in first}) == 1:
+    # The same seed is the same noise only for one generator and one size.
+    if len(first) > 1 and len({(sample.seed, _size(sample)) for _, sample in first}) == 1 and len({column.model for column in columns}) == 1:
         parts.append("Pictures of one row share their noise: the seed depends on the class and the picture's number alone.")
     prompts = {sample.prompt: label for label, sample in reversed(first)}
     if len(prompts) == 1:
@@ -159,7 +175,7 @@ def _caption(shown: Sequence[str], num_classes: int, columns: Sequence[GridColum
     wanted = {(label, index) for label in range(len(shown)) for index in range(num_images)}
     lacking = [column.label for column in columns if not wanted or not wanted <= column.samples.images.keys()]
     if lacking:
-        parts.append(f"Grey squares: pictures that could not be read, of {', '.join(lacking)}.")
+        parts.append(f"Grey squares: pictures that are not in the clone, or cannot be read, of {', '.join(lacking)}.")
     if any(sample.flag for column in columns for sample in column.samples.images.values()):
         parts.append("Framed pictures are flagged as suspect.")
     return " ".join(parts)

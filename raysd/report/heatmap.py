@@ -14,25 +14,25 @@ DARK = 0.45  # share of the range below which a number is written in white
 
 
 def heat_maps(material: Material) -> list[Plot]:
-    """One map at the images per class that all settings reached, and one at the last where that is another."""
-    budgets = [budget for budget in dict.fromkeys([material.common_budget, *material.budgets[-1:]]) if budget is not None]
-    return [plot for budget in budgets if (plot := heat_map(material, budget)) is not None]
+    """One map at the images per class that the most settings share, and one at the last where that is another."""
+    return [plot for budget in material.shown_budgets if (plot := heat_map(material, budget)) is not None]
 
 
 def heat_map(material: Material, images_per_class: int) -> Plot | None:
-    """The map at one number of images per class; None where there are not two variants and two to twelve guidance scales."""
-    variants = list(dict.fromkeys(entry.variant for entry in material.entries))
-    scales = sorted({entry.guidance_scale for entry in material.entries if entry.guidance_scale is not None})
+    """The map at one number of images per class; None without two scores, two variants, and two to twelve guidance scales."""
+    scored = [(entry.setting, score) for entry in material.entries if (score := entry.score_at(images_per_class)) is not None]
+    variants = list(dict.fromkeys(str(entry.setting.variant) for entry in material.entries))
+    scales = sorted({entry.setting.guidance_scale for entry in material.entries if entry.setting.guidance_scale is not None})
     found: dict[tuple[str, float], list[float]] = {}
-    for entry in material.entries:
-        if entry.guidance_scale is not None and (score := entry.score_at(images_per_class)) is not None:
-            found.setdefault((entry.variant, entry.guidance_scale), []).append(score)
-    if len(variants) < 2 or not 2 <= len(scales) <= MAX_SCALES or not found:
+    for setting, score in scored:
+        if setting.guidance_scale is not None:
+            found.setdefault((str(setting.variant), setting.guidance_scale), []).append(score)
+    if len(variants) < 2 or not 2 <= len(scales) <= MAX_SCALES or len(found) < 2:
         return None
     scores = [[max(found.get((variant, scale), [math.nan])) for scale in scales] for variant in variants]
     mixed = any(len(values) > 1 for values in found.values())
     title = f"Score at {images_per_class:,} images per class" + (", best of the other fields" if mixed else "")
-    figure, axes = new_figure(max(WIDTH, 2.4 + CELL * len(scales)), 1.3 + CELL * len(variants))
+    figure, (axes,) = new_figure(max(WIDTH, 2.4 + CELL * len(scales)), 1.3 + CELL * len(variants))
     image = axes.imshow(scores, cmap=COLORS, aspect="auto")
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
@@ -47,7 +47,7 @@ def heat_map(material: Material, images_per_class: int) -> Plot | None:
             if math.isnan(score):
                 axes.text(column, row, "–", ha="center", va="center", fontsize=FONT_SIZE, color="#777777")
                 continue
-            color = "white" if score < bottom + DARK * (top - bottom) else "black"
+            color = "white" if score < bottom + DARK * (top - bottom) or bottom == top else "black"
             axes.text(column, row, f"{score:.1f}", ha="center", va="center", fontsize=FONT_SIZE, color=color)
     return save_plot(figure, f"heat-map-{images_per_class}", title, _describe(material, title, variants, scales, scores))
 

@@ -1,18 +1,20 @@
 """What a report is made of: the rows of one sweep, or all accuracy rows of a storage root, and the settings that they are about."""
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from raysd.errors import UserError
-from raysd.report.cells import Cell, Cells, Factors, Searched, collect_cells, role_score
-from raysd.report.words import GUIDANCE, VARIANT, Objective
+from raysd.report.cells import Cells, Setting, collect_cells, factors_of, role_score, telling
+from raysd.report.words import Objective
 from raysd.storage.location import Location
 from raysd.storage.results import Row, read_results
 
 ALL = "all"
 """Where a report without a sweep goes."""
+OBJECTIVES = ("test", "validation", "transfer", "shift")
+"""What a score is where there is no sweep: the first of these roles that was measured."""
 
 
 @dataclass(frozen=True)
@@ -27,29 +29,21 @@ class Rung:
 
 @dataclass(frozen=True)
 class Entry:
-    """One setting: a clone, and how classifiers were trained on it."""
+    """One setting with its clone."""
 
-    setting: Mapping[str, Any]
-    """Searched field -> value."""
-    label: str
-    clone: str
-    """The clone's fingerprint."""
+    setting: Setting
+    """At any number of images per class."""
     folder: str
-    variant: str
-    guidance_scale: float | None
-    model: str | None = None
-    num_inference_steps: int | None = None
+    """Of the clone; empty for a mixture that no sweep knows."""
     rungs: tuple[Rung, ...] = ()
     """Rising."""
-    cells: Mapping[int, Cell] = field(default_factory=dict)
-    """What its classifiers scored, by images per class."""
 
     @property
-    def factors(self) -> Factors:
-        """The searched fields, as a cell names them."""
-        return factors_of(self.setting)
+    def label(self) -> str:
+        """The setting in a few words."""
+        return self.setting.label
 
-    def score_at(self, images_per_class: int | None) -> float | None:
+    def score_at(self, images_per_class: int) -> float | None:
         """The objective with this many images per class; None when the setting did not get there."""
         return next((rung.score for rung in self.rungs if rung.images_per_class == images_per_class), None)
 
@@ -69,6 +63,10 @@ class Material:
     """Accuracy rows."""
     trials: tuple[Row, ...]
     """Trial rows of these settings, one for each setting and rung."""
+    borrowed: tuple[str, ...] = ()
+    """Kinds of baselines that a sweep has not measured itself, and that are another run's."""
+    lacking: tuple[str, ...] = ()
+    """Which accuracy rows of the sweep are not there, a note for each setting."""
 
     @property
     def is_sweep(self) -> bool:
@@ -81,10 +79,15 @@ class Material:
         return sorted({rung.images_per_class for entry in self.entries for rung in entry.rungs})
 
     @property
-    def common_budget(self) -> int | None:
-        """The largest number of images per class that the most settings share: of a sweep, the last rung that all reached."""
-        counts = {budget: sum(any(r.images_per_class == budget for r in entry.rungs) for entry in self.entries) for budget in self.budgets}
-        return max(counts, key=lambda budget: (counts[budget], budget), default=None)
+    def shown_budgets(self) -> list[int]:
+        """Those that figures show."""
+        return widest_and_last(rung.images_per_class for entry in self.entries for rung in entry.rungs)
+
+
+def widest_and_last(budgets: Iterable[int]) -> list[int]:
+    """The number of images per class that the most settings share, the largest of several, and the largest of all where that is another."""
+    sizes = Counter(budgets)
+    return list(dict.fromkeys([max(sizes, key=lambda budget: (sizes[budget], budget)), max(sizes)])) if sizes else []
 
 
 def gather(root: Location, sweep: str | None = None) -> Material:
@@ -119,17 +122,17 @@ def pick_sweep(root: Location, sweep: str | None = None) -> Row | None:
 
 def gather_sweep(sweep: Row, rows: Sequence[Row], trials: Sequence[Row]) -> Material:
     """What is known of one sweep."""
-    entries = [_sweep_entry(clone, sweep) for clone in sweep["clones"]]
-    own = {entry.factors for entry in entries}
-    trials = [row for row in trials if row.get("sweep", sweep["fingerprint"]) == sweep["fingerprint"] and factors_of(row["setting"]) in own]
-    members = {**sweep, "classifiers": [*sweep["classifiers"], *(name for row in trials for name in row.get("classifiers", ()))]}
-    if "rows" in sweep:
-        members["rows"] = [*sweep["rows"], *(name for row in trials for name in row.get("rows", ()))]
-    rows = select_rows(rows, members)
-    variants = list(dict.fromkeys(entry.variant for entry in entries))
-    cells = collect_cells(rows, variants, _searched(rows, entries, trials), complete=all(len(entry.rungs) < 2 for entry in entries))
-    entries = [replace(entry, cells=_own_cells(entry, cells)) for entry in entries]
-    return Material(sweep.get("name", "sweep"), sweep, sweep["objective"], tuple(entries), cells, tuple(rows), tuple(trials))
+    steps = set(sweep["steps"])
+    trials = [trial for trial in trials if trial["fingerprint"] in steps]
+    own = {*sweep["rows"], *(name for trial in trials for name in trial.get("rows", ()))}
+    found = [row for row in rows if row["fingerprint"] in own]
+    others = {kind: baseline_rows(kind, found, rows) for kind in ("real", "random")}
+    borrowed = tuple(kind for kind, members in others.items() if members)
+    chosen = [*found, *(row for members in others.values() for row in members)]
+    variants = list(dict.fromkeys(str(clone["variant"]) for clone in sweep["clones"]))
+    cells = collect_cells(chosen, variants, trials)
+    entries = tuple(_sweep_entry(clone) for clone in sweep["clones"])
+    return Material(sweep["name"], sweep, sweep["objective"], entries, cells, tuple(chosen), tuple(trials), borrowed, tuple(_lacking(sweep, trials, found)))
 
 
 def gather_all(root: Location, rows: Sequence[Row], trials: Sequence[Row]) -> Material:
@@ -140,129 +143,79 @@ def gather_all(root: Location, rows: Sequence[Row], trials: Sequence[Row]) -> Ma
     """
     if not rows:
         raise UserError("storage", root.uri, "holds no results; run `raysd sweep` or `raysd evaluate` with this storage first")
-    known = {
-        name: Searched(row.get("label", ""), factors_of(row["setting"]), row.get("images_per_class")) for row in trials for name in row.get("classifiers", ())
-    }
-    cells = collect_cells(rows, (), known, complete=False)
-    if not cells.cells:
-        raise UserError("storage", root.uri, "holds no accuracy row with a value; run `raysd evaluate` again, it says why a measurement fails")
-    roles = [role for role in ("test", "validation", "transfer") if cells.of_role(role)]
-    objective = roles[0] if roles else "test"
-    settings = [cell.setting for cell in cells.of_kind("clone")]
-    further = [name for name in ("model", "num_inference_steps", "backbone") if len({getattr(setting, name) for setting in settings}) > 1]
-    groups: dict[str, list[Cell]] = {}
+    cells = collect_cells(rows, (), trials)
+    objective = next(role for role in OBJECTIVES if cells.of_role(role))
+    groups: dict[Setting, list[Rung]] = {}
     for cell in cells.of_kind("clone"):
-        groups.setdefault(json.dumps([cell.setting.source, cell.setting.backbone, cell.setting.factors]), []).append(cell)
-    entries = [_row_entry(root, members, further, cells, objective) for members in groups.values()]
+        rungs = groups.setdefault(replace(cell.setting, images_per_class=None), [])
+        if cell.setting.images_per_class is not None:
+            rungs.append(Rung(cell.setting.images_per_class, role_score(cells, cell, objective)))
+    entries = [_row_entry(root, setting, rungs) for setting, rungs in groups.items()]
     return Material("All results", {}, objective, _told_apart(entries), cells, tuple(rows), tuple(trials))
 
 
-def factors_of(setting: Mapping[str, Any]) -> Factors:
-    """The searched fields of a setting, as a cell names them."""
-    return tuple(sorted((name, json.dumps(value, sort_keys=True)) for name, value in setting.items()))
-
-
-def select_rows(rows: Sequence[Row], sweep: Row) -> list[Row]:
-    """The accuracy rows of a sweep's classifiers; where these have no `real` or `random` classifier, those of the same backbone and sets."""
-    members, own = set(sweep["classifiers"]), set(sweep.get("rows", [row["fingerprint"] for row in rows]))
-    chosen = [row for row in rows if row["classifier"] in members and row["fingerprint"] in own]
-    backbones = {row["backbone"] for row in chosen}
-    sets = {_measured(row) for row in chosen}
-    for kind in ("real", "random"):
-        if not any(row["trained_on"]["kind"] == kind for row in chosen):
-            chosen += [row for row in rows if row["trained_on"]["kind"] == kind and row["backbone"] in backbones and _measured(row) in sets]
-    return chosen
+def baseline_rows(kind: str, own: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
+    """The rows of other runs' baselines of a kind, of the same backbone and on the same sets; none where a sweep has its own."""
+    if any(row["trained_on"]["kind"] == kind for row in own):
+        return []
+    backbones, sets = {row["backbone"] for row in own}, {_measured(row) for row in own}
+    return [row for row in rows if row["trained_on"]["kind"] == kind and row["backbone"] in backbones and _measured(row) in sets]
 
 
 def _measured(row: Row) -> tuple[Any, ...]:
     """What two rows must share to stand in one column."""
-    return tuple(row.get(name) for name in ("version", "role", "dataset_fingerprint", "shots", "probe_label", "metric", "num_images"))
+    return tuple(row[name] for name in ("version", "role", "dataset_fingerprint", "shots", "probe_label", "metric", "num_images"))
 
 
-def _sweep_entry(clone: Row, sweep: Row) -> Entry:
-    """A setting of a sweep's row; older rows know variant, guidance and one score."""
-    variant, guidance = str(clone["variant"]), clone["guidance_scale"]
-    count = clone.get("images_per_class") or sweep.get("images_per_class")
-    alone = [{"images_per_class": count, "score": clone.get("score")}] if count is not None else []
-    rungs = clone.get("rungs") or alone
-    return Entry(
-        setting=clone.get("setting") or {VARIANT: variant, GUIDANCE: guidance},
-        label=clone.get("label") or f"{variant}, guidance {_guidance(guidance)}",
-        clone=clone["fingerprint"],
-        folder=clone["folder"],
-        variant=variant,
-        guidance_scale=guidance,
-        model=clone.get("model"),
-        num_inference_steps=clone.get("num_inference_steps"),
-        rungs=tuple(sorted((Rung(r["images_per_class"], r.get("score"), tuple(r.get("seed_scores") or ())) for r in rungs), key=lambda r: r.images_per_class)),
+def _lacking(sweep: Row, trials: Sequence[Row], rows: Sequence[Row]) -> list[str]:
+    """A note for each setting whose trial rows name accuracy rows or classifiers of which nothing is there, and one for the rest of the sweep."""
+    there, measured = {row["fingerprint"] for row in rows}, {row["classifier"] for row in rows}
+    notes = []
+    for label in dict.fromkeys(trial["label"] for trial in trials):
+        own = [trial for trial in trials if trial["label"] == label]
+        wanted, classifiers = ([name for trial in own for name in trial.get(part, ())] for part in ("rows", "classifiers"))
+        absent = [f"{sum(name not in there for name in wanted)} of {len(wanted)} accuracy rows"] if not there.issuperset(wanted) else []
+        absent += [f"all rows of {sum(name not in measured for name in classifiers)} classifiers"] if not measured.issuperset(classifiers) else []
+        if absent:
+            notes.append(f"{label}: missing {' and '.join(absent)}.")
+    further = set(sweep["rows"]).difference(*(trial.get("rows", ()) for trial in trials))
+    return [*notes, *([f"Baselines and further sets: missing {len(further - there)} of {len(further)} accuracy rows."] if further - there else [])]
+
+
+def _sweep_entry(clone: Row) -> Entry:
+    setting = Setting(
+        kind="clone",
+        variant=str(clone["variant"]),
+        guidance_scale=clone["guidance_scale"],
+        images_per_class=None,
+        backbone="",
+        model=clone["model"],
+        num_inference_steps=clone["num_inference_steps"],
+        name="",
+        source=clone["fingerprint"],
+        factors=factors_of(clone["setting"]),
+        words=clone["label"],
     )
+    rungs = [Rung(rung["images_per_class"], rung["score"], tuple(rung["seed_scores"])) for rung in clone["rungs"]]
+    return Entry(setting, clone["folder"], tuple(rungs))
 
 
-def _searched(rows: Sequence[Row], entries: Sequence[Entry], trials: Sequence[Row]) -> dict[str, Searched]:
-    """Which setting a classifier belongs to: by the trial rows, else by its clone, else by variant and guidance where these name one setting."""
-    by_factors = {entry.factors: entry for entry in entries}
-    tried = {name: row for row in trials for name in row.get("classifiers", ())}
-    found = {}
-    for row in rows:
-        data = row["trained_on"]
-        if data["kind"] != "clone":
-            continue
-        same = [entry for entry in entries if entry.clone == data.get("fingerprint")]
-        same = same or [e for e in entries if (e.variant, e.guidance_scale) == (data.get("variant"), data.get("guidance_scale"))]
-        trial = tried.get(row["classifier"])
-        entry = by_factors[factors_of(trial["setting"])] if trial else same[0] if len(same) == 1 else None
-        if entry is not None:
-            found[row["classifier"]] = Searched(entry.label, entry.factors, trial.get("images_per_class") if trial else None)
-    return found
-
-
-def _own_cells(entry: Entry, cells: Cells) -> dict[int, Cell]:
-    own = [cell for cell in cells.of_kind("clone") if cell.setting.factors == entry.factors]
-    return {cell.setting.images_per_class: cell for cell in own if isinstance(cell.setting.images_per_class, int)}
-
-
-def _row_entry(root: Location, members: Sequence[Cell], further: Sequence[str], cells: Cells, objective: Objective) -> Entry:
-    """A setting that no sweep knows; `members` differ in images per class alone."""
-    setting = members[0].setting
-    own = {cell.setting.images_per_class: cell for cell in members if isinstance(cell.setting.images_per_class, int)}
-    fields = {name: json.loads(value) for name, value in setting.factors}
-    known = {VARIANT: setting.variant, GUIDANCE: setting.guidance_scale, **{_FIELDS[name]: getattr(setting, name) for name in further}}
-    return Entry(
-        setting={**known, **fields},
-        label=setting.label,
-        clone=setting.source or "",
-        folder=root.child("clones", setting.source or "-").uri,
-        variant=str(setting.variant),
-        guidance_scale=setting.guidance_scale,
-        model=setting.model,
-        num_inference_steps=setting.num_inference_steps,
-        rungs=tuple(Rung(count, role_score(cells, cell, objective), _seed_scores(cell, objective)) for count, cell in sorted(own.items())),
-        cells=own,
-    )
-
-
-_FIELDS = {"model": "generation.model", "num_inference_steps": "generation.num_inference_steps", "backbone": "training.backbone"}
-
-
-def _seed_scores(cell: Cell, objective: Objective) -> tuple[float, ...]:
-    """The values of each seed; of a single set alone."""
-    rows = [row for row in cell.rows if row["role"] == objective]
-    return tuple(row["value"] for row in rows) if len({row["dataset_fingerprint"] for row in rows}) == 1 and objective != "transfer" else ()
+def _row_entry(root: Location, setting: Setting, rungs: Sequence[Rung]) -> Entry:
+    """A setting that no sweep knows."""
+    folder = "" if setting.is_mixture else root.child("clones", str(setting.source)).uri
+    return Entry(setting, folder, tuple(sorted(rungs, key=lambda rung: rung.images_per_class)))
 
 
 def _told_apart(entries: Sequence[Entry]) -> tuple[Entry, ...]:
-    """The same with labels that are unlike: the fields that differ are added, and then the fingerprint."""
-    labels = [entry.label for entry in entries]
-    found = []
+    """The same with labels that are unlike: the fields that differ are added, then the fingerprint, then a number."""
+    found: list[Entry] = []
     for entry in entries:
-        alike = [other for other in entries if other.label == entry.label]
-        fields = [name for name in entry.setting if len({json.dumps(other.setting.get(name)) for other in alike}) > 1]
-        label = ", ".join([entry.label, *(f"{name.rpartition('.')[2].replace('_', ' ')} {entry.setting[name]}" for name in fields)])
-        if labels.count(entry.label) > 1 and sum(other.setting == entry.setting for other in alike) > 1:
-            label = f"{label} ({entry.clone[:6]})"
-        found.append(replace(entry, label=label))
+        alike = [other.setting.fields() for other in entries if other.label == entry.label]
+        own = entry.setting.fields()
+        label = ", ".join([entry.label, *(f"{name} {own[name]}" for name in telling(alike) if name in own)])
+        if alike.count(own) > 1:
+            label = f"{label} ({str(entry.setting.source)[:6]})"
+        number = sum(other.label.startswith(label) for other in found)
+        words = f"{label} #{number + 1}" if number else label
+        found.append(replace(entry, setting=replace(entry.setting, words=words)))
     return tuple(found)
-
-
-def _guidance(guidance: float | None) -> str:
-    return "its own" if guidance is None else f"{guidance:g}"

@@ -5,14 +5,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from raysd.errors import UserError
-from raysd.report.cells import Cell, Cells
-from raysd.report.classes import class_scores, confusion_table, lag_sentence, lag_table, per_class_plot
-from raysd.report.curves import guidance_plot
+from raysd.report.cells import Cells
+from raysd.report.classes import ClassScores, class_scores, confusion_table, lag_sentence, lag_table, per_class_plot
+from raysd.report.curves import draw_curves
 from raysd.report.figure import Plot
 from raysd.report.findings import Findings, count_sentence, find
 from raysd.report.gallery import Gallery, draw_galleries
@@ -22,12 +21,14 @@ from raysd.report.material import ALL, Material, gather
 from raysd.report.paper import paper_table
 from raysd.report.provenance import behind_table, clone_table, package_versions, row_table
 from raysd.report.search_plots import effects_plot, scaling_plot
-from raysd.report.sweep_tables import cost_table, effects_table, proxies_table, ranking_table, rung_table, search_lines
-from raysd.report.tables import Table, gap_table, main_table, set_names, to_csv, to_markdown, value_text
-from raysd.report.words import objective_words, slug
+from raysd.report.sweep_tables import cost_table, effects_table, proxies_table, ranking_table, search_lines
+from raysd.report.tables import Table, gap_table, main_table, to_csv, to_markdown, value_text
+from raysd.report.words import objective_words
 from raysd.storage.location import Location
+from raysd.storage.results import Row
 
 HTML = "report.html"
+MOST_ROWS = 500  # of a table in the page; its files hold all
 
 
 @dataclass(frozen=True)
@@ -43,23 +44,6 @@ class ReportFiles:
     """The main table; `raysd.report.tables.to_rich` shows it in a terminal."""
 
 
-@dataclass(frozen=True)
-class Figures:
-    """All figures of a page, by section; empty where there is nothing to show."""
-
-    accuracy: Sequence[Plot]
-    transfer: Sequence[Plot]
-    heat_maps: Sequence[Plot]
-    effects: Sequence[Plot]
-    scaling: Sequence[Plot]
-    per_class: Sequence[Plot]
-
-    @property
-    def all(self) -> list[Plot]:
-        """Each figure, in the order of the page."""
-        return [plot for plots in vars(self).values() for plot in plots]
-
-
 def write_report(root: Location, out: Location | None = None, sweep: str | None = None) -> ReportFiles:
     """Write the report of a sweep, or of all settings that were measured where there is no sweep, from result rows alone.
 
@@ -73,13 +57,15 @@ def write_report(root: Location, out: Location | None = None, sweep: str | None 
     """
     material = gather(root, sweep)
     findings = find_all(material)
-    galleries, class_names = draw_galleries(material.entries)
-    figures = draw_figures(material, findings, class_names)
-    tables = make_tables(material, findings, class_names)
+    scores = class_scores(findings) if findings else None
+    galleries = draw_galleries(material.entries)
+    figures = draw_figures(material, findings, scores)
+    tables = make_tables(material, findings, scores)
     out = out or root.child("reports", material.sweep.get("fingerprint", ALL))
-    written = write_parts(out, tables.values(), figures.all, [grid for gallery in galleries for grid in gallery.grids])
-    lines = (*findings.lines, *search_lines(material)) if findings else (count_sentence(material.cells),)
-    out.write(HTML, render(material, findings, lines, galleries, figures, tables, written, class_names).encode())
+    plots = [plot for group in figures.values() for plot in group]
+    written = write_parts(out, tables.values(), plots, [grid for gallery in galleries for grid in gallery.grids])
+    lines = say_all(material, findings)
+    out.write(HTML, render(material, lines, galleries, figures, tables, written, lag_sentence(scores) if scores else None).encode())
     return ReportFiles(out, out.file(HTML), lines, tables["settings"])
 
 
@@ -96,30 +82,50 @@ def write_parts(out: Location, tables: Iterable[Table], plots: Iterable[Plot], g
 
 
 def find_all(material: Material) -> Findings | None:
-    """What the rows say; None where there is no sweep and nothing to single out.
+    """What the rows say; None where the best setting was not measured, or there is nothing to single out.
 
     Raises:
         UserError: a sweep without accuracy rows of a clone.
     """
     sweep = material.sweep
-    found = find(material.cells, sweep.get("best"), material.objective, sweep.get("comparisons", ()), material.is_sweep)
-    if material.is_sweep and (found is None or found.best.setting.kind != "clone"):
+    if material.is_sweep and not material.cells.of_kind("clone"):
         raise UserError("report.sweep", sweep["fingerprint"], "has no accuracy rows of a clone; run the sweep again, it continues where it ended")
-    skipped = [f"Skipped {name}: {reason}" for name, reason in (sweep.get("skipped_sets") or {}).items()]
-    failed = [f"Failed on {row['dataset']}: {row['error']} (seed {row['seed']}, {row['trained_on']})" for row in sweep.get("failed") or []]
-    return replace(found, notes=(*found.notes, *skipped, *failed)) if found else None
+    return find(material.cells, sweep.get("best"), material.objective, sweep.get("comparisons", ()), material.borrowed)
 
 
-def make_tables(material: Material, findings: Findings | None, class_names: Sequence[str]) -> dict[str, Table]:
+def say_all(material: Material, findings: Findings | None) -> tuple[str, ...]:
+    """The summary, the most important first."""
+    best, failed = material.sweep.get("best"), material.sweep.get("failed", ())
+    if findings:
+        lines = findings.lines
+    elif best:
+        lines = (f"The sweep chose {best['label']} ({best['score']:.1f} %, {objective_words(material.objective)}); its accuracy rows are missing.",)
+    else:
+        lines = (count_sentence(material.cells),)
+    absent = [f"Accuracy rows are missing: {len(material.lacking):,} {'notes' if len(material.lacking) > 1 else 'note'} below the table of all settings."]
+    failures = [f"Measurements or settings that failed: {len(failed):,}; notes below the table of all settings say why."]
+    return (*lines, *(absent if material.lacking else []), *(failures if failed else []), *search_lines(material))
+
+
+def failure_notes(sweep: Row) -> list[str]:
+    """What was skipped, and what failed and why."""
+    notes = [f"Skipped {name}: {reason}" for name, reason in sweep.get("skipped_sets", {}).items()]
+    for row in sweep.get("failed", ()):
+        seed = f", seed {row['seed']}" if row["seed"] is not None else ""
+        where = f" on {row['dataset']}" if row["dataset"] != "-" else ""
+        notes.append(f"{row['trained_on']}{seed}: failed{where}: {row['error']}")
+    return notes
+
+
+def make_tables(material: Material, findings: Findings | None, scores: ClassScores | None) -> dict[str, Table]:
     """All tables by name, in the order of the page; those without rows are left out."""
-    scores = class_scores(findings, class_names) if findings else None
+    settings = main_table(shown_cells(material), findings)
     found = [
         ranking_table(material),
         effects_table(material),
-        rung_table(material),
         proxies_table(material),
-        main_table(shown_cells(material), findings),
-        gap_table(findings) if findings and findings.best.setting.kind == "clone" else None,
+        replace(settings, notes=(*settings.notes, *material.lacking, *failure_notes(material.sweep))),
+        gap_table(material.cells, findings) if findings and findings.best.setting.kind == "clone" else None,
         lag_table(scores, findings.heading) if scores and findings else None,
         confusion_table(findings) if findings else None,
         paper_table(material.cells, findings),
@@ -135,60 +141,32 @@ def shown_cells(material: Material) -> Cells:
     """The cells of the main table: of a sweep's setting the one with the most images per class alone."""
     if not material.is_sweep:
         return material.cells
-    furthest: dict[Any, int] = {}
-    for cell in material.cells.of_kind("clone"):
-        furthest[_alike(cell)] = max(furthest.get(_alike(cell), 0), cell.setting.images_per_class or 0)
-    kept = [c for c in material.cells.cells if c.setting.kind != "clone" or (c.setting.images_per_class or 0) == furthest[_alike(c)]]
-    return replace(material.cells, cells=tuple(kept))
+    clones = material.cells.of_kind("clone")
+    furthest = {c.setting.factors: c for c in sorted(clones, key=lambda c: c.setting.images_per_class or 0)}
+    return replace(material.cells, cells=tuple(c for c in material.cells.cells if c.setting.kind != "clone" or furthest[c.setting.factors] is c))
 
 
-def draw_figures(material: Material, findings: Findings | None, class_names: Sequence[str]) -> Figures:
-    """All figures that the rows have something for."""
-    scores = class_scores(findings, class_names) if findings else None
-    effects, scaling = effects_plot(material), scaling_plot(material)
-    accuracy, transfer = draw_curves(material, findings) if findings and material.entries else ([], [])
-    return Figures(
-        accuracy,
-        transfer,
-        heat_maps(material),
-        [effects] if effects else [],
-        [scaling] if scaling else [],
-        [per_class_plot(scores, findings.heading)] if scores and findings else [],
-    )
-
-
-def draw_curves(material: Material, findings: Findings) -> tuple[list[Plot], list[Plot]]:
-    """Accuracy and transfer against guidance, at the images per class that all settings reached; accuracy also at the last where that is another."""
-    cells, common = material.cells, material.common_budget
-    budgets = [budget for budget in dict.fromkeys([common, *material.budgets[-1:]]) if budget is not None]
-    names = set_names(cells.sets)
-    many = len(material.budgets) > 1
-
-    def draw(kind: str, role_sets: Sequence[Any], budget: int | None) -> list[Plot]:
-        at = f", {budget:,} per class" if many and budget is not None else ""
-        tail = f"-{budget}" if at else ""
-        plots = []
-        for measured in role_sets:
-            name = names[measured]
-            title = f"Real {name} pictures ({measured.num_images:,}){at}" if kind == "accuracy" else f"{name} ({measured.num_images:,}){at}"
-            file = f"{kind}-{slug(name.replace(', ', '-').replace(' ', '-'))}{tail}"
-            plots.append(guidance_plot(cells, findings, measured, file, title, budget if many else None))
-        return plots
-
-    same = cells.of_role("test") or cells.of_role("validation")
-    accuracy = [plot for budget in budgets for plot in draw("accuracy", same, budget)]
-    return accuracy, draw("transfer", cells.of_role("transfer"), common)
+def draw_figures(material: Material, findings: Findings | None, scores: ClassScores | None) -> dict[str, list[Plot]]:
+    """All figures by section; a section without any is empty."""
+    cells, effects, scaling = material.cells, effects_plot(material), scaling_plot(material)
+    return {
+        "accuracy": draw_curves(cells, findings, ("test", "shift", "validation")),
+        "transfer": draw_curves(cells, findings, ("transfer",)),
+        "heat_maps": heat_maps(material),
+        "effects": [effects] if effects else [],
+        "scaling": [scaling] if scaling else [],
+        "per_class": [per_class_plot(scores, findings.heading)] if scores and findings else [],
+    }
 
 
 def render(
     material: Material,
-    findings: Findings | None,
     lines: Sequence[str],
     galleries: Sequence[Gallery],
-    figures: Figures,
+    figures: Mapping[str, Sequence[Plot]],
     tables: Mapping[str, Table],
     written: Sequence[tuple[str, Sequence[str]]],
-    class_names: Sequence[str],
+    lags: str | None,
 ) -> str:
     """The page as HTML."""
     environment = Environment(
@@ -199,8 +177,7 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters.update(uri=_data_uri, value=value_text)
-    environment.globals["sections"] = _sections
-    scores = class_scores(findings, class_names) if findings else None
+    environment.globals.update(sections=_sections, most_rows=MOST_ROWS)
     return environment.get_template("template.html.j2").render(
         material=material,
         sweep=material.sweep,
@@ -210,15 +187,10 @@ def render(
         figures=figures,
         tables=tables,
         written=written,
-        lags=lag_sentence(scores) if scores else None,
+        lags=lags,
         objective=objective_words(material.objective),
         versions=package_versions(material.sweep, material.rows),
     )
-
-
-def _alike(cell: Cell) -> tuple[Any, ...]:
-    setting = cell.setting
-    return (setting.factors, setting.source, setting.backbone)
 
 
 def _sections(body: str) -> list[tuple[str, str]]:

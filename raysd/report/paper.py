@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from raysd.prompts.table import load_class_table
 from raysd.report.cells import Cell, Cells, MeasuredSet
-from raysd.report.findings import USUAL_GUIDANCE, Findings, score_text
-from raysd.report.tables import Column, Table, Value
+from raysd.report.findings import USUAL_GUIDANCE, Findings, is_clone
+from raysd.report.tables import Column, Table, Value, number_columns
 
 SETS = {
     "IN-Val": ("imagenet_val",),
@@ -49,16 +49,14 @@ def paper_table(cells: Cells, findings: Findings | None) -> Table:
     """The paper's table, then our best setting and the one at guidance 7.5. Ours stand in a column of their own, unless the sets are the same."""
     ours = _ours(cells, findings)
     same = bool(ours) and same_classes(ours[0][1])
-    names = list(SETS)
-    columns = [Column("source"), Column("pictures", is_number=True), Column("guidance", is_number=True), Column("prompt")]
-    columns += [*(Column(name, is_number=True) for name in names), Column("our test set", is_number=True)]
+    columns = [Column("source"), *number_columns("pictures", "guidance"), Column("prompt"), *number_columns(*SETS, "our test set")]
     rows: list[tuple[Value, ...]] = []
     for entry in PUBLISHED:
         rows.append((entry.data, entry.pictures, entry.guidance_scale, entry.prompt, *(_percent(score) for score in entry.scores), None))
+    test = findings.test if findings else None
     for label, cell in ours:
         found = {name: _score_on(cell, datasets) if same else None for name, datasets in SETS.items()}
-        test = findings.test if findings else None
-        other = f"{score_text(cell.scores.get(test))} ({test.dataset})" if test is not None and not (same and _is_known(test)) else None
+        other = f"{cell.scores[test]} ({test.dataset})" if test and test in cell.scores and not (same and _is_known(test)) else None
         count = cell.setting.images_per_class
         pictures = None if count is None else f"{count:,} per class"
         rows.append((f"ours: {label}", pictures, cell.setting.guidance_scale, cell.setting.variant, *found.values(), other))
@@ -82,19 +80,19 @@ def same_classes(cell: Cell) -> bool:
 
 def _ours(cells: Cells, findings: Findings | None) -> list[tuple[str, Cell]]:
     """The best setting, and the best one at guidance 7.5 where that is another."""
-    if findings is None or findings.best.setting.kind != "clone":
+    if findings is None or not is_clone(findings.best.setting):
         return []
     best, test = findings.best, findings.test
-    usual = [cell for cell in cells.of_kind("clone") if cell.setting.guidance_scale == USUAL_GUIDANCE and test in cell.scores]
+    usual = [cell for cell in cells.of_kind("clone") if cell.setting.guidance_scale == USUAL_GUIDANCE and is_clone(cell.setting) and test in cell.scores]
     found = [(findings.word, best)]
     if usual and test is not None and best.setting.guidance_scale != USUAL_GUIDANCE:
-        found.append(("guidance 7.5", max(usual, key=lambda cell: (cell.setting.images_per_class or 0, cell.scores[test].mean))))
+        found.append(("highest at guidance 7.5", max(usual, key=lambda cell: (cell.setting.images_per_class or 0, cell.scores[test].mean))))
     return found
 
 
 def _score_on(cell: Cell, datasets: Sequence[str]) -> str | None:
     """The scores on sets of these names, one after the other."""
-    found = [score_text(score) for measured, score in cell.scores.items() if _base(measured) in datasets]
+    found = [str(score) for measured, score in cell.scores.items() if _base(measured) in datasets]
     return "; ".join(found) or None
 
 

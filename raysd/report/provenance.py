@@ -3,67 +3,46 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raysd.report.material import Entry, Material, factors_of
-from raysd.report.tables import Column, Table, Value, number
+from raysd.report.material import Entry, Material
+from raysd.report.tables import Column, Table, Value, number, number_columns
+from raysd.report.words import metric_words
 from raysd.storage.results import Row
+
+PARTS = ("classifiers", "rows")
 
 
 def clone_table(material: Material) -> Table | None:
     """The clones and their folders, each once with the settings that share it; None where there are none."""
-    about = {clone["fingerprint"]: clone for clone in material.sweep.get("clones", ())}
-    labels: dict[str, list[Entry]] = {}
-    for entry in material.entries:
-        labels.setdefault(entry.clone, []).append(entry)
-    names = ("pictures", "flagged")
-    columns = (Column("setting"), *(Column(name, is_number=True) for name in names), Column("fingerprint", is_code=True), Column("folder", is_code=True))
+    about = {clone["folder"]: clone for clone in material.sweep.get("clones", ())}
+    groups: dict[str, list[Entry]] = {}
+    for entry in (entry for entry in material.entries if entry.folder):
+        groups.setdefault(entry.folder, []).append(entry)
+    columns = (Column("setting"), *number_columns("pictures", "flagged"), Column("fingerprint", is_code=True), Column("folder", is_code=True))
     rows: list[tuple[Value, ...]] = []
-    for fingerprint, entries in labels.items():
-        clone = about.get(fingerprint, {})
-        short = [f"short in {len(classes):,} classes" for classes in [clone.get("short_classes") or {}] if classes]
+    for folder, entries in groups.items():
+        clone = about.get(folder, {})
+        short = [f"short in {len(clone['short_classes']):,} classes"] if clone.get("short_classes") else []
         name = "; ".join([*(entry.label for entry in entries), *short])
-        rows.append((name, clone.get("num_images"), clone.get("num_flagged"), fingerprint, entries[0].folder))
+        rows.append((name, clone.get("num_images"), clone.get("num_flagged"), entries[0].setting.source, folder))
     return Table("clones", "Clones", columns, tuple(rows)) if rows else None
 
 
 def behind_table(material: Material) -> Table | None:
-    """The rows behind each score of a setting: by the trial rows, or else by the accuracy rows of its classifiers. None where there are none."""
-    columns = (
-        Column("setting"),
-        Column("images per class", is_number=True),
-        Column("score", is_number=True),
-        *(Column(name, is_code=True) for name in ("trial", "clone", "classifiers", "accuracy rows")),
-    )
-    trials = {(factors_of(row["setting"]), row.get("images_per_class")): row for row in material.trials}
-    rows: list[tuple[Value, ...]] = []
-    for entry in material.entries:
-        for rung in reversed(entry.rungs):
-            trial, cell = trials.get((entry.factors, rung.images_per_class)), entry.cells.get(rung.images_per_class)
-            if trial is not None:
-                behind = (trial["fingerprint"], trial.get("clone"), _joined(trial.get("classifiers")), _joined(trial.get("rows")))
-            elif cell is not None:
-                own = cell.rows
-                behind = (None, entry.clone, _joined(dict.fromkeys(row["classifier"] for row in own)), _joined([row["fingerprint"] for row in own]))
-            else:
-                behind = (None, entry.clone, None, None)
-            rows.append((entry.label, rung.images_per_class, number(rung.score, ".2f"), *behind))
-    return Table("behind", "Rows behind the ranking" if material.is_sweep else "Rows behind each setting", columns, tuple(rows)) if rows else None
+    """The rows behind each score of a setting, by the trial rows; None where there are none."""
+    names = ("trial", "clone", "classifiers", "accuracy rows")
+    columns = (Column("setting"), *number_columns("images per class", "score"), *(Column(name, is_code=True) for name in names))
+    rows = [
+        (row["label"], row["images_per_class"], number(row["score"], ".2f"), row["fingerprint"], row["clone"], *(" ".join(row.get(part, ())) for part in PARTS))
+        for row in material.trials
+    ]
+    return Table("behind", "Rows behind each score", columns, tuple(rows)) if rows else None
 
 
 def row_table(material: Material) -> Table:
     """Each accuracy row and the command that repeats it."""
-    columns = (
-        Column("fingerprint", is_code=True),
-        Column("trained on"),
-        Column("images per class", is_number=True),
-        Column("seed", is_number=True),
-        Column("measured on"),
-        Column("top-1, %", is_number=True),
-        Column("pictures", is_number=True),
-        Column("classifier", is_code=True),
-        Column("data", is_code=True),
-        Column("date"),
-        Column("command", is_code=True),
-    )
+    columns = (Column("fingerprint", is_code=True), Column("trained on"), *number_columns("images per class", "seed"), Column("measured on"), Column("metric"))
+    columns += (*number_columns("value, %", "pictures"), Column("classifier", is_code=True), Column("data", is_code=True), Column("date"))
+    columns += (Column("command", is_code=True),)
     labels = {row["fingerprint"]: cell.setting.label for cell in material.cells.cells for row in cell.rows}
     order = sorted(material.rows, key=lambda r: (r["trained_on"]["kind"], r["trained_on"].get("name") or "", r["role"], r["dataset"], r["seed"]))
     rows = [
@@ -73,6 +52,7 @@ def row_table(material: Material) -> Table:
             row["trained_on"].get("images_per_class"),
             row["seed"],
             f"{row['dataset']} ({row['role']}" + (")" if row["shots"] is None else f", {row['shots']} shots)"),
+            metric_words(row["metric"]),
             number(row["value"], ".2f"),
             row["num_images"],
             row["classifier"],
@@ -93,7 +73,3 @@ def package_versions(sweep: Row, rows: Sequence[Row]) -> list[tuple[str, str]]:
         for package, version in versions.items():
             found.setdefault(package, set()).add(str(version))
     return [(package, ", ".join(sorted(versions))) for package, versions in sorted(found.items())]
-
-
-def _joined(names: Any) -> str | None:
-    return " ".join(names) if names else None

@@ -43,13 +43,12 @@ def read_samples(folder: Location, num_images: int = NUM_IMAGES, num_classes: in
     try:
         for name in data.list_files(".parquet"):
             path = data.file(name)
-            metadata = pq.read_metadata(path, filesystem=data.filesystem)
-            names = names or _class_names(metadata.schema.to_arrow_schema())
-            # Shards are in order of the image index, so the first one beyond the wanted images ends the search.
-            if _least_index(metadata) >= num_images:
-                break
+            names = names or _class_names(pq.read_schema(path, filesystem=data.filesystem))
             wanted = [("index", "<", num_images), ("label", "<", num_classes)]
             table = pq.read_table(path, filesystem=data.filesystem, columns=COLUMNS, filters=wanted, use_threads=False)
+            # Shards are in order of the image index, so the first one without a wanted picture ends the search.
+            if images and not table.num_rows:
+                break
             for row in table.to_pylist():
                 images[row["label"], row["index"]] = Sample(row["image"]["bytes"], row["flag"] or "", row["prompt"] or "", row["seed"])
             if names and len(images) >= num_images * min(num_classes, len(names)):
@@ -66,13 +65,3 @@ def _class_names(schema: pa.Schema) -> tuple[str, ...]:
         return tuple(json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]["label"]["names"])
     except (KeyError, TypeError, ValueError):
         return ()
-
-
-def _least_index(metadata: pq.FileMetaData) -> int:
-    """The lowest image index of a shard by its footer; 0 when the footer does not say."""
-    # Columns of a footer are leaves, and `image` is two of them; so the column is found by its path.
-    leaf = next((i for i in range(metadata.num_columns) if metadata.schema.column(i).path == "index"), None)
-    if leaf is None or metadata.num_row_groups == 0:
-        return 0
-    statistics = metadata.row_group(0).column(leaf).statistics
-    return int(statistics.min) if statistics is not None and statistics.has_min_max else 0

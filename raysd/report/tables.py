@@ -2,16 +2,15 @@
 
 import csv
 import io
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from raysd.report.cells import Cell, Cells, MeasuredSet, Score
-from raysd.report.findings import Findings, score_text
-from raysd.report.words import GUIDANCE, VARIANT, duration, factor_words, value_words
+from raysd.report.cells import Cell, Cells, Score, telling
+from raysd.report.findings import Findings
+from raysd.report.words import FACTORS, GUIDANCE, VARIANT, duration, metric_words
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,8 @@ class Number:
         if self.form == "duration":
             return duration(self.value)
         text = f"{self.value:{self.form}}{self.unit}"
-        return text if self.low is None or self.high is None else f"{text} [{self.low:{self.form}}, {self.high:{self.form}}]"
+        ends = self.form.replace("z", "")  # an end just below zero keeps its sign
+        return text if self.low is None or self.high is None else f"{text} [{self.low:{ends}}, {self.high:{ends}}]"
 
 
 def number(value: float | None, form: str = ".1f", unit: str = "", low: float | None = None, high: float | None = None) -> Number | None:
@@ -55,6 +55,11 @@ class Column:
     """True for fingerprints, folders and commands."""
 
 
+def number_columns(*names: str) -> list[Column]:
+    """Columns of numbers."""
+    return [Column(name, is_number=True) for name in names]
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows [num_rows][num_columns] with headings; notes stand below."""
@@ -67,25 +72,13 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def set_names(sets: Sequence[MeasuredSet]) -> dict[MeasuredSet, str]:
-    """A short name of each set, unlike that of the others."""
-    names = {}
-    for measured in sets:
-        alone = sum(other.role == measured.role for other in sets) == 1
-        name = measured.role if alone and measured.role != "transfer" else measured.dataset
-        names[measured] = name if measured.shots is None else f"{name}, {measured.shots} shots"
-    texts = list(names.values())
-    return {s: name if texts.count(name) == 1 else f"{name} ({s.role}, {s.fingerprint[:6]}, {s.num_images:,})" for s, name in names.items()}
-
-
 def main_table(cells: Cells, findings: Findings | None = None) -> Table:
     """One row per cell, baselines last; a set that a cell lacks is `-`, and the mean transfer is `-` when any transfer set is."""
-    names = set_names(cells.sets)
     transfer = cells.of_role("transfer")
-    columns = [Column("trained on"), Column("guidance", is_number=True), Column("images per class", is_number=True), Column("seeds", is_number=True)]
+    columns = [Column("trained on"), *number_columns("guidance", "images per class", "seeds")]
     extra = _telling_columns(cells)
     columns += [Column(name) for name in extra]
-    columns += [Column(names[measured], is_score=True) for measured in cells.sets]
+    columns += [Column(cells.names[measured], is_score=True) for measured in cells.sets]
     if len(transfer) > 1:
         columns.append(Column("mean transfer", is_score=True))
     rows = []
@@ -93,32 +86,24 @@ def main_table(cells: Cells, findings: Findings | None = None) -> Table:
         scores: list[Value] = [cell.scores.get(measured) for measured in cells.sets]
         tail = [cell.transfer] if len(transfer) > 1 else []
         rows.append((*_head(cell, findings), *(values[place] for values in extra.values()), *scores, *tail))
-    notes = ["Top-1 accuracy in percent: mean ± standard deviation over seeds; with one seed, the 95 % Wilson interval over pictures in brackets."]
+    metrics = " and ".join(dict.fromkeys(metric_words(measured.metric) for measured in cells.sets))
+    notes = [f"In percent ({metrics}): mean ± standard deviation over seeds; with one seed, the 95 % interval over pictures in brackets."]
+    notes += [f"On {cells.names[s]}: {metric_words(s.metric)}." for s in cells.sets if s.metric != cells.sets[0].metric]
     return Table("settings", "Accuracy by setting", tuple(columns), tuple(rows), (*notes, *cells.notes, *(findings.notes if findings else ())))
 
 
-def gap_table(findings: Findings) -> Table:
+def gap_table(cells: Cells, findings: Findings) -> Table:
     """The best setting between random and real, for the test set and each transfer set."""
-    names = set_names(list(findings.gaps))
-    columns = (
-        Column("real pictures of"),
-        Column(findings.heading, True),
-        Column("real", True),
-        Column("random", True),
-        Column("gap closed, %", is_number=True),
-    )
+    columns = (Column("real pictures of"), *(Column(name, is_score=True) for name in (findings.heading, "real", "random")), *number_columns("gap closed, %"))
     rows = []
     for measured, gap in findings.gaps.items():
-        cells = (findings.best, findings.real, findings.random)
-        scores = [cell.scores.get(measured) if cell else None for cell in cells]
-        rows.append((names[measured], *scores, None if gap is None else Number(100 * gap)))
+        scores = [cell.scores.get(measured) if cell else None for cell in (findings.best, findings.real, findings.random)]
+        rows.append((cells.names[measured], *scores, None if gap is None else Number(100 * gap)))
     return Table("gap", "Share of the gap to real closed", columns, tuple(rows), ("Share = (clone - random) / (real - random).",))
 
 
 def value_text(value: Value) -> str:
     """A value as a person reads it; `-` when there is none."""
-    if isinstance(value, Score):
-        return score_text(value)
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, int):
@@ -136,14 +121,17 @@ def to_markdown(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """Full precision; a score becomes five columns: mean, sd, low, high (95 % interval) and seeds. Empty where there is no value, seconds as they are."""
+    """Full precision; a score becomes five columns: mean, sd, low, high (95 % interval) and seeds. Empty where there is no value, seconds as they are.
+
+    A quote goes before a text that a spreadsheet would take for a formula.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     head: list[str] = []
     for column in table.columns:
         parts = ("mean", "sd", "low", "high", "seeds") if column.is_score else ("", "low", "high") if column.has_interval else ("",)
         head += [f"{column.name} {part}".rstrip() for part in parts]
-    writer.writerow(head)
+    writer.writerow(_inert(name) for name in head)
     for row in table.rows:
         values: list[Value] = []
         for column, value in zip(table.columns, row, strict=True):
@@ -153,7 +141,7 @@ def to_csv(table: Table) -> str:
                 values += [value.value, value.low, value.high] if isinstance(value, Number) else [value, None, None]
             else:
                 values.append(value.value if isinstance(value, Number) else value)
-        writer.writerow(values)
+        writer.writerow(_inert(value) if isinstance(value, str) else value for value in values)
     return buffer.getvalue()
 
 
@@ -169,7 +157,7 @@ def to_rich(table: Table) -> RichTable:
 
 def _head(cell: Cell, findings: Findings | None) -> tuple[Value, ...]:
     setting = cell.setting
-    name = str(setting.variant) if setting.kind == "clone" else setting.label
+    name = setting.label if setting.kind != "clone" or setting.is_mixture else ", ".join([str(setting.variant), *setting.marks])
     if findings and cell is findings.best:
         name += f" ({findings.word})"
     images: Value = "all" if setting.kind == "real" and setting.images_per_class is None else setting.images_per_class
@@ -179,23 +167,22 @@ def _head(cell: Cell, findings: Findings | None) -> tuple[Value, ...]:
 def _telling_columns(cells: Cells) -> dict[str, list[Value]]:
     """Further columns that tell settings apart: heading -> a value for each cell."""
     settings = [cell.setting for cell in cells.cells]
-    fields = {"backbone": "backbone", "generator": "model", "steps": "num_inference_steps"}
-    found: dict[str, list[Value]] = {}
-    for name, attribute in fields.items():
-        values = [getattr(setting, attribute) for setting in settings]
-        if len({*values} - {None}) > 1:
-            found[name] = [None if value is None else str(value) for value in values]
-    searched = [dict(setting.factors) for setting in settings]
-    for factor in dict.fromkeys(name for factors in searched for name in factors if name not in (VARIANT, GUIDANCE)):
-        found.setdefault(factor_words(factor), [value_words(json.loads(factors[factor])) if factor in factors else None for factors in searched])
-    looks = [(s.kind, s.variant, s.guidance_scale, s.images_per_class, s.backbone, s.model, s.num_inference_steps, s.dataset, s.factors) for s in settings]
-    if len(set(looks)) < len(looks):
+    fields = [setting.fields() for setting in settings]
+    names = [name for name in telling(fields) if name not in (FACTORS[VARIANT], FACTORS[GUIDANCE])]
+    found: dict[str, list[Value]] = {name: [own.get(name) for own in fields] for name in names}
+    if len({replace(setting, source=None, selection="") for setting in settings}) < len(settings):
         found["data"] = [setting.source for setting in settings]
     return found
 
 
 def _escape(text: str) -> str:
     """Text for Markdown: one line, with nothing that Markdown or HTML would read."""
-    for character in "\\`*_[]<>|#":
+    for character in "\\`*_[]<>|#&~$@":
         text = text.replace(character, "\\" + character)
-    return " ".join(text.split())
+    return " ".join(re.sub(r"(?i)(www)\.|:(?=//)", lambda found: f"{found[1]}\\." if found[1] else "\\:", text).split())
+
+
+def _inert(text: str) -> str:
+    """Text for a spreadsheet. A carriage return would begin another row."""
+    quote = "'" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else ""
+    return quote + text.replace("\r", " ")

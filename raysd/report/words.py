@@ -9,7 +9,8 @@ from typing import Any
 Objective = str | Mapping[str, float]
 
 VARIANT, GUIDANCE = "generation.variant", "generation.guidance_scale"
-FACTORS = {VARIANT: "prompt variant", GUIDANCE: "guidance", "generation.num_inference_steps": "steps", "generation.steps": "steps"}
+FACTORS = {VARIANT: "prompt variant", GUIDANCE: "guidance", "generation.num_inference_steps": "steps", "generation.model": "generator"}
+METRICS = {"top1": "top-1 accuracy", "mean_per_class": "mean accuracy per class"}
 ROLES = {
     "validation": "accuracy on held-out validation pictures",
     "transfer": "mean transfer accuracy",
@@ -32,6 +33,16 @@ def value_words(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
+def guidance_words(guidance_scale: float | None) -> str:
+    """`guidance 2`; `guidance its own` where the prompt variant decides."""
+    return f"guidance {'its own' if guidance_scale is None else f'{guidance_scale:g}'}"
+
+
+def metric_words(metric: str) -> str:
+    """What a value in percent is."""
+    return METRICS.get(metric, metric.replace("_", " "))
+
+
 def objective_words(objective: Objective) -> str:
     """What chose the best setting, in words; a mix names its weights."""
     if isinstance(objective, str):
@@ -39,15 +50,13 @@ def objective_words(objective: Objective) -> str:
     return "a mix: " + " + ".join(f"{weight:g} x {ROLES.get(role, role)}" for role, weight in objective.items())
 
 
-def uses_test(objective: Objective) -> bool:
-    """True when the test pictures had a part in the choice."""
-    return "test" in ((objective,) if isinstance(objective, str) else objective)
+def counts(objective: Objective, role: str) -> bool:
+    """True when the sets of a role had a part in the choice."""
+    return role in ((objective,) if isinstance(objective, str) else objective)
 
 
-def duration(seconds: float | None) -> str:
+def duration(seconds: float) -> str:
     """`42 s`, `3 min 20 s`, or `2 h 05 min`."""
-    if seconds is None:
-        return "-"
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"

@@ -25,7 +25,27 @@ LEVEL = "level"  # what ASHA reads: each rung is `1 / keep` times the one before
 ABOVE_LAST = 1.2
 
 
-class HalvingSearch(Searcher):
+class _Forgetful(Searcher):
+    """Tune would keep a searcher's state with its own; a sweep that is started again takes what is done from the rows of its steps."""
+
+    def __init__(self) -> None:
+        super().__init__(metric=METRIC, mode=MODE)
+
+    def get_state(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing."""
+
+
+class HalvingSearch(_Forgetful):
     """Synchronous successive halving over a list of settings.
 
     Each suggestion is `{"setting": place in the list, "rung": number}`, or `{"baseline": kind}` for the baselines, which come last in the first rung, so
@@ -40,7 +60,7 @@ class HalvingSearch(Searcher):
     """
 
     def __init__(self, num_settings: int, num_rungs: int, keep: float, within_noise: bool, baselines: list[str]) -> None:
-        super().__init__(metric=METRIC, mode=MODE)
+        super().__init__()
         self.num_rungs, self.keep, self.within_noise = num_rungs, keep, within_noise
         self.rung, self.members = 0, list(range(num_settings))
         self.waiting: deque[dict[str, Any]] = deque({"setting": place, "rung": 0} for place in self.members)
@@ -79,12 +99,6 @@ class HalvingSearch(Searcher):
         self.waiting.extend({"setting": place, "rung": self.rung} for place in self.members)
         return bool(self.waiting)
 
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing is kept: a sweep that is started again takes the steps that are done from their rows."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """See `save`."""
-
 
 def asha(sweep: SweepSettings, num_rungs: int) -> TrialScheduler:
     """Tune's asynchronous halving over the rungs."""
@@ -97,7 +111,7 @@ def level(sweep: SweepSettings, rung: int) -> float:
     return float((1 / sweep.keep) ** rung * (1 + 1e-9))
 
 
-class NumberedSearch(Searcher):
+class NumberedSearch(_Forgetful):
     """Numbers the settings of a searcher, and hands none out that is still being tried: two trials must not train the same classifiers.
 
     Each suggestion is `{"values": ..., "number": ...}`.
@@ -109,7 +123,7 @@ class NumberedSearch(Searcher):
     """
 
     def __init__(self, searcher: Searcher, numbers: list[int], identity_of: Callable[[dict[str, Any]], str]) -> None:
-        super().__init__(metric=METRIC, mode=MODE)
+        super().__init__()
         self.searcher, self.identity_of = searcher, identity_of
         self.first, self.next = deque(numbers), max(numbers, default=-1) + 1
         self.count = 0
@@ -140,12 +154,6 @@ class NumberedSearch(Searcher):
         """Tell the searcher."""
         if trial_id in self.running:
             self.searcher.on_trial_complete(self.running.pop(trial_id)[0], result, error)
-
-    def save(self, checkpoint_path: str) -> None:
-        """See `HalvingSearch.save`."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """See `HalvingSearch.save`."""
 
 
 def tpe(sweep: SweepSettings, tried: list[Setting]) -> Searcher:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -23,10 +24,13 @@ def accuracy_row(value, seed=0, kind="clone", variant="name", guidance=2.0, role
     same_class = role != "transfer"
     row = {
         "fingerprint": digest(classifier, role, dataset),
+        "version": 2,
         "role": role,
         "dataset": dataset,
         "dataset_fingerprint": digest(dataset),
         "shots": None if same_class else 5,
+        "probe_label": "",
+        "metric": "top1",
         "value": value,
         "low": None if value is None else value - 1.5,
         "high": None if value is None else value + 1.5,
@@ -78,38 +82,6 @@ def write_clone(folder, class_names, guidance, num_images=4, side=28, prompt="a 
     pq.write_table(table, data / "train-000000.parquet")
 
 
-def sweep_row(folder, variants=("name", "multiple"), scales=(1.0, 2.0, 7.5), **changes):
-    """A sweep over variants and guidance scales whose clones lie below `folder`."""
-    clones = [
-        {
-            "fingerprint": digest("clone", variant, scale),
-            "folder": str(folder / digest("clone", variant, scale)),
-            "variant": variant,
-            "guidance_scale": scale,
-            "images_per_class": 100,
-            "num_images": 300,
-            "num_flagged": 2,
-        }
-        for variant in variants
-        for scale in scales
-    ]
-    row = {
-        "fingerprint": digest("sweep", *variants),
-        "name": "fashion",
-        "objective": "validation",
-        "best": {"variant": variants[0], "guidance_scale": 2.0, "clone": digest("clone", variants[0], 2.0)},
-        "images_per_class": 100,
-        "num_drawn": 1800,
-        "seconds": {"generate": 812.0, "train": 1300.5, "total": 7215.0},
-        "classifiers": [],
-        "clones": clones,
-        "command": "raysd sweep configs/fashion.yaml",
-        "versions": {"torch": "2.13.0"},
-        "date": "2026-01-02T03:04:05Z",
-    }
-    return {**row, **changes}
-
-
 def experiment_rows(variants=("name", "multiple"), scales=(1.0, 2.0, 7.5), seeds=(0, 1, 2)):
     """Rows of a whole small experiment: every clone, real and random, on validation, test and two transfer sets."""
     sets = [("validation", "fashion_mnist-train", 0), ("test", "fashion_mnist-test", -1), ("transfer", "kmnist-test", -8), ("transfer", "usps-test", -4)]
@@ -123,19 +95,6 @@ def experiment_rows(variants=("name", "multiple"), scales=(1.0, 2.0, 7.5), seeds
     ]
 
 
-def write_experiment(root, folder, names=("boot", "bag", "coat"), prompt="a photo of {name}", rows=None, **changes):
-    """Write clones, accuracy rows and the sweep row; returns (sweep, rows)."""
-    variants = changes.pop("variants", ("name", "multiple"))
-    rows = experiment_rows(variants) if rows is None else rows
-    sweep = sweep_row(folder, variants, **{"classifiers": sorted({row["classifier"] for row in rows}), **changes})
-    for clone in sweep["clones"]:
-        write_clone(folder / clone["fingerprint"], list(names), clone["guidance_scale"], prompt=prompt)
-    for row in rows:
-        write_result(root, "accuracy", row)
-    write_result(root, "sweep", sweep)
-    return sweep, rows
-
-
 def setting_of(variant, guidance, **further):
     return {"generation.variant": variant, "generation.guidance_scale": guidance, **further}
 
@@ -145,50 +104,68 @@ def label_of(setting):
     return ", ".join([values[0], f"guidance {values[1]:g}", *(f"{name.rpartition('.')[2]} {value}" for name, value in list(setting.items())[2:])])
 
 
-def search_trials(settings, keep=3, budgets=(25, 100), sweep="5eeb"):
-    """Trial rows of a search that halves: all settings at the first rung, the best `keep` at each further one."""
+def trial_row(number, setting, rung, budget, seeds, scores, classifiers, rows, **changes):
+    """A step of a sweep; `scores` are of its seeds, by the objective."""
+    row = {
+        "fingerprint": digest("trial", number, rung), "sweep": "5eeb", "number": number, "setting": setting, "label": label_of(setting),
+        "clone": digest("clone", setting["generation.variant"], setting["generation.guidance_scale"]), "rung": rung, "images_per_class": budget,
+        "seeds": seeds, "seed_scores": scores, "score": sum(scores) / len(scores) if scores else None, "classifiers": classifiers, "rows": rows,
+        "pictures": 3 * budget, "num_images": 3 * budget, "num_flagged": 1, "short_classes": {}, "num_drawn": 3 * budget,
+        "seconds": {"draw": 40.0, "train": 50.0, "measure": 3.0}, "proxies": {"frechet_distance": 12.5},
+    }  # fmt: skip
+    return {**row, **changes}
+
+
+def failed_trial(setting, number=0, rung=0, budget=25):
+    """A step that failed for a reason of the setting itself."""
+    return trial_row(number, setting, rung, budget, [0, 1], [], [], [], error="the loss is not a number")
+
+
+def search_trials(settings, keep=3, budgets=(25, 100)):
+    """Trial rows of a search that halves by validation: all settings at the first rung, the best `keep` at each further one.
+
+    All rungs but the last have rows of the objective's sets alone, as in a real sweep.
+    """
     scores = [70 - 4 * (len(setting["generation.variant"]) % 3) - 1.2 * abs(setting["generation.guidance_scale"] - 2) for setting in settings]
     order = sorted(range(len(settings)), key=lambda i: -scores[i])
     trials = []
     for rung, budget in enumerate(budgets):
-        for number, setting in enumerate(settings):
-            if rung and number not in order[:keep]:
-                continue
+        roles = [role for role, *_ in SEARCH_SETS] if rung + 1 == len(budgets) else ["validation"]
+        for number in [number for number in range(len(settings)) if not rung or number in order[:keep]]:
             seeds = [0, 1] if rung == 0 else [0, 1, 2]
-            values = [scores[number] + 8 * rung + 0.4 * seed - 0.01 * number for seed in seeds]
-            clone = digest("clone", setting["generation.variant"], setting["generation.guidance_scale"])
             classifiers = [digest("classifier", number, rung, seed) for seed in seeds]
-            trials.append({
-                "fingerprint": digest("trial", number, rung), "sweep": sweep, "number": number, "setting": setting, "label": label_of(setting),
-                "clone": clone, "rung": rung, "images_per_class": budget, "seeds": seeds, "seed_scores": values, "score": sum(values) / len(values),
-                "classifiers": classifiers, "rows": [digest("row", name, role) for name in classifiers for role in ("validation", "test", "kmnist")],
-                "pictures": 3 * budget, "num_drawn": 3 * budget, "seconds": {"draw": 40.0, "train": 50.0, "measure": 3.0},
-                "proxies": {"frechet_distance": 20.0 - scores[number] / 10},
-            })  # fmt: skip
+            rows = [digest("row", name, role) for name in classifiers for role in roles]
+            trials.append(trial_row(number, settings[number], rung, budget, seeds, [scores[number] + 8 * rung + 0.4 * s - 0.01 * number for s in seeds],
+                                    classifiers, rows))  # fmt: skip
     return trials
 
 
+SEARCH_SETS = (("validation", "fashion_mnist-train", 0), ("test", "fashion_mnist-test", -1), ("transfer", "kmnist-test", -9))
+
+
 def search_accuracy(trials):
-    """The accuracy rows of trial rows, and those of both baselines."""
+    """The accuracy rows that trial rows name, and those of both baselines."""
     rows = []
     for trial in trials:
         variant, guidance = trial["setting"]["generation.variant"], trial["setting"]["generation.guidance_scale"]
-        for seed, value, name in zip(trial["seeds"], trial["seed_scores"], trial["classifiers"], strict=True):
-            for role, dataset, offset in (("validation", "fashion_mnist-train", 0), ("test", "fashion_mnist-test", -1), ("kmnist", "kmnist-test", -9)):
+        for seed, value, name in zip(trial["seeds"], trial["seed_scores"], trial["classifiers"], strict=False):
+            for role, dataset, offset in SEARCH_SETS:
                 changes = {"classifier": name, "fingerprint": digest("row", name, role)}
                 changes |= {"per_class": [value + offset, value - 30.0, value + 9.0]} if role == "test" else {}
-                row = accuracy_row(value + offset, seed, "clone", variant, guidance, "transfer" if role == "kmnist" else role, dataset, **changes)
+                row = accuracy_row(value + offset, seed, "clone", variant, guidance, role, dataset, **changes)
                 row["trained_on"]["images_per_class"] = trial["images_per_class"]
-                rows.append(row)
+                rows += [row] if row["fingerprint"] in trial["rows"] else []
     return rows + [row for row in experiment_rows((), ()) if row["dataset"] != "usps-test"]
 
 
-def search_row(folder, trials, **changes):
-    """The sweep's row of a search, with all keys that a page reads."""
+def search_row(folder, trials, rows=(), **changes):
+    """The sweep's row of a search, with all keys that a page reads; `rows` are the accuracy rows of its classifiers."""
     last = {trial["number"]: trial for trial in trials}
     settings = [last[number] for number in sorted(last)]
-    ranked = sorted(settings, key=lambda trial: (-trial["images_per_class"], -trial["score"]))
+    scored = {trial["number"]: trial for trial in trials if trial["score"] is not None}
+    ranked = sorted(scored.values(), key=lambda trial: (-trial["images_per_class"], -trial["score"]))
     best = ranked[0]
+    budgets = sorted({trial["images_per_class"] for trial in trials})
     clones = []
     for trial in settings:
         rungs = [{name: t[name] for name in ("images_per_class", "score", "seed_scores")} for t in trials if t["number"] == trial["number"]]
@@ -199,41 +176,43 @@ def search_row(folder, trials, **changes):
             "num_flagged": 1, "short_classes": {}, "score": trial["score"], "setting": setting, "label": trial["label"], "model": "tiny-sd",
             "num_inference_steps": 20, "rungs": rungs, "proxies": trial["proxies"],
         })  # fmt: skip
-    ranking = [
-        {
+    ranking = []
+    for rank, trial in enumerate(ranked, 1):
+        at = min(trial["images_per_class"], best["images_per_class"])
+        difference = trial["score"] - next(t["score"] for t in trials if t["number"] == best["number"] and t["images_per_class"] == at)
+        ranking.append({
             "rank": rank, "label": trial["label"], "setting": trial["setting"], "clone": trial["clone"], "images_per_class": trial["images_per_class"],
             "num_seeds": len(trial["seeds"]), "score": trial["score"], "low": trial["score"] - 1.1, "high": trial["score"] + 1.1,
-            "difference": trial["score"] - best["score"] if rank > 1 else 0.0, "difference_low": trial["score"] - best["score"] - 0.8 if rank > 1 else None,
-            "difference_high": trial["score"] - best["score"] + 0.8 if rank > 1 else None, "compared_at": trial["images_per_class"],
+            "difference": difference if rank > 1 else 0.0, "difference_low": difference - 0.8 if rank > 1 else None,
+            "difference_high": difference + 0.8 if rank > 1 else None, "compared_at": at,
             "verdict": "best" if rank == 1 else "within noise" if rank == 2 else "worse",
-        }
-        for rank, trial in enumerate(ranked, 1)
-    ]  # fmt: skip
+        })  # fmt: skip
     factors = {name: list(dict.fromkeys(trial["setting"][name] for trial in settings)) for name in settings[0]["setting"]}
     effects = [
-        {"factor": name, "images_per_class": 25, "spread": 4.0, "values": [
+        {"factor": name, "images_per_class": budgets[0], "spread": 4.0, "values": [
             {"value": value, "mean": 66.0 + i, "difference": i - 1.0, "low": i - 1.8, "high": i - 0.2, "num_settings": 3} for i, value in enumerate(values)
         ]}
         for name, values in factors.items()
     ]  # fmt: skip
-    proxy = {
-        "num_settings": 12,
-        "proxy": "frechet_distance",
-        "better": "lower",
-        "images_per_class": 25,
-        "pick": ranked[:2][-1]["label"],
-        "pick_score": 70.1,
-        "best_score": 71.4,
-    }
-    setting = best["setting"]
-    chosen = {"variant": setting["generation.variant"], "guidance_scale": setting["generation.guidance_scale"], "clone": best["clone"], "setting": setting}
+    proxy = {"num_settings": 12, "proxy": "frechet_distance", "better": "lower", "images_per_class": budgets[0]}
+    proxy |= {"pick": ranked[:2][-1]["label"], "pick_score": 70.1, "best_score": 71.4}
+    rivals = [(t["clone"], t["label"], t["setting"], best["score"] - t["score"]) for t in ranked[1:] if t["rung"] == best["rung"]]
+    rivals += [(kind, kind, None, 0.0) for kind in ("real", "random")]
+    about_test = {"role": "test", "dataset": "fashion_mnist-test", "shots": None, "probe_label": "", "p_value": 0.01, "verdict": "better"}
+    comparisons = [
+        {"with": name, "label": label, "setting": setting, **about_test, "difference": points, "low": points - 0.8, "high": points + 0.8}
+        for name, label, setting, points in rivals
+    ]
     row = {
-        "fingerprint": "5eeb", "name": "fashion", "objective": {"transfer": 0.7, "validation": 0.3}, "search": "grid", "scheduler": "halving",
-        "rungs": [{"images_per_class": 25, "num_seeds": 2}, {"images_per_class": 100, "num_seeds": 3}], "factors": factors,
-        "best": {**chosen, "label": best["label"], "score": best["score"], "low": 1.0, "high": 2.0, "images_per_class": best["images_per_class"]},
-        "images_per_class": 100, "num_drawn": 1500, "seconds": {"generate": 812.0, "train": 1300.5, "total": 7215.0},
-        "classifiers": sorted({name for trial in trials for name in trial["classifiers"]}), "failed": [], "skipped_sets": {}, "comparisons": [],
-        "clones": clones, "ranking": ranking, "effects": effects,
+        "fingerprint": "5eeb", "name": "fashion", "objective": "validation", "search": "grid", "scheduler": "halving" if len(budgets) > 1 else "none",
+        "rungs": [{"images_per_class": budget, "num_seeds": 2 + rung} for rung, budget in enumerate(budgets)], "factors": factors,
+        "best": {
+            "variant": best["setting"]["generation.variant"], "guidance_scale": best["setting"]["generation.guidance_scale"], "clone": best["clone"],
+            "setting": best["setting"], "label": best["label"], "score": best["score"], "low": 1.0, "high": 2.0, "images_per_class": best["images_per_class"]},
+        "images_per_class": budgets[-1], "num_drawn": 1500, "seconds": {"draw": 812.0, "train": 1300.5, "measure": 60.0, "total": 721.0},
+        "steps": [trial["fingerprint"] for trial in trials], "rows": sorted(row["fingerprint"] for row in rows),
+        "classifiers": sorted({name for trial in trials for name in trial["classifiers"]} | {row["classifier"] for row in rows}), "failed": [],
+        "skipped_sets": {}, "comparisons": comparisons, "clones": clones, "ranking": ranking, "effects": effects,
         "proxies": [{**proxy, "regret": 1.3, "spearman": 0.82}, {**proxy, "proxy": "coverage", "better": "higher", "regret": 0.0, "spearman": None}],
         "cost": {"pictures": 1500, "num_drawn": 1500, "trainings": 33, "draw_seconds": 600.0, "train_seconds": 1200.0, "measure_seconds": 60.0, "grid": {
             "settings": 12, "pictures": 3600, "trainings": 36, "draw_seconds": 1440.0, "train_seconds": None, "measure_seconds": 140.0}},
@@ -242,15 +221,37 @@ def search_row(folder, trials, **changes):
     return {**row, **changes}
 
 
+def write_all(root, sweep, trials, rows, names, prompt):
+    for clone in {clone["fingerprint"]: clone for clone in sweep["clones"]}.values():
+        write_clone(Path(clone["folder"]), list(names), clone["guidance_scale"], prompt=prompt)
+    for kind, found in (("accuracy", rows), ("trial", trials), ("sweep", [sweep])):
+        for row in found:
+            write_result(root, kind, row)
+
+
 def write_search(root, folder, settings=None, names=("boot", "bag", "coat"), prompt="a photo of {name}", budgets=(25, 100), **changes):
     """Write a whole search: clones, trials, accuracy rows and the sweep's row; returns (sweep, trials, accuracy rows)."""
     settings = settings or [setting_of(variant, scale) for variant in ("name", "attributes", "name_definition") for scale in (1.0, 2.0, 4.0, 7.5)]
     trials = search_trials(settings, budgets=budgets)
     rows = search_accuracy(trials)
-    sweep = search_row(folder, trials, **changes)
-    for clone in {clone["fingerprint"]: clone for clone in sweep["clones"]}.values():
-        write_clone(folder / clone["fingerprint"], list(names), clone["guidance_scale"], prompt=prompt)
-    for kind, found in (("accuracy", rows), ("trial", trials), ("sweep", [sweep])):
-        for row in found:
-            write_result(root, kind, row)
+    sweep = search_row(folder, trials, rows) | changes
+    write_all(root, sweep, trials, rows, names, prompt)
     return sweep, trials, rows
+
+
+def write_experiment(root, folder, names=("boot", "bag", "coat"), prompt="a photo of {name}", rows=None, variants=("name", "multiple"), own=None, **changes):
+    """Write a sweep without further rungs, whose rows are `rows`; those of `own` kinds are its own. Returns (sweep, rows)."""
+    rows = experiment_rows(variants) if rows is None else rows
+    groups = {}
+    for row in [row for row in rows or experiment_rows(variants) if row["trained_on"]["kind"] == "clone"]:
+        groups.setdefault((row["trained_on"]["variant"], row["trained_on"]["guidance_scale"]), []).append(row)
+    trials = []
+    for number, ((variant, guidance), members) in enumerate(groups.items()):
+        scores = [row["value"] for row in members if row["role"] == "validation"] or [row["value"] for row in members if row["role"] == "test"]
+        classifiers = list(dict.fromkeys(row["classifier"] for row in members))
+        named = [row["fingerprint"] for row in members]
+        trials.append(trial_row(number, setting_of(variant, guidance), 0, 100, list(range(len(scores))), scores, classifiers, named))
+    mine = [row for row in rows if own is None or row["trained_on"]["kind"] in own]
+    sweep = search_row(folder, trials, mine, **{"fingerprint": digest("sweep", *variants), **changes})
+    write_all(root, sweep, trials, rows, names, prompt)
+    return sweep, rows

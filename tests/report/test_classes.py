@@ -9,11 +9,9 @@ from raysd.report.cells import collect_cells
 from raysd.report.classes import class_scores, confusion_table, lag_sentence, lag_table, per_class_plot
 from raysd.report.findings import find
 
-BEST = {"variant": "name", "guidance_scale": 2.0, "clone": "ab"}
-
 
 def found(*rows):
-    return find(collect_cells(rows), BEST, "test")
+    return find(collect_cells(rows), None, "test")
 
 
 def pairs(*counts):
@@ -28,7 +26,7 @@ def test_seeds_are_averaged_and_the_lowest_class_is_named():
 def test_of_many_classes_those_furthest_behind_are_shown():
     row = accuracy_row(50.0, per_class=[float(i) for i in range(1, 101)], class_names=[f"class {i}" for i in range(100)])
     plot = per_class_plot(class_scores(found(row)))
-    assert "30 classes" in plot.title and Image.open(io.BytesIO(plot.png)).height < 4000
+    assert "30 classes of lowest accuracy" in plot.title and Image.open(io.BytesIO(plot.png)).height < 4000
 
 
 def test_class_without_pictures_is_left_out():
@@ -38,7 +36,8 @@ def test_class_without_pictures_is_left_out():
 
 def test_classes_that_lag_are_named_and_those_ahead_are_not():
     scores = class_scores(found(accuracy_row(70.0, per_class=[60.0, 20.0, 99.0]), accuracy_row(80.0, kind="real", per_class=[70.0, 80.0, 90.0])))
-    assert lag_sentence(scores) == "Furthest behind real pictures: bag (-60.0 points), boot (-10.0 points)."
+    said = "Furthest behind real pictures, of 3 classes: bag (-60.0 points), boot (-10.0 points). The extremes of many classes are partly chance."
+    assert lag_sentence(scores) == said
     assert [row[0] for row in lag_table(scores).rows] == ["bag", "boot"]
 
 
@@ -68,7 +67,16 @@ def test_mix_ups_without_real_pictures_have_no_column_for_them():
 
 def test_real_pictures_are_not_compared_with_themselves():
     cells = collect_cells([accuracy_row(80.0, kind="real")])
-    findings = find(cells, None, "test", is_sweep=False)
+    findings = find(cells, None, "test")
     scores = class_scores(findings)
     assert scores.real is None and lag_table(scores) is None
     assert [column.name for column in confusion_table(findings).columns][2:] == ["highest setting", "seeds that list it"]
+
+
+def test_classes_that_share_a_name_are_added_up():
+    row = accuracy_row(70.0, confusions=pairs(("crane", "bag", 9), ("crane", "bag", 4), ("coat", "bag", 10)))
+    assert [(line[0], line[2]) for line in confusion_table(found(row)).rows] == [("crane", "13"), ("coat", "10")]
+
+
+def test_class_names_are_those_of_the_row():
+    assert class_scores(found(accuracy_row(70.0, class_names=["a", "b", "c"]))).names == ("a", "b", "c")

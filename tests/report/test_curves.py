@@ -5,18 +5,16 @@ import io
 from PIL import Image
 from report_rows import accuracy_row, experiment_rows
 
-from raysd.report.cells import Searched, collect_cells
-from raysd.report.curves import find_lines, guidance_plot
+from raysd.report.cells import collect_cells
+from raysd.report.curves import draw_curves, find_lines, guidance_plot
 from raysd.report.figure import legend_text
 from raysd.report.findings import find
 
-BEST = {"variant": "name", "guidance_scale": 2.0, "clone": "ab"}
 
-
-def plot_of(rows, best=BEST, title="test"):
+def plot_of(rows):
     cells = collect_cells(rows)
-    found = find(cells, best, "test" if best is None else "validation")
-    return guidance_plot(cells, found, found.test, "accuracy", title)
+    found = find(cells, None, "test")
+    return guidance_plot(cells, found, found.test, 100)
 
 
 def test_guidance_plot_has_a_white_card_and_says_its_numbers_in_words():
@@ -32,8 +30,8 @@ def test_same_rows_give_the_same_svg():
 
 
 def test_names_with_dollar_signs_are_not_read_as_tex():
-    rows = [accuracy_row(70.0, variant=r"$\nope$"), accuracy_row(60.0, variant=r"$\nope$", guidance=7.5)]
-    assert plot_of(rows, None, "$x$ $").png
+    rows = [accuracy_row(70.0, variant=r"$\nope$"), accuracy_row(60.0, variant=r"$\nope$", guidance=7.5, dataset="$x$ $")]
+    assert plot_of(rows).png
 
 
 def test_real_with_another_number_of_pictures_says_so():
@@ -52,20 +50,21 @@ def test_lines_say_what_differs_beside_the_variant():
     assert [line.label for line in find_lines(cells, cells.sets[0], 100)] == ["name, steps 20", "name, steps 50"]
 
 
+def trials_of(count):
+    return [{"label": f"setting {i}", "setting": {"training.rate": i}, "images_per_class": 100, "classifiers": [str(i)]} for i in range(count)]
+
+
 def test_many_settings_become_dots_of_their_variant():
     rows = [accuracy_row(50.0 + i, guidance=1.0 + i / 7, classifier=f"{i}") for i in range(12)]
-    searched = {str(i): Searched(f"setting {i}", (("training.rate", str(i)),)) for i in range(12)}
-    cells = collect_cells(rows, (), searched)
+    cells = collect_cells(rows, (), trials_of(12))
     (line,) = find_lines(cells, cells.sets[0], 100)
     assert not line.joined and len(line.points) == 12
-    found = find(cells, None, "test")
-    assert guidance_plot(cells, found, found.test, "accuracy", "test").png
+    assert guidance_plot(cells, None, cells.sets[0], 100).png
 
 
 def test_settings_that_stand_alone_are_dots_of_their_variant():
     rows = [accuracy_row(50.0 + i, guidance=1.0 + i, classifier=f"{i}") for i in range(3)]
-    searched = {str(i): Searched(f"setting {i}", (("training.rate", str(i)),)) for i in range(3)}
-    cells = collect_cells(rows, (), searched)
+    cells = collect_cells(rows, (), trials_of(3))
     assert [(line.label, line.joined) for line in find_lines(cells, cells.sets[0], 100)] == [("name", False)]
 
 
@@ -75,11 +74,51 @@ def test_long_labels_are_wrapped_and_then_cut():
 
 
 def test_one_guidance_scale_has_a_row_for_each_prompt_variant():
-    plot = plot_of(experiment_rows(("a", "b", "c"), (2.0,)), {**BEST, "variant": "a"})
+    plot = plot_of(experiment_rows(("a", "b", "c"), (2.0,)))
     image = Image.open(io.BytesIO(plot.png))
     assert "b: 66.3 at guidance 2" in plot.alt and image.width > 1.5 * image.height
 
 
 def test_one_guidance_scale_without_baselines_is_drawn():
     rows = [row for row in experiment_rows(("a", "b"), (2.0,)) if row["trained_on"]["kind"] == "clone"]
-    assert plot_of(rows, {**BEST, "variant": "a"}).png
+    assert plot_of(rows).png
+
+
+def test_of_many_lines_the_best_are_named_and_the_rest_counted():
+    rows = [accuracy_row(70.0 - i, variant=f"v{i}", guidance=scale) for i in range(20) for scale in (1.0, 2.0)]
+    plot = plot_of(rows)
+    assert "v7: 63.0" in plot.alt and "v8" not in plot.alt and "12 others, all lower" in plot.alt
+    assert len(plot_of([row | {"trained_on": {**row["trained_on"], "guidance_scale": 2.0}} for row in rows[::2]]).alt) < 900
+
+
+def test_a_label_that_begins_with_an_underscore_is_in_the_legend():
+    rows = [accuracy_row(70.0, variant=name, guidance=scale) for name in ("b", "_a") for scale in (1.0, 2.0)]
+    other = [{**row, "trained_on": {**row["trained_on"], "variant": row["trained_on"]["variant"].replace("_a", "a")}} for row in rows]
+    assert (
+        plot_of(rows).svg.count("legend") == plot_of(other).svg.count("legend")
+        and Image.open(io.BytesIO(plot_of(rows).png)).size == Image.open(io.BytesIO(plot_of(other).png)).size
+    )
+
+
+def rung_rows():
+    """Two settings of which one was measured on test and transfer with 100 images per class, and both on validation with 25."""
+    rows = [accuracy_row(60.0, role="validation", guidance=scale, classifier=f"c{scale}", fingerprint=f"f{scale}") for scale in (1.0, 2.0)]
+    for row in rows:
+        row["trained_on"]["images_per_class"] = 25
+    return [*rows, *(accuracy_row(70.0, role=role) for role in ("validation", "test", "transfer"))]
+
+
+def test_each_set_is_drawn_where_the_most_settings_have_it_and_at_the_last():
+    cells = collect_cells(rung_rows())
+    drawn = {plot.name: plot.alt for plot in draw_curves(cells, None, ("validation", "test", "shift", "transfer"))}
+    assert list(drawn) == ["accuracy-validation-25", "accuracy-validation-100", "accuracy-test-100", "transfer-fashion_mnist-test-5-shots-100"]
+    assert all("at guidance" in alt for alt in drawn.values())
+
+
+def test_a_set_that_no_clone_was_measured_on_has_no_figure():
+    assert draw_curves(collect_cells([accuracy_row(80.0, kind="real")]), None, ("test",)) == []
+
+
+def test_the_metric_of_the_rows_is_named():
+    cells = collect_cells([accuracy_row(70.0, role="transfer", metric="mean_per_class")])
+    assert "Mean accuracy per class in percent" in draw_curves(cells, None, ("transfer",))[0].alt

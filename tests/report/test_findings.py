@@ -1,16 +1,42 @@
 """Findings: the best setting, the gap closed, and the effect of guidance."""
 
 import pytest
-from report_rows import accuracy_row, experiment_rows
+from report_rows import accuracy_row, experiment_rows, label_of, setting_of
 
 from raysd.report.cells import collect_cells
 from raysd.report.findings import find, gap_closed
 
-BEST = {"variant": "name", "guidance_scale": 2.0, "clone": "ab"}
+
+def cells_of(rows):
+    """The cells of a sweep over variants and guidance."""
+    trials = []
+    for row in rows:
+        data = row["trained_on"]
+        if data["kind"] == "clone":
+            trials.append({**best_of(data["variant"], data["guidance_scale"], data["images_per_class"]), "classifiers": [row["classifier"]]})
+    return collect_cells(rows, (), trials)
 
 
-def findings_of(rows, best=BEST, objective="validation"):
-    return find(collect_cells(rows), best, objective)
+def best_of(variant="name", guidance=2.0, images_per_class=100):
+    setting = setting_of(variant, guidance)
+    return {"setting": setting, "label": label_of(setting), "images_per_class": images_per_class}
+
+
+def findings_of(rows, best=None, objective="validation", **options):
+    return find(cells_of(rows), best or best_of(), objective, **options)
+
+
+def line_of(found, words):
+    return next(line for line in found.lines if words in line)
+
+
+def guidance_rows(ours, theirs):
+    return [accuracy_row(v, s) for s, v in enumerate(ours)] + [accuracy_row(v, s, guidance=7.5) for s, v in enumerate(theirs)]
+
+
+def comparison(**changes):
+    row = {"with": "ab", "label": "name, guidance 7.5", "role": "test", "dataset": "fashion_mnist-test", "shots": None, "probe_label": ""}
+    return {**row, "difference": 1.0, "low": 0.4, "high": 1.6, "verdict": "better", **changes}
 
 
 def test_gap_closed_is_the_share_between_random_and_real():
@@ -33,82 +59,112 @@ def test_gap_is_none_without_a_baseline():
     assert set(found.gaps.values()) == {None}
 
 
-def test_the_sweeps_own_paired_comparison_decides_what_is_noise():
-    rows = [accuracy_row(v, s) for s, v in enumerate([70.0, 74.0])] + [accuracy_row(v, s, guidance=7.5) for s, v in enumerate([69.0, 73.0])]
-    other = next(row["trained_on"]["fingerprint"] for row in rows if row["trained_on"]["guidance_scale"] == 7.5)
-    paired = {"with": other, "role": "test", "dataset": "fashion_mnist-test", "low": 0.4, "high": 1.6, "verdict": "better"}
-    effect = find(collect_cells(rows), BEST, "validation", [paired]).guidance
-    assert not effect.within_noise and "better, picture by picture (95 % interval +0.4 to +1.6)" in effect.sentence
-    elsewhere = find(collect_cells(rows), BEST, "validation", [{**paired, "dataset": "digits-test"}]).guidance
-    assert elsewhere.within_noise
+def test_gaps_on_the_sets_that_chose_are_called_optimistic():
+    assert "optimistic" in line_of(findings_of(experiment_rows(), objective={"transfer": 1.0}), "transfer sets: ")
+    assert "optimistic" not in line_of(findings_of(experiment_rows()), "transfer sets: ")
 
 
-def test_overlapping_intervals_are_called_within_noise():
-    rows = [accuracy_row(v, s) for s, v in enumerate([70.0, 74.0])] + [accuracy_row(v, s, guidance=7.5) for s, v in enumerate([69.0, 73.0])]
-    effect = findings_of(rows).guidance
-    assert effect.within_noise and "within noise" in effect.sentence
-    assert effect.points == pytest.approx(1.0)
-    assert effect.sd == pytest.approx(8**0.5)
+def test_shots_of_one_transfer_set_are_told_apart():
+    rows = [accuracy_row(v, kind=k, role=r, dataset="a", shots=s, fingerprint=f"{k}{s}") for k, v in (("clone", 60.0), ("real", 80.0), ("random", 40.0))
+            for r, s in (("test", None), ("transfer", 5), ("transfer", 10))]  # fmt: skip
+    assert "a, 5 shots 50 %; a, 10 shots 50 %" in line_of(findings_of(rows), "transfer sets: ")
 
 
-def test_intervals_apart_are_not_called_noise():
-    rows = [accuracy_row(70 + s / 10, s) for s in range(3)] + [accuracy_row(60 + s / 10, s, guidance=7.5) for s in range(3)]
-    effect = findings_of(rows).guidance
-    assert not effect.within_noise and "within noise" not in effect.sentence
-    assert "+10.0 points" in effect.sentence
+def test_the_sweeps_own_comparison_decides_what_is_noise():
+    found = findings_of(guidance_rows([70.0, 74.0], [69.0, 73.0]), comparisons=[comparison()])
+    assert "+1.0 points: better, picture by picture (95 % interval +0.4 to +1.6)" in line_of(found, "differs")
+
+
+@pytest.mark.parametrize("changes", [{"label": "name, guidance 7.5, rate 2"}, {"dataset": "digits-test"}, {"low": 1.4}])
+def test_a_comparison_of_another_setting_set_or_difference_is_not_used(changes):
+    found = findings_of(guidance_rows([70.0, 74.0], [69.0, 73.5]), comparisons=[comparison(**changes)])
+    assert "picture by picture" not in line_of(found, "differs")
+
+
+def test_without_a_comparison_seeds_are_paired():
+    assert "better, seed by seed on these pictures (3 seeds" in line_of(findings_of(guidance_rows([70.0, 74.0, 78.0], [60.0, 64.1, 68.0])), "differs")
+    assert "within noise, seed by seed" in line_of(findings_of(guidance_rows([70.0, 74.0], [69.0, 74.5])), "differs")
+
+
+def test_one_seed_or_equal_differences_give_no_verdict():
+    for rows in (guidance_rows([70.0], [60.0]), guidance_rows([70.0, 74.0], [60.0, 64.0])):
+        line = line_of(findings_of(rows), "differs")
+        assert "too few seeds" in line and "within noise" not in line and "+10.0 points" in line
 
 
 def test_guidance_is_compared_with_the_highest_when_7_5_was_not_drawn():
     rows = [accuracy_row(70.0), accuracy_row(60.0, guidance=4.0), accuracy_row(65.0, guidance=3.0), accuracy_row(99.0, variant="other", guidance=7.5)]
-    assert findings_of(rows).guidance.reference == 4.0
+    assert "from guidance 4 " in line_of(findings_of(rows), "differs")
+
+
+def test_the_usual_guidance_is_not_compared_with_itself():
+    rows = guidance_rows([70.0], [75.0])
+    assert "7.5, is the usual one." in findings_of(rows, best_of(guidance=7.5)).lines[2]
 
 
 def test_the_sweeps_choice_is_best_even_where_another_is_higher_on_test():
-    found = findings_of([accuracy_row(70.0), accuracy_row(75.0, guidance=7.5)])
-    assert found.best.setting.guidance_scale == 2.0
+    assert findings_of(guidance_rows([70.0], [75.0])).best.setting.guidance_scale == 2.0
 
 
-def test_a_choice_without_rows_falls_back_to_the_objective_with_a_note():
+def test_no_other_setting_takes_the_place_of_a_choice_without_rows():
     rows = [accuracy_row(70.0, role="validation"), accuracy_row(75.0, role="validation", guidance=7.5)]
-    found = findings_of(rows, {**BEST, "guidance_scale": 3.0})
-    assert found.best.setting.guidance_scale == 7.5
-    assert any("no accuracy rows" in note for note in found.notes)
+    assert findings_of(rows, best_of(guidance=3.0)) is None
+    assert findings_of(rows, best_of(images_per_class=400)) is None
 
 
-def test_real_with_another_number_of_pictures_is_noted():
+def test_real_with_another_number_of_pictures_is_said():
     real = accuracy_row(90.0, kind="real")
     real["trained_on"]["images_per_class"] = 6000
-    assert any("6000" in note for note in findings_of([accuracy_row(70.0), real]).notes)
+    found = findings_of([accuracy_row(70.0), real])
+    assert any("6000" in note for note in found.notes) and "trained on real pictures, 6,000 per class: 90.0" in found.lines[0]
+
+
+def test_real_of_another_run_is_said_and_other_data_are_not_averaged():
+    rows = [accuracy_row(90.0, kind="real"), accuracy_row(50.0, 1, kind="real"), accuracy_row(70.0)]
+    rows[1]["trained_on"] = {**rows[1]["trained_on"], "fingerprint": "ff", "images_per_class": 10}
+    found = findings_of(rows, borrowed=("real",))
+    assert "trained on real pictures, 100 per class, a baseline from another run: 90.0" in found.lines[0]
 
 
 def test_choice_on_the_test_set_is_called_optimistic():
     assert any("optimistic" in line for line in findings_of([accuracy_row(70.0)], objective="test").lines)
 
 
-def test_a_dropped_reference_is_compared_at_the_images_per_class_that_both_got():
-    rows = [accuracy_row(80.0 + s / 10, s) for s in range(2)] + [accuracy_row(60.0 + s / 10, s + 5) for s in range(2)]
-    rows += [accuracy_row(55.0 + s / 10, s, guidance=7.5) for s in range(2)]
+def test_guidance_is_compared_at_one_number_of_images_alone():
+    rows = guidance_rows([80.0, 81.0], [55.0, 56.5])
     for row in rows[2:]:
         row["trained_on"]["images_per_class"] = 25
-    found = findings_of(rows, {**BEST, "images_per_class": 100})
-    assert found.best.setting.images_per_class == 100
-    assert "with 25 images per class" in found.guidance.sentence and "+5.0 points" in found.guidance.sentence
+    assert not any("differs" in line for line in findings_of(rows).lines)
 
 
 def test_a_mix_is_said_in_words_and_a_part_in_test_is_called_optimistic():
     rows = [accuracy_row(70.0), accuracy_row(60.0, role="transfer")]
-    lines = find(collect_cells(rows), BEST, {"transfer": 0.7, "test": 0.3}).lines
+    lines = findings_of(rows, objective={"transfer": 0.7, "test": 0.3}).lines
     assert "0.7 x mean transfer accuracy + 0.3 x accuracy on the test pictures" in lines[1] and "optimistic" in lines[1]
-    assert "no part" in find(collect_cells(rows), BEST, {"transfer": 1.0}).lines[1]
+    assert "no part" in findings_of(rows, objective={"transfer": 1.0}).lines[1]
+
+
+def test_a_mixture_is_named_and_not_called_a_clone():
+    rows = [accuracy_row(70.0)]
+    rows[0]["trained_on"] |= {"parts": [{}, {}], "name": "name-2.0 + digits"}
+    found = findings_of(rows)
+    assert "trained on a mixture (name-2.0 + digits), " in found.lines[0] and "alone" not in found.lines[0] and found.heading == "best setting"
+
+
+def test_a_variant_that_was_not_searched_is_not_named():
+    row = accuracy_row(70.0)
+    best = {"setting": {"generation.guidance_scale": 2.0}, "label": "guidance 2", "images_per_class": 100}
+    found = find(collect_cells([row], (), [{**best, "classifiers": [row["classifier"]]}]), best, "test")
+    assert found.lines[0].startswith("The best setting is guidance 2: ")
 
 
 def test_without_a_sweep_nothing_is_called_best():
-    found = find(collect_cells([accuracy_row(70.0), accuracy_row(75.0, guidance=7.5)]), None, "test", is_sweep=False)
+    found = find(collect_cells(guidance_rows([70.0], [75.0])), None, "test")
     assert "no sweep chose" in found.lines[0] and not any("best" in line for line in found.lines)
     assert any("guidance 7.5" in line and "Highest" in line for line in found.lines) and any("optimistic" in line for line in found.lines)
 
 
 def test_without_clones_the_highest_of_the_rest_is_named():
-    found = find(collect_cells([accuracy_row(90.0, kind="real"), accuracy_row(10.0, kind="random")]), None, "test", is_sweep=False)
-    assert found.best.setting.kind == "real" and found.guidance is None
-    assert any("real (fashion_mnist-train): the classifier gets" in line for line in found.lines)
+    found = find(collect_cells([accuracy_row(90.0, kind="real"), accuracy_row(10.0, kind="random")]), None, "test")
+    assert found.best.setting.kind == "real"
+    assert any("real (fashion_mnist-train): a classifier gets" in line for line in found.lines)

@@ -1,7 +1,7 @@
-"""What a report is made of: sweeps of all ages, and roots without one."""
+"""What a report is made of: sweeps, and roots without one."""
 
 import pytest
-from report_rows import accuracy_row, digest, experiment_rows, search_row, search_trials, setting_of, sweep_row, write_search
+from report_rows import accuracy_row, experiment_rows, failed_trial, search_accuracy, search_row, search_trials, setting_of, write_search
 
 from raysd.errors import UserError
 from raysd.report.material import gather, gather_all, gather_sweep
@@ -10,47 +10,28 @@ from raysd.storage.location import Location
 
 def searched(tmp_path, settings, **changes):
     trials = search_trials(settings, **changes)
-    return search_row(tmp_path, trials), trials
-
-
-def rows_of(trials):
-    rows = []
-    for trial in trials:
-        setting = trial["setting"]
-        for seed, value, name in zip(trial["seeds"], trial["seed_scores"], trial["classifiers"], strict=True):
-            row = accuracy_row(value, seed, "clone", setting["generation.variant"], setting["generation.guidance_scale"])
-            rows.append({**row, "classifier": name, "fingerprint": digest("row", name, "test")})
-    return rows
+    rows = search_accuracy(trials)
+    return search_row(tmp_path, trials, rows), rows, trials
 
 
 def test_settings_that_share_a_clone_have_cells_of_their_own(tmp_path):
     settings = [setting_of("name", 2.0, **{"training.rate": rate}) for rate in (0.1, 1.0)]
-    sweep, trials = searched(tmp_path, settings)
-    material = gather_sweep(sweep, rows_of(trials), trials)
-    assert len({entry.clone for entry in material.entries}) == 1
-    first, second = (entry.cells[100].transfer or next(iter(entry.cells[100].scores.values())) for entry in material.entries)
-    assert first.mean != second.mean and not any("share" in note for note in material.cells.notes)
+    material = gather_sweep(*searched(tmp_path, settings))
+    assert len({entry.folder for entry in material.entries}) == 1
+    first, second = (cell for cell in material.cells.of_kind("clone") if cell.setting.images_per_class == 100)
+    assert first.transfer.mean != second.transfer.mean and not material.cells.notes and not material.lacking
 
 
 def test_a_dropped_setting_has_no_score_at_later_rungs(tmp_path):
-    sweep, trials = searched(tmp_path, [setting_of("name", scale) for scale in (1.0, 2.0, 7.5)], keep=1)
-    material = gather_sweep(sweep, rows_of(trials), trials)
-    assert material.budgets == [25, 100] and material.common_budget == 25
+    material = gather_sweep(*searched(tmp_path, [setting_of("name", scale) for scale in (1.0, 2.0, 7.5)], keep=1))
+    assert material.budgets == material.shown_budgets == [25, 100]
     assert [entry.score_at(100) is None for entry in material.entries] == [True, False, True]
 
 
-def test_an_older_row_has_one_rung(tmp_path):
-    sweep = sweep_row(tmp_path)
-    material = gather_sweep(sweep, experiment_rows(), [])
-    assert material.budgets == [100] and material.entries[0].label == "name, guidance 1"
-    assert all(len(entry.cells) == 1 for entry in material.entries) or not sweep["classifiers"]
-
-
 def test_trials_of_other_sweeps_stay_out(tmp_path):
-    sweep, trials = searched(tmp_path, [setting_of("name", scale) for scale in (1.0, 2.0)])
-    stranger = {**trials[0], "sweep": "other", "classifiers": ["ff"], "rows": ["ff"]}
-    rows = [*rows_of(trials), accuracy_row(99.0, classifier="ff", fingerprint="ff")]
-    material = gather_sweep(sweep, rows, [*trials, stranger])
+    sweep, rows, trials = searched(tmp_path, [setting_of("name", scale) for scale in (1.0, 2.0)])
+    stranger = {**trials[0], "fingerprint": "ff", "sweep": "other", "classifiers": ["ff"], "rows": ["ff"]}
+    material = gather_sweep(sweep, [*rows, accuracy_row(99.0, classifier="ff", fingerprint="ff")], [*trials, stranger])
     assert "ff" not in {row["fingerprint"] for row in material.rows}
 
 
@@ -67,7 +48,7 @@ def test_without_a_sweep_labels_say_what_differs(tmp_path):
     fast["trained_on"] |= {"num_inference_steps": 50, "fingerprint": "aa"}
     other["trained_on"] |= {"fingerprint": "bbbbbbbb"}
     labels = [entry.label for entry in gather_all(Location(str(tmp_path)), [slow, fast, other], []).entries]
-    assert len(set(labels)) == 3 and any("num inference steps 50" in label for label in labels) and any("(bbbbbb)" in label for label in labels)
+    assert len(set(labels)) == 3 and any("steps 50" in label for label in labels) and any("(bbbbbb)" in label for label in labels)
 
 
 def test_without_a_sweep_sizes_of_one_clone_are_its_rungs(tmp_path):
@@ -77,11 +58,6 @@ def test_without_a_sweep_sizes_of_one_clone_are_its_rungs(tmp_path):
     assert [(rung.images_per_class, rung.score) for rung in entry.rungs] == [(10, 60.0), (100, 70.0)]
 
 
-def test_rows_without_any_value_give_a_remedy(tmp_path):
-    with pytest.raises(UserError, match="raysd evaluate"):
-        gather_all(Location(str(tmp_path)), [accuracy_row(None)], [])
-
-
 def test_a_sweep_that_is_asked_for_and_not_there_is_named(tmp_path):
     with pytest.raises(UserError, match="no sweep"):
         gather(Location(str(tmp_path)), "abc")
@@ -89,12 +65,49 @@ def test_a_sweep_that_is_asked_for_and_not_there_is_named(tmp_path):
 
 def test_rows_of_all_rungs_are_found_through_the_trials(tmp_path):
     root = Location(str(tmp_path / "root"))
-    _, _, rows = write_search(root, tmp_path / "clones", classifiers=[], rows=[])
-    assert len(gather(root).rows) == len(rows)
+    _, _, rows = write_search(root, tmp_path / "clones", rows=[])
+    assert {row["fingerprint"] for row in gather(root).rows} == {row["fingerprint"] for row in rows}
 
 
 def test_trials_of_a_sweep_that_did_not_end_name_the_settings(tmp_path):
-    _, trials = searched(tmp_path, [setting_of("name", 2.0, **{"training.rate": rate}) for rate in (0.1, 1.0)])
-    entries = gather_all(Location(str(tmp_path)), rows_of(trials), trials).entries
+    _, rows, trials = searched(tmp_path, [setting_of("name", 2.0, **{"training.rate": rate}) for rate in (0.1, 1.0)])
+    entries = gather_all(Location(str(tmp_path)), rows, trials).entries
     assert [entry.label for entry in entries] == ["name, guidance 2, rate 0.1", "name, guidance 2, rate 1.0"]
     assert [rung.images_per_class for rung in entries[0].rungs] == [25, 100]
+
+
+def test_missing_accuracy_rows_are_counted_for_each_setting(tmp_path):
+    sweep, rows, trials = searched(tmp_path, [setting_of("name", scale) for scale in (1.0, 2.0)])
+    lost = {trials[2]["rows"][0], *trials[1]["rows"], rows[-1]["fingerprint"]}
+    material = gather_sweep(sweep, [row for row in rows if row["fingerprint"] not in lost], trials)
+    assert sorted(material.lacking) == [
+        "Baselines and further sets: missing 1 of 18 accuracy rows.",
+        "name, guidance 1: missing 1 of 11 accuracy rows.",
+        "name, guidance 2: missing 2 of 11 accuracy rows and all rows of 2 classifiers.",
+    ]
+
+
+def test_lower_rungs_lack_no_row_where_they_have_those_of_the_objective(tmp_path):
+    assert not gather_sweep(*searched(tmp_path, [setting_of("name", scale) for scale in (1.0, 2.0)])).lacking
+
+
+def test_baselines_of_other_runs_are_borrowed_and_told(tmp_path):
+    trials = search_trials([setting_of("name", 2.0)])
+    rows = search_accuracy(trials)
+    own = [row for row in rows if row["trained_on"]["kind"] != "real"]
+    material = gather_sweep(search_row(tmp_path, trials, own), rows, trials)
+    assert material.borrowed == ("real",) and len(material.rows) == len(rows)
+
+
+def test_a_step_that_failed_is_a_setting_without_cells(tmp_path):
+    trials = [*search_trials([setting_of("name", 2.0)]), failed_trial(setting_of("name", 1.0), 1)]
+    rows = search_accuracy(trials)
+    material = gather_sweep(search_row(tmp_path, trials, rows), rows, trials)
+    assert [entry.score_at(25) is None for entry in material.entries] == [False, True] and not material.lacking
+
+
+def test_a_mixture_without_a_sweep_has_no_clone_of_its_own(tmp_path):
+    row = accuracy_row(70.0)
+    row["trained_on"] |= {"parts": [{}, {}], "name": "name-2.0 + digits"}
+    (entry,) = gather_all(Location(str(tmp_path)), [row], []).entries
+    assert (entry.label, entry.folder) == ("name-2.0 + digits, mixture", "")

@@ -21,7 +21,7 @@ def root(tmp_path):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A small sweep of the older kind: (sweep, accuracy rows, report)."""
+    """A small sweep without rungs: (sweep, accuracy rows, report)."""
     folder = tmp_path_factory.mktemp("page")
     root = Location(str(folder / "root"))
     return *write_experiment(root, folder / "clones"), write_report(root, Location(str(folder / "out")))
@@ -85,9 +85,9 @@ def test_every_accuracy_row_and_clone_is_in_the_page(written):
 
 
 def test_baselines_of_another_run_are_used_when_the_sweep_has_none(root, tmp_path):
-    rows = experiment_rows()
-    write_experiment(root, tmp_path / "clones", rows=rows, classifiers=[row["classifier"] for row in rows if row["trained_on"]["kind"] == "clone"])
-    assert "of the gap to real" in write_report(root).summary[0]
+    write_experiment(root, tmp_path / "clones", own=("clone",))
+    answer = write_report(root).summary[0]
+    assert "trained on real pictures, 100 per class, a baseline from another run: 83.3" in answer and "of the gap to real" in answer
 
 
 def test_classifiers_of_other_sweeps_stay_out(root, tmp_path):
@@ -128,9 +128,9 @@ def test_headings_alt_texts_and_language(kind, request):
     assert '<html lang="en">' in page and 'name="viewport"' in page
 
 
-def test_report_without_transfer_sets_baselines_or_seconds(root, tmp_path):
+def test_report_without_transfer_sets_or_baselines(root, tmp_path):
     rows = [row for row in experiment_rows(seeds=(0,)) if row["role"] == "test" and row["trained_on"]["kind"] == "clone"]
-    write_experiment(root, tmp_path / "clones", rows=rows, seconds={})
+    write_experiment(root, tmp_path / "clones", rows=rows)
     report = write_report(root)
     assert "Transfer against guidance" not in page_of(report)
     assert "of the gap" not in report.summary[0]
@@ -149,23 +149,10 @@ def test_a_search_shows_ranking_factors_rungs_proxies_and_cost(searched):
     page, names = page_of(report), set(report.folder.list_files())
     for section in ("ranking", "factors", "scaling", "proxies", "settings", "classes", "paper", "cost", "provenance", "files"):
         assert f'<h2 id="{section}">' in page
-    assert {"scaling.svg", "effects.svg", "heat-map-25.svg", "heat-map-100.svg", "accuracy-test-25.svg", "accuracy-test-100.svg", "behind.csv"} <= names
+    assert {"scaling.svg", "effects.svg", "heat-map-25.svg", "heat-map-100.svg", "accuracy-validation-25.svg", "accuracy-test-100.svg", "behind.csv"} <= names
+    assert {"transfer-kmnist-test-5-shots-100.svg"} <= names and not {"accuracy-test-25.svg", "transfer-kmnist-test-5-shots-25.svg"} & names
     assert all(trial["fingerprint"] in page and trial["clone"] in page for trial in trials)
     assert [row[2] for row in report.table.rows if row[0].startswith("name_definition")] == [100, 100, 100, 25]
-
-
-def test_a_search_without_trials_and_new_keys_is_still_reported(root, tmp_path):
-    sweep, _, rows = write_search(tmp_root := Location(str(tmp_path / "whole")), tmp_path / "clones", objective="validation")
-    old = {name: value for name, value in sweep.items() if name not in ("ranking", "effects", "proxies", "cost", "rungs", "factors", "search", "scheduler")}
-    for clone in old["clones"]:
-        for name in ("setting", "label", "rungs", "proxies", "model", "num_inference_steps"):
-            del clone[name]
-    old["best"] = {name: old["best"][name] for name in ("variant", "guidance_scale", "clone")}
-    for row in rows:
-        write_result(root, "accuracy", row)
-    write_result(root, "sweep", old)
-    page = page_of(write_report(root))
-    assert '<h2 id="ranking">' in page and '<h2 id="proxies">' not in page and tmp_root.uri not in page.split("Provenance")[1]
 
 
 def test_rows_without_a_sweep_are_shown_and_nothing_is_called_best(root, tmp_path):
@@ -222,3 +209,36 @@ def test_hostile_text_of_a_search_is_inert(root, tmp_path):
     assert all(re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name) for name in names)
     assert all("<script" not in report.folder.read(name).decode() for name in names if name.endswith(".svg"))
     assert all("<script" not in report.folder.read(name).decode().replace("\\<", "") for name in names if name.endswith(".md"))
+
+
+def test_a_choice_without_accuracy_rows_is_named_and_no_other_takes_its_place(root, tmp_path):
+    sweep, trials, _ = write_search(root, tmp_path / "clones")
+    best = next(trial for trial in trials if trial["setting"] == sweep["best"]["setting"] and trial["rung"] == 1)
+    for name in best["rows"]:
+        (tmp_path / "root" / "results" / "accuracy" / f"{name}.json").unlink()
+    report = write_report(root)
+    assert report.summary[0].startswith(f"The sweep chose {sweep['best']['label']} (") and report.summary[0].endswith("its accuracy rows are missing.")
+    assert report.summary[1] == "Accuracy rows are missing: 1 note below the table of all settings." and "(best)" not in page_of(report)
+    assert f"{sweep['best']['label']}: missing 9 of 11 accuracy rows and all rows of 3 classifiers." in page_of(report)
+
+
+def test_failures_are_counted_in_the_summary_and_said_in_a_note(root, tmp_path):
+    failed = [{"dataset": "-", "error": "the loss is not a number", "seed": None, "trained_on": "name, rate 9"}]
+    failed += [{"dataset": "usps-test", "error": "no file", "seed": 1, "trained_on": "name, guidance 2"}]
+    write_experiment(root, tmp_path / "clones", failed=failed)
+    report = write_report(root)
+    assert any(line.startswith("Measurements or settings that failed: 2;") for line in report.summary)
+    assert "name, rate 9: failed: the loss is not a number" in page_of(report) and "name, guidance 2, seed 1: failed on usps-test: no file" in page_of(report)
+
+
+def test_long_tables_are_cut_in_the_page_and_whole_in_their_files(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("raysd.report.page.MOST_ROWS", 5)
+    _, rows = write_experiment(root, tmp_path / "clones")
+    report = write_report(root)
+    assert f'The first 5 of {len(rows)} rows; <a href="rows.csv">' in page_of(report)
+    assert len(report.folder.read("rows.csv").decode().splitlines()) == len(rows) + 1
+
+
+def test_a_page_of_real_classifiers_alone_names_no_generator(root):
+    write_result(root, "accuracy", accuracy_row(90.0, kind="real"))
+    assert "generator draws" not in page_of(write_report(root))

@@ -7,20 +7,18 @@ from raysd.report.cells import collect_cells
 from raysd.report.findings import find
 from raysd.report.paper import OTHER_DATA, paper_table
 
-BEST = {"variant": "name", "guidance_scale": 2.0, "clone": "ab"}
-
 
 def table_of(*rows):
     cells = collect_cells(rows)
-    return paper_table(cells, find(cells, BEST, "test"))
+    return paper_table(cells, find(cells, None, "test"))
 
 
 def test_other_data_sets_are_called_incomparable_and_keep_a_column_of_their_own():
     table = table_of(accuracy_row(70.0), accuracy_row(60.0, guidance=7.5))
     best, usual = table.rows[-2:]
     assert OTHER_DATA in table.notes
-    assert best[0] == "ours: best" and best[4:9] == (None,) * 5 and best[-1].startswith("70.0")
-    assert usual[0] == "ours: guidance 7.5" and usual[-1].startswith("60.0")
+    assert best[0] == "ours: highest" and best[4:9] == (None,) * 5 and best[-1].startswith("70.0")
+    assert usual[0] == "ours: highest at guidance 7.5" and usual[-1].startswith("60.0")
 
 
 def test_published_numbers_are_those_of_the_paper():
@@ -46,5 +44,5 @@ def test_a_hundred_other_classes_are_not_taken_for_imagenet():
 
 def test_without_clones_the_paper_stands_alone():
     cells = collect_cells([accuracy_row(90.0, kind="real")])
-    table = paper_table(cells, find(cells, None, "test", is_sweep=False))
+    table = paper_table(cells, find(cells, None, "test"))
     assert not any(row[0].startswith("ours") for row in table.rows) and OTHER_DATA not in table.notes

@@ -1,12 +1,14 @@
 """Sample grids and galleries."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from report_rows import digest, setting_of, write_clone
+from report_rows import setting_of, write_clone
 
+from raysd.report.cells import Setting, factors_of
 from raysd.report.gallery import MAX_COLUMNS, MAX_TABS, column_labels, draw_galleries
 from raysd.report.grid import FLAGGED, GridColumn, sample_grid
 from raysd.report.material import Entry
@@ -14,9 +16,10 @@ from raysd.report.samples import read_samples
 from raysd.storage.location import Location
 
 
-def entry(folder, variant="name", guidance=2.0, clone=None, **further):
+def entry(folder, variant="name", guidance=2.0, steps=20, **further):
     setting = setting_of(variant, guidance, **further)
-    return Entry(setting, f"{variant}, {guidance}", clone or digest(variant, guidance, *further.values()), str(folder), variant, guidance)
+    label = f"{variant}, {guidance}"
+    return Entry(Setting("clone", variant, guidance, None, "", "m", steps, "", factors=factors_of(setting), words=label), str(folder))
 
 
 def grid_of(*folders):
@@ -69,7 +72,7 @@ def test_flagged_pictures_are_framed_and_said(tmp_path):
 def test_missing_clone_is_an_empty_column_that_the_caption_names(tmp_path):
     write_clone(tmp_path / "a", ["boot", "bag"], 2.0)
     grid = grid_of(tmp_path / "a", tmp_path / "gone")
-    assert "could not be read, of guidance 2" in grid.caption
+    assert "cannot be read, of guidance 2" in grid.caption
 
 
 def test_unreadable_shard_does_not_stop_the_grid(tmp_path):
@@ -81,33 +84,81 @@ def test_unreadable_shard_does_not_stop_the_grid(tmp_path):
 def test_galleries_show_guidance_by_variant_and_variants_by_guidance(tmp_path):
     entries = [entry(tmp_path / f"{v}{g}", v, g) for v in ("name", "attributes") for g in (1.0, 7.5)]
     for each in entries:
-        write_clone(tmp_path / f"{each.variant}{each.guidance_scale}", ["boot", "bag"], each.guidance_scale, prompt=f"{each.variant} {{name}}")
-    (by_variant, by_guidance), names = draw_galleries(entries)
-    assert names == ("boot", "bag")
+        write_clone(Path(each.folder), ["boot", "bag"], each.setting.guidance_scale, prompt=f"{each.setting.variant} {{name}}")
+    by_variant, by_guidance = draw_galleries(entries)
     assert by_variant.tabs == ("name", "attributes") and by_guidance.tabs == ("1", "7.5")
     assert "Columns, left to right: guidance 1, guidance 7.5." in by_variant.grids[0].caption
     assert "name: “name boot”; attributes: “attributes boot”" in by_guidance.grids[0].caption
 
 
+def labels_of(*entries):
+    return column_labels([entry.setting for entry in entries])
+
+
 def test_columns_say_what_differs_and_fields_of_training_do_not(tmp_path):
-    assert column_labels([entry(tmp_path, guidance=1.0), entry(tmp_path, guidance=2.0)]) == ["guidance 1", "guidance 2"]
+    assert labels_of(entry(tmp_path, guidance=1.0), entry(tmp_path, guidance=2.0)) == ["guidance 1", "guidance 2"]
     both = [entry(tmp_path, guidance=1.0, **{"generation.num_inference_steps": n}) for n in (20, 50)]
-    assert column_labels(both) == ["steps 20", "steps 50"]
-    assert column_labels([entry(tmp_path, **{"training.rate": rate}) for rate in (1, 2)]) == ["guidance 2", "guidance 2"]
+    assert labels_of(*both) == ["steps 20", "steps 50"]
+    assert labels_of(entry(tmp_path, steps=20), entry(tmp_path, steps=50)) == ["steps 20", "steps 50"]
+    assert labels_of(*(entry(tmp_path, **{"training.rate": rate}) for rate in (1, 2))) == ["guidance 2", "guidance 2"]
 
 
 def test_a_clone_that_settings_share_is_one_column(tmp_path):
     write_clone(tmp_path, ["boot"], 2.0)
-    (gallery,), _ = draw_galleries([entry(tmp_path, clone="ab", **{"training.rate": rate}) for rate in (1, 2)])
+    (gallery,) = draw_galleries([entry(tmp_path, **{"training.rate": rate}) for rate in (1, 2)])
     assert gallery.grids[0].caption.count("guidance 2") == 1
 
 
 def test_many_settings_are_thinned_out_and_the_page_says_so(tmp_path):
-    write_clone(tmp_path, ["boot"], 2.0, num_images=1)
-    entries = [entry(tmp_path, f"v{i}", 2.0) for i in range(MAX_TABS + 3)] + [entry(tmp_path, "v0", 3.0 + i) for i in range(MAX_COLUMNS)]
-    (gallery, _), _ = draw_galleries(entries)
+    write_clone(tmp_path / "v0", ["boot"], 2.0, num_images=1)
+    entries = [entry(tmp_path / f"v{i}", f"v{i}", 2.0) for i in range(MAX_TABS + 3)]
+    entries += [entry(tmp_path / f"g{i}", "v0", 3.0 + i) for i in range(MAX_COLUMNS)]
+    gallery, _ = draw_galleries(entries)
     assert len(gallery.grids) == MAX_TABS and "Shown: 12 of 15." in gallery.note and "v0: 8 of 9 settings" in gallery.note
 
 
 def test_no_readable_clone_gives_no_gallery(tmp_path):
-    assert draw_galleries([entry(tmp_path / "gone")]) == ([], ())
+    assert draw_galleries([entry(tmp_path / "gone")]) == []
+
+
+def test_a_clone_of_few_pictures_is_not_called_unreadable(tmp_path):
+    write_clone(tmp_path, ["boot", "bag"], 2.0, num_images=1)
+    grid = grid_of(tmp_path)
+    assert "Grey" not in grid.caption and "Picture 0 of" in grid.caption
+
+
+def test_noise_of_two_generators_or_sizes_is_not_called_shared(tmp_path):
+    write_clone(tmp_path / "a", ["boot"], 2.0)
+    write_clone(tmp_path / "b", ["boot"], 7.5)
+    write_clone(tmp_path / "c", ["boot"], 7.5, side=32)
+    one, two, three = (read_samples(Location(str(tmp_path / name))) for name in "abc")
+    caption = lambda *columns: sample_grid("samples", "name", [GridColumn(str(i), *column) for i, column in enumerate(columns)]).caption  # noqa: E731
+    assert "share their noise" in caption((one, "m"), (two, "m"))
+    assert "share their noise" not in caption((one, "m"), (two, "n")) + caption((one, "m"), (three, "m"))
+
+
+@pytest.mark.parametrize("error", [Image.DecompressionBombError, SyntaxError])
+def test_a_picture_that_pillow_refuses_is_a_grey_square(tmp_path, monkeypatch, error):
+    write_clone(tmp_path, ["boot"], 2.0)
+
+    def refuse(*_):
+        raise error("no")
+
+    samples = read_samples(Location(str(tmp_path)))
+    monkeypatch.setattr(Image, "open", refuse)
+    sample_grid("samples", "name", [GridColumn("a", samples), GridColumn("b", samples)])
+
+
+def test_clones_that_are_not_shown_are_not_read(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr("raysd.report.gallery.read_samples", lambda folder: read.append(folder.uri) or read_samples(folder))
+    draw_galleries([entry(tmp_path / f"{i}", "v0", 1.0 + i / 10) for i in range(40)])
+    assert len(read) == MAX_COLUMNS
+
+
+def test_many_columns_show_fewer_classes(tmp_path):
+    names = [f"class {i}" for i in range(14)]
+    write_clone(tmp_path / "0", names, 2.0, num_images=3, side=4)
+    entries = [entry(tmp_path / f"{8 * i + j}", f"v{i}", 1.0 + j) for i in range(12) for j in range(8)]
+    assert "the first 6 of 14 classes" in draw_galleries(entries)[0].grids[0].caption
+    assert "the first 12 of 14 classes" in draw_galleries(entries[:8])[0].grids[0].caption

@@ -4,15 +4,15 @@ import csv
 import io
 
 import pytest
-from report_rows import search_row, search_trials, setting_of
+from matplotlib.axes import Axes
+from report_rows import failed_trial, search_row, search_trials, setting_of
 
 from raysd.report.heatmap import heat_map, heat_maps
 from raysd.report.material import gather_sweep
 from raysd.report.search_plots import effects_plot, scaling_plot
-from raysd.report.sweep_tables import cost_table, effects_table, proxies_table, ranking_table, rung_table, search_lines
-from raysd.report.tables import Number, to_csv, to_markdown, value_text
+from raysd.report.sweep_tables import cost_table, effects_table, proxies_table, ranking_table, search_lines
+from raysd.report.tables import Number, to_csv, value_text
 
-NEW = ("ranking", "effects", "proxies", "cost", "search", "scheduler", "rungs", "factors")
 SETTINGS = [setting_of(variant, scale) for variant in ("name", "attributes") for scale in (1.0, 2.0, 7.5)]
 
 
@@ -21,9 +21,9 @@ def material(tmp_path):
     return material_of(tmp_path, SETTINGS)
 
 
-def material_of(folder, settings, budgets=(25, 100), **changes):
-    trials = search_trials(settings, budgets=budgets)
-    return gather_sweep(search_row(folder, trials, **changes), [], trials)
+def material_of(folder, settings, budgets=(25, 100), keep=3, **changes):
+    trials = search_trials(settings, keep, budgets)
+    return gather_sweep(search_row(folder, trials) | changes, [], trials)
 
 
 def shown(table):
@@ -40,35 +40,20 @@ def test_ranking_has_intervals_paired_differences_and_verdicts(material):
     assert [row[-1] for row in table.rows] == list(range(1, 7))
 
 
-def test_ranking_without_intervals_shows_the_score_alone(material):
-    for row in material.sweep["ranking"]:
-        row.update({"low": None, "high": None, "difference_low": None, "difference_high": None})
-    assert "[" not in to_markdown(ranking_table(material)).split("\n- ")[0].replace("\\[", "[").partition("|")[2]
-
-
-def test_older_sweeps_are_ranked_by_score_without_verdicts(tmp_path):
-    material = material_of(tmp_path, SETTINGS, **dict.fromkeys(NEW))
-    table = ranking_table(material)
-    assert "verdict" not in [column.name for column in table.columns]
-    scores = [row[1].value for row in table.rows]
-    assert sorted(scores[:3], reverse=True) == scores[:3]
-
-
 def test_settings_that_share_a_clone_are_named(tmp_path):
     material = material_of(tmp_path, [setting_of("name", 2.0, **{"training.rate": rate}) for rate in (0.1, 1.0)])
     assert any("share a clone" in note and "rate 0.1; name, guidance 2, rate 1.0" in note for note in ranking_table(material).notes)
 
 
-def test_absent_keys_leave_their_tables_and_figures_out(tmp_path):
-    material = material_of(tmp_path, SETTINGS, **dict.fromkeys(NEW))
+def test_empty_results_leave_their_tables_and_figures_out(tmp_path):
+    material = material_of(tmp_path, SETTINGS, effects=[], proxies=[])
     assert effects_table(material) is None and proxies_table(material) is None and effects_plot(material) is None
-    assert [row[0] for row in cost_table(material).rows][:3] == ["settings", "pictures drawn by this sweep", "pictures flagged"]
 
 
 def test_effects_hold_every_value_with_its_interval(material):
     table = effects_table(material)
     assert [(row[0], row[1]) for row in table.rows[:2]] == [("prompt variant", "name"), ("prompt variant", "attributes")]
-    assert table.rows[-1][:2] == ("guidance", "7.5") and str(table.rows[-1][3]) == "+1.0 [+0.2, +1.8]"
+    assert table.rows[-1][:2] == ("guidance", 7.5) and str(table.rows[-1][3]) == "+1.0 [+0.2, +1.8]"
     assert "prompt variant: name -1.0, attributes +0.0; guidance: 1 -1.0" in effects_plot(material).alt
 
 
@@ -90,11 +75,22 @@ def test_proxies_name_their_pick_and_the_points_lost(material):
     assert shown(proxies_table(material))["coverage"]["rank correlation"] == "-"
 
 
-def test_cost_stands_beside_the_full_grid_with_ratios(material):
+def test_cost_stands_beside_all_settings_at_the_last_rung_with_ratios(material):
     rows = shown(cost_table(material))
-    assert rows["pictures"]["full grid / sweep"] == "2.4 x" and rows["trainings"]["full grid"] == "36"
-    assert rows["device time, training"]["full grid"] == "-" and rows["device time, all"]["full grid / sweep"] == "-"
+    assert rows["pictures"]["ratio"] == "2.4 x" and rows["trainings"]["all at the last rung"] == "36"
+    assert rows["device time, training"]["all at the last rung"] == "-" and rows["device time, all"]["ratio"] == "-"
     assert rows["device time, all"]["this sweep"] == "31 min 00 s"
+
+
+def test_wall_time_is_the_total_alone(material):
+    assert [(name, row["this sweep"]) for name, row in shown(cost_table(material)).items() if "wall" in name] == [("wall time", "12 min 01 s")]
+
+
+def test_tpe_is_not_compared_with_a_grid_that_nobody_knows(tmp_path):
+    material = material_of(tmp_path, SETTINGS, search="tpe", scheduler="asha")
+    assert [column.name for column in cost_table(material).columns] == ["what", "this sweep"]
+    lines = " ".join(search_lines(material))
+    assert "at the last rung" not in lines and "Search: tpe, 6 settings tried; scheduler: asha; images per class: 25 (2 seeds), 100 (3 seeds)." in lines
 
 
 def test_flagged_pictures_of_a_shared_clone_count_once(tmp_path):
@@ -111,7 +107,7 @@ def test_heat_maps_show_the_shared_rung_and_the_last(material):
 def test_one_rung_gives_one_heat_map_and_no_scaling(tmp_path):
     material = material_of(tmp_path, SETTINGS, budgets=(25,))
     assert [plot.name for plot in heat_maps(material)] == ["heat-map-25"]
-    assert scaling_plot(material) is None and rung_table(material) is None
+    assert scaling_plot(material) is None
 
 
 def test_heat_map_says_when_a_cell_holds_several_settings(tmp_path):
@@ -126,37 +122,62 @@ def test_a_range_of_guidance_scales_has_no_heat_map(tmp_path):
 
 def test_scaling_plot_tells_survivors_from_dropped_settings(material):
     alt = scaling_plot(material).alt
-    assert "3 of 6 settings have 100. 3 dropped before." in alt
-
-
-def test_rungs_are_empty_where_a_setting_was_dropped(material):
-    rows = rung_table(material).rows
-    assert [row[2] is None for row in rows] == [False] * 3 + [True] * 3
-
-
-def test_failed_score_is_empty_everywhere(tmp_path):
-    trials = search_trials(SETTINGS)
-    trials[0].update({"score": None, "seed_scores": []})
-    for trial in trials:
-        trial["score"] = trial["score"] if trial["score"] is not None else None
-    row = search_row(tmp_path, [trial for trial in trials if trial["score"] is not None])
-    failed = {**row["clones"][0], "setting": SETTINGS[0], "label": "failed", "rungs": [{"images_per_class": 25, "score": None, "seed_scores": []}]}
-    material = gather_sweep({**row, "clones": [failed, *row["clones"][1:]]}, [], trials)
-    assert shown(rung_table(material))["failed"]["25"] == "-"
-    assert scaling_plot(material).png and heat_map(material, 25).png
+    assert "3 of 6 settings have 100. 3 dropped before, or failed." in alt
 
 
 def test_summary_names_what_is_within_noise_what_matters_and_what_was_saved(material):
-    near, effects, cost = search_lines(material)
+    near, effects, cost, how = search_lines(material)
     assert near == f"Within noise of the best, of 5 others: {material.sweep['ranking'][1]['label']}."
-    assert effects.endswith("prompt variant 4.0, guidance 4.0.")
-    assert cost == "The full grid would take 2.4 x the pictures and 1.1 x the trainings."
+    assert effects.endswith("at 25 images per class, which noise makes larger: prompt variant 4.0, guidance 4.0.")
+    assert cost == "All 12 settings at the last rung would take 2.4 x the pictures and 1.1 x the trainings."
+    assert how.startswith("Search: grid, 6 settings tried; scheduler: halving;")
 
 
-def test_summary_says_when_all_others_are_worse_and_nothing_of_absent_keys(tmp_path, material):
+def test_nothing_is_claimed_of_noise_that_is_not_known(material):
+    for row in material.sweep["ranking"]:
+        row.update({"low": None, "high": None, "difference_low": None, "difference_high": None})
+    table = ranking_table(material)
+    assert [row[3] for row in table.rows] == ["best"] + ["unknown (one seed)"] * 5
+    assert not any("[" in value_text(value) for row in table.rows for value in row)
+    assert search_lines(material)[0] == "Whether 5 other settings differ by more than noise is unknown: they have one seed."
+
+
+def test_all_others_worse_is_said_with_the_rung_of_the_comparison(material):
     material.sweep["ranking"][1]["verdict"] = "worse"
-    assert search_lines(material)[0] == "All 5 other settings are worse, by more than noise."
-    assert search_lines(material_of(tmp_path, SETTINGS, **dict.fromkeys(NEW))) == []
+    assert search_lines(material)[0] == "All 5 other settings are worse, by more than noise, each at the most images per class that both reached."
+    material.sweep["ranking"][4]["verdict"] = "within noise"
+    assert search_lines(material)[0] == f"Within noise of the best, of 5 others: {material.sweep['ranking'][4]['label']} (at 25 images per class)."
+
+
+def test_a_factor_whose_intervals_all_hold_zero_is_not_given_points(material):
+    for value in material.sweep["effects"][0]["values"]:
+        value.update({"low": -3.0, "high": 3.0})
+    assert search_lines(material)[1].endswith("guidance 4.0. No effect beyond noise: prompt variant.")
+    for value in material.sweep["effects"][1]["values"]:
+        value.update({"low": -3.0, "high": 3.0})
+    assert search_lines(material)[1] == "No factor has an effect beyond noise."
+
+
+def test_a_negative_upper_end_is_not_shown_as_zero(material):
+    material.sweep["ranking"][2].update({"difference": -0.5, "difference_low": -1.0, "difference_high": -0.04})
+    assert value_text(ranking_table(material).rows[2][2]) == "-0.5 [-1.0, -0.0]"
+
+
+def test_a_step_that_failed_has_no_score_in_figures(tmp_path):
+    trials = [*search_trials(SETTINGS), failed_trial(setting_of("name", 4.0), 6)]
+    material = gather_sweep(search_row(tmp_path, trials), [], trials)
+    assert "3 of 7 settings have 100. 4 dropped before, or failed." in scaling_plot(material).alt
+    assert heat_map(material, 25).png and len(ranking_table(material).rows) == 6
+
+
+def test_equal_values_are_white_on_dark_and_one_value_has_no_heat_map(tmp_path, material, monkeypatch):
+    for trial in (trials := search_trials(SETTINGS, budgets=(25,))):
+        trial["score"] = 50.0
+    colors = []
+    text = Axes.text
+    monkeypatch.setattr(Axes, "text", lambda *args, **kwargs: colors.append(kwargs["color"]) or text(*args, **kwargs))
+    assert heat_map(gather_sweep(search_row(tmp_path, trials), [], trials), 25) is not None and set(colors) == {"white"}
+    assert heat_map(material_of(tmp_path, [setting_of("name", 1.0), setting_of("b", 2.0)], keep=1), 100) is None
 
 
 def test_effect_of_a_value_that_no_scored_setting_has_is_left_out(material):

@@ -23,7 +23,7 @@ from raysd.training.ingest import Pool
 from raysd.training.pictures import decode_all
 from raysd.training.real_sets import encode_png, picture_table, real_set
 from raysd.training.settings import TrainingSettings
-from raysd.training.train import TrainingRun, train_classifiers
+from raysd.training.train import TrainingRun, train_classifiers, train_here
 
 TINY = {"backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}, "num_epochs": 3, "batch_size": 50, "image_size": 16}
 
@@ -170,7 +170,7 @@ def test_sigkill_of_the_driver_and_the_same_command_end_with_the_weights_of_an_u
 
 
 @pytest.mark.slow
-def test_accumulated_gradients_give_the_weights_of_whole_batches(ray_cluster, tmp_path):
+def test_accumulated_gradients_give_the_weights_of_whole_batches(tmp_path):
     """With a backbone without batch norm, which sees whole batches differently."""
     options = {
         "backbone": "convnext_atto",
@@ -181,16 +181,16 @@ def test_accumulated_gradients_give_the_weights_of_whole_batches(ray_cluster, tm
     }
     options |= {"precision": "float32", "recipe_options": {"optimizer": "sgd", "learning_rate": 0.1}}
     whole, parts = run_of(tmp_path / "a", **options), run_of(tmp_path / "b", **options, forward_size=7)
-    train_classifiers(whole, quiet=True)
-    train_classifiers(parts, quiet=True)
+    train_here(whole)
+    train_here(parts)
     assert all(torch.allclose(tensor, weights(parts, 0)[name], atol=1e-3) for name, tensor in weights(whole, 0).items())
     untrained = replace(whole, pools=())
-    train_classifiers(untrained)
+    train_here(untrained)
     assert not torch.allclose(weights(whole, 0)["head.fc.weight"], weights(untrained, 0)["head.fc.weight"], atol=1e-3)
 
 
 @pytest.mark.slow
-def test_the_paper_recipe_trains_and_its_projector_is_dropped_for_transfer(ray_cluster, tmp_path):
+def test_the_paper_recipe_trains_and_its_projector_is_dropped_for_transfer(tmp_path):
     import timm
 
     options = {
@@ -201,7 +201,7 @@ def test_the_paper_recipe_trains_and_its_projector_is_dropped_for_transfer(ray_c
         "num_workers": 1,
     }
     run = run_of(tmp_path, **options)
-    train_classifiers(run, quiet=True)
+    train_here(run)
     model, _ = load_classifier(run.folder(0))
     images = torch.zeros(2, 3, 32, 32)
     features, logits = model.features_and_logits(images)
@@ -211,9 +211,9 @@ def test_the_paper_recipe_trains_and_its_projector_is_dropped_for_transfer(ray_c
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
-def test_a_compiled_model_trains_and_its_weights_are_named_as_any(ray_cluster, tmp_path):
+def test_a_compiled_model_trains_and_its_weights_are_named_as_any(tmp_path):
     run = run_of(tmp_path, compile=True, num_workers=1, num_steps=2)
-    train_classifiers(run)
+    train_here(run)
     assert weights(run, 0).keys() == build_classifier(run.architecture).backbone.state_dict().keys()
     assert np.isfinite(load_record(run.folder(0))["loss"])
 
@@ -304,10 +304,10 @@ def test_a_source_without_pictures_is_refused_by_its_name(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_ends_the_training_in_one_line(ray_cluster, tmp_path):
+def test_a_loss_that_is_no_number_ends_the_training_in_one_line(tmp_path):
     run = run_of(tmp_path, recipe_options={"optimizer": "sgd", "learning_rate": 1e30, "clip_norm": None}, precision="float32", num_workers=1)
     with pytest.raises(UserError, match=r"learning_rate = 1e\+30: the loss is no number any more"):
-        train_classifiers(run, quiet=True)
+        train_here(run)
 
 
 def test_a_batch_is_cut_into_equal_parts():

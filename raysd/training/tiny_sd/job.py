@@ -22,6 +22,8 @@ from raysd.training.tiny_sd.models import build_tokenizer, save_pipeline
 AUTOENCODER_SCHEDULE = Schedule(num_steps=2800, batch_size=128, learning_rate=2e-3, ema_decay=0.995)
 DENOISER_SCHEDULE = Schedule(num_steps=9600, batch_size=128, learning_rate=1.5e-3, ema_decay=0.9995)
 
+TRIAL_IMAGES = 2000
+
 
 @dataclass(frozen=True)
 class Job:
@@ -31,6 +33,8 @@ class Job:
     num_workers: int = 2
     autoencoder: Schedule = AUTOENCODER_SCHEDULE
     denoiser: Schedule = DENOISER_SCHEDULE
+    num_images: int | None = None
+    """Learn from the first so many pictures; all when empty."""
 
 
 def train_tiny_sd(job: Job) -> Path:
@@ -39,7 +43,7 @@ def train_tiny_sd(job: Job) -> Path:
     Needs the real Fashion-MNIST (see `load_fashion_mnist`).
     """
     out = Path(job.out).resolve()
-    images, _ = load_fashion_mnist("train")
+    images = load_fashion_mnist("train")[0][: job.num_images]
     vae_folder = out / "vae"
     if not vae_folder.exists():
         _fit(_autoencoder_worker, job, "autoencoder", job.autoencoder)
@@ -66,7 +70,7 @@ def train_tiny_sd(job: Job) -> Path:
 def _fit(worker: Any, job: Job, name: str, schedule: Schedule) -> None:
     trainer = TorchTrainer(
         worker,
-        train_loop_config={"out": str(Path(job.out).resolve()), "schedule": asdict(schedule)},
+        train_loop_config={"out": str(Path(job.out).resolve()), "schedule": asdict(schedule), "num_images": job.num_images},
         torch_config=TorchConfig(backend="gloo"),
         scaling_config=ScalingConfig(num_workers=job.num_workers, resources_per_worker={"CPU": 0.9}),
         run_config=RunConfig(
@@ -80,7 +84,7 @@ def _fit(worker: Any, job: Job, name: str, schedule: Schedule) -> None:
 
 
 def _autoencoder_worker(config: dict[str, Any]) -> None:
-    images, _ = load_fashion_mnist("train")
+    images = load_fashion_mnist("train")[0][: config["num_images"]]
     vae = autoencoder.train_autoencoder(images, Schedule(**config["schedule"]))
     if ray.train.get_context().get_world_rank() == 0:
         vae.save_pretrained(Path(config["out"]) / "autoencoder_average")
@@ -88,7 +92,7 @@ def _autoencoder_worker(config: dict[str, Any]) -> None:
 
 def _denoiser_worker(config: dict[str, Any]) -> None:
     out = Path(config["out"])
-    images, labels = load_fashion_mnist("train")
+    images, labels = (part[: config["num_images"]] for part in load_fashion_mnist("train"))
     rows = load_class_table("fashion_mnist").rows
     attributes = measure_attributes(images, labels)
     tokenizer = build_tokenizer(vocabulary_texts(rows))
@@ -105,5 +109,5 @@ def _denoiser_worker(config: dict[str, Any]) -> None:
 
 
 def shortened(job: Job, steps: int) -> Job:
-    """The same job with both parts cut to `steps` steps, for a trial run."""
-    return replace(job, autoencoder=replace(job.autoencoder, num_steps=steps), denoiser=replace(job.denoiser, num_steps=steps))
+    """The same job with both parts cut to `steps` steps and few pictures, for a trial run."""
+    return replace(job, num_images=TRIAL_IMAGES, autoencoder=replace(job.autoencoder, num_steps=steps), denoiser=replace(job.denoiser, num_steps=steps))
