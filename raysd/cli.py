@@ -37,6 +37,25 @@ def plan(words: Words = None) -> None:
 
 
 @app.command()
+def doctor(words: Words = None) -> None:
+    """Check the cluster, or this machine, before a job: room, storage, software, model, memory, disk."""
+    from raysd import verbs
+
+    failures: list[UserError] = []
+    _run("doctor", words, lambda experiment, _: failures.extend(verbs.doctor(experiment)))
+    if failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def benchmark(words: Words = None) -> None:
+    """Measure how fast the devices draw with this experiment's generator; plan then knows."""
+    from raysd import verbs
+
+    _run("benchmark", words, lambda experiment, _: verbs.benchmark(experiment))
+
+
+@app.command()
 def generate(words: Words = None) -> None:
     """Draw the clone, or what is missing of it."""
     from raysd import verbs

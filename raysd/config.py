@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from raysd.clone.settings import GenerationSettings, ScoringSettings
+from raysd.clone.settings import CostSettings, GenerationSettings, ScoringSettings
 from raysd.errors import UserError
 from raysd.evaluation.settings import AnalysisSettings, EvaluationSettings
 from raysd.prompts.lint import Kind
@@ -50,6 +50,7 @@ class Experiment(BaseModel):
     """Kinds of findings that are all right."""
     generation: GenerationSettings = GenerationSettings()
     scoring: ScoringSettings = ScoringSettings()
+    cost: CostSettings = CostSettings()
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     analysis: AnalysisSettings = AnalysisSettings()

@@ -5,12 +5,16 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
 
+from raysd.errors import UserError
+
 LOCAL_OBJECT_STORE_BYTES = 512 * 2**20
 NO_PROGRESS_SECONDS = 4 * 3600  # a shard of large pictures on a small GPU takes an hour
+ADDRESS_SECONDS = 10.0  # to wait for a cluster's head
 MAX_INIT_DEATHS = 2  # one node whose disk or network fails for a moment does not end a run
 WORKER_WARNING = "PYTHON worker processes have been started"  # Ray's, on every small machine; it asks nothing of the user
 
@@ -43,6 +47,7 @@ def _connect(verbose: bool) -> None:
 
     level = logging.INFO if verbose else logging.ERROR
     if os.environ.get("RAY_ADDRESS"):
+        _check_address(os.environ["RAY_ADDRESS"])
         ray.init(logging_level=level, log_to_driver=verbose)
         return
     options = {"include_dashboard": True, "object_store_memory": LOCAL_OBJECT_STORE_BYTES}
@@ -50,6 +55,17 @@ def _connect(verbose: bool) -> None:
     # Train looks its cluster up again, and would find another one on a shared machine.
     os.environ["RAY_ADDRESS"] = context.address_info["gcs_address"]
     atexit.register(close_ray)
+
+
+def _check_address(address: str) -> None:
+    """Something listens at a `host:port`; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or "://" in address:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ADDRESS_SECONDS).close()
+    except OSError:
+        raise UserError("RAY_ADDRESS", address, "no cluster answers there; correct it, or unset it to use this machine") from None
 
 
 @contextlib.contextmanager

@@ -46,7 +46,8 @@ def test_benchmark_files_have_their_form():
 
 
 @pytest.mark.parametrize(
-    "verb", ["plan", "generate", "grow", "verify", "score", "export", "train", "evaluate", "compare", "analyse", "sweep", "report", "demo"]
+    "verb",
+    ["plan", "doctor", "benchmark", "generate", "grow", "verify", "score", "export", "train", "evaluate", "compare", "analyse", "sweep", "report", "demo"],
 )
 def test_each_verb_has_a_job_script(verb):
     finished = subprocess.run([sys.executable, f"jobs/{verb}.py", "foo=1"], cwd=ROOT, capture_output=True, text=True)

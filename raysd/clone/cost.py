@@ -1,36 +1,80 @@
-"""What a clone will cost, before it is drawn: an estimate from measured rates."""
+"""What a clone will cost, before it is drawn: device hours, time, bytes, and money where its price is known."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from raysd.clone.plan import Plan
+import numpy as np
 
-# Seconds per denoising step and picture with guidance: the embedded model on one CPU core (benchmarks/results/generation.json), and Stable
-# Diffusion 1.x at 512 px on an A100 (0.8 s for 50 steps).
-EMBEDDED_CORE_SECONDS = 0.0028
-A100_SECONDS = 0.016
-A100_SIZE = 512
-UNGUIDED_SHARE = 0.58  # without the unconditional pass
+from raysd.clone.plan import Plan
+from raysd.clone.rates import CPU, Rate, same_device
+from raysd.clone.spec import CloneSpec
+
 PNG_BYTES_PER_PIXEL = 0.85
 JPEG_BYTES_PER_PIXEL = 0.4
 CHANNELS = {"grey": 1, "rgb": 3}
 
 
 @dataclass(frozen=True)
+class Pool:
+    """The actors that draw, and the devices of each; an actor may have a part of a GPU, or several cores."""
+
+    num_actors: int
+    devices_per_actor: float
+
+
+@dataclass(frozen=True)
 class CostEstimate:
-    """What drawing a whole plan takes."""
+    """What drawing takes on one kind of device; as good as its rate."""
 
-    device: str
+    rate: Rate
     device_seconds: float
-    num_bytes: float
+    price: float | None
+    """In the currency of `cost.price_per_hour`; None when no price is given."""
+
+    def wall_seconds(self, pool: Pool) -> float:
+        """Time from the call to the end: start-up + pictures / (rate x actors)."""
+        return self.rate.start_seconds + self.device_seconds / (pool.num_actors * pool.devices_per_actor)
 
 
-def estimate_cost(plan: Plan) -> CostEstimate:
-    """Device time and storage of a clone; an estimate, off by a factor of two on other hardware."""
-    spec = plan.spec
-    steps = spec.num_inference_steps * (1.0 if spec.guidance_scale > 1 and spec.family.guidance == "classifier_free" else UNGUIDED_SHARE)
-    pixels, stored_pixels = spec.image_size**2, spec.stored_size**2
+def estimate_cost(plan: Plan, rate: Rate, batch_size: int, prices: Mapping[str, float] | None = None) -> CostEstimate:
+    """The cost of a whole clone.
+
+    Args:
+        plan: of the clone.
+        rate: of the device.
+        batch_size: shards are drawn in whole batches.
+        prices: of an hour, by device; a device's own name may say more.
+    """
+    device_seconds = num_drawn(plan, batch_size) * rate.seconds_per_image(plan.spec)
+    price = next((value for device, value in (prices or {}).items() if same_device(device, rate.device)), None)
+    return CostEstimate(rate, device_seconds, None if price is None else device_seconds / 3600 * price)
+
+
+def num_drawn(plan: Plan, batch_size: int) -> int:
+    """Pictures that go through the model: the last batch of a shard is filled up."""
+    return int((-(-plan.shard_sizes() // batch_size) * batch_size).sum())
+
+
+def bytes_per_image(spec: CloneSpec) -> float:
+    """What a stored picture takes; an estimate from its size and codec."""
     per_pixel = PNG_BYTES_PER_PIXEL * CHANNELS[spec.color] if spec.codec == "png" else JPEG_BYTES_PER_PIXEL
-    num_bytes = len(plan) * stored_pixels * per_pixel
-    if spec.model.is_embedded:
-        return CostEstimate("CPU core", len(plan) * steps * EMBEDDED_CORE_SECONDS, num_bytes)
-    return CostEstimate("A100", len(plan) * steps * A100_SECONDS * pixels / A100_SIZE**2, num_bytes)
+    return per_pixel * spec.stored_size**2
+
+
+def num_bytes(plan: Plan, shards: np.ndarray | None = None) -> float:
+    """Storage of a whole clone, or of some of its shards, in bytes; an estimate."""
+    count = len(plan) if shards is None else int(plan.shard_sizes()[shards].sum())
+    return count * bytes_per_image(plan.spec)
+
+
+def devices_per_actor(cpus: float, gpus: float) -> float:
+    """Devices that an actor holds: its share of GPUs, or its cores; a thread that draws counts as a whole core unless two actors share one."""
+    return gpus or (cpus if cpus < 1 else math.floor(cpus))
+
+
+def runs_on(rate: Rate, accelerators: set[str], gpus: float) -> bool:
+    """Whether a rate's device is one that actors with so many GPUs draw on; without GPUs that is any CPU core."""
+    if not gpus:
+        return same_device(rate.device, CPU)
+    return any(same_device(rate.device, accelerator) for accelerator in accelerators)

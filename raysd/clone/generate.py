@@ -12,7 +12,7 @@ There is no other state. A run that is killed at any point and started again dra
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,6 +27,7 @@ from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import DATA
 from raysd.clone.spec import CloneSpec
 from raysd.errors import UserError
+from raysd.nodes import Ask, Node, check_room, cluster_nodes, room_for
 from raysd.progress import Progress, say
 from raysd.storage.location import Location
 from raysd.versions import versions
@@ -196,18 +197,17 @@ def pool_size(settings: GenerationSettings, num_items: int) -> tuple[int, float]
     Raises:
         UserError: the cluster has no room for as many as are asked for, or for one.
     """
-    from raysd.session import cluster_cpus, cluster_gpus
+    nodes = cluster_nodes()
+    ask = ask_for_actors(settings, nodes)
+    check_room(nodes, [ask])
+    return min(ask.count, num_items), ask.gpus
 
-    cpus, gpus = cluster_cpus(), cluster_gpus()
-    gpus_per_actor = settings.gpus_per_actor if settings.gpus_per_actor is not None else float(gpus > 0)
-    room = int(cpus // settings.cpus_per_actor)
-    if gpus_per_actor:
-        room = min(room, int(gpus // gpus_per_actor))
-    wanted = settings.num_actors or room
-    if room < 1 or wanted > room:
-        need = f"{settings.cpus_per_actor:g} CPUs and {gpus_per_actor:g} GPUs an actor"
-        raise UserError("generation.num_actors", settings.num_actors, f"the cluster has {cpus:g} CPUs and {gpus:g} GPUs, room for {room} at {need}")
-    return min(wanted, num_items), gpus_per_actor
+
+def ask_for_actors(settings: GenerationSettings, nodes: Sequence[Node]) -> Ask:
+    """The actors that are asked for; without a number as many as the nodes have room for, at least one."""
+    gpus = settings.gpus_per_actor if settings.gpus_per_actor is not None else float(any(node.gpus for node in nodes))
+    count = settings.num_actors or max(1, room_for(nodes, settings.cpus_per_actor, gpus))
+    return Ask("generation.num_actors", settings.num_actors, "diffusion actors", count, settings.cpus_per_actor, gpus)
 
 
 def check_dtype(spec: CloneSpec, gpus_per_actor: float) -> None:

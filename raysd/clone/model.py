@@ -1,5 +1,7 @@
 """Which diffusion model: a name in the settings, a folder on disk, a digest of its weights."""
 
+import json
+import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -9,6 +11,8 @@ from raysd.storage.fingerprint import file_digest, folder_digest
 
 EMBEDDED = Path(__file__).parent.parent / "assets" / "tiny_sd"
 FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
+DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+HUB_SECONDS = 10.0  # to wait for the hub's answer
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def find_model(name: str, revision: str | None = None) -> Model:
         folder = EMBEDDED
     elif Path(name).expanduser().is_dir():
         folder = Path(name).expanduser().resolve()
-    elif name.startswith((".", "/", "~")) or name.count("/") != 1:
+    elif not is_hub_id(name):
         raise UserError("generation.model", name, "no such folder; use embedded, a folder in diffusers format, or a hub id like owner/name")
     else:
         folder = fetch_model("generation.model", name, revision)
@@ -92,6 +96,52 @@ def find_lora(path: str, scale: float) -> Lora:
     except ImportError:
         raise UserError("generation.lora.path", path, "needs the package peft; pip install peft") from None
     return Lora(files[0], scale, file_digest(files[0]))
+
+
+def is_hub_id(name: str) -> bool:
+    """True for a name like `owner/name` that is no folder here."""
+    return not name.startswith((".", "/", "~")) and name.count("/") == 1 and not Path(name).is_dir()
+
+
+def cached_model(name: str, revision: str | None) -> Path | None:
+    """A hub model in the hub's cache of this machine, or None; the network is not asked."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES), local_files_only=True))
+    except Exception:  # the hub's client raises many kinds; all mean that it is not there
+        return None
+
+
+def hub_bytes(name: str, revision: str | None) -> int | None:
+    """What `fetch_model` would download, in bytes; None when the hub does not say."""
+    from fnmatch import fnmatch
+
+    from huggingface_hub import HfApi
+
+    try:
+        files = HfApi().model_info(name, revision=revision, files_metadata=True, timeout=HUB_SECONDS).siblings or []
+    except Exception:  # as above
+        return None
+    return sum(file.size or 0 for file in files if any(fnmatch(file.rfilename, pattern) for pattern in FILES))
+
+
+def weight_bytes(folder: Path, dtype: str) -> int:
+    """Memory that a pipeline's weights take once they are loaded as `dtype` (float32, float16, bfloat16), in bytes; read from the files' headers."""
+    total = 0
+    for component in sorted(path for path in folder.iterdir() if path.is_dir()):
+        files = list(component.glob("*.safetensors"))
+        plain = [file for file in files if "." not in file.stem]  # without variants, as model.fp16.safetensors
+        total += sum(_loaded_bytes(file, DTYPE_BYTES[dtype]) for file in plain or files)
+    return total
+
+
+def _loaded_bytes(file: Path, float_bytes: int) -> int:
+    with file.open("rb") as stream:
+        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
+    ends = ((tensor, tensor["data_offsets"][1] - tensor["data_offsets"][0]) for tensor in tensors)
+    return sum(math.prod(tensor["shape"]) * float_bytes if "F" in tensor["dtype"] else size for tensor, size in ends)
 
 
 def fetch_model(field: str, name: str, revision: str | None) -> Path:

@@ -101,6 +101,15 @@ class ScoringSettings(BaseModel):
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 64
 
 
+class CostSettings(BaseModel):
+    """What `raysd plan` needs to know to name a price."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    price_per_hour: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
+    """Of one device, as `{A100: 2.0}`, in any currency."""
+
+
 Share = Annotated[float, Field(gt=0, le=1)]
 Correlation = Annotated[float, Field(ge=-1, le=1)]
 

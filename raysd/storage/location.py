@@ -13,6 +13,7 @@ Credentials of an object store come from the environment (`AWS_ACCESS_KEY_ID`, a
 
 import errno
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Callable
@@ -152,6 +153,18 @@ class Location:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+    def delete_folder(self) -> None:
+        """Delete this folder and all that is in it; nothing when it is missing."""
+        if self.attempt(lambda: self.filesystem.get_file_info(self.path)).type == fs.FileType.Directory:
+            self.attempt(lambda: self.filesystem.delete_dir(self.path))
+
+    def free_bytes(self) -> int | None:
+        """Free space of the disk, which holds this folder or will; None in an object store."""
+        if not self.is_local:
+            return None
+        folder = Path(self.path)
+        return shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
 
     def remove_stale_partials(self) -> None:
         """Delete partial files that a killed writer left here more than an hour ago."""

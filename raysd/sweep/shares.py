@@ -1,12 +1,14 @@
 """How a sweep shares a cluster out between drawing and training, so that neither waits for the other for ever."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.standing_pool import PoolShape
 from raysd.errors import UserError
+from raysd.nodes import Ask, Node
 from raysd.training.settings import TrainingSettings
-from raysd.training.train import MIN_WORKER_CPUS, SPARE_CPUS, TRIAL_CPUS, cpus_per_worker
+from raysd.training.train import MIN_WORKER_CPUS, SPARE_CPUS, TRIAL_CPUS, ask_for_workers, cpus_per_worker
 
 DRAWER_CPUS = 0.1  # the least of a diffusion actor, and on a cluster without GPUs all; it computes on as many threads as ever
 HALF = 0.5
@@ -24,6 +26,18 @@ class Shares:
     cpus_taken: float
     """By the diffusion actors; what is left is for the trainings."""
     gpus_taken: float
+
+    def asks(self, training: TrainingSettings, num_trials: int, num_pipelines: int, nodes: Sequence[Node]) -> list[Ask]:
+        """What the sweep starts at the same time, as `share_out` gave it for the sum of the nodes.
+
+        Raises:
+            UserError: the cluster is too small for the workers.
+        """
+        num_actors = self.pool.num_actors * num_pipelines
+        actors = Ask("generation.num_actors", num_actors, "diffusion actors", num_actors, self.pool.num_cpus, self.pool.num_gpus)
+        trials = Ask("sweep.max_concurrent_trials", num_trials, "trials", num_trials, self.trial_cpus, self.trial_gpus)
+        workers = [] if self.trains_here else [ask_for_workers(training, nodes, num_trials, self.cpus_taken, self.gpus_taken)]
+        return [actors, *workers, trials]
 
 
 def share_out(

@@ -12,7 +12,7 @@ drop other settings than before.
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -21,6 +21,7 @@ from raysd.clone.standing_pool import StandingPool
 from raysd.config import Experiment
 from raysd.errors import UserError
 from raysd.evaluation.evaluate import KIND, Evaluation
+from raysd.nodes import Ask, Node, check_room, cluster_nodes
 from raysd.progress import Progress, say
 from raysd.sources import source_generations
 from raysd.storage.results import Row, find_result, write_result
@@ -28,7 +29,7 @@ from raysd.sweep.clone_proxies import note_proxies
 from raysd.sweep.noise import num_kept
 from raysd.sweep.result import sweep_row
 from raysd.sweep.settings import RungSettings
-from raysd.sweep.shares import share_out
+from raysd.sweep.shares import Shares, share_out
 from raysd.sweep.space import (
     Setting,
     clone_spec,
@@ -93,18 +94,32 @@ def baselines_of(experiment: Experiment) -> list[str]:
     return [*(["real"] if experiment.sweep.real is not None else []), *(["random"] if experiment.sweep.random else [])]
 
 
+def plan_shares(experiment: Experiment, nodes: Sequence[Node]) -> tuple[Shares, list[Ask]]:
+    """How the sweep shares some nodes out, and what it starts on them.
+
+    Raises:
+        UserError: what is wrong with the settings, or the nodes are too few.
+    """
+    rung, num_trials = rungs_of(experiment)[0], experiment.sweep.max_concurrent_trials
+    pipelines = {clone_spec(experiment_at(experiment, setting, rung)).pipeline_key for setting in settings_to_check(experiment)}
+    pipelines |= {clone_spec(experiment, other).pipeline_key for _, other in source_generations(experiment)}
+    cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
+    asked = (experiment.generation, experiment.training, num_trials, len(pipelines), int(needs_scoring(experiment.training)))
+    shares = share_out(cpus, gpus, *asked)
+    return shares, shares.asks(experiment.training, num_trials, len(pipelines), nodes)
+
+
 def _run_trials(
     experiment: Experiment, evaluation: Evaluation, sweep: str, rungs: list[RungSettings], settings: list[Setting], baselines: list[str]
 ) -> list[Row]:
     """The rows of all steps that the scheduler took."""
-    from raysd.session import cluster_cpus, cluster_gpus, ensure_ray
+    from raysd.session import ensure_ray
 
     ensure_ray()
     wanted = experiment.sweep
-    pipelines = {clone_spec(experiment_at(experiment, setting, rungs[0])).pipeline_key for setting in settings_to_check(experiment)}
-    pipelines |= {clone_spec(experiment, other).pipeline_key for _, other in source_generations(experiment)}
-    asked = (experiment.generation, experiment.training, wanted.max_concurrent_trials, len(pipelines), int(needs_scoring(experiment.training)))
-    shares = share_out(cluster_cpus(), cluster_gpus(), *asked)
+    nodes = cluster_nodes()
+    shares, asks = plan_shares(experiment, nodes)
+    check_room(nodes, asks)
     pool = StandingPool(experiment.generation, shares.pool, wanted.max_concurrent_trials)
     steps = Steps(experiment, sweep, rungs, evaluation, pool, shares)
     count = f"{len(settings) or wanted.num_settings} settings"

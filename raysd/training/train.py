@@ -3,8 +3,10 @@
 import contextlib
 import json
 import threading
+from collections.abc import Sequence
 
 from raysd.errors import UserError
+from raysd.nodes import Ask, Node, check_room, cluster_nodes
 from raysd.progress import Progress
 from raysd.training.classifier import load_record
 from raysd.training.ingest import Ingest, fits_in_memory
@@ -99,13 +101,15 @@ def _fit(run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int, c
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from raysd.session import cluster_cpus, cluster_gpus, ensure_ray, kept_interrupts
+    from raysd.session import ensure_ray, kept_interrupts
     from raysd.training.worker import take_error, train_worker
 
     settings, name = run.settings, run.name
     ensure_ray()
-    cpus = cpus_per_worker(settings, cluster_cpus() - cpus_taken, num_concurrent)
-    use_gpu = _uses_gpus(settings, cluster_gpus() - gpus_taken, num_concurrent)
+    nodes = cluster_nodes()
+    ask = ask_for_workers(settings, nodes, num_concurrent, cpus_taken, gpus_taken)
+    check_room(nodes, [ask])
+    cpus, use_gpu = ask.cpus, bool(ask.gpus)
     _check_run(run, use_gpu)
     loop = _loop_config(run, name, seeds)
     trainer = TorchTrainer(
@@ -172,6 +176,18 @@ def check_batch(num_images: int, settings: TrainingSettings, shares: list[float]
     recipe = settings.resolve_recipe()
     if (recipe.mixup or recipe.cutmix) and per_worker % 2:
         raise UserError("training.batch_size", batch_size, "mixup and cutmix need an even number of pictures per worker")
+
+
+def ask_for_workers(settings: TrainingSettings, nodes: Sequence[Node], num_concurrent: int = 1, cpus_taken: float = 0.0, gpus_taken: float = 0.0) -> Ask:
+    """The workers of all trainings that run at a time.
+
+    Raises:
+        UserError: the cluster is too small.
+    """
+    cpus = cpus_per_worker(settings, sum(node.cpus for node in nodes) - cpus_taken, num_concurrent)
+    use_gpu = _uses_gpus(settings, sum(node.gpus for node in nodes) - gpus_taken, num_concurrent)
+    count = settings.num_workers * num_concurrent
+    return Ask("training.num_workers", settings.num_workers, "training workers", count, cpus, float(use_gpu))
 
 
 def _uses_gpus(settings: TrainingSettings, gpus: float, num_concurrent: int) -> bool:

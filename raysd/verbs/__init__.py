@@ -5,6 +5,25 @@ Each checks its input before Ray starts, and ends by saying what was made, where
 
 from raysd.verbs.classifiers import analyse, compare, evaluate, train
 from raysd.verbs.clones import export, generate, grow, plan, score, verify
+from raysd.verbs.cost import benchmark
+from raysd.verbs.doctor import doctor
 from raysd.verbs.sweeps import DEMO, demo, report, sweep
 
-__all__ = ["DEMO", "analyse", "compare", "demo", "evaluate", "export", "generate", "grow", "plan", "report", "score", "sweep", "train", "verify"]
+__all__ = [
+    "DEMO",
+    "analyse",
+    "benchmark",
+    "compare",
+    "demo",
+    "doctor",
+    "evaluate",
+    "export",
+    "generate",
+    "grow",
+    "plan",
+    "report",
+    "score",
+    "sweep",
+    "train",
+    "verify",
+]

@@ -8,8 +8,11 @@ from raysd.config import Experiment
 from raysd.errors import UserError
 from raysd.evaluation.settings import RealSource, TestSet
 from raysd.progress import say
+from raysd.storage.location import Location
 
 if TYPE_CHECKING:
+    from raysd.clone.model import Model
+    from raysd.clone.scan import CloneJob
     from raysd.clone.spec import CloneSpec
     from raysd.prompts.lint import Finding
     from raysd.training.pictures import PictureSet
@@ -38,6 +41,20 @@ def check_prompts(experiment: Experiment, specs: "list[CloneSpec]") -> None:
             if experiment.lint == "error":
                 raise UserError("generation.variant", spec.variant_name, f"{finding}; or set lint=warn, or lint_ignore=[{finding.kind}]")
             say(f"lint: {spec.variant_name}: {finding}")
+
+
+def check_drawing(root: Location, job: "CloneJob") -> None:
+    """The storage has room for what is missing of a clone, and the nodes of a running cluster are fit to draw it.
+
+    Raises:
+        UserError: the first thing that is wrong.
+    """
+    from raysd.clone.cost import num_bytes
+    from raysd.clone.scan import missing_shards
+    from raysd.preflight import check_cluster, check_disk
+
+    check_disk(root, num_bytes(job.plan, missing_shards(job)))
+    check_cluster(root, [job.plan.spec.model])
 
 
 def checked_run(experiment: Experiment) -> "TrainingRun":
@@ -123,8 +140,8 @@ def check_further_sets(experiment: Experiment) -> None:
             check_real_set(f"evaluation.{kind}.{number}.name", wanted.name, wanted.path, wanted.class_map if isinstance(wanted, TestSet) else None)
 
 
-def check_sweep(experiment: Experiment) -> None:
-    """Every setting of a sweep at every rung, before anything is drawn.
+def check_sweep(experiment: Experiment) -> "list[Model]":
+    """Every setting of a sweep at every rung, before anything is drawn; returns the models that draw.
 
     Raises:
         UserError: what is wrong with the space, a setting, a prompt, the sets, or the batch.
@@ -148,6 +165,7 @@ def check_sweep(experiment: Experiment) -> None:
         check_apart(experiment, [real_set(experiment.sweep.real, "train", experiment.root, rungs[-1].images_per_class, experiment.table)])
     if experiment.sweep.proxies:
         _check_proxies(experiment)
+    return list({spec.model.digest: spec.model for spec in specs}.values())
 
 
 def _check_proxies(experiment: Experiment) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from raysd.config import Experiment
 from raysd.errors import UserError
+from raysd.preflight import check_cluster
 from raysd.progress import say
 from raysd.storage.results import Row
 from raysd.verbs.checks import check_further_sets, checked_run
@@ -21,6 +22,7 @@ def train(experiment: Experiment) -> list[str]:
     from raysd.training.train import train_classifiers
 
     run = checked_run(experiment)
+    check_cluster(experiment.root)
     fingerprints = train_classifiers(run)
     for seed in experiment.training.seeds:
         say(f"classifier of seed {seed}: {run.folder(seed).uri}")
@@ -37,6 +39,7 @@ def evaluate(experiment: Experiment, command: str = "") -> list[Row]:
     from raysd.evaluation.evaluate import Evaluation
 
     _check_sets(experiment)
+    check_cluster(experiment.root)
     subjects = _subjects(experiment)
     evaluation = Evaluation(experiment.root, experiment.evaluation, experiment.table, command)
     for name, reason in evaluation.skipped.items():
@@ -65,6 +68,7 @@ def compare(experiment: Experiment, other: Experiment, command: str = "") -> lis
     _check_sets(experiment)
     if experiment.table.keys != other.table.keys:
         raise UserError("with", "classes", "only settings with the same class table can be compared")
+    check_cluster(experiment.root)
     ours, theirs = (_own_subjects(checked_run(each), each) for each in (experiment, other))
     if {subject.fingerprint for subject in ours} == {subject.fingerprint for subject in theirs}:
         raise UserError("with", "", "both settings have the same classifiers; change something that shapes them")
@@ -99,6 +103,7 @@ def analyse(experiment: Experiment, command: str = "") -> list[Row]:
     name = settings.real or evaluation.validation_set or evaluation.test_set
     if name is None:
         raise UserError("analysis.real", None, "name a set of real pictures of the classes")
+    check_cluster(experiment.root)
     model = None if settings.model is None else pretrained_subject(settings.model, experiment.table, needs_classes=False)
     clone = None
     if model is not None:

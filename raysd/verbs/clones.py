@@ -3,7 +3,7 @@
 from raysd.config import Experiment
 from raysd.errors import UserError
 from raysd.progress import say
-from raysd.verbs.checks import check_prompts, findings
+from raysd.verbs.checks import check_drawing, check_prompts, findings
 
 NUM_EXAMPLES = 3
 
@@ -14,15 +14,16 @@ def plan(experiment: Experiment) -> None:
     Raises:
         UserError: what is wrong with the experiment.
     """
-    from raysd.clone.cost import estimate_cost
+    from raysd.clone.cost import num_bytes
     from raysd.clone.generate import plan_clone
     from raysd.clone.scan import missing_shards
     from raysd.clone.spec import resolve_clone_spec
     from raysd.prompts.settings import resolve_variant
+    from raysd.verbs.cost import cost_lines
 
     spec = resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)
     job = plan_clone(experiment.root, spec, experiment.generation)
-    cost, missing = estimate_cost(job.plan), missing_shards(job)
+    missing = missing_shards(job)
     say(f"classes       {len(experiment.table)}: {_shortened(experiment.table.names)}")
     say(f"model         {spec.model.name}, weights {spec.model.digest}, {spec.dtype}")
     say(f"sampler       {spec.scheduler or 'the checkpoint’s own'}, {spec.num_inference_steps} steps, guidance scale {spec.guidance_scale:g}")
@@ -44,8 +45,9 @@ def plan(experiment: Experiment) -> None:
     stored = "" if spec.stored_size == spec.image_size else f", stored at {spec.stored_size} px"
     say(f"pictures      {len(job.plan):,}: {per_class} per class, {spec.image_size} px{stored}, {spec.codec}, {spec.color}")
     say(f"shards        {job.plan.num_shards:,} of {job.plan.images_per_shard:,}; {len(missing):,} to be drawn")
-    say(f"size on disk  about {cost.num_bytes / 1e6:,.1f} MB")
-    say(f"cost          about {cost.device_seconds / 3600:,.2f} {cost.device} hours for the whole clone (an estimate)")
+    say(f"size on disk  about {num_bytes(job.plan) / 1e6:,.1f} MB")
+    for line in cost_lines(experiment, job):
+        say(f"cost          {line}")
     say(f"clone         {job.folder.uri}")
 
 
@@ -57,7 +59,9 @@ def generate(experiment: Experiment) -> str:
     spec = resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)
     check_prompts(experiment, [spec])
     experiment.root.check_writable()
-    summary = generate_clones([plan_clone(experiment.root, spec, experiment.generation)], experiment.generation)[0]
+    job = plan_clone(experiment.root, spec, experiment.generation)
+    check_drawing(experiment.root, job)
+    summary = generate_clones([job], experiment.generation)[0]
     say(f"clone {summary.fingerprint}: {summary.num_images:,} pictures, {summary.num_drawn:,} drawn now, {summary.num_flagged:,} flagged")
     for key, count in summary.short_classes.items():
         say(f"class {key} is short of {count:,} pictures: they were still black or flagged after {spec.max_redraws} redraws")
@@ -91,6 +95,7 @@ def grow(experiment: Experiment, images: int, classes: list[str] | None = None) 
     there = job.earlier_counts(record)[0] if record.get("complete") else job.plan.counts
     counts = there.grown(images, [keys.index(key) for key in classes or keys])
     grown = CloneJob(Plan(job.plan.spec, counts, job.plan.images_per_shard), job.folder)
+    check_drawing(experiment.root, grown)
     summary = generate_clones([grown], experiment.generation)[0]
     say(f"clone {summary.fingerprint}: {summary.num_images:,} pictures, {summary.num_drawn:,} drawn now")
     say(f"it lies in {summary.folder.uri}")
@@ -135,12 +140,14 @@ def score(experiment: Experiment) -> str:
     from raysd.clone.generate import plan_clone
     from raysd.clone.scoring import DUPLICATE
     from raysd.clone.spec import resolve_clone_spec
+    from raysd.preflight import check_cluster
     from raysd.sources import score_pictures
     from raysd.training.real_sets import check_real_set
 
     for number, name in enumerate(experiment.scoring.against):
         check_real_set(f"scoring.against.{number}", name)
     experiment.root.check_writable()
+    check_cluster(experiment.root)
     job = plan_clone(experiment.root, resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants), experiment.generation)
     summary = score_pictures(experiment, job)
     say(f"clone {job.plan.spec.fingerprint}: {summary.num_images:,} pictures have scores, {summary.num_scored:,} scored now")

@@ -16,13 +16,15 @@ LOG_WIDTH = 160  # characters, where the output is no terminal
 def sweep(experiment: Experiment, command: str = "") -> Row:
     """Run or continue the sweep, and write its report; returns the sweep's row."""
     from raysd.evaluation.evaluate import Evaluation
+    from raysd.preflight import check_cluster
     from raysd.sweep.best_config import best_config
     from raysd.sweep.sweep import run_sweep
 
-    check_sweep(experiment)
+    models = check_sweep(experiment)
     experiment.root.check_writable()
     evaluation = Evaluation(experiment.root, experiment.evaluation, experiment.table, command)  # all real pictures are there, before anything is drawn
     check_resolved(experiment, [measured.role for measured in evaluation.sets])
+    check_cluster(experiment.root, models)
     row = run_sweep(experiment, evaluation)
     folder, best = experiment.root.child("reports", row["fingerprint"]), row["best"]
     note = f"The best of {len(row['clones'])} settings: {best['label']}, {best['score']:.1f} % at {best['images_per_class']} images per class. {command}"

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from raysd.clone.settings import GenerationSettings
 from raysd.errors import UserError
+from raysd.nodes import Node, check_room
 from raysd.sweep.shares import share_out
 from raysd.training.settings import TrainingSettings
 from raysd.training.train import MIN_WORKER_CPUS, SPARE_CPUS
@@ -36,6 +37,8 @@ def test_what_is_held_fits_into_the_cluster(cpus, gpus, num_workers, num_trials,
     training_gpus = num_trials * (shares.trial_gpus if shares.trains_here else num_workers * bool(gpus))
     assert num_pipelines * pool.num_actors * pool.num_gpus + training_gpus + spare_gpus * bool(gpus) <= gpus + 1e-6
     assert not gpus or pool.num_gpus > 0
+    one_large_node = [Node("a", "a", cpus, gpus)]
+    check_room(one_large_node, shares.asks(training, num_trials, num_pipelines, one_large_node))
 
 
 def test_several_generators_share_the_gpus_that_draw():

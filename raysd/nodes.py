@@ -1,0 +1,95 @@
+"""The nodes of a cluster, and whether what a job starts fits on them."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from raysd.errors import UserError
+
+UNITS = 10_000  # Ray counts resources in these fractions
+ACCELERATOR = "accelerator_type:"
+
+
+@dataclass(frozen=True)
+class Node:
+    """An alive node and what Ray may hand out of it."""
+
+    id: str
+    name: str
+    cpus: float
+    gpus: float = 0.0
+    accelerator: str | None = None
+    """Ray's word for its kind of GPU, as `A100`."""
+
+    def room(self, cpus: float, gpus: float) -> int:
+        """How many processes that hold so much fit on it."""
+        shares = [(_units(there), _units(each)) for there, each in ((self.cpus, cpus), (self.gpus, gpus)) if each]
+        return min((there // each for there, each in shares), default=0)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Equal processes that a job starts, and the setting that says how many."""
+
+    field: str
+    value: object
+    what: str
+    """Their plural, as `diffusion actors`."""
+    count: int
+    cpus: float
+    gpus: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.count} {self.what} x {_resources(self.cpus, self.gpus)}"
+
+
+def cluster_nodes() -> list[Node]:
+    """The alive nodes of the cluster that this process is connected to; each has a name of its own."""
+    import ray
+
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    hosts = Counter(node["NodeManagerHostname"] for node in alive)
+    nodes = []
+    for node in alive:
+        host, resources = node["NodeManagerHostname"], node["Resources"]
+        name = host if hosts[host] == 1 else f"{host} ({node['NodeID'][:8]})"
+        accelerator = next((key.removeprefix(ACCELERATOR) for key in resources if key.startswith(ACCELERATOR)), None)
+        nodes.append(Node(node["NodeID"], name, float(resources.get("CPU", 0)), float(resources.get("GPU", 0)), accelerator))
+    return nodes
+
+
+def room_for(nodes: Sequence[Node], cpus: float, gpus: float) -> int:
+    """How many processes that hold so much fit on the nodes; none is split over two of them."""
+    return sum(node.room(cpus, gpus) for node in nodes)
+
+
+def check_room(nodes: Sequence[Node], asks: Sequence[Ask]) -> None:
+    """What a job starts at the same time fits on the nodes: each kind of process by itself, and all kinds by their sum.
+
+    Raises:
+        UserError: it would wait for ever, with the arithmetic.
+    """
+    for ask in asks:
+        if (room := room_for(nodes, ask.cpus, ask.gpus)) < ask.count:
+            raise UserError(ask.field, ask.value, f"{ask}, and there is room for {room} on {describe(nodes)}; ask for fewer, or for less each")
+    for name, each, there in (
+        ("CPUs", [ask.count * ask.cpus for ask in asks], sum(node.cpus for node in nodes)),
+        ("GPUs", [ask.count * ask.gpus for ask in asks], sum(node.gpus for node in nodes)),
+    ):
+        if sum(map(_units, each)) > _units(there):
+            parts = " + ".join(map(str, asks))
+            raise UserError(asks[-1].field, asks[-1].value, f"{parts} = {sum(each):g} {name}, and there are {there:g} on {describe(nodes)}; ask for fewer")
+
+
+def describe(nodes: Sequence[Node]) -> str:
+    """What the nodes have, in a few words: `2 nodes of 4 CPUs and 1 GPUs, 1 node of 8 CPUs`."""
+    kinds = Counter((node.cpus, node.gpus) for node in nodes)
+    return ", ".join(f"{count} node{'s' if count > 1 else ''} of {_resources(*kind)}" for kind, count in kinds.items()) or "no node"
+
+
+def _resources(cpus: float, gpus: float) -> str:
+    return f"{cpus:g} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
+
+
+def _units(amount: float) -> int:
+    return round(amount * UNITS)

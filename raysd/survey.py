@@ -1,0 +1,165 @@
+"""A look at each node of a cluster: does it see the storage and the model, does it run the same versions, how much memory has it?
+
+1. The driver writes a token into a fresh folder below the storage root.
+2. A small task on each node reads the token, writes one of its own, and says what else there is. A node that does not see the driver's token
+   writes nothing.
+3. The driver looks for the nodes' tokens, and deletes the folder.
+"""
+
+import os
+import shutil
+import subprocess
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from raysd.errors import UserError
+from raysd.nodes import Node
+from raysd.storage.location import Location
+from raysd.versions import versions
+
+if TYPE_CHECKING:
+    from raysd.clone.model import Model
+
+ANSWER_SECONDS = 60.0  # a worker process starts in seconds
+GPU_QUERY = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+DRIVER = "driver"
+# A generator on a node: the driver's, another one under its path, none there; or a hub model that would be fetched, or cannot be.
+Presence = Literal["same", "other", "absent", "fetchable", "unreachable"]
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU of a node."""
+
+    name: str
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What there is on a node, as its own process sees it."""
+
+    node: Node
+    unseen: str | None = None
+    """Why the storage cannot be used there; None when it can."""
+    versions: tuple[tuple[str, str], ...] = ()
+    """Packages and their versions."""
+    memory: int | None = None
+    """Bytes that all processes may use."""
+    gpus: tuple[Gpu, ...] = ()
+    models: tuple[Presence, ...] = ()
+    """Of each generator that was asked for."""
+    dead: str | None = None
+    """Why the node did not answer; None when it did."""
+
+
+def survey(nodes: Sequence[Node], root: Location, models: "Sequence[Model]" = (), thorough: bool = False) -> list[Sight]:
+    """Look at all nodes at the same time; Ray has to be connected.
+
+    Args:
+        nodes: of the cluster.
+        root: the storage root, which this process can write to.
+        models: the generators as they were found here; none when nothing is drawn.
+        thorough: compare the models' weights, and not only the names and sizes of their files.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    folder, token = root.child(f".preflight-{uuid.uuid4().hex}"), uuid.uuid4().hex
+    marked = [(model, model_mark(model, thorough)) for model in models]
+    folder.write(DRIVER, token.encode())
+    try:
+        task = ray.remote(num_cpus=0, max_retries=0)(look)
+        answers = {}
+        for node in nodes:
+            pinned = task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False))
+            answers[pinned.remote(node, folder, token, marked, thorough)] = node
+        ready, late = ray.wait(list(answers), num_returns=len(answers), timeout=ANSWER_SECONDS)
+        sights = [Sight(answers[answer], dead=f"did not answer in {ANSWER_SECONDS:g} s") for answer in late]
+        for answer in ready:
+            try:
+                sights.append(_confirmed(ray.get(answer), folder))
+            except ray.exceptions.RayError as error:
+                sights.append(Sight(answers[answer], dead=f"cannot run raysd ({_last_line(error)})"))
+    finally:
+        folder.delete_folder()
+    return sorted(sights, key=lambda sight: sight.node.name)
+
+
+def look(node: Node, folder: Location, token: str, marked: "list[tuple[Model, str | None]]", thorough: bool) -> Sight:
+    """What this process's node sees; runs there."""
+    models = tuple(_presence(model, mark, thorough) for model, mark in marked)
+    return Sight(node, _use_storage(node, folder, token), tuple(versions().items()), memory_bytes(), gpus_here(), models)
+
+
+def _presence(model: "Model", expected: str | None, thorough: bool) -> Presence:
+    from raysd.clone.model import hub_bytes
+
+    mark = model_mark(model, thorough)
+    if mark == expected:
+        return "same"
+    if model.commit is None:
+        return "absent" if mark is None else "other"
+    return "unreachable" if hub_bytes(model.name, model.commit) is None else "fetchable"  # a commit's files are always the same, so some are missing
+
+
+def model_mark(model: "Model", thorough: bool) -> str | None:
+    """A word that is equal where the model is the same: by its weights if thorough, else by the files' names and sizes. None where it is not there."""
+    from raysd.clone.model import EMBEDDED, FILES, cached_model
+    from raysd.storage.fingerprint import fingerprint, folder_digest
+
+    folder = EMBEDDED if model.is_embedded else model.folder if model.folder.is_dir() else None
+    if folder is None and model.commit is not None:
+        folder = cached_model(model.name, model.commit)
+    if folder is None:
+        return None
+    if thorough:
+        return folder_digest(folder, FILES)
+    paths = sorted({path for pattern in FILES for path in folder.rglob(pattern)})
+    return fingerprint([[path.relative_to(folder).as_posix(), path.stat().st_size] for path in paths])
+
+
+def memory_bytes() -> int:
+    """Memory of this machine, or what its container may use."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")]
+    texts = [limit.read_text().strip() for limit in limits if limit.is_file()]
+    return min([total, *(int(text) for text in texts if text.isdigit())])
+
+
+def gpus_here() -> tuple[Gpu, ...]:
+    """The NVIDIA GPUs of this machine, whether or not this process may use them; asks the driver, and loads no torch."""
+    if shutil.which(GPU_QUERY[0]) is None:
+        return ()
+    try:
+        lines = subprocess.run(GPU_QUERY, capture_output=True, text=True, timeout=10, check=True).stdout.splitlines()
+    except (subprocess.SubprocessError, OSError):
+        return ()
+    pairs = (line.rpartition(",") for line in lines if line.strip())
+    return tuple(Gpu(name.strip(), int(float(size) * 2**20)) for name, _, size in pairs if size.strip().replace(".", "").isdigit())
+
+
+def _use_storage(node: Node, folder: Location, token: str) -> str | None:
+    try:
+        if not folder.exists(DRIVER) or folder.read(DRIVER).decode() != token:
+            return "another disk than the driver’s is there"
+        folder.write(node.id, token.encode())
+    except UserError as error:
+        return error.remedy
+    except OSError as error:
+        return f"it cannot be used ({error.strerror or error})"
+    return None
+
+
+def _confirmed(sight: Sight, folder: Location) -> Sight:
+    """The sight; what the node wrote has to be seen by this process."""
+    if sight.unseen is None and not folder.exists(sight.node.id):
+        return replace(sight, unseen="what is written there does not reach the driver")
+    return sight
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1][:200]

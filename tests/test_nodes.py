@@ -1,0 +1,47 @@
+"""What a job starts is counted node by node."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raysd.errors import UserError
+from raysd.nodes import Ask, Node, check_room, describe, room_for
+
+SIZES = st.lists(st.tuples(st.integers(0, 64), st.integers(0, 8)), min_size=1, max_size=8)
+
+
+def nodes_of(*sizes):
+    return [Node(str(number), f"node-{number}", *size) for number, size in enumerate(sizes)]
+
+
+@given(sizes=SIZES, cpus=st.sampled_from([0.1, 0.25, 0.5, 1, 2, 4]), gpus=st.sampled_from([0, 0.5, 1, 2]))
+def test_as_many_fit_as_can_be_taken_from_the_nodes_one_by_one(sizes, cpus, gpus):
+    taken = 0
+    for cpus_left, gpus_left in sizes:
+        while cpus_left >= cpus - 1e-6 and gpus_left >= gpus:
+            cpus_left, gpus_left, taken = cpus_left - cpus, gpus_left - gpus, taken + 1
+    assert room_for(nodes_of(*sizes), cpus, gpus) == taken
+
+
+def test_an_actor_of_4_cpus_fits_no_node_of_2_though_the_cluster_has_8():
+    nodes = nodes_of((2, 0), (2, 0), (2, 0), (2, 0))
+    with pytest.raises(UserError) as raised:
+        check_room(nodes, [Ask("generation.num_actors", None, "diffusion actors", 1, 4)])
+    assert str(raised.value).startswith("generation.num_actors = None: 1 diffusion actors x 4 CPUs, and there is room for 0 on 4 nodes of 2 CPUs;")
+
+
+def test_kinds_that_fit_alone_but_not_together_are_refused_with_the_sum():
+    nodes = nodes_of((4, 1), (4, 1))
+    actors = Ask("generation.num_actors", 2, "diffusion actors", 2, 1, 1)
+    check_room(nodes, [actors])
+    with pytest.raises(UserError, match=r"2 diffusion actors x 1 CPUs and 1 GPUs \+ 1 trials x 1 CPUs and 1 GPUs = 3 GPUs, and there are 2 on 2 nodes"):
+        check_room(nodes, [actors, Ask("sweep.max_concurrent_trials", 1, "trials", 1, 1, 1)])
+
+
+def test_ten_tenths_of_a_cpu_fit_on_one():
+    check_room(nodes_of((1, 0)), [Ask("field", 10, "trials", 10, 0.1)])
+
+
+def test_nodes_are_described_by_kind():
+    assert describe(nodes_of((4, 1), (8, 0), (4, 1))) == "2 nodes of 4 CPUs and 1 GPUs, 1 node of 8 CPUs"
+    assert describe([]) == "no node"

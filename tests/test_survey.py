@@ -1,0 +1,115 @@
+"""What a node's process says of its machine."""
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from raysd.clone.model import EMBEDDED, cached_model, find_model, hub_bytes
+from raysd.nodes import Node
+from raysd.storage.location import Location
+from raysd.survey import DRIVER, Gpu, gpus_here, look, memory_bytes, model_mark
+
+NODE, TOKEN = Node("n0", "node-0", 1), "token"
+
+
+def seen(folder, *marked, thorough=True):
+    return look(NODE, Location(str(folder)), TOKEN, list(marked), thorough)
+
+
+def test_a_node_that_reads_the_driver_s_token_writes_its_own(tmp_path):
+    (tmp_path / DRIVER).write_text(TOKEN)
+    assert seen(tmp_path).unseen is None
+    assert (tmp_path / NODE.id).read_text() == TOKEN
+
+
+@pytest.mark.parametrize("token", [None, "of another run"])
+def test_a_node_that_does_not_read_it_says_so_and_writes_nothing(tmp_path, token):
+    if token is not None:
+        (tmp_path / DRIVER).write_text(token)
+    before = sorted(os.listdir(tmp_path))
+    assert seen(tmp_path).unseen == "another disk than the driver’s is there"
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_a_storage_that_cannot_be_written_to_is_said(tmp_path, monkeypatch):
+    (tmp_path / DRIVER).write_text(TOKEN)
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Location, "write", refuse)
+    assert seen(tmp_path).unseen == "it cannot be used (Permission denied)"
+
+
+def test_versions_and_memory_are_those_of_the_process(tmp_path):
+    sight = seen(tmp_path)
+    assert dict(sight.versions)["python"] and 10**8 < memory_bytes() == sight.memory
+
+
+def test_gpus_are_read_from_the_driver_s_own_tool(tmp_path, monkeypatch):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'NVIDIA A100-SXM4-80GB, 81920'\necho 'Tesla T4, [N/A]'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert gpus_here() == (Gpu("NVIDIA A100-SXM4-80GB", 81920 * 2**20),)
+    tool.write_text("#!/bin/sh\nexit 9\n")
+    assert gpus_here() == ()
+
+
+@pytest.fixture
+def model(tmp_path):
+    """The embedded model as a folder of one's own."""
+    shutil.copytree(EMBEDDED, tmp_path / "model")
+    return find_model(str(tmp_path / "model"))
+
+
+def test_weights_that_differ_are_seen_when_it_is_thorough_and_sizes_always(model, tmp_path):
+    marks = {thorough: model_mark(model, thorough) for thorough in (True, False)}
+    assert marks[True] == model.digest
+    weights = tmp_path / "model" / "vae" / "diffusion_pytorch_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert seen(tmp_path, (model, marks[True])).models == ("other",)
+    assert seen(tmp_path, (model, marks[False]), thorough=False).models == ("same",)
+    weights.write_bytes(content[:-1])
+    assert seen(tmp_path, (model, marks[False]), thorough=False).models == ("other",)
+
+
+def test_a_folder_that_is_not_there_is_absent(model, tmp_path):
+    mark = model_mark(model, True)
+    shutil.rmtree(tmp_path / "model")
+    assert seen(tmp_path, (model, mark), (find_model("embedded"), model_mark(find_model("embedded"), True))).models == ("absent", "same")
+
+
+@pytest.mark.parametrize(("size", "presence"), [(10**9, "fetchable"), (None, "unreachable")])
+def test_a_hub_model_that_is_not_cached_is_asked_for_and_not_fetched(model, tmp_path, monkeypatch, size, presence):
+    monkeypatch.setattr("raysd.clone.model.fetch_model", lambda *_: pytest.fail("something was fetched"))
+    monkeypatch.setattr("raysd.clone.model.hub_bytes", lambda name, commit: size)
+    monkeypatch.setattr("raysd.clone.model.cached_model", lambda name, commit: None)
+    elsewhere = replace(model, name="owner/name", commit="c0ffee", folder=Path("/not/there"))
+    assert seen(tmp_path, (elsewhere, "mark")).models == (presence,)
+
+
+def test_the_hub_s_cache_is_read_without_the_network(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert cached_model("owner/name", None) is None
+    snapshot = tmp_path / "models--owner--name" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "model_index.json").write_text("{}")
+    (tmp_path / "models--owner--name" / "refs").mkdir()
+    (tmp_path / "models--owner--name" / "refs" / "main").write_text("0" * 40)
+    assert cached_model("owner/name", None) == cached_model("owner/name", "0" * 40) == snapshot
+    assert cached_model("owner/name", "1" * 40) is None
+
+
+def test_only_the_files_that_would_be_fetched_are_counted(monkeypatch):
+    files = [SimpleNamespace(rfilename=name, size=size) for name, size in (("unet/a.safetensors", 5), ("unet/config.json", 2), ("unet/a.bin", 7))]
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: SimpleNamespace(siblings=files))
+    assert hub_bytes("owner/name", None) == 7
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: 1 / 0)
+    assert hub_bytes("owner/name", None) is None
