@@ -197,11 +197,12 @@ def true_scores(settings, setting):
 
 def run_overhead(storage):
     """The share of a halving's wall time that two plain processes do not need for the same shards, trainings and measurements."""
+    storage = str(Path(storage) / "overhead")
+    shutil.rmtree(storage, ignore_errors=True)  # both sides begin with nothing, one after the other
     settings = halving(storage, 1)
     row, seconds = run_timed(settings, storage)
     steps = [step for step in read_results(settings.root, "trial") if step["sweep"] == row["fingerprint"]]
     folder, spawn = Path(storage) / "plain", multiprocessing.get_context("spawn")
-    shutil.rmtree(folder, ignore_errors=True)
     began = time.monotonic()
     tasks = spawn.JoinableQueue()
     workers = [spawn.Process(target=_plain_worker, args=(tasks, str(Path(storage) / "halving-1.yaml"), str(folder))) for _ in range(2)]
