@@ -66,7 +66,7 @@ class Ingest:
     Args:
         pools: what the batches are taken from.
         size: side of the decoded pictures in pixels.
-        batch_size: pictures per step over all workers; a multiple of them.
+        batch_size: pictures per step over all workers; where it is no multiple of them, some take one more.
         in_memory: hold all pictures.
     """
 
@@ -103,7 +103,7 @@ class Ingest:
         """This worker's share of each batch, read and decoded by Ray Data tasks: uint8 [B / world size, 3, S, S] and labels int64."""
         import torch
 
-        share = self.batch_size // world_size
+        share = self.batch_size // world_size + (rank < self.batch_size % world_size)
         sequences = [WorkerSequence(pool.pieces[:, 2], number, rank, world_size, seed) for number, pool in enumerate(self.pools)]
         per_task = max(1, WINDOW // share)
         for start in range(steps.start, steps.stop, per_task * STAGE_TASKS):

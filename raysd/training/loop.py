@@ -2,7 +2,7 @@
 
 Batches, augmentation and dropout are functions of (seed, step, rank), and a checkpoint holds the rest: weights, their average, optimizer,
 scaler, the epoch's metrics so far, and the position. So a worker or a driver that is killed and replaced ends, on CPU, with the weights of
-an undisturbed run.
+an undisturbed run. Where fewer workers go on, a step still takes the same number of pictures, and each of them counts the same.
 """
 
 import contextlib
@@ -96,6 +96,7 @@ class SeedTraining:
             metric.to(self.device).persistent(True)
         self.history: list[dict[str, float]] = []
         self.resumed_at: list[int] = []
+        self.sizes: list[list[int]] = [[0, self.world_size]]
         log = {**config.record, "seed": seed}
         self.log = open_log(config.logger, Location(config.root), config.fingerprints[seed], log) if self.rank == 0 else None
         self.step = 0
@@ -143,14 +144,16 @@ class SeedTraining:
         labels = labels.to(self.device)
         views = [normalise(view) for view in augment(images.to(self.device), self.recipe, generator, self._size(), self.mixing)]
         targets = labels
+        count = len(labels)
         if self.mixup is not None:
             np.random.seed(generator.initial_seed() % 2**32)
-            views[0], targets = self.mixup(views[0], labels)
-        count = len(labels)
+            even = torch.arange(count + count % 2, device=self.device) % count  # it pairs the pictures; of an odd number the first one stands in twice
+            views[0], targets = (mixed[:count] for mixed in self.mixup(views[0][even], labels[even]))
+        weight = count * self.world_size / self.config.ingest.batch_size  # not 1 only where workers have shares of different sizes
         for part in equal_parts(count, self.config.forward_size or count):
             is_last = part.stop == count
             with contextlib.nullcontext() if is_last or self.world_size == 1 else parallel.no_sync():
-                self._backward(parallel, [part_of(view, count, part) for view in views], targets[part], labels[part], (part.stop - part.start) / count)
+                self._backward(parallel, [part_of(view, count, part) for view in views], targets[part], labels[part], weight * (part.stop - part.start) / count)
         if self.recipe.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
@@ -219,7 +222,7 @@ class SeedTraining:
         if self.rank != 0:
             self.workers.report(self._reported())
             return
-        state = {"seed": self.seed, "step": self.step, "history": self.history, "metrics": metrics, "resumed_at": self.resumed_at}
+        state = {"seed": self.seed, "step": self.step, "history": self.history, "metrics": metrics, "resumed_at": self.resumed_at, "sizes": self.sizes}
         state |= {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
         state["ema"] = None if self.ema is None else self.ema.module.state_dict()
         self.workers.report(self._reported(), state)
@@ -236,6 +239,7 @@ class SeedTraining:
                 metric.to(self.device)
         self.step, self.history = state["step"], state["history"]
         self.resumed_at = [*state["resumed_at"], self.step]
+        self.sizes = state["sizes"] if state["sizes"][-1][1] == self.world_size else [*state["sizes"], [self.step, self.world_size]]
 
     def _write_progress(self) -> None:
         """Tell the driver how far training is, through the storage that both see."""
@@ -250,7 +254,7 @@ class SeedTraining:
         config, model = self.config, self.ema.module if self.ema is not None else self.model
         record = {**config.record, "seed": self.seed, "fingerprint": config.fingerprints[self.seed], "history": self.history}
         record |= {"loss": self.history[-1]["loss"], "images_per_s": self.images_per_s, "device": self.device.type}
-        record |= {"precision": config.precision, "num_steps": config.num_steps, "resumed_at": self.resumed_at, "versions": versions()}
+        record |= {"precision": config.precision, "num_steps": config.num_steps, "resumed_at": self.resumed_at, "workers": self.sizes, "versions": versions()}
         save_classifier(Location(config.root).child("classifiers", record["fingerprint"]), model, config.architecture, record)
         if self.log is not None:
             self.log.close()

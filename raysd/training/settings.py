@@ -66,6 +66,8 @@ class TrainingSettings(BaseModel):
     """Compile the model with `torch.compile`: a minute at the start, then faster on GPUs."""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
     num_workers: Annotated[int, Field(ge=1)] = 2
+    min_workers: Annotated[int, Field(ge=1)] | None = None
+    """Go on with as few when nodes are lost, with the same batch, and with more again when they come back; always `num_workers` when empty."""
     cpus_per_worker: Annotated[float, Field(gt=0)] = 1
     checkpoint_steps: Annotated[int, Field(ge=1)] = 400
     """Steps between two checkpoints; a killed training goes on from the last one."""
@@ -79,6 +81,17 @@ class TrainingSettings(BaseModel):
     """Which pictures of the experiment's own clone, if scored, are left out."""
     real: str | None = None
     """A real set to train on instead of a clone, as many pictures as the clone has: a built-in set, a Parquet file, or a folder."""
+
+    @model_validator(mode="after")
+    def _workers_agree(self) -> "TrainingSettings":
+        if self.min_workers is not None and self.min_workers > self.num_workers:
+            raise ValueError(f"min_workers is {self.min_workers} and num_workers {self.num_workers}; give it no more than those")
+        return self
+
+    @property
+    def least_workers(self) -> int:
+        """Workers without which nothing starts."""
+        return self.min_workers or self.num_workers
 
     @model_validator(mode="after")
     def _sources_agree(self) -> "TrainingSettings":

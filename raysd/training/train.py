@@ -20,6 +20,7 @@ MIN_WORKER_CPUS = 0.1
 SPARE_CPUS = 1.0  # left for Ray Data's tasks
 TRIAL_CPUS = 0.1  # held by the process of each trial of a sweep
 POLL_SECONDS = 1.0
+RESIZE_SECONDS = 600.0  # between two looks for room for more workers; each change goes back to the last checkpoint
 LEAST_SHARE = 2  # pictures of a pool in a worker's batch, so that its items never run backwards
 
 
@@ -116,7 +117,12 @@ def _fit(run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int, c
         train_worker,
         train_loop_config={"loop": ray.put(loop)},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
-        scaling_config=ScalingConfig(num_workers=settings.num_workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpus, **({"GPU": 1} if use_gpu else {})}),
+        scaling_config=ScalingConfig(
+            num_workers=settings.num_workers if settings.min_workers is None else (settings.min_workers, settings.num_workers),
+            use_gpu=use_gpu,
+            resources_per_worker={"CPU": cpus, **({"GPU": 1} if use_gpu else {})},
+            elastic_resize_monitor_interval_s=RESIZE_SECONDS,
+        ),
         run_config=RunConfig(
             name=name,
             storage_path=run.root.child("runs").path,
@@ -179,20 +185,20 @@ def check_batch(num_images: int, settings: TrainingSettings, shares: list[float]
 
 
 def ask_for_workers(settings: TrainingSettings, nodes: Sequence[Node], num_concurrent: int = 1, cpus_taken: float = 0.0, gpus_taken: float = 0.0) -> Ask:
-    """The workers of all trainings that run at a time.
+    """The workers of all trainings that run at a time; the least that they start with.
 
     Raises:
         UserError: the cluster is too small.
     """
     cpus = cpus_per_worker(settings, sum(node.cpus for node in nodes) - cpus_taken, num_concurrent)
     use_gpu = _uses_gpus(settings, sum(node.gpus for node in nodes) - gpus_taken, num_concurrent)
-    count = settings.num_workers * num_concurrent
+    count = settings.least_workers * num_concurrent
     return Ask("training.num_workers", settings.num_workers, "training workers", count, cpus, float(use_gpu))
 
 
 def _uses_gpus(settings: TrainingSettings, gpus: float, num_concurrent: int) -> bool:
     """A GPU for each worker, or none on a cluster without any."""
-    needed = settings.num_workers * num_concurrent
+    needed = settings.least_workers * num_concurrent
     if 0 < gpus < needed:
         raise UserError("training.num_workers", settings.num_workers, f"{num_concurrent} at a time need {needed} GPUs, the cluster has {gpus:g}; ask for fewer")
     return gpus >= needed

@@ -1,0 +1,225 @@
+"""Jobs on a cluster that loses a node in each of them: python benchmarks/clusters.py --storage <an empty folder>
+
+A head and two raylets of two CPUs, with a job server on loopback. `generate`, `train`, `evaluate` and `sweep` are handed in with `ray job submit`.
+While a job works, one raylet gets a SIGKILL. Drawing and training go on with the node that is left; in the other two jobs a new node joins at once.
+Then each job is handed in once more, and has nothing left to do. The same jobs without a kill, first on the same cluster, are what it is compared with.
+"""
+
+import argparse
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import record
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMAND = "python benchmarks/clusters.py"
+NODE_CPUS = 2
+PATIENCE = 300.0  # seconds until the moment of a kill, and for a job
+CLASSIFIER = {"backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}, "stem_stride": 2, "batch_size": 20, "logger": "none"}
+EXPERIMENT = {
+    "name": "cluster",
+    "generation": {"images_per_class": 24, "num_inference_steps": 10, "images_per_shard": 20, "batch_size": 10, "num_actors": 2, "cpus_per_actor": 2},
+    "training": {**CLASSIFIER, "num_workers": 2, "min_workers": 1, "cpus_per_worker": 1.45, "num_steps": 1500, "checkpoint_steps": 50},
+    "evaluation": {
+        "validation_set": "fashion_mnist",
+        "validation_images_per_class": 5,
+        "test_set": "fashion_mnist",
+        "transfer_sets": [{"name": "digits", "shots": 4}, {"name": "mnist_5k", "shots": 4}],
+    },
+}
+SWEEP = {
+    **EXPERIMENT,
+    "name": "cluster-sweep",
+    "generation": {"num_inference_steps": 2, "images_per_shard": 20, "batch_size": 10, "num_actors": 2},
+    "training": {**CLASSIFIER, "num_workers": 1, "num_epochs": 2},
+    "sweep": {
+        "space": {"generation": {"guidance_scale": [1, 7.5]}},
+        "scheduler": "halving",
+        "keep": 0.5,
+        "rungs": [4, 8],
+        "objective": "transfer",
+        "random": False,
+    },
+}
+VERBS = ("generate", "train", "evaluate", "sweep")
+SHRINKS = ("generate", "train")  # no node comes in the place of the dead one
+
+
+class Cluster:
+    """A head without CPUs, its job server, and two nodes."""
+
+    def __init__(self):
+        from ray.cluster_utils import Cluster as Raylets
+
+        os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # jobs call `python`
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.raylets = Raylets(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": True, "dashboard_port": port})
+        self.url = f"http://127.0.0.1:{port}"
+        self.nodes = []
+        self.fill()
+
+    def fill(self):
+        """Let nodes join until there are two."""
+        while len(self.nodes) < 2:
+            self.nodes.append(self.raylets.add_node(num_cpus=NODE_CPUS))
+
+    def kill_node(self):
+        """SIGKILL the raylet that joined last; its workers end with it."""
+        doomed = self.nodes.pop()
+        doomed.kill_raylet()
+        self.raylets.remove_node(doomed, allow_graceful=False)
+
+    def submit(self, verb, config, storage):
+        """Hand a job in, as a user does; the process that shows its log and ends with its exit code."""
+        words = ["ray", "job", "submit", "--address", self.url, "--working-dir", ".", "--", "python", f"jobs/{verb}.py", str(config), f"storage={storage}"]
+        return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+
+    def shutdown(self):
+        self.raylets.shutdown()
+
+
+def moment(verb, root):
+    """True when there is something to lose."""
+    if verb == "generate":
+        return len(list(root.glob("clones/*/data/train-*.parquet"))) >= 2
+    if verb == "train":
+        return any("checkpoint_dir_name" in path.read_text() for path in root.glob("runs/*/checkpoint_manager_snapshot.json"))
+    return any(root.glob("features/*/*" if verb == "evaluate" else "results/trial/*.json"))
+
+
+def run_job(cluster, verb, config, root, kill=False):
+    """Submit a job, and kill a node in it if asked; its log and its seconds.
+
+    Raises:
+        RuntimeError: it failed, or came to no end.
+    """
+    began, killed = time.monotonic(), False
+    with tempfile.TemporaryFile("w+") as log:
+        words = cluster.submit(verb, config, root)
+        for line in watched(words, began):
+            log.write(line)
+            if kill and not killed and moment(verb, root):
+                cluster.kill_node()
+                killed = True
+                if verb not in SHRINKS:
+                    cluster.fill()
+        log.seek(0)
+        text = log.read()
+    seconds = time.monotonic() - began
+    if words.returncode or (kill and not killed):
+        raise RuntimeError(f"{verb}: exit code {words.returncode}, {'a' if killed else 'no'} node was killed\n{text[-4000:]}")
+    return text, seconds
+
+
+def watched(process, began):
+    """The lines of a process, and an empty one every twentieth of a second, until it ends."""
+    import selectors
+
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        os.set_blocking(process.stdout.fileno(), False)
+        while True:
+            if selector.select(0.05):
+                text = process.stdout.read()
+                if text == "":
+                    process.wait()
+                    return
+                yield text or ""
+            else:
+                yield ""
+            if time.monotonic() - began > PATIENCE:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def found(verb, root):
+    """What a verb leaves, each by what it is, with how often it is there."""
+    if verb == "generate":
+        rows = Counter()
+        for path in root.glob("clones/*/data/train-*.parquet"):
+            table = pq.read_table(io.BytesIO(path.read_bytes()), columns=["label", "index"])
+            rows.update(zip(table["label"].to_pylist(), table["index"].to_pylist(), strict=True))
+        return rows
+    if verb == "train":
+        return Counter(json.loads(path.read_text())["fingerprint"] for path in root.glob("classifiers/*/record.json"))
+    kind, keys = ("accuracy", ("classifier", "dataset")) if verb == "evaluate" else ("trial", ("setting", "rung"))
+    rows = [json.loads(path.read_text()) for path in root.glob(f"results/{kind}/*.json")]
+    return Counter(json.dumps([row[key] for key in keys], sort_keys=True) for row in rows)
+
+
+def disturb(storage, verbs=VERBS, against=True):
+    """Run the jobs with a kill in each; for each verb what was lost and doubled, and its seconds with a kill, without, and once more.
+
+    Args:
+        storage: an empty folder.
+        verbs: in this order; a later one needs what earlier ones made.
+        against: run all of it undisturbed before.
+    """
+    configs = {}
+    for name, values in (("experiment", EXPERIMENT), ("sweep", SWEEP)):
+        configs[name] = storage / f"{name}.yaml"
+        configs[name].write_text(json.dumps(values))
+    cluster, results = Cluster(), {}
+    try:
+        for verb in verbs:
+            config, row = configs["sweep" if verb == "sweep" else "experiment"], {}
+            if against:
+                _, row["undisturbed"] = run_job(cluster, verb, config, storage / "undisturbed")
+                expected = found(verb, storage / "undisturbed")
+            row["log"], row["disturbed"] = run_job(cluster, verb, config, storage / "disturbed", kill=True)
+            rows = found(verb, storage / "disturbed")
+            cluster.fill()
+            row["log_again"], row["again"] = run_job(cluster, verb, config, storage / "disturbed")
+            if against:
+                row |= {"lost": (expected - rows).total(), "doubled": (rows - expected).total()}
+            row["rows"], row["changed_again"] = rows, found(verb, storage / "disturbed") != rows
+            results[verb] = row
+            print(verb, {name: value for name, value in row.items() if isinstance(value, int | float)}, flush=True)
+    finally:
+        cluster.shutdown()
+    return results
+
+
+def upload_bytes():
+    """What `ray job submit --working-dir .` sends of a checkout."""
+    from ray._private import ray_constants
+    from ray._private.runtime_env.packaging import create_package
+
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder) / "package.zip"
+        create_package(str(ROOT), package, include_gitignore=True, excludes=ray_constants.get_runtime_env_default_excludes())
+        return package.stat().st_size
+
+
+def worker_counts(root):
+    """The numbers of workers that a training had, one after the other."""
+    return [[count for _, count in json.loads(path.read_text())["workers"]] for path in root.glob("classifiers/*/record.json")]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--storage", required=True, help="a folder for what is made; it is emptied")
+    storage = Path(parser.parse_args().storage).resolve()
+    shutil.rmtree(storage, ignore_errors=True)
+    storage.mkdir(parents=True)
+    metrics = [record.metric("job_upload_bytes", upload_bytes(), "bytes", "lower", COMMAND, baseline="the zip file of `ray job submit --working-dir .`")]
+    for verb, row in disturb(storage).items():
+        about = f"one raylet of two killed; {row['disturbed']:.0f} s, undisturbed {row['undisturbed']:.0f} s, handed in once more {row['again']:.0f} s"
+        metrics.append(record.metric(f"{verb}_rows_lost", row["lost"], "rows", "lower", COMMAND, baseline=about))
+        metrics.append(record.metric(f"{verb}_rows_doubled", row["doubled"], "rows", "lower", COMMAND, baseline=about))
+        metrics.append(record.metric(f"{verb}_seconds_lost", round(row["disturbed"] - row["undisturbed"], 1), "s", "lower", COMMAND, baseline=about))
+    print("workers of the training:", worker_counts(storage / "disturbed"))
+    record.write("clusters", metrics)
