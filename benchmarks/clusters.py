@@ -41,23 +41,16 @@ EXPERIMENT = {
 SWEEP = {
     **EXPERIMENT,
     "name": "cluster-sweep",
-    "generation": {"num_inference_steps": 2, "images_per_shard": 20, "batch_size": 10, "num_actors": 2},
+    "generation": {"images_per_class": 8, "num_inference_steps": 2, "images_per_shard": 20, "batch_size": 10, "num_actors": 2},
     "training": {**CLASSIFIER, "num_workers": 1, "num_epochs": 2},
-    "sweep": {
-        "space": {"generation": {"guidance_scale": [1, 7.5]}},
-        "scheduler": "halving",
-        "keep": 0.5,
-        "rungs": [4, 8],
-        "objective": "transfer",
-        "random": False,
-    },
+    "sweep": {"space": {"generation": {"guidance_scale": [1, 7.5]}}, "objective": "transfer", "random": False},
 }
 VERBS = ("generate", "train", "evaluate", "sweep")
 SHRINKS = ("generate", "train")  # no node comes in the place of the dead one
 
 
 class Cluster:
-    """A head without CPUs, its job server, and two nodes."""
+    """A head without CPUs, its job server, and two nodes. Each has a folder of its own, where Ray unpacks a job's working directory."""
 
     def __init__(self):
         from ray.cluster_utils import Cluster as Raylets
@@ -67,15 +60,18 @@ class Cluster:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        self.raylets = Raylets(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": True, "dashboard_port": port})
+        self.folder = Path(tempfile.mkdtemp(prefix="nodes-"))
+        head = {"num_cpus": 0, "include_dashboard": True, "dashboard_port": port, "temp_dir": str(self.folder / "head")}
+        self.raylets = Raylets(initialize_head=True, head_node_args=head)
         self.url = f"http://127.0.0.1:{port}"
-        self.nodes = []
+        self.nodes, self.num_added = [], 0
         self.fill()
 
     def fill(self):
         """Let nodes join until there are two."""
         while len(self.nodes) < 2:
-            self.nodes.append(self.raylets.add_node(num_cpus=NODE_CPUS))
+            self.num_added += 1
+            self.nodes.append(self.raylets.add_node(num_cpus=NODE_CPUS, temp_dir=str(self.folder / str(self.num_added))))
 
     def kill_node(self):
         """SIGKILL the raylet that joined last; its workers end with it."""
@@ -90,6 +86,7 @@ class Cluster:
 
     def shutdown(self):
         self.raylets.shutdown()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def moment(verb, root):
@@ -160,13 +157,14 @@ def found(verb, root):
     return Counter(json.dumps([row[key] for key in keys], sort_keys=True) for row in rows)
 
 
-def disturb(storage, verbs=VERBS, against=True):
+def disturb(storage, verbs=VERBS, against=True, again=VERBS):
     """Run the jobs with a kill in each; for each verb what was lost and doubled, and its seconds with a kill, without, and once more.
 
     Args:
         storage: an empty folder.
         verbs: in this order; a later one needs what earlier ones made.
         against: run all of it undisturbed before.
+        again: the verbs whose job is handed in once more.
     """
     configs = {}
     for name, values in (("experiment", EXPERIMENT), ("sweep", SWEEP)):
@@ -180,12 +178,13 @@ def disturb(storage, verbs=VERBS, against=True):
                 _, row["undisturbed"] = run_job(cluster, verb, config, storage / "undisturbed")
                 expected = found(verb, storage / "undisturbed")
             row["log"], row["disturbed"] = run_job(cluster, verb, config, storage / "disturbed", kill=True)
-            rows = found(verb, storage / "disturbed")
-            cluster.fill()
-            row["log_again"], row["again"] = run_job(cluster, verb, config, storage / "disturbed")
+            row["rows"] = found(verb, storage / "disturbed")
             if against:
-                row |= {"lost": (expected - rows).total(), "doubled": (rows - expected).total()}
-            row["rows"], row["changed_again"] = rows, found(verb, storage / "disturbed") != rows
+                row |= {"lost": (expected - row["rows"]).total(), "doubled": (row["rows"] - expected).total()}
+            cluster.fill()
+            if verb in again:
+                row["log_again"], row["again"] = run_job(cluster, verb, config, storage / "disturbed")
+                row["changed_again"] = found(verb, storage / "disturbed") != row["rows"]
             results[verb] = row
             print(verb, {name: value for name, value in row.items() if isinstance(value, int | float)}, flush=True)
     finally:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import threading
 from collections.abc import Sequence
 
@@ -20,6 +21,7 @@ MIN_WORKER_CPUS = 0.1
 SPARE_CPUS = 1.0  # left for Ray Data's tasks
 TRIAL_CPUS = 0.1  # held by the process of each trial of a sweep
 POLL_SECONDS = 1.0
+START_SECONDS = "25"  # Ray Train hears of a dead node up to 20 seconds late, and until then tries to start as many workers as before
 RESIZE_SECONDS = 600.0  # between two looks for room for more workers; each change goes back to the last checkpoint
 LEAST_SHARE = 2  # pictures of a pool in a worker's batch, so that its items never run backwards
 
@@ -113,6 +115,8 @@ def _fit(run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int, c
     cpus, use_gpu = ask.cpus, bool(ask.gpus)
     _check_run(run, use_gpu)
     loop = _loop_config(run, name, seeds)
+    if settings.min_workers is not None:
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", START_SECONDS)
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"loop": ray.put(loop)},

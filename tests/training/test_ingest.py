@@ -32,6 +32,16 @@ def test_the_workers_share_each_batch_and_an_epoch_has_no_picture_twice(count, w
     assert len(seen) == len(set(seen)) == count // 8 * 8
 
 
+@given(st.integers(1, 8), st.integers(0, 20), st.sampled_from([(1.0,), (0.3, 0.7)]))
+def test_any_number_of_workers_shares_the_same_batch(world_size, step, shares):
+    pools = [arrays_of(50, 100 * number) for number in range(len(shares))]
+    ingest = in_memory(10, shares)
+    parts = [labels_of(ingest.memory_batches(pools, range(step, step + 1), rank, world_size, 0))[0] for rank in range(world_size)]
+    alone = labels_of(ingest.memory_batches(pools, range(step, step + 1), 0, 1, 0))[0]
+    assert sorted(label for part in parts for label in part) == sorted(alone)
+    assert {len(part) for part in parts} <= {10 // world_size, -(-10 // world_size)}
+
+
 @given(st.integers(0, 11), st.integers(0, 5))
 def test_a_resumed_run_sees_the_batches_of_an_undisturbed_one(first_step, seed):
     whole = labels_of(in_memory(8).memory_batches([arrays_of(33)], range(12), 1, 2, seed))

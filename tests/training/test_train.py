@@ -127,7 +127,7 @@ def test_the_same_seed_data_and_workers_give_the_same_weights_also_after_a_sigki
     import threading
 
     monkeypatch.setattr("raysd.training.ingest.MEMORY_BYTES", 0)
-    options = {"num_epochs": 30, "num_workers": 3, "recipe": "timm", "checkpoint_steps": 101, "batch_size": 36}  # eleven steps an epoch
+    options = {"num_epochs": 14, "num_workers": 3, "recipe": "timm", "checkpoint_steps": 71, "batch_size": 36}  # eleven steps an epoch
     options["backbone_options"] = {**TINY["backbone_options"], "drop_rate": 0.1}
     undisturbed = run_of(tmp_path / "a", **options)
     train_classifiers(undisturbed, quiet=True)
@@ -147,7 +147,7 @@ def test_sigkill_of_the_driver_and_the_same_command_end_with_the_weights_of_an_u
     (tmp_path / "digits.txt").write_text("\n".join(map(str, range(10))))
     overrides = {"classes": tmp_path / "digits.txt", "generation.images_per_class": 40, "training.real": "digits", "training.seeds": "[0,1]"}
     overrides |= {f"training.{name}": value for name, value in TINY.items() if name != "backbone_options"}
-    overrides |= {"training.num_epochs": 40, "training.checkpoint_steps": 53, "training.backbone_options": "{layers: [1, 1, 1, 1], channels: [8, 8, 16, 16]}"}
+    overrides |= {"training.num_epochs": 25, "training.checkpoint_steps": 53, "training.backbone_options": "{layers: [1, 1, 1, 1], channels: [8, 8, 16, 16]}"}
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
 
     def command(root):
