@@ -29,6 +29,7 @@ PATIENCE = 300.0  # seconds until the moment of a kill, and for a job
 CLASSIFIER = {"backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}, "stem_stride": 2, "batch_size": 20, "logger": "none"}
 EXPERIMENT = {
     "name": "cluster",
+    "cluster": {"cpus": 2 * NODE_CPUS},
     "generation": {"images_per_class": 24, "num_inference_steps": 10, "images_per_shard": 20, "batch_size": 10, "num_actors": 2, "cpus_per_actor": 2},
     "training": {**CLASSIFIER, "num_workers": 2, "min_workers": 1, "cpus_per_worker": 1.45, "num_steps": 1500, "checkpoint_steps": 50},
     "evaluation": {
@@ -45,6 +46,7 @@ SWEEP = {
     "training": {**CLASSIFIER, "num_workers": 1, "num_epochs": 2},
     "sweep": {"space": {"generation": {"guidance_scale": [1, 7.5]}}, "objective": "transfer", "random": False},
 }
+WAITING = "waiting for nodes"
 VERBS = ("generate", "train", "evaluate", "sweep")
 SHRINKS = ("generate", "train")  # no node comes in the place of the dead one
 
@@ -52,7 +54,7 @@ SHRINKS = ("generate", "train")  # no node comes in the place of the dead one
 class Cluster:
     """A head without CPUs, its job server, and two nodes. Each has a folder of its own, where Ray unpacks a job's working directory."""
 
-    def __init__(self):
+    def __init__(self, num_nodes=2):
         from ray.cluster_utils import Cluster as Raylets
 
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # jobs call `python`
@@ -65,11 +67,11 @@ class Cluster:
         self.raylets = Raylets(initialize_head=True, head_node_args=head)
         self.url = f"http://127.0.0.1:{port}"
         self.nodes, self.num_added = [], 0
-        self.fill()
+        self.fill(num_nodes)
 
-    def fill(self):
-        """Let nodes join until there are two."""
-        while len(self.nodes) < 2:
+    def fill(self, count=2):
+        """Let nodes join until there are so many."""
+        while len(self.nodes) < count:
             self.num_added += 1
             self.nodes.append(self.raylets.add_node(num_cpus=NODE_CPUS, temp_dir=str(self.folder / str(self.num_added))))
 
@@ -109,6 +111,8 @@ def run_job(cluster, verb, config, root, kill=False):
         words = cluster.submit(verb, config, root)
         for line in watched(words, began):
             log.write(line)
+            if WAITING in line:
+                cluster.fill()
             if kill and not killed and moment(verb, root):
                 cluster.kill_node()
                 killed = True
@@ -170,7 +174,7 @@ def disturb(storage, verbs=VERBS, against=True, again=VERBS):
     for name, values in (("experiment", EXPERIMENT), ("sweep", SWEEP)):
         configs[name] = storage / f"{name}.yaml"
         configs[name].write_text(json.dumps(values))
-    cluster, results = Cluster(), {}
+    cluster, results = Cluster(2 if against else 1), {}  # the first job waits for the second node
     try:
         for verb in verbs:
             config, row = configs["sweep" if verb == "sweep" else "experiment"], {}

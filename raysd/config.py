@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from raysd.clone.settings import CostSettings, GenerationSettings, ScoringSettings
+from raysd.clone.settings import ClusterSettings, CostSettings, GenerationSettings, ScoringSettings
 from raysd.errors import UserError
 from raysd.evaluation.settings import AnalysisSettings, EvaluationSettings
 from raysd.prompts.lint import Kind
@@ -51,6 +51,7 @@ class Experiment(BaseModel):
     generation: GenerationSettings = GenerationSettings()
     scoring: ScoringSettings = ScoringSettings()
     cost: CostSettings = CostSettings()
+    cluster: ClusterSettings = ClusterSettings()
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     analysis: AnalysisSettings = AnalysisSettings()

@@ -1,13 +1,16 @@
 """The nodes of a cluster, and whether what a job starts fits on them."""
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from raysd.errors import UserError
+from raysd.progress import say
 
 UNITS = 10_000  # Ray counts resources in these fractions
 ACCELERATOR = "accelerator_type:"
+LOOK_SECONDS, SAY_SECONDS = 1.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,38 @@ def check_room(nodes: Sequence[Node], asks: Sequence[Ask]) -> None:
         if sum(map(_units, each)) > _units(there):
             parts = " + ".join(map(str, asks))
             raise UserError(asks[-1].field, asks[-1].value, f"{parts} = {sum(each):g} {name}, and there are {there:g} on {describe(nodes)}; ask for fewer")
+
+
+def wait_for_nodes(cpus: int, gpus: int, minutes: float) -> None:
+    """Ask for so many CPUs and GPUs, and wait until the cluster has them. An autoscaler starts nodes for what is asked; without one they may join by hand.
+
+    The asking is a placement group, which ends with this process; it holds nothing once the nodes are there.
+
+    Raises:
+        UserError: they did not come in time.
+    """
+    from ray.util import placement_group, remove_placement_group
+
+    if _has(nodes := cluster_nodes(), cpus, gpus):
+        return
+    wanted, began, said = _resources(cpus, gpus), time.monotonic(), -SAY_SECONDS
+    group = placement_group([{"GPU": 1}] * gpus + [{"CPU": 1}] * cpus)
+    try:
+        while not _has(nodes := cluster_nodes(), cpus, gpus):
+            waited = time.monotonic() - began
+            if waited > 60 * minutes:
+                field, value = ("cluster.gpus", gpus) if sum(node.gpus for node in nodes) < gpus else ("cluster.cpus", cpus)
+                raise UserError(field, value, f"after {minutes:g} minutes there is {describe(nodes)}; ask for less, or raise cluster.wait_minutes")
+            if waited - said >= SAY_SECONDS:
+                say(f"waiting for nodes with {wanted} in all; there is {describe(nodes)}")
+                said = waited
+            group.wait(LOOK_SECONDS)
+    finally:
+        remove_placement_group(group)
+
+
+def _has(nodes: Sequence[Node], cpus: float, gpus: float) -> bool:
+    return sum(node.cpus for node in nodes) >= cpus and sum(node.gpus for node in nodes) >= gpus
 
 
 def describe(nodes: Sequence[Node]) -> str:

@@ -8,9 +8,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from raysd.clone.settings import ClusterSettings
 from raysd.errors import UserError
 from raysd.figures import short
-from raysd.nodes import Ask, cluster_nodes, room_for
+from raysd.nodes import Ask, cluster_nodes, room_for, wait_for_nodes
 from raysd.storage.location import Location
 from raysd.survey import Sight, survey
 from raysd.versions import versions
@@ -27,10 +28,16 @@ MODEL_REMEDIES = {
 }
 
 
-def check_cluster(root: Location, models: "Sequence[Model]" = ()) -> None:
-    """Before a job on a running cluster of several nodes: they answer, see the storage and the models, and run this process's versions.
+def check_cluster(root: Location, wanted: ClusterSettings, models: "Sequence[Model]" = ()) -> None:
+    """Before a job on a running cluster of several nodes: they are there, answer, see the storage and the models, and run this process's versions.
 
-    Takes a second or two, and looks at the names and sizes of a model's files. Does nothing where the job runs on this machine alone.
+    Takes a second or two once the nodes are there, and looks at the names and sizes of a model's files. Does nothing where the job runs on this machine
+    alone.
+
+    Args:
+        root: the storage root.
+        wanted: what is waited for.
+        models: that the job needs.
 
     Raises:
         UserError: the first thing that is wrong.
@@ -42,6 +49,7 @@ def check_cluster(root: Location, models: "Sequence[Model]" = ()) -> None:
     from raysd.session import ensure_ray
 
     ensure_ray()
+    wait_for_nodes(wanted.cpus, wanted.gpus, wanted.wait_minutes)
     nodes = cluster_nodes()
     if [node.id for node in nodes] == [ray.get_runtime_context().get_node_id()]:
         return

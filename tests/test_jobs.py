@@ -34,6 +34,11 @@ def test_a_clone_is_whole_after_a_node_was_lost_for_good(jobs):
     assert rows == {(label, index): 1 for label in range(10) for index in range(24)}
 
 
+def test_a_job_waits_for_the_nodes_that_it_asks_for(jobs, clusters):
+    lines = [line for line in jobs[1]["generate"]["log"].splitlines() if clusters.WAITING in line]
+    assert lines == ["waiting for nodes with 4 CPUs in all; there is 1 node of 0 CPUs, 1 node of 2 CPUs"]
+
+
 def test_the_same_job_handed_in_again_draws_nothing(jobs):
     assert "0 drawn now" in jobs[1]["generate"]["log_again"] and not jobs[1]["generate"]["changed_again"]
 

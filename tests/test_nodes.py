@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysd.errors import UserError
-from raysd.nodes import Ask, Node, check_room, describe, room_for
+from raysd.nodes import Ask, Node, check_room, describe, room_for, wait_for_nodes
 
 SIZES = st.lists(st.tuples(st.integers(0, 64), st.integers(0, 8)), min_size=1, max_size=8)
 
@@ -45,3 +45,13 @@ def test_ten_tenths_of_a_cpu_fit_on_one():
 def test_nodes_are_described_by_kind():
     assert describe(nodes_of((4, 1), (8, 0), (4, 1))) == "2 nodes of 4 CPUs and 1 GPUs, 1 node of 8 CPUs"
     assert describe([]) == "no node"
+
+
+@pytest.mark.slow
+def test_nodes_that_do_not_come_end_the_wait_and_nothing_stays_asked_for(ray_cluster):
+    from ray.util import placement_group_table
+
+    wait_for_nodes(1, 0, minutes=1)  # are there
+    with pytest.raises(UserError, match=r"cluster\.gpus = 3: after 0.01 minutes there is 1 node of .*raise cluster\.wait_minutes"):
+        wait_for_nodes(1, 3, minutes=0.01)
+    assert {group["state"] for group in placement_group_table().values()} == {"REMOVED"}

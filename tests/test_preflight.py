@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysd.clone.model import EMBEDDED, Model, weight_bytes
+from raysd.clone.settings import ClusterSettings
 from raysd.errors import UserError
 from raysd.nodes import Ask, Node
 from raysd.preflight import EQUAL_VERSIONS, actor_bytes, check_cluster, check_disk, memory_failures, survey_failures
@@ -128,4 +129,4 @@ def test_an_object_store_has_no_end():
 def test_a_job_on_this_machine_alone_looks_at_no_node(monkeypatch, tmp_path):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr("raysd.session.ensure_ray", lambda: pytest.fail("Ray was started"))
-    check_cluster(Location(str(tmp_path)))
+    check_cluster(Location(str(tmp_path)), ClusterSettings(cpus=1000))  # which is for clusters alone

@@ -8,7 +8,6 @@ from raysd.config import Experiment
 from raysd.errors import UserError
 from raysd.evaluation.settings import RealSource, TestSet
 from raysd.progress import say
-from raysd.storage.location import Location
 
 if TYPE_CHECKING:
     from raysd.clone.model import Model
@@ -43,7 +42,7 @@ def check_prompts(experiment: Experiment, specs: "list[CloneSpec]") -> None:
             say(f"lint: {spec.variant_name}: {finding}")
 
 
-def check_drawing(root: Location, job: "CloneJob") -> None:
+def check_drawing(experiment: Experiment, job: "CloneJob") -> None:
     """The storage has room for what is missing of a clone, and the nodes of a running cluster are fit to draw it.
 
     Raises:
@@ -53,8 +52,8 @@ def check_drawing(root: Location, job: "CloneJob") -> None:
     from raysd.clone.scan import missing_shards
     from raysd.preflight import check_cluster, check_disk
 
-    check_disk(root, num_bytes(job.plan, missing_shards(job)))
-    check_cluster(root, [job.plan.spec.model])
+    check_disk(experiment.root, num_bytes(job.plan, missing_shards(job)))
+    check_cluster(experiment.root, experiment.cluster, [job.plan.spec.model])
 
 
 def checked_run(experiment: Experiment) -> "TrainingRun":

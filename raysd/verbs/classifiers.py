@@ -22,7 +22,7 @@ def train(experiment: Experiment) -> list[str]:
     from raysd.training.train import train_classifiers
 
     run = checked_run(experiment)
-    check_cluster(experiment.root)
+    check_cluster(experiment.root, experiment.cluster)
     fingerprints = train_classifiers(run)
     for seed in experiment.training.seeds:
         say(f"classifier of seed {seed}: {run.folder(seed).uri}")
@@ -39,7 +39,7 @@ def evaluate(experiment: Experiment, command: str = "") -> list[Row]:
     from raysd.evaluation.evaluate import Evaluation
 
     _check_sets(experiment)
-    check_cluster(experiment.root)
+    check_cluster(experiment.root, experiment.cluster)
     subjects = _subjects(experiment)
     evaluation = Evaluation(experiment.root, experiment.evaluation, experiment.table, command)
     for name, reason in evaluation.skipped.items():
@@ -68,7 +68,7 @@ def compare(experiment: Experiment, other: Experiment, command: str = "") -> lis
     _check_sets(experiment)
     if experiment.table.keys != other.table.keys:
         raise UserError("with", "classes", "only settings with the same class table can be compared")
-    check_cluster(experiment.root)
+    check_cluster(experiment.root, experiment.cluster)
     ours, theirs = (_own_subjects(checked_run(each), each) for each in (experiment, other))
     if {subject.fingerprint for subject in ours} == {subject.fingerprint for subject in theirs}:
         raise UserError("with", "", "both settings have the same classifiers; change something that shapes them")
@@ -103,7 +103,7 @@ def analyse(experiment: Experiment, command: str = "") -> list[Row]:
     name = settings.real or evaluation.validation_set or evaluation.test_set
     if name is None:
         raise UserError("analysis.real", None, "name a set of real pictures of the classes")
-    check_cluster(experiment.root)
+    check_cluster(experiment.root, experiment.cluster)
     model = None if settings.model is None else pretrained_subject(settings.model, experiment.table, needs_classes=False)
     clone = None
     if model is not None:

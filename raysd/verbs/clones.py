@@ -60,7 +60,7 @@ def generate(experiment: Experiment) -> str:
     check_prompts(experiment, [spec])
     experiment.root.check_writable()
     job = plan_clone(experiment.root, spec, experiment.generation)
-    check_drawing(experiment.root, job)
+    check_drawing(experiment, job)
     summary = generate_clones([job], experiment.generation)[0]
     say(f"clone {summary.fingerprint}: {summary.num_images:,} pictures, {summary.num_drawn:,} drawn now, {summary.num_flagged:,} flagged")
     for key, count in summary.short_classes.items():
@@ -95,7 +95,7 @@ def grow(experiment: Experiment, images: int, classes: list[str] | None = None) 
     there = job.earlier_counts(record)[0] if record.get("complete") else job.plan.counts
     counts = there.grown(images, [keys.index(key) for key in classes or keys])
     grown = CloneJob(Plan(job.plan.spec, counts, job.plan.images_per_shard), job.folder)
-    check_drawing(experiment.root, grown)
+    check_drawing(experiment, grown)
     summary = generate_clones([grown], experiment.generation)[0]
     say(f"clone {summary.fingerprint}: {summary.num_images:,} pictures, {summary.num_drawn:,} drawn now")
     say(f"it lies in {summary.folder.uri}")
@@ -147,7 +147,7 @@ def score(experiment: Experiment) -> str:
     for number, name in enumerate(experiment.scoring.against):
         check_real_set(f"scoring.against.{number}", name)
     experiment.root.check_writable()
-    check_cluster(experiment.root)
+    check_cluster(experiment.root, experiment.cluster)
     job = plan_clone(experiment.root, resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants), experiment.generation)
     summary = score_pictures(experiment, job)
     say(f"clone {job.plan.spec.fingerprint}: {summary.num_images:,} pictures have scores, {summary.num_scored:,} scored now")

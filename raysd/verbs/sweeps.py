@@ -24,7 +24,7 @@ def sweep(experiment: Experiment, command: str = "") -> Row:
     experiment.root.check_writable()
     evaluation = Evaluation(experiment.root, experiment.evaluation, experiment.table, command)  # all real pictures are there, before anything is drawn
     check_resolved(experiment, [measured.role for measured in evaluation.sets])
-    check_cluster(experiment.root, models)
+    check_cluster(experiment.root, experiment.cluster, models)
     row = run_sweep(experiment, evaluation)
     folder, best = experiment.root.child("reports", row["fingerprint"]), row["best"]
     note = f"The best of {len(row['clones'])} settings: {best['label']}, {best['score']:.1f} % at {best['images_per_class']} images per class. {command}"

@@ -1,0 +1,129 @@
+"""Each command in the documents is one that raysd accepts, each link leads somewhere, and each shipped experiment adds up."""
+
+import ast
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+
+import pytest
+import typer
+
+from raysd.cli import app
+from raysd.config import load_experiment
+from raysd.sweep.shares import share_out
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("configs/**/*.md")])
+OTHERS = {"kubectl", "export", "python3", "docker"}  # not ours to check
+HOLES = re.compile(r"<[\w .-]+>")
+RAYSD = re.compile(r"^(raysd|ray job submit|python jobs/|python benchmarks/) ?")
+
+
+@cache
+def blocks(document):
+    """Language and lines of each block of code, also of those that are only indented."""
+    found, language, lines = [], None, []
+    for line in document.read_text().splitlines():
+        if line.startswith("```"):
+            if language is None:
+                language, lines = line.removeprefix("```") or "text", []
+            else:
+                found.append((language, lines))
+                language = None
+        elif language is not None:
+            lines.append(line)
+        elif RAYSD.match(line.strip()) and line.startswith("    "):
+            found.append(("sh", [line.strip()]))
+    return found
+
+
+def commands(document):
+    """The command lines of a document; those of the table in configs/README.md are words behind `raysd generate`."""
+    joined = ["\n".join(lines).replace("\\\n", " ") for language, lines in blocks(document) if language in ("sh", "bash")]
+    found = [line for block in joined for line in block.splitlines() if line.strip()]
+    return found + [f"raysd generate {words}" for words in re.findall(r"`(configs/\S+\.yaml[^`]*)`", document.read_text()) if document.parent.name == "configs"]
+
+
+ALL = [(document, command) for document in DOCUMENTS for command in commands(document)]
+
+
+def test_there_are_commands():
+    assert len(ALL) > 40
+
+
+@pytest.mark.parametrize(("document", "command"), ALL, ids=[f"{document.name}: {command[:60]}" for document, command in ALL])
+def test_each_command_is_accepted(document, command, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    words = shlex.split(HOLES.sub("x", command), comments=True)
+    if words[0] in OTHERS:
+        return
+    if words[:3] == ["ray", "job", "submit"]:
+        words = words[words.index("--") + 1 :]
+    if words[0] == "python":
+        assert (ROOT / words[1]).is_file(), words[1]
+        if not words[1].startswith("jobs/"):
+            return
+        (verb,) = re.findall(r'sys\.argv\.insert\(1, "(\w+)"\)', (ROOT / words[1]).read_text())
+        words = ["raysd", verb, *words[2:]]
+    assert words[0] == "raysd", command
+    verb = typer.main.get_command(app).commands[words[1]]
+    parameters = verb.make_context(words[1], words[2:]).params
+    given = parameters.get("words") or []
+    files = [word for word in given if "=" not in word]
+    for file in files:
+        assert not file.startswith("configs/") or (ROOT / file).is_file(), file
+    there = [file for file in files if (ROOT / file).is_file()]
+    experiment = load_experiment(there[0] if there else None, [word for word in given if "=" in word])
+    if there and parameters.get("classes"):
+        assert set(parameters["classes"].split(",")) <= set(experiment.table.keys)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
+def test_python_in_a_document_compiles(document):
+    for language, lines in blocks(document):
+        if language == "python":
+            ast.parse("\n".join(lines))
+
+
+def anchors(document):
+    """As GitHub makes them of the headings."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
+def test_each_link_leads_somewhere(document):
+    for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = (document.parent / name).resolve() if name else document
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+PAPER = [  # section, guidance scale, images per class, variant
+    ("imagenet1k", [], 2, 1300, "name_definition"),
+    ("imagenet1k", ["generation.guidance_scale=7.5", "generation.variant=background"], 7.5, 1300, "background"),
+    ("imagenet100", [], 2, 1300, "name_definition"),
+    ("imagenet100", ["generation.images_per_class=65000"], 2, 65000, "name_definition"),
+]
+
+
+@pytest.mark.parametrize(("classes", "words", "scale", "count", "variant"), PAPER)
+def test_the_papers_rows_have_its_numbers(classes, words, scale, count, variant):
+    experiment = load_experiment(ROOT / f"configs/{classes}_paper.yaml", words)
+    generation, training = experiment.generation, experiment.training
+    assert (generation.guidance_scale, generation.images_per_class, generation.variant) == (scale, count, variant)
+    assert (generation.sampler, training.backbone, training.recipe, training.num_epochs, training.batch_size) == ("paper", "resnet50", "paper", 100, 1024)
+    assert len(experiment.table.keys) == (1000 if classes == "imagenet1k" else 100)
+
+
+@pytest.mark.parametrize(("gpus", "cpus", "training", "drawing"), [(8, 64, 4, 4), (100, 800, 40, 60)])
+def test_the_sweeps_use_every_gpu_that_they_are_named_for(gpus, cpus, training, drawing):
+    experiment = load_experiment(ROOT / f"configs/sweep_{gpus}_gpus.yaml")
+    trials = experiment.sweep.max_concurrent_trials
+    shares = share_out(cpus, gpus, experiment.generation, experiment.training, trials)
+    assert experiment.cluster.gpus == gpus
+    assert (trials * experiment.training.num_workers, shares.pool.num_actors) == (training, drawing)
