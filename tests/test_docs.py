@@ -3,6 +3,8 @@
 import ast
 import re
 import shlex
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from raysd.sweep.shares import share_out
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("configs/**/*.md")])
-OTHERS = {"kubectl", "export", "python3", "docker"}  # not ours to check
+OTHERS = {"pip", "kubectl", "export", "python3", "docker"}  # not ours to check
 HOLES = re.compile(r"<[\w .-]+>")
 RAYSD = re.compile(r"^(raysd|ray job submit|python jobs/|python benchmarks/) ?")
 
@@ -101,6 +103,11 @@ def test_each_link_leads_somewhere(document):
         target = (document.parent / name).resolve() if name else document
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+def test_the_pages_make_a_site(tmp_path):
+    subprocess.run([sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)], cwd=ROOT, check=True)
+    assert {page.stem for page in ROOT.glob("docs/*.md")} <= {page.parent.name for page in tmp_path.glob("*/index.html")} | {"index"}
 
 
 PAPER = [  # section, guidance scale, images per class, variant
