@@ -1,6 +1,8 @@
 """Each command in the documents is one that raysd accepts, each link leads somewhere, and each shipped experiment adds up."""
 
 import ast
+import importlib
+import importlib.util
 import re
 import shlex
 import subprocess
@@ -17,7 +19,7 @@ from raysd.sweep.shares import share_out
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("configs/**/*.md")])
-OTHERS = {"pip", "kubectl", "export", "python3", "docker"}  # not ours to check
+OTHERS = {"pip", "pytest", "kubectl", "export", "python3", "docker"}  # not ours to check
 HOLES = re.compile(r"<[\w .-]+>")
 RAYSD = re.compile(r"^(raysd|ray job submit|python jobs/|python benchmarks/) ?")
 
@@ -43,7 +45,7 @@ def blocks(document):
 def commands(document):
     """The command lines of a document; those of the table in configs/README.md are words behind `raysd generate`."""
     joined = ["\n".join(lines).replace("\\\n", " ") for language, lines in blocks(document) if language in ("sh", "bash")]
-    found = [line for block in joined for line in block.splitlines() if line.strip()]
+    found = [part.strip() for block in joined for line in block.splitlines() for part in line.split(" && ") if part.strip()]
     return found + [f"raysd generate {words}" for words in re.findall(r"`(configs/\S+\.yaml[^`]*)`", document.read_text()) if document.parent.name == "configs"]
 
 
@@ -58,6 +60,7 @@ def test_there_are_commands():
 def test_each_command_is_accepted(document, command, monkeypatch):
     monkeypatch.chdir(ROOT)
     words = shlex.split(HOLES.sub("x", command), comments=True)
+    words[0] = words[0].removeprefix(".venv/bin/")
     if words[0] in OTHERS:
         return
     if words[:3] == ["ray", "job", "submit"]:
@@ -76,7 +79,9 @@ def test_each_command_is_accepted(document, command, monkeypatch):
     for file in files:
         assert not file.startswith("configs/") or (ROOT / file).is_file(), file
     there = [file for file in files if (ROOT / file).is_file()]
-    experiment = load_experiment(there[0] if there else None, [word for word in given if "=" in word])
+    overrides = [word for word in given if "=" in word]
+    experiment = load_experiment(there[0] if there else None, overrides)
+    load_experiment(there[0] if there else None, [*overrides, *(parameters.get("other") or [])])
     if there and parameters.get("classes"):
         assert set(parameters["classes"].split(",")) <= set(experiment.table.keys)
 
@@ -85,12 +90,18 @@ def test_each_command_is_accepted(document, command, monkeypatch):
 def test_python_in_a_document_compiles(document):
     for language, lines in blocks(document):
         if language == "python":
-            ast.parse("\n".join(lines))
+            for node in ast.walk(ast.parse("\n".join(lines))):
+                if isinstance(node, ast.ImportFrom) and node.module.startswith("raysd"):
+                    module = importlib.import_module(node.module)
+                    assert all(hasattr(module, name.name) for name in node.names)
+                elif isinstance(node, ast.Import):
+                    assert all(importlib.util.find_spec(name.name) for name in node.names if name.name.startswith("raysd"))
 
 
 def anchors(document):
     """As GitHub makes them of the headings."""
-    headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
+    text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
