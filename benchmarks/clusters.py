@@ -59,11 +59,15 @@ class Cluster:
 
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # jobs call `python`
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="nodes-"))
-        head = {"num_cpus": 0, "include_dashboard": True, "dashboard_port": port, "temp_dir": str(self.folder / "head")}
+        head = {
+            "num_cpus": 0,
+            "include_dashboard": True,
+            "dashboard_port": port,
+            "dashboard_agent_listen_port": free_port(),
+            "temp_dir": str(self.folder / "head"),
+        }
         self.raylets = Raylets(initialize_head=True, head_node_args=head)
         self.url = f"http://127.0.0.1:{port}"
         self.nodes, self.num_added = [], 0
@@ -73,7 +77,9 @@ class Cluster:
         """Let nodes join until there are so many."""
         while len(self.nodes) < count:
             self.num_added += 1
-            self.nodes.append(self.raylets.add_node(num_cpus=NODE_CPUS, temp_dir=str(self.folder / str(self.num_added))))
+            self.nodes.append(
+                self.raylets.add_node(num_cpus=NODE_CPUS, dashboard_agent_listen_port=free_port(), temp_dir=str(self.folder / str(self.num_added)))
+            )
 
     def kill_node(self):
         """SIGKILL the raylet that joined last; its workers end with it."""
@@ -89,6 +95,13 @@ class Cluster:
     def shutdown(self):
         self.raylets.shutdown()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def free_port():
+    """Ray's own default may be taken by another Ray on this machine; then no job could be handed in."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def moment(verb, root):

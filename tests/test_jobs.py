@@ -1,6 +1,8 @@
-"""Jobs on a real cluster of several raylets, through its job server on loopback; a raylet is killed in each."""
+"""A job on a real cluster of several raylets, through its job server on loopback; a raylet is killed in it.
 
-import json
+`python benchmarks/clusters.py` does the same with train, evaluate and sweep, which takes minutes.
+"""
+
 import sys
 from pathlib import Path
 
@@ -22,11 +24,11 @@ def clusters():
 
 @pytest.fixture(scope="module")
 def jobs(clusters, tmp_path_factory):
-    """Each verb with one raylet of two killed in it; generate is handed in once more."""
+    """`generate` with one raylet of two killed in it, and handed in once more."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
         storage = tmp_path_factory.mktemp("jobs")
-        return storage / "disturbed", clusters.disturb(storage, against=False, again=("generate",))
+        return storage / "disturbed", clusters.disturb(storage, ("generate",), against=False)
 
 
 def test_a_clone_is_whole_after_a_node_was_lost_for_good(jobs):
@@ -43,27 +45,8 @@ def test_the_same_job_handed_in_again_draws_nothing(jobs):
     assert "0 drawn now" in jobs[1]["generate"]["log_again"] and not jobs[1]["generate"]["changed_again"]
 
 
-def test_a_training_goes_on_with_the_worker_that_is_left(jobs, clusters):
-    root, results = jobs
-    assert len(results["train"]["rows"]) == 1
-    (record,) = [json.loads(path.read_text()) for path in root.glob("classifiers/*/record.json") if path.parent.name in results["train"]["rows"]]
-    assert [count for _, count in record["workers"]] == [2, 1]
-    assert record["num_steps"] == clusters.EXPERIMENT["training"]["num_steps"] and record["loss"] < 2
-
-
-def test_an_evaluation_has_every_row_once(jobs):
-    datasets = [json.loads(row)[1] for row in jobs[1]["evaluate"]["rows"].elements()]
-    assert len(datasets) == len(set(datasets)) == 4  # test and validation set, and two transfer sets
-
-
-def test_a_sweep_takes_each_step_once(jobs):
-    steps = [tuple(map(str, json.loads(row))) for row in jobs[1]["sweep"]["rows"].elements()]
-    assert len(steps) == len(set(steps)) == 2
-
-
 def test_a_job_log_has_lines_and_no_bars_and_ends_with_what_comes_next(jobs):
     for verb, result in jobs[1].items():
         assert any(line.startswith("next: ") for line in result["log"].splitlines()[-40:]), verb  # behind it Ray may tell of the dead node
         assert "\r" not in result["log"] and "━" not in result["log"]
     assert any(line.startswith("drawn: ") for line in jobs[1]["generate"]["log"].splitlines())
-    assert any(line.startswith("trained: ") for line in jobs[1]["train"]["log"].splitlines())

@@ -39,9 +39,9 @@ def evaluate(experiment: Experiment, command: str = "") -> list[Row]:
     from raysd.evaluation.evaluate import Evaluation
 
     _check_sets(experiment)
-    check_cluster(experiment.root, experiment.cluster)
     subjects = _subjects(experiment)
     evaluation = Evaluation(experiment.root, experiment.evaluation, experiment.table, command)
+    check_cluster(experiment.root, experiment.cluster)
     for name, reason in evaluation.skipped.items():
         say(f"skipped  {name}: {reason}")
     if not evaluation.sets:
