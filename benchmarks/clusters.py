@@ -69,6 +69,8 @@ class Cluster:
             "temp_dir": str(self.folder / "head"),
         }
         self.raylets = Raylets(initialize_head=True, head_node_args=head)
+        # Ray's job server looks here for its own cluster; without it a job may end in another Ray of this machine.
+        (self.folder / "head" / "ray_current_cluster").write_text(self.raylets.address)
         self.url = f"http://127.0.0.1:{port}"
         self.nodes, self.num_added = [], 0
         self.fill(num_nodes)
