@@ -1,12 +1,13 @@
 """What drawing a clone costs beside the model itself: python benchmarks/generation.py --storage <an empty folder>
 
-Five parts, each in a process of its own, about half an hour together on two cores; `--part` runs one of them:
+Six parts, each in a process of its own, about three quarters of an hour together on two cores; `--part` runs one of them:
 
 - `loop`: one actor against the best plain loop with the same pipeline, sampler, batch, precision and codec.
 - `script`: raysd as it comes against the script that one would write, and the accuracy that both clones teach.
 - `scale`: null generators, which sleep as long as a GPU would draw, on 2 to 64 actors.
 - `memory`: 200,000 null pictures; the peak memory of driver and actors, early and at the end.
 - `scan`: what is missing of 100,000 shards, and what a plan of 100 million pictures costs.
+- `shards`: a clone of 65,000 shards with one null picture each: what 65 million pictures ask of the driver and of Ray.
 """
 
 import argparse
@@ -51,6 +52,7 @@ SCALE_ACTORS = {2: 8, 8: 8, 32: 8, 64: 16}  # shards for each actor
 SCALE_SHARD = 32
 MEMORY_IMAGES = 200_000
 SCAN_SHARDS = 100_000
+NUM_SHARDS = 65_000  # of 65 million pictures
 
 
 def metric(*arguments, **options):
@@ -283,7 +285,23 @@ def measure_scan(root):
     metric("plan_mb_100m_images", tracemalloc.get_traced_memory()[1] / 2**20, "MB", "lower", baseline="the most memory that the same takes")
 
 
-PARTS = {"loop": measure_loop, "script": measure_script, "scale": measure_scale, "memory": measure_memory, "scan": measure_scan}
+def measure_shards(root):
+    """All shards are handed to Ray Data at once, as they are where there are 1,000 actors."""
+    from raysd.clone import generate
+
+    generate.WAVE_SHARDS = NUM_SHARDS
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    job, logs, began = draw_clone(root, partial(NullGenerator, 0.0), {**null_settings(NUM_CORES, NUM_SHARDS, 1), "batch_size": 1})
+    ended, times = time.time(), commits(job)
+    driver = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    about = f"{NUM_SHARDS:,} shards of one null picture in one wave, {NUM_CORES} actors, local disk"
+    metric("null_shards_per_second", len(times) / (times[-1] - times[0]), "shards/s", "higher", baseline=about)
+    metric("null_shards_first_seconds", times[0] - began, "s", "lower", baseline=f"from the call to the first commit; {about}")
+    metric("null_shards_check_seconds", ended - times[-1], "s", "lower", baseline=f"reading all of them back; {about}")
+    metric("null_shards_driver_mb", driver, "MB", "lower", baseline=f"the driver's peak; {before:.0f} before; {about}")
+
+
+PARTS = {"loop": measure_loop, "script": measure_script, "scale": measure_scale, "memory": measure_memory, "scan": measure_scan, "shards": measure_shards}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

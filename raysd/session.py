@@ -88,6 +88,7 @@ def _calm_ray_data(verbose: bool) -> None:
     context = ray.data.DataContext.get_current()
     context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS
     context.max_consecutive_actor_init_deaths = MAX_INIT_DEATHS
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0  # a pool grows once all its actors have as many tasks as they may
     if not verbose:
         context.enable_progress_bars = False
         for name in ("ray.data", "ray.train", "ray.tune"):

@@ -33,6 +33,7 @@ from raysd.storage.location import Location
 from raysd.versions import versions
 
 WAVE_SHARDS = 4096  # handed to Ray Data at a time, so that the driver's memory does not grow with the clone
+WAVE_SHARDS_PER_ACTOR = 64  # or more for a large pool, since actors are started again, and the last of them waited for, in each wave
 ROUNDS = 3  # of drawing and reading back
 TASKS_PER_ACTOR = 2  # one draws while the other one commits
 
@@ -142,18 +143,18 @@ def _draw(
     items = np.stack([numbers, np.concatenate(shards)], axis=1)[order]
     used = sorted(set(numbers.tolist()))
     ensure_ray()
-    num_actors, num_gpus = pool_size(settings, len(items))
-    check_dtype(jobs[used[0]].plan.spec, num_gpus)
+    size = pool_size(settings, len(items))
+    check_dtype(jobs[used[0]].plan.spec, size.gpus_per_actor)
     total = sum(int(jobs[number].plan.shard_sizes()[shards[number]].sum()) for number in used)
-    say(f"drawing {len(items):,} shards of {len(used)} clones, {total:,} images, with {num_actors} actors")
+    say(f"drawing {len(items):,} shards of {len(used)} clones, {total:,} images, with {size}")
     num_flagged = num_dropped = 0
-    use = PoolUse("GPUs" if num_gpus else "actors", deque(maxlen=num_actors))
+    use = PoolUse("GPUs" if size.gpus_per_actor else "actors", deque(maxlen=size.first))
     own = [jobs[number] for number in used]
     place = {number: i for i, number in enumerate(used)}
     with Progress("drawn", total) as progress:
-        for start in range(0, len(items), WAVE_SHARDS):
-            wave = [{"job": place[int(number)], "shard": int(shard)} for number, shard in items[start : start + WAVE_SHARDS]]
-            for row in _draw_wave(own, wave, settings, num_actors, num_gpus, make_generator):
+        for start in range(0, len(items), size.wave_shards):
+            wave = [{"job": place[int(number)], "shard": int(shard)} for number, shard in items[start : start + size.wave_shards]]
+            for row in _draw_wave(own, wave, settings, size, make_generator):
                 num_flagged, num_dropped = num_flagged + row["flagged"], num_dropped + row["dropped"]
                 notes = [f", {count} {what}" for what, count in (("flagged", num_flagged), ("dropped", num_dropped)) if count]
                 progress.advance(row["drawn"], use.note(row) + "".join(notes))
@@ -164,8 +165,7 @@ def _draw_wave(
     jobs: list[CloneJob],
     wave: list[dict[str, int]],
     settings: GenerationSettings,
-    num_actors: int,
-    num_gpus: float,
+    size: "PoolSize",
     make_generator: Callable[[CloneSpec], BatchGenerator] | None,
 ) -> Iterable[dict[str, Any]]:
     import ray.data
@@ -176,14 +176,14 @@ def _draw_wave(
         fn_constructor_kwargs={"spec": jobs[0].plan.spec, **options},
         fn_kwargs={"jobs": jobs},
         compute=ray.data.ActorPoolStrategy(
-            size=min(num_actors, len(wave)),
+            **size.bounds(len(wave)),
             max_tasks_in_flight_per_actor=TASKS_PER_ACTOR,
             max_concurrent_calls_per_actor=TASKS_PER_ACTOR,
             enable_true_multi_threading=True,
         ),
         batch_size=1,
         num_cpus=settings.cpus_per_actor,
-        num_gpus=num_gpus or None,
+        num_gpus=size.gpus_per_actor or None,
     )
     for row in stage.iter_rows():
         if row["error"]:
@@ -191,23 +191,47 @@ def _draw_wave(
         yield row
 
 
-def pool_size(settings: GenerationSettings, num_items: int) -> tuple[int, float]:
-    """Number of actors, and GPUs of each.
+@dataclass(frozen=True)
+class PoolSize:
+    """How many actors a pool begins with, and how many it may grow to when nodes join."""
+
+    first: int
+    most: int | None
+    """None when there is no bound."""
+    gpus_per_actor: float
+
+    def __str__(self) -> str:
+        return f"{self.first} actors" if self.most in (None, self.first) else f"{self.first} of {self.most} actors"
+
+    @property
+    def wave_shards(self) -> int:
+        """How many shards are handed to Ray Data at a time."""
+        return max(WAVE_SHARDS, WAVE_SHARDS_PER_ACTOR * self.first)
+
+    def bounds(self, num_items: int) -> dict[str, int]:
+        """For Ray Data's pool, which then grows by itself; no actor is without a shard."""
+        return {"min_size": min(self.first, num_items), "max_size": min(self.most or num_items, num_items)}
+
+
+def pool_size(settings: GenerationSettings, num_items: int) -> PoolSize:
+    """The actors that `num_items` shards are handed to.
 
     Raises:
-        UserError: the cluster has no room for as many as are asked for, or for one.
+        UserError: the cluster has no room for as many as must be there, or for one.
     """
     nodes = cluster_nodes()
     ask = ask_for_actors(settings, nodes)
     check_room(nodes, [ask])
-    return min(ask.count, num_items), ask.gpus
+    most = None if settings.num_actors is None else min(settings.num_actors, num_items)
+    return PoolSize(min(room_for(nodes, ask.cpus, ask.gpus), most or num_items), most, ask.gpus)
 
 
 def ask_for_actors(settings: GenerationSettings, nodes: Sequence[Node]) -> Ask:
-    """The actors that are asked for; without a number as many as the nodes have room for, at least one."""
+    """The actors that must be there to begin; without a number as many as the nodes have room for, at least one."""
     gpus = settings.gpus_per_actor if settings.gpus_per_actor is not None else float(any(node.gpus for node in nodes))
-    count = settings.num_actors or max(1, room_for(nodes, settings.cpus_per_actor, gpus))
-    return Ask("generation.num_actors", settings.num_actors, "diffusion actors", count, settings.cpus_per_actor, gpus)
+    field, value = ("min_actors", settings.min_actors) if settings.min_actors is not None else ("num_actors", settings.num_actors)
+    count = value or max(1, room_for(nodes, settings.cpus_per_actor, gpus))
+    return Ask(f"generation.{field}", value, "diffusion actors", count, settings.cpus_per_actor, gpus)
 
 
 def check_dtype(spec: CloneSpec, gpus_per_actor: float) -> None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from PIL import Image
 
 from raysd.clone.counts import ImageCounts
-from raysd.clone.generate import TASKS_PER_ACTOR, WAVE_SHARDS, pool_size
+from raysd.clone.generate import TASKS_PER_ACTOR, pool_size
 from raysd.clone.scan import CloneJob
 from raysd.clone.scores import PART, RECORD, SCORES, Reference, ScoringSpec, read_scores
 from raysd.clone.settings import GenerationSettings
@@ -151,19 +151,19 @@ def _score_shards(
     from raysd.session import ensure_ray
 
     ensure_ray()
-    num_actors, num_gpus = pool_size(settings, len(missing))
+    size = pool_size(settings, len(missing))
     num_threads = max(1, int(settings.cpus_per_actor))
-    say(f"scoring {len(missing):,} shards with {num_actors} actors")
+    say(f"scoring {len(missing):,} shards with {size}")
     with Progress("scored", int(job.plan.shard_sizes()[missing].sum())) as progress:
-        for start in range(0, len(missing), WAVE_SHARDS):
-            wave = [{"shard": number} for number in missing[start : start + WAVE_SHARDS]]
+        for start in range(0, len(missing), size.wave_shards):
+            wave = [{"shard": number} for number in missing[start : start + size.wave_shards]]
             stage = ray.data.from_items(wave, override_num_blocks=len(wave)).map_batches(
                 ShardScorer,
                 fn_constructor_kwargs={"job": job, "spec": spec, "references": references, "batch_size": batch_size, "num_threads": num_threads},
-                compute=ray.data.ActorPoolStrategy(size=min(num_actors, len(wave)), max_tasks_in_flight_per_actor=TASKS_PER_ACTOR),
+                compute=ray.data.ActorPoolStrategy(**size.bounds(len(wave)), max_tasks_in_flight_per_actor=TASKS_PER_ACTOR),
                 batch_size=1,
                 num_cpus=settings.cpus_per_actor,
-                num_gpus=num_gpus or None,
+                num_gpus=size.gpus_per_actor or None,
             )
             for row in stage.iter_rows():
                 progress.advance(row["images"])

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 SchedulerOption = str | int | float | bool
 Count = Annotated[int, Field(ge=0)]
@@ -72,10 +72,18 @@ class GenerationSettings(BaseModel):
     """Fixed when a clone is begun."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
     num_actors: Annotated[int, Field(ge=1)] | None = None
-    """Diffusion actors; by default as many as the cluster's GPUs, or its CPUs when it has none."""
+    """Diffusion actors; by default as many as the cluster's GPUs, or its CPUs when it has none, and more when nodes join."""
+    min_actors: Annotated[int, Field(ge=1)] | None = None
+    """Begin when there is room for so many; the others join with their nodes. By default `num_actors`."""
     cpus_per_actor: Annotated[float, Field(gt=0)] = 1
     gpus_per_actor: Annotated[float, Field(ge=0)] | None = None
     """By default 1 on a cluster with GPUs, else 0."""
+
+    @model_validator(mode="after")
+    def _fewer_before_more(self) -> "GenerationSettings":
+        if self.num_actors is not None and self.min_actors is not None and self.min_actors > self.num_actors:
+            raise ValueError(f"min_actors = {self.min_actors} is more than num_actors = {self.num_actors}; lower it")
+        return self
 
     @field_validator("guidance_interval")
     @classmethod

@@ -193,31 +193,40 @@ class DrawingQueue:
 
         is_whole = self.shape.num_gpus == int(self.shape.num_gpus)  # parts of GPUs are packed, so that whole ones stay free for trainings
         options = {"num_cpus": self.shape.num_cpus, "num_gpus": self.shape.num_gpus, "scheduling_strategy": "SPREAD" if is_whole else "DEFAULT"}
-        actor = ray.remote(max_restarts=-1, max_task_retries=-1, max_concurrency=TASKS_PER_ACTOR, **options)(ShardDrawer)
+        actor = ray.remote(max_restarts=-1, max_task_retries=0, max_concurrency=TASKS_PER_ACTOR, **options)(ShardDrawer)
         num_threads = max(1, int(self.settings.cpus_per_actor))
         started = [actor.remote(spec, self.settings.batch_size, num_threads, self.make_generator) for _ in range(self.shape.num_actors)]
         self.actors += started
         return started
 
     def _work_off(self, line: _Line, actor: Any, dead: threading.Event) -> None:
-        """Hand shards to an actor. One that cannot be started leaves its shards to the others; the last one fails them, so that nobody waits for ever."""
+        """Hand shards to an actor while it is up. One that cannot be started leaves its shards to the others; the last one fails them, so that nobody waits
+        for ever. While Ray starts a lost actor again, which takes as long as its node is away, the others draw what it held."""
         import ray
-        from ray.exceptions import RayActorError
+        from ray.exceptions import ActorUnavailableError, RayActorError
 
         while True:
-            item = line.items.get()
+            item = None
             try:
+                ray.get(actor.__ray_ready__.remote())
+                item = line.items.get()
                 row = ray.get(actor.try_shard.remote(item.job, item.shard))
+            except ActorUnavailableError:
+                if item is not None:
+                    line.items.put(item)
             except RayActorError as error:
                 with self.lock:
                     line.num_actors -= not dead.is_set()
                     dead.set()
                     has_others = line.num_actors > 0
-                if has_others:
+                if item is not None and has_others:
                     line.items.put(item)
+                if has_others:
                     return
-                item.row.set_exception(error)
+                (item or line.items.get()).row.set_exception(error)
             except Exception as error:
+                if item is None:
+                    raise
                 item.row.set_exception(error)
             else:
                 self._count(item.job, row)
