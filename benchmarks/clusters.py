@@ -54,7 +54,7 @@ SHRINKS = ("generate", "train")  # no node comes in the place of the dead one
 class Cluster:
     """A head without CPUs, its job server, and two nodes. Each has a folder of its own, where Ray unpacks a job's working directory."""
 
-    def __init__(self, num_nodes=2):
+    def __init__(self, num_nodes=2, **system_config):
         from ray.cluster_utils import Cluster as Raylets
 
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # jobs call `python`
@@ -67,6 +67,7 @@ class Cluster:
             "dashboard_port": port,
             "dashboard_agent_listen_port": free_port(),
             "temp_dir": str(self.folder / "head"),
+            "_system_config": system_config,
         }
         self.raylets = Raylets(initialize_head=True, head_node_args=head)
         # Ray's job server looks here for its own cluster; without it a job may end in another Ray of this machine.
@@ -188,39 +189,38 @@ def found(verb, root):
     return Counter(json.dumps([row[key] for key in keys], sort_keys=True) for row in rows)
 
 
-def disturb(storage, verbs=VERBS, against=True, again=VERBS):
-    """Run the jobs with a kill in each; for each verb what was lost and doubled, and its seconds with a kill, without, and once more.
+def write_configs(storage):
+    """The experiment file of each verb."""
+    for name, values in (("experiment", EXPERIMENT), ("sweep", SWEEP)):
+        (storage / f"{name}.yaml").write_text(json.dumps(values))
+    return {verb: storage / ("sweep.yaml" if verb == "sweep" else "experiment.yaml") for verb in VERBS}
+
+
+def disturb(cluster, verb, config, storage, against=True, again=True):
+    """Run a job with a kill in it: what was lost and doubled, and its seconds with a kill, without, and once more.
 
     Args:
-        storage: an empty folder.
-        verbs: in this order; a later one needs what earlier ones made.
-        against: run all of it undisturbed before.
-        again: the verbs whose job is handed in once more.
+        cluster: with one node or two.
+        verb: of the job; a later one needs what earlier ones made.
+        config: its experiment file.
+        storage: a folder.
+        against: run it undisturbed before.
+        again: hand it in once more after.
     """
-    configs = {}
-    for name, values in (("experiment", EXPERIMENT), ("sweep", SWEEP)):
-        configs[name] = storage / f"{name}.yaml"
-        configs[name].write_text(json.dumps(values))
-    cluster, results = Cluster(2 if against else 1), {}  # the first job waits for the second node
-    try:
-        for verb in verbs:
-            config, row = configs["sweep" if verb == "sweep" else "experiment"], {}
-            if against:
-                _, row["undisturbed"] = run_job(cluster, verb, config, storage / "undisturbed")
-                expected = found(verb, storage / "undisturbed")
-            row["log"], row["disturbed"], row["submissions"] = run_disturbed(cluster, verb, config, storage / "disturbed")
-            row["rows"] = found(verb, storage / "disturbed")
-            if against:
-                row |= {"lost": (expected - row["rows"]).total(), "doubled": (row["rows"] - expected).total()}
-            cluster.fill()
-            if verb in again:
-                row["log_again"], row["again"] = run_job(cluster, verb, config, storage / "disturbed")
-                row["changed_again"] = found(verb, storage / "disturbed") != row["rows"]
-            results[verb] = row
-            print(verb, {name: value for name, value in row.items() if isinstance(value, int | float)}, flush=True)
-    finally:
-        cluster.shutdown()
-    return results
+    row = {}
+    if against:
+        _, row["undisturbed"] = run_job(cluster, verb, config, storage / "undisturbed")
+        expected = found(verb, storage / "undisturbed")
+    row["log"], row["disturbed"], row["submissions"] = run_disturbed(cluster, verb, config, storage / "disturbed")
+    row["rows"] = found(verb, storage / "disturbed")
+    if against:
+        row |= {"lost": (expected - row["rows"]).total(), "doubled": (row["rows"] - expected).total()}
+    cluster.fill()
+    if again:
+        row["log_again"], row["again"] = run_job(cluster, verb, config, storage / "disturbed")
+        row["changed_again"] = found(verb, storage / "disturbed") != row["rows"]
+    print(verb, {name: value for name, value in row.items() if isinstance(value, int | float)}, flush=True)
+    return row
 
 
 def upload_bytes():
@@ -246,7 +246,12 @@ if __name__ == "__main__":
     shutil.rmtree(storage, ignore_errors=True)
     storage.mkdir(parents=True)
     metrics = [record.metric("job_upload_bytes", upload_bytes(), "bytes", "lower", COMMAND, baseline="the zip file of `ray job submit --working-dir .`")]
-    for verb, row in disturb(storage).items():
+    configs, cluster = write_configs(storage), Cluster()
+    try:
+        rows = {verb: disturb(cluster, verb, config, storage) for verb, config in configs.items()}
+    finally:
+        cluster.shutdown()
+    for verb, row in rows.items():
         about = f"one raylet of two killed; {row['disturbed']:.0f} s, undisturbed {row['undisturbed']:.0f} s, handed in once more {row['again']:.0f} s"
         metrics.append(record.metric(f"{verb}_rows_lost", row["lost"], "rows", "lower", COMMAND, baseline=about))
         metrics.append(record.metric(f"{verb}_rows_doubled", row["doubled"], "rows", "lower", COMMAND, baseline=about))

@@ -291,7 +291,7 @@ def measure_shards(root):
 
     generate.WAVE_SHARDS = NUM_SHARDS
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    job, logs, began = draw_clone(root, partial(NullGenerator, 0.0), {**null_settings(NUM_CORES, NUM_SHARDS, 1), "batch_size": 1})
+    job, _, began = draw_clone(root, partial(NullGenerator, 0.0), {**null_settings(NUM_CORES, NUM_SHARDS, 1), "batch_size": 1})
     ended, times = time.time(), commits(job)
     driver = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     about = f"{NUM_SHARDS:,} shards of one null picture in one wave, {NUM_CORES} actors, local disk"

@@ -1,9 +1,11 @@
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from in_process import run_main
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
@@ -42,21 +44,9 @@ def s3_server():
 
 
 @pytest.fixture
-def run_here(tmp_path, monkeypatch, capsys):
-    """Run the command's entry point in this process, which takes a tenth of the time; returns exit code and output like a finished process."""
-    import subprocess
-
-    from raysd.cli import main
-
-    def run(*words: str) -> subprocess.CompletedProcess:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["raysd", *words])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return subprocess.CompletedProcess(words, ended.value.code or 0, *capsys.readouterr())
-
-    return run
+def run_here(tmp_path):
+    """Run the command's entry point in this process; returns exit code and output like a finished process."""
+    return partial(run_main, tmp_path)
 
 
 @pytest.fixture

@@ -12,22 +12,24 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 
 from raysd.cli import app
-from raysd.config import load_experiment
+from raysd.config import load_experiment, validate_experiment
 from raysd.sweep.shares import share_out
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("configs/**/*.md")])
 OTHERS = {"pip", "pytest", "kubectl", "export", "python3", "docker"}  # not ours to check
 HOLES = re.compile(r"<[\w .-]+>")
+SECTION = re.compile(r"    [a-z_]+:( |$)")
 RAYSD = re.compile(r"^(raysd|ray job submit|python jobs/|python benchmarks/) ?")
 
 
 @cache
 def blocks(document):
     """Language and lines of each block of code, also of those that are only indented."""
-    found, language, lines = [], None, []
+    found, language, lines, snippet, before = [], None, [], None, ""
     for line in document.read_text().splitlines():
         if line.startswith("```"):
             if language is None:
@@ -39,6 +41,12 @@ def blocks(document):
             lines.append(line)
         elif RAYSD.match(line.strip()) and line.startswith("    "):
             found.append(("sh", [line.strip()]))
+        elif SECTION.match(line) and not before.startswith("    "):
+            snippet = [line[4:]]
+            found.append(("yaml", snippet))
+        elif snippet and line.startswith("    "):
+            snippet.append(line[4:])
+        snippet, before = (snippet if line.startswith("    ") else None), line
     return found
 
 
@@ -98,6 +106,18 @@ def test_python_in_a_document_compiles(document):
                     assert all(importlib.util.find_spec(name.name) for name in node.names if name.name.startswith("raysd"))
 
 
+SNIPPETS = [(document, "\n".join(lines)) for document in DOCUMENTS for language, lines in blocks(document) if language == "yaml"]
+
+
+def test_there_are_snippets():
+    assert len(SNIPPETS) >= 12
+
+
+@pytest.mark.parametrize(("document", "snippet"), SNIPPETS, ids=[f"{document.name}: {snippet[:60]}" for document, snippet in SNIPPETS])
+def test_each_piece_of_an_experiment_file_is_accepted(document, snippet):
+    validate_experiment(yaml.safe_load(snippet))
+
+
 def anchors(document):
     """As GitHub makes them of the headings."""
     text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
@@ -122,9 +142,11 @@ def test_the_pages_make_a_site(tmp_path):
 
 
 PAPER = [  # section, guidance scale, images per class, variant
+    ("imagenet1k", ["generation.guidance_scale=7.5"], 7.5, 1300, "name_definition"),
     ("imagenet1k", [], 2, 1300, "name_definition"),
     ("imagenet1k", ["generation.guidance_scale=7.5", "generation.variant=background"], 7.5, 1300, "background"),
     ("imagenet100", [], 2, 1300, "name_definition"),
+    ("imagenet100", ["generation.images_per_class=13000"], 2, 13000, "name_definition"),
     ("imagenet100", ["generation.images_per_class=65000"], 2, 65000, "name_definition"),
 ]
 

@@ -1,8 +1,6 @@
-"""A job on a real cluster of several raylets, through its job server on loopback; a raylet is killed in it.
+"""Jobs on a real cluster of several raylets, through its job server on loopback; a raylet is killed in each."""
 
-`python benchmarks/clusters.py` does the same with train, evaluate and sweep, which takes minutes.
-"""
-
+import json
 import sys
 from pathlib import Path
 
@@ -23,30 +21,77 @@ def clusters():
 
 
 @pytest.fixture(scope="module")
-def jobs(clusters, tmp_path_factory):
-    """`generate` with one raylet of two killed in it, and handed in once more."""
+def disturb(clusters, tmp_path_factory):
+    """Hands in the job of a verb on one cluster for all of them, and kills a raylet in it."""
+    storage = tmp_path_factory.mktemp("jobs")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
-        storage = tmp_path_factory.mktemp("jobs")
-        return storage / "disturbed", clusters.disturb(storage, ("generate",), against=False)
+        cluster = clusters.Cluster(1, health_check_period_ms=1000, health_check_failure_threshold=3)  # Ray notes a death sooner than by default
+        configs = clusters.write_configs(storage)
+        yield lambda verb: (storage / "disturbed", clusters.disturb(cluster, verb, configs[verb], storage, against=False, again=verb == "generate"))
+        cluster.shutdown()
 
 
-def test_a_clone_is_whole_after_a_node_was_lost_for_good(jobs):
-    rows = jobs[1]["generate"]["rows"]
-    assert rows == {(label, index): 1 for label in range(10) for index in range(24)}
+@pytest.fixture(scope="module")
+def generated(disturb):
+    return disturb("generate")
 
 
-def test_a_job_waits_for_the_nodes_that_it_asks_for(jobs, clusters):
-    lines = [line for line in jobs[1]["generate"]["log"].splitlines() if clusters.WAITING in line]
+@pytest.fixture(scope="module")
+def trained(generated, disturb):
+    return disturb("train")
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained, disturb):
+    return disturb("evaluate")
+
+
+@pytest.fixture(scope="module")
+def swept(disturb):
+    return disturb("sweep")
+
+
+def assert_reads_as_a_log(job, title=None):
+    """Lines, no bars, and in the end what comes next; behind it Ray may tell of the dead node."""
+    lines = job["log"].splitlines()
+    assert any(line.startswith("next: ") for line in lines[-40:])
+    assert "\r" not in job["log"] and "━" not in job["log"]
+    assert title is None or any(line.startswith(f"{title}: ") for line in lines)
+
+
+def test_a_clone_is_whole_after_a_node_was_lost_for_good(generated):
+    _, job = generated
+    assert job["rows"] == {(label, index): 1 for label in range(10) for index in range(24)}
+    assert_reads_as_a_log(job, "drawn")
+
+
+def test_a_job_waits_for_the_nodes_that_it_asks_for(generated, clusters):
+    lines = [line for line in generated[1]["log"].splitlines() if clusters.WAITING in line]
     assert lines == ["waiting for nodes with 4 CPUs in all; there is 1 node of 0 CPUs, 1 node of 2 CPUs"]
 
 
-def test_the_same_job_handed_in_again_draws_nothing(jobs):
-    assert "0 drawn now" in jobs[1]["generate"]["log_again"] and not jobs[1]["generate"]["changed_again"]
+def test_the_same_job_handed_in_again_draws_nothing(generated):
+    assert "0 drawn now" in generated[1]["log_again"] and not generated[1]["changed_again"]
 
 
-def test_a_job_log_has_lines_and_no_bars_and_ends_with_what_comes_next(jobs):
-    for verb, result in jobs[1].items():
-        assert any(line.startswith("next: ") for line in result["log"].splitlines()[-40:]), verb  # behind it Ray may tell of the dead node
-        assert "\r" not in result["log"] and "━" not in result["log"]
-    assert any(line.startswith("drawn: ") for line in jobs[1]["generate"]["log"].splitlines())
+def test_a_training_goes_on_with_the_worker_that_is_left(trained, clusters):
+    root, job = trained
+    (record,) = [json.loads(path.read_text()) for path in root.glob("classifiers/*/record.json")]
+    assert [count for _, count in record["workers"]] == [2, 1]
+    assert record["num_steps"] == clusters.EXPERIMENT["training"]["num_steps"] and record["loss"] < 2
+    assert_reads_as_a_log(job, "trained")
+
+
+def test_an_evaluation_has_every_row_once(evaluated):
+    _, job = evaluated
+    datasets = [json.loads(row)[1] for row in job["rows"].elements()]
+    assert len(datasets) == len(set(datasets)) == 4  # test and validation set, and two transfer sets
+    assert_reads_as_a_log(job)
+
+
+def test_a_sweep_takes_each_step_once(swept):
+    _, job = swept
+    steps = [tuple(map(str, json.loads(row))) for row in job["rows"].elements()]
+    assert len(steps) == len(set(steps)) == 2
+    assert_reads_as_a_log(job)

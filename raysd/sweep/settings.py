@@ -6,8 +6,18 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 OWN = {
-    "generation": {"images_per_class", "class_counts", "seed", "images_per_shard", "batch_size", "num_actors", "min_actors", "cpus_per_actor", "gpus_per_actor"},
-    "training": {"seeds", "real", "sources", "num_workers", "cpus_per_worker", "checkpoint_steps", "validate_epochs", "logger"},
+    "generation": {
+        "images_per_class",
+        "class_counts",
+        "seed",
+        "images_per_shard",
+        "batch_size",
+        "num_actors",
+        "min_actors",
+        "cpus_per_actor",
+        "gpus_per_actor",
+    },
+    "training": {"seeds", "real", "sources", "num_workers", "min_workers", "cpus_per_worker", "checkpoint_steps", "validate_epochs", "logger"},
 }
 """Settings that are the same for all that is compared: budgets, noise and seeds, and how the work is spread over a cluster."""
 Objective = Literal["validation", "transfer", "test"]

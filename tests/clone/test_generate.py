@@ -138,7 +138,7 @@ def test_nothing_is_silent_the_record_and_the_card_count(undisturbed):
     assert "60 (6 for each of 10 classes)" in card and "flagged pictures" in card
 
 
-def test_sigkill_of_the_driver_then_the_same_command_ends_with_the_same_bytes(undisturbed, tmp_path, run_cli):
+def test_sigkill_of_the_driver_then_the_same_command_ends_with_the_same_bytes(undisturbed, tmp_path, run_here):
     root, job = undisturbed
     words = [f"generation.{key}={value}" for key, value in FAST.items()]
     command = [sys.executable, "-m", "raysd.cli", "generate", f"storage={tmp_path}", *words]
@@ -151,7 +151,7 @@ def test_sigkill_of_the_driver_then_the_same_command_ends_with_the_same_bytes(un
         time.sleep(0.02)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    finished = run_cli("generate", f"storage={tmp_path}", *words)
+    finished = run_here("generate", f"storage={tmp_path}", *words)
     assert finished.returncode == 0, finished.stderr
     assert shard_bytes(clone_of(tmp_path, job)) == shard_bytes(clone_of(root, job))
 

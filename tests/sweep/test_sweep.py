@@ -11,6 +11,7 @@ import time
 
 import pytest
 import yaml
+from in_process import run_main
 
 from raysd.config import load_experiment, validate_experiment
 from raysd.errors import UserError
@@ -56,7 +57,7 @@ def written(root):
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory):
+def swept(tmp_path_factory, ray_cluster):
     """A tiny sweep that was killed in its middle, then run to its end, then run again."""
     folder = tmp_path_factory.mktemp("sweep")
     config, root = folder / "tiny.yaml", folder / "runs"
@@ -72,7 +73,7 @@ def swept(tmp_path_factory):
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     before = written(root)
-    runs = [subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, cwd=folder) for _ in range(2)]
+    runs = [run_main(folder, "sweep", config) for _ in range(2)]
     return root, runs, before
 
 

@@ -162,8 +162,8 @@ def test_sigkill_of_the_driver_and_the_same_command_end_with_the_weights_of_an_u
     driver.kill()
     driver.wait()
     assert not list((tmp_path / "b" / "classifiers").glob("*/record.json"))
-    again = subprocess.run(command(tmp_path / "b"), env=environment, check=True, capture_output=True, text=True, timeout=300)
-    assert "trained" in again.stdout
+    again = run_here(*command(tmp_path / "b")[3:])
+    assert again.returncode == 0 and "trained" in again.stdout
     records = [json.loads(path.read_text()) for path in (tmp_path / "b" / "classifiers").glob("*/record.json")]
     assert [bool(record["resumed_at"]) for record in sorted(records, key=lambda record: record["seed"])] == [True, False]
     files = [{path.parent.name: path.read_bytes() for path in (tmp_path / name / "classifiers").glob("*/model.safetensors")} for name in "ab"]
