@@ -24,7 +24,7 @@ from raysd.errors import UserError
 from raysd.storage.location import Location
 
 RECORD = "clone.json"
-NUM_THREADS = 8
+NUM_THREADS = 32  # they wait for an object store
 FOOTER_BYTES = 8
 LIGHT_COLUMNS = ["label", "index", "flag"]
 
