@@ -1,7 +1,7 @@
 """Jobs on a cluster that loses a node in each of them: python benchmarks/clusters.py --storage <an empty folder>
 
 A head and two raylets of two CPUs, with a job server on loopback. `generate`, `train`, `evaluate` and `sweep` are handed in with `ray job submit`.
-While a job works, one raylet gets a SIGKILL. Drawing and training go on with the node that is left; in the other two jobs a new node joins at once.
+While a job works, one raylet gets a SIGKILL. The job goes on with the node that is left; a new one joins when the job has ended.
 Then each job is handed in once more, and has nothing left to do. The same jobs without a kill, first on the same cluster, are what it is compared with.
 """
 
@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import record
 
@@ -30,7 +31,7 @@ CLASSIFIER = {"backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 8,
 EXPERIMENT = {
     "name": "cluster",
     "cluster": {"cpus": 2 * NODE_CPUS},
-    "generation": {"images_per_class": 24, "num_inference_steps": 10, "images_per_shard": 20, "batch_size": 10, "num_actors": 2, "cpus_per_actor": 2},
+    "generation": {"images_per_class": 24, "num_inference_steps": 10, "images_per_shard": 20, "batch_size": 10, "cpus_per_actor": 2},
     "training": {**CLASSIFIER, "num_workers": 2, "min_workers": 1, "cpus_per_worker": 1.45, "num_steps": 1500, "checkpoint_steps": 50},
     "evaluation": {
         "validation_set": "fashion_mnist",
@@ -48,7 +49,6 @@ SWEEP = {
 }
 WAITING = "waiting for nodes"
 VERBS = ("generate", "train", "evaluate", "sweep")
-SHRINKS = ("generate", "train")  # no node comes in the place of the dead one
 
 
 class Cluster:
@@ -85,14 +85,21 @@ class Cluster:
             )
 
     def kill_node(self):
-        """SIGKILL the raylet that joined last; its workers end with it."""
-        doomed = self.nodes.pop()
+        """SIGKILL the raylet that joined first; its workers end with it."""
+        doomed = self.nodes.pop(0)
         doomed.kill_raylet()
         self.raylets.remove_node(doomed, allow_graceful=False)
 
-    def submit(self, verb, config, storage):
+    def draws_on_newest(self):
+        """True when a diffusion actor is up on the node that joined last."""
+        raylet = psutil.Process(self.nodes[-1].all_processes["raylet"][0].process.pid)
+        titles = [child.cmdline()[:1] for child in raylet.children()]
+        return any(title and "ShardDrawer" in title[0] and "__init__" not in title[0] for title in titles)
+
+    def submit(self, verb, config, storage, *words):
         """Hand a job in, as a user does; the process that shows its log and ends with its exit code."""
-        words = ["ray", "job", "submit", "--address", self.url, "--working-dir", ".", "--", "python", f"jobs/{verb}.py", str(config), f"storage={storage}"]
+        command = [f"jobs/{verb}.py", str(config), f"storage={storage}", *words]
+        words = ["ray", "job", "submit", "--address", self.url, "--working-dir", ".", "--", "python", *command]
         return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
 
     def shutdown(self):
@@ -116,24 +123,35 @@ def moment(verb, root):
     return any(root.glob("features/*/*" if verb == "evaluate" else "results/trial/*.json"))
 
 
-def run_job(cluster, verb, config, root, kill=False):
+def run_job(cluster, verb, config, root, *more, kill=False, joins=False):
     """Submit a job, and kill a node in it if asked; its log and its seconds.
+
+    Args:
+        cluster: where to.
+        verb: of the job.
+        config: its experiment file.
+        root: its storage.
+        more: settings over the file's.
+        kill: the node that joined first.
+        joins: before the kill another node joins, and is waited for until it draws.
 
     Raises:
         RuntimeError: it failed, or came to no end.
     """
-    began, killed = time.monotonic(), False
+    began, joined, killed = time.monotonic(), False, False
     with tempfile.TemporaryFile("w+") as log:
-        words = cluster.submit(verb, config, root)
+        words = cluster.submit(verb, config, root, *more)
         for line in watched(words, began):
             log.write(line)
             if WAITING in line:
                 cluster.fill()
             if kill and not killed and moment(verb, root):
-                cluster.kill_node()
-                killed = True
-                if verb not in SHRINKS:
+                if joins and not joined:
                     cluster.fill()
+                    joined = True
+                if not joins or cluster.draws_on_newest():
+                    cluster.kill_node()
+                    killed = True
         log.seek(0)
         text = log.read()
     seconds = time.monotonic() - began
@@ -143,15 +161,15 @@ def run_job(cluster, verb, config, root, kill=False):
     return text, seconds
 
 
-def run_disturbed(cluster, verb, config, root):
+def run_disturbed(cluster, verb, config, root, *more, joins):
     """As `run_job` with a kill; a job that ends in an error for it is handed in again, as a user would, and that counts."""
     began = time.monotonic()
     try:
-        return *run_job(cluster, verb, config, root, kill=True), 1
+        return *run_job(cluster, verb, config, root, *more, kill=True, joins=joins), 1
     except RuntimeError as error:
         print(f"handed in again: {error}", flush=True)
         cluster.fill()
-        return run_job(cluster, verb, config, root)[0], time.monotonic() - began, 2
+        return run_job(cluster, verb, config, root, *more)[0], time.monotonic() - began, 2
 
 
 def watched(process, began):
@@ -196,7 +214,7 @@ def write_configs(storage):
     return {verb: storage / ("sweep.yaml" if verb == "sweep" else "experiment.yaml") for verb in VERBS}
 
 
-def disturb(cluster, verb, config, storage, against=True, again=True):
+def disturb(cluster, verb, config, storage, *more, against=True, again=True, joins=False):
     """Run a job with a kill in it: what was lost and doubled, and its seconds with a kill, without, and once more.
 
     Args:
@@ -204,20 +222,23 @@ def disturb(cluster, verb, config, storage, against=True, again=True):
         verb: of the job; a later one needs what earlier ones made.
         config: its experiment file.
         storage: a folder.
+        more: settings over the file's.
         against: run it undisturbed before.
         again: hand it in once more after.
+        joins: a second node joins in the job, before the first one is killed.
     """
     row = {}
     if against:
-        _, row["undisturbed"] = run_job(cluster, verb, config, storage / "undisturbed")
+        cluster.fill()
+        _, row["undisturbed"] = run_job(cluster, verb, config, storage / "undisturbed", *more)
         expected = found(verb, storage / "undisturbed")
-    row["log"], row["disturbed"], row["submissions"] = run_disturbed(cluster, verb, config, storage / "disturbed")
+    row["log"], row["disturbed"], row["submissions"] = run_disturbed(cluster, verb, config, storage / "disturbed", *more, joins=joins)
     row["rows"] = found(verb, storage / "disturbed")
     if against:
         row |= {"lost": (expected - row["rows"]).total(), "doubled": (row["rows"] - expected).total()}
-    cluster.fill()
+        cluster.fill()
     if again:
-        row["log_again"], row["again"] = run_job(cluster, verb, config, storage / "disturbed")
+        row["log_again"], row["again"] = run_job(cluster, verb, config, storage / "disturbed", *more)
         row["changed_again"] = found(verb, storage / "disturbed") != row["rows"]
     print(verb, {name: value for name, value in row.items() if isinstance(value, int | float)}, flush=True)
     return row

@@ -50,6 +50,7 @@ def _connect(verbose: bool) -> None:
         _check_address(os.environ["RAY_ADDRESS"])
         ray.init(logging_level=level, log_to_driver=verbose)
         return
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process less for each training; nobody takes this machine away
     options = {"include_dashboard": True, "object_store_memory": LOCAL_OBJECT_STORE_BYTES}
     context = ray.init(address="local", logging_level=level, log_to_driver=verbose, **options)
     # Train looks its cluster up again, and would find another one on a shared machine.

@@ -5,8 +5,6 @@ rank of the right class among the sorted logits, 0 for the highest one.
 """
 
 import numpy as np
-import torch
-from torchmetrics.functional.classification import binary_calibration_error
 
 from raysd.errors import UserError
 
@@ -36,6 +34,9 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = 1
     Raises:
         UserError: when there is no picture, or fewer bins than 1.
     """
+    import torch
+    from torchmetrics.functional.classification import binary_calibration_error  # takes seconds to import
+
     if bins < 1:
         raise UserError("bins", bins, "give at least 1")
     _need_pictures(confidence)

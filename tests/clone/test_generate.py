@@ -161,7 +161,7 @@ def test_sigkill_of_an_actor_in_mid_run_costs_nothing_but_time(ray_cluster, tmp_
 
     import ray.util.state
 
-    many = {"images_per_class": 30, "images_per_shard": 10, "num_inference_steps": 4}
+    many = {"images_per_class": 16, "images_per_shard": 10, "num_inference_steps": 4}
     (job,), _ = draw(tmp_path / "undisturbed", **many)
     data = clone_of(tmp_path / "disturbed", job) / "data"
     left = []

@@ -170,12 +170,19 @@ def assert_nothing_is_held():
     raise AssertionError((states, names, ray.available_resources()))
 
 
-def test_asha_stops_trials_whose_trainings_have_workers_of_their_own_and_holds_nothing(ray_cluster, tmp_path):
+def test_asha_stops_trials_and_holds_nothing(ray_cluster, tmp_path):
     space = {"generation": {"guidance_scale": [1, 4]}}
-    row, steps = sweep_here(tmp_path, {"num_workers": 2, "seeds": [0]}, space=space, scheduler="asha", keep=0.5, rungs=[4, 8])
+    row, steps = sweep_here(tmp_path, {"seeds": [0]}, space=space, scheduler="asha", keep=0.5, rungs=[4, 8])
     assert [step["rung"] for step in steps].count(0) == 2
     assert 1 <= [step["rung"] for step in steps].count(1) <= 2
     assert sum(step["num_drawn"] for step in steps) == row["cost"]["pictures"] == 10 * sum(clone["images_per_class"] for clone in row["clones"])
+    assert_nothing_is_held()
+
+
+def test_a_trial_starts_workers_of_its_own_and_holds_nothing(ray_cluster, tmp_path):
+    _, (step,) = sweep_here(tmp_path, {"num_workers": 2, "seeds": [0]}, space={"generation": {"guidance_scale": [4]}}, rungs=[4])
+    (path,) = tmp_path.glob("classifiers/*/record.json")
+    assert [count for _, count in json.loads(path.read_text())["workers"]] == [2] and step["score"] is not None
     assert_nothing_is_held()
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from in_process import run_main
 from safetensors.torch import load
 
 from raysd.config import load_experiment
@@ -76,28 +77,12 @@ def test_the_fingerprint_sees_what_shapes_the_weights(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_workers_train_a_classifier_per_seed_that_learns(ray_cluster, tmp_path):
-    run = run_of(tmp_path, seeds=[0, 1], num_epochs=30)
-    assert train_classifiers(run, quiet=True) == [run.fingerprint(0), run.fingerprint(1)]
-    model, architecture = load_classifier(run.folder(0))
-    from raysd.training.classifier import normalise
-    from raysd.training.pictures import decode_all
-
-    test = decode_all(real_set("digits", "test", Location(str(tmp_path))), architecture.image_size)
-    with torch.inference_mode():
-        accuracy = (model(normalise(torch.from_numpy(test.images))).argmax(1).numpy() == test.labels).mean()
-    assert accuracy > 0.5
-    assert not torch.equal(weights(run, 0)["fc.weight"], weights(run, 1)["fc.weight"])
-    assert load_record(run.folder(0))["trained_on"]["kind"] == "real"
-
-
-@pytest.mark.slow
 def test_sources_with_shares_and_streamed_pictures_train_too(ray_cluster, tmp_path, monkeypatch):
     monkeypatch.setattr("raysd.training.ingest.MEMORY_BYTES", 0)
-    run = run_of(tmp_path)
+    run = run_of(tmp_path, num_workers=1)
     other = real_set("mnist_5k", "train", run.root, 20)
     mixed = replace(run, pools=(Pool(run.pools[0].sets, 0.75), Pool((other,), 0.25)))
-    train_classifiers(mixed, quiet=True)
+    train_here(mixed)
     record = load_record(mixed.folder(0))
     assert np.isfinite(record["loss"]) and record["num_steps"] == 3 * (600 // 50)
     assert [part["share"] for part in record["trained_on"]["parts"]] == [0.75, 0.25]
@@ -123,11 +108,11 @@ def kill_a_worker(runs, killed):
 
 @pytest.mark.slow
 def test_the_same_seed_data_and_workers_give_the_same_weights_also_after_a_sigkill_inside_an_epoch(ray_cluster, tmp_path, monkeypatch):
-    """Streamed pictures and three workers; the test of a killed driver has pictures in memory and two."""
+    """With streamed pictures; the test of a killed driver has pictures in memory."""
     import threading
 
     monkeypatch.setattr("raysd.training.ingest.MEMORY_BYTES", 0)
-    options = {"num_epochs": 14, "num_workers": 3, "recipe": "timm", "checkpoint_steps": 71, "batch_size": 36}  # eleven steps an epoch
+    options = {"num_epochs": 14, "recipe": "timm", "checkpoint_steps": 71, "batch_size": 36}  # eleven steps an epoch
     options["backbone_options"] = {**TINY["backbone_options"], "drop_rate": 0.1}
     undisturbed = run_of(tmp_path / "a", **options)
     train_classifiers(undisturbed, quiet=True)
@@ -142,32 +127,58 @@ def test_the_same_seed_data_and_workers_give_the_same_weights_also_after_a_sigki
     assert all(torch.equal(tensor, weights(disturbed, 0)[name]) for name, tensor in weights(undisturbed, 0).items())
 
 
+@pytest.fixture(scope="module")
+def commanded(tmp_path_factory, ray_cluster):
+    """A training of two seeds by the command: its folder, and its words for another storage root."""
+    folder = tmp_path_factory.mktemp("commanded")
+    (folder / "digits.txt").write_text("\n".join(map(str, range(10))))
+    settings = {**TINY, "real": "digits", "seeds": [0, 1], "num_epochs": 25, "checkpoint_steps": 53}
+    options = ["=".join((f"training.{name}", json.dumps(value).replace('"', ""))) for name, value in settings.items()]
+
+    def words(root):
+        return ["train", f"storage={root}", f"classes={folder / 'digits.txt'}", "generation.images_per_class=40", *options]
+
+    assert run_main(folder, *words(folder / "a")).returncode == 0
+    return folder, words
+
+
+def classifiers_of(root):
+    """Folders of the classifiers, by seed."""
+    return [path.parent for path in sorted(root.glob("classifiers/*/record.json"), key=lambda path: json.loads(path.read_text())["seed"])]
+
+
 @pytest.mark.slow
-def test_sigkill_of_the_driver_and_the_same_command_end_with_the_weights_of_an_undisturbed_run(ray_cluster, tmp_path, run_here):
-    (tmp_path / "digits.txt").write_text("\n".join(map(str, range(10))))
-    overrides = {"classes": tmp_path / "digits.txt", "generation.images_per_class": 40, "training.real": "digits", "training.seeds": "[0,1]"}
-    overrides |= {f"training.{name}": value for name, value in TINY.items() if name != "backbone_options"}
-    overrides |= {"training.num_epochs": 25, "training.checkpoint_steps": 53, "training.backbone_options": "{layers: [1, 1, 1, 1], channels: [8, 8, 16, 16]}"}
+def test_two_workers_train_a_classifier_per_seed_that_learns(commanded):
+    root = commanded[0] / "a"
+    folders = [Location(str(folder)) for folder in classifiers_of(root)]
+    assert len(folders) == 2
+    model, architecture = load_classifier(folders[0])
+    test = decode_all(real_set("digits", "test", Location(str(root))), architecture.image_size)
+    with torch.inference_mode():
+        accuracy = (model(normalise(torch.from_numpy(test.images))).argmax(1).numpy() == test.labels).mean()
+    assert accuracy > 0.5
+    assert not torch.equal(*(load(folder.read("model.safetensors"))["fc.weight"] for folder in folders))
+    assert load_record(folders[0])["trained_on"]["kind"] == "real"
+
+
+@pytest.mark.slow
+def test_sigkill_of_the_driver_and_the_same_command_end_with_the_weights_of_an_undisturbed_run(commanded):
+    folder, words = commanded
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-
-    def command(root):
-        return [sys.executable, "-m", "raysd.cli", "train", f"storage={root}", *(f"{name}={value}" for name, value in overrides.items())]
-
-    assert run_here(*command(tmp_path / "a")[3:]).returncode == 0
-    driver = subprocess.Popen(command(tmp_path / "b"), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "raysd.cli", *words(folder / "b")]
+    driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 240
-    while not knows_a_checkpoint(tmp_path / "b" / "runs"):
+    while not knows_a_checkpoint(folder / "b" / "runs"):
         assert driver.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     driver.kill()
     driver.wait()
-    assert not list((tmp_path / "b" / "classifiers").glob("*/record.json"))
-    again = run_here(*command(tmp_path / "b")[3:])
+    assert not list((folder / "b" / "classifiers").glob("*/record.json"))
+    again = run_main(folder, *words(folder / "b"))
     assert again.returncode == 0 and "trained" in again.stdout
-    records = [json.loads(path.read_text()) for path in (tmp_path / "b" / "classifiers").glob("*/record.json")]
-    assert [bool(record["resumed_at"]) for record in sorted(records, key=lambda record: record["seed"])] == [True, False]
-    files = [{path.parent.name: path.read_bytes() for path in (tmp_path / name / "classifiers").glob("*/model.safetensors")} for name in "ab"]
-    assert len(files[0]) == 2 and files[0] == files[1]
+    disturbed, undisturbed = classifiers_of(folder / "b"), classifiers_of(folder / "a")
+    assert [bool(json.loads((each / "record.json").read_text())["resumed_at"]) for each in disturbed] == [True, False]
+    assert [(each / "model.safetensors").read_bytes() for each in disturbed] == [(each / "model.safetensors").read_bytes() for each in undisturbed]
 
 
 @pytest.mark.slow
@@ -265,24 +276,14 @@ def test_a_batch_that_the_workers_cannot_share_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_embedded_generator_can_be_trained_again_after_a_kill(tmp_path):
-    """A few steps of the real job, killed in the middle and started again."""
+def test_the_embedded_generator_can_be_trained_again(ray_cluster, tmp_path):
+    """A few steps of the real job, on the tests' Ray."""
     from raysd.training.fashion_mnist import fashion_mnist_folder
 
     if fashion_mnist_folder() is None:
         pytest.skip("needs the full Fashion-MNIST (Debian package dataset-fashion-mnist)")
-    command = [sys.executable, "jobs/train_tiny_sd.py", "--out", str(tmp_path), "--steps", "6"]
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
-    while not (tmp_path / "vae" / "config.json").exists():
-        assert first.poll() is None and time.monotonic() < deadline
-        time.sleep(0.1)
-    first.kill()
-    first.wait()
-    began = (tmp_path / "vae" / "config.json").stat().st_mtime_ns
-    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=400)
-    assert (tmp_path / "vae" / "config.json").stat().st_mtime_ns == began
+    command = [sys.executable, "jobs/train_tiny_sd.py", "--out", str(tmp_path), "--steps", "2"]
+    subprocess.run(command, check=True, capture_output=True, timeout=400)
     assert json.loads((tmp_path / "tiny_sd" / "model_index.json").read_text())["_class_name"] == "StableDiffusionPipeline"
 
 
