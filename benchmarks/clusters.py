@@ -32,7 +32,7 @@ EXPERIMENT = {
     "name": "cluster",
     "cluster": {"cpus": 2 * NODE_CPUS},
     "generation": {"images_per_class": 24, "num_inference_steps": 10, "images_per_shard": 20, "batch_size": 10, "cpus_per_actor": 2},
-    "training": {**CLASSIFIER, "num_workers": 2, "min_workers": 1, "cpus_per_worker": 1.45, "num_steps": 1500, "checkpoint_steps": 50},
+    "training": {**CLASSIFIER, "num_workers": 2, "min_workers": 1, "cpus_per_worker": 1.45, "num_steps": 500, "checkpoint_steps": 50},
     "evaluation": {
         "validation_set": "fashion_mnist",
         "validation_images_per_class": 5,

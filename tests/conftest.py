@@ -25,6 +25,17 @@ def ray_cluster():
 
 
 @pytest.fixture(scope="session")
+def standing_pool(ray_cluster):
+    """Two diffusion actors that stay up for all tests that only need something drawn."""
+    from raysd.clone.settings import GenerationSettings
+    from raysd.clone.standing_pool import PoolShape, StandingPool
+
+    pool = StandingPool(GenerationSettings(batch_size=8), PoolShape(2, 0.1, 0.0), 4)
+    yield pool
+    pool.close()
+
+
+@pytest.fixture(scope="session")
 def s3_server():
     """A real S3 server on loopback with the bucket `raysd`; its port."""
     import boto3
@@ -56,8 +67,8 @@ def run_cli(tmp_path):
 
     def run(*words: str, timeout: float = 300, **options) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "raysd.cli", *words]
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), **options}
-        environment.pop("RAY_ADDRESS", None)
+        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        environment |= {"PYTHONPATH": str(Path(__file__).parent.parent), **options}
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=tmp_path, env=environment)
 
     return run

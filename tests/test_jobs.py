@@ -38,7 +38,7 @@ def disturb(clusters, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def generated(disturb):
-    return disturb("generate", "cluster.cpus=0", "generation.images_per_class=48", joins=True)
+    return disturb("generate", "cluster.cpus=0", "generation.images_per_class=40", joins=True)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def assert_reads_as_a_log(job, title=None):
 
 def test_drawing_spreads_onto_a_node_that_joins_and_goes_on_with_what_is_left(generated):
     _, job = generated
-    assert job["rows"] == {(label, index): 1 for label in range(10) for index in range(48)}
+    assert job["rows"] == {(label, index): 1 for label in range(10) for index in range(40)}
     assert_reads_as_a_log(job, "drawn")
 
 

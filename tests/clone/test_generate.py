@@ -24,6 +24,16 @@ def draw(root, specs=None, **changes):
     return jobs, generate_clones(jobs, settings)
 
 
+@pytest.fixture
+def grow(standing_pool, tmp_path):
+    """Draw the tests' clone with actors that are up already."""
+
+    def run(**changes):
+        return standing_pool.grow(plan_clone(Location(str(tmp_path)), spec_of(**FAST), GenerationSettings(**{**FAST, **changes})))
+
+    return run
+
+
 def shard_bytes(folder):
     return {path.name: path.read_bytes() for path in sorted((folder / "data").iterdir())}
 
@@ -61,49 +71,46 @@ def test_a_second_run_draws_nothing(undisturbed):
     assert {name: (clone_of(root, job) / "data" / name).stat().st_mtime_ns for name in before} == before
 
 
-def test_10x_contains_1x_and_growing_draws_only_what_is_missing(undisturbed, tmp_path):
+def test_10x_contains_1x_and_growing_draws_only_what_is_missing(undisturbed, tmp_path, grow):
     _, job = undisturbed
-    draw(tmp_path, images_per_class=2)
+    grow(images_per_class=2)
     small = read_shard(Location(str(clone_of(tmp_path, job))), 0, job.plan.spec).table.to_pylist()
-    _, summaries = draw(tmp_path)
-    assert summaries[0].num_drawn == 40
+    assert grow().num_drawn == 40
     assert shard_bytes(clone_of(tmp_path, job)) == shard_bytes(clone_of(*undisturbed))
     assert read_shard(Location(str(clone_of(tmp_path, job))), 0, job.plan.spec).table.to_pylist()[: len(small)] == small
 
 
-def test_a_lost_and_a_torn_shard_are_drawn_again(undisturbed, tmp_path):
+def test_a_lost_and_a_torn_shard_are_drawn_again(undisturbed, tmp_path, grow):
     root, job = undisturbed
-    draw(tmp_path)
+    grow()
     data = clone_of(tmp_path, job) / "data"
     (data / "train-000001.parquet").unlink()
     torn = data / "train-000002.parquet"
     torn.write_bytes(torn.read_bytes()[:-9])
-    _, summaries = draw(tmp_path)
-    assert summaries[0].num_drawn == 32
+    assert grow().num_drawn == 32
     assert shard_bytes(clone_of(tmp_path, job)) == shard_bytes(clone_of(root, job))
 
 
-def test_unequal_counts_and_more_for_one_class(undisturbed, tmp_path):
+def test_unequal_counts_and_more_for_one_class(undisturbed, tmp_path, grow):
     _, job = undisturbed
-    _, (summary,) = draw(tmp_path, class_counts={"dress": 9, "bag": 2})
+    summary = grow(class_counts={"dress": 9, "bag": 2})
     assert summary.num_images == summary.num_drawn == 8 * 6 + 9 + 2
-    _, (grown,) = draw(tmp_path, class_counts={"dress": 12, "bag": 2})
+    grown = grow(class_counts={"dress": 12, "bag": 2})
     assert (grown.num_images, grown.num_drawn) == (62, 3)
-    _, (whole,) = draw(tmp_path)
-    assert whole.num_drawn == 4
+    assert grow().num_drawn == 4
     datasets = pytest.importorskip("datasets")
     files = str(clone_of(tmp_path, job) / "data" / "*.parquet")
     loaded = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
     assert sum(key == "dress" for key in loaded["key"]) == 12 and loaded.num_rows == 66
 
 
-def test_a_swapped_shard_is_found_by_reading_back_and_drawn_again(undisturbed, tmp_path):
+def test_a_swapped_shard_is_found_by_reading_back_and_drawn_again(undisturbed, tmp_path, grow):
     root, job = undisturbed
-    draw(tmp_path)
+    grow()
     data = clone_of(tmp_path, job) / "data"
     (data / "train-000001.parquet").write_bytes((data / "train-000002.parquet").read_bytes())
     (data / "train-000000.parquet").unlink()
-    draw(tmp_path)
+    grow()
     assert shard_bytes(clone_of(tmp_path, job)) == shard_bytes(clone_of(root, job))
 
 
@@ -113,7 +120,7 @@ def test_two_drivers_on_one_directory_end_with_the_same_bytes(undisturbed, tmp_p
     root, job = undisturbed
     words = [f"generation.{key}={value}" for key, value in FAST.items()]
     with ThreadPoolExecutor(2) as pool:
-        runs = list(pool.map(lambda _: run_cli("generate", f"storage={tmp_path}", *words), range(2)))
+        runs = list(pool.map(lambda _: run_cli("generate", f"storage={tmp_path}", *words, RAY_ADDRESS=os.environ["RAY_ADDRESS"]), range(2)))
     assert [run.returncode for run in runs] == [0, 0], [run.stderr for run in runs]
     assert shard_bytes(clone_of(tmp_path, job)) == shard_bytes(clone_of(root, job))
 
@@ -156,20 +163,22 @@ def test_sigkill_of_the_driver_then_the_same_command_ends_with_the_same_bytes(un
     assert shard_bytes(clone_of(tmp_path, job)) == shard_bytes(clone_of(root, job))
 
 
-def test_sigkill_of_an_actor_in_mid_run_costs_nothing_but_time(ray_cluster, tmp_path):
+def test_sigkill_of_an_actor_in_mid_run_costs_nothing_but_time(standing_pool, tmp_path):
     import threading
 
     import ray.util.state
 
     many = {"images_per_class": 16, "images_per_shard": 10, "num_inference_steps": 4}
-    (job,), _ = draw(tmp_path / "undisturbed", **many)
+    job = plan_clone(Location(str(tmp_path / "undisturbed")), spec_of(**{**FAST, **many}), GenerationSettings(**{**FAST, **many}))
+    standing_pool.grow(job)
+    others = {actor.pid for actor in ray.util.state.list_actors(filters=[("state", "=", "ALIVE")], detail=True)}
     data = clone_of(tmp_path / "disturbed", job) / "data"
     left = []
 
     def kill_the_actor():
         while not left:
             for actor in ray.util.state.list_actors(filters=[("state", "=", "ALIVE")], detail=True):
-                if "ShardDrawer" in actor.class_name and list(data.glob("train-*.parquet")):
+                if "ShardDrawer" in actor.class_name and actor.pid not in others and list(data.glob("train-*.parquet")):
                     os.kill(actor.pid, signal.SIGKILL)
                     left.append(job.plan.num_shards - len(list(data.glob("train-*.parquet"))))
                     return
