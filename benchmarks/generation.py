@@ -7,7 +7,7 @@ Six parts, each in a process of its own, about three quarters of an hour togethe
 - `scale`: null generators, which sleep as long as a GPU would draw, on 2 to 64 actors.
 - `memory`: 200,000 null pictures; the peak memory of driver and actors, early and at the end.
 - `scan`: what is missing of 100,000 shards, and what a plan of 100 million pictures costs.
-- `shards`: a clone of 65,000 shards with one null picture each: what 65 million pictures ask of the driver and of Ray.
+- `shards`: 20,000 shards with one null picture each: what many shards ask of the driver and of Ray.
 """
 
 import argparse
@@ -52,7 +52,7 @@ SCALE_ACTORS = {2: 8, 8: 8, 32: 8, 64: 16}  # shards for each actor
 SCALE_SHARD = 32
 MEMORY_IMAGES = 200_000
 SCAN_SHARDS = 100_000
-NUM_SHARDS = 65_000  # of 65 million pictures
+NUM_SHARDS = 20_000
 
 
 def metric(*arguments, **options):

@@ -25,17 +25,6 @@ def ray_cluster():
 
 
 @pytest.fixture(scope="session")
-def standing_pool(ray_cluster):
-    """Two diffusion actors that stay up for all tests that only need something drawn."""
-    from raysd.clone.settings import GenerationSettings
-    from raysd.clone.standing_pool import PoolShape, StandingPool
-
-    pool = StandingPool(GenerationSettings(batch_size=8), PoolShape(2, 0.1, 0.0), 4)
-    yield pool
-    pool.close()
-
-
-@pytest.fixture(scope="session")
 def s3_server():
     """A real S3 server on loopback with the bucket `raysd`; its port."""
     import boto3

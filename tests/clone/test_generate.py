@@ -12,6 +12,7 @@ from test_plan import spec_of
 from raysd.clone.generate import generate_clones, plan_clone
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import read_shard
+from raysd.clone.standing_pool import PoolShape, StandingPool
 from raysd.storage.location import Location
 
 pytestmark = pytest.mark.slow
@@ -24,9 +25,17 @@ def draw(root, specs=None, **changes):
     return jobs, generate_clones(jobs, settings)
 
 
+@pytest.fixture(scope="module")
+def standing_pool(ray_cluster):
+    """A diffusion actor that stays up for the tests that only need something drawn."""
+    pool = StandingPool(GenerationSettings(**FAST), PoolShape(1, 0.1, 0.0), 1)
+    yield pool
+    pool.close()
+
+
 @pytest.fixture
 def grow(standing_pool, tmp_path):
-    """Draw the tests' clone with actors that are up already."""
+    """Draw the tests' clone with an actor that is up already."""
 
     def run(**changes):
         return standing_pool.grow(plan_clone(Location(str(tmp_path)), spec_of(**FAST), GenerationSettings(**{**FAST, **changes})))

@@ -42,9 +42,11 @@ def pid_of(name):
     return next((actor.pid for actor in ray.util.state.list_actors(filters=[("state", "=", "ALIVE")], detail=True) if name in actor.class_name), None)
 
 
-@pytest.fixture
-def pool(standing_pool):
-    return standing_pool
+@pytest.fixture(scope="module")
+def pool(ray_cluster):
+    pool = StandingPool(GenerationSettings(**FAST), PoolShape(2, 0.1, 0.0), 4)
+    yield pool
+    pool.close()
 
 
 def test_clones_grow_and_nothing_is_drawn_twice(pool, tmp_path):
