@@ -29,7 +29,9 @@ def disturb(clusters, tmp_path_factory):
         cluster = clusters.Cluster(1, health_check_period_ms=1000, health_check_failure_threshold=3)  # Ray notes a death sooner than by default
         configs = clusters.write_configs(storage)
 
-        def run(verb, *words, **options):
+        def run(verb, *words, full=False, **options):
+            if full:
+                cluster.fill()
             return storage / "disturbed", clusters.disturb(cluster, verb, configs[verb], storage, *words, against=False, **options)
 
         yield run
@@ -43,7 +45,7 @@ def generated(disturb):
 
 @pytest.fixture(scope="module")
 def trained(generated, disturb):
-    return disturb("train", again=False)
+    return disturb("train", full=True, again=False)
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +77,6 @@ def test_the_same_job_handed_in_again_draws_nothing(generated):
     assert "0 drawn now" in generated[1]["log_again"] and not generated[1]["changed_again"]
 
 
-def test_a_job_waits_for_the_nodes_that_it_asks_for(trained, clusters):
-    lines = [line for line in trained[1]["log"].splitlines() if clusters.WAITING in line]
-    assert len(lines) == 1 and lines[0].startswith("waiting for nodes with 4 CPUs in all; there is ")
-    assert sorted(lines[0].split("there is ")[1].split(", ")) == ["1 node of 0 CPUs", "1 node of 2 CPUs"]
-
-
 def test_a_training_goes_on_with_the_worker_that_is_left(trained, clusters):
     root, job = trained
     (record,) = [json.loads(path.read_text()) for path in root.glob("classifiers/*/record.json")]
@@ -94,6 +90,12 @@ def test_an_evaluation_has_every_row_once(evaluated):
     datasets = [json.loads(row)[1] for row in job["rows"].elements()]
     assert len(datasets) == len(set(datasets)) == 4  # test and validation set, and two transfer sets
     assert_reads_as_a_log(job)
+
+
+def test_a_job_waits_for_the_nodes_that_it_asks_for(evaluated, clusters):
+    lines = [line for line in evaluated[1]["log"].splitlines() if clusters.WAITING in line]
+    assert len(lines) == 1 and lines[0].startswith("waiting for nodes with 4 CPUs in all; there is ")
+    assert sorted(lines[0].split("there is ")[1].split(", ")) == ["1 node of 0 CPUs", "1 node of 2 CPUs"]
 
 
 def test_a_sweep_takes_each_step_once(swept):
