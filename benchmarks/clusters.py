@@ -1,7 +1,7 @@
 """Jobs on a cluster that loses a node in each of them: python benchmarks/clusters.py --storage <an empty folder>
 
 A head and two raylets of two CPUs, with a job server on loopback. `generate`, `train`, `evaluate` and `sweep` are handed in with `ray job submit`.
-While a job works, one raylet gets a SIGKILL. The job goes on with the node that is left; a new one joins when the job has ended.
+While a job works, one raylet gets a SIGKILL. Drawing and training go on with the node that is left; in the other two jobs a new node joins at once.
 Then each job is handed in once more, and has nothing left to do. The same jobs without a kill, first on the same cluster, are what it is compared with.
 """
 
@@ -32,7 +32,7 @@ EXPERIMENT = {
     "name": "cluster",
     "cluster": {"cpus": 2 * NODE_CPUS},
     "generation": {"images_per_class": 24, "num_inference_steps": 10, "images_per_shard": 20, "batch_size": 10, "cpus_per_actor": 2},
-    "training": {**CLASSIFIER, "num_workers": 2, "min_workers": 1, "cpus_per_worker": 1.45, "num_steps": 500, "checkpoint_steps": 50},
+    "training": {**CLASSIFIER, "num_workers": 2, "min_workers": 1, "cpus_per_worker": 1.45, "num_steps": 1500, "checkpoint_steps": 50},
     "evaluation": {
         "validation_set": "fashion_mnist",
         "validation_images_per_class": 5,
@@ -47,6 +47,7 @@ SWEEP = {
     "training": {**CLASSIFIER, "num_workers": 1, "num_epochs": 2},
     "sweep": {"space": {"generation": {"guidance_scale": [1, 7.5]}}, "objective": "transfer", "random": False},
 }
+REPLACED = ("evaluate", "sweep")  # a new node joins at once
 WAITING = "waiting for nodes"
 VERBS = ("generate", "train", "evaluate", "sweep")
 
@@ -123,7 +124,7 @@ def moment(verb, root):
     return any(root.glob("features/*/*" if verb == "evaluate" else "results/trial/*.json"))
 
 
-def run_job(cluster, verb, config, root, *more, kill=False, joins=False):
+def run_job(cluster, verb, config, root, *more, kill=False, joins=False, replace=False):
     """Submit a job, and kill a node in it if asked; its log and its seconds.
 
     Args:
@@ -134,6 +135,7 @@ def run_job(cluster, verb, config, root, *more, kill=False, joins=False):
         more: settings over the file's.
         kill: the node that joined first.
         joins: before the kill another node joins, and is waited for until it draws.
+        replace: after the kill a new node joins at once.
 
     Raises:
         RuntimeError: it failed, or came to no end.
@@ -152,6 +154,8 @@ def run_job(cluster, verb, config, root, *more, kill=False, joins=False):
                 if not joins or cluster.draws_on_newest():
                     cluster.kill_node()
                     killed = True
+                    if replace:
+                        cluster.fill()
         log.seek(0)
         text = log.read()
     seconds = time.monotonic() - began
@@ -161,11 +165,11 @@ def run_job(cluster, verb, config, root, *more, kill=False, joins=False):
     return text, seconds
 
 
-def run_disturbed(cluster, verb, config, root, *more, joins):
+def run_disturbed(cluster, verb, config, root, *more, **kill):
     """As `run_job` with a kill; a job that ends in an error for it is handed in again, as a user would, and that counts."""
     began = time.monotonic()
     try:
-        return *run_job(cluster, verb, config, root, *more, kill=True, joins=joins), 1
+        return *run_job(cluster, verb, config, root, *more, kill=True, **kill), 1
     except RuntimeError as error:
         print(f"handed in again: {error}", flush=True)
         cluster.fill()
@@ -214,7 +218,7 @@ def write_configs(storage):
     return {verb: storage / ("sweep.yaml" if verb == "sweep" else "experiment.yaml") for verb in VERBS}
 
 
-def disturb(cluster, verb, config, storage, *more, against=True, again=True, joins=False):
+def disturb(cluster, verb, config, storage, *more, against=True, again=True, joins=False, replace=False):
     """Run a job with a kill in it: what was lost and doubled, and its seconds with a kill, without, and once more.
 
     Args:
@@ -226,13 +230,14 @@ def disturb(cluster, verb, config, storage, *more, against=True, again=True, joi
         against: run it undisturbed before.
         again: hand it in once more after.
         joins: a second node joins in the job, before the first one is killed.
+        replace: a new node joins right after the kill.
     """
     row = {}
     if against:
         cluster.fill()
         _, row["undisturbed"] = run_job(cluster, verb, config, storage / "undisturbed", *more)
         expected = found(verb, storage / "undisturbed")
-    row["log"], row["disturbed"], row["submissions"] = run_disturbed(cluster, verb, config, storage / "disturbed", *more, joins=joins)
+    row["log"], row["disturbed"], row["submissions"] = run_disturbed(cluster, verb, config, storage / "disturbed", *more, joins=joins, replace=replace)
     row["rows"] = found(verb, storage / "disturbed")
     if against:
         row |= {"lost": (expected - row["rows"]).total(), "doubled": (row["rows"] - expected).total()}
@@ -269,7 +274,7 @@ if __name__ == "__main__":
     metrics = [record.metric("job_upload_bytes", upload_bytes(), "bytes", "lower", COMMAND, baseline="the zip file of `ray job submit --working-dir .`")]
     configs, cluster = write_configs(storage), Cluster()
     try:
-        rows = {verb: disturb(cluster, verb, config, storage) for verb, config in configs.items()}
+        rows = {verb: disturb(cluster, verb, config, storage, replace=verb in REPLACED) for verb, config in configs.items()}
     finally:
         cluster.shutdown()
     for verb, row in rows.items():
