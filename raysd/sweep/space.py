@@ -190,7 +190,7 @@ def identity_at(experiment: Experiment, setting: Setting) -> str:
 
 def _shaping(experiment: Experiment) -> dict[str, Any]:
     """What shapes classifiers, without how their training is watched and spread over a cluster."""
-    spread = {"logger", "checkpoint_steps", "validate_epochs", "seeds"}
+    spread = {"logger", "checkpoint_steps", "validate_epochs", "seeds", "min_workers"}
     return {**experiment.training.model_dump(exclude=spread), "recipe": experiment.training.resolve_recipe().model_dump()}
 
 

@@ -99,7 +99,16 @@ class NoSets:
 
 
 def test_a_sweep_is_named_by_what_shapes_its_answer_and_not_by_the_cluster():
-    same = ["name=a", "name=b", "generation.num_actors=3", "generation.batch_size=7", "sweep.max_concurrent_trials=2", "training.logger=none"]
+    same = [
+        "name=a",
+        "name=b",
+        "generation.num_actors=3",
+        "generation.min_actors=2",
+        "training.min_workers=1",
+        "generation.batch_size=7",
+        "sweep.max_concurrent_trials=2",
+        "training.logger=none",
+    ]
     others = ["generation.seed=1", "sweep.keep=0.5", "training.seeds=[1]", "training.num_epochs=3", "training.filters={best_share: 0.5}"]
     names = [sweep_fingerprint(load_experiment(None, [override]), NoSets("digits")) for override in [*same, *others]]
     assert len(set(names[: len(same)])) == 1 and len(set(names)) == 1 + len(others)
