@@ -58,8 +58,9 @@ def swept(disturb):
     return disturb("sweep", again=False)
 
 
-def assert_reads_as_a_log(job, title=None):
-    """Lines, no bars, and in the end what comes next; behind it Ray may tell of the dead node."""
+def assert_survived(job, title=None):
+    """The job itself went on after the kill, and its log has lines, no bars, and in the end what comes next; behind it Ray may tell of the dead node."""
+    assert job["submissions"] == 1
     lines = job["log"].splitlines()
     assert any(line.startswith("next: ") for line in lines[-40:])
     assert "\r" not in job["log"]
@@ -70,7 +71,7 @@ def assert_reads_as_a_log(job, title=None):
 def test_drawing_spreads_onto_a_node_that_joins_and_goes_on_with_what_is_left(generated):
     _, job = generated
     assert job["rows"] == {(label, index): 1 for label in range(10) for index in range(40)}
-    assert_reads_as_a_log(job, "drawn")
+    assert_survived(job, "drawn")
 
 
 def test_the_same_job_handed_in_again_draws_nothing(generated):
@@ -82,14 +83,14 @@ def test_a_training_goes_on_with_the_worker_that_is_left(trained):
     (record,) = [json.loads(path.read_text()) for path in root.glob("classifiers/*/record.json")]
     assert [count for _, count in record["workers"]] == [2, 1]
     assert record["num_steps"] == 500 and record["loss"] < 2
-    assert_reads_as_a_log(job, "trained")
+    assert_survived(job, "trained")
 
 
 def test_an_evaluation_has_every_row_once(evaluated):
     _, job = evaluated
     datasets = [json.loads(row)[1] for row in job["rows"].elements()]
     assert len(datasets) == len(set(datasets)) == 4  # test and validation set, and two transfer sets
-    assert_reads_as_a_log(job)
+    assert_survived(job)
 
 
 def test_a_job_waits_for_the_nodes_that_it_asks_for(evaluated, clusters):
@@ -102,4 +103,4 @@ def test_a_sweep_takes_each_step_once(swept):
     _, job = swept
     steps = [tuple(map(str, json.loads(row))) for row in job["rows"].elements()]
     assert len(steps) == len(set(steps)) == 2
-    assert_reads_as_a_log(job)
+    assert_survived(job)
