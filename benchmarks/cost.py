@@ -13,8 +13,9 @@ from statistics import median
 import record
 
 from raysd import verbs
+from raysd.clone.actor_pool import ask_for_actors
 from raysd.clone.cost import Pool, devices_per_actor, estimate_cost
-from raysd.clone.generate import ask_for_actors, plan_clone
+from raysd.clone.generate import plan_clone
 from raysd.clone.rates import find_rates, read_rates
 from raysd.clone.spec import resolve_clone_spec
 from raysd.config import load_experiment

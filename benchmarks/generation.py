@@ -287,9 +287,9 @@ def measure_scan(root):
 
 def measure_shards(root):
     """All shards are handed to Ray Data at once, as 64 for each actor are where there are many actors."""
-    from raysd.clone import generate
+    from raysd.clone import actor_pool
 
-    generate.WAVE_SHARDS = NUM_SHARDS
+    actor_pool.WAVE_SHARDS = NUM_SHARDS
     peaks = []
     for count in (FEW_SHARDS, NUM_SHARDS):
         job, *_ = draw_clone(root, partial(NullGenerator, 0.0), {**null_settings(NUM_CORES, count, 1), "batch_size": 1})

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from raysd.clone.actor_pool import TASKS_PER_ACTOR, pool_size
 from raysd.clone.counts import ImageCounts
-from raysd.clone.generate import TASKS_PER_ACTOR, pool_size
 from raysd.clone.scan import CloneJob
 from raysd.clone.scores import PART, RECORD, SCORES, Reference, ScoringSpec, read_scores
 from raysd.clone.settings import GenerationSettings

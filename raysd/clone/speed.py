@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from raysd.clone.actor_pool import TASKS_PER_ACTOR, ask_for_actors
 from raysd.clone.cost import devices_per_actor
 from raysd.clone.counts import ImageCounts
 from raysd.clone.drawer import ShardDrawer
-from raysd.clone.generate import TASKS_PER_ACTOR, ask_for_actors, check_dtype
+from raysd.clone.generate import check_dtype
 from raysd.clone.plan import Plan
 from raysd.clone.rates import CPU, guided_steps
 from raysd.clone.scan import CloneJob

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from raysd.clone.actor_pool import TASKS_PER_ACTOR
 from raysd.clone.drawer import BatchGenerator, ShardDrawer
-from raysd.clone.generate import TASKS_PER_ACTOR, CloneSummary, check_dtype, generate_clones
+from raysd.clone.generate import CloneSummary, check_dtype, generate_clones
 from raysd.clone.scan import CloneJob
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import CloneSpec
@@ -214,7 +215,10 @@ class DrawingQueue:
             except ActorUnavailableError:
                 if item is not None:
                     line.items.put(item)
-            except RayActorError as error:
+            except Exception as error:
+                if item is not None and not isinstance(error, RayActorError):  # of this shard alone
+                    item.row.set_exception(error)
+                    continue
                 with self.lock:
                     line.num_actors -= not dead.is_set()
                     dead.set()
@@ -224,10 +228,6 @@ class DrawingQueue:
                 if has_others:
                     return
                 (item or line.items.get()).row.set_exception(error)
-            except Exception as error:
-                if item is None:
-                    raise
-                item.row.set_exception(error)
             else:
                 self._count(item.job, row)
                 item.row.set_result(row)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from raysd.clone.generate import WAVE_SHARDS
+from raysd.clone.actor_pool import WAVE_SHARDS
 from raysd.clone.plan import Plan
 from raysd.clone.scan import CloneJob
 from raysd.clone.shard import COLUMNS, DATA, read_shard, shard_name

@@ -46,7 +46,7 @@ from raysd.sweep.trial import Steps, baseline_run, find_steps
 from raysd.training.settings import resolve_precision
 from raysd.training.worker import find_user_error
 
-MAX_FAILURES = 8  # of a trial whose process or node dies; Ray takes some time to note a death, and may try the dead node again. What was finished is there
+MAX_FAILURES = 8  # of a trial whose process or node dies, which Ray takes some time to note; what it had finished is there
 FAILED_SCORE = -1.0  # below every accuracy; what a trial reports when a measurement failed
 LOOK_SECONDS = 5.0
 

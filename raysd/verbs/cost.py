@@ -43,8 +43,8 @@ def benchmark(experiment: Experiment) -> Row:
 
 def cost_lines(experiment: Experiment, job: "CloneJob") -> list[str]:
     """What drawing a whole clone costs, a line per device that is known: those of the running cluster, or else all."""
+    from raysd.clone.actor_pool import ask_for_actors
     from raysd.clone.cost import Pool, devices_per_actor, estimate_cost, runs_on
-    from raysd.clone.generate import ask_for_actors
     from raysd.clone.rates import find_rates, read_rates
     from raysd.nodes import check_room, cluster_nodes
     from raysd.session import ensure_ray

@@ -65,7 +65,7 @@ class _Failures:
 
 def _check_room(experiment: Experiment, nodes: "Sequence[Node]", failures: _Failures) -> "Ask":
     """Room for what each verb starts; returns the diffusion actors."""
-    from raysd.clone.generate import ask_for_actors
+    from raysd.clone.actor_pool import ask_for_actors
     from raysd.nodes import check_room
     from raysd.sweep.sweep import plan_shares
     from raysd.training.train import ask_for_workers

@@ -125,7 +125,15 @@ def test_the_fingerprint_sees_what_shapes_a_picture_and_nothing_else():
         {"max_redraws": 5},
     ):
         assert spec_of(**change).fingerprint != base, change
-    for change in ({"images_per_class": 7}, {"batch_size": 7}, {"num_actors": 1}, {"guidance_scale": 2}, {"images_per_shard": 9}, {"class_counts": {"bag": 3}}):
+    for change in (
+        {"images_per_class": 7},
+        {"batch_size": 7},
+        {"num_actors": 1},
+        {"min_actors": 1},
+        {"guidance_scale": 2},
+        {"images_per_shard": 9},
+        {"class_counts": {"bag": 3}},
+    ):
         assert spec_of(**change).fingerprint == base, change
     assert replace(SPEC, variant_name="another name").fingerprint == base
 
