@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
-from raysd.training.tiny_sd.loop import Batch, Schedule, fit, shuffled_indices
+from raysd.training.tiny_sd.loop import Batch, Schedule, fit, mixed_precision, shuffled_indices
 from raysd.training.tiny_sd.models import build_autoencoder
 
 KL_WEIGHT = 1e-4
@@ -25,7 +25,7 @@ class AutoencoderLoss(torch.nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """float [B, 3, 32, 32] in [-1, 1] to the loss."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision():
             posterior = self.vae.encode(pixels).latent_dist
             drawn = self.vae.decode(posterior.sample()).sample
         mean, logvar = posterior.mean.float(), posterior.logvar.float()

@@ -8,7 +8,7 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from raysd.training.tiny_sd.loop import Batch, Schedule, fit, shuffled_indices
+from raysd.training.tiny_sd.loop import Batch, Schedule, fit, mixed_precision, shuffled_indices
 from raysd.training.tiny_sd.models import build_scheduler, build_text_encoder, build_unet
 
 CAPTION_DROPOUT = 0.12
@@ -30,7 +30,7 @@ class DenoiserLoss(torch.nn.Module):
         alpha = self.scheduler.alphas_cumprod[timesteps][:, None, None, None]
         velocity = alpha.sqrt() * noise - (1 - alpha).sqrt() * latents
         unique, place = torch.unique(tokens, dim=0, return_inverse=True)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision():
             context = self.text_encoder(unique).last_hidden_state[place]
             predicted = self.unet(noised, timesteps, context, return_dict=False)[0]
         return (predicted.float() - velocity).square().mean()

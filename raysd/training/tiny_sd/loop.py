@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from ray.train.torch import prepare_model
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from raysd.training.order import epoch_order
+from raysd.training.settings import resolve_precision
 from raysd.training.workers import RayTrainWorkers
 
 Batch = tuple[torch.Tensor, ...]
@@ -32,6 +34,12 @@ class Schedule:
     warmup_steps: int = 200
     checkpoint_every: int = 500
     seed: int = 0
+
+
+@cache
+def mixed_precision() -> torch.autocast:
+    """bfloat16 where the machine has it in hardware, else float32: emulated, two steps of the denoiser took 28 s in the place of 2.5 s."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=resolve_precision("auto") == "bfloat16")
 
 
 def shuffled_indices(step: int, num_items: int, batch_size: int, rank: int, world_size: int, seed: int) -> np.ndarray:
