@@ -40,7 +40,7 @@ def disturb(clusters, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def generated(disturb):
-    return disturb("generate", "cluster.cpus=0", "generation.images_per_class=40", joins=True)
+    return disturb("generate", "cluster.cpus=0", "generation.images_per_class=40", joins=True, again=False)
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +72,6 @@ def test_drawing_spreads_onto_a_node_that_joins_and_goes_on_with_what_is_left(ge
     _, job = generated
     assert job["rows"] == {(label, index): 1 for label in range(10) for index in range(40)}
     assert_survived(job, "drawn")
-
-
-def test_the_same_job_handed_in_again_draws_nothing(generated):
-    assert "0 drawn now" in generated[1]["log_again"] and not generated[1]["changed_again"]
 
 
 def test_a_training_goes_on_with_the_worker_that_is_left(trained):

@@ -8,10 +8,15 @@ from raysd.storage.fingerprint import fingerprint, folder_digest
 from raysd.storage.location import Location
 from raysd.storage.results import find_result, read_results, write_result
 
-values = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+texts = st.text(max_size=4)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
 
 
-@given(st.dictionaries(st.text(), values))
+@given(st.dictionaries(texts, values, max_size=4))
 def test_the_order_of_keys_does_not_matter(value):
     assert fingerprint(value) == fingerprint(dict(reversed(list(value.items()))))
     assert fingerprint(value) == fingerprint(json.loads(json.dumps(value)))
