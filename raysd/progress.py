@@ -67,5 +67,5 @@ class Progress:
             self._bar.update(self._task, completed=self.done, rate=f"{self._speed}{note}")
         elif time.monotonic() - self.last_line >= LINE_SECONDS or self.done >= self.total:
             self.last_line = time.monotonic()
-            left = (self.total - self.done) / self.rate if self.rate else float("inf")
-            say(f"{self.title}: {self.done}/{self.total} {self.unit}, {self._speed}, {left:.0f} s left{note}")
+            pace = f", {self._speed}, {(self.total - self.done) / self.rate:.0f} s left" if self.rate else ""  # nothing is done yet
+            say(f"{self.title}: {self.done}/{self.total} {self.unit}{pace}{note}")
