@@ -144,5 +144,10 @@ def resolve_precision(precision: str) -> str:
 
     if torch.cuda.is_available():
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bfloat16" if cpu_has_bfloat16() else "float32"
+
+
+def cpu_has_bfloat16() -> bool:
+    """True when this machine's CPU multiplies bfloat16 in hardware; emulated, it is many times slower than float32."""
     info = Path("/proc/cpuinfo")
-    return "bfloat16" if info.exists() and any(flag in info.read_text() for flag in BFLOAT16_FLAGS) else "float32"
+    return info.exists() and any(flag in info.read_text() for flag in BFLOAT16_FLAGS)
