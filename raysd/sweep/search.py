@@ -8,6 +8,7 @@ A job is what one Tune trial does: some rungs of a setting, or a baseline.
   those that are kept. Nothing is paused, so nothing is held while others are waited for.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -115,19 +116,30 @@ def level(sweep: SweepSettings, rung: int) -> float:
 class NumberedSearch(_Forgetful):
     """Numbers the settings of a searcher, and hands none out that is still being tried: two trials must not train the same classifiers.
 
+    A setting keeps its number, and a new one gets the lowest that is free. So a sweep that was interrupted while a setting was being measured leaves no hole:
+    whatever ended first, the numbers of a finished sweep are 0, 1, 2, ...
+
     Each suggestion is `{"values": ..., "number": ...}`, or first `{"baseline": kind}` for the baselines.
 
     Args:
         baselines: their kinds.
-        searcher: suggests the values.
-        numbers: of the settings that come first, which an earlier run tried.
-        identity_of: what tells one setting from another, of its values.
+        searcher: suggests the values; first those of the settings that an earlier run tried.
+        numbers: of those settings.
+        setting_of: the setting of some values.
+        identity_of: what tells whether two settings train the same classifiers.
     """
 
-    def __init__(self, baselines: list[str], searcher: Searcher, numbers: list[int], identity_of: Callable[[dict[str, Any]], str]) -> None:
+    def __init__(
+        self,
+        baselines: list[str],
+        searcher: Searcher,
+        numbers: Mapping[Setting, int],
+        setting_of: Callable[[dict[str, Any]], Setting],
+        identity_of: Callable[[Setting], str],
+    ) -> None:
         super().__init__()
-        self.baselines, self.searcher, self.identity_of = deque(baselines), searcher, identity_of
-        self.first, self.next = deque(numbers), max(numbers, default=-1) + 1
+        self.baselines, self.searcher = deque(baselines), searcher
+        self.numbers, self.setting_of, self.identity_of = dict(numbers), setting_of, identity_of
         self.count = 0
         self.held: tuple[str, dict[str, Any]] | None = None
         """A suggestion that waits for its twin to end."""
@@ -146,13 +158,16 @@ class NumberedSearch(_Forgetful):
             self.count += 1
             self.held = name, values
         name, values = self.held
-        identity = self.identity_of(values)
+        setting = self.setting_of(values)
+        identity = self.identity_of(setting)
         if identity in {other for _, other in self.running.values()}:
             return None
         self.held, self.running[trial_id] = None, (name, identity)
-        number = self.first.popleft() if self.first else self.next
-        self.next = max(self.next, number + 1)
-        return {"values": values, "number": number}
+        return {"values": values, "number": self.numbers.setdefault(setting, self._lowest_free())}
+
+    def _lowest_free(self) -> int:
+        taken = set(self.numbers.values())
+        return next(number for number in itertools.count() if number not in taken)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell the searcher."""

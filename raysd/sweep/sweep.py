@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from raysd.clone.generate import plan_clone
@@ -174,8 +175,8 @@ def _plan_search(steps: Steps, settings: list[Setting], baselines: list[str]) ->
         options["scheduler"] = search.asha(wanted, num_rungs)
     if wanted.search == "tpe":
         tried = _tried(steps.experiment, steps.sweep)
-        inner, numbers = search.tpe(wanted, list(tried)), list(tried.values())
-        searcher = search.NumberedSearch(baselines, inner, numbers, lambda values: identity_at(steps.experiment, search.decode(wanted, values)))
+        inner, setting_of = search.tpe(wanted, list(tried)), partial(search.decode, wanted)
+        searcher = search.NumberedSearch(baselines, inner, tried, setting_of, partial(identity_at, steps.experiment))
         number = len(baselines) + (wanted.num_settings or 0)
         options |= {"search_alg": searcher, "num_samples": number, "max_concurrent_trials": wanted.max_concurrent_trials}
         return {}, options, lambda ended: ended == number

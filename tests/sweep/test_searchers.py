@@ -9,6 +9,7 @@ from ray.tune.search import Searcher
 
 from raysd.config import validate_experiment
 from raysd.sweep.search import HalvingSearch, NumberedSearch, decode, level, tpe
+from raysd.sweep.space import Setting
 
 
 def run_to_the_end(search, score_of, num_concurrent, seed=0):
@@ -114,22 +115,51 @@ class Suggesting(Searcher):
     def restore(self, checkpoint_path): ...
 
 
-def test_suggestions_are_numbered_on_from_those_of_an_earlier_run():
-    search = NumberedSearch([], Suggesting("abcd"), [0, 2], lambda values: values["x"])
-    assert [search.suggest(f"t{i}")["number"] for i in range(4)] == [0, 2, 3, 4]
+def numbered(inner, numbers=(), baselines=()):
+    return NumberedSearch(list(baselines), inner, dict(numbers), lambda values: Setting(values), lambda setting: setting.label)
+
+
+@given(values=st.lists(st.integers(0, 9), min_size=1, max_size=12), num_concurrent=st.integers(1, 4), data=st.data())
+def test_numbers_have_no_holes_and_no_number_is_two_settings_whatever_ends_first_and_whenever_it_is_interrupted(values, num_concurrent, data):
+    """Runs are interrupted after any number of events; what ended has a row, which is all that the next run knows."""
+    rows = {}
+    for run in range(4):
+        fresh = [value for value in values if Setting({"x": value}) not in rows]
+        inner = Suggesting([setting.values["x"] for setting in sorted(rows, key=rows.get)] + fresh)
+        search, running, num_begun = numbered(inner, rows), {}, 0
+        left = data.draw(st.integers(0, 20)) if run < 3 else None  # the last run ends by itself
+        while left is None or left > 0:
+            left = None if left is None else left - 1
+            suggestion = search.suggest(f"t{num_begun}") if len(running) < num_concurrent else None
+            if suggestion is not None:
+                running[f"t{num_begun}"] = suggestion
+                num_begun += 1
+            elif running:
+                name = data.draw(st.sampled_from(sorted(running)))
+                ended = running.pop(name)
+                assert rows.setdefault(Setting(ended["values"]), ended["number"]) == ended["number"]
+                search.on_trial_complete(name, {"score": 1})
+            else:
+                break
+    assert sorted(rows.values()) == list(range(len(set(values))))
+
+
+def test_an_interrupted_run_goes_on_with_the_number_that_has_no_row():
+    search = numbered(Suggesting("acde"), {Setting({"x": "a"}): 0, Setting({"x": "c"}): 2})
+    assert [search.suggest(f"t{i}")["number"] for i in range(4)] == [0, 2, 1, 3]
     assert search.suggest("t4") is None
 
 
-def test_a_setting_that_is_being_tried_waits_for_its_twin():
+def test_a_setting_that_is_being_tried_waits_for_its_twin_and_keeps_its_number():
     inner = Suggesting("aab")
-    search = NumberedSearch(["real"], inner, [], lambda values: values["x"])
+    search = numbered(inner, baselines=["real"])
     assert search.suggest("first") == {"baseline": "real"}
     search.on_trial_complete("first", {"score": 0})
     assert search.suggest("t0") == {"values": {"x": "a"}, "number": 0}
     assert search.suggest("t1") is None and search.suggest("t2") is None
     search.on_trial_complete("t0", {"score": 1})
-    assert search.suggest("t3") == {"values": {"x": "a"}, "number": 1}
-    assert search.suggest("t4") == {"values": {"x": "b"}, "number": 2}
+    assert search.suggest("t3") == {"values": {"x": "a"}, "number": 0}
+    assert search.suggest("t4") == {"values": {"x": "b"}, "number": 1}
     search.on_trial_complete("t3", {"score": 2})
     assert inner.ended == [("suggestion-0", {"score": 1}), ("suggestion-1", {"score": 2})]
 
