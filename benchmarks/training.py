@@ -162,7 +162,7 @@ def step_efficiency(root):
     The bare loop runs with the machine to itself, and again beside an idle Ray, whose own processes take their share of the cores.
     """
     from raysd.session import close_ray, ensure_ray
-    from raysd.training.classifier import load_record
+    from raysd.training.architecture import load_record
     from raysd.training.ingest import Pool
     from raysd.training.real_sets import real_set
     from raysd.training.run import TrainingRun
@@ -192,7 +192,7 @@ CIFAR |= {"precision": "float32", "recipe": "timm", "recipe_options": {"learning
 
 def cifar10(root, folder):
     """The `timm` recipe in raysd, on two workers, and in a plain loop of one process, on torchvision's transforms."""
-    from raysd.training.classifier import load_record
+    from raysd.training.architecture import load_record
     from raysd.training.ingest import Pool
     from raysd.training.real_sets import real_set
     from raysd.training.run import TrainingRun

@@ -108,10 +108,10 @@ def _presence(model: "Model", expected: str | None, thorough: bool) -> Presence:
 
 def model_mark(model: "Model", thorough: bool) -> str | None:
     """A word that is equal where the model is the same: by its weights if thorough, else by the files' names and sizes. None where it is not there."""
-    from raysd.clone.model import EMBEDDED, FILES, cached_model
+    from raysd.clone.model import FILES, SHIPPED, cached_model
     from raysd.storage.fingerprint import fingerprint, folder_digest
 
-    folder = EMBEDDED if model.is_embedded else model.folder if model.folder.is_dir() else None
+    folder = SHIPPED[model.name] if model.name in SHIPPED else model.folder if model.folder.is_dir() else None
     if folder is None and model.commit is not None:
         folder = cached_model(model.name, model.commit)
     if folder is None:

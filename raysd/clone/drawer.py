@@ -139,6 +139,10 @@ def _encode(image: PlannedImage, pixels: np.ndarray, flag: str, codec: str) -> D
 
 
 def _load_pipeline(num_threads: int, spec: CloneSpec) -> BatchGenerator:
+    if spec.model.is_dummy:
+        from raysd.clone.dummy import DummyGenerator
+
+        return DummyGenerator()
     import torch
 
     from raysd.allocator import keep_freed_memory

@@ -9,7 +9,9 @@ from pathlib import Path
 from raysd.errors import UserError
 from raysd.storage.fingerprint import file_digest, folder_digest
 
-EMBEDDED = Path(__file__).parent.parent / "assets" / "tiny_sd"
+ASSETS = Path(__file__).parent.parent / "assets"
+EMBEDDED = ASSETS / "tiny_sd"
+SHIPPED = {"embedded": EMBEDDED, "dummy": ASSETS / "dummy"}
 FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
 DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 HUB_SECONDS = 10.0  # to wait for the hub's answer
@@ -32,14 +34,19 @@ class Model:
         """True for the model that ships with raysd."""
         return self.name == "embedded"
 
+    @property
+    def is_dummy(self) -> bool:
+        """True for the stand-in that needs no weights; see `raysd.clone.dummy`."""
+        return self.name == "dummy"
+
     def find_here(self, field: str = "generation.model") -> Path:
         """The model's folder on this node, which may be another one than that which resolved it.
 
         Raises:
             UserError: a folder that this node does not see.
         """
-        if self.is_embedded:
-            return EMBEDDED
+        if self.name in SHIPPED:
+            return SHIPPED[self.name]
         if self.folder.is_dir():
             return self.folder
         if self.commit is None:
@@ -64,8 +71,8 @@ def find_model(name: str, revision: str | None = None) -> Model:
         UserError: not a folder in diffusers format, and not to be had from the hub.
     """
     commit = None
-    if name == "embedded":
-        folder = EMBEDDED
+    if name in SHIPPED:
+        folder = SHIPPED[name]
     elif Path(name).expanduser().is_dir():
         folder = Path(name).expanduser().resolve()
     elif not is_hub_id(name):
@@ -75,7 +82,7 @@ def find_model(name: str, revision: str | None = None) -> Model:
         commit = folder.name  # the hub's cache keeps each commit in a folder of its name
     if not (folder / "model_index.json").is_file():
         raise UserError("generation.model", name, "no model_index.json in it; use a folder in diffusers format")
-    if not list(folder.rglob("*.safetensors")):
+    if name != "dummy" and not list(folder.rglob("*.safetensors")):
         raise UserError("generation.model", name, "has no safetensors weights; convert it with save_pretrained(safe_serialization=True)")
     return Model(name, revision, folder, folder_digest(folder, FILES), commit)
 

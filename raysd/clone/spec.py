@@ -173,6 +173,6 @@ def _scheduler(settings: GenerationSettings, family: Family) -> str | None:
 
 
 def _dtype(model: Model, family: Family) -> str:
-    if model.is_embedded:
+    if model.is_embedded or model.is_dummy:
         return "float32"
     return "float16" if family.denoiser == "unet" else "bfloat16"

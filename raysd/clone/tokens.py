@@ -1,5 +1,6 @@
 """The tokenizers of a model's text encoders: how long a prompt is, and which of its words they know."""
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,13 +43,11 @@ class PromptTokenizer:
 
 def prompt_tokenizers(model: Model) -> list[PromptTokenizer]:
     """The tokenizers that a model's folder holds; those without a limit are left out."""
-    from transformers import AutoTokenizer
-
     folder, found = model.find_here(), []
     for name in FOLDERS:
         if (folder / name).is_dir():
             try:
-                tokenizer = AutoTokenizer.from_pretrained(folder / name)
+                tokenizer = _load_tokenizer(folder, name)
             except Exception as error:  # tokenizers raise many kinds on files that are broken
                 reason = (str(error) or type(error).__name__).splitlines()[0]
                 raise UserError("generation.model", model.name, f"its {name} cannot be read ({reason}); repair the model's folder") from None
@@ -58,6 +57,15 @@ def prompt_tokenizers(model: Model) -> list[PromptTokenizer]:
             if limit < LONGEST:
                 found.append(PromptTokenizer(tokenizer, limit, _embedded_words() if model.is_embedded else None))
     return found
+
+
+def _load_tokenizer(folder: Path, name: str) -> Any:
+    """By the class that `model_index.json` names, as diffusers loads it; transformers' `AutoTokenizer` would load torch, which takes seconds."""
+    import transformers
+
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    kind = (index.get(name) or [None, None])[1]
+    return (getattr(transformers, str(kind), None) or transformers.AutoTokenizer).from_pretrained(folder / name)
 
 
 def _pipeline_limit(folder: Path) -> int:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 from raysd.errors import UserError
 from raysd.evaluation.logistic import fit_path
@@ -113,6 +112,8 @@ def _search(learn: Examples, settings: ProbeSettings, seed: int) -> Found:
 
 def held_out(labels: np.ndarray, seed: int) -> np.ndarray:
     """Mask [N] of the validation pictures: a stratified fifth, and at least one of each class."""
+    from sklearn.model_selection import train_test_split  # takes as long to import as a small probe takes
+
     num_classes = int(labels.max()) + 1
     size = max(num_classes, round(len(labels) * VALIDATION_SHARE))
     _, validation = train_test_split(np.arange(len(labels)), test_size=size, stratify=labels, random_state=seed)

@@ -15,7 +15,8 @@ from raysd.errors import UserError
 from raysd.prompts.table import ClassTable
 from raysd.storage.fingerprint import fingerprint, folder_digest
 from raysd.storage.location import Location
-from raysd.training.classifier import CONFIG, WEIGHTS, Classifier, load_classifier, load_record, normalise
+from raysd.training.architecture import CONFIG, WEIGHTS, load_record
+from raysd.training.classifier import Classifier, load_classifier, normalise
 from raysd.training.pictures import decode_image
 
 FIELD = "evaluation.pretrained"

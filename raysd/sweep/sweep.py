@@ -26,7 +26,6 @@ from raysd.nodes import Ask, Node, check_room, cluster_nodes
 from raysd.progress import Progress, say
 from raysd.sources import source_generations
 from raysd.storage.results import Row, find_result, write_result
-from raysd.sweep.clone_proxies import note_proxies
 from raysd.sweep.noise import num_kept
 from raysd.sweep.result import sweep_row
 from raysd.sweep.settings import RungSettings
@@ -74,6 +73,8 @@ def run_sweep(experiment: Experiment, evaluation: Evaluation) -> Row:
         say(f"left out: {setting.label}: draws and trains the same as an earlier setting")
     steps = _run_trials(experiment, evaluation, sweep, rungs, settings, baselines)
     if experiment.sweep.proxies:
+        from raysd.sweep.clone_proxies import note_proxies
+
         note_proxies(experiment, steps, rungs, evaluation.command)
     others = {kind: [run.fingerprint(seed) for seed in run.settings.seeds] for kind in baselines for run in [baseline_run(experiment, kind, rungs[-1])]}
     row = sweep_row(experiment, sweep, rungs, len(settings), steps, others, evaluation)

@@ -7,7 +7,6 @@ raysd's own record with the metrics.
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import timm
@@ -17,37 +16,11 @@ from timm.layers import convert_sync_batchnorm
 
 from raysd.errors import UserError
 from raysd.storage.location import Location
+from raysd.training import small_stem  # noqa: F401 - makes the ResNets for small pictures known to timm
+from raysd.training.architecture import CONFIG, HEAD, RECORD, WEIGHTS, Architecture
 from raysd.training.projector import Projector
-from raysd.training.recipe import SMALL_IMAGE
-from raysd.training.small_stem import PREFIX, RESNETS
 
-WEIGHTS, HEAD, CONFIG, RECORD = "model.safetensors", "head.safetensors", "config.json", "record.json"
 MEAN = STD = 127.5
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """What is needed to build a classifier."""
-
-    backbone: str
-    backbone_options: dict[str, Any]
-    num_classes: int
-    image_size: int
-    stem_stride: int
-    """Of a ResNet's first convolution on small pictures."""
-    projector: dict[str, Any] | None = None
-    """Arguments of `Projector`; None for a linear head."""
-
-    @property
-    def timm_name(self) -> str:
-        """The backbone's name; a ResNet for small pictures has a stem of its own."""
-        is_small = self.image_size <= SMALL_IMAGE and self.backbone in RESNETS
-        return PREFIX + self.backbone if is_small else self.backbone
-
-    @property
-    def timm_options(self) -> dict[str, Any]:
-        """Arguments of `timm.create_model`, without the number of classes."""
-        return {**self.backbone_options, **({"stem_stride": self.stem_stride} if self.timm_name != self.backbone else {})}
 
 
 class Classifier(torch.nn.Module):
@@ -160,11 +133,6 @@ def save_classifier(folder: Location, model: Classifier, architecture: Architect
 
 def _tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-
-
-def load_record(folder: Location) -> dict[str, Any] | None:
-    """The record of a finished classifier, or None."""
-    return json.loads(folder.read(RECORD)) if folder.exists(RECORD) else None
 
 
 def load_classifier(folder: Location) -> tuple[Classifier, Architecture]:

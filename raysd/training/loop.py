@@ -1,7 +1,7 @@
 """What each worker runs: one classifier per seed, with checkpoints that resume to the step.
 
 Batches, augmentation and dropout are functions of (seed, step, rank), and a checkpoint holds the rest: weights, their average, optimizer,
-scaler, the epoch's metrics so far, and the position. So a worker or a driver that is killed and replaced ends, on CPU, with the weights of
+scaler, the epoch's sums so far, and the position. So a worker or a driver that is killed and replaced ends, on CPU, with the weights of
 an undisturbed run. Where fewer workers go on, a step still takes the same number of pictures, and each of them counts the same.
 """
 
@@ -16,10 +16,8 @@ import torch
 import torch.distributed as dist
 from timm.data.mixup import Mixup
 from timm.optim import create_optimizer_v2
-from timm.utils import ModelEmaV3
+from timm.utils import AverageMeter, ModelEmaV3, accuracy
 from torch.nn.functional import cross_entropy
-from torchmetrics import MeanMetric, Metric
-from torchmetrics.classification import MulticlassAccuracy
 
 from raysd.allocator import keep_freed_memory
 from raysd.errors import UserError
@@ -29,6 +27,7 @@ from raysd.training.augmentation import augment, fractals
 from raysd.training.classifier import build_classifier, normalise, save_classifier, synchronise_norms
 from raysd.training.logs import open_log
 from raysd.training.loop_config import LoopConfig
+from raysd.training.means import mean_over_workers, resume_meter, totals_over_workers
 from raysd.training.pictures import PictureArrays, decode_part
 from raysd.training.recipe import Recipe
 from raysd.training.schedule import cosine_factor, size_at
@@ -89,11 +88,7 @@ class SeedTraining:
         self.mixup = _mixup(recipe, config.architecture.num_classes)
         size = config.architecture.image_size
         self.mixing = torch.from_numpy(fractals(recipe.num_fractals, size, recipe.fractal_seed)).to(self.device) if recipe.pixmix_rounds else None
-        self.metrics: dict[str, Metric] = {"loss": MeanMetric(nan_strategy="disable")}
-        if self.mixup is None:
-            self.metrics["train_top1"] = _accuracy(config.architecture.num_classes)
-        for metric in self.metrics.values():
-            metric.to(self.device).persistent(True)
+        self.meters = {name: AverageMeter() for name in ("loss", *(["train_top1"] if self.mixup is None else []))}
         self.history: list[dict[str, float]] = []
         self.resumed_at: list[int] = []
         self.sizes: list[list[int]] = [[0, self.world_size]]
@@ -177,15 +172,15 @@ class SeedTraining:
         repeats = len(logits) // len(labels)
         loss = cross_entropy(logits, targets.repeat(repeats, *[1] * (targets.ndim - 1)), label_smoothing=smoothing)
         self.scaler.scale(loss * share).backward()
-        self.metrics["loss"].update(loss.detach(), weight=len(labels))
-        if "train_top1" in self.metrics:
-            self.metrics["train_top1"].update(logits[: len(labels)].detach(), labels)
+        self.meters["loss"].update(loss.detach(), len(labels))
+        if "train_top1" in self.meters:
+            self.meters["train_top1"].update(*accuracy(logits[: len(labels)].detach(), labels), len(labels))
 
     def _end_epoch(self) -> None:
         row = {"step": self.step, "epoch": self.step / self.config.steps_per_epoch}
-        for name, metric in self.metrics.items():
-            row[name] = round(float(metric.compute()) * (1 if name == "loss" else 100), 4)
-            metric.reset()
+        for name, meter in self.meters.items():
+            row[name] = round(mean_over_workers(meter, self.device), 4)
+            meter.reset()
         if not math.isfinite(row["loss"]):
             remedy = f"the loss is no number any more before step {self.step}; use a lower rate, or training.precision=float32"
             raise UserError("training.recipe_options.learning_rate", self.recipe.learning_rate, remedy)
@@ -205,24 +200,24 @@ class SeedTraining:
         if self.world_size > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
-        metric = _accuracy(self.config.architecture.num_classes).to(self.device)
+        top1 = AverageMeter()
         for start in range(0, len(pictures.labels), VALIDATION_BATCH):
             chosen = slice(start, start + VALIDATION_BATCH)
             images = normalise(torch.from_numpy(pictures.images[chosen]).to(self.device))
-            metric.update(model(images).float(), torch.from_numpy(pictures.labels[chosen]).to(self.device))
+            top1.update(*accuracy(model(images).float(), torch.from_numpy(pictures.labels[chosen]).to(self.device)), len(images))
         self.model.train()
-        return round(100 * float(metric.compute()), 4)
+        return round(mean_over_workers(top1, self.device), 4)
 
     def _reported(self) -> dict[str, Any]:
         return {"seed": self.seed, "step": self.step, **(self.history[-1] if self.history else {})}
 
     def _save(self) -> None:
         """All workers report; the first one brings the checkpoint."""
-        metrics = {name: _state_over_workers(metric) for name, metric in self.metrics.items()}
+        totals = {name: totals_over_workers(meter, self.device) for name, meter in self.meters.items()}
         if self.rank != 0:
             self.workers.report(self._reported())
             return
-        state = {"seed": self.seed, "step": self.step, "history": self.history, "metrics": metrics, "resumed_at": self.resumed_at, "sizes": self.sizes}
+        state = {"seed": self.seed, "step": self.step, "history": self.history, "totals": totals, "resumed_at": self.resumed_at, "sizes": self.sizes}
         state |= {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
         state["ema"] = None if self.ema is None else self.ema.module.state_dict()
         self.workers.report(self._reported(), state)
@@ -234,9 +229,8 @@ class SeedTraining:
         if self.ema is not None:
             self.ema.module.load_state_dict(state["ema"])
         if self.rank == 0:  # the sums of all workers
-            for name, metric in self.metrics.items():
-                metric.load_state_dict(state["metrics"][name])
-                metric.to(self.device)
+            for name, meter in self.meters.items():
+                resume_meter(meter, state["totals"][name])
         self.step, self.history = state["step"], state["history"]
         self.resumed_at = [*state["resumed_at"], self.step]
         self.sizes = state["sizes"] if state["sizes"][-1][1] == self.world_size else [*state["sizes"], [self.step, self.world_size]]
@@ -260,17 +254,7 @@ class SeedTraining:
             self.log.close()
 
 
-def _accuracy(num_classes: int) -> MulticlassAccuracy:
-    return MulticlassAccuracy(num_classes, average="micro", validate_args=False)
-
-
 def _mixup(recipe: Recipe, num_classes: int) -> Mixup | None:
     if not recipe.mixup and not recipe.cutmix:
         return None
     return Mixup(recipe.mixup, recipe.cutmix, label_smoothing=recipe.label_smoothing, num_classes=num_classes)
-
-
-def _state_over_workers(metric: Metric) -> dict[str, torch.Tensor]:
-    """A metric's sums over all workers; the metric itself stays as it is."""
-    with metric.sync_context():
-        return {name: tensor.clone() for name, tensor in metric.state_dict().items()}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from raysd.training.classifier import Architecture
+from raysd.training.architecture import Architecture
 from raysd.training.ingest import Ingest
 from raysd.training.pictures import PictureSet
 from raysd.training.recipe import Recipe

@@ -6,7 +6,7 @@ from typing import Any
 
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
-from raysd.training.classifier import Architecture
+from raysd.training.architecture import Architecture
 from raysd.training.ingest import Pool
 from raysd.training.pictures import PictureSet
 from raysd.training.recipe import SMALL_IMAGE, Recipe

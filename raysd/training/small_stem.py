@@ -13,8 +13,7 @@ import timm
 import torch
 from timm.models import load_pretrained, register_model
 
-PREFIX = "small_"
-RESNETS = ("resnet18", "resnet18d", "resnet26", "resnet26d", "resnet34", "resnet34d", "resnet50", "resnet50d", "resnet101", "wide_resnet50_2")
+from raysd.training.architecture import SMALL, SMALL_RESNETS
 
 
 def _register(name: str) -> None:
@@ -31,9 +30,9 @@ def _register(name: str) -> None:
             load_pretrained(model, pretrained_cfg=model.pretrained_cfg, num_classes=model.num_classes)
         return model
 
-    create.__name__, create.__module__ = PREFIX + name, __name__
+    create.__name__, create.__module__ = SMALL + name, __name__
     register_model(create)
 
 
-for _name in RESNETS:
+for _name in SMALL_RESNETS:
     _register(_name)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from raysd.errors import UserError
 from raysd.nodes import Ask, Node, check_room, cluster_nodes
 from raysd.progress import Progress
-from raysd.training.classifier import load_record
+from raysd.training.architecture import load_record
 from raysd.training.ingest import Ingest, fits_in_memory
 from raysd.training.logs import check_logger
 from raysd.training.loop_config import LoopConfig

@@ -101,7 +101,8 @@ def check_apart(experiment: Experiment, sets: "list[PictureSet]") -> None:
 def check_training(experiment: Experiment) -> None:
     """Backbone, recipe and names of sets, before anything is drawn."""
     from raysd.sources import source_generations
-    from raysd.training.classifier import Architecture, check_architecture
+    from raysd.training.architecture import Architecture
+    from raysd.training.classifier import check_architecture
     from raysd.training.logs import check_logger
     from raysd.training.real_sets import check_real_set
 

@@ -136,7 +136,7 @@ def _check_sets(experiment: Experiment) -> None:
 def _subjects(experiment: Experiment) -> "list[Subject]":
     """The experiment's classifiers and the pretrained ones; those alone where nothing was trained."""
     from raysd.evaluation.subject import pretrained_subject
-    from raysd.training.classifier import load_record
+    from raysd.training.architecture import load_record
 
     settings = experiment.evaluation
     needs_classes = bool(settings.test_set or settings.test_sets or settings.validation_set)
@@ -156,7 +156,7 @@ def _subjects(experiment: Experiment) -> "list[Subject]":
 
 def _own_subjects(run: "TrainingRun", experiment: Experiment) -> "list[Subject]":
     from raysd.evaluation.subject import own_subject
-    from raysd.training.classifier import load_record
+    from raysd.training.architecture import load_record
 
     for seed in experiment.training.seeds:
         if load_record(run.folder(seed)) is None:

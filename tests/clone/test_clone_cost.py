@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_plan import spec_of
+from plans import spec_of
 
 from raysd.clone.cost import Pool, devices_per_actor, estimate_cost, num_bytes, num_drawn, runs_on
 from raysd.clone.counts import ImageCounts

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
-from test_plan import plan_of, spec_of
+from plans import plan_of, spec_of
 
 from raysd.clone.generator import Generator
 from raysd.clone.spec import resolve_clone_spec

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 from object_store import FlakyProxy, s3_uri
-from test_plan import spec_of
+from plans import spec_of
 
 from raysd.clone.generate import generate_clones, plan_clone
 from raysd.clone.settings import GenerationSettings

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from test_plan import plan_of, spec_of
+from plans import plan_of, spec_of
 
 from raysd.clone.drawn import finish_pictures, is_black
 from raysd.clone.generator import Generator

@@ -5,29 +5,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plans import SPEC, TABLE, plan_of, spec_of
 
 from raysd.clone.counts import ImageCounts, counts_from_array, resolve_counts
 from raysd.clone.plan import Plan, image_seed
-from raysd.clone.settings import GenerationSettings
-from raysd.clone.spec import resolve_clone_spec
 from raysd.errors import UserError
-from raysd.prompts.settings import built_in_variants
-from raysd.prompts.table import load_class_table
 
-TABLE = load_class_table("fashion_mnist")
-
-
-def spec_of(**changes):
-    return resolve_clone_spec(GenerationSettings(**changes), TABLE, built_in_variants())
-
-
-SPEC = spec_of()
 equal = st.integers(1, 400)
 unequal = st.lists(st.integers(0, 120), min_size=len(TABLE), max_size=len(TABLE)).filter(any)
-
-
-def plan_of(images_per_class, images_per_shard, spec=SPEC):
-    return Plan(spec, ImageCounts(len(TABLE), images_per_class), images_per_shard)
 
 
 @given(equal, st.integers(1, 700))

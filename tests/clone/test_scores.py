@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from test_drawer import StandIn, drawer_of, job_of
+from stand_in import StandIn, drawer_of, job_of
 from tiny_models import image_text_models
 
 from raysd.clone import thumbnails

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_plan import SPEC, TABLE, plan_of, spec_of
+from plans import SPEC, TABLE, plan_of, spec_of
 
 from raysd.clone.counts import ImageCounts, counts_from_array
 from raysd.clone.plan import Plan

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pytest
-from test_plan import spec_of
+from plans import spec_of
 
 from raysd.clone.generate import generate_clones, plan_clone
 from raysd.clone.settings import GenerationSettings

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from test_drawer import StandIn, drawer_of, job_of
+from stand_in import StandIn, drawer_of, job_of
 
 from raysd.clone.export import export_clone, folder_name
 from raysd.clone.scan import check_shards

@@ -7,7 +7,8 @@ from timm.optim import create_optimizer_v2
 
 from raysd.errors import UserError
 from raysd.storage.location import Location
-from raysd.training.classifier import Architecture, build_classifier, check_architecture, load_classifier, save_classifier, synchronise_norms
+from raysd.training.architecture import Architecture
+from raysd.training.classifier import build_classifier, check_architecture, load_classifier, save_classifier, synchronise_norms
 from raysd.training.projector import Projector
 from raysd.training.recipe import built_in_recipes
 

@@ -20,8 +20,9 @@ from raysd.config import load_experiment
 from raysd.errors import UserError
 from raysd.storage.location import Location
 from raysd.training.accumulation import equal_parts
+from raysd.training.architecture import Architecture, load_record
 from raysd.training.checkpoint import load_state, save_state
-from raysd.training.classifier import Architecture, build_classifier, load_classifier, load_record, normalise
+from raysd.training.classifier import build_classifier, load_classifier, normalise
 from raysd.training.ingest import Pool
 from raysd.training.pictures import decode_all
 from raysd.training.real_sets import encode_png, picture_table, real_set

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load
 
 from raysd.storage.location import Location
-from raysd.training.classifier import load_record
+from raysd.training.architecture import load_record
 from raysd.training.ingest import Pool
 from raysd.training.real_sets import real_set
 from raysd.training.run import TrainingRun

@@ -1,0 +1,29 @@
+"""A stand-in for the pipeline, where a test is about shards and not about diffusion: its actors start at once."""
+
+import numpy as np
+from plans import plan_of, spec_of
+
+from raysd.clone.drawer import ShardDrawer
+from raysd.clone.drawn import DrawnBatch
+from raysd.clone.scan import CloneJob
+from raysd.storage.location import Location
+
+
+class StandIn:
+    """Draws noise from each picture's seed, and flags what it is told to: {position: number of bad tries}."""
+
+    def __init__(self, bad=()):
+        self.bad, self.batches = dict(bad), []
+
+    def draw(self, spec, images):
+        self.batches.append([(image.position, image.redraw) for image in images])
+        pixels = np.stack([np.random.default_rng(image.seed).integers(3, 255, (8, 8), dtype=np.uint8) for image in images])
+        return DrawnBatch(pixels, ["unsafe" if image.redraw < self.bad.get(image.position, 0) else "" for image in images])
+
+
+def drawer_of(job, stand_in, batch_size=4):
+    return ShardDrawer(job.plan.spec, batch_size, 1, lambda spec: stand_in)
+
+
+def job_of(folder, images_per_class=3, **changes):
+    return CloneJob(plan_of(images_per_class, 15, spec_of(**changes)), Location(str(folder)))
