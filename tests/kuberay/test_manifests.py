@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
-from crd_schema import problems, spec_schema
+from crd_schema import problems, spec_schema, wider
 from kustomization import build
 
 from raysd.cli import _split, app
@@ -24,6 +24,7 @@ GPU = "nvidia.com/gpu"
 SECRET_NAMES = re.compile("TOKEN|SECRET|PASSWORD|KEY", re.IGNORECASE)
 
 in_each_folder = pytest.mark.parametrize("folder", FOLDERS)
+by_each_schema = pytest.mark.parametrize("source", ["ours", "kuberay"])
 
 
 @cache
@@ -71,20 +72,22 @@ def test_each_resource_can_be_applied_by_its_part():
         assert {each["metadata"]["labels"]["part"] for each in resources(folder) if not each["kind"].startswith("Ray")} == {"setup"}
 
 
+@by_each_schema
 @in_each_folder
 @pytest.mark.parametrize("kind", ["RayJob", "RayCluster"])
-def test_rays_resources_fit_the_schema_of_kuberay(folder, kind):
+def test_rays_resources_fit_the_schema_of_kuberay(source, folder, kind):
     for resource in of_kind(folder, kind):
         assert set(resource) == {"apiVersion", "kind", "metadata", "spec"}
         assert resource["apiVersion"] == "ray.io/v1"
-        assert problems(spec_schema(kind), resource["spec"]) == []
+        assert problems(spec_schema(source, kind), resource["spec"]) == []
 
 
-def test_the_schema_refuses_what_kubernetes_would_drop_and_what_has_another_type():
+@by_each_schema
+def test_the_schema_refuses_what_kubernetes_would_drop_and_what_has_another_type(source):
     def broken(change):
         spec = build(KUBERAY / "base" / "cluster")[0]["spec"]
         change(spec, spec["workerGroupSpecs"][0]["template"]["spec"])
-        return problems(spec_schema("RayCluster"), spec)
+        return problems(spec_schema(source, "RayCluster"), spec)
 
     assert broken(lambda spec, pod: None) == []
     assert any("wokerGroupSpecs" in line for line in broken(lambda spec, pod: spec.update(wokerGroupSpecs=[])))
@@ -94,11 +97,20 @@ def test_the_schema_refuses_what_kubernetes_would_drop_and_what_has_another_type
     assert any("'0'" in line for line in broken(lambda spec, pod: spec["workerGroupSpecs"][0].update(minReplicas="0")))
     assert any("headGroupSpec" in line for line in broken(lambda spec, pod: spec.pop("headGroupSpec")))
     assert broken(lambda spec, pod: pod["containers"][0]["resources"]["limits"].update(cpu=8)) == []  # an int or a string
+    assert any("'8 cores'" in line for line in broken(lambda spec, pod: pod["containers"][0]["resources"]["limits"].update(cpu="8 cores")))
+    assert any("'v3'" in line for line in broken(lambda spec, pod: spec["autoscalerOptions"].update(version="v3")))
+    assert broken(lambda spec, pod: [spec["workerGroupSpecs"][0].pop(name) for name in ("minReplicas", "maxReplicas")]) == []  # filled in
 
 
+@pytest.mark.parametrize("kind", ["RayJob", "RayCluster"])
+def test_our_schema_allows_no_field_type_or_value_that_kuberays_refuses(kind):
+    assert wider(spec_schema("ours", kind), spec_schema("kuberay", kind)) == []
+
+
+@by_each_schema
 @in_each_folder
-def test_what_kubernetes_itself_knows_fits_the_schemas_that_kuberay_embeds(folder):
-    cluster = spec_schema("RayCluster")["properties"]
+def test_what_kubernetes_itself_knows_fits_the_schemas_that_kuberay_embeds(source, folder):
+    cluster = spec_schema(source, "RayCluster")["properties"]
     rules = cluster["networkPolicy"]["properties"]["head"]["properties"]
     for policy in of_kind(folder, "NetworkPolicy"):
         assert set(policy["spec"]) <= {"podSelector", "policyTypes", "ingress", "egress"}
