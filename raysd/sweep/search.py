@@ -58,24 +58,37 @@ class HalvingSearch(_Forgetful):
         keep: share of a rung's settings that go on.
         within_noise: go on with those, too, that are not worse than the last one kept by more than noise.
         baselines: their kinds.
+        known: the scores of steps that an earlier run did, by setting and rung; no job is handed out for them, since each would start a process.
     """
 
-    def __init__(self, num_settings: int, num_rungs: int, keep: float, within_noise: bool, baselines: list[str]) -> None:
+    def __init__(
+        self,
+        num_settings: int,
+        num_rungs: int,
+        keep: float,
+        within_noise: bool,
+        baselines: list[str],
+        known: Mapping[tuple[int, int], list[float]] | None = None,
+    ) -> None:
         super().__init__()
-        self.num_rungs, self.keep, self.within_noise = num_rungs, keep, within_noise
+        self.num_rungs, self.keep, self.within_noise, self.known = num_rungs, keep, within_noise, dict(known or {})
         self.rung, self.members, self.is_done = 0, list(range(num_settings)), False
-        self.waiting: deque[dict[str, Any]] = deque({"setting": place, "rung": 0} for place in self.members)
-        self.waiting.extend({"baseline": kind} for kind in baselines)
+        self.waiting: deque[dict[str, Any]] = deque()
         self.running: dict[str, dict[str, Any]] = {}
         self.scores: dict[int, list[float]] = {}
+        self.passed: list[tuple[int, int]] = []
+        """Known steps that were taken, by setting and rung."""
+        self._begin_rung()
+        self.waiting.extend({"baseline": kind} for kind in baselines)
+        self._go_on()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next job, None while a rung is not done, or `Searcher.FINISHED`."""
-        if not self.waiting and not self._is_rung_done():
-            return None
-        if not self.waiting and not self._next_rung():
-            self.is_done = True
+        self._go_on()
+        if self.is_done:
             return Searcher.FINISHED
+        if not self.waiting:
+            return None
         self.running[trial_id] = self.waiting.popleft()
         return dict(self.running[trial_id])
 
@@ -84,6 +97,17 @@ class HalvingSearch(_Forgetful):
         job = self.running.pop(trial_id, {})
         if "setting" in job:
             self.scores[job["setting"]] = list((result or {}).get("seed_scores") or [])
+
+    def _begin_rung(self) -> None:
+        """Hand out the steps of the rung that are not known."""
+        self.scores = {place: self.known[place, self.rung] for place in self.members if (place, self.rung) in self.known}
+        self.passed += [(place, self.rung) for place in self.scores]
+        self.waiting.extend({"setting": place, "rung": self.rung} for place in self.members if place not in self.scores)
+
+    def _go_on(self) -> None:
+        """Take up the next rung once all of this one is there."""
+        while not self.is_done and not self.waiting and self._is_rung_done():
+            self.is_done = not self._next_rung()
 
     def _is_rung_done(self) -> bool:
         return all(place in self.scores for place in self.members)
@@ -97,9 +121,8 @@ class HalvingSearch(_Forgetful):
         table = np.array([self.scores[place] or [np.nan] * num_seeds for place in self.members])
         self.members = [self.members[i] for i in keep_best(table, self.keep, self.within_noise)]
         self.rung += 1
-        self.scores = {}
-        self.waiting.extend({"setting": place, "rung": self.rung} for place in self.members)
-        return bool(self.waiting)
+        self._begin_rung()
+        return bool(self.members)
 
 
 def asha(sweep: SweepSettings, num_rungs: int) -> TrialScheduler:

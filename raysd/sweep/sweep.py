@@ -12,9 +12,8 @@ drop other settings than before.
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import Any
 
 from raysd.clone.generate import plan_clone
@@ -27,6 +26,7 @@ from raysd.progress import Progress, say
 from raysd.sources import source_generations
 from raysd.storage.results import Row, find_result, write_result
 from raysd.sweep.noise import num_kept
+from raysd.sweep.plan import plan_trials, tried_settings
 from raysd.sweep.result import sweep_row
 from raysd.sweep.settings import RungSettings
 from raysd.sweep.shares import Shares, share_out
@@ -35,14 +35,13 @@ from raysd.sweep.space import (
     clone_spec,
     distinct_settings,
     experiment_at,
-    identity_at,
     list_settings,
     needs_scoring,
     rungs_of,
     settings_to_check,
     sweep_fingerprint,
 )
-from raysd.sweep.trial import Steps, baseline_run, find_steps
+from raysd.sweep.trial import Steps, baseline_run, find_steps, step_fingerprint
 from raysd.training.settings import resolve_precision
 from raysd.training.worker import find_user_error
 
@@ -147,7 +146,7 @@ def _num_jobs(experiment: Experiment, num_settings: int, num_rungs: int, num_bas
 
 def _first_clones(experiment: Experiment, sweep: str, settings: list[Setting], rungs: list[RungSettings]) -> list[Any]:
     """The clones of the first rung, each once, without those whose step is done."""
-    done = set(_tried(experiment, sweep))
+    done = set(tried_settings(experiment, sweep))
     jobs = {}
     for setting in settings:
         if setting in done:
@@ -156,38 +155,6 @@ def _first_clones(experiment: Experiment, sweep: str, settings: list[Setting], r
         job = plan_clone(at.root, clone_spec(at), at.generation)
         jobs[job.plan.spec.fingerprint] = job
     return list(jobs.values())
-
-
-def _tried(experiment: Experiment, sweep: str) -> dict[Setting, int]:
-    """Settings that an earlier run of this sweep tried, in their order, with their numbers."""
-    return {Setting(row["setting"]): row["number"] for row in find_steps(experiment, sweep) if row["rung"] == 0}
-
-
-def _plan_search(steps: Steps, settings: list[Setting], baselines: list[str]) -> tuple[dict[str, Any], dict[str, Any], Callable[[int], bool]]:
-    """Tune's parameter space, the options of its search and its scheduler, and whether so many ended trials are all of them."""
-    from ray import tune
-    from ray.tune.search import BasicVariantGenerator
-
-    from raysd.sweep import search
-
-    wanted, num_rungs = steps.experiment.sweep, len(steps.rungs)
-    options: dict[str, Any] = {"metric": search.METRIC, "mode": search.MODE}
-    if wanted.scheduler == "asha":
-        options["scheduler"] = search.asha(wanted, num_rungs)
-    if wanted.search == "tpe":
-        tried = _tried(steps.experiment, steps.sweep)
-        inner, setting_of = search.tpe(wanted, list(tried)), partial(search.decode, wanted)
-        searcher = search.NumberedSearch(baselines, inner, tried, setting_of, partial(identity_at, steps.experiment))
-        number = len(baselines) + (wanted.num_settings or 0)
-        options |= {"search_alg": searcher, "num_samples": number, "max_concurrent_trials": wanted.max_concurrent_trials}
-        return {}, options, lambda ended: ended == number
-    if wanted.scheduler == "halving":
-        halving = search.HalvingSearch(len(settings), num_rungs, wanted.keep, wanted.keep_within_noise, baselines)
-        options |= {"search_alg": halving, "num_samples": -1, "max_concurrent_trials": wanted.max_concurrent_trials}
-        return {}, options, lambda ended: halving.is_done
-    jobs = [*({"setting": place} for place in range(len(settings))), *({"baseline": kind} for kind in baselines)]
-    options |= {"search_alg": BasicVariantGenerator(max_concurrent=wanted.max_concurrent_trials)}
-    return {"job": tune.grid_search(jobs)}, options, lambda ended: ended == len(jobs)
 
 
 def _fit(steps: Steps, settings: list[Setting], baselines: list[str], progress: Progress) -> set[str]:
@@ -210,14 +177,16 @@ def _fit(steps: Steps, settings: list[Setting], baselines: list[str], progress: 
                 raise
             tune.report({search.METRIC: FAILED_SCORE, "user_error": json.dumps([found.field, str(found.value), found.remedy])})
 
-    space, options, is_done = _plan_search(steps, settings, baselines)
+    plan = plan_trials(steps, settings, baselines)
     taken: set[str] = set()
     errors: list[UserError] = []
     watch = _watch(taken, errors, progress)
+    if plan.num_left_out:
+        progress.advance(plan.num_left_out, ", from an earlier run")
     tuner = Tuner(
         tune.with_resources(trial, {"CPU": steps.shares.trial_cpus, "GPU": steps.shares.trial_gpus}),
-        param_space=space,
-        tune_config=TuneConfig(**options, reuse_actors=True),
+        param_space=plan.space,
+        tune_config=TuneConfig(**plan.options, reuse_actors=True),
         run_config=RunConfig(
             name=f"sweep-{steps.sweep}",
             storage_path=steps.experiment.root.child("runs").path,
@@ -228,15 +197,16 @@ def _fit(steps: Steps, settings: list[Setting], baselines: list[str], progress: 
             callbacks=[watch],
         ),
     )
-    with kept_interrupts():
-        results = tuner.fit()
-    if errors:
-        raise errors[0]
-    if results.errors:
-        raise results.errors[0]
-    if not is_done(watch.num_ended):
-        raise KeyboardInterrupt
-    return taken
+    if not plan.is_done(0):
+        with kept_interrupts():
+            results = tuner.fit()
+        if errors:
+            raise errors[0]
+        if results.errors:
+            raise results.errors[0]
+        if not plan.is_done(watch.num_ended):
+            raise KeyboardInterrupt
+    return taken | {step_fingerprint(steps.sweep, settings[place], rung) for place, rung in plan.known()}
 
 
 def _run_job(steps: Steps, config: Mapping[str, Any], settings: list[Setting]) -> None:

@@ -110,6 +110,23 @@ class Steps:
             "seconds": {"draw": draw_seconds, "train": train_seconds, "measure": measure_seconds},
         }
 
+    def known(self, settings: list[Setting]) -> dict[tuple[int, int], list[float]]:
+        """The seeds' scores of the steps that were done and measured, by the setting's place and the rung."""
+        rows = {row["fingerprint"]: row for row in find_steps(self.experiment, self.sweep)}
+        found = {}
+        for rung in range(len(self.rungs)):
+            evaluation = evaluation_at(self.evaluation, self.experiment, rung, len(self.rungs))
+            for place, setting in enumerate(settings):
+                row = rows.get(step_fingerprint(self.sweep, setting, rung))
+                if row is not None and is_measured(row, evaluation):
+                    found[place, rung] = list(row["seed_scores"])
+        return found
+
+    def is_baseline_measured(self, kind: str) -> bool:
+        """True when a baseline's classifiers are there with all their rows."""
+        run = baseline_run(self.experiment, kind, self.rungs[-1])
+        return all(self.evaluation.is_measured(run.fingerprint(seed)) for seed in run.settings.seeds)
+
     def run_baseline(self, kind: str) -> list[str]:
         """Train and measure the classifiers of real pictures, as many as the last rung has, or those with random weights; returns their fingerprints."""
         run = baseline_run(self.experiment, kind, self.rungs[-1])

@@ -16,7 +16,7 @@ from raysd.clone.standing_pool import PoolShape, StandingPool
 from raysd.storage.location import Location
 
 pytestmark = pytest.mark.slow
-FAST = {"num_inference_steps": 2, "images_per_class": 6, "images_per_shard": 16, "batch_size": 8, "num_actors": 1}
+FAST = {"model": "dummy", "num_inference_steps": 2, "images_per_class": 6, "images_per_shard": 16, "batch_size": 8, "num_actors": 1}
 
 
 def draw(root, specs=None, **changes):
@@ -59,10 +59,12 @@ def clone_of(root, job):
     return root / "clones" / job.plan.spec.fingerprint
 
 
-def test_same_plan_same_bytes_whatever_the_number_of_actors(undisturbed, tmp_path):
-    root, job = undisturbed
-    draw(tmp_path, num_actors=2)
-    assert shard_bytes(clone_of(tmp_path, job)) == shard_bytes(clone_of(root, job))
+@pytest.mark.parametrize("model", ["dummy", pytest.param("embedded", marks=pytest.mark.soak)])
+def test_same_plan_same_bytes_whatever_the_number_of_actors(ray_cluster, tmp_path, model):
+    (one,), _ = draw(tmp_path / "one", model=model)
+    draw(tmp_path / "two", model=model, num_actors=2)
+    assert len(shard_bytes(clone_of(tmp_path / "one", one))) == 4
+    assert shard_bytes(clone_of(tmp_path / "two", one)) == shard_bytes(clone_of(tmp_path / "one", one))
 
 
 def test_exactly_once_every_planned_image_is_there(undisturbed):
@@ -136,7 +138,7 @@ def test_two_drivers_on_one_directory_end_with_the_same_bytes(undisturbed, tmp_p
 
 def test_one_pool_draws_many_clones_and_they_do_not_mix(undisturbed, tmp_path):
     root, job = undisturbed
-    specs = [spec_of(**FAST), spec_of(**FAST, guidance_scale=7.5), spec_of(**FAST, sampler="paper")]
+    specs = [spec_of(**FAST), spec_of(**FAST, guidance_scale=7.5), spec_of(**{**FAST, "num_inference_steps": 3})]
     _, summaries = draw(tmp_path, specs)
     assert [summary.num_drawn for summary in summaries] == [60, 60, 60]
     clones = [shard_bytes(tmp_path / "clones" / spec.fingerprint) for spec in specs]
@@ -154,22 +156,24 @@ def test_nothing_is_silent_the_record_and_the_card_count(undisturbed):
     assert "60 (6 for each of 10 classes)" in card and "flagged pictures" in card
 
 
-def test_sigkill_of_the_driver_then_the_same_command_ends_with_the_same_bytes(undisturbed, tmp_path, run_here):
-    root, job = undisturbed
-    words = [f"generation.{key}={value}" for key, value in FAST.items()]
-    command = [sys.executable, "-m", "raysd.cli", "generate", f"storage={tmp_path}", *words]
+@pytest.mark.parametrize("model", ["dummy", pytest.param("embedded", marks=pytest.mark.soak)])
+def test_sigkill_of_the_driver_then_the_same_command_ends_with_the_same_bytes(ray_cluster, tmp_path, run_here, model):
+    slow = {"model": model, "num_inference_steps": 300 if model == "dummy" else 2}  # the dummy has a second or more left when its first shard is there
+    (job,), _ = draw(tmp_path / "undisturbed", **slow)
+    words = [f"generation.{key}={value}" for key, value in {**FAST, **slow}.items()]
+    command = [sys.executable, "-m", "raysd.cli", "generate", f"storage={tmp_path / 'killed'}", *words]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    data = clone_of(tmp_path, job) / "data"
+    data = clone_of(tmp_path / "killed", job) / "data"
     deadline = time.monotonic() + 240
     while not list(data.glob("train-*.parquet")):
         assert driver.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    finished = run_here("generate", f"storage={tmp_path}", *words)
+    finished = run_here("generate", f"storage={tmp_path / 'killed'}", *words)
     assert finished.returncode == 0, finished.stderr
-    assert shard_bytes(clone_of(tmp_path, job)) == shard_bytes(clone_of(root, job))
+    assert shard_bytes(clone_of(tmp_path / "killed", job)) == shard_bytes(clone_of(tmp_path / "undisturbed", job))
 
 
 def test_sigkill_of_an_actor_in_mid_run_costs_nothing_but_time(standing_pool, tmp_path):
@@ -177,7 +181,7 @@ def test_sigkill_of_an_actor_in_mid_run_costs_nothing_but_time(standing_pool, tm
 
     import ray.util.state
 
-    many = {"images_per_class": 16, "images_per_shard": 10, "num_inference_steps": 4}
+    many = {"images_per_class": 16, "images_per_shard": 10, "num_inference_steps": 100}
     job = plan_clone(Location(str(tmp_path / "undisturbed")), spec_of(**{**FAST, **many}), GenerationSettings(**{**FAST, **many}))
     standing_pool.grow(job)
     others = {actor.pid for actor in ray.util.state.list_actors(filters=[("state", "=", "ALIVE")], detail=True)}

@@ -10,19 +10,20 @@ import pyarrow as pa
 import pytest
 from plans import spec_of
 
-from raysd.clone.generate import generate_clones, plan_clone
+from raysd.clone.drawer import ShardDrawer
+from raysd.clone.generate import plan_clone
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import read_shard
 from raysd.clone.standing_pool import PoolShape, StandingPool
 from raysd.storage.location import Location
 
 pytestmark = pytest.mark.slow
-FAST = {"num_inference_steps": 2, "images_per_shard": 16, "batch_size": 8}
+FAST = {"model": "dummy", "num_inference_steps": 2, "images_per_shard": 16, "batch_size": 8}
 
 
 def job_of(root, images_per_class, **changes):
     settings = GenerationSettings(**{**FAST, "images_per_class": images_per_class})
-    return plan_clone(Location(str(root)), spec_of(**{"num_inference_steps": 2, **changes}), settings)
+    return plan_clone(Location(str(root)), spec_of(**{**FAST, **changes}), settings)
 
 
 def shard_bytes(job):
@@ -58,11 +59,15 @@ def test_clones_grow_and_nothing_is_drawn_twice(pool, tmp_path):
     assert sorted(positions(job_of(tmp_path, 7))) == [(label, index) for label in range(10) for index in range(7)]
 
 
-def test_a_pool_draws_the_bytes_of_a_generation(pool, tmp_path):
-    ours, theirs = job_of(tmp_path / "pool", 6), job_of(tmp_path / "generation", 6)
+def test_an_actor_with_the_real_pipeline_draws_the_bytes_of_this_process(ray_cluster, tmp_path):
+    ours, theirs = (job_of(tmp_path / name, 6, model="embedded") for name in ("pool", "here"))
+    pool = StandingPool(GenerationSettings(**FAST), PoolShape(1, 0.1, 0.0), 1)
     pool.grow(ours)
-    generate_clones([theirs], GenerationSettings(**FAST, images_per_class=6, num_actors=1))
-    assert shard_bytes(ours) == shard_bytes(theirs)
+    pool.close()
+    drawer = ShardDrawer(theirs.plan.spec, FAST["batch_size"], 1)
+    for shard in range(theirs.plan.num_shards):
+        drawer.draw_shard(theirs, shard)
+    assert len(shard_bytes(ours)) == 4 and shard_bytes(ours) == shard_bytes(theirs)
 
 
 def test_callers_that_want_the_same_clone_take_turns(pool, tmp_path):
@@ -89,7 +94,7 @@ def test_an_error_reaches_the_one_who_asked(pool, tmp_path):
 
 @pytest.mark.parametrize("victim", ["ShardDrawer", "DrawingQueue"])
 def test_sigkill_in_mid_run_costs_nothing_but_time(pool, tmp_path, victim):
-    job = job_of(tmp_path / "killed", 24, num_inference_steps=6)
+    job = job_of(tmp_path / "killed", 24, num_inference_steps=100)
     killed = threading.Event()
 
     def kill():
@@ -104,7 +109,7 @@ def test_sigkill_in_mid_run_costs_nothing_but_time(pool, tmp_path, victim):
     pool.grow(job)
     assert killed.wait(60)
     assert len(positions(job)) == len(set(positions(job))) == 240
-    undisturbed = job_of(tmp_path / "undisturbed", 24, num_inference_steps=6)
+    undisturbed = job_of(tmp_path / "undisturbed", 24, num_inference_steps=100)
     pool.grow(undisturbed)
     assert shard_bytes(job) == shard_bytes(undisturbed)
 

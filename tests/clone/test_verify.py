@@ -112,7 +112,7 @@ def test_an_export_of_an_incomplete_clone_is_refused(clone, tmp_path):
 def test_verify_repairs_and_grow_draws_more(tmp_path, run_here, ray_cluster):
     words = [
         f"storage={tmp_path}",
-        "generation.num_inference_steps=1",
+        "generation.model=dummy",
         "generation.images_per_class=4",
         "generation.images_per_shard=20",
         "generation.num_actors=1",

@@ -53,6 +53,20 @@ def test_halving_ends_and_takes_each_step_once(num_settings, num_rungs, keep, nu
             assert own == set(sorted(below)[-len(own) :])
 
 
+@given(num_settings=st.integers(1, 12), num_rungs=st.integers(1, 4), num_known=st.integers(0, 40), num_concurrent=st.integers(1, 4), seed=st.integers(0, 99))
+def test_what_an_earlier_run_did_is_not_handed_out_again(num_settings, num_rungs, num_known, num_concurrent, seed):
+    def score_of(setting, rung):
+        return [setting + 0.1 * rung, setting + 0.2]
+
+    whole = run_to_the_end(HalvingSearch(num_settings, num_rungs, 0.5, False, []), score_of, num_concurrent, seed)
+    steps = [(job["setting"], job["rung"]) for job in whole]
+    known = {step: score_of(*step) for step in steps[:num_known]}
+    search = HalvingSearch(num_settings, num_rungs, 0.5, False, ["real"], known)
+    jobs = [(job["setting"], job["rung"]) for job in run_to_the_end(search, score_of, num_concurrent, seed) if "setting" in job]
+    assert sorted(jobs) == sorted(steps[num_known:]) and sorted(search.passed) == sorted(known)
+    assert search.is_done and HalvingSearch(num_settings, num_rungs, 0.5, False, [], {step: score_of(*step) for step in steps}).is_done
+
+
 def test_the_next_rung_begins_when_the_last_step_of_a_rung_has_ended():
     search = HalvingSearch(2, 2, 0.5, False, [])
     assert search.suggest("a")["setting"] == 0 and search.suggest("b")["setting"] == 1

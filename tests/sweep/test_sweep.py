@@ -21,7 +21,7 @@ from raysd.storage.results import read_results
 pytestmark = pytest.mark.slow
 EXPERIMENT = {
     "name": "tiny",
-    "generation": {"num_inference_steps": 2, "images_per_shard": 20, "batch_size": 10},
+    "generation": {"model": "dummy", "num_inference_steps": 2, "images_per_shard": 20, "batch_size": 10},
     "training": {
         "backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]},
         "stem_stride": 2,
@@ -56,28 +56,49 @@ def written(root):
     return steps | {path: path.stat().st_mtime_ns for path in root.glob("classifiers/*/record.json")}
 
 
-@pytest.fixture(scope="module")
-def swept(tmp_path_factory, ray_cluster):
-    """A tiny sweep that was killed in its middle, then run to its end, then run again."""
-    folder = tmp_path_factory.mktemp("sweep")
-    config, root = folder / "tiny.yaml", folder / "runs"
-    config.write_text(yaml.safe_dump({**EXPERIMENT, "storage": "runs"}))
-    command = [sys.executable, "-m", "raysd.cli", "sweep", str(config)]
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+def interrupt_after(num_steps, root):
+    """Ctrl-C in this process as soon as so many steps are done."""
 
+    def wait():
+        while len(list(root.glob("results/trial/*.json"))) < num_steps:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def run_and_kill(folder, config, num_steps):
+    """The sweep's command in a process and on a Ray of its own, with a SIGKILL once so many steps are done."""
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    command = [sys.executable, "-m", "raysd.cli", "sweep", str(config)]
     driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
     deadline = time.monotonic() + 240
-    while len(list(root.glob("results/trial/*.json"))) < 3:
+    while len(list(folder.glob("runs/results/trial/*.json"))) < num_steps:
         assert driver.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
+
+
+@pytest.fixture(scope="module", params=["interrupted", pytest.param("killed", marks=pytest.mark.soak)])
+def swept(request, tmp_path_factory, ray_cluster):
+    """A tiny sweep that was stopped in its middle, then run to its end, then run again. The killed one generates with the real pipeline."""
+    folder = tmp_path_factory.mktemp("sweep")
+    config, root = folder / "tiny.yaml", folder / "runs"
+    model = "embedded" if request.param == "killed" else "dummy"
+    config.write_text(yaml.safe_dump({**EXPERIMENT, "storage": "runs", "generation": {**EXPERIMENT["generation"], "model": model}}))
+    if request.param == "killed":
+        run_and_kill(folder, config, 3)
+    else:
+        interrupt_after(3, root)
+        assert run_main(folder, "sweep", config).returncode == 130
+    assert not list(root.glob("results/sweep/*.json"))
     before = written(root)
     runs = [run_main(folder, "sweep", config) for _ in range(2)]
     return root, runs, before
 
 
-def test_a_killed_sweep_goes_on_and_ends_with_a_report_and_the_winner_as_a_file(swept):
+def test_a_stopped_sweep_goes_on_and_ends_with_a_report_and_the_winner_as_a_file(swept):
     root, (first, _), _ = swept
     assert first.returncode == 0, first.stderr[-3000:]
     (page,) = root.glob("reports/*/report.html")
@@ -88,7 +109,7 @@ def test_a_killed_sweep_goes_on_and_ends_with_a_report_and_the_winner_as_a_file(
     assert "next: raysd generate" in first.stdout
 
 
-def test_what_had_finished_before_the_kill_is_not_done_again(swept):
+def test_what_had_finished_before_the_stop_is_not_done_again(swept):
     root, _, before = swept
     after = written(root)
     assert len(before) >= 6 and all(after[path] == when for path, when in before.items())
@@ -179,6 +200,7 @@ def test_asha_stops_trials_and_holds_nothing(ray_cluster, tmp_path):
     assert_nothing_is_held()
 
 
+@pytest.mark.soak
 def test_a_trial_starts_workers_of_its_own_and_holds_nothing(ray_cluster, tmp_path):
     _, (step,) = sweep_here(tmp_path, {"num_workers": 2, "seeds": [0]}, space={"generation": {"guidance_scale": [4]}}, rungs=[4])
     (path,) = tmp_path.glob("classifiers/*/record.json")
@@ -186,6 +208,7 @@ def test_a_trial_starts_workers_of_its_own_and_holds_nothing(ray_cluster, tmp_pa
     assert_nothing_is_held()
 
 
+@pytest.mark.soak
 def test_an_interrupted_tpe_leaves_no_answer_and_goes_on_with_what_it_tried(ray_cluster, tmp_path):
     space = {
         "generation": {"guidance_scale": {"low": 1, "high": 5, "step": 1}, "variant": ["name", "attributes"]},
@@ -193,12 +216,7 @@ def test_an_interrupted_tpe_leaves_no_answer_and_goes_on_with_what_it_tried(ray_
     }
     options = {"space": space, "search": "tpe", "num_settings": 4, "rungs": [4]}
 
-    def interrupt():
-        while len(list(tmp_path.glob("results/trial/*.json"))) < 2:
-            time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=interrupt, daemon=True).start()
+    interrupt_after(2, tmp_path)
     with pytest.raises(KeyboardInterrupt):
         sweep_here(tmp_path, {"seeds": [0]}, **options)
     assert not list(tmp_path.glob("results/sweep/*.json"))
