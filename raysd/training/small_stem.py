@@ -25,8 +25,9 @@ def _register(name: str) -> None:
         model = timm.create_model(name, **options)
         model.conv1 = torch.nn.Conv2d(options.get("in_chans", 3), model.bn1.num_features, kernel_size=3, stride=stem_stride, padding=1, bias=False)
         model.maxpool = torch.nn.Identity()
-        if pretrained:
+        if pretrained_cfg is not None:  # how images are seen; else it would be the ResNet's for ImageNet
             model.pretrained_cfg = model.default_cfg = dict(pretrained_cfg)
+        if pretrained:
             load_pretrained(model, pretrained_cfg=model.pretrained_cfg, num_classes=model.num_classes)
         return model
 

@@ -15,9 +15,11 @@ from raysd.evaluation.settings import EvaluationSettings
 from raysd.evaluation.subject import pretrained_subject
 from raysd.prompts.table import load_class_table
 from raysd.storage.location import Location
+from raysd.training.architecture import Architecture
+from raysd.training.classifier import build_classifier, save_classifier
 
 PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "imagenet1k_sample" / "one_per_class.parquet"
-NUM_PHOTOS = 150
+NUM_PHOTOS = 50
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,13 @@ def test_an_imagenet_classifier_gets_what_a_plain_timm_loop_gets_to_the_picture(
     assert row["value"] == pytest.approx(100 * hits[1] / NUM_PHOTOS) and row["value"] > 80
     assert row["top5"] == pytest.approx(100 * hits[5] / NUM_PHOTOS)
     assert row["masked"]["num_classes"] == NUM_PHOTOS and row["masked"]["value"] >= row["value"]
+
+
+def test_a_small_classifier_of_raysds_own_sees_images_as_it_was_trained(tmp_path):
+    architecture = Architecture("resnet18", {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}, 10, 16, 1)
+    save_classifier(Location(str(tmp_path)), build_classifier(architecture), architecture, {})
+    preprocessing = pretrained_subject(str(tmp_path), load_class_table("fashion_mnist"), needs_classes=False).preprocessing
+    assert (preprocessing.size, preprocessing.resize, preprocessing.mean) == (16, 16, (0.5, 0.5, 0.5))
 
 
 def test_an_imagenet_classifier_serves_a_table_of_some_of_its_classes(lite0):

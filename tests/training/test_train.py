@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -91,13 +92,14 @@ def test_sources_with_shares_and_streamed_pictures_train_too(ray_cluster, tmp_pa
     assert [part["share"] for part in record["trained_on"]["parts"]] == [0.75, 0.25]
 
 
-STREAMED = {"seeds": [0, 1], "num_steps": 150, "validate_epochs": 1, "checkpoint_steps": 47, "batch_size": 36, "recipe": "timm"}  # eleven steps an epoch
+STREAMED = {"seeds": [0, 1], "num_steps": 88, "validate_epochs": 1, "checkpoint_steps": 47, "batch_size": 36, "recipe": "timm"}  # eleven steps an epoch
+LONG = 150  # steps that leave time for kills
 STREAMED |= {"backbone_options": {**TINY["backbone_options"], "drop_rate": 0.1}, "recipe_options": {"learning_rate": 1.0, "ema_decay": 0.9}}
 
 
-def train_streamed(root):
+def train_streamed(root, **changes):
     """Two classifiers on two workers and on pictures that are not kept in memory; test_workers.py has them there."""
-    run = run_of(root, **STREAMED)
+    run = run_of(root, **{**STREAMED, **changes})
     run = replace(run, validation=real_set("digits", "test", run.root, 11))  # 110 pictures: no multiple of a batch
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("raysd.training.ingest.MEMORY_BYTES", 0)
@@ -135,7 +137,7 @@ def test_two_workers_train_a_classifier_per_seed_that_learns(undisturbed):
     test = decode_all(real_set("digits", "test", undisturbed.root), architecture.image_size)
     with torch.inference_mode():
         accuracy = (model(normalise(torch.from_numpy(test.images))).argmax(1).numpy() == test.labels).mean()
-    assert accuracy > 0.4  # of ten classes
+    assert accuracy > 0.3  # of ten classes
     assert not torch.equal(*(weights(undisturbed, seed)["fc.weight"] for seed in (0, 1)))
     record = load_record(folders[0])
     assert record["trained_on"]["kind"] == "real" and not record["resumed_at"]
@@ -146,7 +148,7 @@ def test_steps_in_the_place_of_epochs_and_measurements_on_the_way(undisturbed):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     history = load_record(undisturbed.folder(0))["history"]
-    assert [row["step"] for row in history] == [*range(11, 150, 11), 150]
+    assert [row["step"] for row in history] == [*range(11, 89, 11)]
     model, architecture = load_classifier(undisturbed.folder(0))
     pictures = decode_all(undisturbed.validation, architecture.image_size)
     with torch.inference_mode():
@@ -158,11 +160,13 @@ def test_steps_in_the_place_of_epochs_and_measurements_on_the_way(undisturbed):
     assert [event.value for event in events] == pytest.approx([row["loss"] for row in history], abs=1e-4)
 
 
-@pytest.mark.slow
-def test_sigkills_of_the_driver_and_of_a_worker_inside_an_epoch_end_with_the_weights_of_an_undisturbed_run(undisturbed, tmp_path):
+@pytest.mark.soak
+def test_sigkills_of_the_driver_and_of_a_worker_inside_an_epoch_end_with_the_weights_of_an_undisturbed_run(ray_cluster, tmp_path):
+    undisturbed = train_streamed(tmp_path / "undisturbed", num_steps=LONG)
+    tmp_path /= "disturbed"
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment["PYTHONPATH"] = os.pathsep.join(str(Path(__file__).parents[level]) for level in range(3))
-    command = [sys.executable, "-c", f"from test_train import *; train_streamed({str(tmp_path)!r})"]
+    command = [sys.executable, "-c", f"from test_train import *; train_streamed({str(tmp_path)!r}, num_steps=LONG)"]
     driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 240
     while not noted_checkpoints(tmp_path):
@@ -174,7 +178,7 @@ def test_sigkills_of_the_driver_and_of_a_worker_inside_an_epoch_end_with_the_wei
     killed = []
     killer = threading.Thread(target=kill_a_worker, args=(tmp_path, killed), daemon=True)
     killer.start()
-    disturbed = train_streamed(tmp_path)
+    disturbed = train_streamed(tmp_path, num_steps=LONG)
     killer.join(timeout=60)
     assert killed
     records = [[load_record(run.folder(seed)) for seed in (0, 1)] for run in (undisturbed, disturbed)]
@@ -211,7 +215,7 @@ def test_the_paper_recipe_trains_and_its_projector_is_dropped_for_transfer(tmp_p
 
     options = {
         "recipe": "paper",
-        "recipe_options": {"projector_width": 64, "bottleneck_width": 16, "local_crops": 2},
+        "recipe_options": {"projector_width": 64, "bottleneck_width": 16, "local_crops": 2, "num_fractals": 4},
         "image_size": 32,
         "num_epochs": 1,
         "num_workers": 1,
@@ -225,7 +229,7 @@ def test_the_paper_recipe_trains_and_its_projector_is_dropped_for_transfer(tmp_p
     assert torch.allclose(timm.create_model(f"local-dir:{run.folder(0).path}", pretrained=True).eval()(images), features, atol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
 def test_a_compiled_model_trains_and_its_weights_are_named_as_any(tmp_path):
     run = run_of(tmp_path, compile=True, num_workers=1, num_steps=2)
@@ -235,7 +239,8 @@ def test_a_compiled_model_trains_and_its_weights_are_named_as_any(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_broken_picture_ends_the_training_in_one_line(ray_cluster, tmp_path):
+@pytest.mark.parametrize("train", [train_here, pytest.param(partial(train_classifiers, quiet=True), marks=pytest.mark.soak)], ids=["here", "workers"])
+def test_a_broken_picture_ends_the_training_in_one_line(ray_cluster, tmp_path, train):
     encoded = [encode_png(np.full((8, 8), 10 * i, dtype=np.uint8)) for i in range(20)]
     encoded[7] = b"no picture"
     pq.write_table(picture_table(encoded, np.arange(20) % 10, list("abcdefghij")), tmp_path / "set.parquet")
@@ -243,7 +248,7 @@ def test_a_broken_picture_ends_the_training_in_one_line(ray_cluster, tmp_path):
     broken = real_set(str(tmp_path / "set.parquet"), "train", root)
     run = replace(run_of(tmp_path / "root", batch_size=10, num_workers=1), pools=(Pool((broken,)),))
     with pytest.raises(UserError, match=r"holds a picture that cannot be decoded.*repair or remove it") as caught:
-        train_classifiers(run, quiet=True)
+        train(run)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.glob("root/runs/*/error.json"))
 
@@ -258,7 +263,7 @@ def test_a_batch_that_the_workers_cannot_share_is_refused(tmp_path):
         train_classifiers(run_of(tmp_path, batch_size=51))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_embedded_generator_can_be_trained_again(ray_cluster, tmp_path):
     """A few steps of the real job, on the tests' Ray."""
     from raysd.training.fashion_mnist import fashion_mnist_folder

@@ -61,7 +61,7 @@ def test_one_process_gives_the_weights_of_one_ray_worker(ray_cluster, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_process_goes_on_and_ends_with_the_weights_of_an_undisturbed_one(tmp_path):
-    changes = {"seeds": [0, 1], "num_steps": 120, "checkpoint_steps": 10}
+    changes = {"seeds": [0, 1], "num_steps": 60, "checkpoint_steps": 10}
     undisturbed, killed = run_of(tmp_path / "undisturbed", **changes), run_of(tmp_path / "killed", **changes)
     train_here(undisturbed)
     script = f"from test_workers import *; train_here(run_of({str(tmp_path / 'killed')!r}, **{changes!r}))"
