@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -26,7 +27,7 @@ import record
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = "python benchmarks/clusters.py"
 NODE_CPUS = 2
-PATIENCE = 300.0  # seconds until the moment of a kill, and for a job
+PATIENCE = 500.0  # seconds until the moment of a kill, and for a job
 CLASSIFIER = {"backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}, "stem_stride": 2, "batch_size": 20, "logger": "none"}
 EXPERIMENT = {
     "name": "cluster",
@@ -88,14 +89,31 @@ class Cluster:
     def kill_node(self):
         """SIGKILL the raylet that joined first; its workers end with it."""
         doomed = self.nodes.pop(0)
+        held = self.actors(doomed)
         doomed.kill_raylet()
         self.raylets.remove_node(doomed, allow_graceful=False)
+        for actor in held:  # a paused one would not notice
+            with suppress(psutil.NoSuchProcess):
+                actor.kill()
+
+    def actors(self, node):
+        """The processes of a node's diffusion actors that are up."""
+        found = []
+        for child in psutil.Process(node.all_processes["raylet"][0].process.pid).children():
+            with suppress(psutil.NoSuchProcess, IndexError):
+                title = child.cmdline()[0]
+                if "ShardDrawer" in title and "__init__" not in title:
+                    found.append(child)
+        return found
+
+    def pause_oldest(self):
+        """Hold the diffusion actors of the node that joined first, so that work is left for one that joins."""
+        for actor in self.actors(self.nodes[0]):
+            actor.suspend()
 
     def draws_on_newest(self):
         """True when a diffusion actor is up on the node that joined last."""
-        raylet = psutil.Process(self.nodes[-1].all_processes["raylet"][0].process.pid)
-        titles = [child.cmdline()[:1] for child in raylet.children()]
-        return any(title and "ShardDrawer" in title[0] and "__init__" not in title[0] for title in titles)
+        return bool(self.actors(self.nodes[-1]))
 
     def submit(self, verb, config, storage, *words):
         """Hand a job in, as a user does; the process that shows its log and ends with its exit code."""
@@ -149,6 +167,7 @@ def run_job(cluster, verb, config, root, *more, kill=False, joins=False, replace
                 cluster.fill()
             if kill and not killed and moment(verb, root):
                 if joins and not joined:
+                    cluster.pause_oldest()
                     cluster.fill()
                     joined = True
                 if not joins or cluster.draws_on_newest():

@@ -169,7 +169,7 @@ def sweep_here(root, training=(), **changes):
     from raysd import verbs
 
     evaluation = {"transfer_sets": [{"name": "digits", "shots": 4}]}
-    own = {"objective": "transfer", "random": False, "max_concurrent_trials": 2, **changes}
+    own = {"objective": "transfer", "random": False, "max_concurrent_trials": 1, **changes}
     values = {**EXPERIMENT, "storage": str(root), "evaluation": evaluation, "training": {**EXPERIMENT["training"], **dict(training)}, "sweep": own}
     row = verbs.sweep(validate_experiment(values))
     return row, sorted(read_results(Location(str(root)), "trial"), key=lambda step: (step["number"], step["rung"]))
@@ -214,7 +214,7 @@ def test_an_interrupted_tpe_leaves_no_answer_and_goes_on_with_what_it_tried(ray_
         "generation": {"guidance_scale": {"low": 1, "high": 5, "step": 1}, "variant": ["name", "attributes"]},
         "training": {"recipe_options": {"learning_rate": {"low": 0.01, "high": 1, "log": True}}},
     }
-    options = {"space": space, "search": "tpe", "num_settings": 4, "rungs": [4]}
+    options = {"space": space, "search": "tpe", "num_settings": 4, "rungs": [4], "max_concurrent_trials": 2}
 
     interrupt_after(2, tmp_path)
     with pytest.raises(KeyboardInterrupt):
