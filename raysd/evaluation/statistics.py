@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
-from scipy.stats import binomtest, bootstrap
 
 from raysd.errors import UserError
 
@@ -89,6 +88,8 @@ def bootstrap_interval(correct: np.ndarray, seed: int = 0, resamples: int = RESA
     if len(different) <= MOST_VALUES:
         means = rng.multinomial(num_images, counts / num_images, size=resamples) @ different / num_images
     else:
+        from scipy.stats import bootstrap  # half a second to import, and seldom needed
+
         batch = max(1, CHUNK // num_images)
         found = bootstrap((values,), np.mean, n_resamples=resamples, batch=batch, vectorized=True, method="percentile", rng=rng)
         means = found.bootstrap_distribution
@@ -111,6 +112,8 @@ def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
     a, b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
     if a.shape != b.shape:
         raise UserError("correct", (a.shape, b.shape), "compare classifiers on the same pictures")
+    from scipy.stats import binomtest  # half a second to import, and seldom needed
+
     only_a, only_b = int(np.sum(a & ~b)), int(np.sum(b & ~a))
     return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 

@@ -1,7 +1,6 @@
 """How well measures that need no training would have chosen."""
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from raysd.storage.results import Row
 from raysd.sweep.scored import scored, widest_rung
@@ -35,6 +34,8 @@ def proxy_regrets(trials: list[Row]) -> list[Row]:
 
 
 def _regret(trials: list[Row], proxy: str, better: str) -> Row | None:
+    from scipy.stats import spearmanr  # half a second to import, and seldom needed
+
     both = widest_rung([trial for trial in scored(trials) if trial["proxies"].get(proxy) is not None])
     if not both:
         return None
