@@ -24,7 +24,7 @@ class GenerationSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     model: str = "embedded"
-    """`embedded`, a folder in diffusers format, or a hub id."""
+    """`embedded`, a folder in diffusers format, a hub id, or `dummy` to try a cluster without a model."""
     revision: str | None = None
     """Branch, tag or commit of a hub model."""
     lora: list[LoraSettings] = []
