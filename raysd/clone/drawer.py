@@ -12,8 +12,8 @@ import numpy as np
 
 from raysd.clone.drawn import DrawnBatch
 from raysd.clone.plan import PlannedImage
-from raysd.clone.scan import CloneJob
-from raysd.clone.shard import DrawnImage, Shard, encode_image, merge_shards, read_shard, shard_table, write_shard
+from raysd.clone.scan import LIGHT_COLUMNS, CloneJob
+from raysd.clone.shard import DrawnImage, Shard, add_to_shard, encode_image, read_shard, shard_table
 from raysd.clone.spec import CloneSpec
 from raysd.errors import UserError
 
@@ -75,16 +75,15 @@ class ShardDrawer:
         began = time.monotonic()
         plan, folder = job.plan, job.folder
         num_classes = plan.counts.num_classes
-        kept = read_shard(folder, shard, plan.spec) or Shard.empty(plan.spec)
-        covered = kept.covered(num_classes)
+        kept = read_shard(folder, shard, plan.spec, LIGHT_COLUMNS)
+        covered = np.empty(0, dtype=np.int64) if kept is None else kept.covered(num_classes)
         if not plan.belong(covered, shard):
-            kept, covered = Shard.empty(plan.spec), np.empty(0, dtype=np.int64)
+            covered = covered[:0]
         missing = np.setdiff1d(plan.positions(shard), covered)
         pictures, dropped, num_calls, drawing, busy = self.artist.submit(self._draw_timed, job, missing).result()
         drawn = [future.result() for future in pictures]
         drawn.sort(key=lambda image: image.planned.position)
-        content = Shard(shard_table(plan.spec, drawn), dropped)
-        num_bytes = write_shard(folder, shard, merge_shards(kept, content, num_classes) if len(covered) else content, plan.spec)
+        num_bytes = add_to_shard(folder, plan, shard, Shard(shard_table(plan.spec, drawn), dropped))
         flagged = sum(bool(image.flag) for image in drawn)
         self.metrics.count(len(drawn), flagged, len(dropped), drawing, busy)
         return {

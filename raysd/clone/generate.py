@@ -30,6 +30,7 @@ from raysd.clone.spec import CloneSpec
 from raysd.errors import UserError
 from raysd.progress import Progress, say
 from raysd.storage.location import Location
+from raysd.storage.lock import held
 from raysd.versions import versions
 
 ROUNDS = 3  # of drawing and reading back
@@ -97,7 +98,7 @@ def generate_clones(
     for job in jobs:
         job.folder.child(DATA).remove_stale_partials()
         missing.append(missing_shards(job))
-        _begin_record(job, settings)
+        _begin_record(job, settings, bool(len(missing[-1])))
     num_drawn, seconds = np.zeros(len(jobs), dtype=np.int64), np.zeros(len(jobs))
     for _ in range(ROUNDS):
         for pipeline_key in sorted({job.plan.spec.pipeline_key for job, shards in zip(jobs, missing, strict=True) if len(shards)}):
@@ -214,12 +215,20 @@ def _finish(job: CloneJob, findings: Findings | None, num_drawn: int, seconds: f
     return CloneSummary(spec.fingerprint, job.folder, len(job.plan) - sum(short.values()), num_drawn, num_flagged, short, seconds)
 
 
-def _begin_record(job: CloneJob, settings: GenerationSettings) -> None:
-    """Add the counts of this run to those that were planned so far."""
-    record = job.read_record()
+def _begin_record(job: CloneJob, settings: GenerationSettings, is_changed: bool) -> None:
+    """Add the counts of this run to those that were planned so far. A larger clone that lacks a shard is not called complete any more, since this run makes
+    the shard anew with its own counts."""
+    with held(job.folder, RECORD):
+        record = job.read_record()
+        if is_changed and record.get("complete") and not job.plan.counts.covers(job.earlier_counts(record)[0]):
+            record = {**record, "complete": False}
+            _write_record(job, record)
+        if job.plan.counts.to_json() not in record.get("planned", []):
+            _add_counts(job, settings, record)
+
+
+def _add_counts(job: CloneJob, settings: GenerationSettings, record: dict[str, Any]) -> None:
     planned = record.get("planned", [])
-    if job.plan.counts.to_json() in planned:
-        return
     if not record:
         record = {
             "fingerprint": job.plan.spec.fingerprint,
@@ -234,6 +243,11 @@ def _begin_record(job: CloneJob, settings: GenerationSettings) -> None:
 
 def _end_record(job: CloneJob, findings: Findings) -> None:
     """Say what the clone holds; the first of the planned counts is then the one that is complete."""
+    with held(job.folder, RECORD):
+        _call_complete(job, findings)
+
+
+def _call_complete(job: CloneJob, findings: Findings) -> None:
     record, counts = job.read_record(), job.plan.counts
     earlier = job.earlier_counts(record)
     if record.get("complete") and earlier[0].covers(counts) and earlier[0] != counts:

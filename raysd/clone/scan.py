@@ -48,6 +48,14 @@ class CloneJob:
         """The counts of the runs so far."""
         return [ImageCounts.from_json(self.plan.counts.num_classes, value) for value in record.get("planned", [])]
 
+    def with_complete(self) -> "CloneJob":
+        """This clone with at least the counts that its record calls complete."""
+        record = self.read_record()
+        if not record.get("complete"):
+            return self
+        counts = self.plan.counts.united(self.earlier_counts(record)[0])
+        return CloneJob(Plan(self.plan.spec, counts, self.plan.images_per_shard), self.folder)
+
     def is_complete(self) -> bool:
         """True when the record says that all planned pictures are there, or that they were dropped."""
         record = self.read_record()

@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from raysd.clone.plan import PlannedImage
+from raysd.clone.plan import Plan, PlannedImage
 from raysd.clone.spec import CloneSpec
 from raysd.prompts.table import ClassTable
 from raysd.storage.location import Location
+from raysd.storage.lock import held
 
 DATA = "data"
 NAME = "train-{:06d}.parquet"
@@ -67,6 +68,12 @@ class Shard:
         """All positions that are drawn or dropped, int64, rising."""
         drawn = self.table["index"].to_numpy() * num_classes + self.table["label"].to_numpy()
         return np.sort(np.concatenate([drawn, np.array(list(self.dropped), dtype=np.int64)]))
+
+    def without(self, positions: np.ndarray, num_classes: int) -> "Shard":
+        """The pictures and dropped positions at other places."""
+        own = self.table["index"].to_numpy() * num_classes + self.table["label"].to_numpy()
+        taken = set(positions.tolist())
+        return Shard(self.table.filter(pa.array(~np.isin(own, positions))), {place: why for place, why in self.dropped.items() if place not in taken})
 
     def flag_counts(self, num_classes: int) -> dict[str, np.ndarray]:
         """For each flag, and for `dropped`, pictures of each label, int64 [K]."""
@@ -138,6 +145,19 @@ def write_shard(folder: Location, number: int, shard: Shard, spec: CloneSpec) ->
     data = buffer.getvalue().to_pybytes()
     folder.child(DATA).write(shard_name(number), data)
     return len(data)
+
+
+def add_to_shard(folder: Location, plan: Plan, number: int, fresh: Shard) -> int:
+    """Commit pictures to a shard, in one atomic step, beside those that are there by now; returns its bytes.
+
+    Another driver may have committed pictures of the same shard since it was looked at. They are the same pictures where they have the same place, so
+    those that are there stay, and a shard never loses one.
+    """
+    with held(folder.child(DATA), shard_name(number)):
+        there, num_classes = read_shard(folder, number, plan.spec), plan.counts.num_classes
+        if there is not None and plan.belong(covered := there.covered(num_classes), number):
+            fresh = merge_shards(there, fresh.without(covered, num_classes), num_classes)
+        return write_shard(folder, number, fresh, plan.spec)
 
 
 def merge_shards(first: Shard, second: Shard, num_classes: int) -> Shard:

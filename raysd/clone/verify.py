@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,9 +11,10 @@ from PIL import Image
 
 from raysd.clone.actor_pool import WAVE_SHARDS
 from raysd.clone.plan import Plan
-from raysd.clone.scan import CloneJob
+from raysd.clone.scan import RECORD, CloneJob
 from raysd.clone.shard import COLUMNS, DATA, read_shard, shard_name
 from raysd.progress import Progress
+from raysd.storage.lock import held
 
 PLANNED = ("label", "key", "index", "prompt", "seed")
 
@@ -78,8 +80,11 @@ def _verdicts(job: CloneJob, numbers: np.ndarray) -> Iterator[dict[str, Any]]:
 
 
 def delete_shards(job: CloneJob, numbers: list[int]) -> None:
-    """Delete shards, so that the next generation draws them again."""
+    """Delete shards, so that the next generation draws them again. Before that the record stops calling the clone complete."""
     data = job.folder.child(DATA)
+    with held(job.folder, RECORD):
+        if numbers and (record := job.read_record()).get("complete"):
+            job.folder.write(RECORD, json.dumps({**record, "complete": False}, indent=2, sort_keys=True).encode() + b"\n")
     for number in numbers:
         if data.exists(shard_name(number)):
             data.delete(shard_name(number))

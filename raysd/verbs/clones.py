@@ -114,17 +114,20 @@ def verify(experiment: Experiment, repair: bool = False) -> dict[int, str]:
         experiment: validated settings.
         repair: delete broken shards and draw them again.
     """
-    from raysd.clone.generate import plan_clone
+    from raysd.clone.generate import generate_clones, plan_clone
     from raysd.clone.spec import resolve_clone_spec
     from raysd.clone.verify import delete_shards, verify_clone
 
-    job = plan_clone(experiment.root, resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants), experiment.generation)
+    spec = resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)
+    job = plan_clone(experiment.root, spec, experiment.generation).with_complete()  # a shard that is made anew must not lose what a larger run put there
     problems = verify_clone(job)
     for number, problem in problems.items():
         say(f"shard {number}: {problem}")
     if problems and repair:
+        check_drawing(experiment, job)
         delete_shards(job, list(problems))
-        generate(experiment)
+        summary = generate_clones([job], experiment.generation)[0]
+        say(f"clone {summary.fingerprint}: {summary.num_drawn:,} pictures drawn again")
         problems = verify_clone(job)
     whole = f"all {len(job.plan):,} planned pictures are as they should be, or listed as dropped"
     say(f"clone {job.folder.uri}: {whole if not problems else f'{len(problems)} broken shards; raysd verify --repair draws them again'}")

@@ -1,10 +1,14 @@
 """The actor's work on one shard, without Ray and with a stand-in for the pipeline."""
 
+import tempfile
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from plans import TABLE
 from stand_in import StandIn, drawer_of, job_of
 
@@ -88,6 +92,61 @@ def test_a_grown_shard_keeps_its_pictures_and_is_as_if_drawn_at_once(tmp_path):
     drawer_of(at_once, StandIn()).draw_shard(at_once, 0)
     shards = [tmp_path / name / "data" / "train-000000.parquet" for name in "ab"]
     assert shards[0].read_bytes() == shards[1].read_bytes()
+
+
+@settings(max_examples=30)
+@example([3, 1], ["another begins"])
+@given(st.lists(st.integers(1, 4), min_size=2, max_size=3), st.lists(st.sampled_from(["go on", "go on", "another begins", "kill"]), max_size=30))
+def test_drivers_of_any_counts_whose_shards_overlap_in_time_end_with_the_union(counts, events):
+    """Each driver looks at the shard, generates, and commits; while one generates, others may do all of that. Some are killed before they commit."""
+    with tempfile.TemporaryDirectory() as folder:
+        waiting = [(number, job_of(folder, number)) for number in counts]
+        committed, event = [], iter(events)
+
+        class Interrupted(StandIn):
+            def draw(self, spec, images):
+                what = next(event, "go on")
+                if what == "another begins" and waiting:
+                    run(*waiting.pop())
+                if what == "kill":
+                    raise InterruptedError
+                return super().draw(spec, images)
+
+        def run(number, job):
+            drawer = drawer_of(job, Interrupted())
+            for shard in range(job.plan.num_shards):
+                with suppress(InterruptedError):
+                    drawer.draw_shard(job, shard)
+                    committed.append((job, shard))
+
+        while waiting:
+            run(*waiting.pop())
+        for job, shard in committed:  # nothing that was committed once is lost, whoever came later
+            there = read_shard(job.folder, shard, job.plan.spec).covered(job.plan.counts.num_classes)
+            assert set(job.plan.positions(shard).tolist()) <= set(there.tolist())
+        largest, at_once = job_of(folder, max(counts)), job_of(f"{folder}/at_once", max(counts))
+        for job in (largest, at_once):  # the killed ones again
+            for shard in range(job.plan.num_shards):
+                drawer_of(job, StandIn()).draw_shard(job, shard)
+        for name in at_once.folder.child("data").list_files():
+            assert largest.folder.child("data").read(name) == at_once.folder.child("data").read(name)
+
+
+def test_a_smaller_driver_that_commits_last_takes_nothing_away(tmp_path):
+    small, large = job_of(tmp_path, 1), job_of(tmp_path, 3)
+
+    class Slow(StandIn):
+        def draw(self, spec, images):
+            if not rows_of(large):
+                drawer_of(large, StandIn()).draw_shard(large, 0)
+            return super().draw(spec, images)
+
+    def rows_of(job):
+        shard = read_shard(job.folder, 0, job.plan.spec)
+        return [] if shard is None else shard.table["index"].to_pylist()
+
+    drawer_of(small, Slow()).draw_shard(small, 0)
+    assert len(rows_of(large)) == 15 and not [path for path in (tmp_path / "data").iterdir() if path.name.startswith(".")]
 
 
 def test_what_was_dropped_is_not_drawn_again_when_the_clone_grows(tmp_path):

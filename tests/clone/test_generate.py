@@ -115,6 +115,17 @@ def test_unequal_counts_and_more_for_one_class(undisturbed, tmp_path, grow):
     assert sum(key == "dress" for key in loaded["key"]) == 12 and loaded.num_rows == 66
 
 
+def test_a_smaller_run_that_makes_a_lost_shard_anew_does_not_leave_a_larger_clone_called_complete(undisturbed, tmp_path, grow):
+    _, job = undisturbed
+    grow()
+    (clone_of(tmp_path, job) / "data" / "train-000001.parquet").unlink()
+    grow(images_per_class=3)
+    record = json.loads((clone_of(tmp_path, job) / "clone.json").read_text())
+    assert record["complete"] and record["planned"][0]["default"] == 3
+    assert grow().num_drawn == 2  # of the lost shard's 16 pictures 14 are among the first three of each class
+    assert shard_bytes(clone_of(tmp_path, job)) == shard_bytes(clone_of(*undisturbed))
+
+
 def test_a_swapped_shard_is_found_by_reading_back_and_drawn_again(undisturbed, tmp_path, grow):
     root, job = undisturbed
     grow()

@@ -79,6 +79,19 @@ def test_a_flipped_bit_anywhere_in_a_picture_is_found(clone):
     assert find_problem(clone, 0) == "missing, torn, or of another clone"
 
 
+def test_a_repair_begins_by_calling_the_clone_incomplete(clone):
+    assert clone.is_complete()
+    delete_shards(clone, [1])
+    assert not clone.is_complete() and clone.read_record()["planned"] == [clone.plan.counts.to_json()]
+
+
+def test_a_smaller_plan_is_verified_with_all_that_the_record_calls_complete(clone, tmp_path):
+    small = job_of(tmp_path / "clone", 1, image_size=8)
+    assert small.with_complete().plan.counts == clone.plan.counts
+    delete_shards(clone, [1])
+    assert small.with_complete().plan.counts == small.plan.counts
+
+
 def test_an_image_folder_has_one_folder_per_class_in_label_order(clone, tmp_path):
     from torchvision.datasets import ImageFolder
 
