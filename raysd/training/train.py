@@ -21,7 +21,7 @@ MIN_WORKER_CPUS = 0.1
 SPARE_CPUS = 1.0  # left for Ray Data's tasks
 TRIAL_CPUS = 0.1  # held by the process of each trial of a sweep
 POLL_SECONDS = 1.0
-START_SECONDS = "25"  # Ray Train hears of a dead node up to 20 seconds late, and until then tries to start as many workers as before
+START_SECONDS = "60"  # a cold or busy node takes that long; after a death it is also what is waited for a whole group, since Ray Train hears of it late
 RESIZE_SECONDS = 600.0  # between two looks for room for more workers; each change goes back to the last checkpoint
 LEAST_SHARE = 2  # pictures of a pool in a worker's batch, so that its items never run backwards
 

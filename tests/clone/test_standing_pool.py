@@ -94,14 +94,13 @@ def test_an_error_reaches_the_one_who_asked(pool, tmp_path):
 
 @pytest.mark.parametrize("victim", ["ShardDrawer", "DrawingQueue"])
 def test_sigkill_in_mid_run_costs_nothing_but_time(pool, tmp_path, victim):
-    job = job_of(tmp_path / "killed", 24, num_inference_steps=100)
+    job = job_of(tmp_path / "killed", 24, num_inference_steps=200)
     killed = threading.Event()
 
     def kill():
-        pid = pid_of(victim)
         while not list((tmp_path / "killed").glob("clones/*/data/train-*.parquet")):
             time.sleep(0.01)
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid_of(victim), signal.SIGKILL)
         killed.set()
 
     killer = threading.Thread(target=kill, daemon=True)
@@ -109,7 +108,7 @@ def test_sigkill_in_mid_run_costs_nothing_but_time(pool, tmp_path, victim):
     pool.grow(job)
     assert killed.wait(60)
     assert len(positions(job)) == len(set(positions(job))) == 240
-    undisturbed = job_of(tmp_path / "undisturbed", 24, num_inference_steps=100)
+    undisturbed = job_of(tmp_path / "undisturbed", 24, num_inference_steps=200)
     pool.grow(undisturbed)
     assert shard_bytes(job) == shard_bytes(undisturbed)
 
