@@ -1,13 +1,13 @@
 """One writer at a time for a file that several processes change, on the disks that they share.
 
 The lock is an advisory one of the operating system (`flock`), on a hidden file beside the changed one. It ends with its process, however that ends. An object
-store has no such locks, and a disk may not offer them either; then nothing is held, and what is written last stays.
+store has no such locks, and a disk may not offer them either, or be full or read-only; then nothing is held, and what is written last stays.
 """
 
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from raysd.storage.location import Location
@@ -19,26 +19,29 @@ def held(folder: Location, name: str) -> Iterator[None]:
     if not folder.is_local:
         yield
         return
-    Path(folder.path).mkdir(parents=True, exist_ok=True)
     path = f"{folder.path}/.{name}.lock"
-    handle = _lock(path)
+    handle = None
+    with suppress(OSError):  # the write that follows says what is wrong with the disk
+        Path(folder.path).mkdir(parents=True, exist_ok=True)
+        handle = _lock(path)
     try:
         yield
     finally:
         if handle is not None:
-            os.unlink(path)  # while it is held: whoever waits for it finds that it is gone, and makes a new one
+            with suppress(FileNotFoundError):
+                os.unlink(path)  # while it is held: whoever waits for it finds that it is gone, and makes a new one
             os.close(handle)
 
 
-def _lock(path: str) -> int | None:
-    """An open handle that holds the lock; None where the disk has no locks."""
+def _lock(path: str) -> int:
+    """An open handle that holds the lock."""
     while True:
         handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError:
             os.close(handle)
-            return None
+            raise
         if _is_still(handle, path):
             return handle
         os.close(handle)

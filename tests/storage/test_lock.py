@@ -48,6 +48,11 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path):
     assert taken.is_set()
 
 
+def test_a_disk_that_cannot_be_written_to_is_not_locked_and_nothing_is_raised():
+    with held(Location("/proc/none"), "x"):
+        pass
+
+
 def test_a_folder_that_does_not_exist_yet_can_be_locked_and_an_object_store_is_not(tmp_path):
     with held(Location(str(tmp_path / "a" / "b")), "x"), held(Location(s3_uri(1, "bucket")), "x"):
         assert (tmp_path / "a" / "b" / ".x.lock").exists()
