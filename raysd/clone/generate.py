@@ -222,7 +222,7 @@ def _begin_record(job: CloneJob, settings: GenerationSettings, is_changed: bool)
         record = job.read_record()
         if is_changed and record.get("complete") and not job.plan.counts.covers(job.earlier_counts(record)[0]):
             record = {**record, "complete": False}
-            _write_record(job, record)
+            job.write_record(record)
         if job.plan.counts.to_json() not in record.get("planned", []):
             _add_counts(job, settings, record)
 
@@ -238,7 +238,7 @@ def _add_counts(job: CloneJob, settings: GenerationSettings, record: dict[str, A
             "num_classes": job.plan.counts.num_classes,
             "spec": job.plan.spec.describe(),
         }
-    _write_record(job, {**record, "planned": [*planned, job.plan.counts.to_json()]})
+    job.write_record({**record, "planned": [*planned, job.plan.counts.to_json()]})
 
 
 def _end_record(job: CloneJob, findings: Findings) -> None:
@@ -252,8 +252,7 @@ def _call_complete(job: CloneJob, findings: Findings) -> None:
     earlier = job.earlier_counts(record)
     if record.get("complete") and earlier[0].covers(counts) and earlier[0] != counts:
         return  # a larger clone contains this one
-    _write_record(
-        job,
+    job.write_record(
         {
             **record,
             "complete": True,
@@ -266,7 +265,3 @@ def _call_complete(job: CloneJob, findings: Findings) -> None:
             "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         },
     )
-
-
-def _write_record(job: CloneJob, record: dict[str, Any]) -> None:
-    job.folder.write(RECORD, json.dumps(record, indent=2, sort_keys=True).encode() + b"\n")

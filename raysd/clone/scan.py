@@ -44,6 +44,10 @@ class CloneJob:
             return {}
         return record
 
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Write `clone.json`; hold it (`raysd.storage.lock`) from before it is read."""
+        self.folder.write(RECORD, json.dumps(record, indent=2, sort_keys=True).encode() + b"\n")
+
     def earlier_counts(self, record: dict[str, Any]) -> list[ImageCounts]:
         """The counts of the runs so far."""
         return [ImageCounts.from_json(self.plan.counts.num_classes, value) for value in record.get("planned", [])]

@@ -59,11 +59,6 @@ class Shard:
     dropped: dict[int, str] = field(default_factory=dict)
     """Planned positions without a picture, and why."""
 
-    @staticmethod
-    def empty(spec: CloneSpec) -> "Shard":
-        """A shard without pictures."""
-        return Shard(image_schema(class_labels(spec.table)).empty_table())
-
     def covered(self, num_classes: int) -> np.ndarray:
         """All positions that are drawn or dropped, int64, rising."""
         drawn = self.table["index"].to_numpy() * num_classes + self.table["label"].to_numpy()

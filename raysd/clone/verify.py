@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -84,7 +83,7 @@ def delete_shards(job: CloneJob, numbers: list[int]) -> None:
     data = job.folder.child(DATA)
     with held(job.folder, RECORD):
         if numbers and (record := job.read_record()).get("complete"):
-            job.folder.write(RECORD, json.dumps({**record, "complete": False}, indent=2, sort_keys=True).encode() + b"\n")
+            job.write_record({**record, "complete": False})
     for number in numbers:
         if data.exists(shard_name(number)):
             data.delete(shard_name(number))

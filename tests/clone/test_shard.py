@@ -10,7 +10,7 @@ from plans import SPEC, TABLE, plan_of, spec_of
 from raysd.clone.counts import ImageCounts, counts_from_array
 from raysd.clone.plan import Plan
 from raysd.clone.scan import CloneJob, check_shards, missing_shards
-from raysd.clone.shard import DATA, DrawnImage, Shard, encode_image, merge_shards, read_shard, shard_name, shard_table, write_shard
+from raysd.clone.shard import DATA, DrawnImage, Shard, add_to_shard, encode_image, merge_shards, read_shard, shard_name, shard_table, write_shard
 from raysd.errors import UserError
 from raysd.storage.location import Location
 
@@ -111,9 +111,7 @@ def test_the_scan_finds_every_short_shard_whatever_the_runs_before(tmp_path_fact
         folder.write("clone.json", json.dumps({"planned": [value.to_json() for value in counts[: number + 1]]}).encode())
         for shard in missing_shards(job).tolist():
             if rng.random() < 0.6:
-                kept = read_shard(folder, shard, SPEC) or Shard.empty(SPEC)
-                new = np.setdiff1d(job.plan.positions(shard), kept.covered(len(TABLE)))
-                write_shard(folder, shard, merge_shards(kept, content(job.plan, new.tolist()), len(TABLE)), SPEC)
+                add_to_shard(folder, job.plan, shard, content(job.plan, job.plan.positions(shard).tolist()))
     last = CloneJob(Plan(SPEC, counts[-1], images_per_shard), folder)
     missing = missing_shards(last).tolist()
     for shard in np.flatnonzero(last.plan.shard_sizes()).tolist():
