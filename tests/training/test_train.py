@@ -114,13 +114,15 @@ def noted_checkpoints(root):
 
 
 def kill_a_worker(root, killed):
-    """SIGKILL one train worker as soon as Ray Train knows of another checkpoint."""
+    """SIGKILL one train worker of this Ray as soon as Ray Train knows of a checkpoint that was made while it ran."""
     import ray.util.state
 
+    workers = []
+    while not workers:  # what is left of a killed driver's Ray may note a checkpoint before these workers live
+        workers = ray.util.state.list_actors(filters=[("state", "=", "ALIVE"), ("class_name", "=", "RayTrainWorker")], detail=True)
     before = noted_checkpoints(root)
     while not noted_checkpoints(root) - before:
         time.sleep(0.02)
-    workers = ray.util.state.list_actors(filters=[("state", "=", "ALIVE"), ("class_name", "=", "RayTrainWorker")], detail=True)
     os.kill(workers[0].pid, signal.SIGKILL)
     killed.append(workers[0].pid)
 
