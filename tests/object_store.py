@@ -7,18 +7,34 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class FlakyProxy:
-    """Forwards requests to an S3 server; every `period`-th is answered with a 500, every `period`-th after half of that is cut off."""
+    """Forwards requests to an S3 server; every `period`-th is answered with a 500, every `period`-th after half of that is cut off.
 
-    def __init__(self, port, period):
-        self.counter, self.failures = itertools.count(1), 0
+    Requests with one of the headers that it `refuses` are answered as by a server that does not know them.
+    """
+
+    def __init__(self, port, period, refuses=()):
+        self.counter, self.failures, self.connections = itertools.count(1), 0, 0
+        self.requests = []
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def setup(self):
+                proxy.connections += 1
+                super().setup()
+
             def handle_any(self):
                 body = self.read_body()
                 number = next(proxy.counter)
+                proxy.requests.append((self.command, self.path.partition("?")[0]))
+                if any(name in self.headers for name in refuses):
+                    data = b"<Error><Code>NotImplemented</Code></Error>"
+                    self.send_response(501)
+                    self.send_header("Content-Length", str(len(data)))
+                    self.end_headers()
+                    self.wfile.write(data)
+                    return
                 if period and number % period == 0:
                     proxy.failures += 1
                     self.send_response(500)

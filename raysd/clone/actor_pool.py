@@ -12,6 +12,16 @@ TASKS_PER_ACTOR = 2  # one draws while the other one commits
 
 
 @dataclass(frozen=True)
+class PoolShape:
+    """The actors of one pipeline, and what each of them holds of the cluster."""
+
+    num_actors: int | None
+    """None: as many as there is room for, and more when nodes join."""
+    num_cpus: float
+    num_gpus: float
+
+
+@dataclass(frozen=True)
 class PoolSize:
     """How many actors a pool begins with, and how many it may grow to when nodes join."""
 

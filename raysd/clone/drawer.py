@@ -1,8 +1,10 @@
 """The diffusion actor: draws the missing pictures of one shard at a time and commits the shard."""
 
 import json
+import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -11,13 +13,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from raysd.clone.drawn import DrawnBatch
+from raysd.clone.failures import Place, is_local, one_line
 from raysd.clone.plan import PlannedImage
 from raysd.clone.scan import LIGHT_COLUMNS, CloneJob
-from raysd.clone.shard import DrawnImage, Shard, add_to_shard, encode_image, read_shard, shard_table
+from raysd.clone.shard import PARTS, DrawnImage, Shard, add_to_shard, delete_part, encode_image, merge_shards, read_shard, shard_table
 from raysd.clone.spec import CloneSpec
 from raysd.errors import UserError
 
 NUM_ENCODERS = 2
+PART_SECONDS = 600.0  # a lost actor costs no more than so much of a shard
 
 
 class BatchGenerator(Protocol):
@@ -28,7 +32,7 @@ class BatchGenerator(Protocol):
 
 
 class ShardDrawer:
-    """A diffusion actor, of Ray Data or of a standing pool. It holds one pipeline and serves all clones that this can draw.
+    """A diffusion actor. It holds one pipeline and serves all clones that this can draw.
 
     Two calls may run at a time: one draws, while the other one encodes its last pictures and commits its shard. One thread loads the model
     and draws with it: OpenMP keeps a team of threads for each thread that computes, and two teams on the same cores slow each other down.
@@ -49,41 +53,67 @@ class ShardDrawer:
         try:
             self.generator = self.artist.submit(make, spec).result()
         except UserError as error:
-            self.error = error  # told with the first shard, because Ray would lose it
+            self.error = error
+        except Exception as error:
+            traceback.print_exc()
+            self.error = UserError("node", socket.gethostname(), f"cannot load the model: {one_line(error)}")
         self.encoders = ThreadPoolExecutor(NUM_ENCODERS)
         self.last_end: float | None = None
+        self.num_in_work, self.moved, self.longest_batch = 0, time.monotonic(), 0.0
         self.metrics = _Metrics()
 
-    def __call__(self, batch: dict[str, np.ndarray], jobs: list[CloneJob]) -> dict[str, list[Any]]:
-        """Columns `job` (a place in `jobs`) and `shard` of one or more items to columns of statistics."""
-        rows = [{"job": int(job), **self.try_shard(jobs[job], int(shard))} for job, shard in zip(batch["job"], batch["shard"], strict=True)]
-        return {name: [row[name] for row in rows] for name in rows[0]}
+    def introduce(self) -> tuple[Place, str]:
+        """Where this actor works, and as JSON why it cannot; empty when it can."""
+        import ray
+
+        context = ray.get_runtime_context()
+        devices = tuple(str(each) for each in context.get_accelerator_ids().get("GPU", []))
+        return Place(context.get_node_id(), socket.gethostname(), devices), "" if self.error is None else _as_json(self.error)
+
+    def pace(self) -> tuple[float, float]:
+        """Seconds since a batch ended while there is work, and the longest that one took."""
+        return (time.monotonic() - self.moved if self.num_in_work else 0.0), self.longest_batch
 
     def try_shard(self, job: CloneJob, shard: int) -> dict[str, Any]:
-        """As `draw_shard`; `error` holds bad input that was met, as JSON, because Ray would wrap a raised error into pages of text."""
+        """As `draw_shard`. `error` holds bad input that was met, as JSON, `failure` what this device or node failed with; each is empty when there is none."""
+        nothing = {"shard": shard, **dict.fromkeys(("drawn", "flagged", "dropped", "batches", "bytes", "gpu_bytes"), 0)}
+        nothing |= {"drawing_seconds": 0.0, "busy": 0.0, "seconds": 0.0, "error": "", "failure": ""}
+        self.num_in_work += 1
         try:
             if self.error is not None:
                 raise self.error
-            return {**self.draw_shard(job, shard), "error": ""}
+            return {**nothing, **self.draw_shard(job, shard)}
         except UserError as error:
-            counts = dict.fromkeys(("drawn", "flagged", "dropped", "batches", "bytes"), 0)
-            nothing = {"shard": shard, **counts, "drawing_seconds": 0.0, "busy": 0.0, "gpu_bytes": 0, "seconds": 0.0}
-            return {**nothing, "error": json.dumps([error.field, str(error.value), error.remedy])}
+            return {**nothing, "error": _as_json(error)}
+        except Exception as error:
+            if not is_local(error):
+                raise
+            traceback.print_exc()
+            return {**nothing, "failure": one_line(error)}
+        finally:
+            self.num_in_work -= 1
+            self.moved = time.monotonic()
 
     def draw_shard(self, job: CloneJob, shard: int) -> dict[str, Any]:
-        """Draw and commit one shard; returns its row of statistics."""
+        """Draw and commit one shard; returns its row of statistics. What took long is kept in parts, which a later call for the same shard takes over."""
         began = time.monotonic()
         plan, folder = job.plan, job.folder
         num_classes = plan.counts.num_classes
         kept = read_shard(folder, shard, plan.spec, LIGHT_COLUMNS)
-        covered = np.empty(0, dtype=np.int64) if kept is None else kept.covered(num_classes)
-        if not plan.belong(covered, shard):
-            covered = covered[:0]
-        missing = np.setdiff1d(plan.positions(shard), covered)
-        pictures, dropped, num_calls, drawing, busy = self.artist.submit(self._draw_timed, job, missing).result()
+        part = read_shard(folder, shard, plan.spec, place=PARTS)
+        missing = plan.positions(shard)
+        for there in (kept, part):
+            if there is not None and plan.belong(covered := there.covered(num_classes), shard):
+                missing = np.setdiff1d(missing, covered)
+        pictures, dropped, num_calls, drawing, busy = self.artist.submit(self._draw_timed, job, shard, missing).result()
         drawn = [future.result() for future in pictures]
         drawn.sort(key=lambda image: image.planned.position)
-        num_bytes = add_to_shard(folder, plan, shard, Shard(shard_table(plan.spec, drawn), dropped))
+        fresh = Shard(shard_table(plan.spec, drawn), dropped)
+        if part is not None:
+            fresh = merge_shards(part, fresh, num_classes)
+        num_bytes = add_to_shard(folder, plan, shard, fresh, is_new=kept is None)
+        if part is not None or drawing > PART_SECONDS:
+            delete_part(folder, shard)
         flagged = sum(bool(image.flag) for image in drawn)
         self.metrics.count(len(drawn), flagged, len(dropped), drawing, busy)
         return {
@@ -99,28 +129,27 @@ class ShardDrawer:
             "seconds": time.monotonic() - began,
         }
 
-    def _draw_timed(self, job: CloneJob, positions: np.ndarray) -> tuple[list[Future[DrawnImage]], dict[int, str], int, float, float]:
+    def _draw_timed(self, job: CloneJob, shard: int, positions: np.ndarray) -> tuple[list[Future[DrawnImage]], dict[int, str], int, float, float]:
         """What `_draw` returns, the seconds that it took, and their share of the time since the last shard."""
         started = time.monotonic()
-        pictures, dropped, num_batches = self._draw(job, positions)
+        pictures, dropped, num_batches = self._draw(job, shard, positions)
         ended = time.monotonic()
         since = ended - (started if self.last_end is None else self.last_end)
         self.last_end = ended
         return pictures, dropped, num_batches, ended - started, (ended - started) / max(since, 1e-9)
 
-    def _draw(self, job: CloneJob, positions: np.ndarray) -> tuple[list[Future[DrawnImage]], dict[int, str], int]:
+    def _draw(self, job: CloneJob, shard: int, positions: np.ndarray) -> tuple[list[Future[DrawnImage]], dict[int, str], int]:
         """Encoded pictures to come, dropped positions with their reasons, and the number of batches."""
         plan, spec = job.plan, job.plan.spec
         pictures: list[Future[DrawnImage]] = []
         dropped: dict[int, str] = {}
-        num_batches = 0
+        num_batches, num_saved, last_part = 0, 0, time.monotonic()
         waiting = [plan.image(position) for position in positions.tolist()]
         while waiting:
             again: list[PlannedImage] = []
             for start in range(0, len(waiting), self.batch_size):
                 images = waiting[start : start + self.batch_size]
-                filled = images + [images[-1]] * (self.batch_size - len(images))
-                batch = self.generator.draw(spec, filled)
+                batch = self._draw_batch(spec, images)
                 num_batches += 1
                 for image, pixels, flag in zip(images, batch.pixels, batch.flags, strict=False):
                     if not flag or spec.flagged == "keep":
@@ -129,8 +158,29 @@ class ShardDrawer:
                         again.append(plan.image(image.position, image.redraw + 1))
                     else:
                         dropped[image.position] = flag
+                if time.monotonic() - last_part > PART_SECONDS:
+                    self.encoders.submit(_save_part, job, shard, pictures[num_saved:])
+                    num_saved, last_part = len(pictures), time.monotonic()
             waiting = again
         return pictures, dropped, num_batches
+
+    def _draw_batch(self, spec: CloneSpec, images: list[PlannedImage]) -> DrawnBatch:
+        """One batch, filled up to its shape."""
+        began = time.monotonic()
+        batch = self.generator.draw(spec, images + [images[-1]] * (self.batch_size - len(images)))
+        self.moved = time.monotonic()
+        self.longest_batch = max(self.longest_batch, self.moved - began)
+        return batch
+
+
+def _save_part(job: CloneJob, shard: int, pictures: list[Future[DrawnImage]]) -> None:
+    """Keep the pictures so far of a shard that takes long; runs behind their encoding, in the same threads."""
+    drawn = sorted((future.result() for future in pictures), key=lambda image: image.planned.position)
+    add_to_shard(job.folder, job.plan, shard, Shard(shard_table(job.plan.spec, drawn)), place=PARTS)
+
+
+def _as_json(error: UserError) -> str:
+    return json.dumps([error.field, str(error.value), error.remedy])
 
 
 def _encode(image: PlannedImage, pixels: np.ndarray, flag: str, codec: str) -> DrawnImage:

@@ -10,7 +10,7 @@ After the drawing, `check_shards` reads what each shard covers, and nothing coun
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +21,7 @@ from raysd.clone.counts import ImageCounts, counts_from_array
 from raysd.clone.plan import Plan
 from raysd.clone.shard import DATA, MAGIC, read_shard, shard_name
 from raysd.errors import UserError
+from raysd.storage.change import change
 from raysd.storage.location import Location
 
 RECORD = "clone.json"
@@ -39,31 +40,35 @@ class CloneJob:
     def read_record(self) -> dict[str, Any]:
         """`clone.json`, or nothing when it is missing or torn."""
         try:
-            record: dict[str, Any] = json.loads(self.folder.read(RECORD)) if self.folder.exists(RECORD) else {}
-        except (json.JSONDecodeError, UnicodeDecodeError):
+            return _parse_record(self.folder.read(RECORD))
+        except FileNotFoundError:
             return {}
-        return record
 
-    def write_record(self, record: dict[str, Any]) -> None:
-        """Write `clone.json`; hold it (`raysd.storage.lock`) from before it is read."""
-        self.folder.write(RECORD, json.dumps(record, indent=2, sort_keys=True).encode() + b"\n")
+    def change_record(self, update: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+        """Write what `update` makes of `clone.json`, or nothing when it gives None; what others write at the same time is not lost."""
+
+        def updated(data: bytes | None) -> bytes | None:
+            record = update(_parse_record(data))
+            return None if record is None else json.dumps(record, indent=2, sort_keys=True).encode() + b"\n"
+
+        change(self.folder, RECORD, updated)
 
     def earlier_counts(self, record: dict[str, Any]) -> list[ImageCounts]:
         """The counts of the runs so far."""
         return [ImageCounts.from_json(self.plan.counts.num_classes, value) for value in record.get("planned", [])]
 
-    def with_complete(self) -> "CloneJob":
-        """This clone with at least the counts that its record calls complete."""
-        record = self.read_record()
-        if not record.get("complete"):
-            return self
-        counts = self.plan.counts.united(self.earlier_counts(record)[0])
-        return CloneJob(Plan(self.plan.spec, counts, self.plan.images_per_shard), self.folder)
-
     def is_complete(self) -> bool:
         """True when the record says that all planned pictures are there, or that they were dropped."""
         record = self.read_record()
         return bool(record.get("complete")) and self.earlier_counts(record)[0].covers(self.plan.counts)
+
+
+def _parse_record(data: bytes | None) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads(data or b"{}")
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return {}
+    return record
 
 
 def missing_shards(job: CloneJob) -> np.ndarray:
@@ -114,9 +119,10 @@ def _has_end(path: str) -> bool:
 
 
 def _may_be_short(job: CloneJob, record: dict[str, Any], sizes: np.ndarray) -> np.ndarray:
-    """bool [num_shards]: shards of which some earlier run had planned a part only; all of them when the earlier runs are not known."""
+    """bool [num_shards]: shards of which some earlier run had planned a part only; all of them when the earlier runs are not known, or while a repair is not
+    done."""
     earlier = job.earlier_counts(record)
-    if not earlier:
+    if not earlier or "withdrawn" in record:
         return np.ones(len(sizes), dtype=bool)
     doubtful = np.zeros(len(sizes), dtype=bool)
     for counts in earlier:

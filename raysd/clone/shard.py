@@ -8,20 +8,23 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+from pyarrow import fs
 
 from raysd.clone.plan import Plan, PlannedImage
 from raysd.clone.spec import CloneSpec
 from raysd.prompts.table import ClassTable
+from raysd.storage.change import change
 from raysd.storage.location import Location
-from raysd.storage.lock import held
 
 DATA = "data"
+PARTS = "parts"  # of shards that take long; beside the data, so that nobody reads them as such
 NAME = "train-{:06d}.parquet"
 ROWS_PER_GROUP = 256
 JPEG_QUALITY = WEBP_QUALITY = 95
@@ -130,29 +133,54 @@ def shard_table(spec: CloneSpec, images: Sequence[DrawnImage]) -> pa.Table:
 
 
 def write_shard(folder: Location, number: int, shard: Shard, spec: CloneSpec) -> int:
-    """Commit a shard below the clone's folder, in one atomic step; returns its bytes."""
+    """Commit a shard below the clone's folder, in one atomic step, over an older one; returns its bytes."""
+    data = to_parquet(shard, spec)
+    folder.child(DATA).write(shard_name(number), data)
+    return len(data)
+
+
+def to_parquet(shard: Shard, spec: CloneSpec) -> bytes:
+    """The bytes of a shard's file."""
     about = {"fingerprint": spec.fingerprint, "dropped": sorted(shard.dropped.items())}
     table = shard.table.replace_schema_metadata({**shard.table.schema.metadata, b"raysd": json.dumps(about).encode()})
     buffer = pa.BufferOutputStream()
     # The pictures are compressed already; a dictionary does what is left. Statistics of pictures would copy two of them into the footer.
     options = {"compression": "none", "use_dictionary": ["key", "prompt", "flag"], "write_statistics": ["label", "key", "index", "seed", "flag"]}
     pq.write_table(table, buffer, row_group_size=ROWS_PER_GROUP, **options)
-    data = buffer.getvalue().to_pybytes()
-    folder.child(DATA).write(shard_name(number), data)
-    return len(data)
+    return buffer.getvalue().to_pybytes()
 
 
-def add_to_shard(folder: Location, plan: Plan, number: int, fresh: Shard) -> int:
+def add_to_shard(folder: Location, plan: Plan, number: int, fresh: Shard, is_new: bool = False, place: str = DATA) -> int:
     """Commit pictures to a shard, in one atomic step, beside those that are there by now; returns its bytes.
 
     Another driver may have committed pictures of the same shard since it was looked at. They are the same pictures where they have the same place, so
     those that are there stay, and a shard never loses one.
+
+    Args:
+        folder: the clone's.
+        plan: which positions belong into the shard.
+        number: of the shard.
+        fresh: what was generated.
+        is_new: the shard was not there when it was looked at.
+        place: the folder below the clone's, `DATA` or `PARTS`.
     """
-    with held(folder.child(DATA), shard_name(number)):
-        there, num_classes = read_shard(folder, number, plan.spec), plan.counts.num_classes
-        if there is not None and plan.belong(covered := there.covered(num_classes), number):
-            fresh = merge_shards(there, fresh.without(covered, num_classes), num_classes)
-        return write_shard(folder, number, fresh, plan.spec)
+    num_classes = plan.counts.num_classes
+
+    def united(data: bytes | None) -> bytes:
+        there = None if data is None else parse_shard(data, plan.spec)
+        if there is None or not plan.belong(covered := there.covered(num_classes), number):
+            return to_parquet(fresh, plan.spec)
+        return to_parquet(merge_shards(there, fresh.without(covered, num_classes), num_classes), plan.spec)
+
+    return len(change(folder.child(place), shard_name(number), united, is_new) or b"")
+
+
+def delete_part(folder: Location, number: int) -> None:
+    """Delete what was kept of a shard while it was made."""
+    parts = folder.child(PARTS)
+    if parts.exists(shard_name(number)):
+        with suppress(FileNotFoundError):
+            parts.delete(shard_name(number))
 
 
 def merge_shards(first: Shard, second: Shard, num_classes: int) -> Shard:
@@ -162,32 +190,39 @@ def merge_shards(first: Shard, second: Shard, num_classes: int) -> Shard:
     return Shard(table.take(np.argsort(positions)), first.dropped | second.dropped)
 
 
-def read_shard(folder: Location, number: int, spec: CloneSpec, columns: list[str] | None = None) -> Shard | None:
+def read_shard(folder: Location, number: int, spec: CloneSpec, columns: list[str] | None = None, place: str = DATA) -> Shard | None:
     """A shard, or None when it is missing, torn, or not one of this clone.
 
     Raises:
         OSError: an object store that does not answer.
     """
-    data = folder.child(DATA)
-    if not data.exists(shard_name(number)):
-        return None
+    data, name = folder.child(place), shard_name(number)
     try:
-        file = pq.ParquetFile(pa.BufferReader(data.read(shard_name(number)))) if columns is None else data.attempt(lambda: _open(data, number))
+        if columns is None:
+            return parse_shard(data.read(name), spec)
+        return data.attempt(lambda: _parse(data.file(name), data.filesystem, spec, columns))
+    except FileNotFoundError:
+        return None
+
+
+def parse_shard(data: bytes, spec: CloneSpec) -> Shard | None:
+    """A shard from the bytes of its file, or None when they are torn, or not of this clone."""
+    return _parse(pa.BufferReader(data), None, spec, None)
+
+
+def _parse(source: str | pa.BufferReader, filesystem: fs.FileSystem | None, spec: CloneSpec, columns: list[str] | None) -> Shard | None:
+    try:
+        file = pq.ParquetFile(source, filesystem=filesystem)
         about = json.loads((file.schema_arrow.metadata or {}).get(b"raysd", b"{}"))
         if about.get("fingerprint") != spec.fingerprint:
             return None
-        table = data.attempt(lambda: file.read(columns=columns))
+        return Shard(file.read(columns=columns), {int(position): str(reason) for position, reason in about["dropped"]})
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError, json.JSONDecodeError):
         return None
     except OSError as error:
         if _is_torn(error):
             return None
         raise
-    return Shard(table, {int(position): str(reason) for position, reason in about["dropped"]})
-
-
-def _open(data: Location, number: int) -> pq.ParquetFile:
-    return pq.ParquetFile(data.file(shard_name(number)), filesystem=data.filesystem)
 
 
 def _is_torn(error: OSError) -> bool:

@@ -1,39 +1,28 @@
 """A standing pool of diffusion actors, for clones that grow while others are trained on.
 
 `raysd.clone.generate` starts a pool for clones that are known beforehand. A sweep asks for more of one clone or another as its trials go on; so its
-actors stay up, each with its loaded pipeline, and work off one queue. Clones of another pipeline have actors of their own.
+actors stay up, each with its loaded pipeline, and work off one line of shards. Clones of another pipeline have actors of their own.
 
 The queue lives in an actor too. It holds nothing that the shards do not say: when it dies, Ray starts it again, and what was asked for is asked again.
 """
 
-import json
-import queue
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from raysd.clone.actor_pool import TASKS_PER_ACTOR
-from raysd.clone.drawer import BatchGenerator, ShardDrawer
+from raysd.clone.actor_pool import TASKS_PER_ACTOR, PoolShape
+from raysd.clone.diffusion_pool import DiffusionPool
+from raysd.clone.drawer import BatchGenerator
 from raysd.clone.generate import CloneSummary, check_dtype, generate_clones
 from raysd.clone.scan import CloneJob
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import CloneSpec
-from raysd.errors import UserError
 
 SPARE_CALLS = 8  # beside the clones that are waited for
-
-
-@dataclass(frozen=True)
-class PoolShape:
-    """The actors of one pipeline, and what each of them holds of the cluster."""
-
-    num_actors: int
-    num_cpus: float
-    num_gpus: float
 
 
 class StandingPool:
@@ -84,24 +73,6 @@ class StandingPool:
         ray.kill(self.queue)
 
 
-@dataclass
-class _Item:
-    """A shard to be drawn."""
-
-    job: CloneJob
-    shard: int
-    row: Future[dict[str, Any]]
-
-
-@dataclass
-class _Line:
-    """The shards that wait for the actors of one pipeline."""
-
-    items: "queue.SimpleQueue[_Item]"
-    num_actors: int
-    """Those that live, or are being started."""
-
-
 class DrawingQueue:
     """The actor behind a `StandingPool`: hands shards to the diffusion actors, first come, first drawn.
 
@@ -112,8 +83,7 @@ class DrawingQueue:
         self.settings, self.shape, self.make_generator = settings, shape, make_generator
         self.lock = threading.Lock()
         self.turns: dict[str, threading.Lock] = {}
-        self.lines: dict[str, _Line] = {}
-        self.actors: list[Any] = []
+        self.pools: dict[str, DiffusionPool] = {}
         self.ahead: list[ThreadPoolExecutor] = []
         self.drawn: dict[str, int] = {}
         self.seconds: dict[str, float] = {}
@@ -131,7 +101,7 @@ class DrawingQueue:
         if not jobs:
             return
         num_shards = max(1, jobs[0].plan.num_shards)
-        clones = ThreadPoolExecutor(1 + TASKS_PER_ACTOR * self.shape.num_actors // num_shards)  # enough that no actor waits
+        clones = ThreadPoolExecutor(1 + TASKS_PER_ACTOR * (self.shape.num_actors or 1) // num_shards)  # enough that no actor waits
         self.ahead.append(clones)
         for job in jobs:
             clones.submit(self._grow, job)
@@ -140,14 +110,16 @@ class DrawingQueue:
         """Pictures so far."""
         return self.total
 
+    def avoided_nodes(self) -> list[str]:
+        """A line for each node that failed."""
+        return [line for pool in self.pools.values() for line in pool.failures.lines(pool.nodes)]
+
     def close(self) -> None:
         """End the diffusion actors."""
-        import ray
-
         for clones in self.ahead:
             clones.shutdown(wait=False, cancel_futures=True)
-        for actor in self.actors:
-            ray.kill(actor)
+        for pool in self.pools.values():
+            pool.close()
 
     def _grow(self, job: CloneJob) -> CloneSummary:
         with self.lock:
@@ -159,16 +131,12 @@ class DrawingQueue:
     def _draw(self, jobs: list[CloneJob], shards: list[np.ndarray]) -> Iterator[dict[str, Any]]:
         """All shards are waited for before an error is raised, since a clone that is asked for again must not be drawn twice at a time."""
         ((job, numbers),) = zip(jobs, shards, strict=True)  # `_grow` asks for one clone at a time
-        line = self._line(job.plan.spec)
-        items = [_Item(job, int(shard), Future()) for shard in numbers]
-        for item in items:
-            line.items.put(item)
-        wait([item.row for item in items])
-        for item in items:
-            row = item.row.result()
-            if row["error"]:
-                raise UserError(*json.loads(row["error"]))
-            yield {**row, "job": 0}
+        pool = self._pool(job.plan.spec)
+        rows = [pool.submit(job, int(shard)) for shard in numbers]
+        for done in as_completed(rows):
+            if done.exception() is None:
+                self._count(job, done.result())
+        yield from ({**row.result(), "job": 0} for row in rows)
 
     def _count(self, job: CloneJob, row: dict[str, Any]) -> None:
         name = job.plan.spec.fingerprint
@@ -177,57 +145,10 @@ class DrawingQueue:
             self.drawn[name] = self.drawn.get(name, 0) + row["drawn"]
             self.seconds[name] = self.seconds.get(name, 0.0) + row["drawing_seconds"]
 
-    def _line(self, spec: CloneSpec) -> _Line:
-        """The line of a pipeline; its actors are started when it is first asked for."""
+    def _pool(self, spec: CloneSpec) -> DiffusionPool:
+        """The actors of a pipeline, which are started when it is first asked for."""
         with self.lock:
-            if spec.pipeline_key not in self.lines:
+            if spec.pipeline_key not in self.pools:
                 check_dtype(spec, self.shape.num_gpus)
-                line = self.lines[spec.pipeline_key] = _Line(queue.SimpleQueue(), self.shape.num_actors)
-                for actor in self._start_actors(spec):
-                    dead = threading.Event()
-                    for _ in range(TASKS_PER_ACTOR):
-                        threading.Thread(target=self._work_off, args=(line, actor, dead), daemon=True).start()
-            return self.lines[spec.pipeline_key]
-
-    def _start_actors(self, spec: CloneSpec) -> list[Any]:
-        import ray
-
-        is_whole = self.shape.num_gpus == int(self.shape.num_gpus)  # parts of GPUs are packed, so that whole ones stay free for trainings
-        options = {"num_cpus": self.shape.num_cpus, "num_gpus": self.shape.num_gpus, "scheduling_strategy": "SPREAD" if is_whole else "DEFAULT"}
-        actor = ray.remote(max_restarts=-1, max_task_retries=0, max_concurrency=TASKS_PER_ACTOR, **options)(ShardDrawer)
-        num_threads = max(1, int(self.settings.cpus_per_actor))
-        started = [actor.remote(spec, self.settings.batch_size, num_threads, self.make_generator) for _ in range(self.shape.num_actors)]
-        self.actors += started
-        return started
-
-    def _work_off(self, line: _Line, actor: Any, dead: threading.Event) -> None:
-        """Hand shards to an actor while it is up. One that cannot be started leaves its shards to the others; the last one fails them, so that nobody waits
-        for ever. While Ray starts a lost actor again, which takes as long as its node is away, the others draw what it held."""
-        import ray
-        from ray.exceptions import ActorUnavailableError, RayActorError
-
-        while True:
-            item = None
-            try:
-                ray.get(actor.__ray_ready__.remote())
-                item = line.items.get()
-                row = ray.get(actor.try_shard.remote(item.job, item.shard))
-            except ActorUnavailableError:
-                if item is not None:
-                    line.items.put(item)
-            except Exception as error:
-                if item is not None and not isinstance(error, RayActorError):  # of this shard alone
-                    item.row.set_exception(error)
-                    continue
-                with self.lock:
-                    line.num_actors -= not dead.is_set()
-                    dead.set()
-                    has_others = line.num_actors > 0
-                if item is not None and has_others:
-                    line.items.put(item)
-                if has_others:
-                    return
-                (item or line.items.get()).row.set_exception(error)
-            else:
-                self._count(item.job, row)
-                item.row.set_result(row)
+                self.pools[spec.pipeline_key] = DiffusionPool(spec, self.settings, self.shape, True, self.make_generator)
+            return self.pools[spec.pipeline_key]

@@ -3,17 +3,20 @@
 import hashlib
 import io
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image
 
 from raysd.clone.actor_pool import WAVE_SHARDS
 from raysd.clone.plan import Plan
-from raysd.clone.scan import RECORD, CloneJob
-from raysd.clone.shard import COLUMNS, DATA, read_shard, shard_name
+from raysd.clone.record import begin_repair
+from raysd.clone.scan import CloneJob
+from raysd.clone.shard import COLUMNS, DATA, Shard, parse_shard, read_shard, shard_name, shard_table, to_parquet
 from raysd.progress import Progress
-from raysd.storage.lock import held
+from raysd.storage.change import change
 
 PLANNED = ("label", "key", "index", "prompt", "seed")
 
@@ -78,12 +81,34 @@ def _verdicts(job: CloneJob, numbers: np.ndarray) -> Iterator[dict[str, Any]]:
         yield from stage.map(lambda row: {**row, "problem": find_problem(job, row["shard"])}, num_cpus=1).iter_rows()
 
 
-def delete_shards(job: CloneJob, numbers: list[int]) -> None:
-    """Delete shards, so that the next generation draws them again. Before that the record stops calling the clone complete."""
-    data = job.folder.child(DATA)
-    with held(job.folder, RECORD):
-        if numbers and (record := job.read_record()).get("complete"):
-            job.write_record({**record, "complete": False})
+def mend_shards(job: CloneJob, numbers: list[int]) -> CloneJob:
+    """Take what is broken out of shards, so that the next generation makes it again. Before that the record stops calling the clone complete.
+
+    Each shard is looked at again while it is changed: what another driver has mended or added by now stays.
+
+    Returns:
+        The clone with all that has to be there afterwards: what the record called complete is more than `job` where that was made larger meanwhile.
+    """
+    wanted = begin_repair(job)
     for number in numbers:
-        if data.exists(shard_name(number)):
-            data.delete(shard_name(number))
+        change(job.folder.child(DATA), shard_name(number), partial(_mended, wanted.plan, number))
+    return wanted
+
+
+def _mended(plan: Plan, number: int, data: bytes | None) -> bytes | None:
+    """A shard without what is broken; None when nothing is, or the shard is missing."""
+    shard = None if data is None else parse_shard(data, plan.spec)
+    if data is None:
+        return None
+    if shard is None or not shard.table.schema.equals(COLUMNS):
+        return to_parquet(Shard(shard_table(plan.spec, [])), plan.spec)
+    seen: set[int] = set()
+    keeps = []
+    for row in shard.table.to_pylist():
+        position = row["index"] * plan.counts.num_classes + row["label"]
+        keeps.append(position // plan.images_per_shard == number and position not in seen and not _row_problem(plan, row))
+        seen |= {position} if keeps[-1] else set()
+    dropped = {position: why for position, why in shard.dropped.items() if position // plan.images_per_shard == number and position not in seen}
+    if all(keeps) and dropped == shard.dropped:
+        return None
+    return to_parquet(Shard(shard.table.filter(pa.array(keeps)), dropped), plan.spec)

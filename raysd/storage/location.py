@@ -21,17 +21,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 import tenacity
 from pyarrow import fs
 
 from raysd.errors import UserError
+from raysd.storage.once import once_per_process
 
 T = TypeVar("T")
 STALE_SECONDS = 3600.0
 ATTEMPTS = 6
 LAST_PAUSE_SECONDS = 8.0
+LOCAL = fs.LocalFileSystem()
 LASTING_ERRORS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "NO_SUCH_KEY", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "HTTP status 40")
 
 
@@ -46,29 +48,35 @@ class Location:
     uri: str
 
     def __getstate__(self) -> dict[str, str]:
-        return {"uri": self.uri}  # each process opens a connection of its own
+        return {"uri": self.uri}
 
-    @cached_property
-    def _resolved(self) -> tuple[fs.FileSystem, str]:
-        if "://" not in self.uri:
-            return fs.LocalFileSystem(), str(Path(self.uri).expanduser().resolve())
-        if "@" in urlsplit(self.uri).netloc:
-            hidden = self.uri.replace(urlsplit(self.uri).netloc.rpartition("@")[0], "***")
-            raise UserError("storage", hidden, "leave the credentials out of the URI; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-        try:
-            return fs.FileSystem.from_uri(_single_upload(self.uri))
-        except (OSError, ValueError) as error:
-            raise UserError("storage", self.uri, f"use a local path, s3:// or gs:// ({error})") from None
+    @property
+    def _parts(self) -> SplitResult | None:
+        """The parts of a URI; None for a path on this machine."""
+        parts = urlsplit(self.uri) if "://" in self.uri else None
+        return None if parts is None or parts.scheme == "file" else parts
 
     @property
     def filesystem(self) -> fs.FileSystem:
-        """The pyarrow file system that holds this folder."""
-        return self._resolved[0]
+        """The pyarrow file system that holds this folder. A process has one for each bucket, with its connections and credentials."""
+        return LOCAL if self._parts is None else self._opened(self._parts)[0]
 
-    @property
+    @cached_property
     def path(self) -> str:
         """The folder's path inside its file system."""
-        return self._resolved[1]
+        if "://" not in self.uri:
+            return str(Path(self.uri).expanduser().resolve())
+        path = unquote(urlsplit(self.uri).path).rstrip("/")
+        return path if self._parts is None else self._opened(self._parts)[1] + path
+
+    def _opened(self, parts: SplitResult) -> tuple[fs.FileSystem, str]:
+        if "@" in parts.netloc:
+            hidden = self.uri.replace(parts.netloc.rpartition("@")[0], "***")
+            raise UserError("storage", hidden, "leave the credentials out of the URI; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        try:
+            return _open(urlunsplit(parts._replace(path="", fragment="")))
+        except (OSError, ValueError) as error:
+            raise UserError("storage", self.uri, f"use a local path, s3:// or gs:// ({error})") from None
 
     @property
     def is_local(self) -> bool:
@@ -186,6 +194,13 @@ class Location:
         except OSError as error:
             reason = error.strerror or str(error)
             raise UserError("storage", self.uri, f"cannot be written to ({reason}); choose a folder that you may write to") from None
+
+
+@once_per_process
+def _open(uri: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a URI without a path, and the path of its root."""
+    filesystem, path = fs.FileSystem.from_uri(_single_upload(uri))
+    return filesystem, path.rstrip("/")
 
 
 def _single_upload(uri: str) -> str:

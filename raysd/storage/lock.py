@@ -1,11 +1,12 @@
 """One writer at a time for a file that several processes change, on the disks that they share.
 
-The lock is an advisory one of the operating system (`flock`), on a hidden file beside the changed one. It ends with its process, however that ends. An object
-store has no such locks, and a disk may not offer them either, or be full or read-only; then nothing is held, and what is written last stays.
+The lock is an advisory one of the operating system (`flock`), on a hidden file beside the changed one. It ends with its process, however that ends. A disk may
+not offer such locks, or be full or read-only; then nothing is held, and what is written last stays.
 """
 
 import fcntl
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,10 +16,7 @@ from raysd.storage.location import Location
 
 @contextmanager
 def held(folder: Location, name: str) -> Iterator[None]:
-    """Hold the file `name` of a folder; waits while another process, or another thread, does."""
-    if not folder.is_local:
-        yield
-        return
+    """Hold the file `name` of a local folder; waits while another process, or another thread, does."""
     path = f"{folder.path}/.{name}.lock"
     handle = None
     with suppress(OSError):  # the write that follows says what is wrong with the disk
@@ -31,6 +29,20 @@ def held(folder: Location, name: str) -> Iterator[None]:
             with suppress(FileNotFoundError):
                 os.unlink(path)  # while it is held: whoever waits for it finds that it is gone, and makes a new one
             os.close(handle)
+
+
+def can_lock(folder: Location) -> bool:
+    """True when the disk of a local folder offers locks."""
+    Path(folder.path).mkdir(parents=True, exist_ok=True)
+    path = f"{folder.path}/.{uuid.uuid4().hex}.lock"
+    try:
+        os.close(_lock(path))
+    except OSError:
+        return False
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+    return True
 
 
 def _lock(path: str) -> int:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from raysd.clone.actor_pool import PoolShape
 from raysd.clone.settings import GenerationSettings
-from raysd.clone.standing_pool import PoolShape
 from raysd.errors import UserError
 from raysd.nodes import Ask, Node
 from raysd.training.settings import TrainingSettings

@@ -115,17 +115,18 @@ def verify(experiment: Experiment, repair: bool = False) -> dict[int, str]:
         repair: delete broken shards and draw them again.
     """
     from raysd.clone.generate import generate_clones, plan_clone
+    from raysd.clone.record import with_earlier
     from raysd.clone.spec import resolve_clone_spec
-    from raysd.clone.verify import delete_shards, verify_clone
+    from raysd.clone.verify import mend_shards, verify_clone
 
     spec = resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)
-    job = plan_clone(experiment.root, spec, experiment.generation).with_complete()  # a shard that is made anew must not lose what a larger run put there
+    job = with_earlier(plan_clone(experiment.root, spec, experiment.generation))  # a shard that is made anew must not lose what a larger run put there
     problems = verify_clone(job)
     for number, problem in problems.items():
         say(f"shard {number}: {problem}")
     if problems and repair:
         check_drawing(experiment, job)
-        delete_shards(job, list(problems))
+        job = mend_shards(job, list(problems))
         summary = generate_clones([job], experiment.generation)[0]
         say(f"clone {summary.fingerprint}: {summary.num_drawn:,} pictures drawn again")
         problems = verify_clone(job)

@@ -1,5 +1,6 @@
 """The actor's work on one shard, without Ray and with a stand-in for the pipeline."""
 
+import json
 import tempfile
 import threading
 from collections import deque
@@ -12,10 +13,12 @@ from hypothesis import strategies as st
 from plans import TABLE
 from stand_in import StandIn, drawer_of, job_of
 
+import raysd.clone.drawer as drawer_module
 from raysd.clone.drawer import ShardDrawer
 from raysd.clone.generate import PoolUse
-from raysd.clone.scan import check_shards
-from raysd.clone.shard import read_shard
+from raysd.clone.scan import check_shards, missing_shards
+from raysd.clone.shard import PARTS, read_shard, shard_name
+from raysd.errors import UserError
 
 
 def rows(job, shard=0):
@@ -178,3 +181,51 @@ def test_two_calls_at_a_time_never_draw_at_a_time(tmp_path):
     for thread in threads:
         thread.join()
     assert max(most) == 1 and check_shards(job).broken == []
+
+
+def test_a_shard_that_takes_long_is_kept_in_parts_which_the_next_actor_takes_over(tmp_path, monkeypatch):
+    job, at_once = job_of(tmp_path / "parts"), job_of(tmp_path / "at_once")
+    drawer_of(at_once, StandIn()).draw_shard(at_once, 0)
+    saved = threading.Event()
+    monkeypatch.setattr("raysd.clone.drawer.PART_SECONDS", 0.0)
+    keep = drawer_module._save_part
+    monkeypatch.setattr(drawer_module, "_save_part", lambda *arguments: (keep(*arguments), saved.set()))
+
+    class Lost(StandIn):
+        def draw(self, spec, images):
+            if len(self.batches) == 2:
+                assert saved.wait(60)
+                raise InterruptedError
+            return super().draw(spec, images)
+
+    with pytest.raises(InterruptedError):
+        drawer_of(job, Lost()).draw_shard(job, 0)
+    assert read_shard(job.folder, 0, job.plan.spec) is None and missing_shards(job).tolist() == [0, 1]  # a shard has its name only when it is whole
+    num_kept = len(read_shard(job.folder, 0, job.plan.spec, place=PARTS).table)
+    assert num_kept in (4, 8)
+    assert drawer_of(job, StandIn()).draw_shard(job, 0)["drawn"] == 15 - num_kept
+    assert read_bytes(job) == read_bytes(at_once) and not job.folder.child(PARTS).list_files()
+
+
+def read_bytes(job):
+    return job.folder.child("data").read(shard_name(0))
+
+
+def test_what_a_device_fails_with_is_told_apart_from_errors_of_the_program(tmp_path):
+    job = job_of(tmp_path)
+
+    class Raising(StandIn):
+        def __init__(self, error):
+            super().__init__()
+            self.error = error
+
+        def draw(self, spec, images):
+            raise self.error
+
+    for error in (RuntimeError("CUDA error: an illegal memory access was encountered\nmore"), OSError(5, "Input/output error"), MemoryError()):
+        row = drawer_of(job, Raising(error)).try_shard(job, 0)
+        assert row["failure"].startswith(type(error).__name__) and "\n" not in row["failure"] and not row["error"] and row["drawn"] == 0
+    row = drawer_of(job, Raising(UserError("storage", "x", "the disk is full"))).try_shard(job, 0)
+    assert json.loads(row["error"]) == ["storage", "x", "the disk is full"] and not row["failure"]
+    with pytest.raises(ValueError, match="of the program"):
+        drawer_of(job, Raising(ValueError("of the program"))).try_shard(job, 0)

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pytest
 from plans import spec_of
 
+from raysd.clone.actor_pool import PoolShape
 from raysd.clone.generate import generate_clones, plan_clone
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import read_shard
-from raysd.clone.standing_pool import PoolShape, StandingPool
+from raysd.clone.standing_pool import StandingPool
 from raysd.storage.location import Location
 
 pytestmark = pytest.mark.slow
@@ -44,7 +45,7 @@ def grow(standing_pool, tmp_path):
 
 
 def shard_bytes(folder):
-    return {path.name: path.read_bytes() for path in sorted((folder / "data").iterdir())}
+    return {path.name: path.read_bytes() for path in sorted((folder / "data").glob("train-*"))}
 
 
 @pytest.fixture(scope="module")

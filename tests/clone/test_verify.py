@@ -9,9 +9,10 @@ import pytest
 from stand_in import StandIn, drawer_of, job_of
 
 from raysd.clone.export import export_clone, folder_name
-from raysd.clone.scan import check_shards
+from raysd.clone.record import with_earlier
+from raysd.clone.scan import check_shards, missing_shards
 from raysd.clone.shard import Shard, read_shard, shard_name, write_shard
-from raysd.clone.verify import delete_shards, find_problem
+from raysd.clone.verify import find_problem, mend_shards
 from raysd.errors import UserError
 
 
@@ -75,21 +76,24 @@ def test_a_flipped_bit_anywhere_in_a_picture_is_found(clone):
     data[data.find(first) + len(first) // 2] ^= 1
     path.write_bytes(bytes(data))
     assert check_shards(clone).broken == [] and "does not match its hash" in find_problem(clone, 0)
-    delete_shards(clone, [0])
-    assert find_problem(clone, 0) == "missing, torn, or of another clone"
+    mend_shards(clone, [0, 1])
+    assert not find_problem(clone, 1) and find_problem(clone, 0) == "lacks 1 planned pictures"  # what is whole stays
+    path.write_bytes(data[:-9])
+    mend_shards(clone, [0])
+    assert find_problem(clone, 0) == "lacks 15 planned pictures" and missing_shards(clone).tolist() == [0]
 
 
 def test_a_repair_begins_by_calling_the_clone_incomplete(clone):
     assert clone.is_complete()
-    delete_shards(clone, [1])
+    mend_shards(clone, [])
     assert not clone.is_complete() and clone.read_record()["planned"] == [clone.plan.counts.to_json()]
 
 
 def test_a_smaller_plan_is_verified_with_all_that_the_record_calls_complete(clone, tmp_path):
     small = job_of(tmp_path / "clone", 1, image_size=8)
-    assert small.with_complete().plan.counts == clone.plan.counts
-    delete_shards(clone, [1])
-    assert small.with_complete().plan.counts == small.plan.counts
+    assert with_earlier(small).plan.counts == clone.plan.counts
+    assert mend_shards(with_earlier(small), [1]).plan.counts == clone.plan.counts  # and also if this run is killed now
+    assert with_earlier(small).plan.counts == clone.plan.counts
 
 
 def test_an_image_folder_has_one_folder_per_class_in_label_order(clone, tmp_path):

@@ -1,10 +1,14 @@
 import copy
+import os
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import boto3
 import pytest
 from object_store import FlakyProxy, s3_uri
 
 from raysd.errors import UserError
+from raysd.storage.conditional import conditional_store
 from raysd.storage.location import Location
 
 
@@ -63,5 +67,30 @@ def test_credentials_in_a_uri_are_refused_and_not_repeated():
 def test_a_location_travels_to_another_process_without_its_connection(s3_server):
     folder = Location(s3_uri(s3_server, "raysd")).child("there")
     folder.write("x", b"1")
-    assert "_resolved" in vars(folder) and "_resolved" not in vars(copy.copy(folder))
-    assert copy.copy(folder).read("x") == b"1"
+    assert copy.copy(folder).read("x") == b"1" and b"pyarrow" not in pickle.dumps(folder)
+
+
+def test_all_folders_of_a_bucket_share_one_client(s3_server):
+    root = Location(s3_uri(s3_server, "raysd"))
+    assert len({id(each.filesystem) for each in (root, root.child("a"), Location(root.uri), root.child("a", "b c"))}) == 1
+    assert root.child("a", "b c").path == "raysd/runs/a/b c"
+    with ThreadPoolExecutor(8) as threads:
+        stores = set(threads.map(lambda _: id(conditional_store(root.uri)), range(64)))
+    assert len(stores) == 1
+    read, write = os.pipe()
+    if not (child := os.fork()):  # a client's threads do not come along
+        os.write(write, str(id(root.filesystem)).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert int(os.read(read, 100)) != id(root.filesystem)
+
+
+def test_many_folders_cost_no_connections_of_their_own(s3_server):
+    proxy = FlakyProxy(s3_server, 0)
+    root = Location(s3_uri(proxy.port, "raysd"))
+    root.write("x", b"1")
+    before = proxy.connections
+    for number in range(50):
+        root.child(f"many{number}").write("x", b"1")
+    assert proxy.connections - before <= 2
+    proxy.stop()

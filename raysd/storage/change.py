@@ -1,0 +1,65 @@
+"""Read a file and write it anew, so that nothing that another process writes at the same time is lost.
+
+On a disk a lock is held meanwhile (`raysd.storage.lock`). On an object store the write is refused if the object changed since it was read, and then all is done
+again with what is there now (`raysd.storage.conditional`).
+"""
+
+import uuid
+from collections.abc import Callable
+
+from raysd.storage.conditional import conditional_store
+from raysd.storage.location import Location
+from raysd.storage.lock import can_lock, held
+
+
+def change(folder: Location, name: str, update: Callable[[bytes | None], bytes | None], is_new: bool = False) -> bytes | None:
+    """Change the file `name` of a folder.
+
+    Args:
+        folder: where it lies.
+        name: of the file.
+        update: what becomes of its bytes, or of None when it is not there; None leaves the file as it is. May be called several times.
+        is_new: the file is most likely not there; saves a request on an object store.
+
+    Returns:
+        What was written, or None.
+
+    Raises:
+        UserError: the disk is full, or the store needs a package that is missing.
+        OSError: the store does not answer.
+    """
+    if not folder.is_local:
+        return _change_object(folder, name, update, is_new)
+    with held(folder, name):
+        data = update(folder.read(name) if folder.is_file(name) else None)
+        if data is not None:
+            folder.write(name, data)
+        return data
+
+
+def _change_object(folder: Location, name: str, update: Callable[[bytes | None], bytes | None], is_new: bool) -> bytes | None:
+    store = conditional_store(folder.uri)
+    bucket, _, key = folder.file(name).partition("/")
+    there = None if is_new else store.read(bucket, key)
+    while True:
+        data = update(None if there is None else there[0])
+        if data is None or store.write(bucket, key, data, None if there is None else there[1]):
+            return data
+        there = store.read(bucket, key)
+
+
+def is_guarded(folder: Location) -> bool:
+    """True when a folder's storage lets nobody overwrite a change that another process makes at the same time.
+
+    Raises:
+        UserError: the store needs a package that is missing.
+        OSError: the storage cannot be written to.
+    """
+    if folder.is_local:
+        return can_lock(folder)
+    store, probe = conditional_store(folder.uri), f".probe-{uuid.uuid4().hex}"
+    bucket, _, key = folder.file(probe).partition("/")
+    try:
+        return store.write(bucket, key, b"raysd", None) and not store.write(bucket, key, b"raysd", None)
+    finally:
+        folder.delete(probe)

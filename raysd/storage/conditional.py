@@ -1,0 +1,152 @@
+"""Object stores that write an object only while it is as it was when it was read.
+
+S3 takes `If-None-Match: *` and `If-Match: <ETag>` with a PUT, Google Cloud Storage `ifGenerationMatch`. pyarrow's file systems send neither, so these requests
+go through the providers' own clients, `boto3` and `google-cloud-storage`. There is one client in a process for each bucket's server.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+from urllib.parse import parse_qs, urlsplit
+
+from raysd.errors import UserError
+from raysd.storage.once import once_per_process
+
+ATTEMPTS = 6
+TIMEOUT_SECONDS = 60.0
+PACKAGES = {"s3": ("boto3", "s3"), "gs": ("google-cloud-storage", "gcs"), "gcs": ("google-cloud-storage", "gcs")}
+
+
+class ConditionalStore(Protocol):
+    """The objects of one server."""
+
+    def read(self, bucket: str, key: str) -> tuple[bytes, str] | None:
+        """An object's bytes and the tag of this version of it; None when it is not there."""
+
+    def write(self, bucket: str, key: str, data: bytes, tag: str | None) -> bool:
+        """Write an object while it still has that tag, or while it is not there if the tag is None; False when that is not so any more."""
+
+
+class S3Store:
+    """Objects of S3, or of a server that speaks its language.
+
+    Args:
+        options: as in a URI's query: `endpoint_override`, `scheme`, `region`.
+    """
+
+    def __init__(self, options: dict[str, str]) -> None:
+        import boto3
+        from botocore.config import Config
+
+        host = options.get("endpoint_override")
+        config = Config(
+            retries={"mode": "standard", "max_attempts": ATTEMPTS},
+            connect_timeout=TIMEOUT_SECONDS,
+            read_timeout=TIMEOUT_SECONDS,
+            s3={"addressing_style": "path"} if host else {},
+            request_checksum_calculation="when_required",  # not all servers know the newer checksums
+            response_checksum_validation="when_required",
+        )
+        endpoint = f"{options.get('scheme', 'https')}://{host}" if host else None
+        self.client = boto3.client("s3", endpoint_url=endpoint, region_name=options.get("region"), config=config)
+
+    def read(self, bucket: str, key: str) -> tuple[bytes, str] | None:
+        """As `ConditionalStore.read`."""
+        answer = self._ask(lambda: self.client.get_object(Bucket=bucket, Key=key), {"NoSuchKey", "404"})
+        return None if answer is None else (answer["Body"].read(), answer["ETag"])
+
+    def write(self, bucket: str, key: str, data: bytes, tag: str | None) -> bool:
+        """As `ConditionalStore.write`. A server that refuses conditions gets the object without."""
+        condition = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
+        changed = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409", "NoSuchKey", "404"}
+        try:
+            return self._ask(lambda: self.client.put_object(Bucket=bucket, Key=key, Body=data, **condition), changed) is not None
+        except NotImplementedError:
+            self._ask(lambda: self.client.put_object(Bucket=bucket, Key=key, Body=data), set())
+            return True
+
+    def _ask(self, request: Callable[[], Any], expected: set[str]) -> Any:
+        """The answer, or None for an error that is expected."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return request()
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            if code in expected:
+                return None
+            if code in ("NotImplemented", "501"):
+                raise NotImplementedError from None
+            raise OSError(f"{code}: {error}") from None
+        except BotoCoreError as error:
+            raise OSError(str(error)) from None
+
+
+class GcsStore:
+    """Objects of Google Cloud Storage.
+
+    Args:
+        options: as in a URI's query: `endpoint_override`, `scheme`; with them nobody logs in, since that is a server for tests.
+    """
+
+    def __init__(self, options: dict[str, str]) -> None:
+        from google.cloud import storage
+
+        host = options.get("endpoint_override")
+        if host:
+            self.client = storage.Client.create_anonymous_client()
+            self.client._connection.API_BASE_URL = f"{options.get('scheme', 'https')}://{host}"
+        else:
+            self.client = storage.Client()
+
+    def read(self, bucket: str, key: str) -> tuple[bytes, str] | None:
+        """As `ConditionalStore.read`."""
+        blob = self.client.bucket(bucket).blob(key)
+        found = self._ask(lambda: (blob.download_as_bytes(timeout=TIMEOUT_SECONDS), str(blob.generation)), {404})
+        return None if found is None else (found[0], found[1])
+
+    def write(self, bucket: str, key: str, data: bytes, tag: str | None) -> bool:
+        """As `ConditionalStore.write`."""
+        blob = self.client.bucket(bucket).blob(key)
+        generation = 0 if tag is None else int(tag)
+
+        def upload() -> bool:
+            blob.upload_from_string(data, if_generation_match=generation, timeout=TIMEOUT_SECONDS)
+            return True
+
+        return self._ask(upload, {412, 404}) is not None
+
+    def _ask(self, request: Callable[[], Any], expected: set[int]) -> Any:
+        """The answer, or None for an error that is expected."""
+        from google.api_core.exceptions import GoogleAPIError
+        from google.auth.exceptions import GoogleAuthError
+
+        try:
+            return request()
+        except GoogleAPIError as error:
+            if getattr(error, "code", None) in expected:
+                return None
+            raise OSError(str(error)) from None
+        except GoogleAuthError as error:
+            raise OSError(str(error)) from None
+
+
+def conditional_store(uri: str) -> ConditionalStore:
+    """The store that holds the folder of a URI.
+
+    Raises:
+        UserError: the package of that store is not installed, or nothing is known of such a store.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme not in PACKAGES:
+        raise UserError("storage", uri, "use a local path, s3:// or gs://")
+    package, extra = PACKAGES[parts.scheme]
+    try:
+        return _open_store(parts.scheme, parts.query)
+    except ImportError:
+        raise UserError("storage", uri, f"needs the package {package} on all nodes; pip install 'raysd[{extra}]'") from None
+
+
+@once_per_process
+def _open_store(scheme: str, query: str) -> ConditionalStore:
+    options = {name: values[-1] for name, values in parse_qs(query).items()}
+    return S3Store(options) if scheme == "s3" else GcsStore(options)

@@ -1,0 +1,31 @@
+"""Clients of object stores, of which a process has one each."""
+
+import os
+import threading
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def once_per_process(make: Callable[..., T]) -> Callable[..., T]:
+    """Call a function once for the same arguments, from whichever thread, and keep what it made. A forked process makes its own: connections and threads of a
+    client are its process's."""
+    made: dict[Any, T] = {}
+    lock = threading.Lock()
+
+    @wraps(make)
+    def get(*arguments: Any) -> T:
+        with lock:
+            if arguments not in made:
+                made[arguments] = make(*arguments)
+            return made[arguments]
+
+    def forget() -> None:
+        nonlocal lock
+        lock = threading.Lock()  # another thread may have held it
+        made.clear()
+
+    os.register_at_fork(after_in_child=forget)
+    return get
