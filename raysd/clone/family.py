@@ -2,7 +2,7 @@
 
 Guidance has one meaning everywhere: eps = eps_uncond + g (eps_cond - eps_uncond), and 1 is none. Families differ in how they get there:
 
-- `classifier_free`: two passes of the denoiser, mixed. Negative prompts and a guidance interval work.
+- `classifier_free`: two passes of the denoiser, mixed. Negative prompts work; a guidance interval does where both passes are known to be one call.
 - `embedded`: the scale is an input of a distilled denoiser (Flux dev, latent consistency models). One pass, no negative prompt.
 - `none`: distilled without a scale (Flux schnell). Only 1 is possible.
 """
@@ -31,6 +31,17 @@ EMBEDDINGS: dict[str, tuple[str | None, ...]] = {
 }
 # Schedulers that follow a plain noise schedule, so that another solver can take their place.
 EXCHANGEABLE = ("PNDM", "DDIM", "DDPM", "LMSDiscrete", "EulerDiscrete", "HeunDiscrete", "DPMSolver", "UniPC", "DEIS", "KDPM2Discrete")
+# Pipelines that call their denoiser once a step, with the unconditional half of a doubled batch before the conditional one, whatever the prompts are.
+# Others call it once for each pass, or with parts of other sizes. The stand-in has no denoiser.
+ONE_CALL = (
+    "StableDiffusionPipeline",
+    "StableDiffusionXLPipeline",
+    "StableDiffusion3Pipeline",
+    "PixArtAlphaPipeline",
+    "PixArtSigmaPipeline",
+    "SanaPipeline",
+    "Dummy",
+)
 SIZE_MULTIPLES = {"SanaPipeline": 32}
 FEW_STEPS = 4
 FLUX_SAMPLE_SIZE = 128
@@ -46,6 +57,8 @@ class Family:
     denoiser: str
     """`unet` or `transformer`."""
     guidance: Guidance
+    takes_interval: bool
+    """Guidance can be left out in a part of the steps."""
     native_size: int | None
     """Side in pixels that the denoiser was trained at; None when the checkpoint does not say."""
     size_multiple: int
@@ -71,6 +84,7 @@ def read_family(folder: Path) -> Family:
         pipeline=pipeline,
         denoiser=denoiser,
         guidance=guidance,
+        takes_interval=guidance == "classifier_free" and pipeline in ONE_CALL,
         native_size=int(sample_size) * reduction if isinstance(sample_size, int) else None,
         size_multiple=max(SIZE_MULTIPLES.get(pipeline, 8), reduction * patch),
         has_exchangeable_scheduler=own_scheduler.startswith(EXCHANGEABLE) and not _is_flow(_json(folder / "scheduler" / "scheduler_config.json")),

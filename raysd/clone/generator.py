@@ -66,7 +66,7 @@ class Generator:
         self._set_scheduler(spec)
         original = self.denoiser.forward
         if spec.guidance_interval != WHOLE and spec.guidance_scale > 1:
-            self.denoiser.forward = GuidanceInterval(original, spec.guidance_interval, lambda: len(self.pipeline.scheduler.timesteps))
+            self.denoiser.forward = GuidanceInterval(original, spec.guidance_interval, len(images), lambda: len(self.pipeline.scheduler.timesteps))
         try:
             with torch.inference_mode():
                 output = self.pipeline(**self._arguments(spec, images))

@@ -14,6 +14,7 @@ from diffusers import (
     FluxTransformer2DModel,
     LatentConsistencyModelPipeline,
     LCMScheduler,
+    PixArtAlphaPipeline,
     PixArtSigmaPipeline,
     PixArtTransformer2DModel,
     PNDMScheduler,
@@ -181,7 +182,7 @@ def flux_schnell():
     return flux(guidance_embeds=False)
 
 
-def pixart():
+def pixart(kind=PixArtSigmaPipeline):
     transformer = PixArtTransformer2DModel(
         sample_size=8,
         num_layers=2,
@@ -193,7 +194,11 @@ def pixart():
         cross_attention_dim=24,
         out_channels=8,
     )
-    return PixArtSigmaPipeline(tokenizer=t5_tokenizer(), text_encoder=t5(), vae=autoencoder(), transformer=transformer, scheduler=DPMSolverMultistepScheduler())
+    return kind(tokenizer=t5_tokenizer(), text_encoder=t5(), vae=autoencoder(), transformer=transformer, scheduler=DPMSolverMultistepScheduler())
+
+
+def pixart_alpha():
+    return pixart(PixArtAlphaPipeline)
 
 
 def sana():
@@ -255,7 +260,8 @@ def lcm():
     return LatentConsistencyModelPipeline(**{**pipeline.components, "image_encoder": None}, requires_safety_checker=False)
 
 
-FAMILIES = {"sd1": sd1, "sd2": sd2, "sdxl": sdxl, "sd3": sd3, "flux": flux, "flux_schnell": flux_schnell, "pixart": pixart, "sana": sana, "lcm": lcm}
+FAMILIES = {"sd1": sd1, "sd2": sd2, "sdxl": sdxl, "sd3": sd3, "flux": flux, "flux_schnell": flux_schnell, "lcm": lcm}
+FAMILIES |= {"pixart": pixart, "pixart_alpha": pixart_alpha, "sana": sana}
 
 
 def save_tiny(name, folder):
