@@ -86,6 +86,8 @@ class Generator:
             "output_type": "np",
             **FIXED_ARGUMENTS,
         }
+        if spec.num_inference_steps != 2:
+            arguments["intermediate_timesteps"] = None  # Sana Sprint's own, which are for two steps alone
         if self.embeddings is not None:
             arguments |= {"prompt": None, "negative_prompt": None}
             arguments |= self.embeddings.batch(prompts, negative_prompts, guided=spec.guidance_scale > 1)

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 def findings(experiment: Experiment, spec: "CloneSpec") -> "list[Finding]":
-    """What is suspect about a clone's prompts; nothing when lint is off."""
+    """What is suspect about a clone's prompts, and about its steps; nothing when lint is off."""
+    return [*_prompt_findings(experiment, spec), *_step_findings(experiment, [spec])]
+
+
+def _prompt_findings(experiment: Experiment, spec: "CloneSpec") -> "list[Finding]":
     from raysd.clone.tokens import prompt_tokenizers
     from raysd.prompts.lint import lint_prompts
 
@@ -29,17 +33,30 @@ def findings(experiment: Experiment, spec: "CloneSpec") -> "list[Finding]":
     return [finding for finding in found if finding.kind not in experiment.lint_ignore]
 
 
+def _step_findings(experiment: Experiment, specs: "list[CloneSpec]") -> "list[Finding]":
+    from raysd.clone.few_steps import few_step_findings
+
+    return [] if experiment.lint == "off" or "few-steps" in experiment.lint_ignore else few_step_findings(specs)
+
+
 def check_prompts(experiment: Experiment, specs: "list[CloneSpec]") -> None:
-    """Say what is suspect about the prompts of some clones, each variant once with each model.
+    """Say what is suspect about the prompts of some clones, each variant once with each model, and about the steps of each model.
 
     Raises:
         UserError: something is, and `lint` is `error`.
     """
-    for spec in {(spec.variant_name, spec.model.name): spec for spec in specs}.values():
-        for finding in findings(experiment, spec):
-            if experiment.lint == "error":
-                raise UserError("generation.variant", spec.variant_name, f"{finding}; or set lint=warn, or lint_ignore=[{finding.kind}]")
-            say(f"lint: {spec.variant_name}: {finding}")
+    suspects = [
+        ("generation.variant", spec.variant_name, finding)
+        for spec in {(spec.variant_name, spec.model.name): spec for spec in specs}.values()
+        for finding in _prompt_findings(experiment, spec)
+    ]
+    for name in dict.fromkeys(spec.model.name for spec in specs):
+        of_model = [spec for spec in specs if spec.model.name == name]
+        suspects += [("generation.model", name, finding) for finding in _step_findings(experiment, of_model)]
+    for field, value, finding in suspects:
+        if experiment.lint == "error":
+            raise UserError(field, value, f"{finding}; or set lint=warn, or lint_ignore=[{finding.kind}]")
+        say(f"lint: {value}: {finding}")
 
 
 def check_drawing(experiment: Experiment, job: "CloneJob") -> None:

@@ -59,7 +59,8 @@ def test_each_family_draws_what_its_pipeline_draws_from_the_plain_prompts(checkp
         generator=[torch.Generator("cpu").manual_seed(image.seed) for image in images],
         output_type="np",
         **({"use_resolution_binning": False, "clean_caption": False} if name.startswith(("pixart", "sana")) else {}),
-        **({"complex_human_instruction": None} if name == "sana" else {}),
+        **({"complex_human_instruction": None} if name.startswith("sana") else {}),
+        **({"intermediate_timesteps": None} if name == "sana_sprint" else {}),
     ).images
     assert np.abs(drawn.pixels.astype(int) - (plain * 255).round().astype(int)).max() <= 1
     assert len({picture.tobytes() for picture in drawn.pixels}) == 3
@@ -157,6 +158,8 @@ def test_a_negative_prompt_changes_the_pictures(checkpoint):
         ("flux_schnell", {"guidance_scale": 2}, r"guidance_scale = 2.0: .* distilled without guidance and ignores it; set it to 1"),
         ("flux", {"guidance_interval": (0.1, 0.5)}, r"guidance_interval .* no unconditional pass"),
         ("lcm", {"guidance_interval": (0.1, 0.5)}, r"guidance_interval .* no unconditional pass"),
+        ("sana_sprint", {"guidance_interval": (0.1, 0.5)}, r"guidance_interval .* no unconditional pass"),
+        ("sana_sprint", {"negative_prompt": "dark"}, r"negative_prompt = 'dark': .* no unconditional pass"),
         ("sana", {"image_size": 40}, r"image_size = 40: use a multiple of 32"),
         ("sd1", {"stored_size": 64}, r"stored_size = 64: is larger than the drawn pictures"),
         ("sd1", {"scheduler": "Nonsense"}, r"scheduler = 'Nonsense': diffusers has no such scheduler"),
@@ -173,8 +176,20 @@ def test_what_a_family_would_ignore_or_cannot_do_is_refused(checkpoint, name, ch
 def test_few_step_models_keep_their_scheduler_and_take_few_steps(checkpoint):
     spec = spec_for(checkpoint("lcm"), "lcm", num_inference_steps=None)
     assert (spec.scheduler, spec.num_inference_steps) == (None, 4)
+    spec = spec_for(checkpoint("sana_sprint"), "sana_sprint", num_inference_steps=None)
+    assert (spec.scheduler, spec.num_inference_steps) == (None, 4)
     assert spec_for(checkpoint("sd1"), "sd1", num_inference_steps=None).num_inference_steps == 20
     assert spec_for(checkpoint("sd1"), "sd1", num_inference_steps=None, sampler="paper").num_inference_steps == 50
+
+
+def test_two_steps_of_sana_sprint_are_at_its_own_times(checkpoint):
+    generator, times = None, []
+    for steps in (2, 4):
+        spec = spec_for(checkpoint("sana_sprint"), "sana_sprint", num_inference_steps=steps)
+        generator = generator or Generator(spec)
+        generator.draw(spec, planned(spec))
+        times.append(generator.pipeline.scheduler.timesteps[1].item())
+    assert times == pytest.approx([1.3, 1.5708 * 3 / 4])
 
 
 def test_half_precision_is_the_default_of_large_models(checkpoint):
