@@ -44,6 +44,11 @@ class CloneSpec:
     max_redraws: int = 3
     compile: bool = False
 
+    @property
+    def weights(self) -> tuple[Model | Lora, ...]:
+        """What each node that draws needs to have."""
+        return self.model, *self.loras
+
     @cached_property
     def family(self) -> Family:
         """Facts about the model's pipeline."""

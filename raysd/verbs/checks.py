@@ -10,7 +10,7 @@ from raysd.evaluation.settings import RealSource, TestSet
 from raysd.progress import say
 
 if TYPE_CHECKING:
-    from raysd.clone.model import Model
+    from raysd.clone.model import Lora, Model
     from raysd.clone.scan import CloneJob
     from raysd.clone.spec import CloneSpec
     from raysd.prompts.lint import Finding
@@ -70,7 +70,7 @@ def check_drawing(experiment: Experiment, job: "CloneJob") -> None:
     from raysd.preflight import check_cluster, check_disk
 
     check_disk(experiment.root, num_bytes(job.plan, missing_shards(job)))
-    check_cluster(experiment.root, experiment.cluster, [job.plan.spec.model])
+    check_cluster(experiment.root, experiment.cluster, job.plan.spec.weights)
 
 
 def checked_run(experiment: Experiment) -> "TrainingRun":
@@ -157,8 +157,8 @@ def check_further_sets(experiment: Experiment) -> None:
             check_real_set(f"evaluation.{kind}.{number}.name", wanted.name, wanted.path, wanted.class_map if isinstance(wanted, TestSet) else None)
 
 
-def check_sweep(experiment: Experiment) -> "list[Model]":
-    """Every setting of a sweep at every rung, before anything is drawn; returns the models that draw.
+def check_sweep(experiment: Experiment) -> "list[Model | Lora]":
+    """Every setting of a sweep at every rung, before anything is drawn; returns the models that draw, and their LoRA weights.
 
     Raises:
         UserError: what is wrong with the space, a setting, a prompt, the sets, or the batch.
@@ -182,7 +182,7 @@ def check_sweep(experiment: Experiment) -> "list[Model]":
         check_apart(experiment, [real_set(experiment.sweep.real, "train", experiment.root, rungs[-1].images_per_class, experiment.table)])
     if experiment.sweep.proxies:
         _check_proxies(experiment)
-    return list({spec.model.digest: spec.model for spec in specs}.values())
+    return list({(weights.name, weights.digest): weights for spec in specs for weights in spec.weights}.values())
 
 
 def _check_proxies(experiment: Experiment) -> None:
