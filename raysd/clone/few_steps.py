@@ -12,7 +12,6 @@ from raysd.clone.spec import FAST_SCHEDULER, CloneSpec
 from raysd.prompts.lint import Finding
 
 MOST_STEPS = 8  # that such a checkpoint is made for
-KNOWN_IDS = ("black-forest-labs/FLUX.2-klein-4B", "black-forest-labs/FLUX.2-klein-9B")  # whose names and files do not say it
 
 
 def few_step_findings(specs: Iterable[CloneSpec]) -> list[Finding]:
@@ -27,8 +26,6 @@ def few_step_findings(specs: Iterable[CloneSpec]) -> list[Finding]:
 
 def few_step_sign(spec: CloneSpec) -> str | None:
     """What tells that a clone's model, or its LoRA weights, are made for few steps, as a clause; None when nothing does."""
-    if spec.model.name in KNOWN_IDS:
-        return "it is known for few steps"
     if word := few_step_word(Path(spec.model.name).name):
         return f"its name says {word!r}"
     if spec.family.few_step_sign is not None:
