@@ -17,27 +17,28 @@ from raysd.survey import Sight, survey
 from raysd.versions import versions
 
 if TYPE_CHECKING:
-    from raysd.clone.model import Model
+    from raysd.clone.model import Lora, Model
 
 EQUAL_VERSIONS = ("python", "raysd", "ray", "torch", "diffusers", "transformers", "timm", "pyarrow")
 WEIGHT_SHARE, ACTOR_BYTES = 1.3, 0.7e9  # Stable Diffusion 1.x in float32: 4.3 GB of weights, 6.2 GB at its peak (benchmarks/results/full_size.json)
 MODEL_REMEDIES = {
     "absent": "is not on {nodes}; put it where all nodes see it, or at the same path on each",
-    "other": "is another model on {nodes}; copy the driver's there, or put it where all nodes see it",
+    "other": "is another {noun} on {nodes}; copy the driver's there, or put it where all nodes see it",
+    "unloadable": "needs the package peft, which is absent on {nodes}; pip install peft there",
     "unreachable": "is not in the hub's cache on {nodes}, and the hub cannot be reached from there; fetch it there first, or give a folder all nodes see",
 }
 
 
-def check_cluster(root: Location, wanted: ClusterSettings, models: "Sequence[Model]" = ()) -> None:
+def check_cluster(root: Location, wanted: ClusterSettings, models: "Sequence[Model | Lora]" = ()) -> None:
     """Before a job on a running cluster of several nodes: they are there, answer, see the storage and the models, and run this process's versions.
 
-    Takes a second or two once the nodes are there, and looks at the names and sizes of a model's files. Does nothing where the job runs on this machine
-    alone.
+    Takes a second or two once the nodes are there, and looks at the names and sizes of a model's files, and at the content of LoRA weights. Does nothing where
+    the job runs on this machine alone.
 
     Args:
         root: the storage root.
         wanted: what is waited for.
-        models: that the job needs.
+        models: that the job needs, and LoRA weights.
 
     Raises:
         UserError: the first thing that is wrong.
@@ -69,7 +70,7 @@ def check_disk(root: Location, num_bytes: float) -> None:
         raise UserError("storage", root.uri, remedy)
 
 
-def survey_failures(root: Location, sights: Sequence[Sight], here: dict[str, str], models: "Sequence[Model]" = ()) -> list[UserError]:
+def survey_failures(root: Location, sights: Sequence[Sight], here: dict[str, str], models: "Sequence[Model | Lora]" = ()) -> list[UserError]:
     """What is wrong with the nodes, a line each.
 
     Args:
@@ -104,12 +105,13 @@ def version_failures(sights: Sequence[Sight], here: dict[str, str]) -> list[User
     return failures
 
 
-def model_failures(sights: Sequence[Sight], models: "Sequence[Model]") -> list[UserError]:
-    """Models that some nodes lack and cannot fetch, a line per model and reason."""
+def model_failures(sights: Sequence[Sight], models: "Sequence[Model | Lora]") -> list[UserError]:
+    """Models and LoRA weights that some nodes lack and cannot fetch, a line for each and each reason."""
     failures = []
     for place, model in enumerate(models):
         nodes = _by_word((sight.models[place], sight.node.name) for sight in sights)
-        failures += [UserError("generation.model", model.name, text.format(nodes=nodes[word])) for word, text in MODEL_REMEDIES.items() if word in nodes]
+        texts = [text.format(noun=model.noun, nodes=nodes[word]) for word, text in MODEL_REMEDIES.items() if word in nodes]
+        failures += [UserError(model.field, model.name, text) for text in texts]
     return failures
 
 

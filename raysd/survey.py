@@ -21,13 +21,14 @@ from raysd.storage.location import Location
 from raysd.versions import versions
 
 if TYPE_CHECKING:
-    from raysd.clone.model import Model
+    from raysd.clone.model import Lora, Model
 
 ANSWER_SECONDS = 60.0  # a worker process starts in seconds
 GPU_QUERY = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
 DRIVER = "driver"
-# A generator on a node: the driver's, another one under its path, none there; or a hub model that would be fetched, or cannot be.
-Presence = Literal["same", "other", "absent", "fetchable", "unreachable"]
+# A generator, or LoRA weights, on a node: the driver's, others under the path, none there; LoRA weights that cannot be loaded there; or a hub model that
+# would be fetched, or cannot be.
+Presence = Literal["same", "other", "absent", "unloadable", "fetchable", "unreachable"]
 
 
 @dataclass(frozen=True)
@@ -51,25 +52,25 @@ class Sight:
     """Bytes that all processes may use."""
     gpus: tuple[Gpu, ...] = ()
     models: tuple[Presence, ...] = ()
-    """Of each generator that was asked for."""
+    """Of each generator, and of LoRA weights, that were asked for."""
     dead: str | None = None
     """Why the node did not answer; None when it did."""
 
 
-def survey(nodes: Sequence[Node], root: Location, models: "Sequence[Model]" = (), thorough: bool = False) -> list[Sight]:
+def survey(nodes: Sequence[Node], root: Location, models: "Sequence[Model | Lora]" = (), thorough: bool = False) -> list[Sight]:
     """Look at all nodes at the same time; Ray has to be connected.
 
     Args:
         nodes: of the cluster.
         root: the storage root, which this process can write to.
-        models: the generators as they were found here; none when nothing is drawn.
-        thorough: compare the models' weights, and not only the names and sizes of their files.
+        models: the generators and LoRA weights as they were found here; none when nothing is drawn.
+        thorough: compare the generators' weights, and not only the names and sizes of their files; LoRA weights, of which many are equally large, always are.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     folder, token = root.child(f".preflight-{uuid.uuid4().hex}"), uuid.uuid4().hex
-    marked = [(model, model_mark(model, thorough)) for model in models]
+    marked = [(model, _expected_mark(model, thorough)) for model in models]
     folder.write(DRIVER, token.encode())
     try:
         task = ray.remote(num_cpus=0, max_retries=0)(look)
@@ -89,28 +90,36 @@ def survey(nodes: Sequence[Node], root: Location, models: "Sequence[Model]" = ()
     return sorted(sights, key=lambda sight: sight.node.name)
 
 
-def look(node: Node, folder: Location, token: str, marked: "list[tuple[Model, str | None]]", thorough: bool) -> Sight:
+def look(node: Node, folder: Location, token: str, marked: "list[tuple[Model | Lora, str | None]]", thorough: bool) -> Sight:
     """What this process's node sees; runs there."""
     models = tuple(_presence(model, mark, thorough) for model, mark in marked)
     return Sight(node, _use_storage(node, folder, token), tuple(versions().items()), memory_bytes(), gpus_here(), models)
 
 
-def _presence(model: "Model", expected: str | None, thorough: bool) -> Presence:
-    from raysd.clone.model import hub_bytes
+def _expected_mark(model: "Model | Lora", thorough: bool) -> str | None:
+    from raysd.clone.model import Lora
+
+    return model.digest if isinstance(model, Lora) else model_mark(model, thorough)  # the digest that the clone's fingerprint has
+
+
+def _presence(model: "Model | Lora", expected: str | None, thorough: bool) -> Presence:
+    from raysd.clone.model import Lora, has_peft, hub_bytes
 
     mark = model_mark(model, thorough)
     if mark == expected:
-        return "same"
-    if model.commit is None:
+        return "unloadable" if isinstance(model, Lora) and not has_peft() else "same"
+    if isinstance(model, Lora) or model.commit is None:
         return "absent" if mark is None else "other"
     return "unreachable" if hub_bytes(model.name, model.commit) is None else "fetchable"  # a commit's files are always the same, so some are missing
 
 
-def model_mark(model: "Model", thorough: bool) -> str | None:
+def model_mark(model: "Model | Lora", thorough: bool) -> str | None:
     """A word that is equal where the model is the same: by its weights if thorough, else by the files' names and sizes. None where it is not there."""
-    from raysd.clone.model import FILES, SHIPPED, cached_model
+    from raysd.clone.model import FILES, SHIPPED, Lora, cached_model
     from raysd.storage.fingerprint import fingerprint, folder_digest
 
+    if isinstance(model, Lora):
+        return model.digest_here()
     folder = SHIPPED[model.name] if model.name in SHIPPED else model.folder if model.folder.is_dir() else None
     if folder is None and model.commit is not None:
         folder = cached_model(model.name, model.commit)

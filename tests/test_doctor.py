@@ -119,14 +119,17 @@ def test_a_node_with_another_disk_and_another_version_is_named_by_doctor_and_sto
         assert node.poll() is None, node.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    finished = run_on(cluster, tmp_path, "doctor", storage, "generation.cpus_per_actor=2")
+    lora = tmp_path / "runs" / "style.safetensors"
+    lora.touch()
+    finished = run_on(cluster, tmp_path, "doctor", storage, "generation.cpus_per_actor=2", f"generation.lora=[{{path: {lora}}}]")
     assert finished.returncode == 1 and "2 nodes of 1 CPUs" in finished.stdout, finished.stdout + finished.stderr
     lines = {line.split()[1]: line for line in failed(finished)}
-    assert set(lines) == {"generation.num_actors", "storage", "versions.timm"}
+    assert set(lines) == {"generation.num_actors", "generation.lora.path", "storage", "versions.timm"}
+    assert f"'{lora}': is not on " in lines["generation.lora.path"] and "," not in lines["generation.lora.path"].partition("is not on ")[2].partition(";")[0]
     assert "1 diffusion actors x 2 CPUs, and there is room for 0 on 2 nodes of 1 CPUs" in lines["generation.num_actors"]
     assert "another disk than the driver’s is there, on " in lines["storage"] and "," not in lines["storage"].partition(", on ")[2].partition(";")[0]
     assert "0.0.1 on " in lines["versions.timm"]
     finished = run_on(cluster, tmp_path, "generate", storage, *FAST)
     assert finished.returncode == 2
     assert finished.stderr.splitlines()[-1].startswith(f"error: storage = '{tmp_path / 'runs'}': another disk than the driver’s is there, on ")
-    assert not [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
+    assert [path for path in (tmp_path / "runs").rglob("*") if path.is_file()] == [lora]

@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysd.clone.model import EMBEDDED, Model, weight_bytes
+from raysd.clone.model import EMBEDDED, Lora, Model, weight_bytes
 from raysd.clone.settings import ClusterSettings
+from raysd.config import load_experiment
 from raysd.errors import UserError
 from raysd.nodes import Ask, Node
 from raysd.preflight import EQUAL_VERSIONS, actor_bytes, check_cluster, check_disk, memory_failures, survey_failures
 from raysd.storage.location import Location
 from raysd.survey import Gpu, Sight
+from raysd.verbs.checks import check_sweep
 
 ROOT = Location("/data/runs")
 HERE = dict.fromkeys(EQUAL_VERSIONS, "1.0")
@@ -57,6 +59,44 @@ def test_a_package_that_differs_is_named_with_both_versions_and_the_nodes():
 def test_a_model_that_a_node_lacks_is_said(presence, words):
     (line,) = lines(well(), well("worker-1", models=(presence,)))
     assert line.startswith("generation.model = 'owner/name': ") and words in line
+
+
+@pytest.mark.parametrize(
+    ("presence", "words"),
+    [
+        ("absent", "is not on worker-1; put it"),
+        ("other", "is another file on worker-1; copy the driver's there"),
+        ("unloadable", "needs the package peft, which is absent on"),
+    ],
+)
+def test_lora_weights_that_a_node_lacks_are_said(presence, words):
+    lora = Lora(Path("/weights/style.safetensors"), 1.0, "0" * 16)
+    sights = [well(models=("same", "same")), well("worker-1", models=("same", presence))]
+    (failure,) = survey_failures(ROOT, sights, HERE, [MODEL, lora])
+    assert str(failure).startswith("generation.lora.path = '/weights/style.safetensors': ") and words in str(failure)
+
+
+@pytest.mark.parametrize("words", [["generate"], ["grow", "--images", "2"], ["benchmark"]])
+def test_a_job_looks_for_its_lora_weights_on_the_nodes_before_it_starts_actors(run_here, tmp_path, monkeypatch, words):
+    monkeypatch.setattr("raysd.clone.model.has_peft", lambda: True)
+    monkeypatch.setattr("raysd.session.ensure_ray", lambda: None)
+
+    def stop(root, wanted, models):
+        raise UserError("nodes", [model.name for model in models], "stop here")
+
+    monkeypatch.setattr("raysd.preflight.check_cluster", stop)
+    (tmp_path / "a.safetensors").touch()
+    finished = run_here(words[0], f"generation.lora=[{{path: {tmp_path / 'a.safetensors'}}}]", *words[1:])
+    assert finished.returncode == 2 and finished.stderr.startswith(f"error: nodes = ['embedded', '{tmp_path / 'a.safetensors'}']: stop here")
+
+
+def test_a_sweep_looks_for_the_lora_weights_of_all_its_settings(tmp_path, monkeypatch):
+    monkeypatch.setattr("raysd.clone.model.has_peft", lambda: True)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.safetensors").touch()  # of one content, and still both have to be there
+    choices = ", ".join(f"[{{path: {tmp_path}/{name}.safetensors}}]" for name in ("a", "b"))
+    weights = check_sweep(load_experiment(None, ["evaluation.validation_set=fashion_mnist", f"sweep.space.generation.lora=[[], {choices}]"]))
+    assert [each.name for each in weights] == ["embedded", str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors")]
 
 
 def test_of_a_node_that_does_not_answer_nothing_else_is_said():

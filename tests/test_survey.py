@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from raysd.clone.model import EMBEDDED, cached_model, find_model, hub_bytes
+from raysd.clone.model import EMBEDDED, cached_model, find_lora, find_model, hub_bytes
 from raysd.nodes import Node
 from raysd.storage.location import Location
 from raysd.survey import DRIVER, Gpu, gpus_here, look, memory_bytes, model_mark
@@ -84,6 +84,21 @@ def test_a_folder_that_is_not_there_is_absent(model, tmp_path):
     mark = model_mark(model, True)
     shutil.rmtree(tmp_path / "model")
     assert seen(tmp_path, (model, mark), (find_model("embedded"), model_mark(find_model("embedded"), True))).models == ("absent", "same")
+
+
+@pytest.mark.parametrize("thorough", [True, False])
+def test_lora_weights_are_compared_by_their_content(tmp_path, monkeypatch, thorough):
+    monkeypatch.setattr("raysd.clone.model.has_peft", lambda: True)
+    file = tmp_path / "style.safetensors"
+    file.write_bytes(b"weights")
+    lora = find_lora(str(file), 1.0)
+    assert seen(tmp_path, (lora, lora.digest), thorough=thorough).models == ("same",)
+    monkeypatch.setattr("raysd.clone.model.has_peft", lambda: False)
+    assert seen(tmp_path, (lora, lora.digest), thorough=thorough).models == ("unloadable",)
+    file.write_bytes(b"WEIGHTS")  # as many bytes
+    assert seen(tmp_path, (lora, lora.digest), thorough=thorough).models == ("other",)
+    file.unlink()
+    assert seen(tmp_path, (lora, lora.digest), thorough=thorough).models == ("absent",)
 
 
 @pytest.mark.parametrize(("size", "presence"), [(10**9, "fetchable"), (None, "unreachable")])

@@ -2,12 +2,13 @@
 
 Guidance has one meaning everywhere: eps = eps_uncond + g (eps_cond - eps_uncond), and 1 is none. Families differ in how they get there:
 
-- `classifier_free`: two passes of the denoiser, mixed. Negative prompts and a guidance interval work.
+- `classifier_free`: two passes of the denoiser, mixed. Negative prompts work; a guidance interval does where both passes are known to be one call.
 - `embedded`: the scale is an input of a distilled denoiser (Flux dev, latent consistency models). One pass, no negative prompt.
 - `none`: distilled without a scale (Flux schnell). Only 1 is possible.
 """
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,11 +29,29 @@ EMBEDDINGS: dict[str, tuple[str | None, ...]] = {
     "PixArtAlphaPipeline": MASKED,
     "PixArtSigmaPipeline": MASKED,
     "SanaPipeline": MASKED,
+    "SanaSprintPipeline": ("prompt_embeds", "prompt_attention_mask"),
 }
 # Schedulers that follow a plain noise schedule, so that another solver can take their place.
 EXCHANGEABLE = ("PNDM", "DDIM", "DDPM", "LMSDiscrete", "EulerDiscrete", "HeunDiscrete", "DPMSolver", "UniPC", "DEIS", "KDPM2Discrete")
-SIZE_MULTIPLES = {"SanaPipeline": 32}
+# Pipelines that call their denoiser once a step, with the unconditional half of a doubled batch before the conditional one, whatever the prompts are.
+# Others call it once for each pass, or with parts of other sizes. The stand-in has no denoiser.
+ONE_CALL = (
+    "StableDiffusionPipeline",
+    "StableDiffusionXLPipeline",
+    "StableDiffusion3Pipeline",
+    "PixArtAlphaPipeline",
+    "PixArtSigmaPipeline",
+    "SanaPipeline",
+    "Dummy",
+)
+SIZE_MULTIPLES = {"SanaPipeline": 32, "SanaSprintPipeline": 32}
 FEW_STEPS = 4
+FEW_STEP_SCHEDULERS = ("LCM", "TCD", "SCM", "FlowMatchLCM")
+# Latent, trajectory and phased consistency (LCM, TCD, PCM), adversarial and distribution matching distillation (Turbo, Lightning, DMD), and the like.
+FEW_STEP_WORDS = re.compile(
+    r"(?<![a-z])(turbo|lightning|lcm|tcd|pcm|hyper[-_ ]?(?:sd(?:xl)?|flux)|schnell|sprint|flash|dmd2?|insta-?flow|vega-?rt)(?![a-z])"
+    r"|(?<![a-z\d])((?:1|2|4|8|16)[-_ ]?steps?)(?![a-z])"
+)
 FLUX_SAMPLE_SIZE = 128
 DENOISERS = ("unet", "transformer")
 
@@ -46,12 +65,16 @@ class Family:
     denoiser: str
     """`unet` or `transformer`."""
     guidance: Guidance
+    takes_interval: bool
+    """Guidance can be left out in a part of the steps."""
     native_size: int | None
     """Side in pixels that the denoiser was trained at; None when the checkpoint does not say."""
     size_multiple: int
     """Sides must be a multiple of this."""
     has_exchangeable_scheduler: bool
     is_few_step: bool
+    few_step_sign: str | None
+    """What in the files tells of few steps, as a clause; a sign and no proof."""
     has_safety_checker: bool
 
 
@@ -61,7 +84,7 @@ def read_family(folder: Path) -> Family:
     index = _json(folder / "model_index.json")
     pipeline = str(index.get("_class_name", ""))
     denoiser = next((part for part in DENOISERS if (folder / part / "config.json").is_file()), "unet")
-    config = _json(folder / denoiser / "config.json")
+    config, scheduler = _json(folder / denoiser / "config.json"), _json(folder / "scheduler" / "scheduler_config.json")
     reduction = _reduction(_json(folder / "vae" / "config.json"))
     own_scheduler = str((index.get("scheduler") or ["", ""])[1])
     sample_size = config.get("sample_size") or (FLUX_SAMPLE_SIZE if pipeline.startswith("Flux") else None)
@@ -71,10 +94,12 @@ def read_family(folder: Path) -> Family:
         pipeline=pipeline,
         denoiser=denoiser,
         guidance=guidance,
+        takes_interval=guidance == "classifier_free" and pipeline in ONE_CALL,
         native_size=int(sample_size) * reduction if isinstance(sample_size, int) else None,
         size_multiple=max(SIZE_MULTIPLES.get(pipeline, 8), reduction * patch),
-        has_exchangeable_scheduler=own_scheduler.startswith(EXCHANGEABLE) and not _is_flow(_json(folder / "scheduler" / "scheduler_config.json")),
-        is_few_step=guidance == "none" or own_scheduler.startswith("LCM"),
+        has_exchangeable_scheduler=own_scheduler.startswith(EXCHANGEABLE) and not _is_flow(scheduler),
+        is_few_step=guidance == "none" or own_scheduler.startswith(FEW_STEP_SCHEDULERS),
+        few_step_sign=_few_step_sign(guidance, own_scheduler, scheduler, str(index.get("_name_or_path", ""))),
         has_safety_checker=bool((index.get("safety_checker") or [None])[0]),
     )
 
@@ -82,7 +107,29 @@ def read_family(folder: Path) -> Family:
 def _guidance(pipeline: str, config: dict[str, Any]) -> Guidance:
     if pipeline.startswith("Flux"):
         return "embedded" if config.get("guidance_embeds") else "none"
+    if pipeline == "SanaSprintPipeline":
+        return "embedded"
     return "embedded" if config.get("time_cond_proj_dim") is not None else "classifier_free"
+
+
+def few_step_word(name: str) -> str | None:
+    """The word of a model's name, or of a path, that tells of few steps; None when there is none."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower()  # sdxlTurbo, SDXLTurbo
+    found = FEW_STEP_WORDS.search(words)
+    return found[0] if found else None
+
+
+def _few_step_sign(guidance: Guidance, own_scheduler: str, config: dict[str, Any], saved_from: str) -> str | None:
+    """Euler steps with trailing timesteps are how SD-Turbo and SDXL-Turbo are stored, and not Stable Diffusion and SDXL; models with a noise schedule of zero
+    terminal signal have them too."""
+    if guidance == "none":
+        return "it was distilled without guidance"
+    if own_scheduler.startswith(FEW_STEP_SCHEDULERS):
+        return f"its scheduler is {own_scheduler}"
+    is_trailing = config.get("timestep_spacing") == "trailing" and config.get("prediction_type", "epsilon") == "epsilon"
+    if is_trailing and own_scheduler.startswith(("EulerDiscrete", "EulerAncestral")) and not config.get("rescale_betas_zero_snr"):
+        return f"its scheduler is {own_scheduler} with trailing timesteps"
+    return f"it was saved from {saved_from!r}" if few_step_word(saved_from) else None
 
 
 def _is_flow(config: dict[str, Any]) -> bool:

@@ -40,10 +40,11 @@ class Generator:
         options: dict[str, Any] = {"dtype": getattr(torch, spec.dtype), "use_safetensors": True, "local_files_only": True}
         if spec.family.has_safety_checker and not spec.safety_checker:
             options |= {"safety_checker": None, "requires_safety_checker": False}
+        lora_files = [lora.find_here() for lora in spec.loras]
         pipeline = DiffusionPipeline.from_pretrained(spec.model.find_here(), **options).to(device)
         pipeline.set_progress_bar_config(disable=True)
-        for lora in spec.loras:
-            pipeline.load_lora_weights(str(lora.file.parent), weight_name=lora.file.name, use_safetensors=True)
+        for lora, file in zip(spec.loras, lora_files, strict=True):
+            pipeline.load_lora_weights(str(file.parent), weight_name=file.name, use_safetensors=True)
             pipeline.fuse_lora(lora_scale=lora.scale)
             pipeline.unload_lora_weights()
         self.denoiser = getattr(pipeline, spec.family.denoiser)
@@ -66,7 +67,7 @@ class Generator:
         self._set_scheduler(spec)
         original = self.denoiser.forward
         if spec.guidance_interval != WHOLE and spec.guidance_scale > 1:
-            self.denoiser.forward = GuidanceInterval(original, spec.guidance_interval, lambda: len(self.pipeline.scheduler.timesteps))
+            self.denoiser.forward = GuidanceInterval(original, spec.guidance_interval, len(images), lambda: len(self.pipeline.scheduler.timesteps))
         try:
             with torch.inference_mode():
                 output = self.pipeline(**self._arguments(spec, images))
@@ -86,6 +87,8 @@ class Generator:
             "output_type": "np",
             **FIXED_ARGUMENTS,
         }
+        if spec.num_inference_steps != 2:
+            arguments["intermediate_timesteps"] = None  # Sana Sprint's own, which are for two steps alone
         if self.embeddings is not None:
             arguments |= {"prompt": None, "negative_prompt": None}
             arguments |= self.embeddings.batch(prompts, negative_prompts, guided=spec.guidance_scale > 1)

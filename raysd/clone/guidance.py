@@ -1,8 +1,9 @@
 """Guidance in a part of the denoising steps.
 
-A pipeline with classifier-free guidance calls its denoiser with the unconditional half of the batch before the conditional half. In
+A pipeline in `raysd.clone.family.ONE_CALL` calls its denoiser once a step, with the unconditional half of the batch before the conditional half. In
 steps outside the interval the wrapper runs the conditional half alone and hands it out for both: then
-eps_uncond + g (eps_cond - eps_uncond) = eps_cond for any g, at half the cost.
+eps_uncond + g (eps_cond - eps_uncond) = eps_cond for any g, at half the cost. A pipeline that makes a call for each pass would lose half of its images'
+prompts instead, so each call is checked.
 
 Source: Kynkäänniemi et al., Applying guidance in a limited interval improves sample and distribution quality (NeurIPS 2024).
 """
@@ -12,6 +13,8 @@ from typing import Any
 
 import torch
 
+from raysd.errors import UserError
+
 
 class GuidanceInterval:
     """Takes the place of a denoiser's `forward` while one batch is drawn.
@@ -19,20 +22,28 @@ class GuidanceInterval:
     Args:
         forward: the denoiser's own.
         interval: first and last share of the calls that are guided, 0 to 1.
+        num_images: of the batch; each call has twice as many rows.
         num_calls: how often the pipeline will call the denoiser.
     """
 
-    def __init__(self, forward: Callable[..., Any], interval: tuple[float, float], num_calls: Callable[[], int]) -> None:
-        self.forward, self.interval, self.num_calls = forward, interval, num_calls
+    def __init__(self, forward: Callable[..., Any], interval: tuple[float, float], num_images: int, num_calls: Callable[[], int]) -> None:
+        self.forward, self.interval, self.num_images, self.num_calls = forward, interval, num_images, num_calls
         self.calls = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Both halves inside the interval, the conditional one outside."""
-        share = self.calls / max(1, self.num_calls())
+        """Both halves inside the interval, the conditional one outside.
+
+        Raises:
+            UserError: this is not one call a step for both halves.
+        """
+        size, num_calls = _batch_size(args, kwargs), self.num_calls()
+        if size != 2 * self.num_images or self.calls >= num_calls:
+            remedy = "this version of diffusers does not call the model's denoiser once a step for both passes; leave it at [0, 1], or use another version"
+            raise UserError("generation.guidance_interval", list(self.interval), remedy)
+        share = self.calls / num_calls
         self.calls += 1
         if self.interval[0] <= share < self.interval[1]:
             return self.forward(*args, **kwargs)
-        size = _batch_size(args, kwargs)
         output = self.forward(*_second_half(args, size), **_second_half(kwargs, size))
         return _twice(output)
 

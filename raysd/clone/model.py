@@ -2,9 +2,12 @@
 
 import json
 import math
+import platform
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 from raysd.errors import UserError
 from raysd.storage.fingerprint import file_digest, folder_digest
@@ -20,6 +23,9 @@ HUB_SECONDS = 10.0  # to wait for the hub's answer
 @dataclass(frozen=True)
 class Model:
     """A text-to-image model on this machine."""
+
+    field: ClassVar = "generation.model"
+    noun: ClassVar = "model"
 
     name: str
     revision: str | None
@@ -58,9 +64,44 @@ class Model:
 class Lora:
     """LoRA weights in one safetensors file."""
 
+    field: ClassVar = "generation.lora.path"
+    noun: ClassVar = "file"
+
     file: Path
     scale: float
     digest: str
+
+    @property
+    def name(self) -> str:
+        """The file's path, which is the same on all nodes."""
+        return str(self.file)
+
+    def digest_here(self) -> str | None:
+        """Of what lies under the path on this node; None where nothing does that can be read."""
+        try:
+            return file_digest(self.file)
+        except OSError:
+            return None
+
+    def find_here(self) -> Path:
+        """The file on this node, which may be another one than that which resolved it.
+
+        Raises:
+            UserError: it is not here, it is another file here, or the package peft is missing here.
+        """
+        digest, node = self.digest_here(), platform.node()
+        if digest is None:
+            raise UserError(self.field, self.name, f"is not on {node}; put it where all nodes see it, or at the same path on each")
+        if digest != self.digest:
+            raise UserError(self.field, self.name, f"is another file on {node} than where the job began; copy that one there, or put it where all nodes see it")
+        if not has_peft():
+            raise UserError(self.field, self.name, f"needs the package peft, which is absent on {node}; pip install peft there")
+        return self.file
+
+
+def has_peft() -> bool:
+    """Whether this machine can load LoRA weights."""
+    return find_spec("peft") is not None
 
 
 @cache
@@ -98,10 +139,8 @@ def find_lora(path: str, scale: float) -> Lora:
     files = [place] if place.is_file() else sorted(place.glob("*.safetensors"))
     if len(files) != 1 or files[0].suffix != ".safetensors":
         raise UserError("generation.lora.path", path, f"{len(files)} safetensors files there; name one")
-    try:
-        import peft  # noqa: F401
-    except ImportError:
-        raise UserError("generation.lora.path", path, "needs the package peft; pip install peft") from None
+    if not has_peft():
+        raise UserError("generation.lora.path", path, "needs the package peft; pip install peft")
     return Lora(files[0], scale, file_digest(files[0]))
 
 

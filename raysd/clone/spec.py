@@ -44,6 +44,11 @@ class CloneSpec:
     max_redraws: int = 3
     compile: bool = False
 
+    @property
+    def weights(self) -> tuple[Model | Lora, ...]:
+        """What each node that draws needs to have."""
+        return self.model, *self.loras
+
     @cached_property
     def family(self) -> Family:
         """Facts about the model's pipeline."""
@@ -139,12 +144,12 @@ def _check_guidance(settings: GenerationSettings, variant: PromptVariant, family
     """Refuse what the family would ignore."""
     if family.guidance == "none" and settings.guidance_scale != 1:
         raise UserError("generation.guidance_scale", settings.guidance_scale, f"{settings.model} was distilled without guidance and ignores it; set it to 1")
-    if family.guidance == "classifier_free":
-        return
-    if settings.guidance_interval != WHOLE:
-        remedy = f"{settings.model} makes no unconditional pass that could be left out; leave it at [0, 1]"
-        raise UserError("generation.guidance_interval", list(settings.guidance_interval), remedy)
-    if variant.negative_prompt:
+    if settings.guidance_interval != WHOLE and not family.takes_interval:
+        why = f"{settings.model} makes no unconditional pass that could be left out"
+        if family.guidance == "classifier_free":
+            why = f"{family.pipeline} is not known to make both passes in one call of its denoiser, so none can be left out"
+        raise UserError("generation.guidance_interval", list(settings.guidance_interval), f"{why}; leave it at [0, 1]")
+    if variant.negative_prompt and family.guidance != "classifier_free":
         remedy = f"{settings.model} makes no unconditional pass and ignores negative prompts; leave it empty"
         field = f"variants.{settings.variant}.negative_prompt" if settings.negative_prompt is None else "generation.negative_prompt"
         raise UserError(field, variant.negative_prompt, remedy)

@@ -13,7 +13,17 @@ from raysd.prompts.table import ClassRow, ClassTable, split_cell
 from raysd.prompts.variant import VARIABLE, PromptVariant
 
 Kind = Literal[
-    "identical", "shared-synonyms", "too-long", "unknown-words", "polysemous", "guessed", "several-hypernyms", "unmatched-rows", "implausible", "braces"
+    "identical",
+    "shared-synonyms",
+    "too-long",
+    "unknown-words",
+    "polysemous",
+    "guessed",
+    "several-hypernyms",
+    "unmatched-rows",
+    "implausible",
+    "braces",
+    "few-steps",  # of the model, see raysd.clone.few_steps
 ]
 MOST_TEXTS = 200  # of each class, the longest, where they come from a table
 LONGEST_NAME = 60

@@ -10,7 +10,7 @@ from raysd.evaluation.settings import RealSource, TestSet
 from raysd.progress import say
 
 if TYPE_CHECKING:
-    from raysd.clone.model import Model
+    from raysd.clone.model import Lora, Model
     from raysd.clone.scan import CloneJob
     from raysd.clone.spec import CloneSpec
     from raysd.prompts.lint import Finding
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 def findings(experiment: Experiment, spec: "CloneSpec") -> "list[Finding]":
-    """What is suspect about a clone's prompts; nothing when lint is off."""
+    """What is suspect about a clone's prompts, and about its steps; nothing when lint is off."""
+    return [*_prompt_findings(experiment, spec), *_step_findings(experiment, [spec])]
+
+
+def _prompt_findings(experiment: Experiment, spec: "CloneSpec") -> "list[Finding]":
     from raysd.clone.tokens import prompt_tokenizers
     from raysd.prompts.lint import lint_prompts
 
@@ -29,17 +33,30 @@ def findings(experiment: Experiment, spec: "CloneSpec") -> "list[Finding]":
     return [finding for finding in found if finding.kind not in experiment.lint_ignore]
 
 
+def _step_findings(experiment: Experiment, specs: "list[CloneSpec]") -> "list[Finding]":
+    from raysd.clone.few_steps import few_step_findings
+
+    return [] if experiment.lint == "off" or "few-steps" in experiment.lint_ignore else few_step_findings(specs)
+
+
 def check_prompts(experiment: Experiment, specs: "list[CloneSpec]") -> None:
-    """Say what is suspect about the prompts of some clones, each variant once with each model.
+    """Say what is suspect about the prompts of some clones, each variant once with each model, and about the steps of each model.
 
     Raises:
         UserError: something is, and `lint` is `error`.
     """
-    for spec in {(spec.variant_name, spec.model.name): spec for spec in specs}.values():
-        for finding in findings(experiment, spec):
-            if experiment.lint == "error":
-                raise UserError("generation.variant", spec.variant_name, f"{finding}; or set lint=warn, or lint_ignore=[{finding.kind}]")
-            say(f"lint: {spec.variant_name}: {finding}")
+    suspects = [
+        ("generation.variant", spec.variant_name, finding)
+        for spec in {(spec.variant_name, spec.model.name): spec for spec in specs}.values()
+        for finding in _prompt_findings(experiment, spec)
+    ]
+    for name in dict.fromkeys(spec.model.name for spec in specs):
+        of_model = [spec for spec in specs if spec.model.name == name]
+        suspects += [("generation.model", name, finding) for finding in _step_findings(experiment, of_model)]
+    for field, value, finding in suspects:
+        if experiment.lint == "error":
+            raise UserError(field, value, f"{finding}; or set lint=warn, or lint_ignore=[{finding.kind}]")
+        say(f"lint: {value}: {finding}")
 
 
 def check_drawing(experiment: Experiment, job: "CloneJob") -> None:
@@ -53,7 +70,7 @@ def check_drawing(experiment: Experiment, job: "CloneJob") -> None:
     from raysd.preflight import check_cluster, check_disk
 
     check_disk(experiment.root, num_bytes(job.plan, missing_shards(job)))
-    check_cluster(experiment.root, experiment.cluster, [job.plan.spec.model])
+    check_cluster(experiment.root, experiment.cluster, job.plan.spec.weights)
 
 
 def checked_run(experiment: Experiment) -> "TrainingRun":
@@ -140,8 +157,8 @@ def check_further_sets(experiment: Experiment) -> None:
             check_real_set(f"evaluation.{kind}.{number}.name", wanted.name, wanted.path, wanted.class_map if isinstance(wanted, TestSet) else None)
 
 
-def check_sweep(experiment: Experiment) -> "list[Model]":
-    """Every setting of a sweep at every rung, before anything is drawn; returns the models that draw.
+def check_sweep(experiment: Experiment) -> "list[Model | Lora]":
+    """Every setting of a sweep at every rung, before anything is drawn; returns the models that draw, and their LoRA weights.
 
     Raises:
         UserError: what is wrong with the space, a setting, a prompt, the sets, or the batch.
@@ -165,7 +182,7 @@ def check_sweep(experiment: Experiment) -> "list[Model]":
         check_apart(experiment, [real_set(experiment.sweep.real, "train", experiment.root, rungs[-1].images_per_class, experiment.table)])
     if experiment.sweep.proxies:
         _check_proxies(experiment)
-    return list({spec.model.digest: spec.model for spec in specs}.values())
+    return list({(weights.name, weights.digest): weights for spec in specs for weights in spec.weights}.values())
 
 
 def _check_proxies(experiment: Experiment) -> None:

@@ -29,7 +29,7 @@ def benchmark(experiment: Experiment) -> Row:
     spec = resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)
     experiment.root.check_writable()
     ensure_ray()
-    check_cluster(experiment.root, experiment.cluster, [spec.model])
+    check_cluster(experiment.root, experiment.cluster, spec.weights)
     row = measure_rate(spec, experiment.generation)
     write_result(experiment.root, KIND, row)
     say(f"device        {row['device']}")

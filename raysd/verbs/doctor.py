@@ -115,7 +115,7 @@ def _check_nodes(experiment: Experiment, nodes: "Sequence[Node]", spec: "CloneSp
     from raysd.survey import survey
     from raysd.versions import versions
 
-    models, here = [spec.model] if spec is not None else [], versions()
+    models, here = spec.weights if spec is not None else (), versions()
     sights = survey(nodes, experiment.root, models, thorough=True)
     found = survey_failures(experiment.root, sights, here, models)
     failures.all += found
@@ -130,10 +130,14 @@ def _check_nodes(experiment: Experiment, nodes: "Sequence[Node]", spec: "CloneSp
         say(f"versions {', '.join(f'{name} {here[name]}' for name in EQUAL_VERSIONS if name in here)}: the same on all nodes")
     if spec is None:
         return
+    lacking = [failure.value for failure in found if failure.field.startswith("generation.")]
     if fetching := [sight.node.name for sight in sights if "fetchable" in sight.models]:
         say(f"model    {spec.model.name}: would be downloaded to {', '.join(fetching)}")
-    elif "generation" not in broken:
+    elif spec.model.name not in lacking:
         say(f"model    {spec.model.name}, weights {spec.model.digest}: the same on all nodes")
+    for lora in spec.loras:
+        if lora.name not in lacking:
+            say(f"lora     {lora.name}, weights {lora.digest}: the same on all nodes")
     weights = weight_bytes(spec.model.find_here(), spec.dtype)
     say(f"memory   about {actor_bytes(weights) / 1e9:.1f} GB for each diffusion actor, more with large batches (an estimate)")
     failures.all += memory_failures(ask, [sight for sight in sights if sight.dead is None], weights)

@@ -1,18 +1,21 @@
 """Each architecture, with tiny random checkpoints."""
 
+import json
+
 import numpy as np
 import pytest
 import tiny_models
 import torch
 from plans import plan_of, spec_of
 
+from raysd.clone.family import ONE_CALL, read_family
 from raysd.clone.generator import Generator
 from raysd.clone.spec import resolve_clone_spec
 from raysd.errors import UserError
 from raysd.prompts.settings import VariantSettings
 from raysd.prompts.table import load_class_table
 
-GUIDED = ["sd1", "sd2", "sdxl", "sd3", "pixart", "sana"]
+GUIDED = ["sd1", "sd2", "sdxl", "sd3", "pixart", "pixart_alpha", "sana"]
 STEPS = 3
 
 
@@ -55,8 +58,9 @@ def test_each_family_draws_what_its_pipeline_draws_from_the_plain_prompts(checkp
         width=spec.image_size,
         generator=[torch.Generator("cpu").manual_seed(image.seed) for image in images],
         output_type="np",
-        **({"use_resolution_binning": False, "clean_caption": False} if name in ("pixart", "sana") else {}),
-        **({"complex_human_instruction": None} if name == "sana" else {}),
+        **({"use_resolution_binning": False, "clean_caption": False} if name.startswith(("pixart", "sana")) else {}),
+        **({"complex_human_instruction": None} if name.startswith("sana") else {}),
+        **({"intermediate_timesteps": None} if name == "sana_sprint" else {}),
     ).images
     assert np.abs(drawn.pixels.astype(int) - (plain * 255).round().astype(int)).max() <= 1
     assert len({picture.tobytes() for picture in drawn.pixels}) == 3
@@ -82,6 +86,45 @@ def test_a_part_of_the_steps_guided_lies_between(checkpoint, name):
 
     none, some, all_steps = pictures((0.99, 1.0)), pictures((0.3, 0.6)), pictures((0.0, 1.0))
     assert (some != none).any() and (some != all_steps).any()
+
+
+def test_each_family_that_takes_an_interval_is_tried(checkpoint):
+    assert {read_family(checkpoint(name)).pipeline for name in GUIDED} == {*ONE_CALL} - {"Dummy"}
+
+
+@pytest.mark.parametrize("negative_prompt", ["", "dark, b"])
+@pytest.mark.parametrize("name", GUIDED)
+def test_with_an_interval_no_image_depends_on_its_neighbors(checkpoint, name, negative_prompt):
+    torch.set_num_threads(1)
+    spec = spec_for(checkpoint(name), name, guidance_scale=9, guidance_interval=(0.3, 0.6), negative_prompt=negative_prompt)
+    generator, (first, second, third, other) = Generator(spec), planned(spec, 4)
+    sizes, forward = [], generator.denoiser.forward
+    generator.denoiser.forward = lambda *args, **kwargs: sizes.append(len((*args, *kwargs.values())[0])) or forward(*args, **kwargs)
+    together = generator.draw(spec, [first, second, third]).pixels
+    assert sizes == [3, 6, 3], "one call a step, and only those in the interval have both halves"
+    assert np.array_equal(generator.draw(spec, [first, other, third]).pixels[[0, 2]], together[[0, 2]])
+    for place, image in enumerate((first, second, third)):
+        padded, alone = (generator.draw(spec, [image] * count).pixels.astype(int) for count in (3, 1))
+        assert np.array_equal(padded[place], together[place])
+        assert all(np.abs(pixels - together[place]).max() <= 1 for pixels in (*padded, *alone)), "beyond rounding"
+
+
+@pytest.mark.parametrize(
+    "pipeline",
+    ["ChromaPipeline", "CogView4Pipeline", "Lumina2Pipeline", "OvisImagePipeline", "QwenImagePipeline", "StableDiffusionPAGPipeline", "SomeNewPipeline"],
+)
+@pytest.mark.parametrize("negative_prompt", ["", "dark"])
+def test_a_family_that_is_not_known_takes_no_interval(tmp_path, pipeline, negative_prompt):
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": pipeline}))
+    (tmp_path / "weights.safetensors").touch()
+    settings = {"model": str(tmp_path), "image_size": 64, "negative_prompt": negative_prompt}
+    with pytest.raises(UserError, match=rf"generation.guidance_interval = \[0.2, 0.8\]: {pipeline} is not known .*; leave it at \[0, 1\]$"):
+        spec_of(**settings, guidance_interval=(0.2, 0.8))
+    assert spec_of(**settings).guidance_interval == (0.0, 1.0)
+
+
+def test_the_stand_in_takes_an_interval_as_the_model_in_its_place_does():
+    assert spec_of(model="dummy", guidance_interval=(0.2, 0.8)).guidance_interval == (0.2, 0.8)
 
 
 def test_a_distinct_prompt_is_encoded_once(checkpoint):
@@ -115,6 +158,8 @@ def test_a_negative_prompt_changes_the_pictures(checkpoint):
         ("flux_schnell", {"guidance_scale": 2}, r"guidance_scale = 2.0: .* distilled without guidance and ignores it; set it to 1"),
         ("flux", {"guidance_interval": (0.1, 0.5)}, r"guidance_interval .* no unconditional pass"),
         ("lcm", {"guidance_interval": (0.1, 0.5)}, r"guidance_interval .* no unconditional pass"),
+        ("sana_sprint", {"guidance_interval": (0.1, 0.5)}, r"guidance_interval .* no unconditional pass"),
+        ("sana_sprint", {"negative_prompt": "dark"}, r"negative_prompt = 'dark': .* no unconditional pass"),
         ("sana", {"image_size": 40}, r"image_size = 40: use a multiple of 32"),
         ("sd1", {"stored_size": 64}, r"stored_size = 64: is larger than the drawn pictures"),
         ("sd1", {"scheduler": "Nonsense"}, r"scheduler = 'Nonsense': diffusers has no such scheduler"),
@@ -131,8 +176,20 @@ def test_what_a_family_would_ignore_or_cannot_do_is_refused(checkpoint, name, ch
 def test_few_step_models_keep_their_scheduler_and_take_few_steps(checkpoint):
     spec = spec_for(checkpoint("lcm"), "lcm", num_inference_steps=None)
     assert (spec.scheduler, spec.num_inference_steps) == (None, 4)
+    spec = spec_for(checkpoint("sana_sprint"), "sana_sprint", num_inference_steps=None)
+    assert (spec.scheduler, spec.num_inference_steps) == (None, 4)
     assert spec_for(checkpoint("sd1"), "sd1", num_inference_steps=None).num_inference_steps == 20
     assert spec_for(checkpoint("sd1"), "sd1", num_inference_steps=None, sampler="paper").num_inference_steps == 50
+
+
+def test_two_steps_of_sana_sprint_are_at_its_own_times(checkpoint):
+    generator, times = None, []
+    for steps in (2, 4):
+        spec = spec_for(checkpoint("sana_sprint"), "sana_sprint", num_inference_steps=steps)
+        generator = generator or Generator(spec)
+        generator.draw(spec, planned(spec))
+        times.append(generator.pipeline.scheduler.timesteps[1].item())
+    assert times == pytest.approx([1.3, 1.5708 * 3 / 4])
 
 
 def test_half_precision_is_the_default_of_large_models(checkpoint):

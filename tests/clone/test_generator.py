@@ -1,12 +1,17 @@
+import json
+
 import numpy as np
 import pytest
 import torch
 from plans import plan_of, spec_of
 
+from raysd.clone.drawer import ShardDrawer
 from raysd.clone.drawn import finish_pictures, is_black
 from raysd.clone.generator import Generator
 from raysd.clone.model import EMBEDDED, find_model
+from raysd.clone.scan import CloneJob
 from raysd.errors import UserError
+from raysd.storage.location import Location
 
 SPEC = spec_of(num_inference_steps=3)
 
@@ -48,6 +53,27 @@ def test_grey_and_colour_shapes(generator):
 def test_a_generator_refuses_a_clone_of_another_model(generator):
     with pytest.raises(ValueError, match="this generator holds"):
         draw(generator, [0], spec_of(dtype="bfloat16"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda file, _: file.unlink(), "is not on .*; put it where all nodes see it"),
+        (lambda file, _: file.write_bytes(b"WEIGHTS"), "is another file on .* than where the job began"),
+        (lambda _, monkeypatch: monkeypatch.setattr("raysd.clone.model.has_peft", lambda: False), "needs the package peft, which is absent on"),
+    ],
+)
+def test_lora_weights_that_are_not_those_of_the_clone_are_refused_before_the_model_is_loaded(tmp_path, monkeypatch, change, message):
+    monkeypatch.setattr("raysd.clone.model.has_peft", lambda: True)
+    monkeypatch.setattr("diffusers.DiffusionPipeline.from_pretrained", lambda *_, **__: pytest.fail("the model was loaded"))
+    file = tmp_path / "style.safetensors"
+    file.write_bytes(b"weights")
+    spec = spec_of(lora=[{"path": str(file)}])
+    change(file, monkeypatch)
+    with pytest.raises(UserError, match=f"generation.lora.path = '{file}': {message}") as raised:
+        Generator(spec)
+    row = ShardDrawer(spec, 4, 1).try_shard(CloneJob(plan_of(1, 10, spec), Location(str(tmp_path))), 0)
+    assert str(UserError(*json.loads(row["error"]))) == str(raised.value), "the actor lives, and its row says it in one line"
 
 
 def test_pictures_with_nan_are_flagged_and_come_out_black():

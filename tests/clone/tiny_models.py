@@ -14,11 +14,14 @@ from diffusers import (
     FluxTransformer2DModel,
     LatentConsistencyModelPipeline,
     LCMScheduler,
+    PixArtAlphaPipeline,
     PixArtSigmaPipeline,
     PixArtTransformer2DModel,
     PNDMScheduler,
     SanaPipeline,
+    SanaSprintPipeline,
     SanaTransformer2DModel,
+    SCMScheduler,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
@@ -181,7 +184,7 @@ def flux_schnell():
     return flux(guidance_embeds=False)
 
 
-def pixart():
+def pixart(kind=PixArtSigmaPipeline):
     transformer = PixArtTransformer2DModel(
         sample_size=8,
         num_layers=2,
@@ -193,10 +196,10 @@ def pixart():
         cross_attention_dim=24,
         out_channels=8,
     )
-    return PixArtSigmaPipeline(tokenizer=t5_tokenizer(), text_encoder=t5(), vae=autoencoder(), transformer=transformer, scheduler=DPMSolverMultistepScheduler())
+    return kind(tokenizer=t5_tokenizer(), text_encoder=t5(), vae=autoencoder(), transformer=transformer, scheduler=DPMSolverMultistepScheduler())
 
 
-def sana():
+def sana(kind=SanaPipeline, scheduler=None, **options):
     transformer = SanaTransformer2DModel(
         patch_size=1,
         in_channels=4,
@@ -209,6 +212,7 @@ def sana():
         cross_attention_dim=8,
         caption_channels=8,
         sample_size=16,
+        **options,
     )
     vae = AutoencoderDC(
         in_channels=3,
@@ -241,13 +245,8 @@ def sana():
         eos_token_id=1,
     )
     tokenizer = gemma_tokenizer()
-    return SanaPipeline(
-        tokenizer=tokenizer,
-        text_encoder=Gemma2Model(text),
-        vae=vae,
-        transformer=transformer,
-        scheduler=DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction"),
-    )
+    scheduler = scheduler or DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction")
+    return kind(tokenizer=tokenizer, text_encoder=Gemma2Model(text), vae=vae, transformer=transformer, scheduler=scheduler)
 
 
 def lcm():
@@ -255,7 +254,12 @@ def lcm():
     return LatentConsistencyModelPipeline(**{**pipeline.components, "image_encoder": None}, requires_safety_checker=False)
 
 
-FAMILIES = {"sd1": sd1, "sd2": sd2, "sdxl": sdxl, "sd3": sd3, "flux": flux, "flux_schnell": flux_schnell, "pixart": pixart, "sana": sana, "lcm": lcm}
+def sana_sprint():
+    return sana(SanaSprintPipeline, SCMScheduler(), guidance_embeds=True)
+
+
+FAMILIES = {make.__name__: make for make in (sd1, sd2, sdxl, sd3, flux, flux_schnell, pixart, sana, sana_sprint, lcm)}
+FAMILIES["pixart_alpha"] = lambda: pixart(PixArtAlphaPipeline)
 
 
 def save_tiny(name, folder):
