@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from raysd.clone.model import FILES, Model, fetch_model
+from raysd.device import find_device
 from raysd.errors import UserError
 from raysd.storage.fingerprint import folder_digest
 
@@ -61,7 +62,7 @@ class ImageTextModel:
 
         logging.set_verbosity_error()
         logging.disable_progress_bar()
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = find_device()
         options: dict[str, Any] = {"local_files_only": True}
         self.model: Any = AutoModel.from_pretrained(folder, use_safetensors=True, **options).eval().to(self.device)
         self.processor: Any = AutoProcessor.from_pretrained(folder, **options)

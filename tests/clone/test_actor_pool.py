@@ -44,6 +44,26 @@ def test_large_pools_get_large_waves():
     assert size_of(1000, 10**6).wave_shards == 64_000
 
 
+@pytest.mark.parametrize(
+    ("setting", "remedy"),
+    [
+        ("gpus_per_actor=1.5", "an actor has a part of one GPU or whole ones; use 1 or 2"),
+        ("gpus_per_actor=0.00001", "is less than 0.0001 of a GPU"),
+        ("gpus_per_actor=.inf", "finite number"),
+        ("cpus_per_actor=0.00001", "greater than or equal to 0.0001"),
+    ],
+)
+def test_what_ray_cannot_hand_out_is_refused_by_the_settings(setting, remedy):
+    with pytest.raises(UserError) as raised:
+        load_experiment(None, [f"generation.{setting}"])
+    assert str(raised.value).startswith(f"generation.{setting.partition('=')[0]} = ") and remedy in str(raised.value)
+
+
+@pytest.mark.parametrize("gpus", [0, 0.0001, 0.6, 1, 1.0, 4])
+def test_parts_of_one_gpu_and_whole_ones_are_accepted(gpus):
+    assert load_experiment(None, [f"generation.gpus_per_actor={gpus}"]).generation.gpus_per_actor == gpus
+
+
 def test_more_actors_to_begin_with_than_at_most_are_refused():
     with pytest.raises(UserError, match=r"min_actors = 3 is more than num_actors = 2; lower it"):
         load_experiment(None, ["generation.min_actors=3", "generation.num_actors=2"])
