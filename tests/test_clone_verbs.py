@@ -56,7 +56,8 @@ def drawing(monkeypatch):
 
 def images_of(tmp_path):
     """How many images each class has, and that none is there twice."""
-    rows = [(row["key"], row["index"]) for path in tmp_path.glob("clones/*/data/*.parquet") for row in pq.read_table(path, columns=["key", "index"]).to_pylist()]
+    tables = [pq.read_table(path, columns=["key", "index"]) for path in tmp_path.glob("clones/*/data/*.parquet")]
+    rows = [(row["key"], row["index"]) for table in tables for row in table.to_pylist()]
     assert len(rows) == len(set(rows))
     return {key: sum(each == key for each, _ in rows) for key, _ in rows}
 

@@ -31,7 +31,7 @@ def test_as_many_fit_as_can_be_taken_from_the_devices_one_by_one(sizes, cpus, gp
 
 def test_no_worker_has_parts_of_two_gpus():
     assert room_for(nodes_of((8, 2)), 1, 0.6) == 2
-    with pytest.raises(UserError, match="3 diffusion actors x 1 CPUs and 0.6 GPUs, and there is room for 2 on 1 node of 8 CPUs and 2 GPUs"):
+    with pytest.raises(UserError, match=r"3 diffusion actors x 1 CPUs and 0\.6 GPUs, and there is room for 2 on 1 node of 8 CPUs and 2 GPUs"):
         check_room(nodes_of((8, 2)), [Ask("generation.num_actors", 3, "diffusion actors", 3, 1, 0.6)])
 
 
