@@ -13,7 +13,7 @@ from raysd import device
 from raysd.device import find_device
 
 ROOT = Path(__file__).parent.parent
-ON_CPU = {"device.py", "training/settings.py", "clone/drawer.py"}  # it decides; `auto` of the precision; memory that a process has held
+ASKING = {"device.py", "training/settings.py"}  # for `precision: auto`, which looks at the machine that starts a training
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_a_worker_takes_the_gpu_that_ray_gave_to_it_and_none_without_one(cuda, g
 
 def test_no_other_module_chooses_a_gpu_by_itself():
     asking = {path.relative_to(ROOT / "raysd").as_posix() for path in (ROOT / "raysd").rglob("*.py") if "cuda.is_available" in path.read_text()}
-    assert asking <= ON_CPU
+    assert asking <= ASKING
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +150,15 @@ def test_a_benchmark_with_parts_of_gpus_begins_with_those_that_fit(two_gpus):
     finished = run_there(two_gpus, "-c", script, "benchmark", *words)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert "2 together" in finished.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gpus", [0, 0.6])
+def test_a_clone_is_generated_with_parts_of_gpus_and_without_any(two_gpus, gpus):
+    words = ["generation.model=dummy", f"generation.gpus_per_actor={gpus}", f"generation.seed={int(10 * gpus)}", "generation.images_per_shard=50"]
+    finished = run_there(two_gpus, "-m", "raysd.cli", "generate", *words)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "1,000 pictures, 1,000 drawn now" in finished.stdout and f"with {2 if gpus else 4} actors" in finished.stdout
 
 
 @pytest.mark.slow
