@@ -39,6 +39,14 @@ def test_a_pool_that_must_be_whole_is_refused_where_one_that_may_grow_begins():
     assert str(size_of(2, 100)) == "2 actors"
 
 
+@pytest.mark.parametrize(("gpus", "room"), [(0.6, 2), (0.3, 6), (2, 1), (0, 8), (None, 2)])
+def test_a_pool_begins_with_the_actors_that_fit_on_each_gpu(monkeypatch, gpus, room):
+    monkeypatch.setattr(actor_pool, "cluster_nodes", lambda: [Node("0", "node", 8, 2)])
+    assert actor_pool.pool_size(GenerationSettings(gpus_per_actor=gpus), 100).first == room
+    with pytest.raises(UserError, match=rf"generation\.num_actors = {room + 1}: .*and there is room for {room} on 1 node of 8 CPUs and 2 GPUs"):
+        actor_pool.pool_size(GenerationSettings(gpus_per_actor=gpus, num_actors=room + 1), 100)
+
+
 def test_large_pools_get_large_waves():
     assert size_of(2, 10**6).wave_shards == 4096
     assert size_of(1000, 10**6).wave_shards == 64_000
