@@ -5,9 +5,11 @@ ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim-bookworm AS build
 WORKDIR /src
-# What raysd needs, in a file of its own: these layers are kept until pyproject.toml changes.
+# What raysd, all kinds of models and object stores need, in a file of its own: these layers are kept until pyproject.toml changes.
 COPY pyproject.toml ./
-RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > requirements.txt
+RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+    extras = project['optional-dependencies']; \
+    print(*project['dependencies'], *extras['models'], *extras['s3'], *extras['gcs'], sep='\n')" > requirements.txt
 COPY LICENSE ./
 COPY raysd ./raysd
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .

@@ -1,4 +1,7 @@
-"""ray job submit --working-dir . -- python jobs/grow.py [CONFIG.yaml] [KEY=VALUE]..."""
+"""ray job submit --working-dir . -- python jobs/grow.py [CONFIG.yaml] [KEY=VALUE]... --to IMAGES [--classes KEYS]
+
+A job may be run again, so it takes what the classes have in the end, and not how many more.
+"""
 
 import sys
 
@@ -6,4 +9,4 @@ from raysd.cli import main
 
 if __name__ == "__main__":
     sys.argv.insert(1, "grow")
-    main()
+    main(is_job=True)

@@ -1,6 +1,7 @@
 """The `raysd` command. Each verb takes an experiment's YAML file and `key=value` overrides."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -65,15 +66,31 @@ def generate(words: Words = None) -> None:
 
 @app.command()
 def grow(
+    context: typer.Context,
     words: Words = None,
-    images: Annotated[int, typer.Option(help="how many pictures more for each class")] = 100,
+    to: Annotated[int | None, typer.Option(help="images that each class has in the end; the same command again adds none")] = None,
+    images: Annotated[int | None, typer.Option(help="images more for each class than there are now; for people at a terminal, jobs take --to")] = None,
     classes: Annotated[str, typer.Option(help="keys of the classes, with commas; all when left out")] = "",
 ) -> None:
     """Draw more pictures for a clone, for all classes or for some."""
     from raysd import verbs
+    from raysd.progress import say
 
     keys = [key.strip() for key in classes.split(",") if key.strip()] or None
-    _run("grow", words, lambda experiment, _: verbs.grow(experiment, images, keys))
+
+    def run(experiment: Any, command: str) -> None:
+        if to is not None and images is None:
+            verbs.grow(experiment, to=to, classes=keys)
+            return
+        if images is None or to is not None:
+            raise UserError("to", to, "say what each class has in the end, as --to 300, or at a terminal how many more, as --images 100")
+        if not context.obj:
+            raise UserError("images", images, "would be added again by a job that is retried; say what each class has in the end, as --to 300")
+        target = verbs.growth_target(experiment, images, keys)
+        say(f"as often as it is run: {command} --to {target}{f' --classes {shlex.quote(classes)}' if keys else ''}")
+        verbs.grow(experiment, to=target, classes=keys)
+
+    _run("grow", words, run)
 
 
 @app.command()
@@ -187,10 +204,15 @@ def schema() -> None:
     print(json.dumps(experiment_schema(), indent=2, sort_keys=True))
 
 
-def main() -> None:
-    """Entry point: bad input gives one line and exit code 2."""
+def main(is_job: bool = False) -> None:
+    """Entry point: bad input gives one line and exit code 2.
+
+    Args:
+        is_job: the command may be run again by itself, even if it was started at a terminal.
+    """
+    is_by_hand = not is_job and sys.stdin is not None and sys.stdin.isatty()
     try:
-        app(standalone_mode=True)
+        app(standalone_mode=True, obj=is_by_hand)
     except UserError as error:
         print(f"error: {getattr(error, 'cause', None) or error}", file=sys.stderr)
         sys.exit(2)

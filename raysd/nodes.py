@@ -1,5 +1,6 @@
 """The nodes of a cluster, and whether what a job starts fits on them."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -25,9 +26,11 @@ class Node:
     """Ray's word for its kind of GPU, as `A100`."""
 
     def room(self, cpus: float, gpus: float) -> int:
-        """How many processes that hold so much fit on it."""
-        shares = [(_units(there), _units(each)) for there, each in ((self.cpus, cpus), (self.gpus, gpus)) if each]
-        return min((there // each for there, each in shares), default=0)
+        """How many processes that hold so much fit on it; those that hold a part of a GPU lie on one GPU each."""
+        rooms = [_units(self.cpus) // _units(cpus)] if cpus else []
+        if gpus:
+            rooms.append(processes_on(self.gpus, gpus))
+        return min(rooms, default=0)
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,19 @@ def cluster_nodes() -> list[Node]:
     return nodes
 
 
+def processes_on(gpus: float, each: float) -> int:
+    """How many processes fit on the GPUs of a node that hold a part of one each, or whole ones. Ray never gives parts of two GPUs to a process."""
+    return int(gpus) * (UNITS // _units(each)) if each < 1 else _units(gpus) // _units(each)
+
+
+def gpus_filled(asks: Sequence[Ask]) -> float:
+    """GPUs that no other process can have: a part that is left over is of no use to those that need more. Only parts of one size share GPUs."""
+    counts: Counter[float] = Counter()
+    for ask in asks:
+        counts[ask.gpus] += ask.count
+    return sum(count * gpus if gpus >= 1 else math.ceil(count / processes_on(1, gpus)) for gpus, count in counts.items() if gpus)
+
+
 def room_for(nodes: Sequence[Node], cpus: float, gpus: float) -> int:
     """How many processes that hold so much fit on the nodes; none is split over two of them."""
     return sum(node.room(cpus, gpus) for node in nodes)
@@ -75,13 +91,13 @@ def check_room(nodes: Sequence[Node], asks: Sequence[Ask]) -> None:
     for ask in asks:
         if (room := room_for(nodes, ask.cpus, ask.gpus)) < ask.count:
             raise UserError(ask.field, ask.value, f"{ask}, and there is room for {room} on {describe(nodes)}; ask for fewer, or for less each")
-    for name, each, there in (
-        ("CPUs", [ask.count * ask.cpus for ask in asks], sum(node.cpus for node in nodes)),
-        ("GPUs", [ask.count * ask.gpus for ask in asks], sum(node.gpus for node in nodes)),
+    for name, needed, there in (
+        ("CPUs", sum(ask.count * ask.cpus for ask in asks), sum(node.cpus for node in nodes)),
+        ("GPUs", gpus_filled(asks), sum(node.gpus for node in nodes)),
     ):
-        if sum(map(_units, each)) > _units(there):
+        if _units(needed) > _units(there):
             parts = " + ".join(map(str, asks))
-            raise UserError(asks[-1].field, asks[-1].value, f"{parts} = {sum(each):g} {name}, and there are {there:g} on {describe(nodes)}; ask for fewer")
+            raise UserError(asks[-1].field, asks[-1].value, f"{parts} = {needed:g} {name}, and there are {there:g} on {describe(nodes)}; ask for fewer")
 
 
 def wait_for_nodes(cpus: int, gpus: int, minutes: float) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from raysd.clone.settings import ClusterSettings
 from raysd.errors import UserError
 from raysd.figures import short
-from raysd.nodes import Ask, cluster_nodes, room_for, wait_for_nodes
+from raysd.nodes import Ask, cluster_nodes, processes_on, room_for, wait_for_nodes
 from raysd.storage.location import Location
 from raysd.survey import Sight, survey
 from raysd.versions import versions
@@ -150,7 +150,7 @@ def _within_gpu(sight: Sight, ask: Ask, num_bytes: float) -> int:
     room = sight.node.room(ask.cpus, ask.gpus)
     if not ask.gpus or not sight.gpus:
         return room
-    return min(room, sum(int(min(1 / min(ask.gpus, 1), gpu.num_bytes / num_bytes)) for gpu in sight.gpus))
+    return min(room, sum(min(processes_on(1, min(ask.gpus, 1)), int(gpu.num_bytes // num_bytes)) for gpu in sight.gpus))
 
 
 def _by_word(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

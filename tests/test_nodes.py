@@ -14,13 +14,25 @@ def nodes_of(*sizes):
     return [Node(str(number), f"node-{number}", *size) for number, size in enumerate(sizes)]
 
 
-@given(sizes=SIZES, cpus=st.sampled_from([0.1, 0.25, 0.5, 1, 2, 4]), gpus=st.sampled_from([0, 0.5, 1, 2]))
-def test_as_many_fit_as_can_be_taken_from_the_nodes_one_by_one(sizes, cpus, gpus):
+@given(sizes=SIZES, cpus=st.sampled_from([0.1, 0.25, 0.5, 1, 2, 4]), gpus=st.sampled_from([0, 0.1, 0.3, 0.3333, 0.5, 0.6, 0.7, 1, 2, 3]))
+def test_as_many_fit_as_can_be_taken_from_the_devices_one_by_one(sizes, cpus, gpus):
     taken = 0
-    for cpus_left, gpus_left in sizes:
-        while cpus_left >= cpus - 1e-6 and gpus_left >= gpus:
-            cpus_left, gpus_left, taken = cpus_left - cpus, gpus_left - gpus, taken + 1
+    for cpus_left, num_gpus in sizes:
+        devices = [1.0] * num_gpus
+        while cpus_left >= cpus - 1e-6:
+            fitting = [number for number, left in enumerate(devices) if left >= min(gpus, 1) - 1e-6]  # a whole one for each of several
+            if len(fitting) < gpus:
+                break
+            for number in fitting[: max(1, int(gpus))] if gpus else []:
+                devices[number] -= min(gpus, 1)
+            cpus_left, taken = cpus_left - cpus, taken + 1
     assert room_for(nodes_of(*sizes), cpus, gpus) == taken
+
+
+def test_no_worker_has_parts_of_two_gpus():
+    assert room_for(nodes_of((8, 2)), 1, 0.6) == 2
+    with pytest.raises(UserError, match=r"3 diffusion actors x 1 CPUs and 0\.6 GPUs, and there is room for 2 on 1 node of 8 CPUs and 2 GPUs"):
+        check_room(nodes_of((8, 2)), [Ask("generation.num_actors", 3, "diffusion actors", 3, 1, 0.6)])
 
 
 def test_an_actor_of_4_cpus_fits_no_node_of_2_though_the_cluster_has_8():
@@ -36,6 +48,18 @@ def test_kinds_that_fit_alone_but_not_together_are_refused_with_the_sum():
     check_room(nodes, [actors])
     with pytest.raises(UserError, match=r"2 diffusion actors x 1 CPUs and 1 GPUs \+ 1 trials x 1 CPUs and 1 GPUs = 3 GPUs, and there are 2 on 2 nodes"):
         check_room(nodes, [actors, Ask("sweep.max_concurrent_trials", 1, "trials", 1, 1, 1)])
+
+
+def test_kinds_whose_parts_leave_no_whole_gpu_are_refused():
+    nodes, trial = nodes_of((8, 2)), Ask("sweep.max_concurrent_trials", 1, "trials", 1, 1, 1)
+    check_room(nodes, [Ask("generation.num_actors", 1, "diffusion actors", 1, 1, 0.6), trial])
+    check_room(nodes, [Ask("generation.num_actors", 2, "diffusion actors", 2, 1, 0.5), trial])
+    with pytest.raises(UserError, match=r"2 diffusion actors x 1 CPUs and 0.6 GPUs \+ 1 trials x 1 CPUs and 1 GPUs = 3 GPUs, and there are 2"):
+        check_room(nodes, [Ask("generation.num_actors", 2, "diffusion actors", 2, 1, 0.6), trial])
+
+
+def test_halves_of_two_kinds_share_a_gpu():
+    check_room(nodes_of((8, 1)), [Ask("generation.num_actors", 1, "diffusion actors", 1, 1, 0.5), Ask("sweep", 1, "trials", 1, 1, 0.5)])
 
 
 def test_ten_tenths_of_a_cpu_fit_on_one():

@@ -128,6 +128,7 @@ def test_half_a_gpu_holds_half_a_gpu_s_memory():
     assert memory_failures(replace(ACTORS, gpus=0.5), [sight], 5_000_000_000) == []
     (failure,) = memory_failures(replace(ACTORS, gpus=0.5), [sight], 6_000_000_000)
     assert "GPU memory has room for 2" in str(failure)
+    assert memory_failures(replace(ACTORS, gpus=0.6, count=2), [sight], 15_000_000_000 / 1.4) == []
 
 
 def test_unknown_memory_counts_as_enough():

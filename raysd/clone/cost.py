@@ -9,6 +9,7 @@ import numpy as np
 from raysd.clone.plan import Plan
 from raysd.clone.rates import CPU, Rate, same_device
 from raysd.clone.spec import CloneSpec
+from raysd.nodes import processes_on
 
 PNG_BYTES_PER_PIXEL = 0.85
 JPEG_BYTES_PER_PIXEL = 0.4
@@ -69,8 +70,11 @@ def num_bytes(plan: Plan, shards: np.ndarray | None = None) -> float:
 
 
 def devices_per_actor(cpus: float, gpus: float) -> float:
-    """Devices that an actor holds: its share of GPUs, or its cores; a thread that draws counts as a whole core unless two actors share one."""
-    return gpus or (cpus if cpus < 1 else math.floor(cpus))
+    """Devices that an actor holds: its GPUs, or the part of one that no other actor can have, or its cores; a thread that draws counts as a whole core
+    unless two actors share one."""
+    if gpus:
+        return gpus if gpus >= 1 else 1 / processes_on(1, gpus)
+    return cpus if cpus < 1 else math.floor(cpus)
 
 
 def runs_on(rate: Rate, accelerators: set[str], gpus: float) -> bool:

@@ -41,10 +41,10 @@ class ImageCounts:
         """The larger count of each class."""
         return counts_from_array(np.maximum(self.array, other.array))
 
-    def grown(self, images: int, labels: list[int]) -> "ImageCounts":
-        """`images` more of each of the labels."""
+    def grown(self, to: int, labels: list[int]) -> "ImageCounts":
+        """`to` images of each of the labels that has fewer."""
         counts = self.array.copy()
-        counts[labels] += images
+        counts[labels] = np.maximum(counts[labels], to)
         return counts_from_array(counts)
 
     def to_json(self) -> dict[str, object]:

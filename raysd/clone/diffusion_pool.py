@@ -200,9 +200,9 @@ class DiffusionPool:
         from raysd.versions import versions
 
         (job, _), *_ = self.jobs.values() or [(None, None)]
-        folder, models = (job.folder if job is not None else None), [self.spec.model]
+        folder, weights = (job.folder if job is not None else None), self.spec.weights
         found: list[Node] = [each for each in cluster_nodes() if each.id == node]
-        if folder is not None and (problems := survey_failures(folder, survey(found, folder, models), versions(), models)):
+        if folder is not None and (problems := survey_failures(folder, survey(found, folder, weights), versions(), weights)):
             raise Failed("start", problems[0])
 
     async def _work(self, actor: Any, place: Place) -> None:

@@ -204,8 +204,12 @@ def _load_pipeline(num_threads: int, spec: CloneSpec) -> BatchGenerator:
 
 def _gpu_bytes() -> int:
     """The most GPU memory that this process has held; 0 without a GPU. Does not load torch."""
-    torch = sys.modules.get("torch")
-    return int(torch.cuda.max_memory_reserved()) if torch is not None and torch.cuda.is_available() else 0
+    if (torch := sys.modules.get("torch")) is None:
+        return 0
+    from raysd.device import find_device
+
+    device = find_device()
+    return int(torch.cuda.max_memory_reserved(device)) if device.type == "cuda" else 0
 
 
 class _Metrics:

@@ -13,6 +13,7 @@ from raysd.clone.family import EMBEDDINGS
 from raysd.clone.guidance import GuidanceInterval
 from raysd.clone.plan import PlannedImage
 from raysd.clone.spec import CloneSpec
+from raysd.device import find_device
 
 WHOLE = (0.0, 1.0)
 # Arguments that some pipelines have and that would change what was asked for: other sizes, other prompts.
@@ -36,7 +37,7 @@ class Generator:
         transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
         self.pipeline_key = spec.pipeline_key
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = find_device()
         options: dict[str, Any] = {"dtype": getattr(torch, spec.dtype), "use_safetensors": True, "local_files_only": True}
         if spec.family.has_safety_checker and not spec.safety_checker:
             options |= {"safety_checker": None, "requires_safety_checker": False}
@@ -48,7 +49,7 @@ class Generator:
             pipeline.fuse_lora(lora_scale=lora.scale)
             pipeline.unload_lora_weights()
         self.denoiser = getattr(pipeline, spec.family.denoiser)
-        if device == "cuda" and spec.family.denoiser == "unet":
+        if device.type == "cuda" and spec.family.denoiser == "unet":
             self.denoiser.to(memory_format=torch.channels_last)
         if spec.compile:
             self.denoiser.compile()

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from raysd.clone.model import FILES, Model, fetch_model
+from raysd.clone.model import FILES, Model, check_tokenizers, fetch_model
+from raysd.device import find_device
 from raysd.errors import UserError
 from raysd.storage.fingerprint import folder_digest
 
@@ -32,6 +33,7 @@ def find_image_text_model(name: str, revision: str | None = None) -> Model:
     if not list(folder.glob("*.safetensors")):
         raise UserError(FIELD, name, "has no safetensors weights; convert it with save_pretrained")
     _check_architecture(name, folder)
+    check_tokenizers(FIELD, name, folder)
     return Model(name, revision, folder, folder_digest(folder, FILES), commit)
 
 
@@ -61,7 +63,7 @@ class ImageTextModel:
 
         logging.set_verbosity_error()
         logging.disable_progress_bar()
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = find_device()
         options: dict[str, Any] = {"local_files_only": True}
         self.model: Any = AutoModel.from_pretrained(folder, use_safetensors=True, **options).eval().to(self.device)
         self.processor: Any = AutoProcessor.from_pretrained(folder, **options)

@@ -125,7 +125,22 @@ def find_model(name: str, revision: str | None = None) -> Model:
         raise UserError("generation.model", name, "no model_index.json in it; use a folder in diffusers format")
     if name != "dummy" and not list(folder.rglob("*.safetensors")):
         raise UserError("generation.model", name, "has no safetensors weights; convert it with save_pretrained(safe_serialization=True)")
+    check_tokenizers("generation.model", name, folder)
     return Model(name, revision, folder, folder_digest(folder, FILES), commit)
+
+
+def check_tokenizers(field: str, name: str, folder: Path) -> None:
+    """The tokenizers in a model's folder can be read here; transformers itself would ask for another package.
+
+    Raises:
+        UserError: for the setting `field`, one of them is a SentencePiece model alone, and the package for these is missing.
+    """
+    if all((path.parent / "tokenizer.json").is_file() for path in folder.rglob("*.model")):
+        return
+    try:
+        import sentencepiece  # noqa: F401
+    except ImportError:
+        raise UserError(field, name, "its tokenizer needs the package sentencepiece; pip install sentencepiece") from None
 
 
 @cache

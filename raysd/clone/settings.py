@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 SchedulerOption = str | int | float | bool
 Count = Annotated[int, Field(ge=0)]
+LEAST_PART = 1e-4  # of a CPU or GPU; Ray counts in ten-thousandths
 
 
 class LoraSettings(BaseModel):
@@ -75,15 +76,24 @@ class GenerationSettings(BaseModel):
     """Diffusion actors; by default as many as the cluster's GPUs, or its CPUs when it has none, and more when nodes join."""
     min_actors: Annotated[int, Field(ge=1)] | None = None
     """Begin when there is room for so many; the others join with their nodes. By default `num_actors`."""
-    cpus_per_actor: Annotated[float, Field(gt=0)] = 1
-    gpus_per_actor: Annotated[float, Field(ge=0)] | None = None
-    """By default 1 on a cluster with GPUs, else 0."""
+    cpus_per_actor: Annotated[float, Field(ge=LEAST_PART, allow_inf_nan=False)] = 1
+    gpus_per_actor: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """By default 1 on a cluster with GPUs, else 0, which computes on CPUs. Below 1 it is a part of one GPU, above a whole number."""
 
     @model_validator(mode="after")
     def _fewer_before_more(self) -> "GenerationSettings":
         if self.num_actors is not None and self.min_actors is not None and self.min_actors > self.num_actors:
             raise ValueError(f"min_actors = {self.min_actors} is more than num_actors = {self.num_actors}; lower it")
         return self
+
+    @field_validator("gpus_per_actor")
+    @classmethod
+    def _of_one_gpu_or_whole_ones(cls, gpus: float | None) -> float | None:
+        if gpus is None or gpus == int(gpus) or LEAST_PART <= gpus < 1:
+            return gpus
+        if gpus < 1:
+            raise ValueError(f"is less than {LEAST_PART:g} of a GPU, the smallest part that Ray hands out; raise it, or set it to 0")
+        raise ValueError(f"an actor has a part of one GPU or whole ones; use {int(gpus)} or {int(gpus) + 1}")
 
     @field_validator("guidance_interval")
     @classmethod

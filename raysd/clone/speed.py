@@ -140,8 +140,10 @@ def device_name() -> str:
     """The GPU that this process would draw with, or its kind of CPU core."""
     import torch
 
-    if torch.cuda.is_available():
-        return str(torch.cuda.get_device_name(0))
+    from raysd.device import find_device
+
+    if (device := find_device()).type == "cuda":
+        return str(torch.cuda.get_device_name(device))
     info = Path("/proc/cpuinfo")
     names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
     return f"{CPU}, {names[0] if names else platform.processor() or platform.machine()}"

@@ -18,6 +18,7 @@ import pyarrow as pa
 import torch
 
 from raysd.allocator import keep_freed_memory
+from raysd.device import find_device
 from raysd.errors import UserError
 from raysd.evaluation.extraction import SMALL_IMAGE, Extraction, part_name
 from raysd.evaluation.predictions import predict
@@ -26,7 +27,6 @@ from raysd.progress import Progress
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.tables import write_table
 from raysd.training.classifier import Classifier
-from raysd.training.device import find_device
 from raysd.training.pictures import UNDECODABLE, encoded_rows
 
 BATCH = 64  # pictures in one forward pass, whatever the part, so that results repeat

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from raysd.device import find_device
 from raysd.evaluation.lbfgs import Memory, dot, minimise, scaled
-from raysd.training.device import find_device
 
 TOLERANCE = 2e-7
 CHUNK = {"cpu": 2**20, "cuda": 2**26}

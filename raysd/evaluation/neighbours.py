@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from raysd.training.device import find_device
+from raysd.device import find_device
 
 TEMPERATURE = 0.07
 """Of the votes (Wu et al. 2018)."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from raysd.device import find_device
 from raysd.evaluation.logistic import LinearModel
-from raysd.training.device import find_device
 from raysd.training.schedule import cosine_factor
 
 MOMENTUM = 0.9

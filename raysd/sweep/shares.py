@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from raysd.clone.actor_pool import PoolShape
 from raysd.clone.settings import GenerationSettings
 from raysd.errors import UserError
-from raysd.nodes import Ask, Node
+from raysd.nodes import Ask, Node, processes_on
 from raysd.training.settings import TrainingSettings
 from raysd.training.train import MIN_WORKER_CPUS, SPARE_CPUS, TRIAL_CPUS, ask_for_workers, cpus_per_worker
 
@@ -66,10 +66,11 @@ def share_out(
         needed = training.num_workers * num_trials
         per_actor = 1.0 if generation.gpus_per_actor is None else generation.gpus_per_actor
         left = gpus - spare_gpus - needed
-        if left <= 0 and trains_here and gpus - spare_gpus == needed:
-            share, per_actor, left = HALF, HALF, HALF * needed
-        room = int(left // per_actor) if per_actor else room
-        if room < num_pipelines:
+        if left == 0 and trains_here and per_actor:
+            share, per_actor, room = HALF, HALF, needed
+        elif per_actor:
+            room = processes_on(left, per_actor)
+        if left < 0 or room < num_pipelines:
             need = f"{needed} for trainings, {spare_gpus} for scores, {per_actor * num_pipelines:g} or more to draw with {num_pipelines} generators"
             raise UserError("sweep.max_concurrent_trials", num_trials, f"the cluster has {gpus:g} GPUs; needed are {need}; ask for fewer trainings at a time")
     num_actors = max(1, min(generation.num_actors or room, max(room, 1)) // num_pipelines)

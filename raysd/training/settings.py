@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from raysd.clone.settings import FilterSettings
+from raysd.clone.settings import LEAST_PART, FilterSettings
 from raysd.errors import UserError
 from raysd.training.recipe import Recipe, built_in_recipes
 
@@ -68,7 +68,7 @@ class TrainingSettings(BaseModel):
     num_workers: Annotated[int, Field(ge=1)] = 2
     min_workers: Annotated[int, Field(ge=1)] | None = None
     """Go on with as few when nodes are lost, with the same batch, and with more again when they come back; always `num_workers` when empty."""
-    cpus_per_worker: Annotated[float, Field(gt=0)] = 1
+    cpus_per_worker: Annotated[float, Field(ge=LEAST_PART, allow_inf_nan=False)] = 1
     checkpoint_steps: Annotated[int, Field(ge=1)] = 400
     """Steps between two checkpoints; a killed training goes on from the last one."""
     validate_epochs: Annotated[int, Field(ge=1)] | None = None

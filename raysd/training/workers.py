@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import torch
 
+from raysd.device import find_device
 from raysd.storage.location import Location
 from raysd.training.checkpoint import load_state, save_state
-from raysd.training.device import find_device
 
 STATE, REST = "state.safetensors", "state.json"
 

@@ -4,7 +4,7 @@ Each checks its input before Ray starts, and ends by saying what was made, where
 """
 
 from raysd.verbs.classifiers import analyse, compare, evaluate, train
-from raysd.verbs.clones import export, generate, grow, plan, score, verify
+from raysd.verbs.clones import export, generate, grow, growth_target, plan, score, verify
 from raysd.verbs.cost import benchmark
 from raysd.verbs.doctor import doctor
 from raysd.verbs.sweeps import DEMO, demo, report, sweep
@@ -20,6 +20,7 @@ __all__ = [
     "export",
     "generate",
     "grow",
+    "growth_target",
     "plan",
     "report",
     "score",

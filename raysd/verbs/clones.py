@@ -1,9 +1,15 @@
 """The verbs that make a clone and look after it."""
 
+from typing import TYPE_CHECKING
+
 from raysd.config import Experiment
 from raysd.errors import UserError
 from raysd.progress import say
 from raysd.verbs.checks import check_drawing, check_prompts, findings
+
+if TYPE_CHECKING:
+    from raysd.clone.counts import ImageCounts
+    from raysd.clone.scan import CloneJob
 
 NUM_EXAMPLES = 3
 
@@ -71,29 +77,30 @@ def generate(experiment: Experiment) -> str:
     return summary.fingerprint
 
 
-def grow(experiment: Experiment, images: int, classes: list[str] | None = None) -> str:
-    """Draw `images` more pictures of the given classes (by key), or of all; returns the clone's fingerprint.
+def grow(experiment: Experiment, *, to: int, classes: list[str] | None = None) -> str:
+    """Generate what is missing until each of the given classes (by key), or each of all, has `to` images; returns the clone's fingerprint.
+
+    The target is what the classes have in the end, so the same call again generates nothing, and a call after a kill what is still missing. Classes that
+    have more, and classes that are not named, keep what they have.
+
+    Args:
+        experiment: validated settings.
+        to: images per class in the end.
+        classes: keys of the class table; all when None.
 
     Raises:
         UserError: no positive number, or a class that the table does not have.
     """
-    from raysd.clone.generate import generate_clones, plan_clone
+    from raysd.clone.generate import generate_clones
     from raysd.clone.plan import Plan
     from raysd.clone.scan import CloneJob
-    from raysd.clone.spec import resolve_clone_spec
 
-    keys = experiment.table.keys
-    if images < 1:
-        raise UserError("images", images, "ask for at least one picture more")
-    if unknown := [key for key in classes or [] if key not in keys]:
-        raise UserError("classes", unknown[0], f"is no key of the class table; use one of {', '.join(keys[:5])}, ...")
-    spec = resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)
-    check_prompts(experiment, [spec])
+    if to < 1:
+        raise UserError("to", to, "give the images that each class is to have in all, at least 1")
+    job, there, labels = _growing(experiment, classes)
+    keys, counts = experiment.table.keys, there.grown(to, labels)
+    check_prompts(experiment, [job.plan.spec])
     experiment.root.check_writable()
-    job = plan_clone(experiment.root, spec, experiment.generation)
-    record = job.read_record()
-    there = job.earlier_counts(record)[0] if record.get("complete") else job.plan.counts
-    counts = there.grown(images, [keys.index(key) for key in classes or keys])
     grown = CloneJob(Plan(job.plan.spec, counts, job.plan.images_per_shard), job.folder)
     check_drawing(experiment, grown)
     summary = generate_clones([grown], experiment.generation)[0]
@@ -105,6 +112,39 @@ def grow(experiment: Experiment, images: int, classes: list[str] | None = None) 
     else:
         say(f"next: train on it with generation.images_per_class={counts.default}")
     return summary.fingerprint
+
+
+def growth_target(experiment: Experiment, more: int, classes: list[str] | None = None) -> int:
+    """What `grow` has to be given as `to` for `more` images of each of the given classes (by key), or of each of all, counted from what is there now.
+
+    Raises:
+        UserError: no positive number, a class that the table does not have, or classes of several sizes.
+    """
+    if more < 1:
+        raise UserError("images", more, "ask for at least one image more")
+    _, there, labels = _growing(experiment, classes)
+    fewest, most = int(there.array[labels].min()), int(there.array[labels].max())
+    if fewest != most:
+        raise UserError("images", more, f"the classes have from {fewest:,} to {most:,} images; give what each is to have in all, as --to {most + more}")
+    return fewest + more
+
+
+def _growing(experiment: Experiment, classes: list[str] | None) -> "tuple[CloneJob, ImageCounts, list[int]]":
+    """A clone as it is planned, the images of each class that it has, or else begins with, and the labels of the classes that are to grow."""
+    from raysd.clone.counts import ImageCounts
+    from raysd.clone.generate import plan_clone
+    from raysd.clone.plan import Plan
+    from raysd.clone.record import with_earlier
+    from raysd.clone.scan import CloneJob
+    from raysd.clone.spec import resolve_clone_spec
+
+    keys = experiment.table.keys
+    if unknown := [key for key in classes or [] if key not in keys]:
+        raise UserError("classes", unknown[0], f"is no key of the class table; use one of {', '.join(keys[:5])}, ...")
+    job = plan_clone(experiment.root, resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants), experiment.generation)
+    nothing = Plan(job.plan.spec, ImageCounts(len(keys), 0), job.plan.images_per_shard)
+    complete = with_earlier(CloneJob(nothing, job.folder)).plan.counts
+    return job, complete if complete.total else job.plan.counts, [keys.index(key) for key in classes or keys]
 
 
 def verify(experiment: Experiment, repair: bool = False) -> dict[int, str]:

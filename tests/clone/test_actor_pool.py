@@ -39,9 +39,37 @@ def test_a_pool_that_must_be_whole_is_refused_where_one_that_may_grow_begins():
     assert str(size_of(2, 100)) == "2 actors"
 
 
+@pytest.mark.parametrize(("gpus", "room"), [(0.6, 2), (0.3, 6), (2, 1), (0, 8), (None, 2)])
+def test_a_pool_begins_with_the_actors_that_fit_on_each_gpu(monkeypatch, gpus, room):
+    monkeypatch.setattr(actor_pool, "cluster_nodes", lambda: [Node("0", "node", 8, 2)])
+    assert actor_pool.pool_size(GenerationSettings(gpus_per_actor=gpus), 100).first == room
+    with pytest.raises(UserError, match=rf"generation\.num_actors = {room + 1}: .*and there is room for {room} on 1 node of 8 CPUs and 2 GPUs"):
+        actor_pool.pool_size(GenerationSettings(gpus_per_actor=gpus, num_actors=room + 1), 100)
+
+
 def test_large_pools_get_large_waves():
     assert size_of(2, 10**6).wave_shards == 4096
     assert size_of(1000, 10**6).wave_shards == 64_000
+
+
+@pytest.mark.parametrize(
+    ("setting", "remedy"),
+    [
+        ("gpus_per_actor=1.5", "an actor has a part of one GPU or whole ones; use 1 or 2"),
+        ("gpus_per_actor=0.00001", "is less than 0.0001 of a GPU"),
+        ("gpus_per_actor=.inf", "finite number"),
+        ("cpus_per_actor=0.00001", "greater than or equal to 0.0001"),
+    ],
+)
+def test_what_ray_cannot_hand_out_is_refused_by_the_settings(setting, remedy):
+    with pytest.raises(UserError) as raised:
+        load_experiment(None, [f"generation.{setting}"])
+    assert str(raised.value).startswith(f"generation.{setting.partition('=')[0]} = ") and remedy in str(raised.value)
+
+
+@pytest.mark.parametrize("gpus", [0, 0.0001, 0.6, 1, 1.0, 4])
+def test_parts_of_one_gpu_and_whole_ones_are_accepted(gpus):
+    assert load_experiment(None, [f"generation.gpus_per_actor={gpus}"]).generation.gpus_per_actor == gpus
 
 
 def test_more_actors_to_begin_with_than_at_most_are_refused():

@@ -111,6 +111,7 @@ def test_bytes_are_those_of_what_is_to_be_written():
 
 def test_an_actor_holds_its_share_of_a_gpu_or_its_cores():
     assert [devices_per_actor(*held) for held in ((1, 0.5), (4, 0), (0.5, 0), (1.5, 0))] == [0.5, 4, 0.5, 1]
+    assert [devices_per_actor(1, gpus) for gpus in (0.6, 0.3, 1, 2)] == [1, 1 / 3, 1, 2]  # what is left of a GPU is of no use to another actor
 
 
 def test_only_the_devices_of_the_cluster_fit_it():

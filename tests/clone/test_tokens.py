@@ -1,6 +1,9 @@
-import pytest
-from tiny_models import save_tiny
+import sys
 
+import pytest
+from tiny_models import clip, save_tiny
+
+from raysd.clone.image_text import find_image_text_model
 from raysd.clone.model import find_model
 from raysd.clone.tokens import prompt_tokenizers
 from raysd.errors import UserError
@@ -25,3 +28,28 @@ def test_a_broken_tokenizer_is_said_in_one_line(tmp_path):
     with pytest.raises(UserError, match="its tokenizer cannot be read") as caught:
         prompt_tokenizers(find_model(str(folder)))
     assert "\n" not in str(caught.value)
+
+
+def save_clip(folder):
+    for part in clip():
+        part.save_pretrained(folder / "clip")
+    return folder / "clip"
+
+
+@pytest.mark.parametrize(
+    ("field", "find", "save"),
+    [
+        ("generation.model", find_model.__wrapped__, lambda folder: save_tiny("sd1", folder)),
+        ("scoring.model", find_image_text_model, save_clip),
+    ],
+)
+def test_a_tokenizer_that_needs_a_package_says_which_before_anything_is_drawn(tmp_path, monkeypatch, field, find, save):
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    folder = save(tmp_path)
+    (tokenizer,) = folder.rglob("tokenizer.json")
+    (tokenizer.parent / "spiece.model").write_bytes(b"a SentencePiece model")
+    find(str(folder))  # beside a tokenizer.json it is not read
+    tokenizer.unlink()
+    with pytest.raises(UserError) as raised:
+        find(str(folder))
+    assert str(raised.value) == f"{field} = {str(folder)!r}: its tokenizer needs the package sentencepiece; pip install sentencepiece"

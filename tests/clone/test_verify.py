@@ -126,7 +126,7 @@ def test_an_export_of_an_incomplete_clone_is_refused(clone, tmp_path):
 
 
 @pytest.mark.slow
-def test_verify_repairs_and_grow_draws_more(tmp_path, run_here, ray_cluster):
+def test_verify_repairs_and_grow_draws_what_is_missing_to_its_target(tmp_path, run_here, ray_cluster):
     words = [
         f"storage={tmp_path}",
         "generation.model=dummy",
@@ -145,8 +145,9 @@ def test_verify_repairs_and_grow_draws_more(tmp_path, run_here, ray_cluster):
     repaired = run_here("verify", *words, "--repair")
     assert repaired.returncode == 0 and "all 40 planned pictures are as they should be" in repaired.stdout
     assert path.read_bytes() == before
-    grown = run_here("grow", *words, "--images", "2", "--classes", "dress,bag")
+    grown = run_here("grow", *words, "--to", "6", "--classes", "dress,bag")
     assert "44 pictures, 4 drawn now" in grown.stdout, grown.stderr
+    assert "44 pictures, 0 drawn now" in run_here("grow", *words, "--to", "6", "--classes", "dress,bag").stdout
     assert sum(pq.read_metadata(shard).num_rows for shard in path.parent.glob("*.parquet")) == 44
-    refused = run_here("grow", *words, "--classes", "hat")
+    refused = run_here("grow", *words, "--to", "6", "--classes", "hat")
     assert refused.returncode == 2 and "classes = 'hat': is no key of the class table" in refused.stderr

@@ -258,15 +258,13 @@ def test_pods_say_what_they_need(folder):
 
 
 @in_each_folder
-def test_ray_pods_have_shared_memory_a_cache_and_the_settings(folder):
+def test_ray_pods_have_a_cache_and_the_settings(folder):
     for cluster in clusters(folder).values():
         for name, pod in ray_pods(cluster).items():
             volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
             (container,) = pod["spec"]["containers"]
             mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
             assert set(mounts.values()) <= set(volumes), name
-            assert volumes[mounts["/dev/shm"]]["emptyDir"]["medium"] == "Memory", name
-            assert gibibytes(volumes[mounts["/dev/shm"]]["emptyDir"]["sizeLimit"]) < gibibytes(container["resources"]["limits"]["memory"]) / 2, name
             assert "emptyDir" in volumes[mounts["/cache"]], name
             assert container["envFrom"] == [{"configMapRef": {"name": "settings"}}], name
     (settings,) = (each["data"] for each in of_kind(folder, "ConfigMap") if each["metadata"]["name"] == "settings")
@@ -278,6 +276,81 @@ def test_ray_pods_have_shared_memory_a_cache_and_the_settings(folder):
 def gibibytes(quantity):
     (number,) = re.fullmatch(r"(\d+)Gi", quantity).groups()
     return int(number)
+
+
+def shared_memory(pod):
+    """GiB of /dev/shm: of the pod's own volume, or of the one that KubeRay adds, which is as large as the requested memory."""
+    (container,) = pod["spec"]["containers"]
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    if "/dev/shm" not in mounts:
+        return gibibytes(container["resources"]["requests"]["memory"])
+    (volume,) = (volume for volume in pod["spec"]["volumes"] if volume["name"] == mounts["/dev/shm"])
+    assert volume["emptyDir"]["medium"] == "Memory"
+    return gibibytes(volume["emptyDir"]["sizeLimit"])
+
+
+def object_store_place(memory, shared):
+    """Where Ray itself puts its object store on an idle machine with so many GiB of memory, and of /dev/shm; a folder of `/tmp` lies on a disk."""
+    import ray
+    from ray._common import utils as common
+    from ray._private import services, utils
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(common, "get_system_memory", lambda: memory * 2**30)
+        patch.setattr(utils, "get_shared_memory_bytes", lambda: shared * 2**30)
+        assert ray._private.utils.get_shared_memory_bytes() == shared * 2**30
+        place, _, _ = services.determine_plasma_store_config(utils.resolve_object_store_memory(memory * 2**30), "/tmp")
+    return place
+
+
+@in_each_folder
+def test_rays_object_store_lies_in_memory(folder):
+    for cluster in clusters(folder).values():
+        for start in [cluster["headGroupSpec"]["rayStartParams"], *(group["rayStartParams"] for group in cluster["workerGroupSpecs"])]:
+            assert not {"plasma-directory", "object-store-memory"} & set(start)  # with a directory of one's own KubeRay adds no shared memory
+        for name, pod in ray_pods(cluster).items():
+            memory = gibibytes(pod["spec"]["containers"][0]["resources"]["limits"]["memory"])
+            assert object_store_place(memory, shared_memory(pod)) == "/dev/shm", name
+
+
+@pytest.mark.parametrize(("memory", "shared", "place"), [(16, 4, "/tmp"), (32, 8, "/tmp"), (64, 4, "/tmp"), (16, 5, "/dev/shm"), (128, 32, "/dev/shm")])
+def test_ray_puts_its_object_store_on_a_disk_where_the_shared_memory_is_small(memory, shared, place):
+    assert object_store_place(memory, shared) == place
+
+
+def documented_models():
+    """GB that are fetched of each model that the docs name, and GB of the files that are read."""
+    (table,) = re.findall(r"\| hub model \|.*?\n\n", (ROOT / "docs" / "clusters.md").read_text(), flags=re.DOTALL)
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in table.strip().splitlines()[2:]]
+    return {row[0]: (float(row[2]), float(row[3])) for row in rows}
+
+
+@in_each_folder
+def test_the_cache_holds_the_largest_model_that_the_docs_name_and_half_as_much_again(folder):
+    models = documented_models()
+    experiment = yaml.safe_load((KUBERAY / "base" / "setup" / "experiment.yaml").read_text())
+    assert experiment["generation"]["model"] in models
+    for name, pod in pods(folder).items():
+        for volume in pod["spec"].get("volumes", []):
+            if volume["name"] == "cache":
+                assert gibibytes(volume["emptyDir"]["sizeLimit"]) * 2**30 > 1.5e9 * max(fetched for fetched, _ in models.values()), name
+    for claim in of_kind(folder, "PersistentVolumeClaim"):
+        assert gibibytes(claim["spec"]["resources"]["requests"]["storage"]) * 2**30 > 3e9 * max(fetched for fetched, _ in models.values())  # and the results
+
+
+def test_what_is_said_to_be_fetched_is_the_sum_of_the_files():
+    """By millions of parameters and the bytes of each; the last terms are files for other programs."""
+    text, vision, wide, t5, vae = 123.06, 303.18, 694.66, 4762.31, 83.65
+    stable = [859.52, text, vision, vae]
+    large = [2567.46, text, wide, vae]
+    flux = [11_901.41, text, t5, 83.82]
+    sums = {
+        "stable-diffusion-v1-5/stable-diffusion-v1-5": ((4 + 2) * sum(stable) + 4 * 859.52 + 4270 + 7700, 4 * sum(stable)),
+        "stabilityai/stable-diffusion-xl-base-1.0": ((4 + 2) * (sum(large) + vae) + 2 * 6940, 4 * sum(large)),
+        "black-forest-labs/FLUX.1-dev": (2 * sum(flux) + 2 * 11_901.41 + 4 * 83.82, 2 * sum(flux)),
+    }
+    for name, (fetched, loaded) in documented_models().items():
+        assert (fetched, loaded) == pytest.approx([part / 1000 for part in sums[name]], abs=0.2)
 
 
 @in_each_folder

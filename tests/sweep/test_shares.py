@@ -18,7 +18,7 @@ from raysd.training.train import MIN_WORKER_CPUS, SPARE_CPUS
     num_workers=st.integers(1, 8),
     num_trials=st.integers(1, 16),
     num_actors=st.none() | st.integers(1, 64),
-    gpus_per_actor=st.none() | st.sampled_from([0.25, 0.5, 1.0, 2.0]),
+    gpus_per_actor=st.none() | st.sampled_from([0.0, 0.25, 0.3, 0.5, 0.6, 1.0, 2.0]),
     num_pipelines=st.integers(1, 4),
     spare_gpus=st.integers(0, 1),
 )
@@ -36,7 +36,7 @@ def test_what_is_held_fits_into_the_cluster(cpus, gpus, num_workers, num_trials,
     assert num_pipelines * pool.num_actors * pool.num_cpus + num_trials * per_trial + SPARE_CPUS <= cpus + 1e-6
     training_gpus = num_trials * (shares.trial_gpus if shares.trains_here else num_workers * bool(gpus))
     assert num_pipelines * pool.num_actors * pool.num_gpus + training_gpus + spare_gpus * bool(gpus) <= gpus + 1e-6
-    assert not gpus or pool.num_gpus > 0
+    assert not gpus or pool.num_gpus > 0 or gpus_per_actor == 0
     one_large_node = [Node("a", "a", cpus, gpus)]
     check_room(one_large_node, shares.asks(training, num_trials, num_pipelines, one_large_node))
 
@@ -61,6 +61,16 @@ def test_a_laptop_draws_on_every_core_and_trains_two_at_a_time():
 def test_one_gpu_is_shared_by_halves():
     shares = share_out(8, 1, GenerationSettings(), TrainingSettings(num_workers=1), 1)
     assert (shares.pool.num_actors, shares.pool.num_gpus, shares.trial_gpus) == (1, 0.5, 0.5)
+
+
+def test_parts_of_gpus_are_counted_on_each_gpu_by_itself():
+    shares = share_out(64, 4, GenerationSettings(gpus_per_actor=0.6), TrainingSettings(num_workers=1), 2)
+    assert (shares.pool.num_actors, shares.pool.num_gpus) == (2, 0.6)
+
+
+def test_actors_that_are_to_draw_on_cpus_take_no_half_of_a_gpu():
+    shares = share_out(8, 1, GenerationSettings(gpus_per_actor=0), TrainingSettings(num_workers=1), 1)
+    assert (shares.pool.num_gpus, shares.trial_gpus) == (0, 1)
 
 
 def test_trainings_take_their_gpus_and_the_rest_draws():

@@ -1,0 +1,34 @@
+"""Where a process computes."""
+
+import os
+
+import torch
+
+
+def find_device() -> torch.device:
+    """The GPU that this process may use, or the CPU: a Ray worker only uses a GPU that Ray gave to it.
+
+    Ray hides the other GPUs from a worker that was given one, unless `RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES` is set. A worker that was given none sees
+    them all.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    given = _given_gpus()
+    if given is None:
+        return torch.device("cuda")
+    return torch.device("cuda", _place(given[0])) if given else torch.device("cpu")
+
+
+def _given_gpus() -> list[str] | None:
+    """Ray's ids of the GPUs that it gave to this worker; None in a process that is no worker."""
+    import ray
+
+    if not ray.is_initialized() or ray.get_runtime_context().worker.mode != ray.WORKER_MODE:
+        return None
+    return [str(gpu) for gpu in ray.get_gpu_ids()]
+
+
+def _place(gpu: str) -> int:
+    """CUDA counts those that it sees."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return visible.split(",").index(gpu) if visible else int(gpu)
