@@ -23,7 +23,8 @@ from raysd.clone.scan import CloneJob
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import CloneSpec
 from raysd.errors import UserError
-from raysd.nodes import Node, cluster_nodes, room_for
+from raysd.nodes import cluster_nodes, room_for
+from raysd.storage.location import Location
 
 LOOK_SECONDS = 5.0  # between two looks for nodes that joined
 WATCH_SECONDS = 30.0  # between two looks whether an actor moves
@@ -76,6 +77,7 @@ class DiffusionPool:
         self.employed: set[asyncio.Task[None]] = set()
         self.jobs: dict[str, tuple[CloneJob, Any]] = {}
         self.error: UserError | None = None
+        self.folder: Location | None = None
         self.changed, self.is_closed = asyncio.Event(), False
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_until_complete, args=(self._manage(),), daemon=True)
@@ -118,6 +120,7 @@ class DiffusionPool:
         if self.error is not None:
             item.row.set_exception(self.error)
             return
+        self.folder = item.job.folder
         self.line.put_nowait(item)
         self.changed.set()
 
@@ -171,7 +174,7 @@ class DiffusionPool:
                 self.failures.fail(place, "death", UserError("node", place.name, f"an actor died there ({str(error).strip().splitlines()[-1].strip()})"))
         finally:
             ray.kill(actor)
-            self.employed.discard(asyncio.current_task())  # type: ignore[arg-type]
+            self.employed -= {asyncio.current_task()}
             self.nodes = cluster_nodes()
             self.changed.set()
 
@@ -199,10 +202,9 @@ class DiffusionPool:
         from raysd.survey import survey
         from raysd.versions import versions
 
-        (job, _), *_ = self.jobs.values() or [(None, None)]
-        folder, weights = (job.folder if job is not None else None), self.spec.weights
-        found: list[Node] = [each for each in cluster_nodes() if each.id == node]
-        if folder is not None and (problems := survey_failures(folder, survey(found, folder, weights), versions(), weights)):
+        found, models = [each for each in cluster_nodes() if each.id == node], self.spec.weights
+        assert self.folder is not None  # actors start when a shard is asked for
+        if problems := survey_failures(self.folder, survey(found, self.folder, models), versions(), models):
             raise Failed("start", problems[0])
 
     async def _work(self, actor: Any, place: Place) -> None:

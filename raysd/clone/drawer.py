@@ -76,7 +76,7 @@ class ShardDrawer:
 
     def try_shard(self, job: CloneJob, shard: int) -> dict[str, Any]:
         """As `draw_shard`. `error` holds bad input that was met, as JSON, `failure` what this device or node failed with; each is empty when there is none."""
-        nothing = {"shard": shard, **dict.fromkeys(("drawn", "flagged", "dropped", "batches", "bytes", "gpu_bytes"), 0)}
+        nothing: dict[str, Any] = {"shard": shard, **dict.fromkeys(("drawn", "flagged", "dropped", "batches", "bytes", "gpu_bytes"), 0)}
         nothing |= {"drawing_seconds": 0.0, "busy": 0.0, "seconds": 0.0, "error": "", "failure": ""}
         self.num_in_work += 1
         try:

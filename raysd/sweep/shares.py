@@ -33,7 +33,7 @@ class Shares:
         Raises:
             UserError: the cluster is too small for the workers.
         """
-        num_actors = self.pool.num_actors * num_pipelines
+        num_actors = (self.pool.num_actors or 1) * num_pipelines
         actors = Ask("generation.num_actors", num_actors, "diffusion actors", num_actors, self.pool.num_cpus, self.pool.num_gpus)
         trials = Ask("sweep.max_concurrent_trials", num_trials, "trials", num_trials, self.trial_cpus, self.trial_gpus)
         workers = [] if self.trains_here else [ask_for_workers(training, nodes, num_trials, self.cpus_taken, self.gpus_taken)]

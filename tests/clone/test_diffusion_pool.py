@@ -80,7 +80,7 @@ def job_of(folder, images_per_class=20):
 
 @contextmanager
 def pool_of(job, make, settings=SETTINGS):
-    pool = DiffusionPool(job.plan.spec, settings, PoolShape(settings.num_actors, 0.1, 0.0), make_generator=make)
+    pool = DiffusionPool(job.plan.spec, settings, PoolShape(settings.num_actors, settings.cpus_per_actor, 0.0), make_generator=make)
     try:
         yield pool
     finally:
@@ -176,7 +176,7 @@ class OnNode(StandIn):
     def draw(self, spec, images):
         if self.is_bad:
             cuda_error()
-        time.sleep(0.5)  # the shards must last for three failures
+        time.sleep(0.3)  # the shards must last for three failures
         return super().draw(spec, images)
 
 
