@@ -9,21 +9,23 @@
 import os
 import shutil
 import subprocess
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from raysd.errors import UserError
 from raysd.nodes import Node
+from raysd.progress import say
 from raysd.storage.location import Location
 from raysd.versions import versions
 
 if TYPE_CHECKING:
     from raysd.clone.model import Lora, Model
 
-ANSWER_SECONDS = 60.0  # a worker process starts in seconds
+ANSWER_SECONDS, SAY_SECONDS = 300.0, 30.0  # a worker process starts in seconds, the first one of a cold node in minutes
 GPU_QUERY = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
 DRIVER = "driver"
 # A generator, or LoRA weights, on a node: the driver's, others under the path, none there; LoRA weights that cannot be loaded there; or a hub model that
@@ -78,7 +80,7 @@ def survey(nodes: Sequence[Node], root: Location, models: "Sequence[Model | Lora
         for node in nodes:
             pinned = task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False))
             answers[pinned.remote(node, folder, token, marked, thorough)] = node
-        ready, late = ray.wait(list(answers), num_returns=len(answers), timeout=ANSWER_SECONDS)
+        ready, late = _wait_for(answers)
         sights = [Sight(answers[answer], dead=f"did not answer in {ANSWER_SECONDS:g} s") for answer in late]
         for answer in ready:
             try:
@@ -88,6 +90,18 @@ def survey(nodes: Sequence[Node], root: Location, models: "Sequence[Model | Lora
     finally:
         folder.delete_folder()
     return sorted(sights, key=lambda sight: sight.node.name)
+
+
+def _wait_for(answers: dict[Any, Node]) -> tuple[list[Any], list[Any]]:
+    """Those of the tasks that ended, and those that did not in time."""
+    import ray
+
+    late, ended = list(answers), time.monotonic() + ANSWER_SECONDS
+    while late and (left := ended - time.monotonic()) > 0:
+        _, late = ray.wait(late, num_returns=len(late), timeout=min(SAY_SECONDS, left))
+        if late:
+            say(f"waiting for {', '.join(answers[answer].name for answer in late)} to answer; a node's first process may take minutes")
+    return [answer for answer in answers if answer not in set(late)], late
 
 
 def look(node: Node, folder: Location, token: str, marked: "list[tuple[Model | Lora, str | None]]", thorough: bool) -> Sight:

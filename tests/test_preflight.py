@@ -76,7 +76,7 @@ def test_lora_weights_that_a_node_lacks_are_said(presence, words):
     assert str(failure).startswith("generation.lora.path = '/weights/style.safetensors': ") and words in str(failure)
 
 
-@pytest.mark.parametrize("words", [["generate"], ["grow", "--images", "2"], ["benchmark"]])
+@pytest.mark.parametrize("words", [["generate"], ["grow", "--to", "200"], ["benchmark"]])
 def test_a_job_looks_for_its_lora_weights_on_the_nodes_before_it_starts_actors(run_here, tmp_path, monkeypatch, words):
     monkeypatch.setattr("raysd.clone.model.has_peft", lambda: True)
     monkeypatch.setattr("raysd.session.ensure_ray", lambda: None)
@@ -100,8 +100,8 @@ def test_a_sweep_looks_for_the_lora_weights_of_all_its_settings(tmp_path, monkey
 
 
 def test_of_a_node_that_does_not_answer_nothing_else_is_said():
-    (line,) = lines(well(), Sight(Node("worker-1", "worker-1", 4), dead="did not answer in 60 s"))
-    assert line.startswith("node = 'worker-1': did not answer in 60 s;")
+    (line,) = lines(well(), Sight(Node("worker-1", "worker-1", 4), dead="did not answer in 300 s"))
+    assert line.startswith("node = 'worker-1': did not answer in 300 s;")
 
 
 @given(st.lists(st.tuples(st.sampled_from([None, "a", "b"]), st.sampled_from(["1.0", "2.0"]), st.booleans()), max_size=6))

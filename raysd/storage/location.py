@@ -27,6 +27,7 @@ import tenacity
 from pyarrow import fs
 
 from raysd.errors import UserError
+from raysd.storage.conditional import conditional_store
 from raysd.storage.once import once_per_process
 
 T = TypeVar("T")
@@ -185,9 +186,11 @@ class Location:
         """Write and delete a small file.
 
         Raises:
-            UserError: when that fails.
+            UserError: when that fails, or the store needs a package that is missing.
         """
         probe = f".probe-{uuid.uuid4().hex}"
+        if not self.is_local:
+            conditional_store(self.uri)
         try:
             self.write(probe, b"raysd")
             self.delete(probe)

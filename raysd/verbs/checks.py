@@ -68,7 +68,10 @@ def check_drawing(experiment: Experiment, job: "CloneJob") -> None:
     from raysd.clone.cost import num_bytes
     from raysd.clone.scan import missing_shards
     from raysd.preflight import check_cluster, check_disk
+    from raysd.storage.change import is_guarded
 
+    if not is_guarded(experiment.root):
+        say(f"storage {experiment.root.uri} has no locks and takes no conditional writes: run one job at a time on a clone")
     check_disk(experiment.root, num_bytes(job.plan, missing_shards(job)))
     check_cluster(experiment.root, experiment.cluster, job.plan.spec.weights)
 

@@ -92,13 +92,13 @@ def test_the_ray_version_of_the_image_is_the_tested_one():
     assert installed == version
 
 
-def test_the_requirements_are_those_of_the_project_and_its_models_with_torch_from_its_own_index(capsys):
+def test_the_requirements_are_those_of_the_project_its_models_and_object_stores_with_torch_from_its_own_index(capsys):
     (command,) = (rest for rest in all_of("RUN", BUILD_IMAGE) if "requirements.txt" in rest)
     interpreter, option, code, _, target = shlex.split(command)
     assert (interpreter, option, target) == ("python", "-c", "requirements.txt")
     exec(code.replace("pyproject.toml", str(ROOT / "pyproject.toml")))
     lines = capsys.readouterr().out.split("\n")[:-1]
-    assert lines == PROJECT["dependencies"] + PROJECT["optional-dependencies"]["models"]
+    assert lines == [*PROJECT["dependencies"], *(line for extra in ("models", "s3", "gcs") for line in PROJECT["optional-dependencies"][extra])]
     assert {"peft", "sentencepiece"} <= {Requirement(line).name for line in lines}
     (torch,) = (rest for rest in all_of("RUN") if "--index-url" in rest)
     pattern = shlex.split(torch)[2]
