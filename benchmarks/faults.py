@@ -1,8 +1,8 @@
-"""Kill at random, and see what a clone looks like afterwards: python benchmarks/faults.py --storage <an empty folder> [--kills 100]
+"""Kill at random, and see what a clone looks like afterwards: python benchmarks/faults.py --storage <an empty folder> [--kills 1000]
 
-A small cluster of two raylets draws clones with the embedded model. At random points drivers, actors and whole raylets get a SIGKILL; a dead
-driver's command is run again, a dead raylet's place is taken by a new one. When the command has ended well, each shard is compared with the
-same shard of a clone that was drawn undisturbed, and the next clone begins.
+A small cluster of two raylets generates clones. Two drivers work on each clone at a time, one with half the images of the other. At random points drivers,
+actors and whole raylets get a SIGKILL; a dead driver's command is run again, a dead raylet's place is taken by a new one. When both commands have ended well,
+each shard is compared with the same shard of a clone that was generated undisturbed, and the next clone begins.
 """
 
 import argparse
@@ -23,7 +23,9 @@ import record
 
 COMMAND = "python benchmarks/faults.py"
 SHARD, BATCH = 16, 16
-WORDS = ["generation.num_inference_steps=10", f"generation.images_per_shard={SHARD}", f"generation.batch_size={BATCH}"]
+ACTORS = {"num_actors": 1, "cpus_per_actor": 0.5}  # of each driver, so that both are at work
+SETTINGS = {"model": "dummy", "color": "grey", "num_inference_steps": 300, "images_per_shard": SHARD, "batch_size": BATCH, **ACTORS}
+WORDS = [f"generation.{name}={value}" for name, value in SETTINGS.items()]
 WEIGHTS = {"driver": 3, "actor": 5, "raylet": 1}
 PATIENCE = 300.0  # seconds without a new shard
 
@@ -73,42 +75,53 @@ def count_shards(folder):
     return len(list(Path(folder).glob("clones/*/data/train-*.parquet")))
 
 
-def wait_for_moment(driver, folder, victims, rng):
-    """A random moment while pictures are drawn; False when the driver ended before."""
+def is_over(drivers):
+    return all(driver.poll() is not None for driver in drivers.values())
+
+
+def wait_for_moment(drivers, folder, victims, rng):
+    """A random moment while images are generated; False when the drivers ended before."""
     deadline, begun = time.monotonic() + PATIENCE, count_shards(folder)
     wanted = begun + rng.choice([0, 0, 1, 2, 3])
     while count_shards(folder) < wanted or not victims.actors():
-        if driver.poll() is not None:
+        if is_over(drivers):
             return False
         if time.monotonic() > deadline:
             raise SystemExit(f"no new shard in {PATIENCE:.0f} s")
         time.sleep(0.05)
     end = time.monotonic() + rng.uniform(0, 1.5)
     while time.monotonic() < end:
-        if driver.poll() is not None:
+        if is_over(drivers):
             return False
         time.sleep(0.02)
-    return driver.poll() is None
+    return not is_over(drivers)
 
 
-def draw_under_fire(folder, images, victims, rng, num_kills):
-    """Draw one clone; counts of kills by kind, of restarts of a driver that gave up, and of its moments without a kill."""
+def generate_under_fire(folder, images, victims, rng, num_kills):
+    """Generate one clone with two drivers; counts of kills by kind, and of restarts of a driver that gave up."""
     done = Counter()
-    driver = start_driver(folder, images, victims.cluster.address)
+
+    def start(count):
+        return start_driver(folder, count, victims.cluster.address)
+
+    drivers = {count: start(count) for count in (images, images // 2)}
     while True:
-        if sum(done[kind] for kind in WEIGHTS) >= num_kills or not wait_for_moment(driver, folder, victims, rng):
-            error = driver.communicate()[1]
-            if driver.returncode == 0:
+        if sum(done[kind] for kind in WEIGHTS) >= num_kills or not wait_for_moment(drivers, folder, victims, rng):
+            for count, driver in drivers.items():
+                error = driver.communicate()[1]
+                if driver.returncode:
+                    done["gave up"] += 1
+                    print(f"the driver of {count} ended with {driver.returncode}: {error.strip().splitlines()[-1:]}", flush=True)
+                    drivers[count] = start(count)
+            if all(driver.poll() == 0 for driver in drivers.values()):
                 return done
-            done["gave up"] += 1
-            print(f"the driver ended with {driver.returncode}: {error.strip().splitlines()[-1:]}", flush=True)
-            driver = start_driver(folder, images, victims.cluster.address)
             continue
         (kind,) = rng.choices(list(WEIGHTS), weights=WEIGHTS.values())
         if kind == "driver":
-            driver.kill()
-            driver.communicate()
-            driver = start_driver(folder, images, victims.cluster.address)
+            count = rng.choice(sorted(drivers))
+            drivers[count].kill()
+            drivers[count].communicate()
+            drivers[count] = start(count)
         elif kind == "actor":
             actors = victims.actors()
             if not actors:
@@ -149,7 +162,7 @@ def run(storage, num_kills, images, seed):
         while (so_far := sum(totals[kind] for kind in WEIGHTS)) < num_kills:
             folder = storage / "disturbed"
             shutil.rmtree(folder, ignore_errors=True)
-            totals += draw_under_fire(folder, images, victims, rng, min(15, num_kills - so_far))
+            totals += generate_under_fire(folder, images, victims, rng, min(15, num_kills - so_far))
             lost, doubled, differing, leftovers = compare(folder, expected)
             totals += Counter({"rows_lost": lost, "rows_doubled": doubled, "shards_differing": differing, "partial files": leftovers, "clones": 1})
             print(dict(totals), flush=True)
@@ -160,9 +173,9 @@ def run(storage, num_kills, images, seed):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--storage", required=True, help="a folder for what is drawn")
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--images", type=int, default=100, help="pictures of each class")
+    parser.add_argument("--storage", required=True, help="a folder for what is generated")
+    parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--images", type=int, default=100, help="of each class, of the larger driver")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--print-only", action="store_true", help="print the counts as JSON in the last line, and record nothing")
     arguments = parser.parse_args()
@@ -174,7 +187,7 @@ if __name__ == "__main__":
         print(json.dumps({"kills": kills, **{name: totals[name] for name in ("rows_lost", "rows_doubled", "shards_differing")}}))
         sys.exit(failed)
     about = ", ".join(f"{count} {kind} kills" for kind, count in kills.items())
-    about += f"; {totals['clones']} clones of {10 * arguments.images} pictures in shards of {SHARD}, {time.monotonic() - began:.0f} s"
+    about += f"; {totals['clones']} clones of {10 * arguments.images} images in shards of {SHARD}, by two drivers, {time.monotonic() - began:.0f} s"
     about += f"; {totals['gave up']} times a driver gave up and its command was run again; {totals['partial files']} partial files of killed writers left"
     survived = 0 if failed else sum(kills.values())
     metrics = [record.metric("kills_survived", survived, "kills", "higher", COMMAND, baseline=about)]
