@@ -108,6 +108,8 @@ def generate_under_fire(folder, images, victims, rng, num_kills):
     while True:
         if sum(done[kind] for kind in WEIGHTS) >= num_kills or not wait_for_moment(drivers, folder, victims, rng):
             for count, driver in drivers.items():
+                if driver.stderr.closed:
+                    continue
                 error = driver.communicate()[1]
                 if driver.returncode:
                     done["gave up"] += 1

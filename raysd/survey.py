@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from raysd.errors import UserError
-from raysd.nodes import Node
+from raysd.nodes import Node, cluster_nodes
 from raysd.progress import say
 from raysd.storage.location import Location
 from raysd.versions import versions
@@ -60,7 +60,7 @@ class Sight:
 
 
 def survey(nodes: Sequence[Node], root: Location, models: "Sequence[Model | Lora]" = (), thorough: bool = False) -> list[Sight]:
-    """Look at all nodes at the same time; Ray has to be connected.
+    """Look at all nodes at the same time, and leave out those that are gone by then; Ray has to be connected.
 
     Args:
         nodes: of the cluster.
@@ -89,7 +89,8 @@ def survey(nodes: Sequence[Node], root: Location, models: "Sequence[Model | Lora
                 sights.append(Sight(answers[answer], dead=f"cannot run raysd ({_last_line(error)})"))
     finally:
         folder.delete_folder()
-    return sorted(sights, key=lambda sight: sight.node.name)
+    there = {node.id for node in cluster_nodes()} if any(sight.dead for sight in sights) else set()
+    return sorted((sight for sight in sights if sight.dead is None or sight.node.id in there), key=lambda sight: sight.node.name)
 
 
 def _wait_for(answers: dict[Any, Node]) -> tuple[list[Any], list[Any]]:
