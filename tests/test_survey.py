@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from raysd.clone.model import EMBEDDED, cached_model, find_lora, find_model, hub_bytes
-from raysd.nodes import Node
+from raysd.nodes import Node, cluster_nodes
 from raysd.storage.location import Location
-from raysd.survey import DRIVER, Gpu, gpus_here, look, memory_bytes, model_mark
+from raysd.survey import DRIVER, Gpu, gpus_here, look, memory_bytes, model_mark, survey
 
 NODE, TOKEN = Node("n0", "node-0", 1), "token"
 
@@ -128,3 +128,10 @@ def test_only_the_files_that_would_be_fetched_are_counted(monkeypatch):
     assert hub_bytes("owner/name", None) == 7
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: 1 / 0)
     assert hub_bytes("owner/name", None) is None
+
+
+@pytest.mark.slow
+def test_a_node_that_is_gone_is_left_out_and_does_not_call_the_job_off(ray_cluster, tmp_path):
+    here, gone = cluster_nodes(), Node("0" * 56, "gone", 1)
+    (sight,) = survey([*here, gone], Location(str(tmp_path)))
+    assert sight.node == here[0] and sight.dead is None
