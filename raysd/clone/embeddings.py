@@ -1,4 +1,4 @@
-"""Prompt embeddings, computed once per distinct prompt and kept."""
+"""Prompt embeddings, computed once per distinct prompt and kept; those of a negative prompt are kept once, whatever prompts it stands beside."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -10,12 +10,16 @@ from raysd.clone.family import EMBEDDINGS
 
 KEPT_BYTES = 2**29
 
-Key = tuple[str, str, bool]
+Key = tuple[str, bool]
+"""A text, and whether it is a negative prompt."""
 Values = dict[str, torch.Tensor]
 
 
 class PromptEmbeddings:
     """Encodes prompts one at a time, so that an embedding does not depend on its neighbours, and keeps the last 512 MB.
+
+    That is 196 prompts of Stable Diffusion 3 in half precision (333 tokens x 4096). Where a clone has more, each is encoded once in a row of equal ones; a
+    shard is generated in such rows.
 
     Args:
         pipeline: a diffusers pipeline of a family in `EMBEDDINGS`.
@@ -24,19 +28,24 @@ class PromptEmbeddings:
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
         self.names = EMBEDDINGS[type(pipeline).__name__]
+        self.has_negative = any(map(_is_negative, self.names))
         self.kept: OrderedDict[Key, Values] = OrderedDict()
         self.num_bytes = 0
 
     def batch(self, prompts: Sequence[str], negative_prompts: Sequence[str], guided: bool) -> Values:
         """Arguments of the pipeline's call for a batch: tensors [B, ...]."""
-        rows = [self._one((prompt, negative if guided else "", guided)) for prompt, negative in zip(prompts, negative_prompts, strict=True)]
+        guided = guided and self.has_negative
+        pairs = zip(prompts, negative_prompts, strict=True)
+        rows = [{**self._one((prompt, False)), **(self._one((negative, True)) if guided else {})} for prompt, negative in pairs]
         return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
 
     def _one(self, key: Key) -> Values:
         if key in self.kept:
             self.kept.move_to_end(key)
             return self.kept[key]
-        values = self.kept[key] = self._encode(*key)
+        text, is_negative = key
+        encoded = self._encode("", text, True) if is_negative else self._encode(text, "", False)
+        values = self.kept[key] = {name: value for name, value in encoded.items() if _is_negative(name) == is_negative}
         self.num_bytes += _num_bytes(values)
         while self.num_bytes > KEPT_BYTES and len(self.kept) > 1:
             _, dropped = self.kept.popitem(last=False)
@@ -63,6 +72,10 @@ def encode_parameters(pipeline: Any) -> set[str]:
     from inspect import signature
 
     return set(signature(pipeline.encode_prompt).parameters)
+
+
+def _is_negative(name: str | None) -> bool:
+    return name is not None and name.startswith("negative")
 
 
 def _num_bytes(values: Values) -> int:

@@ -139,6 +139,21 @@ def test_a_distinct_prompt_is_encoded_once(checkpoint):
     assert torch.equal(rows[0], rows[1]) and not torch.equal(rows[0], rows[3])
 
 
+@pytest.mark.parametrize("name", tiny_models.FAMILIES)
+def test_a_negative_prompt_is_encoded_once_for_all_prompts_with_the_same_values(checkpoint, name):
+    embeddings = Generator(spec_for(checkpoint(name), name)).embeddings
+    prompts, negatives = ["bag", "a very long coat, and a dress", "shirt", "bag"], ["", "dark, blurry", "", ""] if name in GUIDED else [""] * 4
+    encode, calls = embeddings._encode, []
+    together = [encode(prompt, negative, True) for prompt, negative in zip(prompts, negatives, strict=True)]
+    embeddings._encode = lambda *args: calls.append(args) or encode(*args)
+    apart = embeddings.batch(prompts, negatives, guided=True)
+    assert apart.keys() == together[0].keys() and ("negative_prompt_embeds" in apart) == (name in GUIDED)
+    for key, values in apart.items():
+        assert torch.equal(values, torch.cat([row[key] for row in together])), key
+    assert [text for _, text, guided in calls if guided] == (["", "dark, blurry"] if name in GUIDED else [])
+    assert [text for text, _, guided in calls if not guided] == prompts[:3]
+
+
 def test_a_negative_prompt_changes_the_pictures(checkpoint):
     table = load_class_table("fashion_mnist")
     variants = {"plain": VariantSettings(templates=["a {name}"]), "not": VariantSettings(templates=["a {name}"], negative_prompt="dark")}
