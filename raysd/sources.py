@@ -97,8 +97,7 @@ def resolve_scoring(experiment: Experiment) -> tuple[ScoringSpec, list[PictureSe
 def score_pictures(experiment: Experiment, job: CloneJob) -> ScoreSummary:
     """Score what is not scored yet of a complete clone."""
     spec, sets = resolve_scoring(experiment)
-    references = [read_reference(pictures) for pictures in sets]
-    return score_clone(job, spec, references, experiment.generation, experiment.scoring.batch_size)
+    return score_clone(job, spec, lambda: [read_reference(pictures) for pictures in sets], experiment.generation, experiment.scoring.batch_size)
 
 
 def chosen_pictures(experiment: Experiment, job: CloneJob, filters: FilterSettings) -> PictureSet:

@@ -11,6 +11,7 @@ import itertools
 import json
 import queue
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from typing import Any
 from raysd.clone.actor_pool import TASKS_PER_ACTOR, PoolShape
 from raysd.clone.drawer import BatchGenerator, ShardDrawer
 from raysd.clone.failures import UNKNOWN, Failed, Failures, Place, one_line
+from raysd.clone.kept_jobs import SentJob, send_job
 from raysd.clone.scan import CloneJob
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import CloneSpec
@@ -32,6 +34,7 @@ MAX_TRIES = 10  # of one shard
 # An actor hangs that ends no batch for so many times the longest batch, and for so long at least; while no batch is known, for so long.
 HANG_BATCHES, HANG_SECONDS, FIRST_BATCH_SECONDS = 20, 1800.0, 12 * 3600.0
 WINDOW = 4096  # shards that wait at a time for a job, so that the driver's memory does not grow with the clone
+NUM_SENT = 64  # jobs that stay in Ray's object store
 NODE_ID = "ray.io/node-id"
 
 
@@ -65,7 +68,10 @@ class DiffusionPool:
         keeps: bool = False,
         make_generator: Callable[[CloneSpec], BatchGenerator] | None = None,
     ) -> None:
+        import ray
+
         self.spec, self.settings, self.shape, self.keeps, self.make_generator = spec, settings, shape, keeps, make_generator
+        self.sent_spec = ray.put(spec)  # once for all actors
         self.failures = Failures()
         self.nodes = cluster_nodes()
         self.looks: dict[str, asyncio.Task[None]] = {}
@@ -75,7 +81,7 @@ class DiffusionPool:
         self.num_in_work = self.num_ready = 0
         self.longest_batch = 0.0
         self.employed: set[asyncio.Task[None]] = set()
-        self.jobs: dict[str, tuple[CloneJob, Any]] = {}
+        self.jobs: OrderedDict[str, SentJob] = OrderedDict()
         self.error: UserError | None = None
         self.folder: Location | None = None
         self.changed, self.is_closed = asyncio.Event(), False
@@ -187,7 +193,7 @@ class DiffusionPool:
         if avoided := [node for node in self.failures.avoided if node != UNKNOWN]:
             options["label_selector"] = {NODE_ID: f"!in({','.join(avoided)})"}
         num_threads = max(1, int(self.settings.cpus_per_actor))
-        return ray.remote(max_restarts=0, **options)(ShardDrawer).remote(self.spec, self.settings.batch_size, num_threads, self.make_generator)
+        return ray.remote(max_restarts=0, **options)(ShardDrawer).remote(self.sent_spec, self.settings.batch_size, num_threads, self.make_generator)
 
     async def _look_at(self, node: str) -> None:
         """Nodes that joined late are looked at as the first ones were before the job; raises Failed."""
@@ -226,7 +232,7 @@ class DiffusionPool:
             item = await self.line.get()
             self.num_in_work += 1
             try:
-                row = await actor.try_shard.remote(self._sent(item.job), item.shard)
+                row = await actor.try_shard_of.remote(self._sent(item.job), item.shard)
                 if row["failure"]:
                     raise Failed("device", UserError("node", place.name, row["failure"]))
             except RayTaskError as error:  # of the program: it would be the same anywhere
@@ -254,14 +260,15 @@ class DiffusionPool:
         else:
             self._enter(item)
 
-    def _sent(self, job: CloneJob) -> Any:
-        """A job in Ray's object store; it is sent to each node once, however large its class table is."""
-        import ray
-
+    def _sent(self, job: CloneJob) -> SentJob:
+        """A job in Ray's object store; it is sent to an actor once, however large its class table is."""
         name = f"{job.folder.uri} {job.plan.images_per_shard} {job.plan.counts.to_json()}"
         if name not in self.jobs:
-            self.jobs[name] = job, ray.put(job)
-        return self.jobs[name][1]
+            self.jobs[name] = send_job(job)
+        self.jobs.move_to_end(name)
+        while len(self.jobs) > NUM_SENT:
+            self.jobs.popitem(last=False)
+        return self.jobs[name]
 
     async def _watch(self, actor: Any, place: Place) -> None:
         """Find an actor that hangs: it raises nothing, and ends no batch."""

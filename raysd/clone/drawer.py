@@ -14,6 +14,7 @@ import numpy as np
 
 from raysd.clone.drawn import DrawnBatch
 from raysd.clone.failures import Place, is_local, one_line
+from raysd.clone.kept_jobs import KeptJobs, SentJob
 from raysd.clone.plan import PlannedImage
 from raysd.clone.scan import LIGHT_COLUMNS, CloneJob
 from raysd.clone.shard import PARTS, DrawnImage, Shard, add_to_shard, delete_part, encode_image, merge_shards, read_shard, shard_table
@@ -60,6 +61,7 @@ class ShardDrawer:
         self.encoders = ThreadPoolExecutor(NUM_ENCODERS)
         self.last_end: float | None = None
         self.num_in_work, self.moved, self.longest_batch = 0, time.monotonic(), 0.0
+        self.jobs = KeptJobs()
         self.metrics = _Metrics()
 
     def introduce(self) -> tuple[Place, str]:
@@ -73,6 +75,10 @@ class ShardDrawer:
     def pace(self) -> tuple[float, float]:
         """Seconds since a batch ended while there is work, and the longest that one took."""
         return (time.monotonic() - self.moved if self.num_in_work else 0.0), self.longest_batch
+
+    def try_shard_of(self, sent: SentJob, shard: int) -> dict[str, Any]:
+        """As `try_shard`, of a job that was put into Ray's object store."""
+        return self.try_shard(self.jobs.fetch(sent), shard)
 
     def try_shard(self, job: CloneJob, shard: int) -> dict[str, Any]:
         """As `draw_shard`. `error` holds bad input that was met, as JSON, `failure` what this device or node failed with; each is empty when there is none."""
@@ -144,7 +150,7 @@ class ShardDrawer:
         pictures: list[Future[DrawnImage]] = []
         dropped: dict[int, str] = {}
         num_batches, num_saved, last_part = 0, 0, time.monotonic()
-        waiting = [plan.image(position) for position in positions.tolist()]
+        waiting = sorted(map(plan.image, positions.tolist()), key=lambda image: image.prompt)  # equal prompts in a row are encoded once
         while waiting:
             again: list[PlannedImage] = []
             for start in range(0, len(waiting), self.batch_size):

@@ -1,11 +1,14 @@
-"""A clone in other forms: ImageFolder and WebDataset. A clone is a Hugging Face data set as it lies and needs no export for that."""
+"""A clone in other forms: ImageFolder and WebDataset. A clone is a Hugging Face data set as it lies and needs no export for that.
+
+A file gets its name when it is whole, so an export that is killed leaves whole images, some of them missing; the same command writes all of them again. The
+small files of an ImageFolder are not synced each, but all together in the end: a machine that stops before that may leave empty ones.
+"""
 
 import io
 import json
 import re
 import tarfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -40,6 +43,10 @@ def export_clone(job: CloneJob, form: Form, out: str, flagged: bool = False) -> 
     target = Location(out)
     target.check_writable()
     numbers = np.flatnonzero(job.plan.shard_sizes()).tolist()
+    folders = [target.child(folder_name(label, key)) for label, key in enumerate(job.plan.spec.table.keys)]
+    if form == "imagefolder":
+        for folder in folders:
+            folder.remove_stale_partials()
     count = 0
     with Progress("exported", len(numbers), "shards") as progress:
         for number in numbers:
@@ -47,9 +54,11 @@ def export_clone(job: CloneJob, form: Form, out: str, flagged: bool = False) -> 
             if form == "webdataset":
                 target.write(f"train-{number:06d}.tar", _tar(rows, job.plan.spec.codec))
             else:
-                _write_folder(Path(target.path), rows, job.plan.spec.codec)
+                _write_images(folders, rows, job.plan.spec.codec)
             count += len(rows)
             progress.advance(1)
+    if form == "imagefolder":
+        target.sync_disks()
     return count
 
 
@@ -66,9 +75,9 @@ def folder_name(label: int, key: str) -> str:
     return f"{label:05d}_{re.sub(r'[^A-Za-z0-9-]+', '_', key)[:64]}"
 
 
-def _write_folder(out: Path, rows: list[dict[str, Any]], codec: str) -> None:
+def _write_images(folders: list[Location], rows: list[dict[str, Any]], codec: str) -> None:
     for row in rows:
-        Location(str(out / folder_name(row["label"], row["key"]))).write(f"{row['index']:07d}.{SUFFIXES[codec]}", row["image"]["bytes"])
+        folders[row["label"]].write(f"{row['index']:07d}.{SUFFIXES[codec]}", row["image"]["bytes"], sync=False)
 
 
 def _tar(rows: list[dict[str, Any]], codec: str) -> bytes:

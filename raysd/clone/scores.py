@@ -2,7 +2,7 @@
 a score; a filter chooses when they are read.
 
 `clones/<fingerprint>/scores/<score fingerprint>/` holds `scores.json` (what was measured), `scores-00000.parquet`, ... (each for a range of
-classes), and in `parts/` what was measured of each shard alone.
+classes), in `parts/` what was measured of each shard alone, and in `counts.parquet` how many images each part has.
 """
 
 import json

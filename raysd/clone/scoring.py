@@ -7,7 +7,7 @@ made anew from the parts.
 import io
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -18,6 +18,7 @@ from PIL import Image
 
 from raysd.clone.actor_pool import TASKS_PER_ACTOR, pool_size
 from raysd.clone.counts import ImageCounts
+from raysd.clone.part_counts import PartCounts
 from raysd.clone.scan import CloneJob
 from raysd.clone.scores import PART, RECORD, SCORES, Reference, ScoringSpec, read_scores
 from raysd.clone.settings import GenerationSettings
@@ -26,7 +27,7 @@ from raysd.clone.thumbnails import descriptors, nearest, nearest_earlier, thumbn
 from raysd.errors import UserError
 from raysd.progress import Progress, say
 from raysd.storage.location import Location
-from raysd.storage.tables import num_rows, read_table, write_table
+from raysd.storage.tables import read_each, read_table, write_table
 from raysd.versions import versions
 
 CLASS_BYTES = 2**29  # of thumbnails that one task holds
@@ -68,11 +69,12 @@ class ShardScorer:
         self.references = descriptors([data for reference in references for data in reference.thumbnails])
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[int]]:
-        """Column `shard` to the number of its pictures."""
-        return {"images": [self.score_shard(int(number)) for number in batch["shard"]]}
+        """Column `shard` to itself, the number of its pictures, and the bytes of its part."""
+        scored = [self.score_shard(int(number)) for number in batch["shard"]]
+        return {"shard": batch["shard"].tolist(), "images": [images for images, _ in scored], "bytes": [num_bytes for _, num_bytes in scored]}
 
-    def score_shard(self, number: int) -> int:
-        """Score one shard; returns the number of its pictures."""
+    def score_shard(self, number: int) -> tuple[int, int]:
+        """Score one shard; returns the number of its pictures, and the bytes of its part."""
         shard = read_shard(self.job.folder, number, self.job.plan.spec, ["image", "label", "index"])
         if shard is None:
             raise UserError("clone", self.job.folder.child(DATA).uri, f"shard {number} cannot be read; run raysd verify --repair")
@@ -86,8 +88,7 @@ class ShardScorer:
             similarity, match = nearest(descriptors(thumbnails), self.references)
             columns |= {"test_similarity": similarity, "test_match": [self.names[i] for i in match]}
         table = pa.table({name: _array(columns.get(name), PART.field(name).type, len(encoded)) for name in PART.names})
-        write_table(self.spec.folder(self.job).child("parts"), shard_name(number), table)
-        return len(encoded)
+        return len(encoded), write_table(self.spec.folder(self.job).child("parts"), shard_name(number), table)
 
     def _fit(self, encoded: list[bytes], labels: np.ndarray) -> dict[str, np.ndarray]:
         assert self.model is not None
@@ -106,13 +107,13 @@ def _array(values: Any, dtype: pa.DataType, length: int) -> pa.Array:
     return pa.nulls(length, dtype) if values is None else pa.array(values, type=dtype)
 
 
-def score_clone(job: CloneJob, spec: ScoringSpec, references: list[Reference], settings: GenerationSettings, batch_size: int) -> ScoreSummary:
+def score_clone(job: CloneJob, spec: ScoringSpec, references: Callable[[], list[Reference]], settings: GenerationSettings, batch_size: int) -> ScoreSummary:
     """Score what is not scored yet. Ray is started only if there is something to do.
 
     Args:
         job: a complete clone.
         spec: what is measured.
-        references: the test sets of the spec.
+        references: reads the test sets of the spec; called if there is something to score.
         settings: for actors, CPUs and GPUs.
         batch_size: pictures that the image-text model takes at a time.
 
@@ -121,31 +122,21 @@ def score_clone(job: CloneJob, spec: ScoringSpec, references: list[Reference], s
     """
     if not job.is_complete():
         raise UserError("generation.images_per_class", job.plan.counts.default, "the clone is not complete; run raysd generate first")
-    missing = _missing_parts(job, spec)
-    num_scored = 0
+    counts = PartCounts(job.folder, spec.folder(job))
+    missing = counts.missing(np.flatnonzero(job.plan.shard_sizes()).tolist())
+    scored: dict[int, tuple[int, int]] = {}
     if missing:
-        for count in _score_shards(job, spec, references, settings, batch_size, missing):
-            num_scored += count
+        scored.update(_score_shards(job, spec, references(), settings, batch_size, missing))
+        counts.keep(scored)
     if missing or not spec.covers(job, spec.read_record(job)):
-        _compare_classes(job, spec)
-    return _summary(job, spec, num_scored)
-
-
-def _missing_parts(job: CloneJob, spec: ScoringSpec) -> list[int]:
-    """Shards that have no part, or have grown since."""
-    parts = spec.folder(job).child("parts")
-    there = set(parts.list_files(".parquet"))
-    missing = []
-    for number in np.flatnonzero(job.plan.shard_sizes()).tolist():
-        name = shard_name(number)
-        if name not in there or num_rows(parts, name) != num_rows(job.folder.child(DATA), name):
-            missing.append(number)
-    return missing
+        _compare_classes(job, spec, counts.rows())
+    return _summary(job, spec, sum(images for images, _ in scored.values()))
 
 
 def _score_shards(
     job: CloneJob, spec: ScoringSpec, references: list[Reference], settings: GenerationSettings, batch_size: int, missing: list[int]
-) -> Iterator[int]:
+) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Numbers of the shards as they are scored, each with its number of images and the bytes of its part."""
     import ray.data
 
     from raysd.session import ensure_ray
@@ -167,11 +158,11 @@ def _score_shards(
             )
             for row in stage.iter_rows():
                 progress.advance(row["images"])
-                yield row["images"]
+                yield row["shard"], (row["images"], row["bytes"])
 
 
-def _compare_classes(job: CloneJob, spec: ScoringSpec) -> None:
-    """Ray tasks over ranges of classes: find near-duplicates, write the class tables, then the record."""
+def _compare_classes(job: CloneJob, spec: ScoringSpec, rows: dict[str, int]) -> None:
+    """Ray tasks over ranges of classes: find near-duplicates, write the class tables, then the record. `rows` has those of each part, by file name."""
     import ray
 
     from raysd.session import ensure_ray
@@ -179,13 +170,12 @@ def _compare_classes(job: CloneJob, spec: ScoringSpec) -> None:
     ensure_ray()
     num_classes = job.plan.counts.num_classes
     parts = spec.folder(job).child("parts")
-    names = parts.list_files(".parquet")
-    total = sum(num_rows(parts, name) for name in names)
+    total = sum(rows.values())
     num_files = min(num_classes, max(1, -(-total * 256 // CLASS_BYTES)))
     edges = np.linspace(0, num_classes, num_files + 1).astype(int).tolist()
     compare = ray.remote(num_cpus=1)(compare_classes)
     ranges = enumerate(pairwise(edges))
-    tasks = [compare.remote(parts, names, first, last, spec.folder(job), number) for number, (first, last) in ranges]
+    tasks = [compare.remote(parts, list(rows), first, last, spec.folder(job), number) for number, (first, last) in ranges]
     with Progress("compared", num_classes, "classes") as progress:
         while tasks:
             (done,), tasks = ray.wait(tasks, num_returns=1)
@@ -201,7 +191,7 @@ def _compare_classes(job: CloneJob, spec: ScoringSpec) -> None:
 def compare_classes(parts: Location, names: list[str], first: int, last: int, out: Location, number: int) -> int:
     """Write the score table of the classes `first` to `last - 1`; returns how many these are."""
     inside = [("label", ">=", first), ("label", "<", last)]
-    tables = [read_table(parts, name, filters=inside) for name in names]
+    tables = read_each(lambda name: read_table(parts, name, filters=inside), names)
     table = pa.concat_tables(tables).sort_by([("label", "ascending"), ("index", "ascending")])
     labels, index = table["label"].to_numpy(), table["index"].to_numpy()
     similarity, match = np.empty(len(table), dtype=np.float32), np.empty(len(table), dtype=np.int64)

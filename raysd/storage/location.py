@@ -137,8 +137,11 @@ class Location:
         """Delete the file `name`."""
         self.attempt(lambda: self.filesystem.delete_file(self.file(name)))
 
-    def write(self, name: str, data: bytes) -> None:
-        """Write the file `name` in one atomic step, over an older one if there is one."""
+    def write(self, name: str, data: bytes, sync: bool = True) -> None:
+        """Write the file `name` in one atomic step, over an older one if there is one.
+
+        Without `sync` a local file may be lost, or be empty, when the machine stops before the disk has all; call `sync_disks` after many small files.
+        """
         if not self.is_local:
             self.attempt(lambda: self._upload(name, data))
             return
@@ -148,8 +151,9 @@ class Location:
         try:
             with partial.open("wb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
             os.replace(partial, folder / name)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -157,11 +161,18 @@ class Location:
             raise
         finally:
             partial.unlink(missing_ok=True)
+        if not sync:
+            return
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+    def sync_disks(self) -> None:
+        """Wait until all that was written on this machine is on its disks; nothing in an object store, where a file is there when it is written."""
+        if self.is_local:
+            os.sync()
 
     def delete_folder(self) -> None:
         """Delete this folder and all that is in it; nothing when it is missing."""

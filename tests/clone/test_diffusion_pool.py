@@ -6,12 +6,13 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 import stand_in
-from plans import plan_of
+from plans import SPEC, plan_of
 from stand_in import StandIn
 
 from raysd.clone.actor_pool import PoolShape
@@ -20,6 +21,7 @@ from raysd.clone.generate import generate_clones
 from raysd.clone.scan import CloneJob, check_shards
 from raysd.clone.settings import GenerationSettings
 from raysd.errors import UserError
+from raysd.prompts.variant import PromptVariant
 from raysd.storage.location import Location
 
 pytestmark = pytest.mark.slow
@@ -127,13 +129,27 @@ def test_an_actor_that_hangs_is_parted_with(ray_cluster, tmp_path, monkeypatch):
     assert not check_shards(job).broken and "no batch ended in" in str(pool.failures.last)
 
 
-def test_what_is_sent_with_a_shard_does_not_grow_with_the_clone(ray_cluster, tmp_path):
-    job = job_of(tmp_path / "clone", 1)
-    with pool_of(job, partial(Failing, str(tmp_path), 0, hang)) as pool:
-        list(pool.draw([(job, 0)]))
-        from ray import ObjectRef
+def test_the_bytes_that_go_with_a_shard_do_not_grow_with_the_captions(ray_cluster, tmp_path, monkeypatch):
+    import ray.actor
+    from ray._private.worker import global_worker
 
-        assert isinstance(pool._sent(job), ObjectRef) and len(pool.jobs) == 1
+    sent, call = {}, ray.actor.ActorMethod._remote
+
+    def watched(self, args=None, kwargs=None, **options):
+        if self._method_name.startswith("try_shard"):
+            sent[size].append(global_worker.get_serialization_context().serialize((args, kwargs)).total_bytes)
+        return call(self, args, kwargs, **options)
+
+    monkeypatch.setattr(ray.actor.ActorMethod, "_remote", watched)
+    for size in (1, 20_000):
+        sent[size] = []
+        captions = PromptVariant(templates=["{name}, {caption}"], fields={"caption": [f"the caption of number {number}" for number in range(size)]})
+        job = CloneJob(plan_of(5, 10, replace(SPEC, variant=captions)), Location(f"{tmp_path}/{size}"))
+        assert len(ray.cloudpickle.dumps(job)) > 25 * size
+        with pool_of(job, partial(Failing, str(tmp_path), 0, hang)) as pool:
+            assert len(list(pool.draw((job, shard) for shard in range(5)))) == 5
+        assert len(sent[size]) == 5
+    assert max(sent[20_000]) < max(sent[1]) + 100 < 8_000
 
 
 CLUSTER = """
@@ -180,7 +196,7 @@ class OnNode(StandIn):
         return super().draw(spec, images)
 
 
-@pytest.mark.parametrize("when", ["start", "device"])
+@pytest.mark.parametrize("when", ["start", pytest.param("device", marks=pytest.mark.soak)])
 def test_a_node_that_fails_is_avoided_and_named_and_the_others_do_all(tmp_path, when):
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parent.parent), str(Path(__file__).parents[2])])

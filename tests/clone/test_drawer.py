@@ -10,15 +10,16 @@ from contextlib import suppress
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from plans import TABLE
+from plans import TABLE, plan_of, spec_of
 from stand_in import StandIn, drawer_of, job_of
 
 import raysd.clone.drawer as drawer_module
 from raysd.clone.drawer import ShardDrawer
 from raysd.clone.generate import PoolUse
-from raysd.clone.scan import check_shards, missing_shards
+from raysd.clone.scan import CloneJob, check_shards, missing_shards
 from raysd.clone.shard import PARTS, read_shard, shard_name
 from raysd.errors import UserError
+from raysd.storage.location import Location
 
 
 def rows(job, shard=0):
@@ -68,6 +69,38 @@ def test_a_flagged_picture_is_drawn_again_with_another_seed(tmp_path):
     assert {position: row["redraws"] for position, row in redrawn.items()} == {3: 1, 7: 2}
     assert redrawn[3]["seed"] == job.plan.image(3, 1).seed != job.plan.image(3).seed
     assert statistics["dropped"] == 0 and len(rows(job)) == 15
+
+
+def test_a_prompt_is_encoded_once_in_a_shard_of_more_prompts_than_are_kept(tmp_path, monkeypatch):
+    import torch
+
+    from raysd.clone import embeddings
+
+    calls = []
+
+    class StableDiffusionPipeline:
+        _execution_device = "cpu"
+
+        def encode_prompt(self, prompt, device, num_images_per_prompt, do_classifier_free_guidance, negative_prompt=None):
+            calls.append((prompt, do_classifier_free_guidance))
+            return (torch.zeros(1, 4), torch.ones(1, 4) if do_classifier_free_guidance else None)
+
+    class Encoding(StandIn):
+        encoded = embeddings.PromptEmbeddings(StableDiffusionPipeline())
+
+        def draw(self, spec, images):
+            values = self.encoded.batch([image.prompt for image in images], [image.negative_prompt for image in images], guided=True)
+            assert values["prompt_embeds"].shape == values["negative_prompt_embeds"].shape == (len(images), 4)
+            return super().draw(spec, images)
+
+    monkeypatch.setattr(embeddings, "KEPT_BYTES", 4 * 4 * 4)  # four of eleven
+    job = CloneJob(plan_of(5, 50, spec_of()), Location(str(tmp_path / "encoded")))
+    drawer_of(job, Encoding({3: 1})).draw_shard(job, 0)
+    assert sorted(prompt for prompt, is_guided in calls if not is_guided) == sorted([*TABLE.names, job.plan.image(3).prompt])  # position 3 again in its redraw
+    assert [prompt for prompt, is_guided in calls if is_guided] == [""]
+    plain = CloneJob(job.plan, Location(str(tmp_path / "plain")))
+    drawer_of(plain, StandIn({3: 1}), batch_size=1).draw_shard(plain, 0)
+    assert rows(job) == rows(plain) and [row["index"] * 10 + row["label"] for row in rows(job)] == list(range(50))
 
 
 def test_redraws_are_bounded_and_the_class_is_listed_as_short(tmp_path):

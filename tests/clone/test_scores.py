@@ -92,7 +92,7 @@ def scored(ray_cluster, tmp_path_factory):
     tests = tuple(thumbnails.thumbnail(encoded(noise(1000 + 40 + label))) for label in range(10))
     reference = Reference("tests", "0" * 16, tests)
     spec = resolve_scoring_spec(ScoringSettings(), job.plan.spec.table, [("tests", reference.fingerprint)])
-    return job, spec, [reference], score_clone(job, spec, [reference], ONE_ACTOR, 8)
+    return job, spec, [reference], score_clone(job, spec, lambda: [reference], ONE_ACTOR, 8)
 
 
 def test_near_duplicates_inside_the_clone_and_of_test_pictures_are_found(scored):
@@ -109,24 +109,36 @@ def test_near_duplicates_inside_the_clone_and_of_test_pictures_are_found(scored)
 def test_scoring_again_scores_nothing_and_a_grown_clone_only_what_is_new(scored, tmp_path):
     job, spec, references, _ = scored
     before = read_scores(job, spec)
-    assert score_clone(job, spec, references, ONE_ACTOR, 8).num_scored == 0
+    assert score_clone(job, spec, lambda: references, ONE_ACTOR, 8).num_scored == 0
     small = whole_clone(tmp_path, 6)
-    assert score_clone(small, spec, references, ONE_ACTOR, 8).num_scored == 60
+    assert score_clone(small, spec, lambda: references, ONE_ACTOR, 8).num_scored == 60
     large = whole_clone(tmp_path, 7)
     with pytest.raises(UserError, match="has grown since"):
         read_scores(large, spec)
-    assert score_clone(large, spec, references, ONE_ACTOR, 8).num_scored == 10
+    assert score_clone(large, spec, lambda: references, ONE_ACTOR, 8).num_scored == 10
     assert read_scores(large, spec).equals(before)
+
+
+def test_scoring_an_unchanged_clone_again_opens_two_files_and_no_test_set(scored, monkeypatch):
+    import pyarrow.parquet as pq
+
+    job, spec, _, summary = scored
+    opened = []
+    for name in ("read_metadata", "read_table", "ParquetFile"):
+        original = getattr(pq, name)
+        monkeypatch.setattr(pq, name, lambda file, *args, original=original, **options: opened.append(file) or original(file, *args, **options))
+    assert score_clone(job, spec, lambda: pytest.fail("the test sets were read"), ONE_ACTOR, 8).num_duplicates == summary.num_duplicates
+    assert sorted(file.rpartition("/")[2] for file in opened) == ["counts.parquet", "scores-00000.parquet"]
 
 
 def test_a_part_of_a_clone_that_was_scored_does_not_pass_for_the_whole(scored, tmp_path):
     _, spec, references, _ = scored
     large = whole_clone(tmp_path, 7)
     small = job_of(tmp_path, 3)
-    assert score_clone(small, spec, references, ONE_ACTOR, 8).num_images == 30
+    assert score_clone(small, spec, lambda: references, ONE_ACTOR, 8).num_images == 30
     with pytest.raises(UserError, match="or was scored in part"):
         filter_pictures(large, spec, FilterSettings(max_duplicate=0.98))
-    assert score_clone(large, spec, references, ONE_ACTOR, 8).num_scored == 40
+    assert score_clone(large, spec, lambda: references, ONE_ACTOR, 8).num_scored == 40
     assert len(filter_pictures(large, spec, FilterSettings(max_duplicate=0.98))) == 20
     assert len(filter_pictures(small, spec, FilterSettings(max_duplicate=0.98))) == 0
 

@@ -4,6 +4,7 @@ import os
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from stand_in import StandIn, drawer_of, job_of
@@ -102,6 +103,39 @@ def test_an_image_folder_has_one_folder_per_class_in_label_order(clone, tmp_path
     assert export_clone(clone, "imagefolder", str(tmp_path / "out")) == 30
     folder = ImageFolder(tmp_path / "out")
     assert len(folder) == 30 and folder.classes[3] == "00003_dress" and folder.targets == sorted(folder.targets)
+
+
+def test_an_image_folder_is_synced_once_and_not_for_each_image(clone, tmp_path, monkeypatch):
+    events = []
+    for name in ("fsync", "sync", "replace"):
+        original = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, name=name, original=original: events.append(name) or original(*args))
+    export_clone(clone, "imagefolder", str(tmp_path / "out"))
+    assert events.count("fsync") <= 2  # the probe whether the folder can be written to, and its folder
+    assert events.count("replace") == 31 and events[-1] == "sync" and events.count("sync") == 1
+
+
+def test_an_export_that_was_killed_leaves_whole_images_and_is_made_whole_by_the_same_command(clone, tmp_path, monkeypatch):
+    from PIL import Image
+
+    out, left, original = tmp_path / "out", [20], os.replace
+
+    def replace_some(*args):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        original(*args)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", replace_some)
+        export_clone(clone, "imagefolder", str(out))
+    files = list(out.rglob("*.png"))
+    assert len(files) == 19 and all(np.asarray(Image.open(file)).shape == (8, 8) for file in files)
+    partial = out / "00003_dress" / ".0000000.png.1234.tmp"  # as a killed process leaves it
+    partial.write_bytes(b"")
+    os.utime(partial, (0, 0))
+    assert export_clone(clone, "imagefolder", str(out)) == 30
+    assert len(list(out.rglob("*.png"))) == 30 and not partial.exists()
 
 
 def test_a_webdataset_holds_picture_label_and_prompt(clone, tmp_path):

@@ -1,0 +1,126 @@
+"""What many files ask of a disk: python benchmarks/files.py --storage <an empty folder>
+
+Two parts, without Ray, about two minutes on two cores:
+
+- an ImageFolder of 4,000 images, against one that waits for the disk after each image;
+- what is missing of the scores of 20,000 shards: with the counts that a run keeps, with the footers of all files, and with these read one after the other.
+"""
+
+import argparse
+import shutil
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import record
+
+from raysd.clone.drawer import ShardDrawer
+from raysd.clone.drawn import DrawnBatch
+from raysd.clone.export import export_clone, folder_name
+from raysd.clone.generate import generate_clones, plan_clone
+from raysd.clone.part_counts import COUNTS, PartCounts
+from raysd.clone.settings import GenerationSettings
+from raysd.clone.shard import DATA, read_shard, shard_name
+from raysd.clone.spec import resolve_clone_spec
+from raysd.config import Experiment
+from raysd.storage.location import Location
+from raysd.storage.tables import num_rows
+
+COMMAND = "python benchmarks/files.py"
+REPEATS = 3
+SIZE = 256  # pixels
+NUM_IMAGES = 4_000
+NUM_SHARDS = 20_000
+
+
+class NullGenerator:
+    """Hands out ready images."""
+
+    def __init__(self, spec):
+        waves = np.add.outer(np.sin(np.arange(SIZE) / 9), np.cos(np.arange(SIZE) / 17))
+        self.image = np.stack([(60 * waves + shift).astype(np.uint8) for shift in (120, 130, 140)], axis=-1)
+
+    def draw(self, spec, images):
+        return DrawnBatch(np.repeat(self.image[None], len(images), axis=0), [""] * len(images))
+
+
+def make_clone(folder, num_images):
+    """A complete clone of the default experiment's classes."""
+    settings = GenerationSettings(images_per_class=num_images // 10, image_size=SIZE, color="rgb", codec="jpeg")
+    experiment = Experiment(generation=settings)
+    job = plan_clone(Location(str(folder)), resolve_clone_spec(settings, experiment.table, experiment.all_variants), settings)
+    drawer = ShardDrawer(job.plan.spec, settings.batch_size, 1, NullGenerator)
+    generate_clones([job], settings, draw=lambda jobs, shards: ({**drawer.draw_shard(job, int(number)), "job": 0} for number in shards[0]))
+    return job
+
+
+def synced_export(job, folder):
+    """Write an ImageFolder that waits for the disk after each image."""
+    for shard in range(job.plan.num_shards):
+        for row in read_shard(job.folder, shard, job.plan.spec).table.to_pylist():
+            Location(str(folder / folder_name(row["label"], row["key"]))).write(f"{row['index']:07d}.jpg", row["image"]["bytes"])
+
+
+def timed(function, *arguments):
+    """Seconds that a call takes."""
+    began = time.monotonic()
+    function(*arguments)
+    return time.monotonic() - began
+
+
+def measure_export(root):
+    job = make_clone(root, NUM_IMAGES)
+    once, each = [], []
+    for repeat in range(REPEATS):
+        each.append(NUM_IMAGES / timed(synced_export, job, root / f"each{repeat}"))
+        once.append(NUM_IMAGES / timed(export_clone, job, "imagefolder", str(root / f"once{repeat}")))
+    ratios = [ours / theirs for ours, theirs in zip(once, each, strict=True)]
+    about = f"ImageFolder of {NUM_IMAGES:,} images of {SIZE} px, local disk"
+    return [
+        record.metric("export_images_per_second", median(once), "images/s", "higher", COMMAND, f"synced once in the end; {about}", once),
+        record.metric("synced_export_images_per_second", median(each), "images/s", "higher", COMMAND, f"file and folder synced for each image; {about}", each),
+        record.metric("export_speedup_vs_synced_images", median(ratios), "ratio", "higher", COMMAND, f"the two above, in turn; {about}", ratios),
+    ]
+
+
+def measure_score_scan(root):
+    """Copies of one shard stand for the shards and for the parts of their score table."""
+    job = make_clone(root / "one", 10)
+    data, scores = Path(job.folder.child(DATA).path), job.folder.child("scores", "some")
+    shard = (data / shard_name(0)).read_bytes()
+    parts = Path(scores.path, "parts")
+    parts.mkdir(parents=True)
+    for number in range(NUM_SHARDS):
+        for folder in (data, parts):
+            (folder / shard_name(number)).write_bytes(shard)
+    kept, footers, in_turn = [], [], []
+    for _ in range(REPEATS):
+        in_turn.append(timed(read_in_turn, job.folder.child(DATA), scores.child("parts")))
+        footers.append(timed(look, job, scores))
+        kept.append(timed(look, job, scores))
+        scores.delete(COUNTS)
+    ratios = [slow / fast for slow, fast in zip(in_turn, kept, strict=True)]
+    about = f"{NUM_SHARDS:,} shards with scores, local disk"
+    return [
+        record.metric("score_scan_seconds", median(kept), "s", "lower", COMMAND, f"by the counts that a run keeps; {about}", kept),
+        record.metric("score_scan_seconds_footers", median(footers), "s", "lower", COMMAND, f"two footers a shard, 32 at a time; {about}", footers),
+        record.metric("score_scan_seconds_in_turn", median(in_turn), "s", "lower", COMMAND, f"two footers a shard, one after the other; {about}", in_turn),
+        record.metric("score_scan_speedup", median(ratios), "ratio", "higher", COMMAND, f"the first against the last, in turn; {about}", ratios),
+    ]
+
+
+def look(job, scores):
+    assert PartCounts(job.folder, scores).missing(range(NUM_SHARDS)) == []
+
+
+def read_in_turn(data, parts):
+    assert all(num_rows(parts, shard_name(number)) == num_rows(data, shard_name(number)) for number in range(NUM_SHARDS))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--storage", required=True, help="a folder for what is written; it is deleted in the end")
+    storage = Path(parser.parse_args().storage).resolve()
+    record.write("files", measure_export(storage / "export") + measure_score_scan(storage / "scores"))
+    shutil.rmtree(storage)

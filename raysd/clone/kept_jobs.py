@@ -1,0 +1,54 @@
+"""Jobs that are sent by reference.
+
+A job holds the plan with its class table and captions: 15 MB for 130,000 captions. So it is put into Ray's object store once, and a call that names one of
+its shards carries a reference. An actor fetches a job when it first meets it, and keeps the last few.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+from raysd.clone.scan import CloneJob
+
+NUM_KEPT = 4
+
+
+@dataclass(frozen=True)
+class SentJob:
+    """A job in Ray's object store. It is there as long as the process that put it lives and someone holds this."""
+
+    reference: Any
+    """A `ray.ObjectRef`. It stands inside of something, so that Ray hands it over as it is and does not fetch the job for each call."""
+
+
+def send_job(job: CloneJob) -> SentJob:
+    """Put a job into Ray's object store."""
+    import ray
+
+    return SentJob(ray.put(job))
+
+
+class KeptJobs:
+    """The jobs that an actor works on; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self.kept: OrderedDict[str, CloneJob] = OrderedDict()
+        self.lock = Lock()
+
+    def fetch(self, sent: SentJob) -> CloneJob:
+        """The job, from the object store if it is none of the last few.
+
+        Raises:
+            ray.exceptions.ObjectLostError: the process or the node that put it is gone.
+        """
+        import ray
+
+        name = sent.reference.hex()
+        with self.lock:
+            if name not in self.kept:
+                self.kept[name] = ray.get(sent.reference)
+            self.kept.move_to_end(name)
+            while len(self.kept) > NUM_KEPT:
+                self.kept.popitem(last=False)
+            return self.kept[name]
