@@ -2,7 +2,7 @@
 
 A small cluster of two raylets generates clones. Two drivers work on each clone at a time, one with half the images of the other. At random points drivers,
 actors and whole raylets get a SIGKILL; a dead driver's command is run again, a dead raylet's place is taken by a new one. When both commands have ended well,
-each shard is compared with the same shard of a clone that was generated undisturbed, and the next clone begins.
+each shard is compared with the same shard of a clone that was generated undisturbed, and the next clone begins. Ctrl-C ends it with what was compared so far.
 """
 
 import argparse
@@ -168,6 +168,8 @@ def run(storage, num_kills, images, seed):
             lost, doubled, differing, leftovers = compare(folder, expected)
             totals += Counter({"rows_lost": lost, "rows_doubled": doubled, "shards_differing": differing, "partial files": leftovers, "clones": 1})
             print(dict(totals), flush=True)
+    except KeyboardInterrupt:
+        print("ended early; the clones that were compared count", flush=True)
     finally:
         victims.shutdown()
     return totals

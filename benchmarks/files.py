@@ -1,6 +1,6 @@
 """What many files ask of a disk: python benchmarks/files.py --storage <an empty folder>
 
-Two parts, without Ray, about two minutes on two cores:
+Two parts, without Ray, about five minutes on two cores:
 
 - an ImageFolder of 4,000 images, against one that waits for the disk after each image;
 - what is missing of the scores of 20,000 shards: with the counts that a run keeps, with the footers of all files, and with these read one after the other.
