@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from raysd.errors import UserError
-from raysd.nodes import Node, cluster_nodes
+from raysd.nodes import Node
 from raysd.progress import say
 from raysd.storage.location import Location
 from raysd.versions import versions
@@ -85,12 +85,13 @@ def survey(nodes: Sequence[Node], root: Location, models: "Sequence[Model | Lora
         for answer in ready:
             try:
                 sights.append(_confirmed(ray.get(answer), folder))
+            except (ray.exceptions.NodeDiedError, ray.exceptions.TaskUnschedulableError):
+                continue  # it is gone
             except ray.exceptions.RayError as error:
                 sights.append(Sight(answers[answer], dead=f"cannot run raysd ({_last_line(error)})"))
     finally:
         folder.delete_folder()
-    there = {node.id for node in cluster_nodes()} if any(sight.dead for sight in sights) else set()
-    return sorted((sight for sight in sights if sight.dead is None or sight.node.id in there), key=lambda sight: sight.node.name)
+    return sorted(sights, key=lambda sight: sight.node.name)
 
 
 def _wait_for(answers: dict[Any, Node]) -> tuple[list[Any], list[Any]]:
