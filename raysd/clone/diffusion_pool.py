@@ -7,10 +7,12 @@ Ray Data's actor pools do not part with an actor, avoid a node or take work back
 """
 
 import asyncio
+import contextlib
 import itertools
 import json
 import queue
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -73,7 +75,7 @@ class DiffusionPool:
         self.spec, self.settings, self.shape, self.keeps, self.make_generator = spec, settings, shape, keeps, make_generator
         self.sent_spec = ray.put(spec)  # once for all actors
         self.failures = Failures()
-        self.nodes = cluster_nodes()
+        self.nodes, self.looked = cluster_nodes(), time.monotonic()
         self.looks: dict[str, asyncio.Task[None]] = {}
         self.known = {node.id for node in self.nodes}
         self.line: asyncio.PriorityQueue[_Item] = asyncio.PriorityQueue()
@@ -82,7 +84,7 @@ class DiffusionPool:
         self.longest_batch = 0.0
         self.employed: set[asyncio.Task[None]] = set()
         self.jobs: OrderedDict[str, SentJob] = OrderedDict()
-        self.error: UserError | None = None
+        self.error: Exception | None = None
         self.folder: Location | None = None
         self.changed, self.is_closed = asyncio.Event(), False
         self.loop = asyncio.new_event_loop()
@@ -131,29 +133,36 @@ class DiffusionPool:
         self.changed.set()
 
     async def _manage(self) -> None:
-        while not self.is_closed:
-            self._employ_more()
-            try:
-                await asyncio.wait_for(self.changed.wait(), LOOK_SECONDS)
-            except TimeoutError:
-                self.nodes = cluster_nodes()
-            self.changed.clear()
+        try:
+            while not self.is_closed:
+                if time.monotonic() - self.looked > LOOK_SECONDS:
+                    self.nodes, self.looked = cluster_nodes(), time.monotonic()
+                self._employ_more()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.changed.wait(), LOOK_SECONDS)
+                self.changed.clear()
+        except Exception as error:  # nobody would wait for this thread's error
+            self._stop(error)
         for task in self.employed:
             task.cancel()
         await asyncio.gather(*self.employed, return_exceptions=True)
 
     def _employ_more(self) -> None:
         fit = [node for node in self.nodes if node.room(self.shape.num_cpus, self.shape.num_gpus)]
-        self.error = self.error or self.failures.verdict(fit, self.num_ready)
-        if self.error is not None:
-            while not self.line.empty():
-                self.line.get_nowait().row.set_exception(self.error)
+        if (error := self.error or self.failures.verdict(fit, self.num_ready)) is not None:
+            self._stop(error)
             return
         left = [node for node in fit if node.id not in self.failures.avoided]
         most = room_for(left, self.shape.num_cpus, self.shape.num_gpus) if self.shape.num_actors is None else self.shape.num_actors
         wanted = most if self.keeps else min(most, self.line.qsize() + self.num_in_work)
         for _ in range(wanted - len(self.employed)):
             self.employed.add(asyncio.create_task(self._employ()))
+
+    def _stop(self, error: Exception) -> None:
+        """Nothing is generated any more."""
+        self.error = error
+        while not self.line.empty():
+            self.line.get_nowait().row.set_exception(error)
 
     async def _employ(self) -> None:
         """The life of one actor."""
@@ -178,10 +187,12 @@ class DiffusionPool:
         except RayError as error:
             if place.node == UNKNOWN or any(node.id == place.node for node in cluster_nodes()):  # a node that is gone is no bad node
                 self.failures.fail(place, "death", UserError("node", place.name, f"an actor died there ({str(error).strip().splitlines()[-1].strip()})"))
+        except Exception as error:  # of looking at the node
+            self.failures.fail(place, "device", UserError("node", place.name, one_line(error)))
         finally:
             ray.kill(actor)
             self.employed -= {asyncio.current_task()}
-            self.nodes = cluster_nodes()
+            self.looked = 0.0
             self.changed.set()
 
     def _start_actor(self) -> Any:

@@ -81,8 +81,9 @@ class Failures:
     def succeed(self, place: Place) -> None:
         """A shard was committed there."""
         self.has_success = True
-        for kind in LIMITS:
-            self.counts.pop((place, kind), None)
+        self.avoided.pop(UNKNOWN, None)
+        for each in [key for key in self.counts if key[0] == place or key[0].node == UNKNOWN]:
+            del self.counts[each]
 
     def verdict(self, nodes: Sequence[Node], num_working: int) -> UserError | None:
         """Why the job stops; None while it goes on.

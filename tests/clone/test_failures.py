@@ -65,3 +65,5 @@ def test_actors_that_die_before_they_say_where_they_are_end_the_job_in_the_end()
         assert failures.verdict(NODES, 0) is None
         failures.fail(place(UNKNOWN), "death", UserError("node", "a node", "an actor died"))
     assert failures.verdict(NODES, 0) is not None and failures.verdict(NODES, 1) is None
+    failures.succeed(place("b"))
+    assert failures.verdict(NODES, 0) is None
