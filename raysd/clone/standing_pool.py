@@ -21,6 +21,7 @@ from raysd.clone.generate import CloneSummary, check_dtype, generate_clones
 from raysd.clone.scan import CloneJob
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import CloneSpec
+from raysd.progress import say
 
 SPARE_CALLS = 8  # beside the clones that are waited for
 
@@ -66,9 +67,11 @@ class StandingPool:
         return count
 
     def close(self) -> None:
-        """End the actors."""
+        """End the actors, and name the nodes that were avoided."""
         import ray
 
+        for line in ray.get(self.queue.avoided_nodes.remote()):
+            say(line)
         ray.get(self.queue.close.remote())
         ray.kill(self.queue)
 
