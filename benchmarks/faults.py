@@ -120,7 +120,7 @@ def generate_under_fire(folder, images, victims, rng, num_kills):
             continue
         (kind,) = rng.choices(list(WEIGHTS), weights=WEIGHTS.values())
         if kind == "driver":
-            count = rng.choice(sorted(drivers))
+            count = rng.choice([count for count, driver in sorted(drivers.items()) if not driver.stderr.closed])
             drivers[count].kill()
             drivers[count].communicate()
             drivers[count] = start(count)
