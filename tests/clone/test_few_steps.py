@@ -117,6 +117,7 @@ def test_words_that_tell_of_few_steps(name, word):
 
 
 def test_plan_and_generate_say_it_once_and_lint_error_refuses_it(run_here, tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)  # of a cluster that other tests started
     monkeypatch.setattr("raysd.session.ensure_ray", lambda: pytest.fail("Ray was started"))
     words = [f"generation.model={checkpoint(tmp_path / 'sd-turbo', SD_TURBO)}", "classes=[a cat]"]
     monkeypatch.setattr("raysd.clone.tokens.prompt_tokenizers", lambda model: [])
