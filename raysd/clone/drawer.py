@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from raysd.clone.batch import generate_batch
 from raysd.clone.drawn import DrawnBatch
 from raysd.clone.plan import PlannedImage
 from raysd.clone.scan import LIGHT_COLUMNS, CloneJob
@@ -120,7 +121,7 @@ class ShardDrawer:
             for start in range(0, len(waiting), self.batch_size):
                 images = waiting[start : start + self.batch_size]
                 filled = images + [images[-1]] * (self.batch_size - len(images))
-                batch = self.generator.draw(spec, filled)
+                batch = generate_batch(self.generator, spec, filled)
                 num_batches += 1
                 for image, pixels, flag in zip(images, batch.pixels, batch.flags, strict=False):
                     if not flag or spec.flagged == "keep":
