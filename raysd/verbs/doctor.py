@@ -110,8 +110,8 @@ def _cached_spec(experiment: Experiment) -> "CloneSpec | None":
 
 
 def _check_nodes(experiment: Experiment, nodes: "Sequence[Node]", spec: "CloneSpec | None", ask: "Ask", failures: _Failures) -> None:
-    from raysd.clone.model import weight_bytes
-    from raysd.preflight import EQUAL_VERSIONS, actor_bytes, memory_failures, survey_failures
+    from raysd.clone.memory import actor_memory
+    from raysd.preflight import EQUAL_VERSIONS, memory_failures, survey_failures
     from raysd.survey import survey
     from raysd.versions import versions
 
@@ -134,9 +134,9 @@ def _check_nodes(experiment: Experiment, nodes: "Sequence[Node]", spec: "CloneSp
         say(f"model    {spec.model.name}: would be downloaded to {', '.join(fetching)}")
     elif "generation" not in broken:
         say(f"model    {spec.model.name}, weights {spec.model.digest}: the same on all nodes")
-    weights = weight_bytes(spec.model.find_here(), spec.dtype)
-    say(f"memory   about {actor_bytes(weights) / 1e9:.1f} GB for each diffusion actor, more with large batches (an estimate)")
-    failures.all += memory_failures(ask, [sight for sight in sights if sight.dead is None], weights)
+    memory = actor_memory(spec, experiment.generation.batch_size)
+    say(f"memory   a diffusion actor takes {memory.describe(bool(ask.gpus))} (an estimate for batches of {experiment.generation.batch_size})")
+    failures.all += memory_failures(ask, [sight for sight in sights if sight.dead is None], memory)
 
 
 def _check_disk(experiment: Experiment, spec: "CloneSpec") -> None:
