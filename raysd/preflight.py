@@ -17,10 +17,10 @@ from raysd.survey import Sight, survey
 from raysd.versions import versions
 
 if TYPE_CHECKING:
+    from raysd.clone.memory import ActorMemory
     from raysd.clone.model import Lora, Model
 
 EQUAL_VERSIONS = ("python", "raysd", "ray", "torch", "diffusers", "transformers", "timm", "pyarrow")
-WEIGHT_SHARE, ACTOR_BYTES = 1.3, 0.7e9  # Stable Diffusion 1.x in float32: 4.3 GB of weights, 6.2 GB at its peak (benchmarks/results/full_size.json)
 MODEL_REMEDIES = {
     "absent": "is not on {nodes}; put it where all nodes see it, or at the same path on each",
     "other": "is another {noun} on {nodes}; copy the driver's there, or put it where all nodes see it",
@@ -115,20 +115,15 @@ def model_failures(sights: Sequence[Sight], models: "Sequence[Model | Lora]") ->
     return failures
 
 
-def actor_bytes(weights: int) -> float:
-    """The most memory that a diffusion actor computes in with small batches, from the bytes of its weights; large batches take more."""
-    return weights * WEIGHT_SHARE + ACTOR_BYTES
-
-
-def memory_failures(ask: Ask, sights: Sequence[Sight], weights: int) -> list[UserError]:
+def memory_failures(ask: Ask, sights: Sequence[Sight], memory: "ActorMemory") -> list[UserError]:
     """Diffusion actors that fit on the nodes, but not in their memory, or in that of their GPUs.
 
     Args:
         ask: the actors.
         sights: of all nodes; what is unknown of one counts as enough.
-        weights: of the model, in bytes; actors on GPUs only load them in the node's own memory.
+        memory: that each actor takes.
     """
-    own, on_gpu = weights + ACTOR_BYTES if ask.gpus else actor_bytes(weights), actor_bytes(weights)
+    own, on_gpu = memory.on_node(bool(ask.gpus)), memory.on_gpu
     failures = []
     for where, num_bytes, rooms in (
         ("memory", own, [_within(sight, ask, own) for sight in sights]),
@@ -136,7 +131,7 @@ def memory_failures(ask: Ask, sights: Sequence[Sight], weights: int) -> list[Use
     ):
         if (room := sum(rooms)) < min(ask.count, room_for([sight.node for sight in sights], ask.cpus, ask.gpus)):
             need = f"{ask.count} {ask.what} x about {num_bytes / 1e9:.1f} GB, and the nodes' {where} has room for {room}"
-            failures.append(UserError(ask.field, ask.value, f"{need}; ask for fewer, or use larger nodes"))
+            failures.append(UserError(ask.field, ask.value, f"{need}; ask for fewer, lower generation.batch_size, or use larger nodes"))
     return failures
 
 

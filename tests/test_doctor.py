@@ -23,6 +23,7 @@ def test_all_is_well_on_this_machine(ray_cluster, run_here):
     assert finished.returncode == 0, finished.stdout + finished.stderr
     for word in ("nodes", "room", "node", "storage", "versions", "model", "memory", "disk"):
         assert any(line.startswith(f"{word} ") for line in finished.stdout.splitlines()), word
+    assert "works (an estimate for batches of 32)" in finished.stdout
     assert not failed(finished)
     assert not [path for path in Path("runs").rglob("*") if path.is_file()]
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from raysd.clone.batch import generate_batch
 from raysd.clone.drawn import DrawnBatch
 from raysd.clone.failures import Place, is_local, one_line
 from raysd.clone.kept_jobs import KeptJobs, SentJob
@@ -173,7 +174,7 @@ class ShardDrawer:
     def _draw_batch(self, spec: CloneSpec, images: list[PlannedImage]) -> DrawnBatch:
         """One batch, filled up to its shape."""
         began = time.monotonic()
-        batch = self.generator.draw(spec, images + [images[-1]] * (self.batch_size - len(images)))
+        batch = generate_batch(self.generator, spec, images + [images[-1]] * (self.batch_size - len(images)))
         self.moved = time.monotonic()
         self.longest_batch = max(self.longest_batch, self.moved - began)
         return batch

@@ -16,6 +16,8 @@ from raysd.clone.spec import CloneSpec
 from raysd.device import find_device
 
 WHOLE = (0.0, 1.0)
+SLICED_SIZE = 256  # px; larger images are decoded one at a time
+MAX_GRAPHS = 64  # that are compiled of one denoiser: one for each shape of a batch, so two for each image size
 # Arguments that some pipelines have and that would change what was asked for: other sizes, other prompts.
 FIXED_ARGUMENTS = {"use_resolution_binning": False, "clean_caption": False, "complex_human_instruction": None}
 
@@ -24,9 +26,13 @@ class Generator:
     """Holds one pipeline, and draws for any clone of its model.
 
     Pictures do not depend on their neighbours: each has a noise generator of its own, on the CPU, and batches keep one shape.
+
+    Args:
+        spec: of one of the clones.
+        models: by component, in the place of the checkpoint's.
     """
 
-    def __init__(self, spec: CloneSpec) -> None:
+    def __init__(self, spec: CloneSpec, models: dict[str, Any] | None = None) -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         from diffusers import DiffusionPipeline
         from diffusers.utils import logging as diffusers_logging
@@ -42,7 +48,7 @@ class Generator:
         if spec.family.has_safety_checker and not spec.safety_checker:
             options |= {"safety_checker": None, "requires_safety_checker": False}
         lora_files = [lora.find_here() for lora in spec.loras]
-        pipeline = DiffusionPipeline.from_pretrained(spec.model.find_here(), **options).to(device)
+        pipeline = DiffusionPipeline.from_pretrained(spec.model.find_here(), **options, **(models or {})).to(device)
         pipeline.set_progress_bar_config(disable=True)
         for lora, file in zip(spec.loras, lora_files, strict=True):
             pipeline.load_lora_weights(str(file.parent), weight_name=file.name, use_safetensors=True)
@@ -51,11 +57,11 @@ class Generator:
         self.denoiser = getattr(pipeline, spec.family.denoiser)
         if device.type == "cuda" and spec.family.denoiser == "unet":
             self.denoiser.to(memory_format=torch.channels_last)
-        if spec.compile:
-            self.denoiser.compile()
         self.pipeline, self.own_scheduler = pipeline, pipeline.scheduler
         self.arguments = set(signature(pipeline.__call__).parameters)
         self.embeddings = PromptEmbeddings(pipeline) if type(pipeline).__name__ in EMBEDDINGS else None
+        if spec.compile:
+            self._compile()
 
     def draw(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> DrawnBatch:
         """Draw one batch.
@@ -66,6 +72,7 @@ class Generator:
         if spec.pipeline_key != self.pipeline_key:
             raise ValueError(f"this generator holds {self.pipeline_key}, the clone wants {spec.pipeline_key}")
         self._set_scheduler(spec)
+        self._set_slicing(spec)
         original = self.denoiser.forward
         if spec.guidance_interval != WHOLE and spec.guidance_scale > 1:
             self.denoiser.forward = GuidanceInterval(original, spec.guidance_interval, len(images), lambda: len(self.pipeline.scheduler.timesteps))
@@ -103,3 +110,18 @@ class Generator:
 
         kind = type(self.own_scheduler) if spec.scheduler is None else getattr(diffusers, spec.scheduler)
         self.pipeline.scheduler = kind.from_config(self.own_scheduler.config, **dict(spec.scheduler_options))
+
+    def _set_slicing(self, spec: CloneSpec) -> None:
+        """Decode large images one at a time: together they would take many times the memory of all else. By their size alone, since it shapes bytes."""
+        vae: Any = getattr(self.pipeline, "vae", None)
+        if hasattr(vae, "use_slicing"):
+            vae.use_slicing = spec.image_size >= SLICED_SIZE
+
+    def _compile(self) -> None:
+        """Compile the denoiser's own `forward`, which serves all clones: what takes its place while a batch is drawn calls it and stays outside.
+
+        Each shape has a graph of its own, so that bytes do not depend on which shapes came before. Where prompts have as many tokens as they need,
+        this would never end, and torch generalizes instead.
+        """
+        torch._dynamo.config.recompile_limit = MAX_GRAPHS
+        self.denoiser.forward = torch.compile(self.denoiser.forward, dynamic=None if self.embeddings is None else False)

@@ -110,8 +110,8 @@ def _cached_spec(experiment: Experiment) -> "CloneSpec | None":
 
 
 def _check_nodes(experiment: Experiment, nodes: "Sequence[Node]", spec: "CloneSpec | None", ask: "Ask", failures: _Failures) -> None:
-    from raysd.clone.model import weight_bytes
-    from raysd.preflight import EQUAL_VERSIONS, actor_bytes, memory_failures, survey_failures
+    from raysd.clone.memory import actor_memory
+    from raysd.preflight import EQUAL_VERSIONS, memory_failures, survey_failures
     from raysd.survey import survey
     from raysd.versions import versions
 
@@ -138,9 +138,9 @@ def _check_nodes(experiment: Experiment, nodes: "Sequence[Node]", spec: "CloneSp
     for lora in spec.loras:
         if lora.name not in lacking:
             say(f"lora     {lora.name}, weights {lora.digest}: the same on all nodes")
-    weights = weight_bytes(spec.model.find_here(), spec.dtype)
-    say(f"memory   about {actor_bytes(weights) / 1e9:.1f} GB for each diffusion actor, more with large batches (an estimate)")
-    failures.all += memory_failures(ask, [sight for sight in sights if sight.dead is None], weights)
+    memory = actor_memory(spec, experiment.generation.batch_size)
+    say(f"memory   a diffusion actor takes {memory.describe(bool(ask.gpus))} (an estimate for batches of {experiment.generation.batch_size})")
+    failures.all += memory_failures(ask, [sight for sight in sights if sight.dead is None], memory)
 
 
 def _check_disk(experiment: Experiment, spec: "CloneSpec") -> None:

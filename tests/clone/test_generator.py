@@ -45,6 +45,26 @@ def test_switching_the_scheduler_back_and_forth_changes_nothing(generator):
     assert np.array_equal(draw(generator, [0, 1]), before)
 
 
+def test_large_images_are_decoded_one_at_a_time_and_small_ones_together(generator, monkeypatch):
+    together = draw(generator, [0, 1, 2])
+    sizes, decode = [], generator.pipeline.vae._decode
+    monkeypatch.setattr(generator.pipeline.vae, "_decode", lambda latents, *args, **kwargs: sizes.append(len(latents)) or decode(latents, *args, **kwargs))
+    assert np.array_equal(draw(generator, [0, 1, 2]), together) and sizes == [3]
+    monkeypatch.setattr("raysd.clone.generator.SLICED_SIZE", 32)
+    one_by_one = draw(generator, [0, 1, 2])
+    assert sizes == [3, 1, 1, 1]
+    assert np.abs(one_by_one.astype(int) - together).max() <= 1
+    assert np.array_equal(draw(generator, [0, 25, 26])[0], one_by_one[0])
+
+
+def test_an_autoencoder_that_cannot_decode_one_at_a_time_decodes_all_together(generator, monkeypatch):
+    together = draw(generator, [0, 1, 2])
+    monkeypatch.setattr("raysd.clone.generator.SLICED_SIZE", 32)
+    monkeypatch.delattr(generator.pipeline.vae, "use_slicing")
+    monkeypatch.setattr(generator.pipeline.vae, "decode", lambda latents, *args, **kwargs: [generator.pipeline.vae._decode(latents).sample])
+    assert np.array_equal(draw(generator, [0, 1, 2]), together)
+
+
 def test_grey_and_colour_shapes(generator):
     assert draw(generator, [0, 1]).shape == (2, 32, 32)
     assert draw(generator, [0, 1], spec_of(num_inference_steps=3, color="rgb")).shape == (2, 32, 32, 3)
