@@ -6,7 +6,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from typing import Any, Protocol
 
@@ -112,8 +112,10 @@ class ShardDrawer:
         for there in (kept, part):
             if there is not None and plan.belong(covered := there.covered(num_classes), shard):
                 missing = np.setdiff1d(missing, covered)
-        pictures, dropped, num_calls, drawing, busy = self.artist.submit(self._draw_timed, job, shard, missing).result()
+        saves: list[Future[None]] = []
+        pictures, dropped, num_calls, drawing, busy = self.artist.submit(self._draw_timed, job, shard, missing, saves).result()
         drawn = [future.result() for future in pictures]
+        wait(saves)  # or a part would be there after it was deleted
         drawn.sort(key=lambda image: image.planned.position)
         fresh = Shard(shard_table(plan.spec, drawn), dropped)
         if part is not None:
@@ -136,17 +138,19 @@ class ShardDrawer:
             "seconds": time.monotonic() - began,
         }
 
-    def _draw_timed(self, job: CloneJob, shard: int, positions: np.ndarray) -> tuple[list[Future[DrawnImage]], dict[int, str], int, float, float]:
+    def _draw_timed(
+        self, job: CloneJob, shard: int, positions: np.ndarray, saves: list[Future[None]]
+    ) -> tuple[list[Future[DrawnImage]], dict[int, str], int, float, float]:
         """What `_draw` returns, the seconds that it took, and their share of the time since the last shard."""
         started = time.monotonic()
-        pictures, dropped, num_batches = self._draw(job, shard, positions)
+        pictures, dropped, num_batches = self._draw(job, shard, positions, saves)
         ended = time.monotonic()
         since = ended - (started if self.last_end is None else self.last_end)
         self.last_end = ended
         return pictures, dropped, num_batches, ended - started, (ended - started) / max(since, 1e-9)
 
-    def _draw(self, job: CloneJob, shard: int, positions: np.ndarray) -> tuple[list[Future[DrawnImage]], dict[int, str], int]:
-        """Encoded pictures to come, dropped positions with their reasons, and the number of batches."""
+    def _draw(self, job: CloneJob, shard: int, positions: np.ndarray, saves: list[Future[None]]) -> tuple[list[Future[DrawnImage]], dict[int, str], int]:
+        """Encoded pictures to come, dropped positions with their reasons, and the number of batches; what keeps parts goes into `saves`."""
         plan, spec = job.plan, job.plan.spec
         pictures: list[Future[DrawnImage]] = []
         dropped: dict[int, str] = {}
@@ -166,7 +170,7 @@ class ShardDrawer:
                     else:
                         dropped[image.position] = flag
                 if time.monotonic() - last_part > PART_SECONDS:
-                    self.encoders.submit(_save_part, job, shard, pictures[num_saved:])
+                    saves.append(self.encoders.submit(_save_part, job, shard, pictures[num_saved:]))
                     num_saved, last_part = len(pictures), time.monotonic()
             waiting = again
         return pictures, dropped, num_batches
