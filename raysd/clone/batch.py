@@ -51,7 +51,9 @@ def _try(generator: "BatchGenerator", spec: CloneSpec, images: Sequence[PlannedI
 
 
 def _gpu() -> str:
-    torch = sys.modules["torch"]
-    if not torch.cuda.is_available():
+    from raysd.device import find_device
+
+    torch, device = sys.modules["torch"], find_device()
+    if device.type != "cuda":
         return "the device"
-    return f"{torch.cuda.get_device_name()} ({torch.cuda.get_device_properties().total_memory / 1e9:.0f} GB)"
+    return f"{torch.cuda.get_device_name(device)} ({torch.cuda.get_device_properties(device).total_memory / 1e9:.0f} GB)"
