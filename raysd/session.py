@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from raysd.errors import UserError
 
 LOCAL_OBJECT_STORE_BYTES = 512 * 2**20
-NO_PROGRESS_SECONDS = 4 * 3600  # a shard of large pictures on a small GPU takes an hour
+NO_PROGRESS_SECONDS = 4 * 3600  # of scoring, features or reading; generation has a measure of its own (raysd.clone.diffusion_pool)
 ADDRESS_SECONDS = 10.0  # to wait for a cluster's head
 MAX_INIT_DEATHS = 2  # one node whose disk or network fails for a moment does not end a run
 WORKER_WARNING = "PYTHON worker processes have been started"  # Ray's, on every small machine; it asks nothing of the user

@@ -3,6 +3,7 @@
 import json
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -61,7 +62,7 @@ class ShardDrawer:
             self.error = UserError("node", socket.gethostname(), f"cannot load the model: {one_line(error)}")
         self.encoders = ThreadPoolExecutor(NUM_ENCODERS)
         self.last_end: float | None = None
-        self.num_in_work, self.moved, self.longest_batch = 0, time.monotonic(), 0.0
+        self.lock, self.num_in_work, self.moved, self.longest_batch = threading.Lock(), 0, time.monotonic(), 0.0
         self.jobs = KeptJobs()
         self.metrics = _Metrics()
 
@@ -85,7 +86,9 @@ class ShardDrawer:
         """As `draw_shard`. `error` holds bad input that was met, as JSON, `failure` what this device or node failed with; each is empty when there is none."""
         nothing: dict[str, Any] = {"shard": shard, **dict.fromkeys(("drawn", "flagged", "dropped", "batches", "bytes", "gpu_bytes"), 0)}
         nothing |= {"drawing_seconds": 0.0, "busy": 0.0, "seconds": 0.0, "error": "", "failure": ""}
-        self.num_in_work += 1
+        with self.lock:
+            self.moved = self.moved if self.num_in_work else time.monotonic()  # an idle actor did not hang
+            self.num_in_work += 1
         try:
             if self.error is not None:
                 raise self.error
@@ -98,8 +101,9 @@ class ShardDrawer:
             traceback.print_exc()
             return {**nothing, "failure": one_line(error)}
         finally:
-            self.num_in_work -= 1
-            self.moved = time.monotonic()
+            with self.lock:
+                self.num_in_work -= 1
+                self.moved = time.monotonic()
 
     def draw_shard(self, job: CloneJob, shard: int) -> dict[str, Any]:
         """Draw and commit one shard; returns its row of statistics. What took long is kept in parts, which a later call for the same shard takes over."""
@@ -108,6 +112,8 @@ class ShardDrawer:
         num_classes = plan.counts.num_classes
         kept = read_shard(folder, shard, plan.spec, LIGHT_COLUMNS)
         part = read_shard(folder, shard, plan.spec, place=PARTS)
+        if part is not None and not plan.belong(part.covered(num_classes), shard):
+            part = None
         missing = plan.positions(shard)
         for there in (kept, part):
             if there is not None and plan.belong(covered := there.covered(num_classes), shard):
@@ -191,7 +197,8 @@ def _save_part(job: CloneJob, shard: int, pictures: list[Future[DrawnImage]]) ->
 
 
 def _as_json(error: UserError) -> str:
-    return json.dumps([error.field, str(error.value), error.remedy])
+    value = error.value if isinstance(error.value, (int, float, str)) else str(error.value)
+    return json.dumps([error.field, value, error.remedy])
 
 
 def _encode(image: PlannedImage, pixels: np.ndarray, flag: str, codec: str) -> DrawnImage:

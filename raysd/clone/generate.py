@@ -85,7 +85,7 @@ def generate_clones(
         jobs: the clones.
         settings: batch size and actors.
         make_generator: draws in the place of the model's pipeline, for measurements.
-        draw: draws the shards in the place of a pool of Ray Data actors that is started for them.
+        draw: draws the shards in the place of a pool of diffusion actors that is started for them.
 
     Raises:
         UserError: when the cluster has no room for one actor, or the storage is full.

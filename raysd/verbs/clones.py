@@ -152,7 +152,7 @@ def verify(experiment: Experiment, repair: bool = False) -> dict[int, str]:
 
     Args:
         experiment: validated settings.
-        repair: delete broken shards and draw them again.
+        repair: take out what is broken, and generate it again.
     """
     from raysd.clone.generate import generate_clones, plan_clone
     from raysd.clone.record import with_earlier

@@ -264,3 +264,27 @@ def test_what_a_device_fails_with_is_told_apart_from_errors_of_the_program(tmp_p
     assert json.loads(row["error"]) == ["storage", "x", "the disk is full"] and not row["failure"]
     with pytest.raises(ValueError, match="of the program"):
         drawer_of(job, Raising(ValueError("of the program"))).try_shard(job, 0)
+
+
+def test_an_actor_that_waited_for_work_did_not_hang(tmp_path):
+    job, paces = job_of(tmp_path), []
+
+    class Paced(StandIn):
+        def draw(self, spec, images):
+            paces.append(drawer.pace()[0])
+            return super().draw(spec, images)
+
+    drawer = drawer_of(job, Paced())
+    drawer.moved -= 10_000  # it was idle for hours
+    assert drawer.pace() == (0.0, 0.0)
+    drawer.try_shard(job, 0)
+    assert max(paces) < 100 and drawer.pace()[0] == 0.0 and drawer.pace()[1] > 0
+
+
+def test_a_part_that_is_not_of_its_shard_is_not_taken_over(tmp_path):
+    job, at_once = job_of(tmp_path / "a"), job_of(tmp_path / "b")
+    drawer_of(at_once, StandIn()).draw_shard(at_once, 1)
+    parts = job.folder.child(PARTS)
+    parts.write(shard_name(0), at_once.folder.child("data").read(shard_name(1)))
+    drawer_of(at_once, StandIn()).draw_shard(at_once, 0)
+    assert drawer_of(job, StandIn()).draw_shard(job, 0)["drawn"] == 15 and read_bytes(job) == read_bytes(at_once)
