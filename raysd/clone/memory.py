@@ -1,5 +1,6 @@
 """How much memory a diffusion actor takes, on a GPU or on a node."""
 
+import logging
 from dataclasses import dataclass, field
 
 from raysd.clone.model import weight_bytes
@@ -7,7 +8,7 @@ from raysd.clone.spec import CloneSpec
 
 PROCESS_BYTES = 0.7e9  # of an actor without a pipeline: libraries, Ray; on a GPU its context
 GPU_SHARE = 1.1  # of the activations: blocks that the allocator keeps; assumed
-CPU_SHARE = 2.0  # of the activations: oneDNN's copies in other layouts; see benchmarks/results/full_size.json
+CPU_SHARE = 2.0  # of the activations: oneDNN copies them into other layouts; Stable Diffusion 1.x, one image (benchmarks/results/full_size.json)
 UNKNOWN_SHARE = 0.3  # of the weights, for activations that are not known
 IMAGE_COPIES = 4  # of a batch in float32 while it is made ready to be stored
 
@@ -53,10 +54,13 @@ def actor_memory(spec: CloneSpec, batch_size: int) -> ActorMemory:
     images = IMAGE_COPIES * batch_size * spec.image_size**2 * 3 * 4
     if spec.model.is_dummy:
         return ActorMemory(0, {"images": images}, images)
+    logging.disable()  # torch would log what is no failure here
     try:
         from raysd.clone.fake_run import run_on_fake_tensors
 
         weights, activations = run_on_fake_tensors(spec, batch_size)
     except Exception:  # code of any model may ask for a value, and fails in its own way
         return ActorMemory(weight_bytes(spec.model.find_here(), spec.dtype), images=images)
+    finally:
+        logging.disable(logging.NOTSET)
     return ActorMemory(weights, activations, images)

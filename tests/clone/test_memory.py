@@ -126,13 +126,21 @@ def test_large_images_are_decoded_one_at_a_time(checkpoint):
     assert vae(32, 256) < vae(32, 128)
 
 
-def test_a_pipeline_that_asks_for_values_counts_by_its_weights(checkpoint, monkeypatch):
-    def values(spec, batch_size):
-        raise RuntimeError("data dependent")
+def test_a_driver_with_a_gpu_counts_the_same_and_uses_none(checkpoint, monkeypatch):
+    spec = spec_for(checkpoint("sdxl"), dtype="float16")
+    expected = run_on_fake_tensors(spec, 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # there is none here, so that its use would fail
+    assert run_on_fake_tensors(spec, 2) == expected
 
-    monkeypatch.setattr("raysd.clone.fake_run.run_on_fake_tensors", values)
-    memory = actor_memory(spec_for(checkpoint("sd1")), 4)
-    assert memory.weights == weight_bytes(checkpoint("sd1"), "float32") and memory.on_gpu == pytest.approx(PROCESS_BYTES + 1.33 * memory.weights, rel=0.01)
+
+@pytest.mark.parametrize("failure", [lambda sample: sample.sum().item(), lambda sample: torch.nn.functional.linear(sample, sample[0])])
+def test_a_pipeline_that_does_not_run_on_fake_tensors_counts_by_its_weights_without_noise(checkpoint, monkeypatch, capfd, failure):
+    monkeypatch.setattr(UNet2DConditionModel, "forward", lambda self, sample, *args, **kwargs: failure(sample))
+    spec, _ = spec_for(checkpoint("sd1")), capfd.readouterr()
+    memory = actor_memory(spec, 4)
+    assert capfd.readouterr().err == ""
+    assert memory.weights == weight_bytes(checkpoint("sd1"), "float32") and memory.activations == {}
+    assert memory.on_gpu == pytest.approx(PROCESS_BYTES + 1.33 * memory.weights, rel=0.01)
     assert "more with large batches" in memory.describe(has_gpu=True)
 
 
