@@ -12,15 +12,14 @@ from statistics import median
 
 import record
 
-from raysd import verbs
-from raysd.clone.actor_pool import ask_for_actors
-from raysd.clone.cost import Pool, devices_per_actor, estimate_cost
-from raysd.clone.generate import plan_clone
-from raysd.clone.rates import find_rates, read_rates
+from raysd import commands as verbs
 from raysd.clone.spec import resolve_clone_spec
+from raysd.cluster.resources import cluster_nodes
+from raysd.cluster.session import ensure_ray
 from raysd.config import load_experiment
-from raysd.nodes import cluster_nodes
-from raysd.session import ensure_ray
+from raysd.generation.cost import Pool, devices_per_actor, estimate_cost, find_rates, read_rates
+from raysd.generation.generate import plan_clone
+from raysd.generation.placement import ask_for_actors
 
 COMMAND = "python benchmarks/cost.py"
 REPEATS = 3

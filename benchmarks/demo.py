@@ -18,9 +18,9 @@ from statistics import mean, stdev
 import record
 from record import RESULTS
 
-from raysd import verbs
-from raysd.clone.model import EMBEDDED
+from raysd import commands as verbs
 from raysd.config import load_experiment
+from raysd.diffusion.checkpoint import EMBEDDED
 from raysd.storage.results import read_results
 
 ROOT = Path(__file__).parent.parent

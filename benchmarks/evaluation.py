@@ -51,9 +51,9 @@ def scikit_fit(features, labels, strength, tol=1e-4):
 
 def probe(size):
     """A whole search with refit by raysd, against one fit of scikit-learn for each strength and a refit: same split, cores, and float32."""
-    from raysd.evaluation.logistic import LogisticProblem
-    from raysd.evaluation.probe import held_out, run_probe
-    from raysd.evaluation.search import evenly_spaced
+    from raysd.evaluation.probes.logistic import LogisticProblem
+    from raysd.evaluation.probes.probe import held_out, run_probe
+    from raysd.evaluation.probes.search import evenly_spaced
     from raysd.evaluation.settings import ProbeSettings
 
     count, dim, num_classes = SIZES[size]
@@ -106,8 +106,8 @@ def agreement():
     """Test top-1 of each strength's fit against a fit of scikit-learn that is run to the end: by Newton steps, in float64, at the small size."""
     from sklearn.linear_model import LogisticRegression
 
-    from raysd.evaluation.logistic import fit_path
-    from raysd.evaluation.search import evenly_spaced
+    from raysd.evaluation.probes.logistic import fit_path
+    from raysd.evaluation.probes.search import evenly_spaced
 
     count, dim, num_classes = SIZES["small"]
     features, labels = relu_features(count + NUM_TEST, dim, num_classes)
@@ -153,13 +153,13 @@ def actors_rate(rows):
 
 def features(root, photos):
     """Extraction by raysd's actors, which read, decode, and store, against bare forward passes of one process with all cores."""
+    from raysd.cluster.session import close_ray
+    from raysd.data.images import decode_all
+    from raysd.data.real_sets import real_set
     from raysd.evaluation.extraction import Extraction
     from raysd.evaluation.features import rows_of_actors
-    from raysd.evaluation.subject import pretrained_subject
+    from raysd.evaluation.models import pretrained_subject
     from raysd.prompts.table import load_class_table
-    from raysd.session import close_ray
-    from raysd.training.pictures import decode_all
-    from raysd.training.real_sets import real_set
 
     subject = pretrained_subject(str(real_classifier(Path(root.path) / "lite0")), load_class_table("imagenet1k"), needs_classes=False)
     pictures, model = real_set(photos, "test", root), subject.load()
@@ -186,8 +186,8 @@ def lite0(root, photos):
     from PIL import Image
 
     from raysd.evaluation.evaluate import Evaluation
+    from raysd.evaluation.models import pretrained_subject
     from raysd.evaluation.settings import EvaluationSettings
-    from raysd.evaluation.subject import pretrained_subject
     from raysd.prompts.table import load_class_table
 
     folder, table = real_classifier(Path(root.path) / "lite0"), load_class_table("imagenet1k")
@@ -213,12 +213,12 @@ def reference(root, classifier, cifar10):
     """Probes of a trained classifier's features of real sets, against scikit-learn's Newton solver run to the end at the chosen strength."""
     from sklearn.linear_model import LogisticRegression
 
+    from raysd.data.real_sets import real_set
     from raysd.evaluation.extraction import Extraction
     from raysd.evaluation.features import extract
-    from raysd.evaluation.probe import run_probe
+    from raysd.evaluation.models import own_subject
+    from raysd.evaluation.probes.probe import run_probe
     from raysd.evaluation.settings import ProbeSettings
-    from raysd.evaluation.subject import own_subject
-    from raysd.training.real_sets import real_set
 
     subject, found, differences = own_subject(root, classifier), [], []
     for name in ("digits", "fashion_mnist", cifar10):

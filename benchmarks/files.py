@@ -15,15 +15,15 @@ from statistics import median
 import numpy as np
 import record
 
-from raysd.clone.drawer import ShardDrawer
-from raysd.clone.drawn import DrawnBatch
 from raysd.clone.export import export_clone, folder_name
-from raysd.clone.generate import generate_clones, plan_clone
-from raysd.clone.part_counts import COUNTS, PartCounts
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import DATA, read_shard, shard_name
 from raysd.clone.spec import resolve_clone_spec
 from raysd.config import Experiment
+from raysd.curation.part_counts import COUNTS, PartCounts
+from raysd.generation.actor import ShardDrawer
+from raysd.generation.batch import DrawnBatch
+from raysd.generation.generate import generate_clones, plan_clone
 from raysd.storage.location import Location
 from raysd.storage.tables import num_rows
 

@@ -27,7 +27,7 @@ def make_checkpoint(folder):
     from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-    from raysd.clone.model import EMBEDDED
+    from raysd.diffusion.checkpoint import EMBEDDED
 
     torch.manual_seed(0)
     down, up = ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4

@@ -27,16 +27,16 @@ from statistics import mean, median, stdev
 import numpy as np
 import record
 
-from raysd import verbs
-from raysd.clone.drawn import DrawnBatch
-from raysd.clone.generate import generate_clones, plan_clone
-from raysd.clone.model import EMBEDDED
+from raysd import commands as verbs
 from raysd.clone.scan import missing_shards
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import encode_image, shard_name
 from raysd.clone.spec import resolve_clone_spec
+from raysd.cluster.session import ensure_ray
 from raysd.config import Experiment, load_experiment
-from raysd.session import ensure_ray
+from raysd.diffusion.checkpoint import EMBEDDED
+from raysd.generation.batch import DrawnBatch
+from raysd.generation.generate import generate_clones, plan_clone
 
 COMMAND = "python benchmarks/generation.py"
 CONFIG = Path(__file__).parent.parent / "configs" / "fashion_mnist.yaml"
@@ -90,7 +90,7 @@ class NullGenerator:
 def real_generator(num_threads, spec):
     import torch
 
-    from raysd.clone.generator import Generator
+    from raysd.generation.pipeline import Generator
 
     torch.set_num_threads(num_threads)
     return Generator(spec)

@@ -1,6 +1,6 @@
 """The memory of a diffusion actor as `raysd doctor` estimates it, against fake-tensor runs that share no code with it: python benchmarks/memory.py
 
-Six public architectures, from their configs, without weights. The estimate runs their pipelines (`raysd.clone.fake_run`). The reference calls denoiser and
+Six public architectures, from their configs, without weights. The estimate runs their pipelines (`raysd.generation.fake_run`). The reference calls denoiser and
 VAE by hand, with inputs made here, while torch's own tracker counts. Needs no GPU, and ten minutes: the tracker is slow.
 """
 
@@ -17,10 +17,10 @@ from record import metric, write
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 
-from raysd.clone.fake_run import run_on_fake_tensors
-from raysd.clone.model import EMBEDDED, Model
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import resolve_clone_spec
+from raysd.diffusion.checkpoint import EMBEDDED, Model
+from raysd.generation.fake_run import run_on_fake_tensors
 from raysd.prompts.settings import built_in_variants
 from raysd.prompts.table import load_class_table
 

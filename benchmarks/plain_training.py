@@ -87,9 +87,9 @@ def train_cifar10(folder, seed, num_epochs):
 
 
 def _ddp_process(rank, pictures, settings, num_steps, address, rates):
+    from raysd.data.images import decode_all
     from raysd.training.augmentation import augment
-    from raysd.training.classifier import normalise
-    from raysd.training.pictures import decode_all
+    from raysd.training.model import normalise
     from raysd.training.recipe import Recipe
 
     torch.set_num_threads(1)

@@ -38,7 +38,7 @@ DRIVERS = {
 # A driver is ready when it asks for Ray; `plan` and an evaluation of few pictures never do.
 DRIVER = """
 import sys, time
-from raysd import session
+from raysd.cluster import session
 def ready():
     print("ready", time.process_time()); sys.stdout.flush(); import os; os._exit(0)
 session.ensure_ray = ready
@@ -101,9 +101,9 @@ def actor_cpu(kind, *arguments):
 
 def clone_of(root):
     """A small clone, and its spec."""
-    from raysd.clone.generate import generate_clones, plan_clone
     from raysd.clone.spec import resolve_clone_spec
     from raysd.config import load_experiment
+    from raysd.generation.generate import generate_clones, plan_clone
 
     experiment = load_experiment(None, [f"storage={root}", *FAST])
     job = plan_clone(experiment.root, resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants), experiment.generation)
@@ -115,8 +115,8 @@ def image_text_model(folder):
     """A tiny CLIP with random weights; its tokenizer is the embedded generator's."""
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
 
-    from raysd.clone.image_text import find_image_text_model
-    from raysd.clone.model import EMBEDDED
+    from raysd.curation.image_text_model import find_image_text_model
+    from raysd.diffusion.checkpoint import EMBEDDED
 
     tokenizer = CLIPTokenizer.from_pretrained(EMBEDDED / "tokenizer")
     tiny = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -128,7 +128,7 @@ def image_text_model(folder):
 
 
 def scoring_arguments(job, folder):
-    from raysd.clone.scores import ScoringSpec
+    from raysd.curation.scores import ScoringSpec
 
     return job, ScoringSpec(image_text_model(folder), tuple(job.plan.spec.table.names), ()), [], 8, 1
 
@@ -146,10 +146,10 @@ def note_use(folder):
 
 def training_cpu(root, is_empty):
     """CPU seconds of a Ray Train worker and of its controller until the first step, or until an empty loop is called."""
+    from raysd.data.real_sets import real_set
     from raysd.storage.location import Location
     from raysd.training import worker
-    from raysd.training.ingest import Pool
-    from raysd.training.real_sets import real_set
+    from raysd.training.loader import Pool
     from raysd.training.run import TrainingRun
     from raysd.training.settings import TrainingSettings
     from raysd.training.train import train_classifiers
@@ -180,7 +180,7 @@ def training_cpu(root, is_empty):
 
 def trial_cpu(root):
     """CPU seconds of a trial until it asks for its clone."""
-    from raysd import verbs
+    from raysd import commands as verbs
     from raysd.config import load_experiment
     from raysd.errors import UserError
     from raysd.sweep import sweep
@@ -188,8 +188,8 @@ def trial_cpu(root):
     folder, original = tempfile.mkdtemp(dir=root), sweep._run_job
 
     def until_first_clone(*arguments):
+        from raysd.sweep.rung import Steps
         from raysd.sweep.sweep import _run_job
-        from raysd.sweep.trial import Steps
 
         def stop(*_):
             Path(folder, "trial").write_text(str(time.process_time()))
@@ -219,9 +219,9 @@ def empty_trial_cpu(root):
 
 def measure(root):
     """CPU seconds of each kind of process, less what Ray needs of them; wall seconds of actors and drivers beside them."""
-    from raysd.clone.drawer import ShardDrawer
-    from raysd.clone.scoring import ShardScorer
+    from raysd.curation.scoring import ShardScorer
     from raysd.evaluation.features import Forward
+    from raysd.generation.actor import ShardDrawer
 
     bare, _ = cpu_of("import torch")
     used = {"pipeline_import": cpu_of("from diffusers import StableDiffusionPipeline"), "timm_import": cpu_of("import torch, timm")}
@@ -247,7 +247,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=REPEATS)
     repeats = parser.parse_args().repeats
-    from raysd.session import close_ray, ensure_ray
+    from raysd.cluster.session import close_ray, ensure_ray
 
     ensure_ray()
     runs = []

@@ -86,7 +86,7 @@ def run_timed(settings, storage):
 
 
 def _sweep(storage, name):
-    from raysd import verbs
+    from raysd import commands as verbs
 
     verbs.sweep(load_experiment(Path(storage) / f"{name}.yaml"), COMMAND)
 
@@ -182,7 +182,7 @@ def true_scores(settings, setting):
     import torch
 
     from raysd.evaluation.evaluate import Evaluation
-    from raysd.sources import training_pools, training_run
+    from raysd.resolve import training_pools, training_run
     from raysd.sweep.settings import RungSettings
     from raysd.sweep.space import Setting, experiment_at
     from raysd.training.train import train_here
@@ -225,11 +225,11 @@ def run_overhead(storage):
 def _plain_worker(tasks, path, storage):
     import torch
 
-    from raysd.allocator import keep_freed_memory
-    from raysd.clone.drawer import ShardDrawer
-    from raysd.clone.generate import generate_clones, plan_clone
+    from raysd.device import keep_freed_memory
     from raysd.evaluation.evaluate import Evaluation
-    from raysd.sources import training_pools, training_run
+    from raysd.generation.actor import ShardDrawer
+    from raysd.generation.generate import generate_clones, plan_clone
+    from raysd.resolve import training_pools, training_run
     from raysd.sweep.space import Setting, clone_spec, experiment_at, first_setting, rungs_of
     from raysd.training.train import train_here
 

@@ -60,8 +60,8 @@ def steady_rate(counts):
 def raysd_rate(pictures, recipe, image_size, decoded_size, in_memory, num_epochs, batch_size):
     """Images per second that raysd delivers, augmented and normalised."""
     from raysd.training.augmentation import augment
-    from raysd.training.classifier import normalise
-    from raysd.training.ingest import Ingest, Pool
+    from raysd.training.loader import Ingest, Pool
+    from raysd.training.model import normalise
 
     ingest = Ingest((Pool((pictures,)),), decoded_size, batch_size, in_memory)
     steps = range(len(ingest.pools[0]) // batch_size * num_epochs)
@@ -76,8 +76,8 @@ def normalising(*transforms):
 
 
 def ingest(root, photos):
-    from raysd.session import ensure_ray
-    from raysd.training.real_sets import real_set
+    from raysd.cluster.session import ensure_ray
+    from raysd.data.real_sets import real_set
     from raysd.training.recipe import Recipe
 
     ensure_ray()
@@ -122,9 +122,9 @@ def pil_multicrop():
 
 def multicrop(photos):
     """Both sides on one core: per picture with PIL, and decoded once and in batches."""
+    from raysd.data.images import decode_image
     from raysd.training.augmentation import augment
-    from raysd.training.classifier import normalise
-    from raysd.training.pictures import decode_image
+    from raysd.training.model import normalise
     from raysd.training.recipe import built_in_recipes
 
     torch.set_num_threads(1)
@@ -161,10 +161,10 @@ def step_efficiency(root):
 
     The bare loop runs with the machine to itself, and again beside an idle Ray, whose own processes take their share of the cores.
     """
-    from raysd.session import close_ray, ensure_ray
+    from raysd.cluster.session import close_ray, ensure_ray
+    from raysd.data.real_sets import real_set
     from raysd.training.architecture import load_record
-    from raysd.training.ingest import Pool
-    from raysd.training.real_sets import real_set
+    from raysd.training.loader import Pool
     from raysd.training.run import TrainingRun
     from raysd.training.settings import TrainingSettings
     from raysd.training.train import train_classifiers
@@ -192,9 +192,9 @@ CIFAR |= {"precision": "float32", "recipe": "timm", "recipe_options": {"learning
 
 def cifar10(root, folder):
     """The `timm` recipe in raysd, on two workers, and in a plain loop of one process, on torchvision's transforms."""
+    from raysd.data.real_sets import real_set
     from raysd.training.architecture import load_record
-    from raysd.training.ingest import Pool
-    from raysd.training.real_sets import real_set
+    from raysd.training.loader import Pool
     from raysd.training.run import TrainingRun
     from raysd.training.settings import TrainingSettings
     from raysd.training.train import train_classifiers

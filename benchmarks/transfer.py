@@ -12,7 +12,7 @@ from statistics import mean, stdev
 
 from record import RESULTS, metric, write
 
-from raysd import verbs
+from raysd import commands as verbs
 from raysd.config import validate_experiment
 from raysd.evaluation.compare import compare_classifiers
 from raysd.evaluation.evaluate import Evaluation

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 import raysd
-from raysd.training.fashion_mnist import CLASS_NAMES, load_fashion_mnist
-from raysd.training.real_sets import encode_png, picture_table
+from raysd.data.catalog import CLASS_NAMES, load_fashion_mnist
+from raysd.data.real_sets import encode_png, picture_table
 
 PER_CLASS = 200
 

@@ -6,8 +6,8 @@ raysd has used from its start, drawn with NumPy's random numbers; they are writt
 
 import numpy as np
 
-from raysd.training.frozen_split import ALL, FOLDER, hashed_mask, split_text
-from raysd.training.offline_sets import OFFLINE_SETS
+from raysd.data.catalog import OFFLINE_SETS
+from raysd.data.splits import ALL, FOLDER, hashed_mask, split_text
 
 HALVES = ("digits", "mnist_5k", "opencv_digits")
 EUROSAT = {

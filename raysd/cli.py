@@ -32,7 +32,7 @@ def _split(words: list[str] | None) -> tuple[str | None, list[str]]:
 @app.command()
 def plan(words: Words = None) -> None:
     """Show what would be drawn: classes, prompts, counts, shards, size, cost."""
-    from raysd import verbs
+    from raysd import commands as verbs
 
     _run("plan", words, lambda experiment, _: verbs.plan(experiment))
 
@@ -40,7 +40,7 @@ def plan(words: Words = None) -> None:
 @app.command()
 def doctor(words: Words = None) -> None:
     """Check the cluster, or this machine, before a job: room, storage, software, model, memory, disk."""
-    from raysd import verbs
+    from raysd import commands as verbs
 
     failures: list[UserError] = []
     _run("doctor", words, lambda experiment, _: failures.extend(verbs.doctor(experiment)))
@@ -51,7 +51,7 @@ def doctor(words: Words = None) -> None:
 @app.command()
 def benchmark(words: Words = None) -> None:
     """Measure how fast the devices draw with this experiment's generator; plan then knows."""
-    from raysd import verbs
+    from raysd import commands as verbs
 
     _run("benchmark", words, lambda experiment, _: verbs.benchmark(experiment))
 
@@ -59,7 +59,7 @@ def benchmark(words: Words = None) -> None:
 @app.command()
 def generate(words: Words = None) -> None:
     """Draw the clone, or what is missing of it."""
-    from raysd import verbs
+    from raysd import commands as verbs
 
     _run("generate", words, lambda experiment, _: verbs.generate(experiment))
 
@@ -73,7 +73,7 @@ def grow(
     classes: Annotated[str, typer.Option(help="keys of the classes, with commas; all when left out")] = "",
 ) -> None:
     """Draw more pictures for a clone, for all classes or for some."""
-    from raysd import verbs
+    from raysd import commands as verbs
     from raysd.progress import say
 
     keys = [key.strip() for key in classes.split(",") if key.strip()] or None
@@ -96,7 +96,7 @@ def grow(
 @app.command()
 def verify(words: Words = None, repair: Annotated[bool, typer.Option(help="draw broken shards again")] = False) -> None:
     """Check every picture of the clone: counts, hashes, decoding, schema, labels, prompts."""
-    from raysd import verbs
+    from raysd import commands as verbs
 
     problems: list[dict[int, str]] = []
     _run("verify", words, lambda experiment, _: problems.append(verbs.verify(experiment, repair)))
@@ -107,7 +107,7 @@ def verify(words: Words = None, repair: Annotated[bool, typer.Option(help="draw 
 @app.command()
 def score(words: Words = None) -> None:
     """Score the clone's pictures: do they fit their class, are they near-duplicates?"""
-    from raysd import verbs
+    from raysd import commands as verbs
 
     _run("score", words, lambda experiment, _: verbs.score(experiment))
 
@@ -120,7 +120,7 @@ def export(
     flagged: Annotated[bool, typer.Option(help="also pictures with a flag")] = False,
 ) -> None:
     """Write the clone as ImageFolder or WebDataset."""
-    from raysd import verbs
+    from raysd import commands as verbs
 
     _run("export", words, lambda experiment, _: verbs.export(experiment, form, out, flagged))
 
@@ -128,7 +128,7 @@ def export(
 @app.command()
 def train(words: Words = None) -> None:
     """Train classifiers on the clone."""
-    from raysd import verbs
+    from raysd import commands as verbs
 
     _run("train", words, lambda experiment, _: verbs.train(experiment))
 
@@ -136,7 +136,7 @@ def train(words: Words = None) -> None:
 @app.command()
 def evaluate(words: Words = None) -> None:
     """Measure the classifiers on real pictures."""
-    from raysd import verbs
+    from raysd import commands as verbs
 
     _run("evaluate", words, verbs.evaluate)
 
@@ -149,7 +149,7 @@ def compare(
     ] = None,
 ) -> None:
     """Compare the classifiers of two settings, picture by picture."""
-    from raysd import verbs
+    from raysd import commands as verbs
     from raysd.config import load_experiment
 
     changes = other or []
@@ -167,7 +167,7 @@ def compare(
 @app.command()
 def analyse(words: Words = None) -> None:
     """Look at the classifiers' features, and at the clone against real pictures."""
-    from raysd import verbs
+    from raysd import commands as verbs
 
     _run("analyse", words, verbs.analyse)
 
@@ -175,7 +175,7 @@ def analyse(words: Words = None) -> None:
 @app.command()
 def sweep(words: Words = None) -> None:
     """Find the guidance scale, prompts and further settings that transfer best, and report."""
-    from raysd import verbs
+    from raysd import commands as verbs
 
     _run("sweep", words, verbs.sweep)
 
@@ -183,7 +183,7 @@ def sweep(words: Words = None) -> None:
 @app.command()
 def report(words: Words = None) -> None:
     """Write the report of the newest sweep again, or of all results where there is no sweep."""
-    from raysd import verbs
+    from raysd import commands as verbs
 
     _run("report", words, lambda experiment, _: verbs.report(experiment))
 
@@ -191,7 +191,7 @@ def report(words: Words = None) -> None:
 @app.command()
 def demo(words: Words = None) -> None:
     """All of it, on an embedded model and real pictures, in minutes."""
-    from raysd import verbs
+    from raysd import commands as verbs
 
     verbs.demo(words)
 

@@ -18,7 +18,7 @@ settings.load_profile("raysd")
 @pytest.fixture(scope="session")
 def ray_cluster():
     """One real single-node Ray for all tests that need one."""
-    from raysd.session import close_ray, ensure_ray
+    from raysd.cluster.session import close_ray, ensure_ray
 
     ensure_ray()
     yield

@@ -58,7 +58,7 @@ def test_help_imports_no_heavy_package():
 )
 def test_bad_input_exits_with_2_and_one_line_and_never_starts_ray(run_here, monkeypatch, words, message):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)  # of the tests' own cluster
-    monkeypatch.setattr("raysd.session.ensure_ray", lambda: pytest.fail("Ray was started"))
+    monkeypatch.setattr("raysd.cluster.session.ensure_ray", lambda: pytest.fail("Ray was started"))
     finished = run_here(*words)
     assert finished.returncode == 2
     assert message in finished.stderr

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pyarrow.parquet as pq
 import pytest
 
-from raysd import verbs
-from raysd.clone import generate
-from raysd.clone.drawer import ShardDrawer
+from raysd import commands as verbs
 from raysd.config import load_experiment
 from raysd.errors import UserError
+from raysd.generation import generate
+from raysd.generation.actor import ShardDrawer
 
 ROOT = Path(__file__).parent.parent
 

@@ -29,7 +29,7 @@ def test_a_variant_of_ones_own_is_added_in_yaml(tmp_path):
 def test_the_shipped_configurations_are_valid():
     from pathlib import Path
 
-    from raysd.verbs import DEMO
+    from raysd.commands import DEMO
 
     files = [DEMO, *Path(__file__).parent.parent.glob("configs/*.yaml")]
     assert len(files) >= 3

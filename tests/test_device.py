@@ -56,12 +56,12 @@ def test_no_other_module_chooses_a_gpu_by_itself():
 
 SCRIPT = """
 import json, ray
-from raysd import verbs
-from raysd.clone.speed import measure_rate
+from raysd import commands as verbs
+from raysd.generation.throughput import measure_rate
 from raysd.clone.spec import resolve_clone_spec
 from raysd.config import load_experiment
-from raysd.nodes import cluster_nodes, room_for
-from raysd.session import ensure_ray
+from raysd.cluster.resources import cluster_nodes, room_for
+from raysd.cluster.session import ensure_ray
 
 ensure_ray()
 
@@ -77,8 +77,8 @@ class Worker:
         return ray.get_gpu_ids(), str(find_device())
 
     def draws_on(self):
-        from raysd.clone.generator import Generator
-        from raysd.clone.speed import device_name
+        from raysd.generation.pipeline import Generator
+        from raysd.generation.throughput import device_name
         return self.device()[1], str(Generator(spec_of()).denoiser.device), device_name()
 
 def spec_of(*words):

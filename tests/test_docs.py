@@ -16,7 +16,7 @@ import yaml
 
 from raysd.cli import app
 from raysd.config import load_experiment, validate_experiment
-from raysd.sweep.shares import share_out
+from raysd.sweep.placement import share_out
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("configs/**/*.md")])

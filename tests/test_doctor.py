@@ -41,27 +41,27 @@ def test_all_that_is_wrong_is_shown_each_in_one_line(ray_cluster, run_here, monk
 
 @pytest.mark.slow
 def test_a_model_that_is_nowhere_is_a_failure_and_nothing_is_fetched(ray_cluster, run_here, monkeypatch):
-    monkeypatch.setattr("raysd.clone.model.hub_bytes", lambda name, revision: None)
-    monkeypatch.setattr("raysd.clone.model.fetch_model", lambda *_: pytest.fail("something was fetched"))
+    monkeypatch.setattr("raysd.diffusion.checkpoint.hub_bytes", lambda name, revision: None)
+    monkeypatch.setattr("raysd.diffusion.checkpoint.fetch_model", lambda *_: pytest.fail("something was fetched"))
     finished = run_here("doctor", "generation.model=nobody/nothing")
     assert finished.returncode == 1
     (line,) = failed(finished)
     assert "generation.model = 'nobody/nothing': is not in the hub's cache, and the hub does not answer for it" in line
-    monkeypatch.setattr("raysd.clone.model.hub_bytes", lambda name, revision: 4 * 10**9)
+    monkeypatch.setattr("raysd.diffusion.checkpoint.hub_bytes", lambda name, revision: 4 * 10**9)
     finished = run_here("doctor", "generation.model=nobody/nothing")
     assert finished.returncode == 0 and "4 GB would be downloaded" in finished.stdout
 
 
 def test_a_clone_that_the_disk_cannot_hold_is_not_begun(run_here, monkeypatch):
     monkeypatch.setattr("raysd.storage.location.Location.free_bytes", lambda self: 10**6)
-    monkeypatch.setattr("raysd.session.ensure_ray", lambda: pytest.fail("Ray was started"))
+    monkeypatch.setattr("raysd.cluster.session.ensure_ray", lambda: pytest.fail("Ray was started"))
     finished = run_here("generate", "generation.images_per_class=100000")
     assert finished.returncode == 2 and finished.stderr.startswith("error: storage = ") and finished.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("words", [["doctor", "generation.imges=1"], ["benchmark", "generation.model=no_such_model"]])
 def test_bad_input_is_one_line_before_ray_starts(run_here, monkeypatch, words):
-    monkeypatch.setattr("raysd.session.ensure_ray", lambda: pytest.fail("Ray was started"))
+    monkeypatch.setattr("raysd.cluster.session.ensure_ray", lambda: pytest.fail("Ray was started"))
     finished = run_here(*words)
     assert finished.returncode == 2 and finished.stderr.count("\n") == 1
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from raysd.commands.checks import checked_run
 from raysd.config import load_experiment
-from raysd.evaluation.analyse import compare_clone
+from raysd.data.real_sets import real_set
+from raysd.evaluation.analyze import compare_clone
+from raysd.evaluation.models import pretrained_subject
 from raysd.evaluation.settings import AnalysisSettings
-from raysd.evaluation.subject import pretrained_subject
 from raysd.storage.results import read_results
-from raysd.training.classifier import build_classifier, save_classifier
-from raysd.training.real_sets import real_set
-from raysd.verbs.checks import checked_run
+from raysd.training.model import build_classifier, save_classifier
 
 CONFIG = """
 storage: {storage}

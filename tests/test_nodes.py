@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raysd.cluster.resources import Ask, Node, check_room, describe, room_for, wait_for_nodes
 from raysd.errors import UserError
-from raysd.nodes import Ask, Node, check_room, describe, room_for, wait_for_nodes
 
 SIZES = st.lists(st.tuples(st.integers(0, 64), st.integers(0, 8)), min_size=1, max_size=8)
 

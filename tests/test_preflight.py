@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysd.clone.memory import ActorMemory
-from raysd.clone.model import EMBEDDED, Lora, Model, weight_bytes
 from raysd.clone.settings import ClusterSettings
+from raysd.cluster.preflight import EQUAL_VERSIONS, check_cluster, check_disk, memory_failures, survey_failures
+from raysd.cluster.probe import Gpu, Sight
+from raysd.cluster.resources import Ask, Node
+from raysd.commands.checks import check_sweep
 from raysd.config import load_experiment
+from raysd.diffusion.checkpoint import EMBEDDED, Lora, Model, weight_bytes
 from raysd.errors import UserError
-from raysd.nodes import Ask, Node
-from raysd.preflight import EQUAL_VERSIONS, check_cluster, check_disk, memory_failures, survey_failures
+from raysd.generation.memory import ActorMemory
 from raysd.storage.location import Location
-from raysd.survey import Gpu, Sight
-from raysd.verbs.checks import check_sweep
 
 ROOT = Location("/data/runs")
 HERE = dict.fromkeys(EQUAL_VERSIONS, "1.0")
@@ -79,20 +79,20 @@ def test_lora_weights_that_a_node_lacks_are_said(presence, words):
 
 @pytest.mark.parametrize("words", [["generate"], ["grow", "--to", "200"], ["benchmark"]])
 def test_a_job_looks_for_its_lora_weights_on_the_nodes_before_it_starts_actors(run_here, tmp_path, monkeypatch, words):
-    monkeypatch.setattr("raysd.clone.model.has_peft", lambda: True)
-    monkeypatch.setattr("raysd.session.ensure_ray", lambda: None)
+    monkeypatch.setattr("raysd.diffusion.checkpoint.has_peft", lambda: True)
+    monkeypatch.setattr("raysd.cluster.session.ensure_ray", lambda: None)
 
     def stop(root, wanted, models):
         raise UserError("nodes", [model.name for model in models], "stop here")
 
-    monkeypatch.setattr("raysd.preflight.check_cluster", stop)
+    monkeypatch.setattr("raysd.cluster.preflight.check_cluster", stop)
     (tmp_path / "a.safetensors").touch()
     finished = run_here(words[0], f"generation.lora=[{{path: {tmp_path / 'a.safetensors'}}}]", *words[1:])
     assert finished.returncode == 2 and finished.stderr.startswith(f"error: nodes = ['embedded', '{tmp_path / 'a.safetensors'}']: stop here")
 
 
 def test_a_sweep_looks_for_the_lora_weights_of_all_its_settings(tmp_path, monkeypatch):
-    monkeypatch.setattr("raysd.clone.model.has_peft", lambda: True)
+    monkeypatch.setattr("raysd.diffusion.checkpoint.has_peft", lambda: True)
     for name in ("a", "b"):
         (tmp_path / f"{name}.safetensors").touch()  # of one content, and still both have to be there
     choices = ", ".join(f"[{{path: {tmp_path}/{name}.safetensors}}]" for name in ("a", "b"))
@@ -166,5 +166,5 @@ def test_an_object_store_has_no_end():
 
 def test_a_job_on_this_machine_alone_looks_at_no_node(monkeypatch, tmp_path):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr("raysd.session.ensure_ray", lambda: pytest.fail("Ray was started"))
+    monkeypatch.setattr("raysd.cluster.session.ensure_ray", lambda: pytest.fail("Ray was started"))
     check_cluster(Location(str(tmp_path)), ClusterSettings(cpus=1000))  # which is for clusters alone

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from raysd.clone.model import EMBEDDED, cached_model, find_lora, find_model, hub_bytes
-from raysd.nodes import Node, cluster_nodes
+from raysd.cluster.probe import DRIVER, Gpu, gpus_here, look, memory_bytes, model_mark, survey
+from raysd.cluster.resources import Node, cluster_nodes
+from raysd.diffusion.checkpoint import EMBEDDED, cached_model, find_lora, find_model, hub_bytes
 from raysd.storage.location import Location
-from raysd.survey import DRIVER, Gpu, gpus_here, look, memory_bytes, model_mark, survey
 
 NODE, TOKEN = Node("n0", "node-0", 1), "token"
 
@@ -88,12 +88,12 @@ def test_a_folder_that_is_not_there_is_absent(model, tmp_path):
 
 @pytest.mark.parametrize("thorough", [True, False])
 def test_lora_weights_are_compared_by_their_content(tmp_path, monkeypatch, thorough):
-    monkeypatch.setattr("raysd.clone.model.has_peft", lambda: True)
+    monkeypatch.setattr("raysd.diffusion.checkpoint.has_peft", lambda: True)
     file = tmp_path / "style.safetensors"
     file.write_bytes(b"weights")
     lora = find_lora(str(file), 1.0)
     assert seen(tmp_path, (lora, lora.digest), thorough=thorough).models == ("same",)
-    monkeypatch.setattr("raysd.clone.model.has_peft", lambda: False)
+    monkeypatch.setattr("raysd.diffusion.checkpoint.has_peft", lambda: False)
     assert seen(tmp_path, (lora, lora.digest), thorough=thorough).models == ("unloadable",)
     file.write_bytes(b"WEIGHTS")  # as many bytes
     assert seen(tmp_path, (lora, lora.digest), thorough=thorough).models == ("other",)
@@ -103,9 +103,9 @@ def test_lora_weights_are_compared_by_their_content(tmp_path, monkeypatch, thoro
 
 @pytest.mark.parametrize(("size", "presence"), [(10**9, "fetchable"), (None, "unreachable")])
 def test_a_hub_model_that_is_not_cached_is_asked_for_and_not_fetched(model, tmp_path, monkeypatch, size, presence):
-    monkeypatch.setattr("raysd.clone.model.fetch_model", lambda *_: pytest.fail("something was fetched"))
-    monkeypatch.setattr("raysd.clone.model.hub_bytes", lambda name, commit: size)
-    monkeypatch.setattr("raysd.clone.model.cached_model", lambda name, commit: None)
+    monkeypatch.setattr("raysd.diffusion.checkpoint.fetch_model", lambda *_: pytest.fail("something was fetched"))
+    monkeypatch.setattr("raysd.diffusion.checkpoint.hub_bytes", lambda name, commit: size)
+    monkeypatch.setattr("raysd.diffusion.checkpoint.cached_model", lambda name, commit: None)
     elsewhere = replace(model, name="owner/name", commit="c0ffee", folder=Path("/not/there"))
     assert seen(tmp_path, (elsewhere, "mark")).models == (presence,)
 

@@ -9,8 +9,7 @@
 import time
 from typing import Any
 
-from raysd.clone.counts import ImageCounts
-from raysd.clone.plan import Plan
+from raysd.clone.plan import ImageCounts, Plan
 from raysd.clone.scan import CloneJob, Findings, check_shards
 from raysd.versions import versions
 

@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from raysd.clone.counts import ImageCounts, counts_from_array
-from raysd.clone.plan import Plan
+from raysd.clone.plan import ImageCounts, Plan, counts_from_array
 from raysd.clone.shard import DATA, MAGIC, read_shard, shard_name
 from raysd.errors import UserError
 from raysd.storage.change import change

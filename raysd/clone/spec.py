@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from raysd.clone.family import FEW_STEPS, Family, read_family
-from raysd.clone.model import Lora, Model, find_lora, find_model
 from raysd.clone.settings import SAMPLER_STEPS, GenerationSettings, SchedulerOption
+from raysd.diffusion.checkpoint import Lora, Model, find_lora, find_model
+from raysd.diffusion.family import FEW_STEPS, Family, read_family
 from raysd.errors import UserError
 from raysd.prompts.settings import VariantSettings, resolve_variant
 from raysd.prompts.table import ClassTable

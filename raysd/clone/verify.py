@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from raysd.clone.actor_pool import WAVE_SHARDS
 from raysd.clone.plan import Plan
 from raysd.clone.record import begin_repair
 from raysd.clone.scan import CloneJob
 from raysd.clone.shard import COLUMNS, DATA, Shard, parse_shard, read_shard, shard_name, shard_table, to_parquet
+from raysd.generation.placement import WAVE_SHARDS
 from raysd.progress import Progress
 from raysd.storage.change import change
 
@@ -59,7 +59,7 @@ def _row_problem(plan: Plan, row: dict[str, Any]) -> str:
 
 def verify_clone(job: CloneJob) -> dict[int, str]:
     """The problem of each shard that has one. Shards are read by Ray tasks, on all nodes."""
-    from raysd.session import ensure_ray
+    from raysd.cluster.session import ensure_ray
 
     ensure_ray()
     numbers = np.flatnonzero(job.plan.shard_sizes())

@@ -5,8 +5,8 @@ from dataclasses import asdict
 import numpy as np
 
 from raysd.evaluation.evaluate import Evaluation, read_correct, row_fingerprint
-from raysd.evaluation.sets import MeasuredOn
 from raysd.evaluation.statistics import mcnemar, paired_difference
+from raysd.evaluation.tasks import MeasuredOn
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
 from raysd.storage.results import Row, write_result

@@ -18,11 +18,11 @@ from raysd.errors import UserError
 from raysd.evaluation.extraction import Extraction, Kind
 from raysd.evaluation.features import DecodedPictures, extract
 from raysd.evaluation.metrics import calibration_error, confusion_pairs, mean_per_class, per_class, top_k
-from raysd.evaluation.probe import run_probe
-from raysd.evaluation.sets import ROW_VERSION, MeasuredOn, resolve_sets
+from raysd.evaluation.models import Subject, own_subject
+from raysd.evaluation.probes.probe import run_probe
 from raysd.evaluation.settings import EvaluationSettings
 from raysd.evaluation.statistics import bootstrap_interval, wilson_interval
-from raysd.evaluation.subject import Subject, own_subject
+from raysd.evaluation.tasks import ROW_VERSION, MeasuredOn, resolve_sets
 from raysd.progress import Progress
 from raysd.prompts.table import ClassTable
 from raysd.storage.fingerprint import fingerprint
@@ -152,7 +152,7 @@ def _rows_on_ray(arguments: list[tuple[Any, ...]]) -> Iterator[Row]:
     """A task for each probe; each asks for the memory that its features take while a probe is fitted."""
     import ray
 
-    from raysd.session import cluster_gpus, ensure_ray
+    from raysd.cluster.session import cluster_gpus, ensure_ray
 
     ensure_ray()
     most = NODE_SHARE * max(node["Resources"].get("memory", 0.0) for node in ray.nodes())  # more would wait for ever

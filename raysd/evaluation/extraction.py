@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raysd.evaluation.subject import Preprocessing, Subject
+from raysd.data.images import PictureSet, count_row_groups
+from raysd.evaluation.models import Preprocessing, Subject
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
 from raysd.storage.tables import read_table
-from raysd.training.pictures import PictureSet, count_row_groups
 
 Kind = Literal["features", "predictions"]
 PART, LARGE_PART, SMALL_PART = 256, 1024, 4096  # most pictures of a part, in large sets, and of small pictures

@@ -17,17 +17,16 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from raysd.allocator import keep_freed_memory
-from raysd.device import find_device
+from raysd.data.images import UNDECODABLE, encoded_rows
+from raysd.device import find_device, keep_freed_memory
 from raysd.errors import UserError
 from raysd.evaluation.extraction import SMALL_IMAGE, Extraction, part_name
-from raysd.evaluation.predictions import predict
-from raysd.evaluation.subject import Subject
+from raysd.evaluation.metrics import predict
+from raysd.evaluation.models import Subject
 from raysd.progress import Progress
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.tables import write_table
-from raysd.training.classifier import Classifier
-from raysd.training.pictures import UNDECODABLE, encoded_rows
+from raysd.training.model import Classifier
 
 BATCH = 64  # pictures in one forward pass, whatever the part, so that results repeat
 SMALL_BATCH = 250
@@ -191,7 +190,7 @@ def rows_of_actors(extractions: list[Extraction], todo: list[tuple[int, int]]) -
     """Have Ray Data actors work off parts, each given by the number of its extraction and its own; a row for each, with its error if it failed."""
     import ray.data
 
-    from raysd.session import cluster_cpus, cluster_gpus, ensure_ray
+    from raysd.cluster.session import cluster_cpus, cluster_gpus, ensure_ray
 
     ensure_ray()
     cpus, gpus = int(cluster_cpus()), int(cluster_gpus())

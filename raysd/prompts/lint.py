@@ -23,7 +23,7 @@ Kind = Literal[
     "unmatched-rows",
     "implausible",
     "braces",
-    "few-steps",  # of the model, see raysd.clone.few_steps
+    "few-steps",  # of the model, see raysd.generation.few_steps
 ]
 MOST_TEXTS = 200  # of each class, the longest, where they come from a table
 LONGEST_NAME = 60

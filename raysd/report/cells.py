@@ -15,7 +15,7 @@ from typing import Any
 
 from scipy.special import stdtrit
 
-from raysd.report.words import GUIDANCE, VARIANT, factor_words, guidance_words, value_words
+from raysd.report.text import GUIDANCE, VARIANT, factor_words, guidance_words, value_words
 from raysd.storage.results import Row
 
 KINDS = ("clone", "real", "pretrained", "random")

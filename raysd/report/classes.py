@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from raysd.report.cells import Cell, MeasuredSet
-from raysd.report.figure import COLORS, FONT_SIZE, GRID, WIDTH, Plot, literal, new_figure, save_plot, set_title
-from raysd.report.findings import Findings
-from raysd.report.tables import Column, Number, Table, Value, number_columns
-from raysd.report.words import short
+from raysd.report.plots.figure import COLORS, FONT_SIZE, GRID, WIDTH, Plot, literal, new_figure, save_plot, set_title
+from raysd.report.summary import Findings
+from raysd.report.tables.tables import Column, Number, Table, Value, number_columns
+from raysd.report.text import short
 
 MAX_CLASSES = 30
 MAX_LAGS = 10

@@ -11,19 +11,19 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from raysd.errors import UserError
 from raysd.report.cells import Cells
 from raysd.report.classes import ClassScores, class_scores, confusion_table, lag_sentence, lag_table, per_class_plot
-from raysd.report.curves import draw_curves
-from raysd.report.figure import Plot
-from raysd.report.findings import Findings, count_sentence, find
-from raysd.report.gallery import Gallery, draw_galleries
-from raysd.report.grid import SampleGrid
-from raysd.report.heatmap import heat_maps
-from raysd.report.material import ALL, Material, gather
-from raysd.report.paper import paper_table
+from raysd.report.inputs import ALL, Material, gather
+from raysd.report.plots.curves import draw_curves
+from raysd.report.plots.figure import Plot
+from raysd.report.plots.grid import SampleGrid
+from raysd.report.plots.heatmap import heat_maps
+from raysd.report.plots.search import effects_plot, scaling_plot
 from raysd.report.provenance import behind_table, clone_table, package_versions, row_table
-from raysd.report.search_plots import effects_plot, scaling_plot
-from raysd.report.sweep_tables import cost_table, effects_table, proxies_table, ranking_table, search_lines
-from raysd.report.tables import Table, gap_table, main_table, to_csv, to_markdown, value_text
-from raysd.report.words import objective_words
+from raysd.report.samples.gallery import Gallery, draw_galleries
+from raysd.report.summary import Findings, count_sentence, find
+from raysd.report.tables.paper import paper_table
+from raysd.report.tables.sweep import cost_table, effects_table, proxies_table, ranking_table, search_lines
+from raysd.report.tables.tables import Table, gap_table, main_table, to_csv, to_markdown, value_text
+from raysd.report.text import objective_words
 from raysd.storage.location import Location
 from raysd.storage.results import Row
 
@@ -41,7 +41,7 @@ class ReportFiles:
     summary: tuple[str, ...]
     """The answer in plain sentences, the most important first."""
     table: Table
-    """The main table; `raysd.report.tables.to_rich` shows it in a terminal."""
+    """The main table; `raysd.report.tables.tables.to_rich` shows it in a terminal."""
 
 
 def write_report(root: Location, out: Location | None = None, sweep: str | None = None) -> ReportFiles:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raysd.report.material import Entry, Material
-from raysd.report.tables import Column, Table, Value, number, number_columns
-from raysd.report.words import metric_words
+from raysd.report.inputs import Entry, Material
+from raysd.report.tables.tables import Column, Table, Value, number, number_columns
+from raysd.report.text import metric_words
 from raysd.storage.results import Row
 
 PARTS = ("classifiers", "rows")

@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 from raysd.config import Experiment
+from raysd.sweep.rung import Steps, find_steps
 from raysd.sweep.space import Setting, identity_at
-from raysd.sweep.trial import Steps, find_steps
 
 
 @dataclass

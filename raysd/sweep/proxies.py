@@ -1,56 +1,66 @@
-"""How well measures that need no training would have chosen."""
+"""Proxies of transfer that need no training: how near a clone is to real pictures, and how well its pictures fit their texts."""
+
+from dataclasses import replace
 
 import numpy as np
 
-from raysd.storage.results import Row
-from raysd.sweep.scored import scored, widest_rung
+from raysd.clone.scan import CloneJob
+from raysd.config import Experiment
+from raysd.curation.scores import read_scores
+from raysd.data.images import PictureSet
+from raysd.data.real_sets import real_set
+from raysd.evaluation.analyze import compare_clone
+from raysd.evaluation.models import Subject, own_subject, pretrained_subject
+from raysd.generation.generate import plan_clone
+from raysd.progress import Progress
+from raysd.resolve import clone_pictures, resolve_scoring, score_pictures
+from raysd.storage.results import Row, write_result
+from raysd.sweep.rung import KIND, baseline_run
+from raysd.sweep.settings import RungSettings
+from raysd.sweep.space import Setting, clone_spec, experiment_at
 
-BETTER = {
-    "frechet_distance": "lower",
-    "coverage": "higher",
-    "precision": "higher",
-    "recall": "higher",
-    "density": "higher",
-    "image_text_similarity": "higher",
-}
-FEWEST_RANKED = 3
-"""Settings from which on a rank correlation says something."""
 
+def note_proxies(experiment: Experiment, steps: list[Row], rungs: list[RungSettings], command: str) -> None:
+    """Measure the proxies of each clone of the first rung, and note them in the step's row; what is noted already is not measured again.
 
-def proxy_regrets(trials: list[Row]) -> list[Row]:
-    """What choosing by a proxy alone would have lost.
-
-    Each proxy is judged on the rung where the most settings have both it and a score, the highest of several.
-
-    Args:
-        trials: of one sweep.
-
-    Returns:
-        One row per proxy that some trial has. `regret` is in points: the best score of the rung minus that of the setting that the proxy puts first (the
-        one tried first, where several are equal). `spearman` is the rank correlation of proxy and score, turned so that 1 is the same order whichever
-        way the proxy is better; None with fewer than 3 settings or where either is constant.
+    Frechet distance, precision, recall, density and coverage are in the features of `analysis.model`, or without one of the first classifier that
+    was trained on real pictures. The mean similarity of pictures and texts needs `scoring.model`.
     """
-    return [row for proxy, better in BETTER.items() if (row := _regret(trials, proxy, better)) is not None]
+    first = [step for step in steps if step["rung"] == 0 and not step["proxies"]]
+    if not first:
+        return
+    subject, real = _subject(experiment, rungs[-1]), _real_pictures(experiment)
+    with Progress("compared with real pictures", len(first), "clones") as progress:
+        for step in first:
+            at = experiment_at(experiment, Setting(step["setting"]), rungs[0])
+            job = plan_clone(at.root, clone_spec(at), at.generation)
+            values = compare_clone(experiment.root, subject, clone_pictures(job), real, experiment.analysis, command)["values"]
+            step["proxies"] = {name: value for name, value in values.items() if not name.startswith("num_")}
+            if experiment.scoring.model is not None:
+                step["proxies"]["image_text_similarity"] = _similarity(at, job)
+            write_result(experiment.root, KIND, step)
+            progress.advance(1)
 
 
-def _regret(trials: list[Row], proxy: str, better: str) -> Row | None:
-    from scipy.stats import spearmanr  # half a second to import, and seldom needed
+def _subject(experiment: Experiment, last: RungSettings) -> Subject:
+    if experiment.analysis.model is not None:
+        return pretrained_subject(experiment.analysis.model, experiment.table, needs_classes=False)
+    run = baseline_run(experiment, "real", last)
+    return own_subject(experiment.root, run.fingerprint(run.settings.seeds[0]))
 
-    both = widest_rung([trial for trial in scored(trials) if trial["proxies"].get(proxy) is not None])
-    if not both:
-        return None
-    values = np.array([trial["proxies"][proxy] for trial in both]) * (1 if better == "higher" else -1)
-    scores = np.array([trial["score"] for trial in both])
-    pick = both[int(np.argmax(values))]
-    is_ranked = len(both) >= FEWEST_RANKED and np.ptp(values) > 0 and np.ptp(scores) > 0
-    return {
-        "proxy": proxy,
-        "better": better,
-        "images_per_class": pick["images_per_class"],
-        "pick": pick["label"],
-        "pick_score": pick["score"],
-        "best_score": float(scores.max()),
-        "regret": float(scores.max()) - pick["score"],
-        "spearman": float(spearmanr(values, scores).statistic) if is_ranked else None,
-        "num_settings": len(both),
-    }
+
+def _real_pictures(experiment: Experiment) -> PictureSet:
+    """Those that `raysd analyse` takes, or without any the last ones of each class of `sweep.real`, away from those that are trained on."""
+    name, analysis = experiment.evaluation.validation_set or experiment.sweep.real, experiment.analysis
+    if analysis.real is not None or name is None:
+        return replace(real_set(analysis.real or "", "test", experiment.root, table=experiment.table), images_per_class=analysis.images_per_class)
+    return replace(real_set(name, "train", experiment.root, table=experiment.table), images_per_class=analysis.images_per_class, from_end=True)
+
+
+def _similarity(experiment: Experiment, job: CloneJob) -> float:
+    """Mean cosine similarity of the planned pictures with their class's text."""
+    score_pictures(experiment, job)
+    spec, _ = resolve_scoring(experiment)
+    scores = read_scores(job, spec)
+    planned = scores["index"].to_numpy() < job.plan.counts.array[scores["label"].to_numpy()]
+    return float(np.mean(scores["similarity"].to_numpy()[planned]))

@@ -3,16 +3,16 @@
 import time
 from typing import Any
 
-from raysd.clone.generate import clone_folder
 from raysd.config import Experiment
 from raysd.errors import UserError
 from raysd.evaluation.compare import compare_classifiers
 from raysd.evaluation.evaluate import FAILED, KIND, Evaluation
+from raysd.generation.generate import clone_folder
 from raysd.storage.results import Row, find_result
-from raysd.sweep.cost import sweep_cost
-from raysd.sweep.effects import marginal_effects
-from raysd.sweep.proxies import proxy_regrets
-from raysd.sweep.ranking import rank_settings
+from raysd.sweep.analysis.cost import sweep_cost
+from raysd.sweep.analysis.effects import marginal_effects
+from raysd.sweep.analysis.proxies import proxy_regrets
+from raysd.sweep.analysis.ranking import rank_settings
 from raysd.sweep.settings import RungSettings
 from raysd.sweep.space import Setting, clone_spec, experiment_at
 from raysd.versions import versions

@@ -14,7 +14,7 @@ from raysd.clone.spec import CloneSpec, resolve_clone_spec
 from raysd.config import Experiment
 from raysd.errors import UserError
 from raysd.evaluation.evaluate import Evaluation
-from raysd.sources import resolve_scoring, source_generations
+from raysd.resolve import resolve_scoring, source_generations
 from raysd.storage.fingerprint import fingerprint
 from raysd.sweep.settings import RangeSettings, RungSettings
 from raysd.training.settings import TrainingSettings

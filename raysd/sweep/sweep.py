@@ -1,7 +1,7 @@
 """The sweep: Ray Tune over the settings of a space and their rungs.
 
 1. A standing pool of diffusion actors is started. It draws what trials ask for, and ahead of them where it is known what comes.
-2. Tune runs the trials (see `raysd.sweep.search`). Each takes a setting to one rung or more: grow its clone, train, measure (`raysd.sweep.trial`).
+2. Tune runs the trials (see `raysd.sweep.search`). Each takes a setting to one rung or more: grow its clone, train, measure (`raysd.sweep.rung`).
 3. The answer is made from the rows of the steps (`raysd.sweep.result`).
 
 Clones, classifiers and rows are named by what shapes them, and a step that is done has a row. A sweep that is killed and started again goes on where
@@ -16,20 +16,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from raysd.clone.generate import plan_clone
-from raysd.clone.standing_pool import StandingPool
+from raysd.cluster.resources import Ask, Node, check_room, cluster_nodes
 from raysd.config import Experiment
 from raysd.errors import UserError
 from raysd.evaluation.evaluate import KIND, Evaluation
-from raysd.nodes import Ask, Node, check_room, cluster_nodes
+from raysd.generation.generate import plan_clone
+from raysd.generation.shared_pool import StandingPool
 from raysd.progress import Progress, say
-from raysd.sources import source_generations
+from raysd.resolve import source_generations
 from raysd.storage.results import Row, find_result, write_result
-from raysd.sweep.noise import num_kept
+from raysd.sweep.analysis.noise import num_kept
+from raysd.sweep.placement import Shares, share_out
 from raysd.sweep.plan import plan_trials, tried_settings
 from raysd.sweep.result import sweep_row
+from raysd.sweep.rung import Steps, baseline_run, find_steps, step_fingerprint
 from raysd.sweep.settings import RungSettings
-from raysd.sweep.shares import Shares, share_out
 from raysd.sweep.space import (
     Setting,
     clone_spec,
@@ -41,7 +42,6 @@ from raysd.sweep.space import (
     settings_to_check,
     sweep_fingerprint,
 )
-from raysd.sweep.trial import Steps, baseline_run, find_steps, step_fingerprint
 from raysd.training.settings import resolve_precision
 from raysd.training.worker import find_user_error
 
@@ -72,7 +72,7 @@ def run_sweep(experiment: Experiment, evaluation: Evaluation) -> Row:
         say(f"left out: {setting.label}: draws and trains the same as an earlier setting")
     steps = _run_trials(experiment, evaluation, sweep, rungs, settings, baselines)
     if experiment.sweep.proxies:
-        from raysd.sweep.clone_proxies import note_proxies
+        from raysd.sweep.proxies import note_proxies
 
         note_proxies(experiment, steps, rungs, evaluation.command)
     others = {kind: [run.fingerprint(seed) for seed in run.settings.seeds] for kind in baselines for run in [baseline_run(experiment, kind, rungs[-1])]}
@@ -114,7 +114,7 @@ def _run_trials(
     experiment: Experiment, evaluation: Evaluation, sweep: str, rungs: list[RungSettings], settings: list[Setting], baselines: list[str]
 ) -> list[Row]:
     """The rows of all steps that the scheduler took."""
-    from raysd.session import ensure_ray
+    from raysd.cluster.session import ensure_ray
 
     ensure_ray()
     wanted = experiment.sweep
@@ -166,7 +166,7 @@ def _fit(steps: Steps, settings: list[Setting], baselines: list[str], progress: 
     from ray import tune
     from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
 
-    from raysd.session import kept_interrupts
+    from raysd.cluster.session import kept_interrupts
     from raysd.sweep import search
 
     def trial(config: dict[str, Any]) -> None:
@@ -214,7 +214,7 @@ def _run_job(steps: Steps, config: Mapping[str, Any], settings: list[Setting]) -
     import torch
     from ray import tune
 
-    from raysd.allocator import keep_freed_memory
+    from raysd.device import keep_freed_memory
     from raysd.sweep import search
 
     keep_freed_memory()

@@ -9,6 +9,7 @@ import contextlib
 import json
 import math
 import time
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,20 +20,32 @@ from timm.optim import create_optimizer_v2
 from timm.utils import AverageMeter, ModelEmaV3, accuracy
 from torch.nn.functional import cross_entropy
 
-from raysd.allocator import keep_freed_memory
+from raysd.data.images import PictureArrays, decode_part
+from raysd.device import keep_freed_memory
 from raysd.errors import UserError
 from raysd.storage.location import Location
-from raysd.training.accumulation import equal_parts, part_of
 from raysd.training.augmentation import augment, fractals
-from raysd.training.classifier import build_classifier, normalise, save_classifier, synchronise_norms
 from raysd.training.logs import open_log
-from raysd.training.loop_config import LoopConfig
-from raysd.training.means import mean_over_workers, resume_meter, totals_over_workers
-from raysd.training.pictures import PictureArrays, decode_part
-from raysd.training.recipe import Recipe
-from raysd.training.schedule import cosine_factor, size_at
-from raysd.training.workers import OneProcess, Workers
+from raysd.training.model import build_classifier, normalise, save_classifier, synchronise_norms
+from raysd.training.recipe import Recipe, cosine_factor, size_at
+from raysd.training.run import LoopConfig
+from raysd.training.workers import OneProcess, Workers, mean_over_workers, resume_meter, totals_over_workers
 from raysd.versions import versions
+
+
+def equal_parts(count: int, most: int) -> list[slice]:
+    """The fewest stretches of 0..count-1 that have at most `most` each; their sizes differ by at most one."""
+    num_parts = -(-count // most)
+    ends = [count * part // num_parts for part in range(num_parts + 1)]
+    return [slice(start, stop) for start, stop in pairwise(ends)]
+
+
+def part_of(view: torch.Tensor, count: int, part: slice) -> torch.Tensor:
+    """The crops of some of the pictures of a view [L * count, 3, S, S] that holds L crops of each."""
+    if part.start == 0 and part.stop == count:
+        return view
+    return view.unflatten(0, (-1, count))[:, part].flatten(0, 1)
+
 
 PROGRESS_SECONDS = 2.0
 LOG_SECONDS = 10.0  # a log takes the whole course each time, which would slow short epochs down

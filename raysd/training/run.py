@@ -4,13 +4,39 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from raysd.data.images import PictureSet
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
 from raysd.training.architecture import Architecture
-from raysd.training.ingest import Pool
-from raysd.training.pictures import PictureSet
+from raysd.training.loader import Ingest, Pool
 from raysd.training.recipe import SMALL_IMAGE, Recipe
 from raysd.training.settings import TrainingSettings, resolve_precision
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """All that the workers need."""
+
+    root: str
+    run: str
+    seeds: list[int]
+    """Those that are to be trained, in this order."""
+    fingerprints: dict[int, str]
+    architecture: Architecture
+    recipe: Recipe
+    ingest: Ingest
+    record: dict[str, Any]
+    num_steps: int
+    steps_per_epoch: int
+    precision: str
+    forward_size: int | None
+    compile: bool
+    checkpoint_steps: int
+    validation: PictureSet | None
+    validate_epochs: int | None
+    logger: str
+    num_threads: int
+
 
 DECODING = 2  # how pictures are resized; another number when it changes
 DECODED_SHARE = 8 / 7  # of the image size, where crops are taken from a picture

@@ -6,14 +6,13 @@ import os
 import threading
 from collections.abc import Sequence
 
+from raysd.cluster.resources import Ask, Node, check_room, cluster_nodes
 from raysd.errors import UserError
-from raysd.nodes import Ask, Node, check_room, cluster_nodes
 from raysd.progress import Progress
 from raysd.training.architecture import load_record
-from raysd.training.ingest import Ingest, fits_in_memory
+from raysd.training.loader import Ingest, fits_in_memory
 from raysd.training.logs import check_logger
-from raysd.training.loop_config import LoopConfig
-from raysd.training.run import TrainingRun
+from raysd.training.run import LoopConfig, TrainingRun
 from raysd.training.settings import TrainingSettings, resolve_precision
 
 MAX_FAILURES = 3
@@ -71,7 +70,7 @@ def train_here(run: TrainingRun) -> list[str]:
 def _save_untrained(run: TrainingRun, seeds: list[int]) -> None:
     import torch
 
-    from raysd.training.classifier import build_classifier, save_classifier
+    from raysd.training.model import build_classifier, save_classifier
 
     for seed in seeds:
         torch.manual_seed(seed)
@@ -104,7 +103,7 @@ def _fit(run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int, c
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from raysd.session import ensure_ray, kept_interrupts
+    from raysd.cluster.session import ensure_ray, kept_interrupts
     from raysd.training.worker import take_error, train_worker
 
     settings, name = run.settings, run.name

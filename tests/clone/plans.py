@@ -1,7 +1,6 @@
 """Specs and plans for tests: the embedded generator and its ten classes."""
 
-from raysd.clone.counts import ImageCounts
-from raysd.clone.plan import Plan
+from raysd.clone.plan import ImageCounts, Plan
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import resolve_clone_spec
 from raysd.prompts.settings import built_in_variants

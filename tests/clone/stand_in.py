@@ -3,9 +3,9 @@
 import numpy as np
 from plans import plan_of, spec_of
 
-from raysd.clone.drawer import ShardDrawer
-from raysd.clone.drawn import DrawnBatch
 from raysd.clone.scan import CloneJob
+from raysd.generation.actor import ShardDrawer
+from raysd.generation.batch import DrawnBatch
 from raysd.storage.location import Location
 
 

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysd.clone import actor_pool
 from raysd.clone.settings import GenerationSettings
+from raysd.cluster.resources import Node
 from raysd.config import load_experiment
 from raysd.errors import UserError
-from raysd.nodes import Node
+from raysd.generation import placement as actor_pool
 
 COUNTS = st.none() | st.integers(1, 50)
 

@@ -8,8 +8,8 @@ import torch
 from plans import plan_of, spec_of
 from stand_in import StandIn, drawer_of, job_of
 
-from raysd.clone.batch import generate_batch
 from raysd.errors import UserError
+from raysd.generation.batch import generate_batch
 
 SPEC = spec_of()
 IMAGES = [plan_of(4, 40).image(position) for position in range(32)]

@@ -5,10 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plans import spec_of
 
-from raysd.clone.cost import Pool, devices_per_actor, estimate_cost, num_bytes, num_drawn, runs_on
-from raysd.clone.counts import ImageCounts
-from raysd.clone.plan import Plan
-from raysd.clone.rates import Rate, find_rates, guided_steps, same_device
+from raysd.clone.plan import ImageCounts, Plan
+from raysd.generation.cost import Pool, Rate, devices_per_actor, estimate_cost, find_rates, guided_steps, num_bytes, num_drawn, runs_on, same_device
 
 ROW = {
     "device": "CPU core, AMD EPYC",

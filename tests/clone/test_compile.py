@@ -8,7 +8,7 @@ import tiny_models
 import torch
 from plans import plan_of, spec_of
 
-from raysd.clone.generator import Generator
+from raysd.generation.pipeline import Generator
 
 
 @pytest.fixture(scope="module")

@@ -15,12 +15,12 @@ import stand_in
 from plans import SPEC, plan_of
 from stand_in import StandIn
 
-from raysd.clone.actor_pool import PoolShape
-from raysd.clone.diffusion_pool import DiffusionPool
-from raysd.clone.generate import generate_clones
 from raysd.clone.scan import CloneJob, check_shards
 from raysd.clone.settings import GenerationSettings
 from raysd.errors import UserError
+from raysd.generation.actor_pool import DiffusionPool
+from raysd.generation.generate import generate_clones
+from raysd.generation.placement import PoolShape
 from raysd.prompts.variant import PromptVariant
 from raysd.storage.location import Location
 
@@ -122,7 +122,7 @@ def test_an_error_of_the_program_ends_the_job_at_once(ray_cluster, tmp_path):
 
 def test_an_actor_that_hangs_is_parted_with(ray_cluster, tmp_path, monkeypatch):
     for name, seconds in (("WATCH_SECONDS", 0.2), ("HANG_SECONDS", 5.0), ("FIRST_BATCH_SECONDS", 5.0)):
-        monkeypatch.setattr(f"raysd.clone.diffusion_pool.{name}", seconds)
+        monkeypatch.setattr(f"raysd.generation.actor_pool.{name}", seconds)
     job = job_of(tmp_path / "clone", 4)
     with pool_of(job, partial(Failing, str(tmp_path), 1, hang)) as pool:
         assert len(list(pool.draw((job, shard) for shard in range(job.plan.num_shards)))) == 4
@@ -159,7 +159,7 @@ cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_
 nodes = [cluster.add_node(num_cpus=1, resources={name: 1}) for name in ("good", "bad")]
 import os
 os.environ["RAY_ADDRESS"] = cluster.address
-from raysd.session import ensure_ray
+from raysd.cluster.session import ensure_ray
 ensure_ray()
 from test_diffusion_pool import *
 job = job_of(sys.argv[1])

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from plans import TABLE, plan_of, spec_of
 from stand_in import StandIn, drawer_of, job_of
 
-import raysd.clone.drawer as drawer_module
-from raysd.clone.drawer import ShardDrawer
-from raysd.clone.generate import PoolUse
+import raysd.generation.actor as drawer_module
 from raysd.clone.scan import CloneJob, check_shards, missing_shards
 from raysd.clone.shard import PARTS, read_shard, shard_name
 from raysd.errors import UserError
+from raysd.generation.actor import ShardDrawer
+from raysd.generation.generate import PoolUse
 from raysd.storage.location import Location
 
 
@@ -74,7 +74,7 @@ def test_a_flagged_picture_is_drawn_again_with_another_seed(tmp_path):
 def test_a_prompt_is_encoded_once_in_a_shard_of_more_prompts_than_are_kept(tmp_path, monkeypatch):
     import torch
 
-    from raysd.clone import embeddings
+    from raysd.diffusion import prompt_embeddings as embeddings
 
     calls = []
 
@@ -220,7 +220,7 @@ def test_a_shard_that_takes_long_is_kept_in_parts_which_the_next_actor_takes_ove
     job, at_once = job_of(tmp_path / "parts"), job_of(tmp_path / "at_once")
     drawer_of(at_once, StandIn()).draw_shard(at_once, 0)
     saved = threading.Event()
-    monkeypatch.setattr("raysd.clone.drawer.PART_SECONDS", 0.0)
+    monkeypatch.setattr("raysd.generation.actor.PART_SECONDS", 0.0)
     keep = drawer_module._save_part
     monkeypatch.setattr(drawer_module, "_save_part", lambda *arguments: (keep(*arguments), saved.set()))
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from plans import plan_of
 from stand_in import StandIn, drawer_of
 
-from raysd.clone.generate import generate_clones
 from raysd.clone.record import with_earlier
 from raysd.clone.scan import CloneJob, check_shards, missing_shards
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import DATA, PARTS, shard_name
 from raysd.clone.verify import find_problem, mend_shards
+from raysd.generation.generate import generate_clones
 from raysd.storage.location import Location
 
 IMAGES_PER_SHARD = 15  # so that shards hold parts of rounds

@@ -1,8 +1,8 @@
 """When a node is avoided, and when a job stops."""
 
-from raysd.clone.failures import LIMITS, UNKNOWN, Failures, Place
+from raysd.cluster.resources import Node
 from raysd.errors import UserError
-from raysd.nodes import Node
+from raysd.generation.failures import LIMITS, UNKNOWN, Failures, Place
 
 NODES = [Node(name, name, 4, 1) for name in ("a", "b", "c", "d", "e")]
 CUDA = UserError("node", "a", "RuntimeError: CUDA error 0x7f at 3")

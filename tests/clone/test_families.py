@@ -8,10 +8,10 @@ import tiny_models
 import torch
 from plans import plan_of, spec_of
 
-from raysd.clone.family import ONE_CALL, read_family
-from raysd.clone.generator import Generator
 from raysd.clone.spec import resolve_clone_spec
+from raysd.diffusion.family import ONE_CALL, read_family
 from raysd.errors import UserError
+from raysd.generation.pipeline import Generator
 from raysd.prompts.settings import VariantSettings
 from raysd.prompts.table import load_class_table
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from plans import spec_of
 
-from raysd.clone.family import few_step_word
-from raysd.clone.few_steps import few_step_findings
+from raysd.commands.checks import check_prompts
 from raysd.config import Experiment
-from raysd.verbs.checks import check_prompts
+from raysd.diffusion.family import few_step_word
+from raysd.generation.few_steps import few_step_findings
 
 EULER = {"_class_name": "EulerDiscreteScheduler", "prediction_type": "epsilon", "timestep_spacing": "leading"}
 SD_TURBO = EULER | {"timestep_spacing": "trailing"}
@@ -118,9 +118,9 @@ def test_words_that_tell_of_few_steps(name, word):
 
 def test_plan_and_generate_say_it_once_and_lint_error_refuses_it(run_here, tmp_path, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)  # of a cluster that other tests started
-    monkeypatch.setattr("raysd.session.ensure_ray", lambda: pytest.fail("Ray was started"))
+    monkeypatch.setattr("raysd.cluster.session.ensure_ray", lambda: pytest.fail("Ray was started"))
     words = [f"generation.model={checkpoint(tmp_path / 'sd-turbo', SD_TURBO)}", "classes=[a cat]"]
-    monkeypatch.setattr("raysd.clone.tokens.prompt_tokenizers", lambda model: [])
+    monkeypatch.setattr("raysd.diffusion.tokenizers.prompt_tokenizers", lambda model: [])
     finished = run_here("plan", *words)
     assert finished.returncode == 0 and finished.stdout.count("few-steps: its name says 'turbo'") == 1, finished.stderr
     assert "few-steps" not in run_here("plan", *words, "lint_ignore=[few-steps]").stdout
@@ -130,7 +130,7 @@ def test_plan_and_generate_say_it_once_and_lint_error_refuses_it(run_here, tmp_p
 
 
 def test_a_sweep_says_it_once_for_each_model(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("raysd.clone.tokens.prompt_tokenizers", lambda model: [])
+    monkeypatch.setattr("raysd.diffusion.tokenizers.prompt_tokenizers", lambda model: [])
     models = [checkpoint(tmp_path / name, EULER) for name in ("sd-turbo", "sdxl-lightning", "stable-diffusion-v1-5")]
     for number, model in enumerate(models):
         (Path(model) / "number.json").write_text(str(number))  # so that their weights differ

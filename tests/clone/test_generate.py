@@ -9,11 +9,11 @@ import pyarrow as pa
 import pytest
 from plans import spec_of
 
-from raysd.clone.actor_pool import PoolShape
-from raysd.clone.generate import generate_clones, plan_clone
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import read_shard
-from raysd.clone.standing_pool import StandingPool
+from raysd.generation.generate import generate_clones, plan_clone
+from raysd.generation.placement import PoolShape
+from raysd.generation.shared_pool import StandingPool
 from raysd.storage.location import Location
 
 pytestmark = pytest.mark.slow

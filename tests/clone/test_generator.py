@@ -5,12 +5,12 @@ import pytest
 import torch
 from plans import plan_of, spec_of
 
-from raysd.clone.drawer import ShardDrawer
-from raysd.clone.drawn import finish_pictures, is_black
-from raysd.clone.generator import Generator
-from raysd.clone.model import EMBEDDED, find_model
 from raysd.clone.scan import CloneJob
+from raysd.diffusion.checkpoint import EMBEDDED, find_model
 from raysd.errors import UserError
+from raysd.generation.actor import ShardDrawer
+from raysd.generation.batch import finish_pictures, is_black
+from raysd.generation.pipeline import Generator
 from raysd.storage.location import Location
 
 SPEC = spec_of(num_inference_steps=3)
@@ -50,7 +50,7 @@ def test_large_images_are_decoded_one_at_a_time_and_small_ones_together(generato
     sizes, decode = [], generator.pipeline.vae._decode
     monkeypatch.setattr(generator.pipeline.vae, "_decode", lambda latents, *args, **kwargs: sizes.append(len(latents)) or decode(latents, *args, **kwargs))
     assert np.array_equal(draw(generator, [0, 1, 2]), together) and sizes == [3]
-    monkeypatch.setattr("raysd.clone.generator.SLICED_SIZE", 32)
+    monkeypatch.setattr("raysd.generation.pipeline.SLICED_SIZE", 32)
     one_by_one = draw(generator, [0, 1, 2])
     assert sizes == [3, 1, 1, 1]
     assert np.abs(one_by_one.astype(int) - together).max() <= 1
@@ -59,7 +59,7 @@ def test_large_images_are_decoded_one_at_a_time_and_small_ones_together(generato
 
 def test_an_autoencoder_that_cannot_decode_one_at_a_time_decodes_all_together(generator, monkeypatch):
     together = draw(generator, [0, 1, 2])
-    monkeypatch.setattr("raysd.clone.generator.SLICED_SIZE", 32)
+    monkeypatch.setattr("raysd.generation.pipeline.SLICED_SIZE", 32)
     monkeypatch.delattr(generator.pipeline.vae, "use_slicing")
     monkeypatch.setattr(generator.pipeline.vae, "decode", lambda latents, *args, **kwargs: [generator.pipeline.vae._decode(latents).sample])
     assert np.array_equal(draw(generator, [0, 1, 2]), together)
@@ -80,11 +80,11 @@ def test_a_generator_refuses_a_clone_of_another_model(generator):
     [
         (lambda file, _: file.unlink(), "is not on .*; put it where all nodes see it"),
         (lambda file, _: file.write_bytes(b"WEIGHTS"), "is another file on .* than where the job began"),
-        (lambda _, monkeypatch: monkeypatch.setattr("raysd.clone.model.has_peft", lambda: False), "needs the package peft, which is absent on"),
+        (lambda _, monkeypatch: monkeypatch.setattr("raysd.diffusion.checkpoint.has_peft", lambda: False), "needs the package peft, which is absent on"),
     ],
 )
 def test_lora_weights_that_are_not_those_of_the_clone_are_refused_before_the_model_is_loaded(tmp_path, monkeypatch, change, message):
-    monkeypatch.setattr("raysd.clone.model.has_peft", lambda: True)
+    monkeypatch.setattr("raysd.diffusion.checkpoint.has_peft", lambda: True)
     monkeypatch.setattr("diffusers.DiffusionPipeline.from_pretrained", lambda *_, **__: pytest.fail("the model was loaded"))
     file = tmp_path / "style.safetensors"
     file.write_bytes(b"weights")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from raysd.clone.guidance import GuidanceInterval
+from raysd.diffusion.guidance import GuidanceInterval
 from raysd.errors import UserError
 
 

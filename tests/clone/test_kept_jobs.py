@@ -2,9 +2,9 @@
 
 from plans import plan_of
 
-from raysd.clone import kept_jobs
-from raysd.clone.kept_jobs import KeptJobs, SentJob
 from raysd.clone.scan import CloneJob
+from raysd.generation import kept_jobs
+from raysd.generation.kept_jobs import KeptJobs, SentJob
 from raysd.storage.location import Location
 
 

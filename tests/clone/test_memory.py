@@ -13,10 +13,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from raysd.clone.fake_run import run_on_fake_tensors
-from raysd.clone.generator import Generator
-from raysd.clone.memory import PROCESS_BYTES, ActorMemory, actor_memory
-from raysd.clone.model import Model, weight_bytes
+from raysd.diffusion.checkpoint import Model, weight_bytes
+from raysd.generation.fake_run import run_on_fake_tensors
+from raysd.generation.memory import PROCESS_BYTES, ActorMemory, actor_memory
+from raysd.generation.pipeline import Generator
 
 FULL_SIZE = Path(__file__).parent.parent.parent / "benchmarks" / "results" / "full_size.json"
 SIZED = ("flux", "flux_schnell")  # whose checkpoints do not say their size

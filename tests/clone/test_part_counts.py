@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysd.clone import part_counts
-from raysd.clone.part_counts import PartCounts
 from raysd.clone.shard import DATA, shard_name
+from raysd.curation import part_counts
+from raysd.curation.part_counts import PartCounts
 from raysd.storage.location import Location
 from raysd.storage.tables import num_rows, write_table
 

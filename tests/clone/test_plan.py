@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plans import SPEC, TABLE, plan_of, spec_of
 
-from raysd.clone.counts import ImageCounts, counts_from_array, resolve_counts
-from raysd.clone.plan import Plan, image_seed
+from raysd.clone.plan import ImageCounts, Plan, counts_from_array, image_seed, resolve_counts
 from raysd.errors import UserError
 
 equal = st.integers(1, 400)

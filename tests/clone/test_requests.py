@@ -7,9 +7,9 @@ from object_store import FlakyProxy, s3_uri
 from plans import plan_of
 from stand_in import StandIn, drawer_of
 
-from raysd.clone.generate import generate_clones
 from raysd.clone.scan import CloneJob, missing_shards
 from raysd.clone.settings import GenerationSettings
+from raysd.generation.generate import generate_clones
 from raysd.storage.location import Location
 
 

@@ -12,15 +12,15 @@ from PIL import Image
 from stand_in import StandIn, drawer_of, job_of
 from tiny_models import image_text_models
 
-from raysd.clone import thumbnails
-from raysd.clone.drawn import DrawnBatch
-from raysd.clone.filters import LeftOut, filter_pictures
-from raysd.clone.image_text import ImageTextModel, find_image_text_model
-from raysd.clone.scores import Reference, read_scores, resolve_scoring_spec
-from raysd.clone.scoring import ShardScorer, compare_classes, score_clone
 from raysd.clone.settings import FilterSettings, GenerationSettings, ScoringSettings
 from raysd.clone.shard import read_shard
+from raysd.curation import near_duplicates as thumbnails
+from raysd.curation.filters import LeftOut, filter_pictures
+from raysd.curation.image_text_model import ImageTextModel, find_image_text_model
+from raysd.curation.scores import Reference, read_scores, resolve_scoring_spec
+from raysd.curation.scoring import ShardScorer, compare_classes, score_clone
 from raysd.errors import UserError
+from raysd.generation.batch import DrawnBatch
 
 ONE_ACTOR = GenerationSettings(num_actors=1)
 
@@ -172,7 +172,7 @@ def test_pictures_are_never_changed_for_a_score(scored):
     ],
 )
 def test_filters_choose_when_the_pictures_are_read(scored, filters, left_out):
-    from raysd.sources import clone_pictures
+    from raysd.resolve import clone_pictures
 
     job, spec, _, _ = scored
     chosen = filter_pictures(job, spec, FilterSettings(**filters))

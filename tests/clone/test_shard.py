@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plans import SPEC, TABLE, plan_of, spec_of
 
-from raysd.clone.counts import ImageCounts, counts_from_array
-from raysd.clone.plan import Plan
+from raysd.clone.plan import ImageCounts, Plan, counts_from_array
 from raysd.clone.scan import CloneJob, check_shards, missing_shards
 from raysd.clone.shard import DATA, DrawnImage, Shard, add_to_shard, encode_image, merge_shards, read_shard, shard_name, shard_table, write_shard
 from raysd.errors import UserError

@@ -2,7 +2,7 @@
 
 import pytest
 
-from raysd.clone.rates import KIND
+from raysd.generation.cost import KIND
 from raysd.storage.location import Location
 from raysd.storage.results import read_results
 
@@ -11,7 +11,7 @@ FAST = ["generation.num_inference_steps=2", "generation.batch_size=8", "generati
 
 @pytest.mark.slow
 def test_a_few_batches_are_drawn_and_plan_prefers_what_they_took(ray_cluster, run_here, tmp_path, monkeypatch):
-    monkeypatch.setattr("raysd.clone.speed.measure_rate.__defaults__", (0.0, 2))
+    monkeypatch.setattr("raysd.generation.throughput.measure_rate.__defaults__", (0.0, 2))
     finished = run_here("benchmark", *FAST)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     (row,) = read_results(Location(str(tmp_path / "runs")), KIND)

@@ -3,9 +3,9 @@ import sys
 import pytest
 from tiny_models import clip, save_tiny
 
-from raysd.clone.image_text import find_image_text_model
-from raysd.clone.model import find_model
-from raysd.clone.tokens import prompt_tokenizers
+from raysd.curation.image_text_model import find_image_text_model
+from raysd.diffusion.checkpoint import find_model
+from raysd.diffusion.tokenizers import prompt_tokenizers
 from raysd.errors import UserError
 
 

@@ -49,7 +49,7 @@ from transformers import (
     T5Tokenizer,
 )
 
-from raysd.clone.model import EMBEDDED
+from raysd.diffusion.checkpoint import EMBEDDED
 
 WIDTH = 32
 LETTERS = "abcdefghijklmnopqrstuvwxyz ,.-"

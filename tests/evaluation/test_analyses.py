@@ -9,8 +9,9 @@ from scipy.linalg import sqrtm
 from scipy.stats import ortho_group
 
 from raysd.errors import UserError
-from raysd.evaluation import feature_analyses, overlap
-from raysd.evaluation.feature_analyses import (
+from raysd.evaluation import analyze as feature_analyses
+from raysd.evaluation import fidelity as overlap
+from raysd.evaluation.analyze import (
     analyse,
     class_coding_length,
     coding_length,
@@ -19,7 +20,7 @@ from raysd.evaluation.feature_analyses import (
     redundancy,
     sparsity,
 )
-from raysd.evaluation.overlap import frechet_distance, precision_recall_density_coverage
+from raysd.evaluation.fidelity import frechet_distance, precision_recall_density_coverage
 
 SEEDS = st.integers(0, 10_000)
 

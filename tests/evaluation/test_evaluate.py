@@ -3,18 +3,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from raysd.data.images import decode_all
+from raysd.data.real_sets import encode_png, picture_table, real_set
 from raysd.errors import UserError
 from raysd.evaluation import evaluate
 from raysd.evaluation.compare import compare_classifiers
 from raysd.evaluation.evaluate import Evaluation, read_correct
+from raysd.evaluation.models import own_subject
 from raysd.evaluation.settings import EvaluationSettings, ProbeSettings, TestSet, TransferSet
-from raysd.evaluation.subject import own_subject
 from raysd.prompts.table import load_class_table
 from raysd.storage.location import Location
 from raysd.storage.results import read_results
-from raysd.training.classifier import load_classifier, normalise
-from raysd.training.pictures import decode_all
-from raysd.training.real_sets import encode_png, picture_table, real_set
+from raysd.training.model import load_classifier, normalise
 from raysd.training.run import TrainingRun
 from raysd.training.settings import TrainingSettings
 from raysd.training.train import train_classifiers

@@ -3,17 +3,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from raysd.data.images import decode_all
+from raysd.data.real_sets import encode_png, picture_table, real_set
 from raysd.errors import UserError
 from raysd.evaluation import extraction as parts
 from raysd.evaluation import features
 from raysd.evaluation.extraction import Extraction, part_name
 from raysd.evaluation.features import extract
-from raysd.evaluation.predictions import predict
-from raysd.evaluation.subject import own_subject
+from raysd.evaluation.metrics import predict
+from raysd.evaluation.models import own_subject
 from raysd.storage.location import Location
-from raysd.training.classifier import load_classifier, normalise
-from raysd.training.pictures import decode_all
-from raysd.training.real_sets import encode_png, picture_table, real_set
+from raysd.training.model import load_classifier, normalise
 from raysd.training.run import TrainingRun
 from raysd.training.settings import TrainingSettings
 from raysd.training.train import train_classifiers

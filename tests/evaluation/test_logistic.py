@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from raysd.evaluation.logistic import LinearModel, LogisticProblem, fit_path
+from raysd.evaluation.probes.logistic import LinearModel, LogisticProblem, fit_path
 
 STRENGTHS = [10.0**power for power in range(-5, 7)]
 

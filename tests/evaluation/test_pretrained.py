@@ -11,12 +11,12 @@ from PIL import Image
 
 from raysd.errors import UserError
 from raysd.evaluation.evaluate import Evaluation
+from raysd.evaluation.models import pretrained_subject
 from raysd.evaluation.settings import EvaluationSettings
-from raysd.evaluation.subject import pretrained_subject
 from raysd.prompts.table import load_class_table
 from raysd.storage.location import Location
 from raysd.training.architecture import Architecture
-from raysd.training.classifier import build_classifier, save_classifier
+from raysd.training.model import build_classifier, save_classifier
 
 PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "imagenet1k_sample" / "one_per_class.parquet"
 NUM_PHOTOS = 50

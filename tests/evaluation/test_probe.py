@@ -9,10 +9,10 @@ from sklearn.model_selection import train_test_split
 from sklearn.neighbors import KNeighborsClassifier
 
 from raysd.errors import UserError
-from raysd.evaluation.neighbours import predict_by_neighbours
-from raysd.evaluation.probe import choose_shots, run_probe
+from raysd.evaluation.probes.neighbors import predict_by_neighbours
+from raysd.evaluation.probes.probe import choose_shots, run_probe
+from raysd.evaluation.probes.sgd import fit_sgd
 from raysd.evaluation.settings import ProbeSettings
-from raysd.evaluation.sgd import fit_sgd
 
 QUICK_SGD = ProbeSettings(kind="sgd", trials=6, epochs=10, batch_size=64)
 

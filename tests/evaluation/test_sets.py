@@ -5,14 +5,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from raysd.data.catalog import built_in_sets
+from raysd.data.images import class_names, decode_image
+from raysd.data.real_sets import encode_png
 from raysd.errors import UserError
-from raysd.evaluation.sets import resolve_sets
 from raysd.evaluation.settings import EvaluationSettings
+from raysd.evaluation.tasks import resolve_sets
 from raysd.prompts.table import load_class_table
 from raysd.storage.location import Location
-from raysd.training.catalogue import built_in_sets
-from raysd.training.pictures import class_names, decode_image
-from raysd.training.real_sets import encode_png
 
 TABLE = load_class_table(["cat", "dog", "owl"])
 

@@ -1,7 +1,7 @@
 import pytest
 
-from raysd.clone.model import find_model
-from raysd.clone.tokens import prompt_tokenizers
+from raysd.diffusion.checkpoint import find_model
+from raysd.diffusion.tokenizers import prompt_tokenizers
 from raysd.prompts.lint import lint_prompts
 from raysd.prompts.settings import VariantSettings, resolve_variant
 from raysd.prompts.table import ClassTable, load_class_table

@@ -7,7 +7,7 @@ from report_rows import accuracy_row
 
 from raysd.report.cells import collect_cells
 from raysd.report.classes import class_scores, confusion_table, lag_sentence, lag_table, per_class_plot
-from raysd.report.findings import find
+from raysd.report.summary import find
 
 
 def found(*rows):

@@ -6,9 +6,9 @@ from PIL import Image
 from report_rows import accuracy_row, experiment_rows
 
 from raysd.report.cells import collect_cells
-from raysd.report.curves import draw_curves, find_lines, guidance_plot
-from raysd.report.figure import legend_text
-from raysd.report.findings import find
+from raysd.report.plots.curves import draw_curves, find_lines, guidance_plot
+from raysd.report.plots.figure import legend_text
+from raysd.report.summary import find
 
 
 def plot_of(rows):

@@ -4,7 +4,7 @@ import pytest
 from report_rows import accuracy_row, experiment_rows, label_of, setting_of
 
 from raysd.report.cells import collect_cells
-from raysd.report.findings import find, gap_closed
+from raysd.report.summary import find, gap_closed
 
 
 def cells_of(rows):

@@ -4,7 +4,7 @@ import pytest
 from report_rows import accuracy_row, experiment_rows, failed_trial, search_accuracy, search_row, search_trials, setting_of, write_search
 
 from raysd.errors import UserError
-from raysd.report.material import gather, gather_all, gather_sweep
+from raysd.report.inputs import gather, gather_all, gather_sweep
 from raysd.storage.location import Location
 
 

@@ -4,8 +4,8 @@ from report_rows import accuracy_row
 
 from raysd.prompts.table import load_class_table
 from raysd.report.cells import collect_cells
-from raysd.report.findings import find
-from raysd.report.paper import OTHER_DATA, paper_table
+from raysd.report.summary import find
+from raysd.report.tables.paper import OTHER_DATA, paper_table
 
 
 def table_of(*rows):

@@ -9,10 +9,10 @@ from PIL import Image
 from report_rows import setting_of, write_clone
 
 from raysd.report.cells import Setting, factors_of
-from raysd.report.gallery import MAX_COLUMNS, MAX_TABS, column_labels, draw_galleries
-from raysd.report.grid import FLAGGED, GridColumn, sample_grid
-from raysd.report.material import Entry
-from raysd.report.samples import read_samples
+from raysd.report.inputs import Entry
+from raysd.report.plots.grid import FLAGGED, GridColumn, sample_grid
+from raysd.report.samples.gallery import MAX_COLUMNS, MAX_TABS, column_labels, draw_galleries
+from raysd.report.samples.samples import read_samples
 from raysd.storage.location import Location
 
 
@@ -151,7 +151,7 @@ def test_a_picture_that_pillow_refuses_is_a_grey_square(tmp_path, monkeypatch, e
 
 def test_clones_that_are_not_shown_are_not_read(tmp_path, monkeypatch):
     read = []
-    monkeypatch.setattr("raysd.report.gallery.read_samples", lambda folder: read.append(folder.uri) or read_samples(folder))
+    monkeypatch.setattr("raysd.report.samples.gallery.read_samples", lambda folder: read.append(folder.uri) or read_samples(folder))
     draw_galleries([entry(tmp_path / f"{i}", "v0", 1.0 + i / 10) for i in range(40)])
     assert len(read) == MAX_COLUMNS
 

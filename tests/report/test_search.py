@@ -7,11 +7,11 @@ import pytest
 from matplotlib.axes import Axes
 from report_rows import failed_trial, search_row, search_trials, setting_of
 
-from raysd.report.heatmap import heat_map, heat_maps
-from raysd.report.material import gather_sweep
-from raysd.report.search_plots import effects_plot, scaling_plot
-from raysd.report.sweep_tables import cost_table, effects_table, proxies_table, ranking_table, search_lines
-from raysd.report.tables import Number, to_csv, value_text
+from raysd.report.inputs import gather_sweep
+from raysd.report.plots.heatmap import heat_map, heat_maps
+from raysd.report.plots.search import effects_plot, scaling_plot
+from raysd.report.tables.sweep import cost_table, effects_table, proxies_table, ranking_table, search_lines
+from raysd.report.tables.tables import Number, to_csv, value_text
 
 SETTINGS = [setting_of(variant, scale) for variant in ("name", "attributes") for scale in (1.0, 2.0, 7.5)]
 

@@ -7,8 +7,8 @@ from report_rows import accuracy_row, experiment_rows
 from rich.console import Console
 
 from raysd.report.cells import collect_cells
-from raysd.report.findings import find
-from raysd.report.tables import Column, Number, Table, gap_table, main_table, to_csv, to_markdown, to_rich, value_text
+from raysd.report.summary import find
+from raysd.report.tables.tables import Column, Number, Table, gap_table, main_table, to_csv, to_markdown, to_rich, value_text
 
 
 def lacking_rows():

@@ -1,7 +1,7 @@
 import pytest
 from trial_rows import trial_row
 
-from raysd.sweep.cost import sweep_cost
+from raysd.sweep.analysis.cost import sweep_cost
 
 RUNGS = [(25, 2), (100, 3)]
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 from trial_rows import trial_row
 
-from raysd.sweep.effects import marginal_effects
+from raysd.sweep.analysis.effects import marginal_effects
 
 EFFECTS = {"generation.guidance_scale": {1.0: 0.0, 2.0: 5.0, 7.5: -4.0}, "generation.variant": {"name": 0.0, "attributes": 2.0}}
 FACTORS = {name: list(values) for name, values in EFFECTS.items()}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import ttest_rel
 
-from raysd.sweep.noise import keep_best, noise_margin, pooled_spread, within_noise
+from raysd.sweep.analysis.noise import keep_best, noise_margin, pooled_spread, within_noise
 
 SCORES = st.tuples(st.integers(1, 12), st.integers(1, 4)).flatmap(lambda shape: arrays(float, shape, elements=st.integers(0, 100) | st.just(math.nan)))
 SHARES = st.floats(0.01, 1)

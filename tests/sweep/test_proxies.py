@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trial_rows import trial_row
 
-from raysd.sweep.proxies import proxy_regrets
+from raysd.sweep.analysis.proxies import proxy_regrets
 
 
 def trials_of(proxy, values, scores, rung=0):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 from trial_rows import trial_row
 
-from raysd.sweep.ranking import rank_settings
+from raysd.sweep.analysis.ranking import rank_settings
 
 
 def test_a_higher_rung_comes_first_and_within_a_rung_the_score():

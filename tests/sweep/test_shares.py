@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysd.clone.settings import GenerationSettings
+from raysd.cluster.resources import Node, check_room
 from raysd.errors import UserError
-from raysd.nodes import Node, check_room
-from raysd.sweep.shares import share_out
+from raysd.sweep.placement import share_out
 from raysd.training.settings import TrainingSettings
 from raysd.training.train import MIN_WORKER_CPUS, SPARE_CPUS
 

@@ -166,7 +166,7 @@ def test_a_second_run_draws_and_trains_nothing(swept):
 
 def sweep_here(root, training=(), **changes):
     """A sweep in this process, on the tests' cluster: its row and its steps."""
-    from raysd import verbs
+    from raysd import commands as verbs
 
     evaluation = {"transfer_sets": [{"name": "digits", "shots": 4}]}
     own = {"objective": "transfer", "random": False, "max_concurrent_trials": 1, **changes}

@@ -7,12 +7,11 @@ import pytest
 import torchvision
 from pydantic import ValidationError
 
+from raysd.data.catalog import KEY_FILES, OFFLINE_SETS, BuiltInSet, built_in_sets, class_keys, open_built_in, translate_names
+from raysd.data.readers import Source, folder_source
+from raysd.data.splits import ALL, FOLDER, frozen_mask, half_mask, hashed_mask, read_split, split_text
 from raysd.errors import UserError
 from raysd.prompts.table import load_class_table
-from raysd.training.catalogue import KEY_FILES, BuiltInSet, built_in_sets, class_keys, open_built_in, translate_names
-from raysd.training.frozen_split import ALL, FOLDER, frozen_mask, half_mask, hashed_mask, read_split, split_text
-from raysd.training.offline_sets import OFFLINE_SETS
-from raysd.training.real_sources import Source, folder_source
 
 PAPER = [*(f"cog_l{level}" for level in range(1, 6)), "inat2018", "inat2019"]
 PAPER += ["aircraft", "cars196", "dtd", "eurosat", "flowers102", "pets", "food101", "sun397"]
@@ -99,7 +98,7 @@ def test_torchvisions_eurosat_is_read_where_it_lies_and_split_by_file_number(tmp
     assert len(source.labels) == 120 and source.encoded(7) == b"jpeg" and source.class_names == list(masks)
     with pytest.raises(UserError, match="the set has 12 pictures of class AnnualCrop and the split was made for 3000"):
         frozen_mask("eurosat", source, "train")
-    monkeypatch.setattr("raysd.training.frozen_split.read_split", lambda name: small)
+    monkeypatch.setattr("raysd.data.splits.read_split", lambda name: small)
     test = frozen_mask("eurosat", source, "test")
     assert np.array_equal(test, ~frozen_mask("eurosat", source, "train"))
     chosen = {source.files[i].rsplit("/", 1)[-1] for i in np.flatnonzero(test)}
@@ -112,7 +111,7 @@ def test_torchvisions_eurosat_is_read_where_it_lies_and_split_by_file_number(tmp
 def test_a_changed_split_or_another_number_of_pictures_is_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="the set has 9 pictures and the split was made for 1797"):
         frozen_mask("digits", Source("digits", np.zeros(9, dtype=np.int64), ["0"], lambda i: b""), "train")
-    monkeypatch.setattr("raysd.training.frozen_split.FOLDER", tmp_path)
+    monkeypatch.setattr("raysd.data.splits.FOLDER", tmp_path)
     text = split_text({"a": np.array([True, False, True])}, "two of three")
     (tmp_path / "mine.txt").write_text(text)
     assert read_split("mine")["a"].tolist() == [True, False, True]

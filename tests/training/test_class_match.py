@@ -6,13 +6,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from raysd.data.catalog import built_in_sets, class_keys
+from raysd.data.class_map import _plain
+from raysd.data.images import decode_all
+from raysd.data.real_sets import encode_png, picture_table, real_set
 from raysd.errors import UserError
 from raysd.prompts.table import ClassTable, load_class_table
 from raysd.storage.location import Location
-from raysd.training.catalogue import built_in_sets, class_keys
-from raysd.training.class_match import _plain
-from raysd.training.pictures import decode_all
-from raysd.training.real_sets import encode_png, picture_table, real_set
 
 CATS = ClassTable([{"label": str(label), "key": key, "name": name} for label, (key, name) in enumerate([("n1", "cat"), ("n2", "tabby"), ("n3", "dog")])])
 

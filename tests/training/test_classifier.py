@@ -8,8 +8,7 @@ from timm.optim import create_optimizer_v2
 from raysd.errors import UserError
 from raysd.storage.location import Location
 from raysd.training.architecture import Architecture
-from raysd.training.classifier import build_classifier, check_architecture, load_classifier, save_classifier, synchronise_norms
-from raysd.training.projector import Projector
+from raysd.training.model import Projector, build_classifier, check_architecture, load_classifier, save_classifier, synchronise_norms
 from raysd.training.recipe import built_in_recipes
 
 PROJECTOR = {"layers": 1, "width": 32, "bottleneck": 8, "temperature": 0.1}

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raysd.data.images import PictureArrays
+from raysd.data.real_sets import encode_png, picture_table, real_set
 from raysd.errors import UserError
 from raysd.storage.location import Location
-from raysd.training.ingest import Ingest, Pool
-from raysd.training.pictures import PictureArrays
-from raysd.training.real_sets import encode_png, picture_table, real_set
+from raysd.training.loader import Ingest, Pool
 
 
 def arrays_of(count, first=0):
@@ -87,7 +87,7 @@ def test_pieces_count_the_pictures_that_are_read(two_sets):
 @pytest.mark.slow
 def test_streamed_batches_resume_at_any_step_and_take_each_picture_once(ray_cluster, two_sets, monkeypatch):
     monkeypatch.setattr("raysd.training.order.WINDOW", 128)
-    monkeypatch.setattr("raysd.training.ingest.WINDOW", 64)
+    monkeypatch.setattr("raysd.training.loader.WINDOW", 64)
     ingest = Ingest((Pool(two_sets),), 16, 50, False)
     whole = [list(ingest.stream_batches(range(20), rank, 2, seed=3)) for rank in range(2)]
     assert {images.shape for rank in whole for images, _ in rank} == {(25, 3, 16, 16)}

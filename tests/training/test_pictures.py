@@ -6,11 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from raysd.data.images import PictureSet, decode_all, decode_image, decode_part
+from raysd.data.real_sets import encode_png, read_reference, real_set
 from raysd.errors import UserError
 from raysd.prompts.table import load_class_table
 from raysd.storage.location import Location
-from raysd.training.pictures import PictureSet, decode_all, decode_image, decode_part
-from raysd.training.real_sets import encode_png, read_reference, real_set
 
 
 def write_set(folder, values, labels, indices, flags=None):
@@ -71,7 +71,7 @@ def test_built_in_transfer_sets_have_disjoint_frozen_halves(tmp_path, name):
 
 
 def test_the_shipped_sample_stands_in_for_the_full_set(tmp_path, monkeypatch):
-    monkeypatch.setattr("raysd.training.real_sets.fashion_mnist_folder", lambda: None)
+    monkeypatch.setattr("raysd.data.real_sets.fashion_mnist_folder", lambda: None)
     for split in ("train", "test"):
         arrays = decode_all(real_set("fashion_mnist", split, Location(str(tmp_path))), 32)
         assert np.bincount(arrays.labels).tolist() == [200] * 10

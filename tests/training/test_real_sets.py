@@ -4,14 +4,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from raysd.data.catalog import OPENCV_DIGITS
+from raysd.data.images import PictureSet, decode_all
+from raysd.data.readers import Source
+from raysd.data.real_sets import _check_counts, check_real_set, encode_png, picture_table, real_set
+from raysd.data.store import find_set, write_set
 from raysd.errors import UserError
 from raysd.prompts.table import ClassTable, load_class_table
 from raysd.storage.location import Location
-from raysd.training.offline_sets import OPENCV_DIGITS
-from raysd.training.pictures import PictureSet, decode_all
-from raysd.training.real_sets import _check_counts, check_real_set, encode_png, picture_table, real_set
-from raysd.training.real_sources import Source
-from raysd.training.stored_set import find_set, write_set
 
 needs_opencv_doc = pytest.mark.skipif(not OPENCV_DIGITS.is_file(), reason="needs the Debian package opencv-doc")
 
@@ -58,8 +58,8 @@ def test_case_and_punctuation_of_names_do_not_count(tmp_path):
 
 @pytest.fixture
 def small_shards(monkeypatch):
-    monkeypatch.setattr("raysd.training.stored_set.ROW_GROUP", 8)
-    monkeypatch.setattr("raysd.training.stored_set.SHARD_ROWS", 24)
+    monkeypatch.setattr("raysd.data.store.ROW_GROUP", 8)
+    monkeypatch.setattr("raysd.data.store.SHARD_ROWS", 24)
 
 
 def shades(count, num_classes=3):
@@ -169,8 +169,8 @@ def test_built_in_sets_are_what_they_have_always_been(tmp_path, name, split, fin
 def test_a_set_that_is_there_is_not_read_again(tmp_path, monkeypatch):
     path, root = own_set(tmp_path, ["a", "b"])
     first = [real_set("digits", "test", root), real_set(path, "test", root)]
-    monkeypatch.setattr("raysd.training.real_sets.open_built_in", None)
-    monkeypatch.setattr("raysd.training.own_sets.parquet_source", None)
+    monkeypatch.setattr("raysd.data.real_sets.open_built_in", None)
+    monkeypatch.setattr("raysd.data.real_sets.parquet_source", None)
     assert [real_set("digits", "test", root), real_set(path, "test", root)] == first
 
 

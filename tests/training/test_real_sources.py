@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from raysd.data.hub_readers import HubSet, hub_source, parse_hub_name, torchvision_source
+from raysd.data.images import class_names, decode_all
+from raysd.data.readers import annotation_source, array_source, files_key, folder_source, join_sources, parquet_source
+from raysd.data.real_sets import encode_png, real_set
 from raysd.errors import UserError
 from raysd.storage.location import Location
-from raysd.training.library_sources import HubSet, hub_source, parse_hub_name, torchvision_source
-from raysd.training.pictures import class_names, decode_all
-from raysd.training.real_sets import encode_png, real_set
-from raysd.training.real_sources import annotation_source, array_source, files_key, folder_source, join_sources, parquet_source
 
 
 def png(value):
@@ -255,7 +255,7 @@ class FakeHub:
 
 def of_hub(monkeypatch, folder, splits, name="hf://datasets/me/birds", halve=True):
     hub = FakeHub(splits)
-    monkeypatch.setattr("raysd.training.library_sources._datasets", lambda name: hub)
+    monkeypatch.setattr("raysd.data.hub_readers._datasets", lambda name: hub)
     return hub, [real_set(name, part, Location(str(folder / "root")), halve=halve) for part in ("train", "test")]
 
 

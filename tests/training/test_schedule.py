@@ -1,4 +1,4 @@
-from raysd.training.schedule import cosine_factor, size_at
+from raysd.training.recipe import cosine_factor, size_at
 
 
 def test_the_rate_rises_then_falls_to_its_floor():

@@ -18,15 +18,15 @@ import torch
 from safetensors.torch import load
 
 from raysd.config import load_experiment
+from raysd.data.images import decode_all
+from raysd.data.real_sets import encode_png, picture_table, real_set
 from raysd.errors import UserError
 from raysd.storage.location import Location
-from raysd.training.accumulation import equal_parts
 from raysd.training.architecture import Architecture, load_record
 from raysd.training.checkpoint import load_state, save_state
-from raysd.training.classifier import build_classifier, load_classifier, normalise
-from raysd.training.ingest import Pool
-from raysd.training.pictures import decode_all
-from raysd.training.real_sets import encode_png, picture_table, real_set
+from raysd.training.loader import Pool
+from raysd.training.loop import equal_parts
+from raysd.training.model import build_classifier, load_classifier, normalise
 from raysd.training.run import TrainingRun
 from raysd.training.settings import TrainingSettings
 from raysd.training.train import train_classifiers, train_here
@@ -82,7 +82,7 @@ def test_the_fingerprint_sees_what_shapes_the_weights(tmp_path):
 
 @pytest.mark.slow
 def test_sources_with_shares_and_streamed_pictures_train_too(ray_cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr("raysd.training.ingest.MEMORY_BYTES", 0)
+    monkeypatch.setattr("raysd.training.loader.MEMORY_BYTES", 0)
     run = run_of(tmp_path, num_workers=1)
     other = real_set("mnist_5k", "train", run.root, 20)
     mixed = replace(run, pools=(Pool(run.pools[0].sets, 0.75), Pool((other,), 0.25)))
@@ -102,7 +102,7 @@ def train_streamed(root, **changes):
     run = run_of(root, **{**STREAMED, **changes})
     run = replace(run, validation=real_set("digits", "test", run.root, 11))  # 110 pictures: no multiple of a batch
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("raysd.training.ingest.MEMORY_BYTES", 0)
+        patch.setattr("raysd.training.loader.MEMORY_BYTES", 0)
         train_classifiers(run, quiet=True)
     return run
 
@@ -268,7 +268,7 @@ def test_a_batch_that_the_workers_cannot_share_is_refused(tmp_path):
 @pytest.mark.soak
 def test_the_embedded_generator_can_be_trained_again(ray_cluster, tmp_path):
     """A few steps of the real job, on the tests' Ray."""
-    from raysd.training.fashion_mnist import fashion_mnist_folder
+    from raysd.data.catalog import fashion_mnist_folder
 
     if fashion_mnist_folder() is None:
         pytest.skip("needs the full Fashion-MNIST (Debian package dataset-fashion-mnist)")

@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load
 
+from raysd.data.real_sets import real_set
 from raysd.storage.location import Location
 from raysd.training.architecture import load_record
-from raysd.training.ingest import Pool
-from raysd.training.real_sets import real_set
+from raysd.training.loader import Pool
 from raysd.training.run import TrainingRun
 from raysd.training.settings import TrainingSettings
 from raysd.training.train import train_classifiers, train_here

@@ -12,8 +12,8 @@ from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from raysd.data.catalog import load_fashion_mnist
 from raysd.prompts.table import load_class_table
-from raysd.training.fashion_mnist import load_fashion_mnist
 from raysd.training.tiny_sd import autoencoder, denoiser
 from raysd.training.tiny_sd.captions import describe, measure_attributes, vocabulary_texts
 from raysd.training.tiny_sd.loop import Schedule

@@ -1,0 +1,190 @@
+"""A look at each node of a cluster: does it see the storage and the model, does it run the same versions, how much memory has it?
+
+1. The driver writes a token into a fresh folder below the storage root.
+2. A small task on each node reads the token, writes one of its own, and says what else there is. A node that does not see the driver's token
+   writes nothing.
+3. The driver looks for the nodes' tokens, and deletes the folder.
+"""
+
+import os
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from raysd.cluster.resources import Node
+from raysd.errors import UserError
+from raysd.progress import say
+from raysd.storage.location import Location
+from raysd.versions import versions
+
+if TYPE_CHECKING:
+    from raysd.diffusion.checkpoint import Lora, Model
+
+ANSWER_SECONDS, SAY_SECONDS = 300.0, 30.0  # a worker process starts in seconds, the first one of a cold node in minutes
+GPU_QUERY = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+DRIVER = "driver"
+# A generator, or LoRA weights, on a node: the driver's, others under the path, none there; LoRA weights that cannot be loaded there; or a hub model that
+# would be fetched, or cannot be.
+Presence = Literal["same", "other", "absent", "unloadable", "fetchable", "unreachable"]
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU of a node."""
+
+    name: str
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What there is on a node, as its own process sees it."""
+
+    node: Node
+    unseen: str | None = None
+    """Why the storage cannot be used there; None when it can."""
+    versions: tuple[tuple[str, str], ...] = ()
+    """Packages and their versions."""
+    memory: int | None = None
+    """Bytes that all processes may use."""
+    gpus: tuple[Gpu, ...] = ()
+    models: tuple[Presence, ...] = ()
+    """Of each generator, and of LoRA weights, that were asked for."""
+    dead: str | None = None
+    """Why the node did not answer; None when it did."""
+
+
+def survey(nodes: Sequence[Node], root: Location, models: "Sequence[Model | Lora]" = (), thorough: bool = False) -> list[Sight]:
+    """Look at all nodes at the same time, and leave out those that are gone by then; Ray has to be connected.
+
+    Args:
+        nodes: of the cluster.
+        root: the storage root, which this process can write to.
+        models: the generators and LoRA weights as they were found here; none when nothing is drawn.
+        thorough: compare the generators' weights, and not only the names and sizes of their files; LoRA weights, of which many are equally large, always are.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    folder, token = root.child(f".preflight-{uuid.uuid4().hex}"), uuid.uuid4().hex
+    marked = [(model, _expected_mark(model, thorough)) for model in models]
+    folder.write(DRIVER, token.encode())
+    try:
+        task = ray.remote(num_cpus=0, max_retries=0)(look)
+        answers = {}
+        for node in nodes:
+            pinned = task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False))
+            answers[pinned.remote(node, folder, token, marked, thorough)] = node
+        ready, late = _wait_for(answers)
+        sights = [Sight(answers[answer], dead=f"did not answer in {ANSWER_SECONDS:g} s") for answer in late]
+        for answer in ready:
+            try:
+                sights.append(_confirmed(ray.get(answer), folder))
+            except (ray.exceptions.NodeDiedError, ray.exceptions.TaskUnschedulableError):
+                continue  # it is gone
+            except ray.exceptions.RayError as error:
+                sights.append(Sight(answers[answer], dead=f"cannot run raysd ({_last_line(error)})"))
+    finally:
+        folder.delete_folder()
+    return sorted(sights, key=lambda sight: sight.node.name)
+
+
+def _wait_for(answers: dict[Any, Node]) -> tuple[list[Any], list[Any]]:
+    """Those of the tasks that ended, and those that did not in time."""
+    import ray
+
+    late, ended = list(answers), time.monotonic() + ANSWER_SECONDS
+    while late and (left := ended - time.monotonic()) > 0:
+        _, late = ray.wait(late, num_returns=len(late), timeout=min(SAY_SECONDS, left))
+        if late:
+            say(f"waiting for {', '.join(answers[answer].name for answer in late)} to answer; a node's first process may take minutes")
+    return [answer for answer in answers if answer not in set(late)], late
+
+
+def look(node: Node, folder: Location, token: str, marked: "list[tuple[Model | Lora, str | None]]", thorough: bool) -> Sight:
+    """What this process's node sees; runs there."""
+    models = tuple(_presence(model, mark, thorough) for model, mark in marked)
+    return Sight(node, _use_storage(node, folder, token), tuple(versions().items()), memory_bytes(), gpus_here(), models)
+
+
+def _expected_mark(model: "Model | Lora", thorough: bool) -> str | None:
+    from raysd.diffusion.checkpoint import Lora
+
+    return model.digest if isinstance(model, Lora) else model_mark(model, thorough)  # the digest that the clone's fingerprint has
+
+
+def _presence(model: "Model | Lora", expected: str | None, thorough: bool) -> Presence:
+    from raysd.diffusion.checkpoint import Lora, has_peft, hub_bytes
+
+    mark = model_mark(model, thorough)
+    if mark == expected:
+        return "unloadable" if isinstance(model, Lora) and not has_peft() else "same"
+    if isinstance(model, Lora) or model.commit is None:
+        return "absent" if mark is None else "other"
+    return "unreachable" if hub_bytes(model.name, model.commit) is None else "fetchable"  # a commit's files are always the same, so some are missing
+
+
+def model_mark(model: "Model | Lora", thorough: bool) -> str | None:
+    """A word that is equal where the model is the same: by its weights if thorough, else by the files' names and sizes. None where it is not there."""
+    from raysd.diffusion.checkpoint import FILES, SHIPPED, Lora, cached_model
+    from raysd.storage.fingerprint import fingerprint, folder_digest
+
+    if isinstance(model, Lora):
+        return model.digest_here()
+    folder = SHIPPED[model.name] if model.name in SHIPPED else model.folder if model.folder.is_dir() else None
+    if folder is None and model.commit is not None:
+        folder = cached_model(model.name, model.commit)
+    if folder is None:
+        return None
+    if thorough:
+        return folder_digest(folder, FILES)
+    paths = sorted({path for pattern in FILES for path in folder.rglob(pattern)})
+    return fingerprint([[path.relative_to(folder).as_posix(), path.stat().st_size] for path in paths])
+
+
+def memory_bytes() -> int:
+    """Memory of this machine, or what its container may use."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")]
+    texts = [limit.read_text().strip() for limit in limits if limit.is_file()]
+    return min([total, *(int(text) for text in texts if text.isdigit())])
+
+
+def gpus_here() -> tuple[Gpu, ...]:
+    """The NVIDIA GPUs of this machine, whether or not this process may use them; asks the driver, and loads no torch."""
+    if shutil.which(GPU_QUERY[0]) is None:
+        return ()
+    try:
+        lines = subprocess.run(GPU_QUERY, capture_output=True, text=True, timeout=10, check=True).stdout.splitlines()
+    except (subprocess.SubprocessError, OSError):
+        return ()
+    pairs = (line.rpartition(",") for line in lines if line.strip())
+    return tuple(Gpu(name.strip(), int(float(size) * 2**20)) for name, _, size in pairs if size.strip().replace(".", "").isdigit())
+
+
+def _use_storage(node: Node, folder: Location, token: str) -> str | None:
+    try:
+        if not folder.exists(DRIVER) or folder.read(DRIVER).decode() != token:
+            return "another disk than the driver’s is there"
+        folder.write(node.id, token.encode())
+    except UserError as error:
+        return error.remedy
+    except OSError as error:
+        return f"it cannot be used ({error.strerror or error})"
+    return None
+
+
+def _confirmed(sight: Sight, folder: Location) -> Sight:
+    """The sight; what the node wrote has to be seen by this process."""
+    if sight.unseen is None and not folder.exists(sight.node.id):
+        return replace(sight, unseen="what is written there does not reach the driver")
+    return sight
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1][:200]

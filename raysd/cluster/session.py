@@ -1,0 +1,130 @@
+"""Ray: join the cluster that is there, or start one on this machine."""
+
+import atexit
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+
+from raysd.errors import UserError
+
+LOCAL_OBJECT_STORE_BYTES = 512 * 2**20
+NO_PROGRESS_SECONDS = 4 * 3600  # of scoring, features or reading; generation has a measure of its own (raysd.generation.actor_pool)
+ADDRESS_SECONDS = 10.0  # to wait for a cluster's head
+MAX_INIT_DEATHS = 2  # one node whose disk or network fails for a moment does not end a run
+WORKER_WARNING = "PYTHON worker processes have been started"  # Ray's, on every small machine; it asks nothing of the user
+
+
+def ensure_ray() -> None:
+    """Connect to Ray once.
+
+    A running cluster is used when `RAY_ADDRESS` names it, as it does in a submitted job. Otherwise a single-node cluster is started that
+    ends with this process. Its workers' logs stay in Ray's session folder; set `RAYSD_VERBOSE=1` to see them.
+    """
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # a short training need not wait for the next look
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
+    verbose = os.environ.get("RAYSD_VERBOSE") == "1"
+    if not verbose:
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+        os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", WORKER_WARNING)
+    import ray
+
+    if not ray.is_initialized():
+        with contextlib.nullcontext() if verbose else _muted_stderr():
+            _connect(verbose)
+    _calm_ray_data(verbose)
+
+
+def _connect(verbose: bool) -> None:
+    import ray
+
+    level = logging.INFO if verbose else logging.ERROR
+    if os.environ.get("RAY_ADDRESS"):
+        _check_address(os.environ["RAY_ADDRESS"])
+        ray.init(logging_level=level, log_to_driver=verbose)
+        return
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process less for each training; nobody takes this machine away
+    options = {"include_dashboard": True, "object_store_memory": LOCAL_OBJECT_STORE_BYTES}
+    context = ray.init(address="local", logging_level=level, log_to_driver=verbose, **options)
+    # Train looks its cluster up again, and would find another one on a shared machine.
+    os.environ["RAY_ADDRESS"] = context.address_info["gcs_address"]
+    atexit.register(close_ray)
+
+
+def _check_address(address: str) -> None:
+    """Something listens at a `host:port`; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or "://" in address:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ADDRESS_SECONDS).close()
+    except OSError:
+        raise UserError("RAY_ADDRESS", address, "no cluster answers there; correct it, or unset it to use this machine") from None
+
+
+@contextlib.contextmanager
+def _muted_stderr() -> Iterator[None]:
+    """Hide what Ray's C++ core writes to the process's error stream while it starts; failures come as exceptions."""
+    sys.stderr.flush()
+    saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(sink)
+
+
+def _calm_ray_data(verbose: bool) -> None:
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS
+    context.max_consecutive_actor_init_deaths = MAX_INIT_DEATHS
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0  # a pool grows once all its actors have as many tasks as they may
+    if not verbose:
+        context.enable_progress_bars = False
+        for name in ("ray.data", "ray.train", "ray.tune"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def kept_interrupts() -> Iterator[None]:
+    """For calls of Ray Train and Ray Tune, which put their own answer to Ctrl-C in place and leave it there."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
+
+
+def close_ray() -> None:
+    """End a cluster that this process started."""
+    import ray
+
+    if ray.is_initialized():
+        ray.shutdown()
+        os.environ.pop("RAY_ADDRESS", None)
+
+
+def cluster_cpus() -> float:
+    """CPUs of the whole cluster."""
+    import ray
+
+    return float(ray.cluster_resources().get("CPU", 1))
+
+
+def cluster_gpus() -> float:
+    """GPUs of the whole cluster."""
+    import ray
+
+    return float(ray.cluster_resources().get("GPU", 0))

@@ -1,0 +1,237 @@
+"""What is checked of an experiment before Ray starts and anything is drawn."""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from raysd.config import Experiment
+from raysd.errors import UserError
+from raysd.evaluation.settings import RealSource, TestSet
+from raysd.progress import say
+
+if TYPE_CHECKING:
+    from raysd.clone.scan import CloneJob
+    from raysd.clone.spec import CloneSpec
+    from raysd.data.images import PictureSet
+    from raysd.diffusion.checkpoint import Lora, Model
+    from raysd.prompts.lint import Finding
+    from raysd.training.run import TrainingRun
+
+
+def findings(experiment: Experiment, spec: "CloneSpec") -> "list[Finding]":
+    """What is suspect about a clone's prompts, and about its steps; nothing when lint is off."""
+    return [*_prompt_findings(experiment, spec), *_step_findings(experiment, [spec])]
+
+
+def _prompt_findings(experiment: Experiment, spec: "CloneSpec") -> "list[Finding]":
+    from raysd.diffusion.tokenizers import prompt_tokenizers
+    from raysd.prompts.lint import lint_prompts
+
+    if experiment.lint == "off":
+        return []
+    found = lint_prompts(spec.variant, spec.table, prompt_tokenizers(spec.model))
+    return [finding for finding in found if finding.kind not in experiment.lint_ignore]
+
+
+def _step_findings(experiment: Experiment, specs: "list[CloneSpec]") -> "list[Finding]":
+    from raysd.generation.few_steps import few_step_findings
+
+    return [] if experiment.lint == "off" or "few-steps" in experiment.lint_ignore else few_step_findings(specs)
+
+
+def check_prompts(experiment: Experiment, specs: "list[CloneSpec]") -> None:
+    """Say what is suspect about the prompts of some clones, each variant once with each model, and about the steps of each model.
+
+    Raises:
+        UserError: something is, and `lint` is `error`.
+    """
+    suspects = [
+        ("generation.variant", spec.variant_name, finding)
+        for spec in {(spec.variant_name, spec.model.name): spec for spec in specs}.values()
+        for finding in _prompt_findings(experiment, spec)
+    ]
+    for name in dict.fromkeys(spec.model.name for spec in specs):
+        of_model = [spec for spec in specs if spec.model.name == name]
+        suspects += [("generation.model", name, finding) for finding in _step_findings(experiment, of_model)]
+    for field, value, finding in suspects:
+        if experiment.lint == "error":
+            raise UserError(field, value, f"{finding}; or set lint=warn, or lint_ignore=[{finding.kind}]")
+        say(f"lint: {value}: {finding}")
+
+
+def check_drawing(experiment: Experiment, job: "CloneJob") -> None:
+    """The storage has room for what is missing of a clone, and the nodes of a running cluster are fit to draw it.
+
+    Raises:
+        UserError: the first thing that is wrong.
+    """
+    from raysd.clone.scan import missing_shards
+    from raysd.cluster.preflight import check_cluster, check_disk
+    from raysd.generation.cost import num_bytes
+    from raysd.storage.change import is_guarded
+
+    if not is_guarded(experiment.root):
+        say(f"storage {experiment.root.uri} has no locks and takes no conditional writes: run one job at a time on a clone")
+    check_disk(experiment.root, num_bytes(job.plan, missing_shards(job)))
+    check_cluster(experiment.root, experiment.cluster, job.plan.spec.weights)
+
+
+def checked_run(experiment: Experiment) -> "TrainingRun":
+    """The training that an experiment describes, on pictures that are there.
+
+    Raises:
+        UserError: what is wrong with the settings, the storage, or the pictures.
+    """
+    from raysd.resolve import training_pools, training_run
+
+    check_training(experiment)
+    experiment.root.check_writable()
+    pools = training_pools(experiment)
+    check_apart(experiment, [pictures for pool in pools for pictures in pool.sets])
+    return training_run(experiment, pools)
+
+
+def check_apart(experiment: Experiment, sets: "list[PictureSet]") -> None:
+    """No picture that is learnt from is measured on.
+
+    Raises:
+        UserError: a real set is both, or its first pictures meet the last ones that are kept for validation.
+    """
+    import numpy as np
+
+    from raysd.data.images import read_labels
+    from raysd.data.real_sets import real_set
+
+    evaluation, count = experiment.evaluation, experiment.evaluation.validation_images_per_class
+    real = {pictures.fingerprint: pictures for pictures in sets if pictures.about.get("kind") == "real"}
+    if real and evaluation.test_set is not None and real_set(evaluation.test_set, "test", experiment.root).fingerprint in real:
+        raise UserError("evaluation.test_set", evaluation.test_set, "is also what the classifiers are trained on; use other pictures")
+    if not real or evaluation.validation_set is None:
+        return
+    learnt = real.get(real_set(evaluation.validation_set, "train", experiment.root).fingerprint)
+    if learnt is None:
+        return
+    fewest = int(np.unique(read_labels(learnt), return_counts=True)[1].min())
+    taken = learnt.images_per_class if isinstance(learnt.images_per_class, int) else fewest
+    if count is None or taken + count > fewest:
+        remedy = f"meets the {taken} pictures of each class that are trained on: a class has only {fewest}; use fewer of one of them"
+        raise UserError("evaluation.validation_images_per_class", count, remedy)
+
+
+def check_training(experiment: Experiment) -> None:
+    """Backbone, recipe and names of sets, before anything is drawn."""
+    from raysd.data.real_sets import check_real_set
+    from raysd.resolve import source_generations
+    from raysd.training.architecture import Architecture
+    from raysd.training.logs import check_logger
+    from raysd.training.model import check_architecture
+
+    training, evaluation = experiment.training, experiment.evaluation
+    options, recipe = (training.backbone_options, len(experiment.table), training.image_size, training.stem_stride), training.resolve_recipe()
+    check_architecture(Architecture(training.backbone, *options, recipe.projector), recipe.view_sizes(training.image_size))
+    check_logger(training.logger)
+    named = {
+        "training.real": training.real,
+        "sweep.real": experiment.sweep.real,
+        "evaluation.test_set": evaluation.test_set,
+        "evaluation.validation_set": evaluation.validation_set,
+    }
+    for number, source in enumerate(training.sources):
+        named[f"training.sources.{number}.real"] = source.real
+    list(source_generations(experiment))
+    if training.validate_epochs and evaluation.validation_set is None:
+        raise UserError("training.validate_epochs", training.validate_epochs, "there is nothing to measure on; name evaluation.validation_set")
+    for field, name in named.items():
+        if name is not None:
+            check_real_set(field, name)
+    check_further_sets(experiment)
+
+
+def check_further_sets(experiment: Experiment) -> None:
+    """Names of further test sets and of transfer sets; with `skip_absent` those that cannot be had are no error."""
+    from raysd.data.real_sets import check_real_set
+
+    evaluation = experiment.evaluation
+    if evaluation.skip_absent:
+        return
+    further: dict[str, Sequence[RealSource]] = {"test_sets": evaluation.test_sets, "transfer_sets": evaluation.transfer_sets}
+    for kind, sets in further.items():
+        for number, wanted in enumerate(sets):
+            check_real_set(f"evaluation.{kind}.{number}.name", wanted.name, wanted.path, wanted.class_map if isinstance(wanted, TestSet) else None)
+
+
+def check_sweep(experiment: Experiment) -> "list[Model | Lora]":
+    """Every setting of a sweep at every rung, before anything is drawn; returns the models that draw, and their LoRA weights.
+
+    Raises:
+        UserError: what is wrong with the space, a setting, a prompt, the sets, or the batch.
+    """
+    from raysd.data.real_sets import real_set
+    from raysd.resolve import source_generations
+    from raysd.sweep.space import clone_spec, experiment_at, rungs_of, settings_to_check
+
+    rungs = rungs_of(experiment)
+    check_objective(experiment)
+    specs, trainings = [], {}
+    for setting in settings_to_check(experiment):
+        at = experiment_at(experiment, setting, rungs[0])
+        trainings[at.training.model_dump_json()] = at
+        specs += [clone_spec(at), *(clone_spec(at, other) for _, other in source_generations(at))]
+    for at in trainings.values():
+        check_training(at)
+        _check_batch(at)
+    check_prompts(experiment, specs)
+    if experiment.sweep.real is not None:
+        check_apart(experiment, [real_set(experiment.sweep.real, "train", experiment.root, rungs[-1].images_per_class, experiment.table)])
+    if experiment.sweep.proxies:
+        _check_proxies(experiment)
+    return list({(weights.name, weights.digest): weights for spec in specs for weights in spec.weights}.values())
+
+
+def _check_proxies(experiment: Experiment) -> None:
+    """There are features to compare in, and real pictures to compare with.
+
+    Raises:
+        UserError: there are none.
+    """
+    real, analysis = experiment.sweep.real, experiment.analysis
+    if analysis.model is None and real is None:
+        raise UserError("sweep.proxies", True, "needs features to compare in; name a model in analysis.model, or real pictures in sweep.real")
+    if analysis.real is None and experiment.evaluation.validation_set is None and real is None:
+        raise UserError("sweep.proxies", True, "needs real pictures of the classes; name them in analysis.real")
+
+
+def _check_batch(experiment: Experiment) -> None:
+    """A batch is not larger than what there is to train on, and the workers can share it.
+
+    Raises:
+        UserError: it is, or they cannot.
+    """
+    from raysd.training.train import check_batch
+
+    shares = [source.share for source in experiment.training.sources if source.share is not None]
+    count = experiment.generation.images_per_class * len(experiment.table)
+    check_batch(sys.maxsize if experiment.training.sources else count, experiment.training, shares)  # what sources hold is known when they are drawn
+
+
+def check_objective(experiment: Experiment) -> None:
+    """There is a set for what a sweep chooses by.
+
+    Raises:
+        UserError: there is none.
+    """
+    evaluation = experiment.evaluation
+    there = {"validation": evaluation.validation_set, "test": evaluation.test_set, "transfer": evaluation.transfer_sets}
+    for role in experiment.sweep.weights:
+        if not there[role]:
+            raise UserError("sweep.objective", experiment.sweep.objective, f"evaluation names no {role} set; add one or choose another objective")
+
+
+def check_resolved(experiment: Experiment, roles: list[str]) -> None:
+    """At least one set of each role in the objective could be had.
+
+    Raises:
+        UserError: all were skipped.
+    """
+    if not set(experiment.sweep.weights) <= set(roles):
+        raise UserError("sweep.objective", experiment.sweep.objective, "all of its sets were skipped; give one that can be had")

@@ -1,0 +1,195 @@
+"""The verbs that train classifiers and measure them."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from raysd.cluster.preflight import check_cluster
+from raysd.commands.checks import check_further_sets, checked_run
+from raysd.config import Experiment
+from raysd.errors import UserError
+from raysd.progress import say
+from raysd.storage.results import Row
+
+if TYPE_CHECKING:
+    from raysd.evaluation.models import Subject
+    from raysd.training.run import TrainingRun
+
+ROLE_NAMES = {"shift": "test"}
+
+
+def train(experiment: Experiment) -> list[str]:
+    """Train a classifier per seed on the experiment's clone, or on `training.real`; returns their fingerprints."""
+    from raysd.training.train import train_classifiers
+
+    run = checked_run(experiment)
+    check_cluster(experiment.root, experiment.cluster)
+    fingerprints = train_classifiers(run)
+    for seed in experiment.training.seeds:
+        say(f"classifier of seed {seed}: {run.folder(seed).uri}")
+    say("next: raysd evaluate, with the same configuration")
+    return fingerprints
+
+
+def evaluate(experiment: Experiment, command: str = "") -> list[Row]:
+    """Measure the experiment's classifiers, and the pretrained ones beside them; returns the result rows.
+
+    Raises:
+        UserError: nothing to measure, or nothing to measure on; a set that cannot be had.
+    """
+    from raysd.evaluation.evaluate import Evaluation
+
+    _check_sets(experiment)
+    subjects = _subjects(experiment)
+    evaluation = Evaluation(experiment.root, experiment.evaluation, experiment.table, command)
+    check_cluster(experiment.root, experiment.cluster)
+    for name, reason in evaluation.skipped.items():
+        say(f"skipped  {name}: {reason}")
+    if not evaluation.sets:
+        raise UserError("evaluation.skip_absent", True, "all sets were skipped; give one that can be had")
+    rows = evaluation.measure_all(subjects)
+    for row in rows:
+        say(_described(row))
+    for subject in subjects:
+        _say_means(subject, [row for row in rows if row["classifier"] == subject.fingerprint and row["role"] == "transfer"], list(evaluation.skipped))
+    say(f"rows lie in {experiment.root.child('results', 'accuracy').uri}")
+    say("next: raysd sweep, to compare guidance scales and prompts, or raysd compare, for two settings")
+    return rows
+
+
+def compare(experiment: Experiment, other: Experiment, command: str = "") -> list[Row]:
+    """Compare the classifiers of two settings on the sets of the first one, picture by picture; returns a row per set.
+
+    Raises:
+        UserError: classifiers or pictures that are not there.
+    """
+    from raysd.evaluation.compare import compare_classifiers
+    from raysd.evaluation.evaluate import Evaluation
+
+    _check_sets(experiment)
+    if experiment.table.keys != other.table.keys:
+        raise UserError("with", "classes", "only settings with the same class table can be compared")
+    check_cluster(experiment.root, experiment.cluster)
+    ours, theirs = (_own_subjects(checked_run(each), each) for each in (experiment, other))
+    if {subject.fingerprint for subject in ours} == {subject.fingerprint for subject in theirs}:
+        raise UserError("with", "", "both settings have the same classifiers; change something that shapes them")
+    evaluation = Evaluation(experiment.root, experiment.evaluation, experiment.table, command)
+    for name, reason in evaluation.skipped.items():
+        say(f"skipped  {name}: {reason}")
+    both = [evaluation.measure_all(subjects) for subjects in (ours, theirs)]
+    for row in [row for rows in both for row in rows if row["value"] is None]:
+        say(_described(row))
+    rows = compare_classifiers(evaluation, both[0], both[1], command)
+    for row in rows:
+        gap = f"{row['difference']:+.2f} points ({row['low']:+.2f} to {row['high']:+.2f}), p = {row['p_value']:.2g}"
+        say(f"{_set_name(row)}: top-1 {row['a']['top1']:.2f} % against {row['b']['top1']:.2f} %, {gap}: {row['verdict']}")
+    if rows and not rows[0]["counts_seeds"]:
+        say("each side has one seed, so what another seed would change is not in the intervals; train with training.seeds=[0,1,2]")
+    say(f"rows lie in {experiment.root.child('results', 'comparison').uri}")
+    return rows
+
+
+def analyse(experiment: Experiment, command: str = "") -> list[Row]:
+    """Analyse the classifiers' features, and the clone against real pictures; returns the rows.
+
+    Raises:
+        UserError: no real pictures are named, or a classifier, a clone or a model is not there.
+    """
+    from raysd.data.real_sets import real_set
+    from raysd.evaluation.analyze import analyse_features, compare_clone
+    from raysd.evaluation.models import pretrained_subject
+    from raysd.resolve import training_pools
+
+    settings, evaluation = experiment.analysis, experiment.evaluation
+    name = settings.real or evaluation.validation_set or evaluation.test_set
+    if name is None:
+        raise UserError("analysis.real", None, "name a set of real pictures of the classes")
+    check_cluster(experiment.root, experiment.cluster)
+    model = None if settings.model is None else pretrained_subject(settings.model, experiment.table, needs_classes=False)
+    clone = None
+    if model is not None:
+        clone = next((pictures for pool in training_pools(experiment) for pictures in pool.sets if pictures.about["kind"] == "clone"), None)
+        if clone is None:
+            raise UserError("analysis.model", settings.model, "compares a clone, and the training names none; leave it out")
+    subjects = _subjects(experiment)
+    is_validation = name == evaluation.validation_set and settings.real is None
+    real = real_set(name, "train" if is_validation else "test", experiment.root, table=experiment.table)
+    real = replace(real, images_per_class=settings.images_per_class, from_end=is_validation)
+    rows = [analyse_features(experiment.root, subject, real, command) for subject in subjects]
+    if model is not None and clone is not None:
+        rows.append(compare_clone(experiment.root, model, replace(clone, images_per_class=settings.images_per_class), real, settings, command))
+    for row in rows:
+        values = ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in row["values"].items() if value is not None)
+        say(f"{row['trained_on']['name'] if row['kind'] == 'features' else ' against '.join(row['datasets'])}, seed {row['seed']}: {values}")
+    if model is None:
+        say("to compare the clone with the real pictures, name a model in analysis.model")
+    say(f"rows lie in {experiment.root.child('results', 'analysis').uri}")
+    return rows
+
+
+def _check_sets(experiment: Experiment) -> None:
+    settings = experiment.evaluation
+    if not (settings.test_set or settings.test_sets or settings.transfer_sets or settings.validation_set):
+        raise UserError("evaluation.test_set", None, "nothing to measure on; name a test set or transfer sets")
+    check_further_sets(experiment)
+
+
+def _subjects(experiment: Experiment) -> "list[Subject]":
+    """The experiment's classifiers and the pretrained ones; those alone where nothing was trained."""
+    from raysd.evaluation.models import pretrained_subject
+    from raysd.training.architecture import load_record
+
+    settings = experiment.evaluation
+    needs_classes = bool(settings.test_set or settings.test_sets or settings.validation_set)
+    others = [pretrained_subject(name, experiment.table, needs_classes) for name in settings.pretrained]
+    try:
+        run = checked_run(experiment)
+    except UserError as error:
+        if not others:
+            raise
+        say(f"only the pretrained classifiers: {error}")
+        return others
+    if others and all(load_record(run.folder(seed)) is None for seed in experiment.training.seeds):
+        say("only the pretrained classifiers: the experiment's own are not trained yet")
+        return others
+    return [*_own_subjects(run, experiment), *others]
+
+
+def _own_subjects(run: "TrainingRun", experiment: Experiment) -> "list[Subject]":
+    from raysd.evaluation.models import own_subject
+    from raysd.training.architecture import load_record
+
+    for seed in experiment.training.seeds:
+        if load_record(run.folder(seed)) is None:
+            raise UserError("training.seeds", seed, "no classifier of this seed yet; run raysd train with the same configuration first")
+    return [own_subject(experiment.root, run.fingerprint(seed)) for seed in experiment.training.seeds]
+
+
+def _described(row: Row) -> str:
+    name = row["trained_on"]["name"] if row["trained_on"]["kind"] == "pretrained" else f"seed {row['seed']}"
+    start = f"{name}  {ROLE_NAMES.get(row['role'], row['role']):<10} {_set_name(row)}:"
+    if row["value"] is None:
+        return f"{start} failed: {row['error']}"
+    metric = "top-1" if row["metric"] == "top1" else "mean per class"
+    text = f"{start} {metric} {row['value']:.2f} % ({row['low']:.2f} to {row['high']:.2f})"
+    if row.get("top5") is not None:
+        text += f", top-5 {row['top5']:.2f} %"
+    if (masked := row.get("masked")) is not None:
+        text += f"; over its {masked['num_classes']} classes alone top-1 {masked['value']:.2f} %"
+    return text + (f"; {row['num_left_out']:,} pictures of other classes left out" if row["num_left_out"] else "")
+
+
+def _set_name(row: Row) -> str:
+    shots = [f"{row['shots']} shots"] if row["shots"] else []
+    return ", ".join([row["dataset"], *shots, *([row["probe_label"]] if row["probe_label"] else [])])
+
+
+def _say_means(subject: "Subject", rows: list[Row], skipped: list[str]) -> None:
+    from raysd.evaluation.statistics import mean_log_odds, mean_over_sets
+
+    mean = mean_over_sets({**dict.fromkeys(skipped), **{_set_name(row): row["value"] for row in rows}})
+    if len(mean.used) < 2 or mean.mean is None:
+        return
+    good = [row for row in rows if row["value"] is not None]
+    odds = mean_log_odds([row["value"] for row in good], [row["num_images"] for row in good])
+    missing = f"; not in it: {', '.join(mean.missing)}" if mean.missing else ""
+    say(f"seed {subject.about['seed']}  mean over {len(mean.used)} transfer sets: {mean.mean:.2f} %, log-odds {odds:.3f}{missing}")

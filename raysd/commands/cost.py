@@ -1,0 +1,76 @@
+"""What a clone costs, and the verb that measures it."""
+
+import os
+from typing import TYPE_CHECKING
+
+from raysd.config import Experiment
+from raysd.errors import UserError
+from raysd.formats import short
+from raysd.progress import say
+from raysd.storage.results import Row, write_result
+
+if TYPE_CHECKING:
+    from raysd.clone.scan import CloneJob
+    from raysd.generation.cost import CostEstimate, Pool
+
+
+def benchmark(experiment: Experiment) -> Row:
+    """Measure how fast the cluster's devices draw with the experiment's generator, and keep the row for `plan`.
+
+    Raises:
+        UserError: what is wrong with the experiment, or the cluster has no room for an actor.
+    """
+    from raysd.clone.spec import resolve_clone_spec
+    from raysd.cluster.preflight import check_cluster
+    from raysd.cluster.session import ensure_ray
+    from raysd.generation.cost import KIND
+    from raysd.generation.throughput import measure_rate
+
+    spec = resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)
+    experiment.root.check_writable()
+    ensure_ray()
+    check_cluster(experiment.root, experiment.cluster, spec.weights)
+    row = measure_rate(spec, experiment.generation)
+    write_result(experiment.root, KIND, row)
+    say(f"device        {row['device']}")
+    say(f"drawn         {row['num_images']:,} pictures of {spec.image_size} px, {row['num_inference_steps']} steps at guidance {row['guidance_scale']:g}")
+    together = f" each, {row['num_actors']} together" if row["num_actors"] > 1 else ""
+    say(f"rate          {row['images_per_second']:.3g} images/s an actor{together}, batches of {row['batch_size']}")
+    say(f"start         {row['start_seconds']:.1f} s until an actor draws")
+    say(f"the row lies in {experiment.root.child('results', KIND).uri}; raysd plan reads it")
+    return row
+
+
+def cost_lines(experiment: Experiment, job: "CloneJob") -> list[str]:
+    """What drawing a whole clone costs, a line per device that is known: those of the running cluster, or else all."""
+    from raysd.cluster.resources import check_room, cluster_nodes
+    from raysd.cluster.session import ensure_ray
+    from raysd.generation.cost import Pool, devices_per_actor, estimate_cost, find_rates, read_rates, runs_on
+    from raysd.generation.placement import ask_for_actors
+
+    rates, lines, pool = find_rates(job.plan.spec, read_rates(experiment.root)), [], None
+    if os.environ.get("RAY_ADDRESS"):
+        ensure_ray()
+        nodes = cluster_nodes()
+        ask = ask_for_actors(experiment.generation, nodes)
+        accelerators = {node.accelerator for node in nodes if node.accelerator is not None}
+        rates = [rate for rate in rates if runs_on(rate, accelerators, ask.gpus)]
+        pool = Pool(min(ask.count, job.plan.num_shards), devices_per_actor(ask.cpus, ask.gpus))
+        try:
+            check_room(nodes, [ask])
+        except UserError as error:
+            lines.append(f"no room: {error}")
+    if not rates:
+        return [*lines, "unknown for this model and these devices; raysd benchmark measures it"]
+    prices = experiment.cost.price_per_hour
+    return [*lines, *(_described(estimate_cost(job.plan, rate, experiment.generation.batch_size, prices), pool) for rate in rates)]
+
+
+def _described(cost: "CostEstimate", pool: "Pool | None") -> str:
+    time = "" if pool is None else f", {_duration(cost.wall_seconds(pool))} with {pool.num_actors} actors"
+    price = "" if cost.price is None else f", {short(cost.price)} at your price"
+    return f"about {short(cost.device_seconds / 3600)} hours of one {cost.rate.device}{time}{price} ({cost.rate.source})"
+
+
+def _duration(seconds: float) -> str:
+    return f"{short(seconds / 3600)} hours" if seconds >= 3600 else f"{short(seconds / 60)} minutes"

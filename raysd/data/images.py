@@ -1,0 +1,210 @@
+"""Labelled pictures to learn from or to be measured on: a clone, or a real set brought into Parquet files."""
+
+import io
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from PIL import Image
+
+from raysd.curation.filters import LeftOut
+from raysd.errors import UserError
+from raysd.storage.location import Location
+
+CONTENT = ["image", "label", "index"]
+UNDECODABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow raises for a picture that it cannot decode."""
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """Parquet files with columns `image`, `label`, `index` and, in a clone, `flag`."""
+
+    name: str
+    fingerprint: str
+    folder: Location
+    """Where the Parquet files lie."""
+    images_per_class: int | tuple[int, ...] | None = None
+    """Only the first so many pictures of each class, or of each label; all when empty."""
+    from_end: bool = False
+    """Take them from the end of each class instead, away from those that others train on."""
+    label_map: tuple[int, ...] | None = None
+    """The class table's label for each label in the files, -1 for those that are left out; None when they are the same."""
+    groups: tuple[tuple[int, ...], ...] = ()
+    """The class table's labels that count as one class; the first is the one that pictures carry."""
+    left_out: LeftOut | None = None
+    """What a filter leaves out of a clone."""
+    about: dict[str, Any] = field(default_factory=dict)
+    """What a result row says of the set: its kind (`clone` or `real`), and a clone's variant and guidance scale."""
+
+    def identity(self) -> dict[str, Any]:
+        """What a result's fingerprint needs of this set."""
+        chosen = {} if self.left_out is None else {"left_out": self.left_out.digest}
+        part = {"images_per_class": self.images_per_class, "from_end": self.from_end, "label_map": self.label_map}
+        grouped = {"groups": self.groups} if self.groups else {}
+        return {"fingerprint": self.fingerprint, **part, **chosen, **grouped}
+
+    def kept_rows(self, file: str) -> np.ndarray:
+        """bool [rows of the file]: within `images_per_class`, not flagged, and not left out by a filter or by the label map."""
+        names = pq.read_schema(self.folder.file(file), filesystem=self.folder.filesystem).names
+        table = self._read(file, [name for name in ("label", "index", "flag") if name in names])
+        keep = np.ones(len(table), dtype=bool)
+        if self.images_per_class is not None:
+            index, labels = table["index"].to_numpy(), table["label"].to_numpy()
+            if self.from_end:
+                index = self._last_index[labels] - index
+            keep &= index < (self.images_per_class if isinstance(self.images_per_class, int) else np.array(self.images_per_class)[labels])
+        if self.label_map is not None and min(self.label_map, default=0) < 0:
+            keep &= self.to_labels(table["label"].to_numpy()) >= 0
+        if self.left_out is not None:
+            keep &= ~self.left_out.contains(table["label"].to_numpy(), table["index"].to_numpy())
+        if "flag" in names:
+            keep &= np.array([not flag for flag in table["flag"].to_pylist()], dtype=bool)
+        return keep
+
+    def read_rows(self, file: str, row_group: int | None = None) -> pa.Table:
+        """`image`, `label` and `index` of the rows of a file, or of one of its row groups, that count."""
+        keep = self.kept_rows(file)
+        if row_group is None:
+            return self._read(file, CONTENT).filter(pa.array(keep))
+        with self.folder.filesystem.open_input_file(self.folder.file(file)) as source:
+            parquet = pq.ParquetFile(source)
+            start = sum(parquet.metadata.row_group(i).num_rows for i in range(row_group))
+            table = parquet.read_row_group(row_group, columns=CONTENT)
+        return table.filter(pa.array(keep[start : start + len(table)]))
+
+    def _read(self, file: str, columns: list[str]) -> pa.Table:
+        return pq.read_table(self.folder.file(file), columns=columns, filesystem=self.folder.filesystem)
+
+    def to_labels(self, labels: np.ndarray) -> np.ndarray:
+        """The class table's labels for those in the files, int64 [N]."""
+        return labels.astype(np.int64) if self.label_map is None else np.array(self.label_map, dtype=np.int64)[labels]
+
+    def files(self) -> list[str]:
+        """Names of the Parquet files, sorted."""
+        return self.folder.list_files(".parquet")
+
+    @cached_property
+    def _last_index(self) -> np.ndarray:
+        """The index of the last picture of each label over all files, int64 [labels]."""
+        last = np.zeros(0, dtype=np.int64)
+        for file in self.files():
+            table = self._read(file, ["label", "index"])
+            labels, index = table["label"].to_numpy(), table["index"].to_numpy()
+            last = np.pad(last, (0, max(0, int(labels.max(initial=-1)) + 1 - len(last))))
+            np.maximum.at(last, labels, index)
+        return last
+
+
+def count_row_groups(pictures: PictureSet, file: str) -> list[int]:
+    """How many pictures of each row group of a file count."""
+    metadata = pq.read_metadata(pictures.folder.file(file), filesystem=pictures.folder.filesystem)
+    ends = np.cumsum([metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)])
+    return [int(part.sum()) for part in np.split(pictures.kept_rows(file), ends[:-1])]
+
+
+@dataclass(frozen=True)
+class PictureArrays:
+    """Decoded pictures: uint8 [N, 3, S, S], labels int64 [N] and an order int64 [N] that no reader changes."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    order: np.ndarray
+
+    @staticmethod
+    def concatenate(parts: list["PictureArrays"]) -> "PictureArrays":
+        """All parts as one, sorted by their order."""
+        order = np.concatenate([part.order for part in parts])
+        place = np.argsort(order, kind="stable")
+        images = np.concatenate([part.images for part in parts])[place]
+        return PictureArrays(images, np.concatenate([part.labels for part in parts])[place], order[place])
+
+
+def decode_image(data: bytes, size: int, resize: int | None = None, interpolation: str = "bicubic") -> np.ndarray:
+    """An encoded picture as uint8 [3, size, size], colors innermost in memory: shorter side resized, then the centre cropped.
+
+    The arithmetic is that of torchvision's Resize and CenterCrop on PIL pictures, so that results equal a plain loop's.
+
+    Args:
+        data: the encoded picture.
+        size: side of the crop in pixels.
+        resize: what the shorter side is resized to; `size` when empty.
+        interpolation: `bicubic`, `bilinear`, or another name of PIL's.
+    """
+    with Image.open(io.BytesIO(data)) as image:
+        rgb = image.convert("RGB")
+    shorter = min(rgb.size)
+    if shorter != (wanted := resize or size):
+        width, height = (wanted if side == shorter else int(wanted * side / shorter) for side in rgb.size)
+        rgb = rgb.resize((width, height), Image.Resampling[interpolation.upper()])
+    if rgb.size != (size, size):
+        left, top = (round((side - size) / 2) for side in rgb.size)
+        rgb = rgb.crop((left, top, left + size, top + size))
+    return np.asarray(rgb).transpose(2, 0, 1)
+
+
+def decode_from(pictures: PictureSet, file: str, data: bytes, size: int) -> np.ndarray:
+    """Decode a picture of a file, uint8 [3, size, size].
+
+    Raises:
+        UserError: the picture cannot be decoded.
+    """
+    try:
+        return decode_image(data, size)
+    except UNDECODABLE as error:
+        remedy = "raysd verify --repair draws it again" if pictures.about.get("kind") == "clone" else "repair or remove it"
+        raise UserError("picture", f"{pictures.folder.uri}/{file}", f"holds a picture that cannot be decoded ({error}); {remedy}") from None
+
+
+def encoded_rows(pictures: PictureSet, rows: pa.Table) -> tuple[list[bytes], np.ndarray]:
+    """Encoded pictures and the class table's labels int64 [N] of rows that `read_rows` gave."""
+    return pc.struct_field(rows["image"], "bytes").to_pylist(), pictures.to_labels(rows["label"].to_numpy())
+
+
+def decode_file(pictures: PictureSet, file: str, position: int, size: int) -> PictureArrays:
+    """Decode one file; `position` is the file's number among all files of a training, and makes the order unique.
+
+    Raises:
+        UserError: a picture that cannot be decoded.
+    """
+    encoded, labels = encoded_rows(pictures, pictures.read_rows(file))
+    images = np.empty((len(encoded), 3, size, size), dtype=np.uint8)
+    for i, data in enumerate(encoded):
+        images[i] = decode_from(pictures, file, data, size)
+    return PictureArrays(images, labels, position * 2**32 + np.arange(len(labels), dtype=np.int64))
+
+
+def decode_all(pictures: PictureSet, size: int) -> PictureArrays:
+    """All pictures of a set in memory, in file order."""
+    return PictureArrays.concatenate([decode_file(pictures, file, position, size) for position, file in enumerate(pictures.files())])
+
+
+def decode_part(pictures: PictureSet, size: int, part: int, num_parts: int) -> PictureArrays:
+    """Every `num_parts`-th picture of a set, from number `part` on, in file order."""
+    images, labels, seen = [], [], 0
+    for file in pictures.files():
+        rows = pictures.read_rows(file)
+        first, seen = (part - seen) % num_parts, seen + len(rows)
+        encoded, numbers = encoded_rows(pictures, rows.take(pa.array(range(first, len(rows), num_parts))))
+        images += [decode_from(pictures, file, data, size) for data in encoded]
+        labels.append(numbers)
+    stacked = np.stack(images) if images else np.empty((0, 3, size, size), dtype=np.uint8)
+    return PictureArrays(stacked, np.concatenate(labels), np.arange(len(stacked), dtype=np.int64))
+
+
+def read_labels(pictures: PictureSet) -> np.ndarray:
+    """All labels of a set as they stand in its files, int64 [N]."""
+    parts = [pq.read_table(pictures.folder.file(file), columns=["label"], filesystem=pictures.folder.filesystem)["label"] for file in pictures.files()]
+    return np.concatenate([part.to_numpy() for part in parts]).astype(np.int64)
+
+
+def class_names(pictures: PictureSet) -> list[str]:
+    """Class names in label order, from the schema's `huggingface` metadata; empty when there is none."""
+    schema = pq.read_schema(pictures.folder.file(pictures.files()[0]), filesystem=pictures.folder.filesystem)
+    metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    return list(metadata.get("info", {}).get("features", {}).get("label", {}).get("names", []))

@@ -1,0 +1,292 @@
+"""Where real pictures come from: any picture of a source can be read at any time, as encoded bytes. Here: arrays, folders, Parquet, annotations."""
+
+import errno
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from raysd.errors import UserError
+
+LAST_UNNAMED = 1_000_000
+"""The highest label that a class without a name may have."""
+
+
+def checked_labels(name: str, column: pa.Array | pa.ChunkedArray, class_names: list[str]) -> tuple[np.ndarray, list[str]]:
+    """Labels int64 [N], and the class names; where labels are text and no names are known, the names are the texts, sorted.
+
+    Raises:
+        UserError: a row without a label, or with one that is no class.
+    """
+
+    def refuse(row: int, label: object, remedy: str) -> UserError:
+        return UserError("real set", name, f"row {row} has the label {label!r}; {remedy}")
+
+    column = pa.chunked_array([column]) if isinstance(column, pa.Array) else column
+    if (missing := np.flatnonzero(column.is_null(nan_is_null=True).to_numpy())).size:
+        raise refuse(int(missing[0]), None, "label it or remove it")
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        texts = column.to_pylist()
+        class_names = class_names or sorted(set(texts))
+        place = {text: label for label, text in enumerate(class_names)}
+        if wrong := [row for row, text in enumerate(texts) if text not in place]:
+            raise refuse(wrong[0], texts[wrong[0]], f"its classes are {', '.join(class_names[:5])}, ...")
+        return np.array([place[text] for text in texts], dtype=np.int64), class_names
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        raise UserError("real set", name, f"its labels are of type {column.type}; give whole numbers or class names")
+    values = np.asarray(column.to_numpy())
+    end = len(class_names) or LAST_UNNAMED + 1
+    wrong_rows = np.flatnonzero(~((values >= 0) & (values < end) & (values == np.floor(values))))
+    if len(wrong_rows):
+        remedy = f"labels are 0 to {end - 1}" if class_names else f"labels are whole numbers from 0 to {LAST_UNNAMED:,}"
+        raise refuse(int(wrong_rows[0]), values[wrong_rows[0]].item(), remedy)
+    return values.astype(np.int64), class_names
+
+
+def image_bytes(name: str, row: int, value: Any, open_paths: bool = False) -> bytes:
+    """The encoded picture in a cell: bytes, or a struct with `bytes`.
+
+    Args:
+        name: of the set.
+        row: number of the row.
+        value: of the cell.
+        open_paths: where a struct has no bytes, read the file at its `path`; only for sets whose files a library has fetched.
+
+    Raises:
+        UserError: there is none.
+    """
+    data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
+    if not data and path and open_paths and Path(path).is_file():
+        data = Path(path).read_bytes()
+    if not data and path and not open_paths:
+        raise UserError("real set", name, f"row {row} has the path of a picture, not its bytes; write the bytes into the file")
+    return checked_bytes(name, row, data)
+
+
+def checked_bytes(name: str, row: int, data: Any) -> bytes:
+    """The bytes of a picture.
+
+    Raises:
+        UserError: none, or no bytes.
+    """
+    if not isinstance(data, bytes) or not data:
+        what = "has no picture" if not data else f"has a picture of type {type(data).__name__}, not its encoded bytes"
+        raise UserError("real set", name, f"row {row} {what}; repair or remove it")
+    return data
+
+
+Split = Literal["train", "test"]
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+BATCH_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Source:
+    """Random access to the encoded pictures of one split of a set."""
+
+    name: str
+    labels: np.ndarray
+    """int64 [N]."""
+    class_names: list[str]
+    """In label order; empty when the source names none."""
+    encoded: Callable[[int], bytes]
+    """The bytes of picture i as they would stand in a file; raises UserError where there are none."""
+    files: Sequence[str] = ()
+    """The file of each picture, where it has one of its own."""
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """uint8 [H, W] or [H, W, 3] as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def array_source(name: str, images: np.ndarray, labels: np.ndarray, class_names: list[str]) -> Source:
+    """Pictures uint8 [N, H, W] or [N, H, W, 3], given as PNG."""
+    return Source(name, labels.astype(np.int64), class_names, lambda i: encode_png(images[i]))
+
+
+def file_source(name: str, files: list[str], labels: Sequence[int] | np.ndarray, class_names: list[str]) -> Source:
+    """One file per picture; the bytes are those of the file."""
+
+    def encoded(i: int) -> bytes:
+        try:
+            data = Path(files[i]).read_bytes()
+        except OSError as error:
+            raise UserError("real set", name, f"picture {i}, {files[i]}, cannot be read ({error.strerror}); repair or remove it") from None
+        return checked_bytes(name, i, data)
+
+    return Source(name, checked_labels(name, pa.array(np.asarray(labels)), class_names)[0], class_names, encoded, files)
+
+
+def folder_source(path: Path, by_number: bool = False) -> Source:
+    """One folder of pictures per class; folders and files are sorted by name, and other files are ignored.
+
+    Args:
+        path: the folder.
+        by_number: folders are class numbers and are sorted as such, so that `10` comes after `9`.
+
+    Raises:
+        UserError: no folder, a folder whose name is no number, or two of one number.
+    """
+    if not path.is_dir():
+        raise UserError("real set", str(path), "is no folder; give the folder that holds one folder of pictures per class")
+    names = sorted(child.name for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
+    if by_number:
+        if wrong := [name for name in names if not name.isdecimal()]:
+            raise UserError("real set", str(path), f"its folder {wrong[0]} is no class number; give the folder with the folders 0, 1, 2, ...")
+        names.sort(key=int)
+        if len({int(name) for name in names}) < len(names):
+            raise UserError("real set", str(path), "has two folders of one class number; remove one")
+    files, labels = [], []
+    for label, name in enumerate(names):
+        found = sorted(file for file in (path / name).iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith("."))
+        files += [str(file) for file in found]
+        labels += [label] * len(found)
+    return file_source(path.name, files, np.array(labels, dtype=np.int64), names)
+
+
+def parquet_source(path: Path) -> Source:
+    """A Parquet file with `image` (bytes, or a struct of bytes and path) and `label` (whole numbers or text).
+
+    The rows are moved to a nameless Arrow file on disk, which is mapped into memory; so large files take none of it.
+
+    Raises:
+        UserError: no such file, columns or labels, or a full disk.
+    """
+    try:
+        parquet = pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20)  # by default a file is read whole
+        schema = parquet.schema_arrow
+        if not {"image", "label"} <= set(schema.names):
+            raise UserError("real set", str(path), f"needs the columns image and label, has {', '.join(schema.names)}; rename them in the file")
+        names = _schema_class_names(schema)
+        with tempfile.NamedTemporaryFile(suffix=".arrow") as file:
+            label = schema.field("label").type
+            kept = pa.schema([schema.field("image"), pa.field("label", label.value_type if pa.types.is_dictionary(label) else label)])
+            with pa.ipc.new_file(file.name, kept) as writer:
+                for batch in parquet.iter_batches(BATCH_ROWS, columns=["image", "label"]):
+                    writer.write_batch(batch.select(["image", "label"]).cast(kept))
+            table = pa.ipc.open_file(pa.memory_map(file.name)).read_all()
+    except (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = f"does not fit the disk of {tempfile.gettempdir()}, where it lies while it is read; free some space, or set TMPDIR to another folder"
+            raise UserError("real set", str(path), remedy) from None
+        raise UserError("real set", str(path), f"is no readable Parquet file ({str(error).splitlines()[0]})") from None
+    labels, names = checked_labels(path.name, table["label"], names)
+    images = table["image"]
+    return Source(path.name, labels, names, lambda i: image_bytes(path.name, i, images[i].as_py()))
+
+
+def _schema_class_names(schema: pa.Schema) -> list[str]:
+    try:
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+        return list(features.get("label", {}).get("names", []))
+    except (AttributeError, ValueError, TypeError):  # metadata of another make
+        return []
+
+
+def annotation_source(path: Path) -> Source:
+    """Pictures listed in a JSON file in COCO's form, as iNaturalist has it: `images`, `categories` and one category per picture in `annotations`.
+
+    Raises:
+        UserError: no such file, one of another form, or one that lists pictures outside its folder.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        category = {entry["image_id"]: entry["category_id"] for entry in content["annotations"]}
+        listed = [(str(PurePath(image["file_name"])), category[image["id"]]) for image in content["images"]]
+        names = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
+        class_names = [names[label] for label in range(len(names))]
+    except OSError as error:
+        raise UserError("real set", str(path), f"cannot be read ({error.strerror}); unpack the annotations beside the pictures") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError("real set", str(path), f"is no list of annotated pictures ({type(error).__name__}: {error}); fetch it again") from None
+    if outside := [file for file, _ in listed if os.path.isabs(file) or ".." in PurePath(file).parts]:
+        raise UserError("real set", str(path), f"lists the picture {outside[0]!r}, which is not below its own folder; fetch it again")
+    files = [str(path.parent / file) for file, _ in listed]
+    return file_source(path.stem, files, np.array([label for _, label in listed], dtype=np.int64), class_names)
+
+
+def join_sources(sources: list[Source]) -> Source:
+    """Several splits as one, in order.
+
+    Raises:
+        UserError: they do not have the same classes.
+    """
+    if len(sources) == 1:
+        return sources[0]
+    first = sources[0]
+    if any(source.class_names != first.class_names for source in sources):
+        raise UserError("real set", first.name, "its parts do not have the same classes; give the set as it was published")
+    starts = np.cumsum([0, *(len(source.labels) for source in sources)])
+
+    def encoded(i: int) -> bytes:
+        part = int(np.searchsorted(starts, i, side="right")) - 1
+        return sources[part].encoded(i - int(starts[part]))
+
+    files = [file for source in sources for file in source.files]
+    return Source(first.name, np.concatenate([source.labels for source in sources]), first.class_names, encoded, files)
+
+
+def files_key(path: Path) -> str:
+    """A hash of the names, sizes and times of a file or of all files in a folder, 16 hex digits: a set is read again when it changes.
+
+    Links are followed, as readers do; each folder is looked at once, so that links which lead back do no harm.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    digest, seen = hashlib.blake2b(os.fsencode(os.path.realpath(path)), digest_size=8), set[str]()
+    try:
+        if not path.is_dir():
+            digest.update(_file_key(path.name, path.stat()))
+            return digest.hexdigest()
+        for folder, folders, files in os.walk(path, onerror=_raise, followlinks=True):
+            if (real := os.path.realpath(folder)) in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders.sort()
+            digest.update(os.fsencode(f"{os.path.relpath(folder, path)} {real}\n"))
+            for file in sorted(files):
+                try:
+                    digest.update(_file_key(file, os.stat(f"{folder}/{file}")))
+                except OSError:  # a link that leads nowhere
+                    digest.update(os.fsencode(f"{file}\n"))
+    except OSError as error:
+        raise UserError("real set", str(path), f"cannot be read ({error.strerror}: {error.filename}); allow it, or remove it") from None
+    return digest.hexdigest()
+
+
+def _file_key(name: str, status: os.stat_result) -> bytes:
+    return os.fsencode(f"{name} {status.st_size} {status.st_mtime_ns}\n")
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def local_path(field: str, name: str) -> Path:
+    """A path with `~` filled in, which may or may not be there.
+
+    Raises:
+        UserError: a user that does not exist, or a name that no file can have.
+    """
+    try:
+        path = Path(name).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).rstrip(".")
+        raise UserError(field, name, f"is no path that can be looked at ({reason}); check it") from None
+    return path

@@ -1,0 +1,277 @@
+"""Real picture sets: built-in ones by name, and one's own by path or hub name. Each is brought into the storage root, once."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+
+from raysd.curation.near_duplicates import thumbnail
+from raysd.curation.scores import Reference
+from raysd.data.catalog import BuiltInSet, built_in_sets, check_offline_set, fashion_mnist_folder, open_built_in
+from raysd.data.class_map import ClassMatch, count_left_out, match_classes, read_class_map
+from raysd.data.hub_readers import SAVED, SAVED_DICT, SCHEME, HubSet, hub_source, hub_splits, parse_hub_name
+from raysd.data.images import UNDECODABLE, PictureSet, read_labels
+from raysd.data.readers import Source, Split, files_key, folder_source, local_path, parquet_source
+from raysd.data.readers import encode_png as encode_png
+from raysd.data.splits import frozen_mask, half_mask
+from raysd.data.store import find_set, write_set
+from raysd.data.store import picture_table as picture_table
+from raysd.errors import UserError
+from raysd.progress import say
+from raysd.prompts.table import ClassTable
+from raysd.storage.location import Location
+
+
+@dataclass(frozen=True)
+class WantedSet:
+    """A split of a set: where it is kept, and how its pictures are had if it is not there."""
+
+    name: str
+    folder: Location
+    open: Callable[[], Source]
+    rows: Callable[[Source], np.ndarray]
+    """Which pictures of the source belong to the split, int64 [n]."""
+    one_file: bool = False
+
+
+@dataclass(frozen=True)
+class _OwnSource:
+    stem: str
+    key: str
+    """Changes when the source does."""
+    open: Callable[[], Source]
+    is_split: bool = False
+    """It has a training and a test split of its own."""
+
+
+def own_set(name: str, split: Split, root: Location, halve: bool) -> WantedSet:
+    """A set of one's own, by path or hub name; whole, unless it has splits or is to be cut in two frozen halves.
+
+    Raises:
+        UserError: it cannot be opened.
+    """
+    own = _hub(name, split) if name.startswith(SCHEME) else _local(local_path("real set", name), split)
+    halve = halve and not own.is_split
+
+    def rows(source: Source) -> np.ndarray:
+        return np.flatnonzero(half_mask(source.labels, split)) if halve else all_rows(source)
+
+    part = split if halve or own.is_split else "whole"
+    return WantedSet(f"{own.stem}-{part}", root.child("sets", "own", short_digest(own.stem, part, own.key)), own.open, rows)
+
+
+def _hub(name: str, split: Split) -> _OwnSource:
+    hub, splits = parse_hub_name(name)
+    is_split = splits["train"] != splits["test"]
+    if is_split and (only := _only_split(hub, splits)) is not None:
+        return _hub_split(hub, only, is_split=False)
+    return _hub_split(hub, splits[split], is_split)
+
+
+def _only_split(hub: HubSet, splits: dict[str, str]) -> str | None:
+    """The one split of a set, where a usual name is not there and the user has asked for no other; else None."""
+    if not any(wanted == split for split, wanted in splits.items()):
+        return None
+    names = hub_splits(hub)
+    fits = len(names) == 1 and all(wanted in (split, names[0]) for split, wanted in splits.items())
+    return names[0] if fits else None
+
+
+def _hub_split(hub: HubSet, split: str, is_split: bool) -> _OwnSource:
+    source, key = hub_source(hub, split)
+    key = short_digest(hub.id, hub.image, hub.label, str(is_split), key)  # one split is halved under one name and whole under another
+    return _OwnSource(hub.id.replace("/", "_"), key, lambda: source, is_split)
+
+
+def _local(path: Path, split: Split) -> _OwnSource:
+    key = files_key(path)
+    if path.is_file():
+        return _OwnSource(path.stem, key, lambda: parquet_source(path))
+    if not _is_data_set(path):
+        return _OwnSource(path.stem, key, lambda: folder_source(path))
+    hub = HubSet(id=str(path.absolute()))
+    chosen = _local_splits(hub)
+    return _OwnSource(path.stem, short_digest(hub.image, hub.label, key), lambda: hub_source(hub, chosen[split])[0], chosen["train"] != chosen["test"])
+
+
+def _local_splits(hub: HubSet) -> dict[Split, str]:
+    """Which split of a folder's data set is for training and which is for testing; the same where it has one.
+
+    Raises:
+        UserError: it has several, and they do not tell.
+    """
+    names = hub_splits(hub)
+    if len(names) == 1:
+        return {"train": names[0], "test": names[0]}
+    if {"train", "test"} <= set(names):
+        return {"train": "train", "test": "test"}
+    if set(names) == {"train", "validation"}:
+        return {"train": "train", "test": "validation"}
+    remedy = "give it the splits train and test, or train and validation, or one alone"
+    raise UserError("real set", hub.id, f"has the splits {', '.join(names) or 'none'}; {remedy}")
+
+
+def _is_data_set(path: Path) -> bool:
+    """True for a folder that holds a Hugging Face data set: Parquet files, or what `save_to_disk` wrote."""
+    return any((path / file).is_file() for file in (SAVED, SAVED_DICT)) or any(any(folder.glob("*.parquet")) for folder in (path, path / "data"))
+
+
+def all_rows(source: Source) -> np.ndarray:
+    """int64 [N]."""
+    return np.arange(len(source.labels))
+
+
+def short_digest(*parts: str) -> str:
+    """A hash of some texts, 16 hex digits."""
+    return hashlib.blake2b("\n".join(parts).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+
+
+SAMPLE = Path(__file__).parent.parent / "assets" / "fashion_mnist"
+
+
+def real_set(
+    name: str,
+    split: Split,
+    root: Location,
+    images_per_class: int | None = None,
+    table: ClassTable | None = None,
+    from_end: bool = False,
+    halve: bool = False,
+    path: str | None = None,
+    shared_classes: bool | None = None,
+    class_map: str | None = None,
+) -> PictureSet:
+    """A real set as pictures that training and evaluation read.
+
+    Args:
+        name: a built-in set, a Parquet file with columns `image` and `label`, a folder with one folder of pictures per class, a folder that
+            holds a Hugging Face data set, or `hf://datasets/<owner>/<name>`.
+        split: which part of a built-in set, or of one of the hub; a path is taken whole unless `halve` is set.
+        root: the storage root; the set is kept in its `sets` folder.
+        images_per_class: only so many of each class.
+        table: the classes that the labels must mean; the set's own labels are mapped to them by name or key.
+        from_end: take the last pictures of each class, not the first.
+        halve: split a path in two frozen halves, for training and testing a probe.
+        path: where a built-in set lies on this machine, if it cannot or shall not be fetched.
+        shared_classes: leave out the pictures of classes that the table does not have; when None, as the built-in set says, else not.
+        class_map: a JSON file that says which class of the table each class of the set is.
+
+    Raises:
+        UserError: no such set or split, classes that the table does not have, or too few pictures.
+    """
+    entry = built_in_sets().get(name)
+    if path is not None and entry is None:
+        raise UserError("path", path, f"is for built-in sets, and {name!r} is none; give the path as the name")
+    if entry is None or path is not None:
+        check_real_set("real set", name, path)
+    if class_map is not None:
+        read_class_map(class_map)
+    elif table is not None and entry is not None and entry.needs_class_map:
+        raise UserError("class_map", None, f"{name} needs one, its class names are not those of the class table; docs/real_sets.md tells its form")
+    wanted = own_set(name, split, root, halve) if entry is None else _built_in(name, entry, split, root, path)
+    fingerprint = find_set(wanted.folder)
+    if fingerprint is None:
+        check_real_set("real set", name, path)
+        source = wanted.open()
+        rows = wanted.rows(source)
+        if len(rows) == 0:
+            raise UserError("real set", name, "holds no pictures")
+        fingerprint = write_set(wanted.folder, source, rows, wanted.one_file)
+    pictures = PictureSet(wanted.name, fingerprint, wanted.folder, images_per_class, from_end, about={"kind": "real"})
+    if table is not None:
+        shared = entry is not None and entry.shared_classes if shared_classes is None else shared_classes
+        pictures = _matched(pictures, match_classes(pictures, table, shared, class_map))
+    _check_counts(pictures)
+    return pictures
+
+
+def _matched(pictures: PictureSet, match: ClassMatch) -> PictureSet:
+    about = pictures.about | count_left_out(pictures, match.label_map)
+    return replace(pictures, label_map=match.label_map, groups=match.groups, about=about)
+
+
+def _built_in(name: str, entry: BuiltInSet, split: Split, root: Location, path: str | None) -> WantedSet:
+    if not entry.has(split):
+        raise UserError("real set", name, f"has no {split} pictures, only {', '.join(entry.splits)} ones; choose another set")
+    if name == "fashion_mnist" and fashion_mnist_folder() is None:
+        sample = f"fashion_mnist_sample-{split}"
+        return WantedSet(sample, root.child("sets", sample), lambda: parquet_source(SAMPLE / f"{split}.parquet"), all_rows, one_file=True)
+
+    def opened() -> Source:
+        if entry.download and path is None:
+            say(f"{name}: {entry.download}, licence: {entry.licence}, {entry.url}; fetched unless it is on this machine")
+        return open_built_in(name, split, None if path is None else local_path("path", path))
+
+    def chosen(source: Source) -> np.ndarray:
+        rows = all_rows(source) if entry.frozen is None else np.flatnonzero(frozen_mask(entry.frozen, source, split))
+        published = entry.pictures.get(split)
+        remedy = "unpack it again, whole" if entry.by_hand else "fetch it again"
+        if published is not None and entry.source.offline is None and len(rows) != published:
+            raise UserError("real set", name, f"has {len(rows):,} {split} pictures, {published:,} were published; {remedy}")
+        if entry.source.folder and (there := len(np.unique(source.labels[rows]))) != entry.classes:
+            raise UserError("real set", name, f"has {split} pictures of {there:,} classes, {entry.classes:,} were published; {remedy}")
+        return rows
+
+    folder = root.child("sets", f"{name}-{split}")  # what others publish never changes; a folder that was filled by hand may
+    if path is not None and entry.source.folder:
+        folder = root.child("sets", "own", short_digest(name, split, files_key(local_path("path", path))))
+    return WantedSet(f"{name}-{split}", folder, opened, chosen, one_file=entry.source.offline is not None)
+
+
+def _check_counts(pictures: PictureSet) -> None:
+    labels = read_labels(pictures)
+    labels = labels[pictures.to_labels(labels) >= 0]
+    if len(labels) == 0:
+        raise UserError("real set", pictures.name, "has no picture of a class of the class table; check names, or give a class map")
+    fewest = int(np.unique(labels, return_counts=True)[1].min())
+    if isinstance(pictures.images_per_class, int) and fewest < pictures.images_per_class:
+        remedy = f"has a class of only {fewest} pictures, {pictures.images_per_class} are wanted; ask for fewer"
+        raise UserError("real set", pictures.name, remedy + (" or install the full set" if "sample" in pictures.name else ""))
+
+
+def read_reference(pictures: PictureSet) -> Reference:
+    """A set's thumbnails, for a comparison with a clone.
+
+    Raises:
+        UserError: a picture that cannot be decoded.
+    """
+    thumbnails: list[bytes] = []
+    for file in pictures.files():
+        for image in pictures.read_rows(file)["image"].to_pylist():
+            try:
+                thumbnails.append(thumbnail(image["bytes"]))
+            except UNDECODABLE as error:
+                reason = f"picture {len(thumbnails)} cannot be decoded ({error}); repair or remove it"
+                raise UserError("real set", pictures.name, reason) from None
+    return Reference(pictures.name, pictures.fingerprint, tuple(thumbnails))
+
+
+def check_real_set(field: str, name: str, path: str | None = None, class_map: str | None = None) -> None:
+    """Say early that a set cannot be had.
+
+    Raises:
+        UserError: neither a built-in set, a path nor a hub name; one that must be fetched by hand, and no path; a package that is missing; or a
+            class map that cannot be read.
+    """
+    if class_map is not None:
+        read_class_map(class_map, field.removesuffix(".name") + ".class_map")
+    entry = built_in_sets().get(name)
+    if entry is not None:
+        if path is not None and entry.source.offline is not None:
+            raise UserError(field, name, "comes with a package; leave path out")
+        path_field = field.removesuffix(".name") + ".path"
+        if path is not None and not local_path(path_field, path).exists():
+            raise UserError(path_field, path, f"is not there; give the place where {name} lies")
+        if path is None and entry.by_hand:
+            raise UserError(field, name, f"cannot be fetched ({entry.download}, licence: {entry.licence}, {entry.url}); unpack it and set path")
+        if entry.source.offline is not None:
+            check_offline_set(field, name)
+    elif name.startswith(SCHEME):
+        parse_hub_name(name)
+    elif not local_path(field, name).exists():
+        close = get_close_matches(name, built_in_sets(), n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"use one of {', '.join(list(built_in_sets())[:5])}, ... (docs/real_sets.md),"
+        raise UserError(field, name, f"no such set; {hint} or give a Parquet file, or a folder with one folder per class")

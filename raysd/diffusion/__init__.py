@@ -1,0 +1,1 @@
+"""Diffusion models: checkpoints and their families, tokenizers, prompt embeddings, guidance."""

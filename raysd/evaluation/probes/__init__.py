@@ -1,0 +1,1 @@
+"""Linear probes and nearest neighbors on frozen features."""

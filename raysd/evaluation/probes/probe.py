@@ -1,0 +1,158 @@
+"""Probes of frozen features: logistic regression by L-BFGS or SGD, and nearest neighbours.
+
+A linear probe's settings are chosen on a class-stratified fifth of the training pictures; then it is fitted on all of them and tested
+once. Features are scaled by what the pictures that are learnt from say, so not by the held-out ones.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from raysd.errors import UserError
+from raysd.evaluation.metrics import mean_per_class
+from raysd.evaluation.probes.logistic import fit_path
+from raysd.evaluation.probes.neighbors import predict_by_neighbours
+from raysd.evaluation.probes.search import Examples, Found, fit_sgd_probe, search_sgd, search_strength
+from raysd.evaluation.settings import ProbeSettings, Scale
+
+VALIDATION_SHARE = 0.2
+ONE_SHOT_STRENGTH = 1.0
+CONSTANT_SHARE = 1e-7
+"""A deviation that is a smaller share of the mean is float32 rounding."""
+FIELD = "evaluation.transfer_sets"
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What a probe says of the test pictures."""
+
+    predictions: np.ndarray
+    """Labels int64 [test pictures]."""
+    top1: float
+    """Percent."""
+    mean_per_class: float
+    """Mean of the classes' accuracies in percent, over the classes of the test pictures."""
+    chosen: dict[str, Any]
+    """The chosen settings, and their validation top-1 in percent, number of trials, iterations, and whether they lie at the edge."""
+
+
+def choose_shots(labels: np.ndarray, shots: int | None, seed: int) -> np.ndarray:
+    """Indices of `shots` pictures of each class (all when None), drawn by the seed."""
+    if shots is None:
+        return np.arange(len(labels))
+    rng = np.random.default_rng(seed)
+    chosen = [rng.permutation(np.flatnonzero(labels == label))[:shots] for label in np.unique(labels)]
+    return np.sort(np.concatenate(chosen))
+
+
+def run_probe(
+    train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], settings: ProbeSettings, seed: int, shots: int | None = None
+) -> ProbeResult:
+    """Choose, fit and test a probe.
+
+    With one picture per class nothing can be held out: `lbfgs` then takes C = 1.
+
+    Args:
+        train: features [N, D] and labels [N], any whole numbers.
+        test: features [M, D] and labels [M], of the classes of `train`.
+        settings: which probe, and how it is searched.
+        seed: of the shots, the split, TPE and SGD.
+        shots: training pictures per class; all when None.
+
+    Raises:
+        UserError: no pictures, features that are not finite, fewer than two classes, test classes without training pictures, classes with
+            too few pictures, or SGD with one shot or features on which it diverges.
+    """
+    _check(train, test, settings, shots)
+    kept = choose_shots(train[1], shots, seed)
+    classes, labels = np.unique(train[1][kept], return_inverse=True)
+    known = train[0] if shots is None else train[0][kept]
+    learn, asked = (known.astype(np.float32, copy=False), labels.astype(np.int64)), test[0].astype(np.float32, copy=False)
+    predictions, chosen = _nearest(learn, asked, settings) if settings.kind == "knn" else _linear(learn, asked, settings, seed, shots == 1)
+    named, truth = classes[predictions].astype(np.int64), test[1]
+    correct = named == truth
+    per_class = mean_per_class(np.searchsorted(classes, truth), correct, len(classes))
+    return ProbeResult(named, 100 * float(correct.mean()), per_class, chosen)
+
+
+def _nearest(learn: Examples, asked: np.ndarray, settings: ProbeSettings) -> tuple[np.ndarray, dict[str, Any]]:
+    """Predicted classes [M], and the number of neighbours."""
+    (known, scaled), labels = _scaled(learn[0], asked, settings.used_scale), learn[1]
+    neighbours = min(settings.neighbours, len(known))
+    return predict_by_neighbours(known, labels, scaled, int(labels.max()) + 1, neighbours), {"neighbours": neighbours}
+
+
+def _linear(learn: Examples, asked: np.ndarray, settings: ProbeSettings, seed: int, one_shot: bool) -> tuple[np.ndarray, dict[str, Any]]:
+    """Predicted classes [M], and what was chosen."""
+    num_classes = int(learn[1].max()) + 1
+    found = None if one_shot else _search(learn, settings, seed)
+    values = found.values if found else {"C": ONE_SHOT_STRENGTH}
+    features, scaled = _scaled(learn[0], asked, settings.used_scale)
+    chosen: dict[str, Any] = {**values, "validation_top1": None, "trials": 0, "at_edge": False}
+    if found:
+        chosen |= {"validation_top1": found.validation_top1, "trials": found.trials, "at_edge": found.at_edge}
+    if settings.kind == "sgd":
+        sgd = fit_sgd_probe((features, learn[1]), num_classes, [values["learning_rate"]], [values["weight_decay"]], settings, seed)
+        if sgd.diverged[0]:
+            rate = f"{values['learning_rate']:.3g}"
+            raise UserError(FIELD, "sgd", f"diverged on all pictures at the chosen learning rate of {rate}; use lbfgs, or scale: l2")
+        return sgd.models[0].predict(scaled), chosen
+    path = fit_path(features, learn[1], num_classes, [values["C"]], settings.max_iterations, start=found.model if found else None)
+    return path.models[0].predict(scaled), chosen | {"iterations": path.iterations[0], "search_iterations": found.iterations if found else []}
+
+
+def _search(learn: Examples, settings: ProbeSettings, seed: int) -> Found:
+    features, labels = learn
+    held = held_out(labels, seed)
+    fit, validation = _scaled(features[~held], features[held], settings.used_scale)
+    search = search_sgd if settings.kind == "sgd" else search_strength
+    return search((fit, labels[~held]), (validation, labels[held]), int(labels.max()) + 1, settings, seed)
+
+
+def held_out(labels: np.ndarray, seed: int) -> np.ndarray:
+    """Mask [N] of the validation pictures: a stratified fifth, and at least one of each class."""
+    from sklearn.model_selection import train_test_split  # takes as long to import as a small probe takes
+
+    num_classes = int(labels.max()) + 1
+    size = max(num_classes, round(len(labels) * VALIDATION_SHARE))
+    _, validation = train_test_split(np.arange(len(labels)), test_size=size, stratify=labels, random_state=seed)
+    held = np.isin(np.arange(len(labels)), validation)
+    for missing in np.setdiff1d(np.arange(num_classes), labels[held]):
+        held[np.flatnonzero(labels == missing)[0]] = True
+    return held
+
+
+def _scaled(fit: np.ndarray, other: np.ndarray, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
+    """Both feature arrays, scaled by what the first says; constant features stay constant."""
+    if scale == "l2":
+        return _unit(fit), _unit(other)
+    if scale == "standard":
+        mean, deviation = fit.mean(0, dtype=np.float64), fit.std(0, dtype=np.float64)
+        deviation[deviation <= CONSTANT_SHARE * np.abs(mean)] = 1
+        return ((fit - mean) / deviation).astype(np.float32), ((other - mean) / deviation).astype(np.float32)
+    return fit, other
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    """Rows of length 1; rows of zeros stay."""
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+
+
+def _check(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], settings: ProbeSettings, shots: int | None) -> None:
+    for name, (features, labels) in (("training", train), ("test", test)):
+        if len(labels) == 0:
+            raise UserError(FIELD, f"0 {name} pictures", "give a set with pictures")
+        if not np.isfinite(features).all():
+            raise UserError(FIELD, f"{name} features that are not finite", "check the classifier's weights")
+    classes, counts = np.unique(train[1], return_counts=True)
+    if len(classes) < 2:
+        raise UserError(FIELD, f"training pictures of class {classes[0]} alone", "give at least two classes")
+    if unknown := np.setdiff1d(test[1], classes).tolist():
+        raise UserError(FIELD, f"test classes {unknown}", "give training pictures of these classes, or leave them out")
+    if few := classes[counts < (shots or 0)].tolist():
+        raise UserError(f"{FIELD}.shots", shots, f"classes {few} have fewer training pictures; ask for at most {counts.min()}")
+    if settings.kind == "sgd" and shots == 1:
+        raise UserError(f"{FIELD}.shots", 1, "sgd has nothing to choose its learning rate on; use lbfgs or knn, or two shots")
+    if settings.kind != "knn" and shots is None and (single := classes[counts == 1].tolist()):
+        raise UserError(FIELD, f"classes {single} with one training picture", "give two of each class, one to hold out, or use knn")

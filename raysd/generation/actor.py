@@ -1,0 +1,250 @@
+"""The diffusion actor: draws the missing pictures of one shard at a time and commits the shard."""
+
+import json
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from raysd.clone.plan import PlannedImage
+from raysd.clone.scan import LIGHT_COLUMNS, CloneJob
+from raysd.clone.shard import PARTS, DrawnImage, Shard, add_to_shard, delete_part, encode_image, merge_shards, read_shard, shard_table
+from raysd.clone.spec import CloneSpec
+from raysd.errors import UserError
+from raysd.generation.batch import DrawnBatch, generate_batch
+from raysd.generation.failures import Place, is_local, one_line
+from raysd.generation.kept_jobs import KeptJobs, SentJob
+
+NUM_ENCODERS = 2
+PART_SECONDS = 600.0  # a lost actor costs no more than so much of a shard
+
+
+class BatchGenerator(Protocol):
+    """What draws a batch: a `raysd.generation.pipeline.Generator`, or a stand-in for measurements."""
+
+    def draw(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> DrawnBatch:
+        """Draw one batch."""
+
+
+class ShardDrawer:
+    """A diffusion actor. It holds one pipeline and serves all clones that this can draw.
+
+    Two calls may run at a time: one draws, while the other one encodes its last pictures and commits its shard. One thread loads the model
+    and draws with it: OpenMP keeps a team of threads for each thread that computes, and two teams on the same cores slow each other down.
+    Batches keep one shape; a batch that would be short is filled up, and what was drawn too much is thrown away.
+
+    Args:
+        spec: of one of the clones; its pipeline is loaded.
+        batch_size: pictures that are drawn at a time.
+        num_threads: of the pipeline on CPUs.
+        make_generator: draws in the place of the pipeline, for measurements.
+    """
+
+    def __init__(self, spec: CloneSpec, batch_size: int, num_threads: int, make_generator: Callable[[CloneSpec], BatchGenerator] | None = None) -> None:
+        self.batch_size = batch_size
+        make = make_generator or partial(_load_pipeline, num_threads)
+        self.artist = ThreadPoolExecutor(1)
+        self.error: UserError | None = None
+        try:
+            self.generator = self.artist.submit(make, spec).result()
+        except UserError as error:
+            self.error = error
+        except Exception as error:
+            traceback.print_exc()
+            self.error = UserError("node", socket.gethostname(), f"cannot load the model: {one_line(error)}")
+        self.encoders = ThreadPoolExecutor(NUM_ENCODERS)
+        self.last_end: float | None = None
+        self.lock, self.num_in_work, self.moved, self.longest_batch = threading.Lock(), 0, time.monotonic(), 0.0
+        self.jobs = KeptJobs()
+        self.metrics = _Metrics()
+
+    def introduce(self) -> tuple[Place, str]:
+        """Where this actor works, and as JSON why it cannot; empty when it can."""
+        import ray
+
+        context = ray.get_runtime_context()
+        devices = tuple(str(each) for each in context.get_accelerator_ids().get("GPU", []))
+        return Place(context.get_node_id(), socket.gethostname(), devices), "" if self.error is None else _as_json(self.error)
+
+    def pace(self) -> tuple[float, float]:
+        """Seconds since a batch ended while there is work, and the longest that one took."""
+        return (time.monotonic() - self.moved if self.num_in_work else 0.0), self.longest_batch
+
+    def try_shard_of(self, sent: SentJob, shard: int) -> dict[str, Any]:
+        """As `try_shard`, of a job that was put into Ray's object store."""
+        return self.try_shard(self.jobs.fetch(sent), shard)
+
+    def try_shard(self, job: CloneJob, shard: int) -> dict[str, Any]:
+        """As `draw_shard`. `error` holds bad input that was met, as JSON, `failure` what this device or node failed with; each is empty when there is none."""
+        nothing: dict[str, Any] = {"shard": shard, **dict.fromkeys(("drawn", "flagged", "dropped", "batches", "bytes", "gpu_bytes"), 0)}
+        nothing |= {"drawing_seconds": 0.0, "busy": 0.0, "seconds": 0.0, "error": "", "failure": ""}
+        with self.lock:
+            self.moved = self.moved if self.num_in_work else time.monotonic()  # an idle actor did not hang
+            self.num_in_work += 1
+        try:
+            if self.error is not None:
+                raise self.error
+            return {**nothing, **self.draw_shard(job, shard)}
+        except UserError as error:
+            return {**nothing, "error": _as_json(error)}
+        except Exception as error:
+            if not is_local(error):
+                raise
+            traceback.print_exc()
+            return {**nothing, "failure": one_line(error)}
+        finally:
+            with self.lock:
+                self.num_in_work -= 1
+                self.moved = time.monotonic()
+
+    def draw_shard(self, job: CloneJob, shard: int) -> dict[str, Any]:
+        """Draw and commit one shard; returns its row of statistics. What took long is kept in parts, which a later call for the same shard takes over."""
+        began = time.monotonic()
+        plan, folder = job.plan, job.folder
+        num_classes = plan.counts.num_classes
+        kept = read_shard(folder, shard, plan.spec, LIGHT_COLUMNS)
+        part = read_shard(folder, shard, plan.spec, place=PARTS)
+        if part is not None and not plan.belong(part.covered(num_classes), shard):
+            part = None
+        missing = plan.positions(shard)
+        for there in (kept, part):
+            if there is not None and plan.belong(covered := there.covered(num_classes), shard):
+                missing = np.setdiff1d(missing, covered)
+        saves: list[Future[None]] = []
+        pictures, dropped, num_calls, drawing, busy = self.artist.submit(self._draw_timed, job, shard, missing, saves).result()
+        drawn = [future.result() for future in pictures]
+        wait(saves)  # or a part would be there after it was deleted
+        drawn.sort(key=lambda image: image.planned.position)
+        fresh = Shard(shard_table(plan.spec, drawn), dropped)
+        if part is not None:
+            fresh = merge_shards(part, fresh, num_classes)
+        num_bytes = add_to_shard(folder, plan, shard, fresh, is_new=kept is None)
+        if part is not None or drawing > PART_SECONDS:
+            delete_part(folder, shard)
+        flagged = sum(bool(image.flag) for image in drawn)
+        self.metrics.count(len(drawn), flagged, len(dropped), drawing, busy)
+        return {
+            "shard": shard,
+            "drawn": len(missing),
+            "flagged": flagged,
+            "dropped": len(dropped),
+            "batches": num_calls,
+            "bytes": num_bytes,
+            "drawing_seconds": drawing,
+            "busy": busy,
+            "gpu_bytes": _gpu_bytes(),
+            "seconds": time.monotonic() - began,
+        }
+
+    def _draw_timed(
+        self, job: CloneJob, shard: int, positions: np.ndarray, saves: list[Future[None]]
+    ) -> tuple[list[Future[DrawnImage]], dict[int, str], int, float, float]:
+        """What `_draw` returns, the seconds that it took, and their share of the time since the last shard."""
+        started = time.monotonic()
+        pictures, dropped, num_batches = self._draw(job, shard, positions, saves)
+        ended = time.monotonic()
+        since = ended - (started if self.last_end is None else self.last_end)
+        self.last_end = ended
+        return pictures, dropped, num_batches, ended - started, (ended - started) / max(since, 1e-9)
+
+    def _draw(self, job: CloneJob, shard: int, positions: np.ndarray, saves: list[Future[None]]) -> tuple[list[Future[DrawnImage]], dict[int, str], int]:
+        """Encoded pictures to come, dropped positions with their reasons, and the number of batches; what keeps parts goes into `saves`."""
+        plan, spec = job.plan, job.plan.spec
+        pictures: list[Future[DrawnImage]] = []
+        dropped: dict[int, str] = {}
+        num_batches, num_saved, last_part = 0, 0, time.monotonic()
+        waiting = sorted(map(plan.image, positions.tolist()), key=lambda image: image.prompt)  # equal prompts in a row are encoded once
+        while waiting:
+            again: list[PlannedImage] = []
+            for start in range(0, len(waiting), self.batch_size):
+                images = waiting[start : start + self.batch_size]
+                batch = self._draw_batch(spec, images)
+                num_batches += 1
+                for image, pixels, flag in zip(images, batch.pixels, batch.flags, strict=False):
+                    if not flag or spec.flagged == "keep":
+                        pictures.append(self.encoders.submit(_encode, image, pixels, flag, spec.codec))
+                    elif spec.flagged == "redraw" and image.redraw < spec.max_redraws:
+                        again.append(plan.image(image.position, image.redraw + 1))
+                    else:
+                        dropped[image.position] = flag
+                if time.monotonic() - last_part > PART_SECONDS:
+                    saves.append(self.encoders.submit(_save_part, job, shard, pictures[num_saved:]))
+                    num_saved, last_part = len(pictures), time.monotonic()
+            waiting = again
+        return pictures, dropped, num_batches
+
+    def _draw_batch(self, spec: CloneSpec, images: list[PlannedImage]) -> DrawnBatch:
+        """One batch, filled up to its shape."""
+        began = time.monotonic()
+        batch = generate_batch(self.generator, spec, images + [images[-1]] * (self.batch_size - len(images)))
+        self.moved = time.monotonic()
+        self.longest_batch = max(self.longest_batch, self.moved - began)
+        return batch
+
+
+def _save_part(job: CloneJob, shard: int, pictures: list[Future[DrawnImage]]) -> None:
+    """Keep the pictures so far of a shard that takes long; runs behind their encoding, in the same threads."""
+    drawn = sorted((future.result() for future in pictures), key=lambda image: image.planned.position)
+    add_to_shard(job.folder, job.plan, shard, Shard(shard_table(job.plan.spec, drawn)), place=PARTS)
+
+
+def _as_json(error: UserError) -> str:
+    value = error.value if isinstance(error.value, (int, float, str)) else str(error.value)
+    return json.dumps([error.field, value, error.remedy])
+
+
+def _encode(image: PlannedImage, pixels: np.ndarray, flag: str, codec: str) -> DrawnImage:
+    return DrawnImage(image, encode_image(pixels, codec), flag)
+
+
+def _load_pipeline(num_threads: int, spec: CloneSpec) -> BatchGenerator:
+    if spec.model.is_dummy:
+        from raysd.generation.dummy import DummyGenerator
+
+        return DummyGenerator()
+    import torch
+
+    from raysd.device import keep_freed_memory
+    from raysd.generation.pipeline import Generator
+
+    keep_freed_memory()
+    torch.set_num_threads(num_threads)
+    return Generator(spec)
+
+
+def _gpu_bytes() -> int:
+    """The most GPU memory that this process has held; 0 without a GPU. Does not load torch."""
+    if (torch := sys.modules.get("torch")) is None:
+        return 0
+    from raysd.device import find_device
+
+    device = find_device()
+    return int(torch.cuda.max_memory_reserved(device)) if device.type == "cuda" else 0
+
+
+class _Metrics:
+    """Counters that Ray serves to Prometheus."""
+
+    def __init__(self) -> None:
+        from ray.util.metrics import Counter, Gauge
+
+        self.images = Counter("raysd_images", "Pictures that were drawn and committed.")
+        self.flagged = Counter("raysd_flagged_images", "Committed pictures with a flag.")
+        self.dropped = Counter("raysd_dropped_images", "Planned pictures that were dropped.")
+        self.rate = Gauge("raysd_images_per_second", "Pictures per second of one actor, over its last shard.")
+        self.busy = Gauge("raysd_busy_share", "Share of the time since its last shard that an actor was drawing, 0 to 1.")
+
+    def count(self, drawn: int, flagged: int, dropped: int, seconds: float, busy: float) -> None:
+        """Count one shard."""
+        for counter, value in ((self.images, drawn), (self.flagged, flagged), (self.dropped, dropped)):
+            if value:
+                counter.inc(value)
+        self.rate.set(drawn / max(seconds, 1e-9))
+        self.busy.set(busy)

@@ -1,0 +1,292 @@
+"""The pool of diffusion actors: starts them, hands them shards, and parts with those whose device or node fails.
+
+One pool holds the actors of one pipeline. Shards wait in one line, in the order in which they were asked for, and keep their place there when an actor is lost
+before it committed them. All this happens in an event loop in a thread of its own; whoever asks for a shard gets a future.
+
+Ray Data's actor pools do not part with an actor, avoid a node or take work back from a broken device; so the actors are held here.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import queue
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from raysd.clone.scan import CloneJob
+from raysd.clone.settings import GenerationSettings
+from raysd.clone.spec import CloneSpec
+from raysd.cluster.resources import cluster_nodes, room_for
+from raysd.errors import UserError
+from raysd.generation.actor import BatchGenerator, ShardDrawer
+from raysd.generation.failures import UNKNOWN, Failed, Failures, Place, one_line
+from raysd.generation.kept_jobs import SentJob, send_job
+from raysd.generation.placement import TASKS_PER_ACTOR, PoolShape
+from raysd.storage.location import Location
+
+LOOK_SECONDS = 5.0  # between two looks for nodes that joined
+WATCH_SECONDS = 30.0  # between two looks whether an actor moves
+MAX_TRIES = 10  # of one shard
+# An actor hangs that ends no batch for so many times the longest batch, and for so long at least; while no batch is known, for so long.
+HANG_BATCHES, HANG_SECONDS, FIRST_BATCH_SECONDS = 20, 1800.0, 12 * 3600.0
+WINDOW = 4096  # shards that wait at a time for a job, so that the driver's memory does not grow with the clone
+NUM_SENT = 64  # jobs that stay in Ray's object store
+NODE_ID = "ray.io/node-id"
+
+
+@dataclass(order=True)
+class _Item:
+    """A shard to be generated; its number is its place in the line."""
+
+    number: int
+    job: CloneJob = field(compare=False)
+    shard: int = field(compare=False)
+    row: "Future[dict[str, Any]]" = field(compare=False, default_factory=Future)
+    tries: int = field(compare=False, default=0)
+
+
+class DiffusionPool:
+    """Actors of one pipeline, and the shards that wait for them; Ray has to be connected.
+
+    Args:
+        spec: of one of the clones; its pipeline is loaded.
+        settings: batch size and threads.
+        shape: how many actors, and what each of them holds.
+        keeps: actors stay up while no shard waits.
+        make_generator: generates in the place of the model's pipeline, for measurements.
+    """
+
+    def __init__(
+        self,
+        spec: CloneSpec,
+        settings: GenerationSettings,
+        shape: PoolShape,
+        keeps: bool = False,
+        make_generator: Callable[[CloneSpec], BatchGenerator] | None = None,
+    ) -> None:
+        import ray
+
+        self.spec, self.settings, self.shape, self.keeps, self.make_generator = spec, settings, shape, keeps, make_generator
+        self.sent_spec = ray.put(spec)  # once for all actors
+        self.failures = Failures()
+        self.nodes, self.looked = cluster_nodes(), time.monotonic()
+        self.looks: dict[str, asyncio.Task[None]] = {}
+        self.known = {node.id for node in self.nodes}
+        self.line: asyncio.PriorityQueue[_Item] = asyncio.PriorityQueue()
+        self.numbers = itertools.count()
+        self.num_in_work = self.num_ready = 0
+        self.longest_batch = 0.0
+        self.employed: set[asyncio.Task[None]] = set()
+        self.jobs: OrderedDict[str, SentJob] = OrderedDict()
+        self.error: Exception | None = None
+        self.folder: Location | None = None
+        self.changed, self.is_closed = asyncio.Event(), False
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_until_complete, args=(self._manage(),), daemon=True)
+        self.thread.start()
+
+    def submit(self, job: CloneJob, shard: int) -> "Future[dict[str, Any]]":
+        """Ask for a shard; the row of statistics of `ShardDrawer.try_shard` will be there once it is committed.
+
+        The future raises a UserError when the shard cannot be had, because the storage is full or no node is left; or what the pipeline raised.
+        """
+        item = _Item(next(self.numbers), job, shard)
+        self.loop.call_soon_threadsafe(self._enter, item)
+        return item.row
+
+    def draw(self, items: Iterable[tuple[CloneJob, int]]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Have shards generated; the place of each among the items and its row, as they come.
+
+        Raises:
+            UserError: as in `submit`.
+        """
+        done: queue.SimpleQueue[tuple[int, Future[dict[str, Any]]]] = queue.SimpleQueue()
+        waiting, num_open = enumerate(items), 0
+        while True:
+            for place, (job, shard) in itertools.islice(waiting, WINDOW - num_open):
+                num_open += 1
+                self.submit(job, shard).add_done_callback(lambda row, place=place: done.put((place, row)))  # type: ignore[misc]
+            if not num_open:
+                return
+            place, row = done.get()
+            num_open -= 1
+            yield place, row.result()
+
+    def close(self) -> None:
+        """End the actors."""
+        self.is_closed = True
+        self.loop.call_soon_threadsafe(self.changed.set)
+        self.thread.join()
+
+    def _enter(self, item: _Item) -> None:
+        if self.error is not None:
+            item.row.set_exception(self.error)
+            return
+        self.folder = item.job.folder
+        self.line.put_nowait(item)
+        self.changed.set()
+
+    async def _manage(self) -> None:
+        try:
+            while not self.is_closed:
+                if time.monotonic() - self.looked > LOOK_SECONDS:
+                    self.nodes, self.looked = cluster_nodes(), time.monotonic()
+                self._employ_more()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.changed.wait(), LOOK_SECONDS)
+                self.changed.clear()
+        except Exception as error:  # nobody would wait for this thread's error
+            self._stop(error)
+        for task in self.employed:
+            task.cancel()
+        await asyncio.gather(*self.employed, return_exceptions=True)
+
+    def _employ_more(self) -> None:
+        fit = [node for node in self.nodes if node.room(self.shape.num_cpus, self.shape.num_gpus)]
+        if (error := self.error or self.failures.verdict(fit, self.num_ready)) is not None:
+            self._stop(error)
+            return
+        left = [node for node in fit if node.id not in self.failures.avoided]
+        most = room_for(left, self.shape.num_cpus, self.shape.num_gpus) if self.shape.num_actors is None else self.shape.num_actors
+        wanted = most if self.keeps else min(most, self.line.qsize() + self.num_in_work)
+        for _ in range(wanted - len(self.employed)):
+            self.employed.add(asyncio.create_task(self._employ()))
+
+    def _stop(self, error: Exception) -> None:
+        """Nothing is generated any more."""
+        self.error = error
+        while not self.line.empty():
+            self.line.get_nowait().row.set_exception(error)
+
+    async def _employ(self) -> None:
+        """The life of one actor."""
+        import ray
+        from ray.exceptions import RayError
+
+        actor, place = self._start_actor(), Place(UNKNOWN, "a node")
+        try:
+            place, problem = await actor.introduce.remote()
+            if place.node in self.failures.avoided:
+                return
+            if problem:
+                raise Failed("start", UserError(*json.loads(problem)))
+            await self._look_at(place.node)
+            self.num_ready += 1
+            try:
+                await self._work(actor, place)
+            finally:
+                self.num_ready -= 1
+        except Failed as failure:
+            self.failures.fail(place, failure.kind, failure.error)
+        except RayError as error:
+            if place.node == UNKNOWN or any(node.id == place.node for node in cluster_nodes()):  # a node that is gone is no bad node
+                self.failures.fail(place, "death", UserError("node", place.name, f"an actor died there ({str(error).strip().splitlines()[-1].strip()})"))
+        except Exception as error:  # of looking at the node
+            self.failures.fail(place, "device", UserError("node", place.name, one_line(error)))
+        finally:
+            ray.kill(actor)
+            self.employed -= {asyncio.current_task()}
+            self.looked = 0.0
+            self.changed.set()
+
+    def _start_actor(self) -> Any:
+        import ray
+
+        is_whole = self.shape.num_gpus == int(self.shape.num_gpus)  # parts of GPUs are packed, so that whole ones stay free for others
+        options: dict[str, Any] = {"num_cpus": self.shape.num_cpus, "num_gpus": self.shape.num_gpus}
+        options |= {"scheduling_strategy": "SPREAD" if is_whole else "DEFAULT", "max_concurrency": TASKS_PER_ACTOR + 1}
+        if avoided := [node for node in self.failures.avoided if node != UNKNOWN]:
+            options["label_selector"] = {NODE_ID: f"!in({','.join(avoided)})"}
+        num_threads = max(1, int(self.settings.cpus_per_actor))
+        return ray.remote(max_restarts=0, **options)(ShardDrawer).remote(self.sent_spec, self.settings.batch_size, num_threads, self.make_generator)
+
+    async def _look_at(self, node: str) -> None:
+        """Nodes that joined late are looked at as the first ones were before the job; raises Failed."""
+        if node in self.known:
+            return
+        if node not in self.looks:
+            self.looks[node] = asyncio.create_task(asyncio.to_thread(self._survey, node))
+        await asyncio.shield(self.looks[node])
+
+    def _survey(self, node: str) -> None:
+        from raysd.cluster.preflight import survey_failures
+        from raysd.cluster.probe import survey
+        from raysd.versions import versions
+
+        found, models = [each for each in cluster_nodes() if each.id == node], self.spec.weights
+        assert self.folder is not None  # actors start when a shard is asked for
+        if problems := survey_failures(self.folder, survey(found, self.folder, models), versions(), models):
+            raise Failed("start", problems[0])
+
+    async def _work(self, actor: Any, place: Place) -> None:
+        """Hand shards to an actor, as many at a time as it may have, until it fails; what it had then goes back to the line."""
+        tasks = [asyncio.create_task(self._work_off(actor, place)) for _ in range(TASKS_PER_ACTOR)] + [asyncio.create_task(self._watch(actor, place))]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _work_off(self, actor: Any, place: Place) -> None:
+        from ray.exceptions import RayTaskError
+
+        while True:
+            item = await self.line.get()
+            self.num_in_work += 1
+            try:
+                row = await actor.try_shard_of.remote(self._sent(item.job), item.shard)
+                if row["failure"]:
+                    raise Failed("device", UserError("node", place.name, row["failure"]))
+            except RayTaskError as error:  # of the program: it would be the same anywhere
+                item.row.set_exception(error.as_instanceof_cause())
+            except BaseException as error:
+                self._take_back(item, error)
+                raise
+            else:
+                self._settle(item, row)
+                self.failures.succeed(place)
+            finally:
+                self.num_in_work -= 1
+
+    @staticmethod
+    def _settle(item: _Item, row: dict[str, Any]) -> None:
+        if row["error"]:
+            item.row.set_exception(UserError(*json.loads(row["error"])))
+        else:
+            item.row.set_result(row)
+
+    def _take_back(self, item: _Item, error: BaseException) -> None:
+        item.tries += not isinstance(error, asyncio.CancelledError)
+        if item.tries >= MAX_TRIES:
+            item.row.set_exception(RuntimeError(f"shard {item.shard} was begun {MAX_TRIES} times, and each time it failed; the last time: {one_line(error)}"))
+        else:
+            self._enter(item)
+
+    def _sent(self, job: CloneJob) -> SentJob:
+        """A job in Ray's object store; it is sent to an actor once, however large its class table is."""
+        name = f"{job.folder.uri} {job.plan.images_per_shard} {job.plan.counts.to_json()}"
+        if name not in self.jobs:
+            self.jobs[name] = send_job(job)
+        self.jobs.move_to_end(name)
+        while len(self.jobs) > NUM_SENT:
+            self.jobs.popitem(last=False)
+        return self.jobs[name]
+
+    async def _watch(self, actor: Any, place: Place) -> None:
+        """Find an actor that hangs: it raises nothing, and ends no batch."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            waited, longest = await actor.pace.remote()
+            self.longest_batch = max(self.longest_batch, longest)
+            limit = max(HANG_SECONDS, HANG_BATCHES * self.longest_batch) if self.longest_batch else FIRST_BATCH_SECONDS
+            if waited > limit:
+                raise Failed("device", UserError("node", place.name, f"no batch ended in {waited / 60:.0f} minutes there"))

@@ -1,0 +1,96 @@
+"""A batch of generated images: generate it in the size that a GPU has memory for, flag what is suspect, and make it ready to be stored."""
+
+import gc
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from raysd.clone.plan import PlannedImage
+from raysd.clone.spec import CloneSpec
+from raysd.errors import UserError
+
+if TYPE_CHECKING:
+    from raysd.generation.actor import BatchGenerator
+
+
+BLACK_LEVEL = 2  # a picture whose brightest value is at most this is black
+
+
+@dataclass(frozen=True)
+class DrawnBatch:
+    """Pictures and what is suspect about them."""
+
+    pixels: np.ndarray
+    """uint8 [B, H, W, 3], or [B, H, W] for a grey clone."""
+    flags: list[str]
+    """For each picture `unsafe` (the safety checker), `nan`, `black`, or nothing."""
+
+
+def finish_pictures(drawn: np.ndarray, unsafe: Sequence[bool], stored_size: int, color: str) -> DrawnBatch:
+    """Float [B, H, W, 3] in 0..1 as stored pictures with their flags; a picture with NaN becomes black."""
+    finite = np.isfinite(drawn).all(axis=(1, 2, 3))
+    pixels = (np.nan_to_num(drawn, nan=0.0) * 255).round().clip(0, 255).astype(np.uint8)
+    flags = []
+    for picture, is_unsafe, is_finite in zip(pixels, unsafe, finite, strict=True):
+        flags.append("unsafe" if is_unsafe else "nan" if not is_finite else "black" if is_black(picture) else "")
+    if pixels.shape[1:3] != (stored_size, stored_size):
+        small = [Image.fromarray(picture).resize((stored_size, stored_size), Image.Resampling.LANCZOS) for picture in pixels]
+        pixels = np.stack([np.asarray(picture) for picture in small])
+    if color == "grey":
+        pixels = pixels.astype(np.float32).mean(axis=3).round().astype(np.uint8)
+    return DrawnBatch(pixels, flags)
+
+
+def is_black(picture: np.ndarray) -> bool:
+    """True for a picture without content (a safety checker's answer, or a numeric failure)."""
+    return int(picture.max()) <= BLACK_LEVEL
+
+
+FIELD = "generation.batch_size"
+
+
+def generate_batch(generator: "BatchGenerator", spec: CloneSpec, images: Sequence[PlannedImage]) -> DrawnBatch:
+    """Generate a batch.
+
+    One that the GPU has no memory for is tried again, once what was left there is freed. It is never split: the size of a batch shapes the bytes of its
+    images, and one device's images would differ from another's. Halves are only tried to find the size that fits.
+
+    Raises:
+        UserError: it does not fit.
+    """
+    for _ in range(2):
+        if (batch := _try(generator, spec, images)) is not None:
+            return batch
+    size = len(images) // 2
+    while size and _try(generator, spec, images[:size]) is None:
+        size //= 2
+    pixels = f"{spec.image_size} px"
+    if not size:
+        raise UserError(FIELD, len(images), f"not even one image of {pixels} fits into {_gpu()}; lower generation.image_size, or use larger GPUs")
+    raise UserError(FIELD, len(images), f"does not fit into {_gpu()} with images of {pixels}; set it to {size}, which does, or use larger GPUs")
+
+
+def _try(generator: "BatchGenerator", spec: CloneSpec, images: Sequence[PlannedImage]) -> DrawnBatch | None:
+    """None where the memory is too small. What the failed call held is freed after its error is gone, which holds it."""
+    try:
+        return generator.draw(spec, images)
+    except Exception as error:
+        torch = sys.modules.get("torch")  # not loaded for its error alone
+        if torch is None or not isinstance(error, torch.OutOfMemoryError):
+            raise
+    gc.collect()
+    torch.cuda.empty_cache()
+    return None
+
+
+def _gpu() -> str:
+    from raysd.device import find_device
+
+    torch, device = sys.modules["torch"], find_device()
+    if device.type != "cuda":
+        return "the device"
+    return f"{torch.cuda.get_device_name(device)} ({torch.cuda.get_device_properties(device).total_memory / 1e9:.0f} GB)"

@@ -1,0 +1,161 @@
+"""How fast a device generates, and what a clone will cost before it is generated: device hours, time, bytes and money.
+
+Rates come from a table of what is known, and from the user's own measurements, which come first. They are kept per guided
+denoising step of one image, and scaled to other numbers of steps and, in the table, to other sizes.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from raysd.clone.plan import Plan
+from raysd.clone.spec import CloneSpec
+from raysd.cluster.resources import processes_on
+from raysd.storage.location import Location
+from raysd.storage.results import Row, read_results
+
+TABLE = Path(__file__).parent.parent / "assets" / "device_rates.yaml"
+KIND = "rate"
+UNGUIDED_SHARE = 0.58  # of a guided step's time, without the unconditional pass
+START_SECONDS = 10.0  # until actors draw and after they have drawn, where nobody measured it
+CPU = "CPU core"
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How fast one device draws."""
+
+    device: str
+    """As `A100`, `NVIDIA A100-SXM4-80GB` or `CPU core, AMD EPYC`."""
+    seconds_per_step: float
+    """Of one device, for a guided step of one picture at `image_size`."""
+    image_size: int
+    source: str
+    start_seconds: float = START_SECONDS
+    """From the call until actors draw, beside what is drawn."""
+
+    def seconds_per_image(self, spec: CloneSpec) -> float:
+        """Device seconds for a picture of a clone."""
+        return self.seconds_per_step * guided_steps(spec) * (spec.image_size / self.image_size) ** 2
+
+
+def guided_steps(spec: CloneSpec) -> float:
+    """What a picture takes, in guided steps: those without the unconditional pass count in part."""
+    share = spec.guidance_interval[1] - spec.guidance_interval[0] if spec.guidance_scale > 1 and spec.family.guidance == "classifier_free" else 0.0
+    return spec.num_inference_steps * (share + (1 - share) * UNGUIDED_SHARE)
+
+
+def same_device(one: str, other: str) -> bool:
+    """True when one name says no more than the other: `A100` and `NVIDIA A100-SXM4-80GB`."""
+    words = [set(re.split(r"[\s,-]+", name.casefold())) for name in (one, other)]
+    return words[0] <= words[1] or words[1] <= words[0]
+
+
+def find_rates(spec: CloneSpec, measured: list[Row]) -> list[Rate]:
+    """The best known rate of each device for a clone: one's own of this pipeline and size, nearest in steps; else the table's."""
+    own: dict[str, Rate] = {}
+    mine = [row for row in measured if row["pipeline_key"] == spec.pipeline_key and row["image_size"] == spec.image_size]
+    for row in sorted(mine, key=lambda row: abs(math.log(row["guided_steps"] / guided_steps(spec))), reverse=True):  # the nearest comes last, and stays
+        own[row["device"]] = _own_rate(row)
+    known = [rate for rate in _table(_family(spec)) if not any(same_device(rate.device, device) for device in own)]
+    return [*own.values(), *known]
+
+
+def read_rates(root: Location) -> list[Row]:
+    """The measurements below a storage root."""
+    return read_results(root, KIND)
+
+
+def _own_rate(row: Row) -> Rate:
+    source = f"measured {row['date']}, {row['num_inference_steps']} steps at guidance {row['guidance_scale']:g}"
+    per_step = row["device_seconds_per_image"] / row["guided_steps"]
+    return Rate(row["device"], per_step, row["image_size"], source, row["start_seconds"])
+
+
+def _family(spec: CloneSpec) -> str:
+    return "embedded" if spec.model.is_embedded else spec.family.pipeline
+
+
+@cache
+def _table(family: str) -> tuple[Rate, ...]:
+    rows = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+    return tuple(Rate(row["device"], row["seconds_per_step"], row["image_size"], row["source"]) for row in rows if row["family"] == family)
+
+
+PNG_BYTES_PER_PIXEL = 0.85
+JPEG_BYTES_PER_PIXEL = 0.4
+CHANNELS = {"grey": 1, "rgb": 3}
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The actors that draw, and the devices of each; an actor may have a part of a GPU, or several cores."""
+
+    num_actors: int
+    devices_per_actor: float
+
+
+@dataclass(frozen=True)
+class CostEstimate:
+    """What drawing takes on one kind of device; as good as its rate."""
+
+    rate: Rate
+    device_seconds: float
+    price: float | None
+    """In the currency of `cost.price_per_hour`; None when no price is given."""
+
+    def wall_seconds(self, pool: Pool) -> float:
+        """Time from the call to the end: start-up + pictures / (rate x actors)."""
+        return self.rate.start_seconds + self.device_seconds / (pool.num_actors * pool.devices_per_actor)
+
+
+def estimate_cost(plan: Plan, rate: Rate, batch_size: int, prices: Mapping[str, float] | None = None) -> CostEstimate:
+    """The cost of a whole clone.
+
+    Args:
+        plan: of the clone.
+        rate: of the device.
+        batch_size: shards are drawn in whole batches.
+        prices: of an hour, by device; a device's own name may say more.
+    """
+    device_seconds = num_drawn(plan, batch_size) * rate.seconds_per_image(plan.spec)
+    price = next((value for device, value in (prices or {}).items() if same_device(device, rate.device)), None)
+    return CostEstimate(rate, device_seconds, None if price is None else device_seconds / 3600 * price)
+
+
+def num_drawn(plan: Plan, batch_size: int) -> int:
+    """Pictures that go through the model: the last batch of a shard is filled up."""
+    return int((-(-plan.shard_sizes() // batch_size) * batch_size).sum())
+
+
+def bytes_per_image(spec: CloneSpec) -> float:
+    """What a stored picture takes; an estimate from its size and codec."""
+    per_pixel = PNG_BYTES_PER_PIXEL * CHANNELS[spec.color] if spec.codec == "png" else JPEG_BYTES_PER_PIXEL
+    return per_pixel * spec.stored_size**2
+
+
+def num_bytes(plan: Plan, shards: np.ndarray | None = None) -> float:
+    """Storage of a whole clone, or of some of its shards, in bytes; an estimate."""
+    count = len(plan) if shards is None else int(plan.shard_sizes()[shards].sum())
+    return count * bytes_per_image(plan.spec)
+
+
+def devices_per_actor(cpus: float, gpus: float) -> float:
+    """Devices that an actor holds: its GPUs, or the part of one that no other actor can have, or its cores; a thread that draws counts as a whole core
+    unless two actors share one."""
+    if gpus:
+        return gpus if gpus >= 1 else 1 / processes_on(1, gpus)
+    return cpus if cpus < 1 else math.floor(cpus)
+
+
+def runs_on(rate: Rate, accelerators: set[str], gpus: float) -> bool:
+    """Whether a rate's device is one that actors with so many GPUs draw on; without GPUs that is any CPU core."""
+    if not gpus:
+        return same_device(rate.device, CPU)
+    return any(same_device(rate.device, accelerator) for accelerator in accelerators)

@@ -1,0 +1,106 @@
+"""Which nodes fail at generating, which of them are avoided, and when a job stops for it.
+
+A device that works again is forgiven. A node is avoided once it could not begin, or one of its devices failed several times in a row, or its actors died many
+times in a row; actors that work there on other devices go on. The job stops when no node is left, or when the same error comes from half of the nodes, several
+at least, and nothing was generated anywhere.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from raysd.cluster.resources import Node
+from raysd.errors import UserError
+
+Kind = Literal["start", "device", "death"]
+LIMITS: dict[Kind, int] = {"start": 1, "device": 3, "death": 10}  # in a row; processes may be killed by others, so they have more tries
+SEVERAL = 2
+UNKNOWN = "unknown"
+DEVICE_WORDS = ("CUDA", "cuDNN", "CUBLAS", "NCCL", "HIP error", "device-side assert")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an actor works."""
+
+    node: str
+    """Ray's id of the node."""
+    name: str
+    devices: tuple[str, ...] = ()
+    """GPUs that Ray gave it."""
+
+
+class Failed(Exception):
+    """An actor that has to leave.
+
+    Args:
+        kind: what failed.
+        error: one clear line.
+    """
+
+    def __init__(self, kind: Kind, error: UserError) -> None:
+        super().__init__(str(error))
+        self.kind: Kind = kind
+        self.error = error
+
+
+def is_local(error: Exception) -> bool:
+    """True for an error of a device or a node, which another one may not have; false for one of the program, or of the settings."""
+    of_device = isinstance(error, RuntimeError) and any(word in str(error) for word in DEVICE_WORDS)
+    return of_device or isinstance(error, (OSError, MemoryError))
+
+
+def one_line(error: BaseException) -> str:
+    """An error's kind and the first line of what it says."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+class Failures:
+    """What failed so far."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[Place, Kind]] = Counter()
+        self.errors: dict[str, set[str]] = defaultdict(set)
+        """Nodes by error, without numbers."""
+        self.avoided: dict[str, UserError] = {}
+        """Why a node is avoided."""
+        self.last: UserError | None = None
+        self.has_success = False
+
+    def fail(self, place: Place, kind: Kind, error: UserError) -> None:
+        """Count a failure."""
+        self.counts[place, kind] += 1
+        self.errors[re.sub(r"0x[0-9a-f]+|\d+", "#", f"{error.field} {error.remedy}".replace(place.name, ""))].add(place.node)
+        self.last = error
+        if self.counts[place, kind] >= LIMITS[kind]:
+            self.avoided.setdefault(place.node, error)
+
+    def succeed(self, place: Place) -> None:
+        """A shard was committed there."""
+        self.has_success = True
+        self.avoided.pop(UNKNOWN, None)
+        for each in [key for key in self.counts if key[0] == place or key[0].node == UNKNOWN]:
+            del self.counts[each]
+
+    def verdict(self, nodes: Sequence[Node], num_working: int) -> UserError | None:
+        """Why the job stops; None while it goes on.
+
+        Args:
+            nodes: that have room for an actor.
+            num_working: actors that are at work.
+        """
+        if self.last is None:
+            return None
+        most = max(map(len, self.errors.values()))
+        if not self.has_success and most >= SEVERAL and 2 * most >= len(nodes):
+            return self.last
+        none_left = bool(nodes) and all(node.id in self.avoided for node in nodes)
+        return self.last if not num_working and (none_left or UNKNOWN in self.avoided) else None
+
+    def lines(self, nodes: Sequence[Node]) -> list[str]:
+        """A line for each node that is avoided."""
+        names = {node.id: node.name for node in nodes}
+        return [f"node {names.get(node, node[:8])} was avoided: {error}" for node, error in self.avoided.items()]

@@ -1,0 +1,66 @@
+"""How much memory a diffusion actor takes, on a GPU or on a node."""
+
+import logging
+from dataclasses import dataclass, field
+
+from raysd.clone.spec import CloneSpec
+from raysd.diffusion.checkpoint import weight_bytes
+
+PROCESS_BYTES = 0.7e9  # of an actor without a pipeline: libraries, Ray; on a GPU its context
+GPU_SHARE = 1.1  # of the activations: blocks that the allocator keeps; assumed
+CPU_SHARE = 2.0  # of the activations: oneDNN copies them into other layouts; Stable Diffusion 1.x, one image (benchmarks/results/full_size.json)
+UNKNOWN_SHARE = 0.3  # of the weights, for activations that are not known
+IMAGE_COPIES = 4  # of a batch in float32 while it is made ready to be stored
+
+
+@dataclass(frozen=True)
+class ActorMemory:
+    """Bytes that a diffusion actor takes at the most."""
+
+    weights: int
+    """Of the loaded pipeline."""
+    activations: dict[str, int] = field(default_factory=dict)
+    """Beside the weights, at the most while each component works on a batch; empty when they are not known."""
+    images: int = 0
+    """Of a generated batch in the node's memory."""
+
+    @property
+    def largest(self) -> int:
+        """Activations of the component that takes the most."""
+        return max(self.activations.values(), default=int(UNKNOWN_SHARE * self.weights))
+
+    @property
+    def on_gpu(self) -> float:
+        """Bytes of a GPU."""
+        return PROCESS_BYTES + self.weights + GPU_SHARE * self.largest
+
+    def on_node(self, has_gpu: bool) -> float:
+        """Bytes of the node; an actor with a GPU loads the weights there first."""
+        return PROCESS_BYTES + self.weights + max(self.images, 0 if has_gpu else CPU_SHARE * self.largest)
+
+    def describe(self, has_gpu: bool) -> str:
+        """Where it goes, in a few words."""
+        where, num_bytes = ("a GPU", self.on_gpu) if has_gpu else ("memory", self.on_node(has_gpu))
+        component = max(self.activations, key=self.activations.__getitem__, default=None)
+        then = f"{self.largest / 1e9:.1f} GB while {component} works" if component else "more with large batches, which cannot be counted for this pipeline"
+        return f"about {num_bytes / 1e9:.1f} GB of {where}: weights {self.weights / 1e9:.1f} GB, {then}"
+
+
+def actor_memory(spec: CloneSpec, batch_size: int) -> ActorMemory:
+    """What an actor takes that generates images of `spec`, by a run of its pipeline on fake tensors; some seconds, and no GPU.
+
+    A pipeline whose code does not run on them has unknown activations.
+    """
+    images = IMAGE_COPIES * batch_size * spec.image_size**2 * 3 * 4
+    if spec.model.is_dummy:
+        return ActorMemory(0, {"images": images}, images)
+    logging.disable()  # torch would log what is no failure here
+    try:
+        from raysd.generation.fake_run import run_on_fake_tensors
+
+        weights, activations = run_on_fake_tensors(spec, batch_size)
+    except Exception:  # code of any model may ask for a value, and fails in its own way
+        return ActorMemory(weight_bytes(spec.model.find_here(), spec.dtype), images=images)
+    finally:
+        logging.disable(logging.NOTSET)
+    return ActorMemory(weights, activations, images)

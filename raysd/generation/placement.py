@@ -1,0 +1,64 @@
+"""How many diffusion actors a job begins with, how many it may grow to, and how many shards they are handed at a time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from raysd.clone.settings import GenerationSettings
+from raysd.cluster.resources import Ask, Node, check_room, cluster_nodes, room_for
+
+WAVE_SHARDS = 4096  # handed to Ray Data at a time, so that the driver's memory does not grow with the clone
+WAVE_SHARDS_PER_ACTOR = 64  # or more for a large pool, since actors are started again, and the last of them waited for, in each wave
+TASKS_PER_ACTOR = 2  # one draws while the other one commits
+
+
+@dataclass(frozen=True)
+class PoolShape:
+    """The actors of one pipeline, and what each of them holds of the cluster."""
+
+    num_actors: int | None
+    """None: as many as there is room for, and more when nodes join."""
+    num_cpus: float
+    num_gpus: float
+
+
+@dataclass(frozen=True)
+class PoolSize:
+    """How many actors a pool begins with, and how many it may grow to when nodes join."""
+
+    first: int
+    most: int | None
+    """None when there is no bound."""
+    gpus_per_actor: float
+
+    def __str__(self) -> str:
+        return f"{self.first} actors" if self.most in (None, self.first) else f"{self.first} of {self.most} actors"
+
+    @property
+    def wave_shards(self) -> int:
+        """How many shards are handed to Ray Data at a time."""
+        return max(WAVE_SHARDS, WAVE_SHARDS_PER_ACTOR * self.first)
+
+    def bounds(self, num_items: int) -> dict[str, int]:
+        """For Ray Data's pool, which then grows by itself; no actor is without a shard."""
+        return {"min_size": min(self.first, num_items), "max_size": min(self.most or num_items, num_items)}
+
+
+def pool_size(settings: GenerationSettings, num_items: int) -> PoolSize:
+    """The actors that `num_items` shards are handed to.
+
+    Raises:
+        UserError: the cluster has no room for as many as must be there, or for one.
+    """
+    nodes = cluster_nodes()
+    ask = ask_for_actors(settings, nodes)
+    check_room(nodes, [ask])
+    most = None if settings.num_actors is None else min(settings.num_actors, num_items)
+    return PoolSize(min(room_for(nodes, ask.cpus, ask.gpus), most or num_items), most, ask.gpus)
+
+
+def ask_for_actors(settings: GenerationSettings, nodes: Sequence[Node]) -> Ask:
+    """The actors that must be there to begin; without a number as many as the nodes have room for, at least one."""
+    gpus = settings.gpus_per_actor if settings.gpus_per_actor is not None else float(any(node.gpus for node in nodes))
+    field, value = ("min_actors", settings.min_actors) if settings.min_actors is not None else ("num_actors", settings.num_actors)
+    count = value or max(1, room_for(nodes, settings.cpus_per_actor, gpus))
+    return Ask(f"generation.{field}", value, "diffusion actors", count, settings.cpus_per_actor, gpus)

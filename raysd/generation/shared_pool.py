@@ -1,0 +1,157 @@
+"""A standing pool of diffusion actors, for clones that grow while others are trained on.
+
+`raysd.generation.generate` starts a pool for clones that are known beforehand. A sweep asks for more of one clone or another as its trials go on; so its
+actors stay up, each with its loaded pipeline, and work off one line of shards. Clones of another pipeline have actors of their own.
+
+The queue lives in an actor too. It holds nothing that the shards do not say: when it dies, Ray starts it again, and what was asked for is asked again.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from raysd.clone.scan import CloneJob
+from raysd.clone.settings import GenerationSettings
+from raysd.clone.spec import CloneSpec
+from raysd.generation.actor import BatchGenerator
+from raysd.generation.actor_pool import DiffusionPool
+from raysd.generation.generate import CloneSummary, check_dtype, generate_clones
+from raysd.generation.placement import TASKS_PER_ACTOR, PoolShape
+from raysd.progress import say
+
+SPARE_CALLS = 8  # beside the clones that are waited for
+
+
+class StandingPool:
+    """The pool as its users see it; it can be sent to other processes.
+
+    Args:
+        settings: batch size and threads.
+        shape: of the pool.
+        num_callers: how many clones are waited for at a time.
+        make_generator: draws in the place of the model's pipeline, for measurements.
+    """
+
+    def __init__(
+        self, settings: GenerationSettings, shape: PoolShape, num_callers: int, make_generator: Callable[[CloneSpec], BatchGenerator] | None = None
+    ) -> None:
+        import ray
+
+        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=num_callers + SPARE_CALLS)(DrawingQueue)
+        self.queue = actor.remote(settings, shape, make_generator)
+
+    def grow(self, job: CloneJob) -> CloneSummary:
+        """Draw what is missing of a clone; waits until it is there.
+
+        Raises:
+            UserError: the storage is full, or the model cannot be loaded.
+        """
+        import ray
+
+        summary: CloneSummary = ray.get(self.queue.grow.remote(job))
+        return summary
+
+    def draw_ahead(self, jobs: list[CloneJob]) -> None:
+        """Draw clones that will be asked for, in this order, while others are trained on; does not wait."""
+        self.queue.draw_ahead.remote(jobs)
+
+    def num_drawn(self, timeout: float | None = None) -> int:
+        """Pictures so far, those included that were drawn ahead; waits at most `timeout` seconds."""
+        import ray
+
+        count: int = ray.get(self.queue.num_drawn.remote(), timeout=timeout)
+        return count
+
+    def close(self) -> None:
+        """End the actors, and name the nodes that were avoided."""
+        import ray
+
+        for line in ray.get(self.queue.avoided_nodes.remote()):
+            say(line)
+        ray.get(self.queue.close.remote())
+        ray.kill(self.queue)
+
+
+class DrawingQueue:
+    """The actor behind a `StandingPool`: hands shards to the diffusion actors, first come, first drawn.
+
+    Two calls for the same clone take turns, so that none draws what the other one is drawing.
+    """
+
+    def __init__(self, settings: GenerationSettings, shape: PoolShape, make_generator: Callable[[CloneSpec], BatchGenerator] | None) -> None:
+        self.settings, self.shape, self.make_generator = settings, shape, make_generator
+        self.lock = threading.Lock()
+        self.turns: dict[str, threading.Lock] = {}
+        self.pools: dict[str, DiffusionPool] = {}
+        self.ahead: list[ThreadPoolExecutor] = []
+        self.drawn: dict[str, int] = {}
+        self.seconds: dict[str, float] = {}
+        self.total = 0
+
+    def grow(self, job: CloneJob) -> CloneSummary:
+        """Draw what is missing of a clone; counts what was drawn ahead since the last call as well."""
+        summary = self._grow(job)
+        with self.lock:
+            num_drawn, seconds = self.drawn.pop(summary.fingerprint, 0), self.seconds.pop(summary.fingerprint, 0.0)
+        return replace(summary, num_drawn=num_drawn, seconds=seconds)
+
+    def draw_ahead(self, jobs: list[CloneJob]) -> None:
+        """Begin to draw some clones; an error shows when the clone is asked for."""
+        if not jobs:
+            return
+        num_shards = max(1, jobs[0].plan.num_shards)
+        clones = ThreadPoolExecutor(1 + TASKS_PER_ACTOR * (self.shape.num_actors or 1) // num_shards)  # enough that no actor waits
+        self.ahead.append(clones)
+        for job in jobs:
+            clones.submit(self._grow, job)
+
+    def num_drawn(self) -> int:
+        """Pictures so far."""
+        return self.total
+
+    def avoided_nodes(self) -> list[str]:
+        """A line for each node that failed."""
+        return [line for pool in self.pools.values() for line in pool.failures.lines(pool.nodes)]
+
+    def close(self) -> None:
+        """End the diffusion actors."""
+        for clones in self.ahead:
+            clones.shutdown(wait=False, cancel_futures=True)
+        for pool in self.pools.values():
+            pool.close()
+
+    def _grow(self, job: CloneJob) -> CloneSummary:
+        with self.lock:
+            turn = self.turns.setdefault(job.plan.spec.fingerprint, threading.Lock())
+        with turn:
+            (summary,) = generate_clones([job], self.settings, draw=self._draw)
+            return summary
+
+    def _draw(self, jobs: list[CloneJob], shards: list[np.ndarray]) -> Iterator[dict[str, Any]]:
+        """All shards are waited for before an error is raised, since a clone that is asked for again must not be drawn twice at a time."""
+        ((job, numbers),) = zip(jobs, shards, strict=True)  # `_grow` asks for one clone at a time
+        pool = self._pool(job.plan.spec)
+        rows = [pool.submit(job, int(shard)) for shard in numbers]
+        for done in as_completed(rows):
+            if done.exception() is None:
+                self._count(job, done.result())
+        yield from ({**row.result(), "job": 0} for row in rows)
+
+    def _count(self, job: CloneJob, row: dict[str, Any]) -> None:
+        name = job.plan.spec.fingerprint
+        with self.lock:
+            self.total += row["drawn"]
+            self.drawn[name] = self.drawn.get(name, 0) + row["drawn"]
+            self.seconds[name] = self.seconds.get(name, 0.0) + row["drawing_seconds"]
+
+    def _pool(self, spec: CloneSpec) -> DiffusionPool:
+        """The actors of a pipeline, which are started when it is first asked for."""
+        with self.lock:
+            if spec.pipeline_key not in self.pools:
+                check_dtype(spec, self.shape.num_gpus)
+                self.pools[spec.pipeline_key] = DiffusionPool(spec, self.settings, self.shape, True, self.make_generator)
+            return self.pools[spec.pipeline_key]

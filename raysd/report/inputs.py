@@ -1,0 +1,221 @@
+"""What a report is made of: the rows of one sweep, or all accuracy rows of a storage root, and the settings that they are about."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from raysd.errors import UserError
+from raysd.report.cells import Cells, Setting, collect_cells, factors_of, role_score, telling
+from raysd.report.text import Objective
+from raysd.storage.location import Location
+from raysd.storage.results import Row, read_results
+
+ALL = "all"
+"""Where a report without a sweep goes."""
+OBJECTIVES = ("test", "validation", "transfer", "shift")
+"""What a score is where there is no sweep: the first of these roles that was measured."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What a setting scored at one number of images per class, in percent."""
+
+    images_per_class: int
+    score: float | None
+    """By the objective; None when a measurement failed."""
+    seed_scores: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One setting with its clone."""
+
+    setting: Setting
+    """At any number of images per class."""
+    folder: str
+    """Of the clone; empty for a mixture that no sweep knows."""
+    rungs: tuple[Rung, ...] = ()
+    """Rising."""
+
+    @property
+    def label(self) -> str:
+        """The setting in a few words."""
+        return self.setting.label
+
+    def score_at(self, images_per_class: int) -> float | None:
+        """The objective with this many images per class; None when the setting did not get there."""
+        return next((rung.score for rung in self.rungs if rung.images_per_class == images_per_class), None)
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that a page is made of."""
+
+    name: str
+    sweep: Row
+    """The sweep's row; empty when there is none."""
+    objective: Objective
+    """What a setting's score is; of a sweep, what chose the best."""
+    entries: tuple[Entry, ...]
+    cells: Cells
+    rows: tuple[Row, ...]
+    """Accuracy rows."""
+    trials: tuple[Row, ...]
+    """Trial rows of these settings, one for each setting and rung."""
+    borrowed: tuple[str, ...] = ()
+    """Kinds of baselines that a sweep has not measured itself, and that are another run's."""
+    lacking: tuple[str, ...] = ()
+    """Which accuracy rows of the sweep are not there, a note for each setting."""
+
+    @property
+    def is_sweep(self) -> bool:
+        """False when no sweep chose among the settings."""
+        return bool(self.sweep)
+
+    @property
+    def budgets(self) -> list[int]:
+        """The numbers of images per class that settings were scored at, rising."""
+        return sorted({rung.images_per_class for entry in self.entries for rung in entry.rungs})
+
+    @property
+    def shown_budgets(self) -> list[int]:
+        """Those that figures show."""
+        return widest_and_last(rung.images_per_class for entry in self.entries for rung in entry.rungs)
+
+
+def widest_and_last(budgets: Iterable[int]) -> list[int]:
+    """The number of images per class that the most settings share, the largest of several, and the largest of all where that is another."""
+    sizes = Counter(budgets)
+    return list(dict.fromkeys([max(sizes, key=lambda budget: (sizes[budget], budget)), max(sizes)])) if sizes else []
+
+
+def gather(root: Location, sweep: str | None = None) -> Material:
+    """Read what a report is made of.
+
+    Args:
+        root: the storage root.
+        sweep: a sweep's fingerprint; default the newest sweep, or all accuracy rows where there is none.
+
+    Raises:
+        UserError: no such sweep, or nothing to report.
+    """
+    chosen, rows, trials = pick_sweep(root, sweep), read_results(root, "accuracy"), read_results(root, "trial")
+    return gather_sweep(chosen, rows, trials) if chosen is not None else gather_all(root, rows, trials)
+
+
+def pick_sweep(root: Location, sweep: str | None = None) -> Row | None:
+    """The sweep row with this fingerprint, or the newest; None when there is no sweep at all and none was asked for.
+
+    Raises:
+        UserError: when the one that was asked for is not there.
+    """
+    found = sorted(read_results(root, "sweep"), key=lambda row: (row["date"], row["fingerprint"]), reverse=True)
+    if sweep is None:
+        return found[0] if found else None
+    for row in found:
+        if row["fingerprint"] == sweep:
+            return row
+    remedy = f"unknown; use one of {', '.join(row['fingerprint'] for row in found[:5])}" if found else "unknown; this storage holds no sweep"
+    raise UserError("report.sweep", sweep, remedy)
+
+
+def gather_sweep(sweep: Row, rows: Sequence[Row], trials: Sequence[Row]) -> Material:
+    """What is known of one sweep."""
+    steps = set(sweep["steps"])
+    trials = [trial for trial in trials if trial["fingerprint"] in steps]
+    own = {*sweep["rows"], *(name for trial in trials for name in trial.get("rows", ()))}
+    found = [row for row in rows if row["fingerprint"] in own]
+    others = {kind: baseline_rows(kind, found, rows) for kind in ("real", "random")}
+    borrowed = tuple(kind for kind, members in others.items() if members)
+    chosen = [*found, *(row for members in others.values() for row in members)]
+    variants = list(dict.fromkeys(str(clone["variant"]) for clone in sweep["clones"]))
+    cells = collect_cells(chosen, variants, trials)
+    entries = tuple(_sweep_entry(clone) for clone in sweep["clones"])
+    return Material(sweep["name"], sweep, sweep["objective"], entries, cells, tuple(chosen), tuple(trials), borrowed, tuple(_lacking(sweep, trials, found)))
+
+
+def gather_all(root: Location, rows: Sequence[Row], trials: Sequence[Row]) -> Material:
+    """What is known where no sweep ended: each setting that was measured.
+
+    Raises:
+        UserError: when there are no accuracy rows.
+    """
+    if not rows:
+        raise UserError("storage", root.uri, "holds no results; run `raysd sweep` or `raysd evaluate` with this storage first")
+    cells = collect_cells(rows, (), trials)
+    objective = next(role for role in OBJECTIVES if cells.of_role(role))
+    groups: dict[Setting, list[Rung]] = {}
+    for cell in cells.of_kind("clone"):
+        rungs = groups.setdefault(replace(cell.setting, images_per_class=None), [])
+        if cell.setting.images_per_class is not None:
+            rungs.append(Rung(cell.setting.images_per_class, role_score(cells, cell, objective)))
+    entries = [_row_entry(root, setting, rungs) for setting, rungs in groups.items()]
+    return Material("All results", {}, objective, _told_apart(entries), cells, tuple(rows), tuple(trials))
+
+
+def baseline_rows(kind: str, own: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
+    """The rows of other runs' baselines of a kind, of the same backbone and on the same sets; none where a sweep has its own."""
+    if any(row["trained_on"]["kind"] == kind for row in own):
+        return []
+    backbones, sets = {row["backbone"] for row in own}, {_measured(row) for row in own}
+    return [row for row in rows if row["trained_on"]["kind"] == kind and row["backbone"] in backbones and _measured(row) in sets]
+
+
+def _measured(row: Row) -> tuple[Any, ...]:
+    """What two rows must share to stand in one column."""
+    return tuple(row[name] for name in ("version", "role", "dataset_fingerprint", "shots", "probe_label", "metric", "num_images"))
+
+
+def _lacking(sweep: Row, trials: Sequence[Row], rows: Sequence[Row]) -> list[str]:
+    """A note for each setting whose trial rows name accuracy rows or classifiers of which nothing is there, and one for the rest of the sweep."""
+    there, measured = {row["fingerprint"] for row in rows}, {row["classifier"] for row in rows}
+    notes = []
+    for label in dict.fromkeys(trial["label"] for trial in trials):
+        own = [trial for trial in trials if trial["label"] == label]
+        wanted, classifiers = ([name for trial in own for name in trial.get(part, ())] for part in ("rows", "classifiers"))
+        absent = [f"{sum(name not in there for name in wanted)} of {len(wanted)} accuracy rows"] if not there.issuperset(wanted) else []
+        absent += [f"all rows of {sum(name not in measured for name in classifiers)} classifiers"] if not measured.issuperset(classifiers) else []
+        if absent:
+            notes.append(f"{label}: missing {' and '.join(absent)}.")
+    further = set(sweep["rows"]).difference(*(trial.get("rows", ()) for trial in trials))
+    return [*notes, *([f"Baselines and further sets: missing {len(further - there)} of {len(further)} accuracy rows."] if further - there else [])]
+
+
+def _sweep_entry(clone: Row) -> Entry:
+    setting = Setting(
+        kind="clone",
+        variant=str(clone["variant"]),
+        guidance_scale=clone["guidance_scale"],
+        images_per_class=None,
+        backbone="",
+        model=clone["model"],
+        num_inference_steps=clone["num_inference_steps"],
+        name="",
+        source=clone["fingerprint"],
+        factors=factors_of(clone["setting"]),
+        words=clone["label"],
+    )
+    rungs = [Rung(rung["images_per_class"], rung["score"], tuple(rung["seed_scores"])) for rung in clone["rungs"]]
+    return Entry(setting, clone["folder"], tuple(rungs))
+
+
+def _row_entry(root: Location, setting: Setting, rungs: Sequence[Rung]) -> Entry:
+    """A setting that no sweep knows."""
+    folder = "" if setting.is_mixture else root.child("clones", str(setting.source)).uri
+    return Entry(setting, folder, tuple(sorted(rungs, key=lambda rung: rung.images_per_class)))
+
+
+def _told_apart(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """The same with labels that are unlike: the fields that differ are added, then the fingerprint, then a number."""
+    found: list[Entry] = []
+    for entry in entries:
+        alike = [other.setting.fields() for other in entries if other.label == entry.label]
+        own = entry.setting.fields()
+        label = ", ".join([entry.label, *(f"{name} {own[name]}" for name in telling(alike) if name in own)])
+        if alike.count(own) > 1:
+            label = f"{label} ({str(entry.setting.source)[:6]})"
+        number = sum(other.label.startswith(label) for other in found)
+        words = f"{label} #{number + 1}" if number else label
+        found.append(replace(entry, setting=replace(entry.setting, words=words)))
+    return tuple(found)

@@ -1,0 +1,197 @@
+"""What the cells say: the best setting, the share of the gap to real pictures that it closes, and whether guidance matters."""
+
+import json
+import math
+import statistics
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from scipy.special import stdtrit
+
+from raysd.report.cells import Cell, Cells, MeasuredSet, Setting, role_score
+from raysd.report.text import FACTORS, GUIDANCE, VARIANT, Objective, counts, objective_words
+from raysd.storage.results import Row
+
+USUAL_GUIDANCE = 7.5
+"""The default of Stable Diffusion's pipelines; the guidance that a best one is compared with."""
+
+
+ROUNDING = 1e-9
+"""Points; a smaller spread is none."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the page says first."""
+
+    best: Cell
+    real: Cell | None
+    random: Cell | None
+    test: MeasuredSet | None
+    gaps: Mapping[MeasuredSet, float | None]
+    """Share of the gap to real closed, for the test set and each transfer set."""
+    lines: tuple[str, ...]
+    """The summary; the first line is the answer."""
+    notes: tuple[str, ...]
+    word: str
+    """What `best` is called: `highest` where no sweep chose it."""
+
+    @property
+    def heading(self) -> str:
+        """A column's heading for `best`."""
+        return f"{self.word} {'clone' if is_clone(self.best.setting) else 'setting'}"
+
+
+def find(cells: Cells, chosen: Row | None, objective: Objective, comparisons: Sequence[Row] = (), borrowed: Collection[str] = ()) -> Findings | None:
+    """All findings; None when the best setting was not measured, or nothing that the objective names.
+
+    Args:
+        cells: all settings.
+        chosen: what the sweep says of its best setting; None when no sweep chose.
+        objective: what a setting is chosen by.
+        comparisons: the sweep's, of its best setting with the others.
+        borrowed: kinds of baselines that are another run's.
+    """
+    best = _chosen(cells, chosen) if chosen is not None else _highest(cells, str(objective))
+    if best is None:
+        return None
+    word = "highest" if chosen is None else "best"
+    real, notes = find_baseline(cells, "real", best.setting)
+    random, _ = find_baseline(cells, "random", best.setting)
+    test = next((measured for measured in cells.of_role("test") if measured in best.scores), None)
+    gaps = {s: _gap(s, best, real, random) for s in [*([test] if test else []), *cells.of_role("transfer")]}
+    answer = _answer(best, real, random, test, gaps, borrowed)
+    lines = _known(cells, objective, answer) if chosen is None else [f"The best setting is {answer}", _choice(objective)]
+    if test is not None and (sentence := guidance_sentence(cells, best, test, comparisons, word)):
+        lines.append(sentence)
+    if closed := [f"{cells.names[s]} {100 * gap:.0f} %" for s, gap in gaps.items() if s.role == "transfer" and gap is not None]:
+        optimistic = " These sets had a part in the choice, so this is optimistic." if counts(objective, "transfer") else ""
+        lines.append(f"Share of the gap to real closed on transfer sets: {'; '.join(closed)}.{optimistic}")
+    return Findings(best, real, random, test, gaps, tuple(lines), tuple(notes), word)
+
+
+def is_clone(setting: Setting) -> bool:
+    """True for a clone alone, without other sets."""
+    return setting.kind == "clone" and not setting.is_mixture
+
+
+def gap_closed(clone: float, real: float, random: float) -> float | None:
+    """(clone - random) / (real - random); None when real pictures are not better than no training."""
+    return (clone - random) / (real - random) if real > random else None
+
+
+def find_baseline(cells: Cells, kind: str, best: Setting) -> tuple[Cell | None, list[str]]:
+    """The `real` or `random` cell to compare with, of the same backbone; and a note when its number of pictures differs."""
+    found = [cell for cell in cells.of_kind(kind) if cell.setting.backbone == best.backbone and not cell.setting.is_mixture]
+    if not found:
+        return None, []
+    chosen = min(found, key=lambda cell: (cell.setting.images_per_class != best.images_per_class, -(cell.setting.images_per_class or math.inf)))
+    count = chosen.setting.images_per_class
+    if kind == "random" or best.kind != "clone" or count == best.images_per_class:
+        return chosen, []
+    return chosen, [f"Real has {'all' if count is None else count} pictures per class, the clone {best.images_per_class}."]
+
+
+def guidance_sentence(cells: Cells, best: Cell, test: MeasuredSet, comparisons: Sequence[Row] = (), word: str = "best") -> str | None:
+    """The best setting beside guidance 7.5 of its variant, or the highest guidance where 7.5 was not measured; None where there is no other.
+
+    All have the best one's images per class.
+    """
+    like = [cell for cell in cells.of_kind("clone") if _same_but_guidance(cell.setting, best.setting) and test in cell.scores]
+    others = {cell.setting.guidance_scale: cell for cell in like if cell.setting.guidance_scale is not None}
+    own = best.setting.guidance_scale
+    if own is None or len(others) < 2:
+        return None
+    reference = USUAL_GUIDANCE if USUAL_GUIDANCE in others else max(others)
+    if own == reference:
+        return f"The guidance scale of the {word} setting, {own:g}, is {'the usual one' if own == USUAL_GUIDANCE else 'the highest that was measured'}."
+    other = others[reference]
+    difference = best.scores[test].mean - other.scores[test].mean
+    compared = _compared(best, other, test, comparisons)
+    return f"On real test pictures, guidance {own:g} differs from guidance {reference:g} by {difference:+.1f} points: {compared}."
+
+
+def _compared(one: Cell, other: Cell, test: MeasuredSet, comparisons: Sequence[Row]) -> str:
+    """Whether two cells differ by more than noise: by the sweep's own comparison, else by the seeds that both have, else unknown."""
+    difference = one.scores[test].mean - other.scores[test].mean
+    wanted = {"label": other.setting.label, "role": test.role, "dataset": test.dataset, "probe_label": test.probe, "shots": test.shots}
+    for row in comparisons:
+        if all(row[name] == value for name, value in wanted.items()) and row["low"] <= difference <= row["high"]:
+            return f"{row['verdict']}, picture by picture (95 % interval {row['low']:+.1f} to {row['high']:+.1f})"
+    ours, theirs = ({row["seed"]: row["value"] for row in cell.rows_on(test)} for cell in (one, other))
+    pairs = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+    spread = statistics.stdev(pairs) if len(pairs) > 1 else 0.0
+    if spread < ROUNDING:
+        return "too few seeds to tell this from noise"
+    half = float(stdtrit(len(pairs) - 1, 0.975)) * spread / math.sqrt(len(pairs))
+    low, high = statistics.fmean(pairs) - half, statistics.fmean(pairs) + half
+    verdict = "better" if low > 0 else "worse" if high < 0 else "within noise"
+    return f"{verdict}, seed by seed on these pictures ({len(pairs)} seeds, 95 % interval {low:+.1f} to {high:+.1f})"
+
+
+def _same_but_guidance(one: Setting, other: Setting) -> bool:
+    fields = [{**setting.fields(), FACTORS[GUIDANCE]: setting.images_per_class} for setting in (one, other)]
+    return fields[0] == fields[1]
+
+
+def _chosen(cells: Cells, chosen: Row) -> Cell | None:
+    """The cell of the setting that the sweep chose, at the rung that it was chosen by."""
+    factors = {name: json.dumps(value, sort_keys=True) for name, value in chosen["setting"].items()}
+    found = [c for c in cells.of_kind("clone") if dict(c.setting.factors) == factors and c.setting.images_per_class == chosen["images_per_class"]]
+    return found[0] if found else None
+
+
+def _highest(cells: Cells, role: str) -> Cell | None:
+    """The clone with the highest score on a role; where there is no clone, the best of what else was trained."""
+    trained = cells.of_kind("clone") or [cell for cell in cells.cells if cell.setting.kind != "random"]
+    scored = [(score, cell) for cell in trained if (score := role_score(cells, cell, role)) is not None]
+    return max(scored, key=lambda pair: pair[0])[1] if scored else None
+
+
+def count_sentence(cells: Cells) -> str:
+    """How many settings were measured, where no sweep chose."""
+    count = len(cells.cells)
+    return f"{count:,} measured {'setting' if count == 1 else 'settings'}; no sweep chose among them."
+
+
+def _known(cells: Cells, objective: Objective, answer: str) -> list[str]:
+    """What can be said where no sweep chose."""
+    lines = [count_sentence(cells)]
+    if len(cells.cells) > 1:
+        lines.append(f"Highest {objective_words(objective)}: {answer}")
+        lines.append("It was picked by these same pictures, so its accuracy on them is optimistic.")
+    return lines
+
+
+def _gap(measured: MeasuredSet, best: Cell, real: Cell | None, random: Cell | None) -> float | None:
+    means = [cell.scores[measured].mean for cell in (best, real, random) if cell and measured in cell.scores]
+    return gap_closed(*means) if len(means) == 3 else None
+
+
+def _answer(
+    best: Cell, real: Cell | None, random: Cell | None, test: MeasuredSet | None, gaps: Mapping[MeasuredSet, float | None], borrowed: Collection[str]
+) -> str:
+    setting = best.setting
+    starts_with_variant = setting.kind == "clone" and (VARIANT in dict(setting.factors) or not (setting.words or setting.is_mixture))
+    start = f"{'prompt variant ' if starts_with_variant else ''}{setting.label}"
+    if test is None:
+        return f"{start}; it was not measured on real test pictures."
+    how = f"trained on a mixture ({setting.name}), " if setting.is_mixture else "trained on its pictures alone, " if setting.kind == "clone" else ""
+    text = f"{start}: {how}a classifier gets {best.scores[test]} % of real test pictures right"
+    others = []
+    for kind, words, cell in (("real", "trained on real pictures", real), ("random", "with random weights", random)):
+        if cell and test in cell.scores:
+            count, foreign = cell.setting.images_per_class, kind in borrowed
+            size = ["all" if count is None else f"{count:,} per class"] if kind == "real" and (foreign or count != setting.images_per_class) else []
+            others.append(", ".join([words, *size, *(["a baseline from another run"] if foreign else [])]) + f": {cell.scores[test]} %")
+    text += f" ({'; '.join(others)})" if others else ""
+    gap = gaps.get(test)
+    return f"{text}." if gap is None else f"{text}; this closes {100 * gap:.0f} % of the gap to real."
+
+
+def _choice(objective: Objective) -> str:
+    if objective == "test":
+        return "The setting was chosen on the test pictures themselves, so its test accuracy is optimistic."
+    if counts(objective, "test"):
+        return f"The setting was chosen by {objective_words(objective)}; the test pictures had a part in the choice, so its test accuracy is optimistic."
+    return f"The setting was chosen by {objective_words(objective)}; the test pictures had no part in the choice."

@@ -1,0 +1,193 @@
+"""Tables of a sweep: the ranking, what each factor does, what proxies would have picked, and the cost."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from raysd.report.inputs import Entry, Material
+from raysd.report.tables.tables import Column, Number, Table, Value, number, number_columns
+from raysd.report.text import factor_words, objective_words, value_words
+from raysd.storage.results import Row
+
+RANKING_NOTE = (
+    "Score in percent: mean over seeds, its 95 % interval in brackets, from the spread of the seeds pooled over the settings of its rung. "
+    "Difference to the best setting in points, seed by seed, at the most images per class that both reached."
+)
+UNKNOWN = "unknown (one seed)"
+SIGNED = "+z.1f"
+NAMED = 5  # settings in a sentence
+SHARED_NOTE = "These settings share a clone and differ in training alone: {}."
+CLONE_NOTE = "Flagged pictures are counted once per clone. Pictures drawn are a lower bound where a run was killed. Wall time is that of the last run."
+DEVICE_NOTE = "Device times are sums over all trials, which run side by side."
+GRID_NOTE = "All at the last rung: all {:,} settings with the most images per class and all seeds; their times by the rates of this sweep."
+
+
+def search_lines(material: Material) -> list[str]:
+    """What a search found, in plain sentences; nothing where there is no sweep."""
+    if not material.is_sweep:
+        return []
+    lines = [*_noise_lines(material.sweep), *_effect_lines(material.sweep["effects"])]
+    cost, grid = material.sweep["cost"], material.sweep["cost"]["grid"]
+    ratios = [f"{ratio} the {name}" for name in ("pictures", "trainings") if (ratio := _ratio(cost[name], grid[name])) is not None]
+    if ratios and len(material.budgets) > 1 and _has_grid(material.sweep):
+        lines.append(f"All {grid['settings']:,} settings at the last rung would take {' and '.join(ratios)}.")
+    return [*lines, _how(material)]
+
+
+def _noise_lines(sweep: Row) -> list[str]:
+    """Which settings are within noise of the best, as far as that is known."""
+    best, *others = sweep["ranking"]
+    known = [row for row in others if row["difference_high"] is not None]
+    near = [row for row in known if row["verdict"] == "within noise"]
+    lines = []
+    if near:
+        more = f", and {len(near) - NAMED} more" if len(near) > NAMED else ""
+        named = [
+            row["label"] if row["compared_at"] == best["images_per_class"] else f"{row['label']} (at {row['compared_at']:,} images per class)"
+            for row in near[:NAMED]
+        ]
+        lines.append(f"Within noise of the best, of {len(known):,} others: {'; '.join(named)}{more}.")
+    elif known:
+        all_at_best = all(row["compared_at"] == best["images_per_class"] for row in known)
+        at = "" if all_at_best else ", each at the most images per class that both reached"
+        lines.append(f"{f'All {len(known):,} other settings are' if len(known) > 1 else 'One other setting is'} worse, by more than noise{at}.")
+    if unknown := len(others) - len(known):
+        lines.append(f"Whether {unknown:,} other {'settings differ' if unknown > 1 else 'setting differs'} by more than noise is unknown: they have one seed.")
+    return lines
+
+
+def _effect_lines(effects: Sequence[Row]) -> list[str]:
+    """The factors that matter by more than noise."""
+    sure = [e for e in effects if any(v["low"] is not None and (v["low"] > 0 or v["high"] < 0) for v in e["values"])]
+    if not sure:
+        known = any(value["low"] is not None for effect in effects for value in effect["values"])
+        return ["No factor has an effect beyond noise."] if known else []
+    spreads = ", ".join(f"{factor_words(effect['factor'])} {effect['spread']:.1f}" for effect in sorted(sure, key=lambda effect: -effect["spread"]))
+    at = f"at {sure[0]['images_per_class']:,} images per class"
+    rest = [factor_words(effect["factor"]) for effect in effects if effect not in sure]
+    none = f" No effect beyond noise: {', '.join(rest)}." if rest else ""
+    return [f"Points between the highest and the lowest value of a factor, {at}, which noise makes larger: {spreads}.{none}"]
+
+
+def _how(material: Material) -> str:
+    """How the settings were searched."""
+    sweep = material.sweep
+    rungs = ", ".join(f"{rung['images_per_class']:,} ({rung['num_seeds']} seed{'s' if rung['num_seeds'] != 1 else ''})" for rung in sweep["rungs"])
+    return f"Search: {sweep['search']}, {len(material.entries):,} settings tried; scheduler: {sweep['scheduler']}; images per class: {rungs}."
+
+
+def ranking_table(material: Material) -> Table | None:
+    """All settings, best first; None without a sweep."""
+    if not material.is_sweep:
+        return None
+    scores = (Column("score", is_number=True, has_interval=True), Column("difference to the best", is_number=True, has_interval=True), Column("verdict"))
+    columns = (Column("setting"), *scores, *number_columns("images per class", "seeds", "compared at", "rank"))
+    shown = [
+        (
+            row["label"],
+            number(row["score"], low=row["low"], high=row["high"]),
+            number(row["difference"], SIGNED, "", row["difference_low"], row["difference_high"]) if row["rank"] != 1 else None,
+            row["verdict"] if row["rank"] == 1 or row["difference_high"] is not None else UNKNOWN,
+            row["images_per_class"],
+            row["num_seeds"],
+            row["compared_at"],
+            row["rank"],
+        )
+        for row in material.sweep["ranking"]
+    ]
+    score = f"Score: {objective_words(material.objective)}, in percent."
+    return Table("ranking", "Ranking", columns, tuple(shown), (score, RANKING_NOTE, *_shared(material.entries)))
+
+
+def effects_table(material: Material) -> Table | None:
+    """What each value of each searched field does, the others held equal; None where rows do not say."""
+    effects: Sequence[Row] = material.sweep.get("effects", ())
+    difference = Column("difference", is_number=True, has_interval=True)
+    columns = (Column("factor"), Column("value"), *number_columns("mean"), difference, *number_columns("settings"))
+    rows = [
+        (
+            factor_words(effect["factor"]),
+            value_words(value["value"]) if isinstance(value["value"], bool) or not isinstance(value["value"], int | float) else value["value"],
+            number(value["mean"]),
+            number(value["difference"], SIGNED, "", value["low"], value["high"]),
+            value["num_settings"],
+        )
+        for effect in effects
+        for value in effect["values"]
+    ]
+    if not rows:
+        return None
+    at = effects[0]["images_per_class"]
+    note = f"Mean score in percent at {at:,} images per class, adjusted for the other factors; difference to the factor's own mean, with its 95 % interval."
+    return Table("effects", "What each factor does", columns, tuple(rows), (note,))
+
+
+def proxies_table(material: Material) -> Table | None:
+    """Which setting each proxy would have picked, and the points lost by it; None where none was computed."""
+    proxies: Sequence[Row] = material.sweep.get("proxies", ())
+    numbers = number_columns("images per class", "score of its pick", "best score", "points lost", "rank correlation", "settings")
+    columns = (Column("proxy"), Column("better"), Column("would pick"), *numbers)
+    rows = [
+        (
+            row["proxy"].replace("_", " "),
+            row["better"],
+            row["pick"],
+            row["images_per_class"],
+            number(row["pick_score"]),
+            number(row["best_score"]),
+            number(row["regret"]),
+            number(row["spearman"], ".2f"),
+            row["num_settings"],
+        )
+        for row in proxies
+    ]
+    note = "A proxy is a cheap guess of the score. Points lost: best score minus that of its pick. Rank correlation: Spearman's, with the score."
+    return Table("proxies", "What proxies would have picked", columns, tuple(rows), (note,)) if rows else None
+
+
+def cost_table(material: Material) -> Table | None:
+    """What the sweep took, beside all settings at the last rung where these are known beforehand; None without a sweep."""
+    sweep = material.sweep
+    if not sweep:
+        return None
+    cost, grid = sweep["cost"], sweep["cost"]["grid"] if _has_grid(sweep) else {}
+    flagged = sum(clone["num_flagged"] for clone in {clone["fingerprint"]: clone for clone in sweep["clones"]}.values())
+    parts = {"drawing": "draw_seconds", "training": "train_seconds", "measuring": "measure_seconds"}
+    lines: list[tuple[str, Any, Any, str]] = [
+        ("settings", len(material.entries), grid.get("settings"), ",d"),
+        ("pictures", cost["pictures"], grid.get("pictures"), ",d"),
+        ("pictures drawn", cost["num_drawn"], None, ",d"),
+        ("pictures flagged", flagged, None, ",d"),
+        ("trainings", cost["trainings"], grid.get("trainings"), ",d"),
+        *((f"device time, {words}", cost[name], grid.get(name), "duration") for words, name in parts.items()),
+        ("device time, all", _whole(cost, parts.values()), _whole(grid, parts.values()), "duration"),
+        ("wall time", sweep["seconds"].get("total"), None, "duration"),
+    ]
+    rows: list[tuple[Value, ...]] = [(what, number(own, form), number(other, form), _ratio(own, other)) for what, own, other, form in lines if own is not None]
+    columns = [Column("what"), *number_columns("this sweep", "all at the last rung", "ratio")]
+    notes = [CLONE_NOTE, DEVICE_NOTE, *([GRID_NOTE.format(grid["settings"])] if grid else [])]
+    width = len(columns) if grid else 2
+    return Table("cost", "Cost", tuple(columns[:width]), tuple(row[:width] for row in rows), tuple(notes))
+
+
+def _has_grid(sweep: Row) -> bool:
+    """False where nobody knows how many settings there are: TPE asks for as many as it is let."""
+    return bool(sweep["search"] != "tpe")
+
+
+def _whole(seconds: Mapping[str, float | None], names: Iterable[str]) -> float | None:
+    """The sum; None where a part is unknown."""
+    parts = [seconds.get(name) for name in names]
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None
+
+
+def _ratio(own: float | None, other: float | None) -> Number | None:
+    return None if not own or other is None else Number(other / own, ".1f", " x")
+
+
+def _shared(entries: Sequence[Entry]) -> list[str]:
+    """A note for settings of one clone."""
+    groups: dict[str, list[str]] = {}
+    for entry in entries:
+        groups.setdefault(entry.folder, []).append(entry.label)
+    return [SHARED_NOTE.format("; ".join(labels)) for labels in groups.values() if len(labels) > 1]

@@ -1,0 +1,175 @@
+"""A classifier: a timm backbone with a linear head or a projector, and its folder on disk.
+
+The folder is what timm and the Hugging Face hub expect: `model.safetensors` and `config.json`, so that
+`timm.create_model("local-dir:<folder>", pretrained=True)` opens it. `head.safetensors` holds a projector, and `record.json`, written last,
+raysd's own record with the metrics.
+"""
+
+import json
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import load, save
+from timm.layers import convert_sync_batchnorm
+from torch import nn
+from torch.nn import functional
+
+from raysd.errors import UserError
+from raysd.storage.location import Location
+from raysd.training import small_stem  # noqa: F401 - makes the ResNets for small pictures known to timm
+from raysd.training.architecture import CONFIG, HEAD, RECORD, WEIGHTS, Architecture
+
+
+class Projector(nn.Module):
+    """Pooled features float [B, D] to logits [B, K].
+
+    Args:
+        num_features: D.
+        num_classes: K.
+        layers: hidden layers.
+        width: of each hidden layer.
+        bottleneck: width of the bottleneck.
+        temperature: of the softmax.
+    """
+
+    def __init__(self, num_features: int, num_classes: int, layers: int, width: int, bottleneck: int, temperature: float) -> None:
+        super().__init__()
+        widths = [num_features] + [width] * layers
+        hidden = [nn.Sequential(nn.Linear(one, other), nn.BatchNorm1d(other), nn.GELU()) for one, other in pairwise(widths)]
+        self.hidden = nn.Sequential(*hidden, nn.Linear(width, bottleneck, bias=False))
+        self.directions = nn.Parameter(torch.empty(num_classes, bottleneck))
+        self.temperature = temperature
+        nn.init.normal_(self.directions, std=0.01)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Cosines over the temperature, in [-1 / temperature, 1 / temperature]."""
+        projected = functional.normalize(self.hidden(functional.normalize(features, dim=1)), dim=1)
+        return functional.linear(projected, functional.normalize(self.directions, dim=1)) / self.temperature
+
+
+MEAN = STD = 127.5
+
+
+class Classifier(torch.nn.Module):
+    """A backbone and, with a projector, a head of its own."""
+
+    def __init__(self, backbone: torch.nn.Module, head: torch.nn.Module | None = None) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+
+    def forward(self, *views: torch.Tensor) -> torch.Tensor:
+        """Logits [sum of all B, K] of one or several batches [B, 3, S, S], each of its own size."""
+        outputs = torch.cat([self.backbone(view) for view in views])
+        return outputs if self.head is None else self.head(outputs)
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters that the backbone keeps from weight decay, as position embeddings; timm's optimizers ask for them."""
+        own: set[str] = getattr(self.backbone, "no_weight_decay", set)()
+        return {f"backbone.{name}" for name in own}
+
+    def features_and_logits(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pooled features [B, D], without any projector, and logits [B, K] of pictures [B, 3, S, S]."""
+        if self.head is not None:
+            features = self.backbone(images)
+            return features, self.head(features)
+        features = self.backbone.forward_head(self.backbone.forward_features(images), pre_logits=True)
+        return features, self.backbone.get_classifier()(features)
+
+
+def check_architecture(architecture: Architecture, other_sizes: Iterable[int] = ()) -> None:
+    """Say early that a classifier cannot be built or run, by building it and showing it one empty picture.
+
+    Args:
+        architecture: of the classifier.
+        other_sizes: sides in pixels of further views, as local crops.
+
+    Raises:
+        UserError: timm does not know the backbone, or the backbone does not take the options or one of the sizes.
+    """
+    _check_name(architecture.backbone)
+    model = build_classifier(architecture).eval()
+    for size in dict.fromkeys((architecture.image_size, *other_sizes)):
+        try:
+            with torch.inference_mode():
+                model(torch.zeros(1, 3, size, size))
+        except Exception as error:
+            shown = {"image_size": architecture.image_size, **architecture.backbone_options}
+            other = ", which the recipe needs; vision transformers take it with dynamic_img_size: true" if size != architecture.image_size else ""
+            remedy = f"{architecture.backbone} does not run on {size} px with them{other} ({_reason(error)})"
+            raise UserError("training.backbone_options", shown, remedy) from None
+
+
+def _reason(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _check_name(backbone: str) -> None:
+    if not timm.is_model(backbone):
+        close = timm.list_models(f"*{backbone[:6]}*")[:3]
+        hint = f"; close to it: {', '.join(close)}" if close else "; see timm.list_models()"
+        raise UserError("training.backbone", backbone, f"timm has no such model{hint}")
+
+
+def build_classifier(architecture: Architecture) -> Classifier:
+    """A classifier with random weights.
+
+    Raises:
+        UserError: options that the backbone does not take.
+    """
+    options, projector = architecture.timm_options, architecture.projector
+    num_classes = architecture.num_classes if projector is None else 0
+    try:
+        backbone = timm.create_model(architecture.timm_name, num_classes=num_classes, **options)
+    except Exception as error:  # backbones fail in many ways on options that do not fit
+        raise UserError("training.backbone_options", options, f"{architecture.backbone} does not take them ({_reason(error)})") from None
+    if projector is None:
+        return Classifier(backbone)
+    return Classifier(backbone, Projector(backbone.head_hidden_size, architecture.num_classes, **projector))
+
+
+def synchronise_norms(model: Classifier) -> Classifier:
+    """Batch norms over all workers; timm's way keeps the activations that some of its norms have in them."""
+    synchronised: Classifier = convert_sync_batchnorm(model)
+    return synchronised
+
+
+def normalise(images: torch.Tensor, mean: float | torch.Tensor = MEAN, std: float | torch.Tensor = STD) -> torch.Tensor:
+    """uint8 [B, 3, S, S] to float32, by default in [-1, 1], channels last; mean and std are of values from 0 to 255."""
+    return images.to(torch.float32, memory_format=torch.channels_last).sub_(mean).div_(std)
+
+
+def save_classifier(folder: Location, model: Classifier, architecture: Architecture, record: dict[str, Any]) -> None:
+    """Write weights and timm's configuration, then the record; the record's presence says that the classifier is whole."""
+    folder.write(WEIGHTS, save(_tensors(model.backbone)))
+    if model.head is not None:
+        folder.write(HEAD, save(_tensors(model.head)))
+    size = [3, architecture.image_size, architecture.image_size]
+    known = {name: model.backbone.pretrained_cfg[name] for name in ("first_conv", "classifier") if name in model.backbone.pretrained_cfg}
+    config = {
+        "architecture": architecture.timm_name,
+        "num_classes": architecture.num_classes if model.head is None else 0,
+        "num_features": model.backbone.num_features,
+        "model_args": architecture.timm_options,
+        "pretrained_cfg": {"input_size": size, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "crop_pct": 1.0, **known},
+    }
+    if model.head is None and "class_names" in record:
+        config["label_names"] = record["class_names"]
+    folder.write(CONFIG, json.dumps(config, indent=2).encode() + b"\n")
+    folder.write(RECORD, json.dumps({"architecture": vars(architecture), **record}, indent=2, sort_keys=True).encode() + b"\n")
+
+
+def _tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+
+
+def load_classifier(folder: Location) -> tuple[Classifier, Architecture]:
+    """A finished classifier in evaluation mode."""
+    architecture = Architecture(**json.loads(folder.read(RECORD))["architecture"])
+    model = build_classifier(architecture)
+    model.backbone.load_state_dict(load(folder.read(WEIGHTS)))
+    if model.head is not None:
+        model.head.load_state_dict(load(folder.read(HEAD)))
+    return model.eval().to(memory_format=torch.channels_last), architecture
