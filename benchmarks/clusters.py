@@ -1,7 +1,7 @@
 """Jobs on a cluster that loses a node in each of them: python benchmarks/clusters.py --storage <an empty folder>
 
 A head and two raylets of two CPUs, with a job server on loopback. `generate`, `train`, `evaluate` and `sweep` are handed in with `ray job submit`.
-While a job works, one raylet gets a SIGKILL. Drawing and training go on with the node that is left; in the other two jobs a new node joins at once.
+While a job works, one raylet gets a SIGKILL. Generating and training go on with the node that is left; in the other two jobs a new node joins at once.
 Then each job is handed in once more, and has nothing left to do. The same jobs without a kill, first on the same cluster, are what it is compared with.
 """
 
@@ -97,22 +97,22 @@ class Cluster:
                 actor.kill()
 
     def actors(self, node):
-        """The processes of a node's diffusion actors that are up."""
+        """The processes of a node's generation actors that are up."""
         found = []
         for child in psutil.Process(node.all_processes["raylet"][0].process.pid).children():
             with suppress(psutil.NoSuchProcess, IndexError):
                 title = child.cmdline()[0]
-                if "ShardDrawer" in title and "__init__" not in title:
+                if "GenerationActor" in title and "__init__" not in title:
                     found.append(child)
         return found
 
     def pause_oldest(self):
-        """Hold the diffusion actors of the node that joined first, so that work is left for one that joins."""
+        """Hold the generation actors of the node that joined first, so that work is left for one that joins."""
         for actor in self.actors(self.nodes[0]):
             actor.suspend()
 
     def draws_on_newest(self):
-        """True when a diffusion actor is up on the node that joined last."""
+        """True when a generation actor is up on the node that joined last."""
         return bool(self.actors(self.nodes[-1]))
 
     def submit(self, verb, config, storage, *words):
@@ -152,7 +152,7 @@ def run_job(cluster, verb, config, root, *more, kill=False, joins=False, replace
         root: its storage.
         more: settings over the file's.
         kill: the node that joined first.
-        joins: before the kill another node joins, and is waited for until it draws.
+        joins: before the kill another node joins, and is waited for until it generates.
         replace: after the kill a new node joins at once.
 
     Raises:

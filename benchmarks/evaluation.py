@@ -19,14 +19,14 @@ from record import metric, write
 COMMAND = "python benchmarks/evaluation.py"
 REPEATS = 3
 CORES = os.cpu_count()
-SIZES = {"full": (20_000, 2048, 100), "small": (4_000, 512, 20)}  # pictures, features, classes
+SIZES = {"full": (20_000, 2048, 100), "small": (4_000, 512, 20)}  # images, features, classes
 NUM_TEST = 10_000
 WRONG_LABELS = 0.15
 TIGHT = 1e-6  # of scikit-learn, to see what its own end, 1e-4, costs
 TRIALS, MAX_ITERATIONS, SEED = 30, 2000, 0
 
 
-def relu_features(num_pictures, dim, num_classes):
+def relu_features(num_images, dim, num_classes):
     """Features [N, dim], none below 0, and labels [N], as a backbone's last layer gives them.
 
     Correlated, with a decaying spectrum and features of unlike scales. Some labels are wrong, so that weak regularisation costs accuracy.
@@ -36,10 +36,10 @@ def relu_features(num_pictures, dim, num_classes):
     centres = rng.standard_normal((num_classes, dim // 2)) * spectrum * 0.3
     mixing = (rng.standard_normal((dim // 2, dim)) / np.linalg.norm(spectrum)).astype(np.float32)
     offsets, scales = 0.5 * rng.standard_normal(dim) - 0.3, 0.5 * np.exp(0.7 * rng.standard_normal(dim))
-    labels = rng.integers(0, num_classes, num_pictures)
-    latent = (centres[labels] + rng.standard_normal((num_pictures, dim // 2)) * spectrum).astype(np.float32)
-    noise = 0.3 * rng.standard_normal((num_pictures, dim), dtype=np.float32)
-    labels = np.where(rng.random(num_pictures) < WRONG_LABELS, rng.integers(0, num_classes, num_pictures), labels)
+    labels = rng.integers(0, num_classes, num_images)
+    latent = (centres[labels] + rng.standard_normal((num_images, dim // 2)) * spectrum).astype(np.float32)
+    noise = 0.3 * rng.standard_normal((num_images, dim), dtype=np.float32)
+    labels = np.where(rng.random(num_images) < WRONG_LABELS, rng.integers(0, num_classes, num_images), labels)
     return np.maximum(latent @ mixing + offsets.astype(np.float32) + noise, 0) * scales.astype(np.float32), labels
 
 
@@ -92,7 +92,7 @@ def probe(size):
 
 
 def scikit_timed(fit, check, test, strength, tol=1e-4):
-    """Seconds of a fit and its score on `check`, and its accuracy on the test pictures in percent."""
+    """Seconds of a fit and its score on `check`, and its accuracy on the test images in percent."""
     began = time.monotonic()
     model = scikit_fit(*fit, strength, tol)
     score = model.score(*check)
@@ -133,7 +133,7 @@ def real_classifier(folder):
 
 
 def bare_rate(model, images):
-    """Images per second of nothing but forward passes of 64 decoded pictures."""
+    """Images per second of nothing but forward passes of 64 decoded images."""
     with torch.inference_mode():
         model.features_and_logits(images[:64])
         began = time.monotonic()
@@ -155,18 +155,18 @@ def features(root, photos):
     """Extraction by raysd's actors, which read, decode, and store, against bare forward passes of one process with all cores."""
     from raysd.cluster.session import close_ray
     from raysd.data.images import decode_all
-    from raysd.data.real_sets import real_set
+    from raysd.data.real_datasets import real_dataset
     from raysd.evaluation.extraction import Extraction
     from raysd.evaluation.features import rows_of_actors
-    from raysd.evaluation.models import pretrained_subject
+    from raysd.evaluation.models import pretrained_model
     from raysd.prompts.table import load_class_table
 
-    subject = pretrained_subject(str(real_classifier(Path(root.path) / "lite0")), load_class_table("imagenet1k"), needs_classes=False)
-    pictures, model = real_set(photos, "test", root), subject.load()
-    images = subject.preprocessing.normalise(torch.from_numpy(decode_all(pictures, 224).images))
+    model = pretrained_model(str(real_classifier(Path(root.path) / "lite0")), load_class_table("imagenet1k"), needs_classes=False)
+    images, model = real_dataset(photos, "test", root), model.load()
+    images = model.preprocessing.normalize(torch.from_numpy(decode_all(images, 224).images))
     pairs = []
     for repeat in range(REPEATS):
-        jobs = [Extraction(root.child(f"try-{time.time_ns()}-{turn}"), subject, pictures, "features") for turn in range(2)]
+        jobs = [Extraction(root.child(f"try-{time.time_ns()}-{turn}"), model, images, "features") for turn in range(2)]
         rows = list(rows_of_actors(jobs, [(job, number) for job, each in enumerate(jobs) for number in range(len(each.parts))]))
         close_ray()
         torch.set_num_threads(CORES)
@@ -175,7 +175,7 @@ def features(root, photos):
     ratios = [ours / theirs for ours, theirs in pairs]
     theirs = median(theirs for _, theirs in pairs)
     about = f"EfficientNet-Lite0 at 224 px, {len(images)} photos of 256 px JPEG, {theirs:.0f} images/s; without the start of the actors"
-    yield metric("feature_efficiency", median(ratios), "ratio", "higher", COMMAND, f"forward passes of decoded pictures in memory, {about}", ratios)
+    yield metric("feature_efficiency", median(ratios), "ratio", "higher", COMMAND, f"forward passes of decoded images in memory, {about}", ratios)
 
 
 def lite0(root, photos):
@@ -186,13 +186,13 @@ def lite0(root, photos):
     from PIL import Image
 
     from raysd.evaluation.evaluate import Evaluation
-    from raysd.evaluation.models import pretrained_subject
+    from raysd.evaluation.models import pretrained_model
     from raysd.evaluation.settings import EvaluationSettings
     from raysd.prompts.table import load_class_table
 
     folder, table = real_classifier(Path(root.path) / "lite0"), load_class_table("imagenet1k")
-    subject = pretrained_subject(str(folder), table, needs_classes=True)
-    (row,) = Evaluation(root, EvaluationSettings(test_set=photos), table, COMMAND).measure_all([subject])
+    model = pretrained_model(str(folder), table, needs_classes=True)
+    (row,) = Evaluation(root, EvaluationSettings(test_set=photos), table, COMMAND).measure_all([model])
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=model))
     rows = pq.read_table(photos)
@@ -210,25 +210,25 @@ def lite0(root, photos):
 
 
 def reference(root, classifier, cifar10):
-    """Probes of a trained classifier's features of real sets, against scikit-learn's Newton solver run to the end at the chosen strength."""
+    """Probes of a trained classifier's features of real data sets, against scikit-learn's Newton solver run to the end at the chosen strength."""
     from sklearn.linear_model import LogisticRegression
 
-    from raysd.data.real_sets import real_set
+    from raysd.data.real_datasets import real_dataset
     from raysd.evaluation.extraction import Extraction
     from raysd.evaluation.features import extract
-    from raysd.evaluation.models import own_subject
+    from raysd.evaluation.models import own_model
     from raysd.evaluation.probes.probe import run_probe
     from raysd.evaluation.settings import ProbeSettings
 
-    subject, found, differences = own_subject(root, classifier), [], []
+    model, found, differences = own_model(root, classifier), [], []
     for name in ("digits", "fashion_mnist", cifar10):
-        parts = [Extraction(root, subject, real_set(name, split, root, halve=True), "features") for split in ("train", "test")]
+        parts = [Extraction(root, model, real_dataset(name, split, root, halve=True), "features") for split in ("train", "test")]
         extract(parts)
         learn, check = (part.read_features() for part in parts)
         result = run_probe(learn, check, ProbeSettings(), SEED)
         newton = LogisticRegression(solver="newton-cholesky", C=result.chosen["C"], tol=1e-8, max_iter=100).fit(learn[0].astype(np.float64), learn[1])
         differences.append(abs(result.top1 - 100 * newton.score(*check)))
-        found.append(f"{parts[1].pictures.name} {result.top1:.2f} %, C = {result.chosen['C']:.2g}")
+        found.append(f"{parts[1].images.name} {result.top1:.2f} %, C = {result.chosen['C']:.2g}")
         print(found[-1], differences[-1], flush=True)
     about = f"scikit-learn's newton-cholesky run to the end in float64 at the chosen strength; {'; '.join(found)}"
     yield metric("probe_reference_difference", max(differences), "points", "lower", COMMAND, about, differences)

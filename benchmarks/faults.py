@@ -24,7 +24,7 @@ import record
 COMMAND = "python benchmarks/faults.py"
 SHARD, BATCH = 16, 16
 ACTORS = {"num_actors": 1, "cpus_per_actor": 0.5}  # of each driver, so that both are at work
-SETTINGS = {"model": "dummy", "color": "grey", "num_inference_steps": 300, "images_per_shard": SHARD, "batch_size": BATCH, **ACTORS}
+SETTINGS = {"model": "dummy", "color": "gray", "num_inference_steps": 300, "images_per_shard": SHARD, "batch_size": BATCH, **ACTORS}
 WORDS = [f"generation.{name}={value}" for name, value in SETTINGS.items()]
 WEIGHTS = {"driver": 3, "actor": 5, "raylet": 1}
 PATIENCE = 300.0  # seconds without a new shard
@@ -40,11 +40,11 @@ class Victims:
         self.nodes = [self.cluster.add_node(num_cpus=1) for _ in range(2)]
 
     def actors(self):
-        """Processes of diffusion actors that are alive."""
+        """Processes of generation actors that are alive."""
         found = []
         for process in psutil.Process().children(recursive=True):
             try:
-                if "ShardDrawer" in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
+                if "GenerationActor" in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
             except psutil.Error:
                 continue

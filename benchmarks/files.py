@@ -21,8 +21,8 @@ from raysd.clone.shard import DATA, read_shard, shard_name
 from raysd.clone.spec import resolve_clone_spec
 from raysd.config import Experiment
 from raysd.curation.part_counts import COUNTS, PartCounts
-from raysd.generation.actor import ShardDrawer
-from raysd.generation.batch import DrawnBatch
+from raysd.generation.actor import GenerationActor
+from raysd.generation.batch import GeneratedBatch
 from raysd.generation.generate import generate_clones, plan_clone
 from raysd.storage.location import Location
 from raysd.storage.tables import num_rows
@@ -41,8 +41,8 @@ class NullGenerator:
         waves = np.add.outer(np.sin(np.arange(SIZE) / 9), np.cos(np.arange(SIZE) / 17))
         self.image = np.stack([(60 * waves + shift).astype(np.uint8) for shift in (120, 130, 140)], axis=-1)
 
-    def draw(self, spec, images):
-        return DrawnBatch(np.repeat(self.image[None], len(images), axis=0), [""] * len(images))
+    def generate(self, spec, images):
+        return GeneratedBatch(np.repeat(self.image[None], len(images), axis=0), [""] * len(images))
 
 
 def make_clone(folder, num_images):
@@ -50,8 +50,8 @@ def make_clone(folder, num_images):
     settings = GenerationSettings(images_per_class=num_images // 10, image_size=SIZE, color="rgb", codec="jpeg")
     experiment = Experiment(generation=settings)
     job = plan_clone(Location(str(folder)), resolve_clone_spec(settings, experiment.table, experiment.all_variants), settings)
-    drawer = ShardDrawer(job.plan.spec, settings.batch_size, 1, NullGenerator)
-    generate_clones([job], settings, draw=lambda jobs, shards: ({**drawer.draw_shard(job, int(number)), "job": 0} for number in shards[0]))
+    actor = GenerationActor(job.plan.spec, settings.batch_size, 1, NullGenerator)
+    generate_clones([job], settings, generate=lambda jobs, shards: ({**actor.generate_shard(job, int(number)), "job": 0} for number in shards[0]))
     return job
 
 

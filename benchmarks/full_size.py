@@ -1,7 +1,7 @@
 """The full architecture of Stable Diffusion 1.x, with random weights, at 512 px: python benchmarks/full_size.py --storage <an empty folder>
 
-Makes the checkpoint (about 4 GB in float32), draws two pictures with `raysd generate`, and writes down the peak memory of all processes
-together. The pictures are noise; the memory and the code path are those of the real model. Needs about 12 GB of memory.
+Makes the checkpoint (about 4 GB in float32), generates two images with `raysd generate`, and writes down the peak memory of all processes
+together. The images are noise; the memory and the code path are those of the real model. Needs about 12 GB of memory.
 """
 
 import argparse
@@ -77,7 +77,7 @@ if __name__ == "__main__":
     seconds = time.time() - began
     (shard,) = (storage / "runs").glob("clones/*/data/*.parquet")
     assert pq.read_metadata(shard).num_rows == 2
-    about = f"Stable Diffusion 1.x, {num_weights / 1e6:.0f} M random weights, float32 on the CPU, 2 pictures of 512 px, {STEPS} steps, guidance 2, batch 1"
+    about = f"Stable Diffusion 1.x, {num_weights / 1e6:.0f} M random weights, float32 on the CPU, 2 images of 512 px, {STEPS} steps, guidance 2, batch 1"
     record.write(
         "full_size",
         [

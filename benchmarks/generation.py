@@ -1,13 +1,13 @@
-"""What drawing a clone costs beside the model itself: python benchmarks/generation.py --storage <an empty folder>
+"""What generating a clone costs beside the model itself: python benchmarks/generation.py --storage <an empty folder>
 
 Six parts, each in a process of its own, about three quarters of an hour together on two cores; `--part` runs one of them:
 
 - `loop`: one actor against the best plain loop with the same pipeline, sampler, batch, precision and codec.
 - `script`: raysd as it comes against the script that one would write, and the accuracy that both clones teach.
-- `scale`: null generators, which sleep as long as a GPU would draw, on 2 to 64 actors.
-- `memory`: 200,000 null pictures; the peak memory of driver and actors, early and at the end.
-- `scan`: what is missing of 100,000 shards, and what a plan of 100 million pictures costs.
-- `shards`: 4,000 shards with one null picture each, handed out at once: what many shards ask of the driver and of Ray.
+- `scale`: null generators, which sleep as long as a GPU would generate, on 2 to 64 actors.
+- `memory`: 200,000 null images; the peak memory of driver and actors, early and at the end.
+- `scan`: what is missing of 100,000 shards, and what a plan of 100 million images costs.
+- `shards`: 4,000 shards with one null image each, handed out at once: what many shards ask of the driver and of Ray.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from statistics import mean, median, stdev
 import numpy as np
 import record
 
-from raysd import commands as verbs
+from raysd import commands as commands
 from raysd.clone.scan import missing_shards
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import encode_image, shard_name
@@ -35,7 +35,7 @@ from raysd.clone.spec import resolve_clone_spec
 from raysd.cluster.session import ensure_ray
 from raysd.config import Experiment, load_experiment
 from raysd.diffusion.checkpoint import EMBEDDED
-from raysd.generation.batch import DrawnBatch
+from raysd.generation.batch import GeneratedBatch
 from raysd.generation.generate import generate_clones, plan_clone
 
 COMMAND = "python benchmarks/generation.py"
@@ -46,7 +46,7 @@ BATCH = 50
 LOOP_IMAGES = 3000  # a minute or more
 SCRIPT_IMAGES_PER_CLASS = 100
 SMALL_BATCH = 10
-NULL_SECONDS = 0.5  # a picture: Stable Diffusion 1.x on a large GPU
+NULL_SECONDS = 0.5  # an image: Stable Diffusion 1.x on a large GPU
 NULL_SIZE = 256
 SCALE_ACTORS = {2: 8, 8: 8, 32: 8, 64: 16}  # shards for each actor
 SCALE_SHARD = 32
@@ -60,31 +60,31 @@ def metric(*arguments, **options):
 
 
 class Logged:
-    """A generator that notes each batch, in a file of its process: start, end, pictures, peak memory in kB."""
+    """A generator that notes each batch, in a file of its process: start, end, images, peak memory in kB."""
 
     def __init__(self, make, log, spec):
         self.generator = make(spec)
         log.mkdir(parents=True, exist_ok=True)
         self.file = (log / f"{os.getpid()}.txt").open("a", buffering=1)
 
-    def draw(self, spec, images):
+    def generate(self, spec, images):
         began = time.time()
-        batch = self.generator.draw(spec, images)
+        batch = self.generator.generate(spec, images)
         print(began, time.time(), len(images), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=self.file)
         return batch
 
 
 class NullGenerator:
-    """Hands out ready pictures after the time that a GPU would take. Imports no torch."""
+    """Hands out ready images after the time that a GPU would take. Imports no torch."""
 
     def __init__(self, seconds, spec):
         waves = np.add.outer(np.sin(np.arange(NULL_SIZE) / 9), np.cos(np.arange(NULL_SIZE) / 17))
-        self.picture = np.stack([(60 * waves + shift).astype(np.uint8) for shift in (120, 130, 140)], axis=-1)
+        self.image = np.stack([(60 * waves + shift).astype(np.uint8) for shift in (120, 130, 140)], axis=-1)
         self.seconds = seconds
 
-    def draw(self, spec, images):
+    def generate(self, spec, images):
         time.sleep(self.seconds * len(images))
-        return DrawnBatch(np.repeat(self.picture[None], len(images), axis=0), [""] * len(images))
+        return GeneratedBatch(np.repeat(self.image[None], len(images), axis=0), [""] * len(images))
 
 
 def real_generator(num_threads, spec):
@@ -96,8 +96,8 @@ def real_generator(num_threads, spec):
     return Generator(spec)
 
 
-def draw_clone(folder, make, settings):
-    """Draw a clone; its job, the logs of its actors, and when the call began."""
+def generate_clone(folder, make, settings):
+    """Generate a clone; its job, the logs of its actors, and when the call began."""
     from raysd.storage.location import Location
 
     shutil.rmtree(folder, ignore_errors=True)
@@ -121,14 +121,14 @@ def measure_loop(root):
     settings = {"images_per_class": LOOP_IMAGES // 10, "images_per_shard": 250, "batch_size": BATCH, "num_actors": 1, "cpus_per_actor": NUM_CORES}
     actor, loop, starts = [], [], []
     for repeat in range(REPEATS):
-        job, logs, began = draw_clone(root / "actor", partial(real_generator, NUM_CORES), settings)
+        job, logs, began = generate_clone(root / "actor", partial(real_generator, NUM_CORES), settings)
         first = min(log[0, 0] for log in logs)
         actor.append(len(job.plan) / (commits(job)[-1] - first))
         starts.append(first - began)
         loop.append(plain_loop(job, root / "loop"))
         print(f"loop {repeat}: actor {actor[-1]:.1f}, plain loop {loop[-1]:.1f} images/s", flush=True)
     ratios = [one / other for one, other in zip(actor, loop, strict=True)]
-    about = f"{LOOP_IMAGES} pictures, batch {BATCH}, {NUM_CORES} threads, float32, PNG; Ray's start not counted"
+    about = f"{LOOP_IMAGES} images, batch {BATCH}, {NUM_CORES} threads, float32, PNG; Ray's start not counted"
     metric("efficiency_vs_plain_loop", median(ratios), "ratio", "higher", baseline=f"best plain loop, {about}", runs=ratios)
     metric("actor_images_per_second", median(actor), "images/s", "higher", baseline=about, runs=actor)
     metric("plain_loop_images_per_second", median(loop), "images/s", "higher", baseline=about, runs=loop)
@@ -136,7 +136,7 @@ def measure_loop(root):
 
 
 def plain_loop(job, folder):
-    """Images per second of one process that draws the plan's pictures, with prompts encoded once, and writes PNG files."""
+    """Images per second of one process that generates the plan's images, with prompts encoded once, and writes PNG files."""
     import torch
     from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 
@@ -155,7 +155,7 @@ def plain_loop(job, folder):
             for image in images:
                 if image.prompt not in encoded:
                     encoded[image.prompt] = pipeline.encode_prompt(image.prompt, "cpu", 1, True)
-            pictures = pipeline(
+            images = pipeline(
                 prompt_embeds=torch.cat([encoded[image.prompt][0] for image in images]),
                 negative_prompt_embeds=torch.cat([encoded[image.prompt][1] for image in images]),
                 guidance_scale=spec.guidance_scale,
@@ -163,8 +163,8 @@ def plain_loop(job, folder):
                 generator=[torch.Generator("cpu").manual_seed(image.seed) for image in images],
                 output_type="np",
             ).images
-            for image, picture in zip(images, pictures, strict=True):
-                grey = (picture * 255).round().astype(np.uint8).astype(np.float32).mean(axis=2).round().astype(np.uint8)
+            for image, image in zip(images, images, strict=True):
+                grey = (image * 255).round().astype(np.uint8).astype(np.float32).mean(axis=2).round().astype(np.uint8)
                 (folder / f"{image.position:07d}.png").write_bytes(encode_image(grey, "png"))
     return len(job.plan) / (time.time() - began)
 
@@ -173,7 +173,7 @@ def measure_script(root):
     settings = {"images_per_class": SCRIPT_IMAGES_PER_CLASS, "batch_size": BATCH, "images_per_shard": 250}
     ours, script = [], []
     for repeat in range(REPEATS):
-        job, logs, _ = draw_clone(root / "runs", partial(real_generator, 1), settings)
+        job, logs, _ = generate_clone(root / "runs", partial(real_generator, 1), settings)
         ours.append(len(job.plan) / (commits(job)[-1] - min(log[0, 0] for log in logs)))
         script.append(usual_script(root / "script", SCRIPT_IMAGES_PER_CLASS, BATCH))
         print(f"script {repeat}: raysd {ours[-1]:.1f}, script {script[-1]:.1f} images/s", flush=True)
@@ -182,8 +182,8 @@ def measure_script(root):
     accuracy = {}
     for name, source in (("raysd", []), ("script", [f"training.real={root / 'script'}"])):
         experiment = load_experiment(CONFIG, overrides + source)
-        verbs.train(experiment)
-        accuracy[name] = [row["value"] for row in verbs.evaluate(experiment, COMMAND) if row["role"] == "test"]
+        commands.train(experiment)
+        accuracy[name] = [row["value"] for row in commands.evaluate(experiment, COMMAND) if row["role"] == "test"]
     ratios = [one / other for one, other in zip(ours, script, strict=True)]
     about = f"diffusers pipeline, the checkpoint's scheduler, 50 steps, PNG files, {NUM_CORES} threads"
     metric("speedup_vs_usual_script", median(ratios), "ratio", "higher", baseline=f"{about}, {BATCH} prompts a call", runs=ratios)
@@ -191,12 +191,12 @@ def measure_script(root):
     metric("script_images_per_second_small_batch", small, "images/s", "higher", baseline=f"{SMALL_BATCH} prompts a call", runs=[small])
     metric("raysd_images_per_second", median(ours), "images/s", "higher", baseline=f"sampler fast, {NUM_CORES} actors, batch {BATCH}", runs=ours)
     for name, values in accuracy.items():
-        size = f"top-1 on 10,000 real test pictures, {SCRIPT_IMAGES_PER_CLASS} pictures a class, seed spread {stdev(values):.2f}"
+        size = f"top-1 on 10,000 real test images, {SCRIPT_IMAGES_PER_CLASS} images a class, seed spread {stdev(values):.2f}"
         metric(f"{name}_clone_top1", mean(values), "percent", "higher", baseline=size, runs=values)
 
 
 def usual_script(folder, images_per_class, batch):
-    """Images per second of the script that one would write, and its pictures in a folder per class."""
+    """Images per second of the script that one would write, and its images in a folder per class."""
     import torch
     from diffusers import StableDiffusionPipeline
 
@@ -210,9 +210,9 @@ def usual_script(folder, images_per_class, batch):
         place = folder / row["key"]
         place.mkdir(parents=True)
         for start in range(0, images_per_class, batch):
-            pictures = pipeline([row["name"]] * batch, num_inference_steps=50, guidance_scale=2.0).images
-            for number, picture in enumerate(pictures, start):
-                picture.convert("L").save(place / f"{number:05d}.png")
+            images = pipeline([row["name"]] * batch, num_inference_steps=50, guidance_scale=2.0).images
+            for number, image in enumerate(images, start):
+                image.convert("L").save(place / f"{number:05d}.png")
     return len(table) * images_per_class / (time.time() - began)
 
 
@@ -224,28 +224,28 @@ def null_settings(num_actors, num_images, images_per_shard):
 def measure_scale(root):
     for num_actors, shards in SCALE_ACTORS.items():
         num_images = num_actors * shards * SCALE_SHARD
-        job, logs, began = draw_clone(root / "scale", partial(NullGenerator, NULL_SECONDS), null_settings(num_actors, num_images, SCALE_SHARD))
+        job, logs, began = generate_clone(root / "scale", partial(NullGenerator, NULL_SECONDS), null_settings(num_actors, num_images, SCALE_SHARD))
         firsts, last = np.array([log[0, 0] for log in logs]), commits(job)[-1]
         steady = len(job.plan) * NULL_SECONDS / (last - firsts).sum()
         whole = len(job.plan) * NULL_SECONDS / num_actors / (last - began)
-        about = f"{num_actors} null actors of {1 / NULL_SECONDS:g} pictures/s, {len(job.plan)} pictures of {NULL_SIZE} px"
+        about = f"{num_actors} null actors of {1 / NULL_SECONDS:g} images/s, {len(job.plan)} images of {NULL_SIZE} px"
         note = f"share of the ideal throughput from each actor's first batch to the last commit; {about}"
         metric(f"scaling_efficiency_{num_actors}_actors", steady, "ratio", "higher", baseline=note, runs=[steady])
         note = f"the same with the start of the actors, a run of {last - began:.0f} s; {about}"
         metric(f"scaling_efficiency_{num_actors}_actors_with_start", whole, "ratio", "higher", baseline=note, runs=[whole])
-        metric(f"start_seconds_{num_actors}_actors", firsts.max() - began, "s", "lower", baseline=f"until the last actor draws; {about}")
+        metric(f"start_seconds_{num_actors}_actors", firsts.max() - began, "s", "lower", baseline=f"until the last actor generates; {about}")
 
 
 def measure_memory(root):
-    draw_clone(root / "memory", partial(NullGenerator, 0.0), null_settings(NUM_CORES, MEMORY_IMAGES // 10, 250))
+    generate_clone(root / "memory", partial(NullGenerator, 0.0), null_settings(NUM_CORES, MEMORY_IMAGES // 10, 250))
     small = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    job, logs, began = draw_clone(root / "memory", partial(NullGenerator, 0.0), null_settings(NUM_CORES, MEMORY_IMAGES, 250))
+    job, logs, began = generate_clone(root / "memory", partial(NullGenerator, 0.0), null_settings(NUM_CORES, MEMORY_IMAGES, 250))
     driver = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     seconds = commits(job)[-1] - began
     tenth, ends = [log[len(log) // 10, 3] / 1024 for log in logs], [log[-1, 3] / 1024 for log in logs]
-    about = f"{len(job.plan)} null pictures of {NULL_SIZE} px in {seconds:.0f} s, {NUM_CORES} actors"
+    about = f"{len(job.plan)} null images of {NULL_SIZE} px in {seconds:.0f} s, {NUM_CORES} actors"
     metric("driver_peak_mb_200k", driver, "MB", "lower", baseline=about)
-    metric("driver_peak_mb_20k", small, "MB", "lower", baseline="the same driver after a tenth of the pictures")
+    metric("driver_peak_mb_20k", small, "MB", "lower", baseline="the same driver after a tenth of the images")
     metric("actor_peak_mb_200k", max(ends), "MB", "lower", baseline=about, runs=ends)
     metric("actor_peak_mb_20k", max(tenth), "MB", "lower", baseline="the same actors after a tenth of the run", runs=tenth)
     metric("null_images_per_second", len(job.plan) / seconds, "images/s", "higher", baseline=f"encoded and committed; {about}")
@@ -257,7 +257,7 @@ def measure_scan(root):
     settings = GenerationSettings(images_per_class=SCAN_SHARDS, images_per_shard=10)
     experiment = Experiment(generation=settings)
     job = plan_clone(Location(str(root / "scan")), resolve_clone_spec(settings, experiment.table, experiment.all_variants), settings)
-    small, _, _ = draw_clone(root / "one", partial(NullGenerator, 0.0), null_settings(1, 10, 10))
+    small, _, _ = generate_clone(root / "one", partial(NullGenerator, 0.0), null_settings(1, 10, 10))
     shard = Path(small.folder.path, "data", shard_name(0)).read_bytes()
     data = Path(job.folder.path, "data")
     shutil.rmtree(root / "scan", ignore_errors=True)
@@ -289,7 +289,7 @@ def measure_shards(root):
     """All shards wait in the pool's line at once, which holds a little more."""
     peaks = []
     for count in (FEW_SHARDS, NUM_SHARDS):
-        job, *_ = draw_clone(root, partial(NullGenerator, 0.0), {**null_settings(NUM_CORES, count, 1), "batch_size": 1})
+        job, *_ = generate_clone(root, partial(NullGenerator, 0.0), {**null_settings(NUM_CORES, count, 1), "batch_size": 1})
         ended, times = time.time(), commits(job)
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     about = f"{NUM_SHARDS:,} shards of one null image that wait at once, {NUM_CORES} actors, local disk"
@@ -304,7 +304,7 @@ PARTS = {"loop": measure_loop, "script": measure_script, "scale": measure_scale,
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--storage", required=True, help="a folder for what is drawn; it is deleted in the end")
+    parser.add_argument("--storage", required=True, help="a folder for what is generated; it is deleted in the end")
     parser.add_argument("--part", choices=PARTS)
     arguments = parser.parse_args()
     storage = Path(arguments.storage).resolve()

@@ -1,4 +1,4 @@
-"""The memory of a diffusion actor as `raysd doctor` estimates it, against fake-tensor runs that share no code with it: python benchmarks/memory.py
+"""The memory of a generation actor as `raysd doctor` estimates it, against fake-tensor runs that share no code with it: python benchmarks/memory.py
 
 Six public architectures, from their configs, without weights. The estimate runs their pipelines (`raysd.generation.fake_run`). The reference calls denoiser and
 VAE by hand, with inputs made here, while torch's own tracker counts. Needs no GPU, and ten minutes: the tracker is slow.

@@ -1,7 +1,7 @@
 """Plain training loops to compare with; nothing of raysd's loop is in them.
 
 `python benchmarks/plain_training.py cifar10 SEED EPOCHS` trains on CIFAR-10 with the settings of raysd's `timm` recipe and prints the
-top-1 on the test pictures after each epoch, of the averaged weights.
+top-1 on the test images after each epoch, of the averaged weights.
 """
 
 import io
@@ -25,7 +25,7 @@ from torchvision.transforms import v2
 BATCH, RATE, LAST_RATE, DECAY, WARM_UP = 128, 0.04 * 128 / 2048, 1e-6, 0.02, 0.15
 
 
-class Pictures(torch.utils.data.Dataset):
+class Images(torch.utils.data.Dataset):
     """CIFAR-10 from a Parquet file."""
 
     def __init__(self, path, transform):
@@ -61,7 +61,7 @@ def train_cifar10(folder, seed, num_epochs):
     torch.set_num_threads(os.cpu_count())
     last = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)]
     changes = [v2.Pad(2, padding_mode="edge"), v2.RandomCrop(32), v2.RandomHorizontalFlip(), v2.RandAugment(2, 21)]
-    train, test = Pictures(f"{folder}/train.parquet", v2.Compose(changes + last)), Pictures(f"{folder}/test.parquet", v2.Compose(last))
+    train, test = Images(f"{folder}/train.parquet", v2.Compose(changes + last)), Images(f"{folder}/test.parquet", v2.Compose(last))
     loader = torch.utils.data.DataLoader(train, BATCH, shuffle=True, drop_last=True, num_workers=2, persistent_workers=True)
     model = small_resnet([32, 64, 128, 256]).to(memory_format=torch.channels_last)
     optimizer = create_optimizer_v2(model, opt="lamb", lr=RATE, weight_decay=DECAY)
@@ -86,15 +86,15 @@ def train_cifar10(folder, seed, num_epochs):
         print(100 * correct / len(test), flush=True)
 
 
-def _ddp_process(rank, pictures, settings, num_steps, address, rates):
+def _ddp_process(rank, images, settings, num_steps, address, rates):
     from raysd.data.images import decode_all
     from raysd.training.augmentation import augment
-    from raysd.training.model import normalise
+    from raysd.training.model import normalize
     from raysd.training.recipe import Recipe
 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    arrays, recipe = decode_all(pictures, 32), Recipe(crop="shift")
+    arrays, recipe = decode_all(images, 32), Recipe(crop="shift")
     images, labels = torch.from_numpy(arrays.images), torch.from_numpy(arrays.labels)
     torch.manual_seed(0)
     model = small_resnet(settings["backbone_options"]["channels"]).to(memory_format=torch.channels_last)
@@ -107,7 +107,7 @@ def _ddp_process(rank, pictures, settings, num_steps, address, rates):
         chosen = order[first : first + share]
         (view,) = augment(images[chosen], recipe, torch.Generator().manual_seed(step), 32)
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            logits = parallel(normalise(view)).float()
+            logits = parallel(normalize(view)).float()
         loss = torch.nn.functional.cross_entropy(logits, labels[chosen], label_smoothing=0.1)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
@@ -117,7 +117,7 @@ def _ddp_process(rank, pictures, settings, num_steps, address, rates):
     dist.destroy_process_group()
 
 
-def ddp_rate(pictures, settings, num_steps):
+def ddp_rate(images, settings, num_steps):
     """Images per second of a bare DDP loop of two processes with a thread each."""
     import socket
 
@@ -128,7 +128,7 @@ def ddp_rate(pictures, settings, num_steps):
         address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
     rates = torch.zeros(2).share_memory_()
     settings = {**settings, "bfloat16": resolve_precision("auto") == "bfloat16"}
-    torch.multiprocessing.spawn(_ddp_process, (pictures, settings, num_steps, address, rates), nprocs=2)
+    torch.multiprocessing.spawn(_ddp_process, (images, settings, num_steps, address, rates), nprocs=2)
     return float(rates.min())
 
 

@@ -1,8 +1,8 @@
 """Prompt families and recipes on the embedded default: python benchmarks/prompts.py --storage runs
 
-Draws a clone of 200 pictures a class with each prompt family that the embedded class table allows, at guidance scale 2, and trains three
+Generates a clone of 200 images a class with each prompt family that the embedded class table allows, at guidance scale 2, and trains three
 classifiers on each; then trains on the clone of `name` with each recipe, and with the parts of `paper` switched off one at a time. All are
-measured on the 10,000 real test pictures and by 10-shot probes. Needs the full Fashion-MNIST. Writes benchmarks/results/prompts.json and a
+measured on the 10,000 real test images and by 10-shot probes. Needs the full Fashion-MNIST. Writes benchmarks/results/prompts.json and a
 table beside it.
 """
 
@@ -13,7 +13,7 @@ from statistics import mean, stdev
 
 from record import RESULTS, metric, write
 
-from raysd import commands as verbs
+from raysd import commands as commands
 from raysd.config import load_experiment
 from raysd.storage.results import read_results
 
@@ -38,7 +38,7 @@ RECIPES = {
 
 
 def measured(rows):
-    """Top-1 on real test pictures and the mean over the transfer sets, a value per seed."""
+    """Top-1 on real test images and the mean over the transfer sets, a value per seed."""
     seeds = sorted({row["seed"] for row in rows})
     top1 = [row["value"] for seed in seeds for row in rows if row["seed"] == seed and row["role"] == "test"]
     transfer = [mean(row["value"] for row in rows if row["seed"] == seed and row["role"] == "transfer") for seed in seeds]
@@ -51,7 +51,7 @@ def families(storage):
     own = [f"variants.{name}={body}" for name, body in OWN.items()]
     space = f"sweep.space.generation={{guidance_scale: [2], variant: [{', '.join(variants)}]}}"
     experiment = load_experiment(CONFIG, [f"storage={storage}", *SIZE, "name=prompts", space, *own])
-    verbs.sweep(experiment, COMMAND)
+    commands.sweep(experiment, COMMAND)
     (sweep,) = (row for row in read_results(experiment.root, "sweep") if row["name"] == experiment.name)
     wanted = set(sweep["rows"])
     rows = [row for row in read_results(experiment.root, "accuracy") if row["fingerprint"] in wanted and row["trained_on"]["kind"] == "clone"]
@@ -64,9 +64,9 @@ def recipes(storage):
     for name, (recipe, options) in RECIPES.items():
         overrides = [f"training.recipe={recipe}", *(f"training.recipe_options.{key}={value}" for key, value in options.items())]
         experiment = load_experiment(CONFIG, [f"storage={storage}", *SIZE, "generation.guidance_scale=2", *overrides])
-        verbs.generate(experiment)
-        verbs.train(experiment)
-        found[name] = verbs.evaluate(experiment, COMMAND)
+        commands.generate(experiment)
+        commands.train(experiment)
+        found[name] = commands.evaluate(experiment, COMMAND)
     return found
 
 
@@ -81,7 +81,7 @@ if __name__ == "__main__":
         for name, rows in {"families": families, "recipes": recipes}[part](storage).items():
             top1, transfer = measured(rows)
             kind = "prompts" if part == "families" else "recipe"
-            about = f"{name}, {IMAGES} drawn pictures a class, guidance 2, {EPOCHS} epochs, top-1 on 10,000 real pictures, seed spread {stdev(top1):.2f}"
+            about = f"{name}, {IMAGES} generated images a class, guidance 2, {EPOCHS} epochs, top-1 on 10,000 real images, seed spread {stdev(top1):.2f}"
             entries.append(metric(f"{kind}: {name}: top-1", mean(top1), "percent", "higher", COMMAND, about, top1))
             about = f"{name}, mean of 10-shot probes on digits and mnist_5k, seed spread {stdev(transfer):.2f}"
             entries.append(metric(f"{kind}: {name}: transfer", mean(transfer), "percent", "higher", COMMAND, about, transfer))

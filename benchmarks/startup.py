@@ -35,7 +35,7 @@ DRIVERS = {
     "evaluate": EVALUATE,
     "sweep": [*EVALUATE, "sweep.space.generation.guidance_scale=[1,4]", "sweep.rungs=[2]"],
 }
-# A driver is ready when it asks for Ray; `plan` and an evaluation of few pictures never do.
+# A driver is ready when it asks for Ray; `plan` and an evaluation of few images never do.
 DRIVER = """
 import sys, time
 from raysd.cluster import session
@@ -146,7 +146,7 @@ def note_use(folder):
 
 def training_cpu(root, is_empty):
     """CPU seconds of a Ray Train worker and of its controller until the first step, or until an empty loop is called."""
-    from raysd.data.real_sets import real_set
+    from raysd.data.real_datasets import real_dataset
     from raysd.storage.location import Location
     from raysd.training import worker
     from raysd.training.loader import Pool
@@ -155,8 +155,8 @@ def training_cpu(root, is_empty):
     from raysd.training.train import train_classifiers
 
     folder, original = tempfile.mkdtemp(dir=root), worker.train_worker
-    pictures = real_set("digits", "train", Location(folder), 20)
-    run = TrainingRun(Location(folder), (Pool((pictures,)),), 10, TrainingSettings(**{**TINY, "image_size": 16}))
+    images = real_dataset("digits", "train", Location(folder), 20)
+    run = TrainingRun(Location(folder), (Pool((images,)),), 10, TrainingSettings(**{**TINY, "image_size": 16}))
 
     def until_first_step(config):
         from raysd.training.loop import SeedTraining
@@ -180,7 +180,7 @@ def training_cpu(root, is_empty):
 
 def trial_cpu(root):
     """CPU seconds of a trial until it asks for its clone."""
-    from raysd import commands as verbs
+    from raysd import commands as commands
     from raysd.config import load_experiment
     from raysd.errors import UserError
     from raysd.sweep import sweep
@@ -195,14 +195,14 @@ def trial_cpu(root):
             Path(folder, "trial").write_text(str(time.process_time()))
             raise UserError("startup", "", "measured")
 
-        Steps._draw = stop
+        Steps._generate = stop
         _run_job(*arguments)
 
     sweep._run_job = until_first_clone
     words = [f"storage={folder}", *FAST, *TRAIN, *DRIVERS["sweep"], "training.seeds=[0]"]
     try:
         with contextlib.suppress(UserError), contextlib.redirect_stdout(io.StringIO()):
-            verbs.sweep(load_experiment(None, words))
+            commands.sweep(load_experiment(None, words))
     finally:
         sweep._run_job = original
     return float(Path(folder, "trial").read_text())
@@ -221,7 +221,7 @@ def measure(root):
     """CPU seconds of each kind of process, less what Ray needs of them; wall seconds of actors and drivers beside them."""
     from raysd.curation.scoring import ShardScorer
     from raysd.evaluation.features import Forward
-    from raysd.generation.actor import ShardDrawer
+    from raysd.generation.actor import GenerationActor
 
     bare, _ = cpu_of("import torch")
     used = {"pipeline_import": cpu_of("from diffusers import StableDiffusionPipeline"), "timm_import": cpu_of("import torch, timm")}
@@ -229,7 +229,7 @@ def measure(root):
     empty, _ = actor_cpu(Empty)
     job = clone_of(root)
     actors = {
-        "actor": (ShardDrawer, job.plan.spec, 8, 1),
+        "actor": (GenerationActor, job.plan.spec, 8, 1),
         "scoring_actor": (ShardScorer, *scoring_arguments(job, Path(root) / "clip")),
         "feature_actor": (Forward, 1),
     }

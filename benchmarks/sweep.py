@@ -1,6 +1,6 @@
 """The sweep against the full grid: python benchmarks/sweep.py --storage runs
 
-On the embedded model, six guidance scales x four prompt variants at 300 pictures a class.
+On the embedded model, six guidance scales x four prompt variants at 300 images a class.
 
 1. The full grid, as a sweep without a scheduler. `grid.json` and `grid.csv` hold a row per cell.
 2. Halving over the same settings, five times, each with a clone seed and classifier seeds of its own.
@@ -86,9 +86,9 @@ def run_timed(settings, storage):
 
 
 def _sweep(storage, name):
-    from raysd import commands as verbs
+    from raysd import commands as commands
 
-    verbs.sweep(load_experiment(Path(storage) / f"{name}.yaml"), COMMAND)
+    commands.sweep(load_experiment(Path(storage) / f"{name}.yaml"), COMMAND)
 
 
 def find(settings):
@@ -116,7 +116,7 @@ def run_grid(storage):
         writer = csv.DictWriter(file, fieldnames=list(cells[0]))
         writer.writeheader()
         writer.writerows(cells)
-    size = f"{FULL} pictures a class, {SEEDS} classifier seeds; mean of {len(SETTINGS['evaluation']['transfer_sets'])} transfer sets"
+    size = f"{FULL} images a class, {SEEDS} classifier seeds; mean of {len(SETTINGS['evaluation']['transfer_sets'])} transfer sets"
     entries = []
     for cell in cells:
         name = f"{cell['generation.variant']} at guidance {cell['generation.guidance_scale']:g}"
@@ -127,20 +127,20 @@ def run_grid(storage):
             about = f"difference to the mean over all values, interval {value['low']:+.2f} to {value['high']:+.2f}"
             name = f"effect of {effect['factor']} {value['value']}"
             entries.append(record.metric(name, value["difference"], "points", "higher", COMMAND, about))
-    entries.append(record.metric("grid_seconds", seconds, "s", "lower", COMMAND, f"wall time of the full grid, {row['cost']['pictures']:,} pictures"))
+    entries.append(record.metric("grid_seconds", seconds, "s", "lower", COMMAND, f"wall time of the full grid, {row['cost']['pictures']:,} images"))
     record.write("grid", entries)
 
 
 def run_halvings(storage):
-    """Pictures and wall time of each halving over the grid's."""
+    """Images and wall time of each halving over the grid's."""
     full, full_seconds = run_timed(grid(storage), storage)
-    pictures, seconds = [], []
+    images, seconds = [], []
     for repeat in range(1, REPEATS + 1):
         row, own_seconds = run_timed(halving(storage, repeat), storage)
-        pictures.append(row["cost"]["pictures"] / full["cost"]["pictures"])
+        images.append(row["cost"]["pictures"] / full["cost"]["pictures"])
         seconds.append(own_seconds / full_seconds)
         print(repeat, row["best"]["label"], round(own_seconds), "s", flush=True)
-    yield metric("pictures_ratio", mean(pictures), "ratio", "lower", f"pictures of the full grid, {full['cost']['pictures']:,}", pictures)
+    yield metric("images_ratio", mean(images), "ratio", "lower", f"images of the full grid, {full['cost']['pictures']:,}", images)
     yield metric("wall_time_ratio", mean(seconds), "ratio", "lower", f"wall time of the full grid, {full_seconds:.0f} s, same machine and command", seconds)
 
 
@@ -208,7 +208,7 @@ def run_overhead(storage):
     workers = [spawn.Process(target=_plain_worker, args=(tasks, str(Path(storage) / "halving-1.yaml"), str(folder))) for _ in range(2)]
     for worker in workers:
         worker.start()
-    for rung in range(len(RUNGS)):  # one process draws, trains and measures a setting; all of a rung come before the next, as in the sweep
+    for rung in range(len(RUNGS)):  # one process generates, trains and measures a setting; all of a rung come before the next, as in the sweep
         for step in sorted(steps, key=lambda step: step["number"]):
             if step["rung"] == rung:
                 tasks.put((step["setting"], rung))
@@ -227,7 +227,7 @@ def _plain_worker(tasks, path, storage):
 
     from raysd.device import keep_freed_memory
     from raysd.evaluation.evaluate import Evaluation
-    from raysd.generation.actor import ShardDrawer
+    from raysd.generation.actor import GenerationActor
     from raysd.generation.generate import generate_clones, plan_clone
     from raysd.resolve import training_pools, training_run
     from raysd.sweep.space import Setting, clone_spec, experiment_at, first_setting, rungs_of
@@ -237,14 +237,14 @@ def _plain_worker(tasks, path, storage):
     torch.set_num_threads(1)
     settings = load_experiment(path, [f"storage={storage}"])
     evaluation, rungs = Evaluation(settings.root, settings.evaluation, settings.table, COMMAND), rungs_of(settings)
-    drawer = ShardDrawer(clone_spec(experiment_at(settings, first_setting(settings), rungs[0])), settings.generation.batch_size, 1)
+    actor = GenerationActor(clone_spec(experiment_at(settings, first_setting(settings), rungs[0])), settings.generation.batch_size, 1)
 
-    def draw(jobs, shards):
-        return [{"job": 0, **drawer.try_shard(jobs[0], int(shard))} for shard in shards[0]]
+    def generate(jobs, shards):
+        return [{"job": 0, **actor.try_shard(jobs[0], int(shard))} for shard in shards[0]]
 
     while (task := tasks.get()) is not None:
         at = experiment_at(settings, Setting(task[0]), rungs[task[1]])
-        generate_clones([plan_clone(at.root, clone_spec(at), at.generation)], at.generation, draw=draw)
+        generate_clones([plan_clone(at.root, clone_spec(at), at.generation)], at.generation, generate=generate)
         for classifier in train_here(training_run(at, training_pools(at))):
             evaluation.measure(classifier)
         tasks.task_done()

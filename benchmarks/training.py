@@ -31,10 +31,10 @@ CORES = os.cpu_count()
 PAPER_JITTER = (0.4, 0.4, 0.2, 0.1)
 
 
-def image_folder(pictures, folder):
-    """A picture set as an ImageFolder."""
-    for file in pictures.files():
-        rows = pictures.read_rows(file)
+def image_folder(images, folder):
+    """An image set as an ImageFolder."""
+    for file in images.files():
+        rows = images.read_rows(file)
         for image, label, index in zip(rows["image"].to_pylist(), rows["label"].to_pylist(), rows["index"].to_pylist(), strict=True):
             kind = "png" if image["bytes"][:4] == b"\x89PNG" else "jpg"
             path = Path(folder) / f"{label:04d}" / f"{index:06d}.{kind}"
@@ -57,44 +57,44 @@ def steady_rate(counts):
     return sum(counts) / (time.monotonic() - began)
 
 
-def raysd_rate(pictures, recipe, image_size, decoded_size, in_memory, num_epochs, batch_size):
-    """Images per second that raysd delivers, augmented and normalised."""
+def raysd_rate(images, recipe, image_size, decoded_size, in_memory, num_epochs, batch_size):
+    """Images per second that raysd delivers, augmented and normalized."""
     from raysd.training.augmentation import augment
     from raysd.training.loader import Ingest, Pool
-    from raysd.training.model import normalise
+    from raysd.training.model import normalize
 
-    ingest = Ingest((Pool((pictures,)),), decoded_size, batch_size, in_memory)
+    ingest = Ingest((Pool((images,)),), decoded_size, batch_size, in_memory)
     steps = range(len(ingest.pools[0]) // batch_size * num_epochs)
     arrays = ingest.read_into_memory() if in_memory else None
     batches = ingest.memory_batches(arrays, steps, 0, 1, 0) if in_memory else ingest.stream_batches(steps, 0, 1, 0)
     views = (augment(images, recipe, torch.Generator().manual_seed(step), image_size)[0] for step, (images, _) in enumerate(batches))
-    return steady_rate(len(normalise(view)) for view in views)
+    return steady_rate(len(normalize(view)) for view in views)
 
 
-def normalising(*transforms):
+def normalizing(*transforms):
     return v2.Compose([*transforms, v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)])
 
 
 def ingest(root, photos):
     from raysd.cluster.session import ensure_ray
-    from raysd.data.real_sets import real_set
+    from raysd.data.real_datasets import real_dataset
     from raysd.training.recipe import Recipe
 
     ensure_ray()
     torch.set_num_threads(1)  # the other cores read and decode
-    tiny, large = real_set("fashion_mnist", "train", root, 200), real_set(photos, "train", root)
-    shift = normalising(v2.Pad(2, padding_mode="edge"), v2.RandomCrop(32), v2.RandomHorizontalFlip())
-    resized = normalising(v2.RandomResizedCrop(224, (0.25, 1.0), interpolation=v2.InterpolationMode.BICUBIC), v2.RandomHorizontalFlip())
+    tiny, large = real_dataset("fashion_mnist", "train", root, 200), real_dataset(photos, "train", root)
+    shift = normalizing(v2.Pad(2, padding_mode="edge"), v2.RandomCrop(32), v2.RandomHorizontalFlip())
+    resized = normalizing(v2.RandomResizedCrop(224, (0.25, 1.0), interpolation=v2.InterpolationMode.BICUBIC), v2.RandomHorizontalFlip())
     cases = {
-        "32px": (tiny, Recipe(crop="shift"), 32, 32, True, 60, 100, shift, "2,000 pictures of 32 px, 60 epochs; raysd decodes them once"),
+        "32px": (tiny, Recipe(crop="shift"), 32, 32, True, 60, 100, shift, "2,000 images of 32 px, 60 epochs; raysd decodes them once"),
         "256px": (large, Recipe(crop="random_resized"), 224, 256, False, 16, 50, resized, "1,000 photos, 16 epochs; raysd streams them"),
     }
-    for name, (pictures, recipe, size, decoded, in_memory, num_epochs, batch_size, transform, about) in cases.items():
+    for name, (images, recipe, size, decoded, in_memory, num_epochs, batch_size, transform, about) in cases.items():
         with tempfile.TemporaryDirectory() as folder:
-            image_folder(pictures, folder)
+            image_folder(images, folder)
             pairs = []
             for _ in range(REPEATS):
-                ours = raysd_rate(pictures, recipe, size, decoded, in_memory, num_epochs, batch_size)
+                ours = raysd_rate(images, recipe, size, decoded, in_memory, num_epochs, batch_size)
                 pairs.append((ours, loader_rate(folder, transform, num_epochs, batch_size)))
         ratios = [ours / theirs for ours, theirs in pairs]
         baseline = f"a DataLoader over an ImageFolder, {CORES} processes, same crops and flips, from the first batch on; {about}"
@@ -103,13 +103,13 @@ def ingest(root, photos):
 
 
 def pil_multicrop():
-    """The paper's 1 + 8 crops of one picture, by torchvision on PIL pictures."""
+    """The paper's 1 + 8 crops of one image, by torchvision on PIL images."""
 
     def view(size, scale, blur, solarize):
         jitter = v2.RandomApply([v2.ColorJitter(*PAPER_JITTER)], p=0.8)
         blurring = v2.RandomApply([v2.GaussianBlur(9, (0.1, 2.0))], p=blur)
         steps = [v2.RandomResizedCrop(size, scale, interpolation=v2.InterpolationMode.BICUBIC), v2.RandomHorizontalFlip(), jitter, v2.RandomGrayscale(0.2)]
-        return normalising(*steps, blurring, *([v2.RandomSolarize(128, 0.2)] if solarize else []))
+        return normalizing(*steps, blurring, *([v2.RandomSolarize(128, 0.2)] if solarize else []))
 
     views = [view(224, (0.25, 1), 0.2, True)] + [view(96, (0.05, 0.25), 0.5, False)] * 8
 
@@ -121,10 +121,10 @@ def pil_multicrop():
 
 
 def multicrop(photos):
-    """Both sides on one core: per picture with PIL, and decoded once and in batches."""
+    """Both sides on one core: per image with PIL, and decoded once and in batches."""
     from raysd.data.images import decode_image
     from raysd.training.augmentation import augment
-    from raysd.training.model import normalise
+    from raysd.training.model import normalize
     from raysd.training.recipe import built_in_recipes
 
     torch.set_num_threads(1)
@@ -135,12 +135,12 @@ def multicrop(photos):
         for start in range(0, len(data), 64):
             images = torch.from_numpy(np.stack([decode_image(item, 256) for item in data[start : start + 64]]))
             for view in augment(images, recipe, torch.Generator().manual_seed(start), 224):
-                normalise(view)
+                normalize(view)
 
     pairs = [(timed(ours), timed(lambda: [pil(item) for item in data])) for _ in range(REPEATS)]
     ratios = [theirs / ours for ours, theirs in pairs]
     their_rate = len(data) / median(theirs for _, theirs in pairs)
-    baseline = f"torchvision on PIL pictures, one by one, {their_rate:.0f} images/s on one core; no PixMix on either side"
+    baseline = f"torchvision on PIL images, one by one, {their_rate:.0f} images/s on one core; no PixMix on either side"
     yield metric("multicrop_ratio", median(ratios), "ratio", "higher", COMMAND, baseline, ratios)
     rates = [len(data) / ours for ours, _ in pairs]
     yield metric("multicrop_images_per_s", median(rates), "images/s", "higher", COMMAND, "1 + 8 crops on one core", rates)
@@ -157,29 +157,29 @@ STEP_SECONDS = 60
 
 
 def step_efficiency(root):
-    """Two DDP workers of raysd against two bare processes: same model, pictures, batches, and augmentation.
+    """Two DDP workers of raysd against two bare processes: same model, images, batches, and augmentation.
 
     The bare loop runs with the machine to itself, and again beside an idle Ray, whose own processes take their share of the cores.
     """
     from raysd.cluster.session import close_ray, ensure_ray
-    from raysd.data.real_sets import real_set
+    from raysd.data.real_datasets import real_dataset
     from raysd.training.architecture import load_record
     from raysd.training.loader import Pool
     from raysd.training.run import TrainingRun
     from raysd.training.settings import TrainingSettings
     from raysd.training.train import train_classifiers
 
-    pictures = real_set("fashion_mnist", "train", root, 200)
-    num_steps = int(plain_training.ddp_rate(pictures, STEP, 100) * STEP_SECONDS / STEP["batch_size"])
+    images = real_dataset("fashion_mnist", "train", root, 200)
+    num_steps = int(plain_training.ddp_rate(images, STEP, 100) * STEP_SECONDS / STEP["batch_size"])
     alone, beside_ray = [], []
     for repeat in range(REPEATS):
         ensure_ray()
-        run = TrainingRun(root, (Pool((pictures,)),), 10, TrainingSettings(**STEP, num_steps=num_steps, seeds=[time.time_ns() % 2**31 + repeat]))
+        run = TrainingRun(root, (Pool((images,)),), 10, TrainingSettings(**STEP, num_steps=num_steps, seeds=[time.time_ns() % 2**31 + repeat]))
         (fingerprint,) = train_classifiers(run)
         ours = load_record(root.child("classifiers", fingerprint))["images_per_s"]
-        beside_ray.append(ours / plain_training.ddp_rate(pictures, STEP, num_steps))
+        beside_ray.append(ours / plain_training.ddp_rate(images, STEP, num_steps))
         close_ray()
-        alone.append(ours / plain_training.ddp_rate(pictures, STEP, num_steps))
+        alone.append(ours / plain_training.ddp_rate(images, STEP, num_steps))
     baseline = f"a bare DDP loop of two processes, same model, batches and augmentation, {num_steps} steps of {STEP['batch_size']}"
     yield metric("step_efficiency", median(alone), "ratio", "higher", COMMAND, f"{baseline}, with the machine to itself", alone)
     yield metric("step_efficiency_beside_ray", median(beside_ray), "ratio", "higher", COMMAND, f"{baseline}, beside an idle Ray of one node", beside_ray)
@@ -192,14 +192,14 @@ CIFAR |= {"precision": "float32", "recipe": "timm", "recipe_options": {"learning
 
 def cifar10(root, folder):
     """The `timm` recipe in raysd, on two workers, and in a plain loop of one process, on torchvision's transforms."""
-    from raysd.data.real_sets import real_set
+    from raysd.data.real_datasets import real_dataset
     from raysd.training.architecture import load_record
     from raysd.training.loader import Pool
     from raysd.training.run import TrainingRun
     from raysd.training.settings import TrainingSettings
     from raysd.training.train import train_classifiers
 
-    train, test = (real_set(f"{folder}/{split}.parquet", "train", root) for split in ("train", "test"))
+    train, test = (real_dataset(f"{folder}/{split}.parquet", "train", root) for split in ("train", "test"))
     settings = TrainingSettings(**CIFAR, seeds=list(CIFAR_SEEDS), validate_epochs=1)
     run = TrainingRun(root, (Pool((train,)),), 10, settings, test)
     train_classifiers(run)
@@ -215,7 +215,7 @@ def cifar10(root, folder):
         writer.writerows([loop, seed, *(f"{value:.2f}" for value in curve)] for (loop, seed), curve in curves.items())
     for loop in ("raysd", "plain"):
         values = [curves[loop, seed][-1] for seed in CIFAR_SEEDS]
-        about = f"timm recipe, {CIFAR_EPOCHS} epochs of the 50,000 real pictures, top-1 on the 10,000 test pictures, seed spread {stdev(values):.2f}"
+        about = f"timm recipe, {CIFAR_EPOCHS} epochs of the 50,000 real images, top-1 on the 10,000 test images, seed spread {stdev(values):.2f}"
         yield metric(f"cifar10_top1_{loop}", mean(values), "percent", "higher", COMMAND, about, values)
 
 

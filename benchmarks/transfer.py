@@ -1,6 +1,6 @@
-"""Is transfer from a clone on par with transfer from real pictures? python benchmarks/transfer.py --storage runs --cifar10 cifar10
+"""Is transfer from a clone on par with transfer from real images? python benchmarks/transfer.py --storage runs --cifar10 cifar10
 
-The embedded generator draws 500 pictures a class of Fashion-MNIST; classifiers of three seeds are trained on them, on as many real pictures,
+The embedded generator generates 500 images a class of Fashion-MNIST; classifiers of three seeds are trained on them, on as many real images,
 and not at all. Their frozen features are probed on every set that needs no download, and on CIFAR-10 where `--cifar10` names a folder with
 train.parquet and test.parquet. Writes benchmarks/results/transfer.json and transfer.csv.
 """
@@ -12,7 +12,7 @@ from statistics import mean, stdev
 
 from record import RESULTS, metric, write
 
-from raysd import commands as verbs
+from raysd import commands as commands
 from raysd.config import validate_experiment
 from raysd.evaluation.compare import compare_classifiers
 from raysd.evaluation.evaluate import Evaluation
@@ -38,10 +38,10 @@ def experiment(storage, transfer_sets, real=None):
 def measured(storage, transfer_sets):
     """Accuracy rows by source."""
     clone, real = experiment(storage, transfer_sets), experiment(storage, transfer_sets, "fashion_mnist")
-    verbs.generate(clone)
+    commands.generate(clone)
     for each in (clone, real):
-        verbs.train(each)
-    rows = {"clone": verbs.evaluate(clone, COMMAND), "real": verbs.evaluate(real, COMMAND)}
+        commands.train(each)
+    rows = {"clone": commands.evaluate(clone, COMMAND), "real": commands.evaluate(real, COMMAND)}
     evaluation = Evaluation(clone.root, clone.evaluation, clone.table, COMMAND)
     rows["random"] = [row for seed in TRAINING["seeds"] for row in evaluation.measure(untrained(clone, seed))]
     return rows, {row["dataset"]: row for row in compare_classifiers(evaluation, rows["clone"], rows["real"], COMMAND)}
@@ -68,7 +68,7 @@ def main(storage, cifar10):
             values = [row["value"] for row in rows[source] if row["dataset"] == name]
             spread[source] = (mean(values), stdev(values))
             role, count = comparison["role"], comparison["num_images"]
-            about = f"{source}-trained, {role}, {count} test pictures, standard deviation over three seeds {stdev(values):.2f}"
+            about = f"{source}-trained, {role}, {count} test images, standard deviation over three seeds {stdev(values):.2f}"
             metrics.append(metric(f"{name}_{source}", mean(values), "percent", "higher", COMMAND, about, values))
         gap = [comparison[field] for field in ("difference", "low", "high")]
         about = f"clone minus real, 95 % interval {gap[1]:+.2f} to {gap[2]:+.2f}, p = {comparison['p_value']:.2g}: {comparison['verdict']}"
@@ -88,7 +88,7 @@ def main(storage, cifar10):
     with (RESULTS / "transfer.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         heads = [f"{source}{part}" for source in SOURCES for part in (", %", " spread")]
-        writer.writerow(["set", "role", "test pictures", *heads, "clone minus real", "low", "high", "p value", "verdict"])
+        writer.writerow(["set", "role", "test images", *heads, "clone minus real", "low", "high", "p value", "verdict"])
         writer.writerows(lines)
     write("transfer", metrics)
 

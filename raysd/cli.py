@@ -31,37 +31,37 @@ def _split(words: list[str] | None) -> tuple[str | None, list[str]]:
 
 @app.command()
 def plan(words: Words = None) -> None:
-    """Show what would be drawn: classes, prompts, counts, shards, size, cost."""
-    from raysd import commands as verbs
+    """Show what would be generated: classes, prompts, counts, shards, size, cost."""
+    from raysd import commands
 
-    _run("plan", words, lambda experiment, _: verbs.plan(experiment))
+    _run("plan", words, lambda experiment, _: commands.plan(experiment))
 
 
 @app.command()
 def doctor(words: Words = None) -> None:
     """Check the cluster, or this machine, before a job: room, storage, software, model, memory, disk."""
-    from raysd import commands as verbs
+    from raysd import commands
 
     failures: list[UserError] = []
-    _run("doctor", words, lambda experiment, _: failures.extend(verbs.doctor(experiment)))
+    _run("doctor", words, lambda experiment, _: failures.extend(commands.doctor(experiment)))
     if failures:
         raise typer.Exit(1)
 
 
 @app.command()
 def benchmark(words: Words = None) -> None:
-    """Measure how fast the devices draw with this experiment's generator; plan then knows."""
-    from raysd import commands as verbs
+    """Measure how fast the devices generate with this experiment's generator; plan then knows."""
+    from raysd import commands
 
-    _run("benchmark", words, lambda experiment, _: verbs.benchmark(experiment))
+    _run("benchmark", words, lambda experiment, _: commands.benchmark(experiment))
 
 
 @app.command()
 def generate(words: Words = None) -> None:
-    """Draw the clone, or what is missing of it."""
-    from raysd import commands as verbs
+    """Generate the clone, or what is missing of it."""
+    from raysd import commands
 
-    _run("generate", words, lambda experiment, _: verbs.generate(experiment))
+    _run("generate", words, lambda experiment, _: commands.generate(experiment))
 
 
 @app.command()
@@ -72,44 +72,44 @@ def grow(
     images: Annotated[int | None, typer.Option(help="images more for each class than there are now; for people at a terminal, jobs take --to")] = None,
     classes: Annotated[str, typer.Option(help="keys of the classes, with commas; all when left out")] = "",
 ) -> None:
-    """Draw more pictures for a clone, for all classes or for some."""
-    from raysd import commands as verbs
+    """Generate more images for a clone, for all classes or for some."""
+    from raysd import commands
     from raysd.progress import say
 
     keys = [key.strip() for key in classes.split(",") if key.strip()] or None
 
     def run(experiment: Any, command: str) -> None:
         if to is not None and images is None:
-            verbs.grow(experiment, to=to, classes=keys)
+            commands.grow(experiment, to=to, classes=keys)
             return
         if images is None or to is not None:
             raise UserError("to", to, "say what each class has in the end, as --to 300, or at a terminal how many more, as --images 100")
         if not context.obj:
             raise UserError("images", images, "would be added again by a job that is retried; say what each class has in the end, as --to 300")
-        target = verbs.growth_target(experiment, images, keys)
+        target = commands.growth_target(experiment, images, keys)
         say(f"as often as it is run: {command} --to {target}{f' --classes {shlex.quote(classes)}' if keys else ''}")
-        verbs.grow(experiment, to=target, classes=keys)
+        commands.grow(experiment, to=target, classes=keys)
 
     _run("grow", words, run)
 
 
 @app.command()
-def verify(words: Words = None, repair: Annotated[bool, typer.Option(help="draw broken shards again")] = False) -> None:
-    """Check every picture of the clone: counts, hashes, decoding, schema, labels, prompts."""
-    from raysd import commands as verbs
+def verify(words: Words = None, repair: Annotated[bool, typer.Option(help="generate broken shards again")] = False) -> None:
+    """Check every image of the clone: counts, hashes, decoding, schema, labels, prompts."""
+    from raysd import commands
 
     problems: list[dict[int, str]] = []
-    _run("verify", words, lambda experiment, _: problems.append(verbs.verify(experiment, repair)))
+    _run("verify", words, lambda experiment, _: problems.append(commands.verify(experiment, repair)))
     if problems[0]:
         raise typer.Exit(1)
 
 
 @app.command()
 def score(words: Words = None) -> None:
-    """Score the clone's pictures: do they fit their class, are they near-duplicates?"""
-    from raysd import commands as verbs
+    """Score the clone's images: do they fit their class, are they near-duplicates?"""
+    from raysd import commands
 
-    _run("score", words, lambda experiment, _: verbs.score(experiment))
+    _run("score", words, lambda experiment, _: commands.score(experiment))
 
 
 @app.command()
@@ -117,28 +117,28 @@ def export(
     words: Words = None,
     form: Annotated[str, typer.Option("--format", help="imagefolder or webdataset")] = "imagefolder",
     out: Annotated[str, typer.Option(help="a folder; for webdataset also s3:// or gs://")] = "export",
-    flagged: Annotated[bool, typer.Option(help="also pictures with a flag")] = False,
+    flagged: Annotated[bool, typer.Option(help="also images with a flag")] = False,
 ) -> None:
     """Write the clone as ImageFolder or WebDataset."""
-    from raysd import commands as verbs
+    from raysd import commands
 
-    _run("export", words, lambda experiment, _: verbs.export(experiment, form, out, flagged))
+    _run("export", words, lambda experiment, _: commands.export(experiment, form, out, flagged))
 
 
 @app.command()
 def train(words: Words = None) -> None:
     """Train classifiers on the clone."""
-    from raysd import commands as verbs
+    from raysd import commands
 
-    _run("train", words, lambda experiment, _: verbs.train(experiment))
+    _run("train", words, lambda experiment, _: commands.train(experiment))
 
 
 @app.command()
 def evaluate(words: Words = None) -> None:
-    """Measure the classifiers on real pictures."""
-    from raysd import commands as verbs
+    """Measure the classifiers on real images."""
+    from raysd import commands
 
-    _run("evaluate", words, verbs.evaluate)
+    _run("evaluate", words, commands.evaluate)
 
 
 @app.command()
@@ -148,8 +148,8 @@ def compare(
         list[str] | None, typer.Option("--with", metavar="KEY=VALUE", help="what is different in the other setting; may stand several times")
     ] = None,
 ) -> None:
-    """Compare the classifiers of two settings, picture by picture."""
-    from raysd import commands as verbs
+    """Compare the classifiers of two settings, image by image."""
+    from raysd import commands
     from raysd.config import load_experiment
 
     changes = other or []
@@ -159,41 +159,44 @@ def compare(
             raise UserError("with", "", "say what is different, as --with generation.guidance_scale=7.5")
         path, overrides = _split(words)
         theirs = load_experiment(path, [*overrides, *changes])
-        verbs.compare(experiment, theirs, " ".join([command, *(f"--with {change}" for change in changes)]))
+        commands.compare(experiment, theirs, " ".join([command, *(f"--with {change}" for change in changes)]))
 
     _run("compare", words, run)
 
 
 @app.command()
-def analyse(words: Words = None) -> None:
-    """Look at the classifiers' features, and at the clone against real pictures."""
-    from raysd import commands as verbs
+def analyze(words: Words = None) -> None:
+    """Look at the classifiers' features, and at the clone against real images."""
+    from raysd import commands
 
-    _run("analyse", words, verbs.analyse)
+    _run("analyze", words, commands.analyze)
+
+
+app.command("analyse", hidden=True)(analyze)
 
 
 @app.command()
 def sweep(words: Words = None) -> None:
     """Find the guidance scale, prompts and further settings that transfer best, and report."""
-    from raysd import commands as verbs
+    from raysd import commands
 
-    _run("sweep", words, verbs.sweep)
+    _run("sweep", words, commands.sweep)
 
 
 @app.command()
 def report(words: Words = None) -> None:
     """Write the report of the newest sweep again, or of all results where there is no sweep."""
-    from raysd import commands as verbs
+    from raysd import commands
 
-    _run("report", words, lambda experiment, _: verbs.report(experiment))
+    _run("report", words, lambda experiment, _: commands.report(experiment))
 
 
 @app.command()
 def demo(words: Words = None) -> None:
-    """All of it, on an embedded model and real pictures, in minutes."""
-    from raysd import commands as verbs
+    """All of it, on an embedded model and real images, in minutes."""
+    from raysd import commands
 
-    verbs.demo(words)
+    commands.demo(words)
 
 
 @app.command()

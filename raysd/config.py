@@ -43,9 +43,9 @@ class Experiment(BaseModel):
     fill_from_wordnet: bool = False
     """Look up missing definitions, hypernyms and synonyms of the classes in WordNet."""
     variants: dict[Slug, VariantSettings] = {}
-    """Prompt variants of one's own, beside the built-in ones; one under a built-in name changes that one."""
+    """Prompt variants of your own, beside the built-in ones; one under a built-in name changes that one."""
     lint: Literal["warn", "error", "off"] = "warn"
-    """What to do about suspect prompts before anything is drawn."""
+    """What to do about suspect prompts before anything is generated."""
     lint_ignore: list[Kind] = []
     """Kinds of findings that are all right."""
     generation: GenerationSettings = GenerationSettings()
@@ -65,7 +65,7 @@ class Experiment(BaseModel):
 
     @property
     def all_variants(self) -> dict[str, VariantSettings]:
-        """Built-in variants and one's own; one's own come first where names are equal."""
+        """Built-in variants and your own; your own come first where names are equal."""
         return {**built_in_variants(), **self.variants}
 
     @field_validator("lint", mode="before")

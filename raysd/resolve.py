@@ -1,4 +1,4 @@
-"""What an experiment's classifiers learn from: clones and real sets, as pools of pictures."""
+"""What an experiment's classifiers learn from: clones and real data sets, as pools of images."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,11 +11,11 @@ from raysd.clone.settings import FilterSettings, GenerationSettings
 from raysd.clone.shard import DATA
 from raysd.clone.spec import resolve_clone_spec
 from raysd.config import Experiment
-from raysd.curation.filters import filter_pictures
+from raysd.curation.filters import filter_images
 from raysd.curation.scores import ScoringSpec, resolve_scoring_spec
 from raysd.curation.scoring import ScoreSummary, score_clone
-from raysd.data.images import PictureSet
-from raysd.data.real_sets import read_reference, real_set
+from raysd.data.images import ImageSet
+from raysd.data.real_datasets import read_reference, real_dataset
 from raysd.errors import UserError
 from raysd.generation.generate import plan_clone
 from raysd.training.loader import Pool
@@ -23,34 +23,34 @@ from raysd.training.run import TrainingRun
 
 
 def training_pools(experiment: Experiment) -> tuple[Pool, ...]:
-    """The pictures that `training` names, with their shares of a batch.
+    """The images that `training` names, with their shares of a batch.
 
     Raises:
-        UserError: a clone that is not complete, filters on a clone without scores, or a real set that cannot be read.
+        UserError: a clone that is not complete, filters on a clone without scores, or a real data set that cannot be read.
     """
     training, count = experiment.training, experiment.generation.images_per_class
     if training.real is not None:
-        return (Pool((real_set(training.real, "train", experiment.root, count, experiment.table),)),)
+        return (Pool((real_dataset(training.real, "train", experiment.root, count, experiment.table),)),)
     if not training.sources:
         return (Pool((_complete_clone(experiment, experiment.generation, training.filters, "generation"),)),)
     clones = dict(source_generations(experiment))
     sets = []
     for number, source in enumerate(training.sources):
         if source.real is not None:
-            sets.append(real_set(source.real, "train", experiment.root, source.images_per_class, experiment.table))
+            sets.append(real_dataset(source.real, "train", experiment.root, source.images_per_class, experiment.table))
         else:
             sets.append(_complete_clone(experiment, clones[number], source.filters, f"training.sources.{number}.clone"))
     if training.sources[0].share is None:
         return (Pool(tuple(sets)),)
-    return tuple(Pool((pictures,), source.share or 0.0) for pictures, source in zip(sets, training.sources, strict=True))
+    return tuple(Pool((images,), source.share or 0.0) for images, source in zip(sets, training.sources, strict=True))
 
 
 def training_run(experiment: Experiment, pools: tuple[Pool, ...]) -> TrainingRun:
-    """The training of the experiment's classifiers on some pictures."""
+    """The training of the experiment's classifiers on some images."""
     validation, settings = None, experiment.evaluation
     if experiment.training.validate_epochs and settings.validation_set is not None:
         count = settings.validation_images_per_class
-        validation = real_set(settings.validation_set, "train", experiment.root, count, experiment.table, from_end=count is not None)
+        validation = real_dataset(settings.validation_set, "train", experiment.root, count, experiment.table, from_end=count is not None)
     return TrainingRun(experiment.root, pools, len(experiment.table), experiment.training, validation, tuple(experiment.table.names))
 
 
@@ -74,49 +74,49 @@ def source_generations(experiment: Experiment) -> Iterator[tuple[int, Generation
             raise UserError(field, first.get("input"), first["msg"].removeprefix("Value error, ")) from None
 
 
-def _complete_clone(experiment: Experiment, generation: GenerationSettings, filters: FilterSettings, field: str) -> PictureSet:
+def _complete_clone(experiment: Experiment, generation: GenerationSettings, filters: FilterSettings, field: str) -> ImageSet:
     job = plan_clone(experiment.root, resolve_clone_spec(generation, experiment.table, experiment.all_variants), generation)
     if not job.is_complete():
         count = generation.images_per_class
         same = "the same configuration" if field == "generation" else "these settings"
         raise UserError(f"{field}.images_per_class", count, f"the clone does not have all of them; run raysd generate with {same} first")
-    return chosen_pictures(experiment, job, filters)
+    return chosen_images(experiment, job, filters)
 
 
-def resolve_scoring(experiment: Experiment) -> tuple[ScoringSpec, list[PictureSet]]:
-    """What is measured of each picture, and the test sets that it is compared with.
+def resolve_scoring(experiment: Experiment) -> tuple[ScoringSpec, list[ImageSet]]:
+    """What is measured of each image, and the test sets that it is compared with.
 
     Raises:
         UserError: no such model or set, or a template that the class table cannot fill.
     """
     settings = experiment.scoring
-    sets = [real_set(name, "test", experiment.root) for name in settings.against]
-    return resolve_scoring_spec(settings, experiment.table, [(pictures.name, pictures.fingerprint) for pictures in sets]), sets
+    sets = [real_dataset(name, "test", experiment.root) for name in settings.against]
+    return resolve_scoring_spec(settings, experiment.table, [(images.name, images.fingerprint) for images in sets]), sets
 
 
-def score_pictures(experiment: Experiment, job: CloneJob) -> ScoreSummary:
+def score_images(experiment: Experiment, job: CloneJob) -> ScoreSummary:
     """Score what is not scored yet of a complete clone."""
     spec, sets = resolve_scoring(experiment)
-    return score_clone(job, spec, lambda: [read_reference(pictures) for pictures in sets], experiment.generation, experiment.scoring.batch_size)
+    return score_clone(job, spec, lambda: [read_reference(images) for images in sets], experiment.generation, experiment.scoring.batch_size)
 
 
-def chosen_pictures(experiment: Experiment, job: CloneJob, filters: FilterSettings) -> PictureSet:
-    """A clone as pictures to train on, without those that the filters leave out.
+def chosen_images(experiment: Experiment, job: CloneJob, filters: FilterSettings) -> ImageSet:
+    """A clone as images to train on, without those that the filters leave out.
 
     Raises:
         UserError: filters, and a clone without scores.
     """
-    pictures = clone_pictures(job)
+    images = clone_images(job)
     if not filters:
-        return pictures
+        return images
     spec, _ = resolve_scoring(experiment)
-    left_out = filter_pictures(job, spec, filters)
-    about = {**pictures.about, "filters": filters.model_dump(exclude_none=True), "num_left_out": len(left_out)}
-    return replace(pictures, name=f"{pictures.name}, filtered", left_out=left_out, about=about)
+    left_out = filter_images(job, spec, filters)
+    about = {**images.about, "filters": filters.model_dump(exclude_none=True), "num_left_out": len(left_out)}
+    return replace(images, name=f"{images.name}, filtered", left_out=left_out, about=about)
 
 
-def clone_pictures(job: CloneJob) -> PictureSet:
-    """A clone as pictures to train on: those that are planned, and not flagged."""
+def clone_images(job: CloneJob) -> ImageSet:
+    """A clone as images to train on: those that are planned, and not flagged."""
     spec, counts = job.plan.spec, job.plan.counts
     about = {
         "kind": "clone",
@@ -128,4 +128,4 @@ def clone_pictures(job: CloneJob) -> PictureSet:
     per_class = tuple(counts.array.tolist()) if counts.own else counts.default
     if counts.own:
         about["images_per_class"] = round(counts.total / counts.num_classes)
-    return PictureSet(f"{spec.variant_name}, g={spec.guidance_scale:g}", spec.fingerprint, job.folder.child(DATA), per_class, about=about)
+    return ImageSet(f"{spec.variant_name}, g={spec.guidance_scale:g}", spec.fingerprint, job.folder.child(DATA), per_class, about=about)

@@ -37,7 +37,7 @@ def test_help_imports_no_heavy_package():
         (["plan", "generation.variant=none"], "generation.variant = 'none': unknown; use one of name"),
         (["generate", "classes=imagenet100", "lint=error"], "words that the model does not know in 99 classes"),
         (["plan", "variants.x.mixture={name: 1, none: 1}", "generation.variant=x"], "unknown; use one of name"),
-        (["train", "training.sources=[{clone: {}, real: digits}]"], "name either a clone or a real set"),
+        (["train", "training.sources=[{clone: {}, real: digits}]"], "name either a clone or a real data set"),
         (["train", "training.sources=[{clone: {guidance: 2}}]"], "training.sources.0.clone.guidance"),
         (["train", "training.logger=none", "training.validate_epochs=1"], "name evaluation.validation_set"),
         (["generate", "storage=/proc/none"], "storage = '/proc/none'"),
@@ -71,7 +71,7 @@ def test_the_command_itself_says_bad_input_in_one_line(run_cli):
     assert finished.returncode == 2 and finished.stderr.startswith("error: classes = 'none.csv'") and finished.stderr.count("\n") == 1
 
 
-def test_plan_shows_what_would_be_drawn_and_draws_nothing(run_cli, tmp_path):
+def test_plan_shows_what_would_be_generated_and_generates_nothing(run_cli, tmp_path):
     finished = run_cli("plan", "generation.variant=name_definition", "generation.images_per_class=300")
     assert finished.returncode == 0, finished.stderr
     for part in ("T-shirt, a close-fitting pullover shirt", "3,000", "12 of 256", "about", "name_hypernym"):

@@ -10,11 +10,10 @@ from types import SimpleNamespace
 import pyarrow.parquet as pq
 import pytest
 
-from raysd import commands as verbs
+from raysd import commands as commands
 from raysd.config import load_experiment
 from raysd.errors import UserError
-from raysd.generation import generate
-from raysd.generation.actor import ShardDrawer
+from raysd.generation.actor import GenerationActor
 
 ROOT = Path(__file__).parent.parent
 
@@ -36,21 +35,21 @@ def experiment(words):
 
 
 @pytest.fixture(autouse=True)
-def drawing(monkeypatch):
-    """Shards are drawn in this process; `left` is how many before it is killed."""
-    state = SimpleNamespace(left=None, num_drawn=0)
+def generating(monkeypatch):
+    """Shards are generated in this process; `left` is how many before it is killed."""
+    state = SimpleNamespace(left=None, num_generated=0)
 
-    def draw(jobs, shards):
-        drawer = ShardDrawer(jobs[0].plan.spec, 32, 1)
+    def generate(jobs, shards):
+        actor = GenerationActor(jobs[0].plan.spec, 32, 1)
         for number in shards[0].tolist():
             if state.left == 0:
                 raise Killed
             state.left = None if state.left is None else state.left - 1
-            row = drawer.draw_shard(jobs[0], number)
-            state.num_drawn += row["drawn"]
+            row = actor.generate_shard(jobs[0], number)
+            state.num_generated += row["drawn"]
             yield {**row, "job": 0}
 
-    monkeypatch.setattr(generate, "generate_clones", partial(generate.generate_clones, draw=draw))
+    monkeypatch.setattr(generate, "generate_clones", partial(generate.generate_clones, generate=generate))
     return state
 
 
@@ -62,45 +61,45 @@ def images_of(tmp_path):
     return {key: sum(each == key for each, _ in rows) for key, _ in rows}
 
 
-def test_a_second_growth_to_the_same_target_generates_nothing(experiment, tmp_path, drawing, capsys):
-    verbs.generate(experiment)
-    verbs.grow(experiment, to=6, classes=["dress", "bag"])
-    assert drawing.num_drawn == 44
+def test_a_second_growth_to_the_same_target_generates_nothing(experiment, tmp_path, generating, capsys):
+    commands.generate(experiment)
+    commands.grow(experiment, to=6, classes=["dress", "bag"])
+    assert generating.num_generated == 44
     files = {path: path.read_bytes() for path in tmp_path.rglob("*.parquet")}
-    verbs.grow(experiment, to=6, classes=["dress", "bag"])
-    assert drawing.num_drawn == 44 and "44 pictures, 0 drawn now" in capsys.readouterr().out
+    commands.grow(experiment, to=6, classes=["dress", "bag"])
+    assert generating.num_generated == 44 and "44 images, 0 generated now" in capsys.readouterr().out
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.parquet")} == files
 
 
 @pytest.mark.parametrize("num_shards", [0, 1, 2])
-def test_a_growth_that_is_killed_and_retried_ends_at_its_target(experiment, tmp_path, drawing, num_shards):
-    verbs.generate(experiment)
-    drawing.left = num_shards
+def test_a_growth_that_is_killed_and_retried_ends_at_its_target(experiment, tmp_path, generating, num_shards):
+    commands.generate(experiment)
+    generating.left = num_shards
     with pytest.raises(Killed):
-        verbs.grow(experiment, to=8)
-    drawing.left = None
+        commands.grow(experiment, to=8)
+    generating.left = None
     for _ in range(2):  # a job is also retried after its last write
-        verbs.grow(experiment, to=8)
-    assert set(images_of(tmp_path).values()) == {8} and drawing.num_drawn == 80
+        commands.grow(experiment, to=8)
+    assert set(images_of(tmp_path).values()) == {8} and generating.num_generated == 80
     (record,) = tmp_path.glob("clones/*/clone.json")
     assert json.loads(record.read_text())["num_images"] == 80
 
 
 def test_classes_that_have_more_or_are_not_named_keep_what_they_have(experiment, tmp_path):
-    verbs.generate(experiment)
-    verbs.grow(experiment, to=9, classes=["bag"])
-    verbs.grow(experiment, to=6, classes=["dress", "bag"])
+    commands.generate(experiment)
+    commands.grow(experiment, to=9, classes=["bag"])
+    commands.grow(experiment, to=6, classes=["dress", "bag"])
     counts = images_of(tmp_path)
     assert counts.pop("bag") == 9 and counts.pop("dress") == 6 and set(counts.values()) == {4}
 
 
 def test_more_images_are_counted_from_what_is_there(experiment):
-    assert verbs.growth_target(experiment, 3) == 7  # a clone that is not begun has what the experiment asks for
-    verbs.generate(experiment)
-    verbs.grow(experiment, to=6, classes=["bag"])
-    assert verbs.growth_target(experiment, 3, ["bag"]) == 9
+    assert commands.growth_target(experiment, 3) == 7  # a clone that is not begun has what the experiment asks for
+    commands.generate(experiment)
+    commands.grow(experiment, to=6, classes=["bag"])
+    assert commands.growth_target(experiment, 3, ["bag"]) == 9
     with pytest.raises(UserError, match=r"images = 3: the classes have from 4 to 6 images; give what each is to have in all, as --to 9"):
-        verbs.growth_target(experiment, 3)
+        commands.growth_target(experiment, 3)
 
 
 @pytest.mark.parametrize(
@@ -123,10 +122,10 @@ def test_a_person_at_a_terminal_may_ask_for_more_and_is_told_the_target(run_here
     monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
     assert run_here("generate", *words).returncode == 0
     grown = run_here("grow", *words, "--images", "2", "--classes", "dress, bag")
-    assert "44 pictures, 4 drawn now" in grown.stdout, grown.stderr
+    assert "44 images, 4 generated now" in grown.stdout, grown.stderr
     command = f"raysd grow {' '.join(words)} --to 6 --classes 'dress, bag'"
     assert f"as often as it is run: {command}" in grown.stdout.splitlines()
-    assert "44 pictures, 0 drawn now" in run_here("grow", *words, "--to", "6", "--classes", "dress, bag").stdout
+    assert "44 images, 0 generated now" in run_here("grow", *words, "--to", "6", "--classes", "dress, bag").stdout
 
 
 def test_a_job_takes_the_target_alone_even_at_a_terminal(words):

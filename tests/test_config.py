@@ -20,7 +20,7 @@ def test_a_file_and_overrides_are_merged(tmp_path):
     assert experiment.sweep.space.generation["variant"] == ["name", "attributes"]
 
 
-def test_a_variant_of_ones_own_is_added_in_yaml(tmp_path):
+def test_a_variant_of_your_own_is_added_in_yaml(tmp_path):
     (tmp_path / "x.yaml").write_text(yaml.safe_dump({"variants": {"studio": {"templates": ["a studio photo of a {name}"]}}}))
     experiment = load_experiment(tmp_path / "x.yaml")
     assert resolve_variant("studio", experiment.all_variants, load_class_table(["cat"])).prompt({"name": "cat", "key": "cat"}, 0) == "a studio photo of a cat"

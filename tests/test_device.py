@@ -23,7 +23,7 @@ def cuda(monkeypatch):
     return monkeypatch
 
 
-def test_without_a_gpu_it_is_the_cpu_and_a_process_of_one_s_own_takes_the_gpu(monkeypatch):
+def test_without_a_gpu_it_is_the_cpu_and_a_process_of_your_own_takes_the_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert find_device() == torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -144,5 +144,5 @@ def test_each_worker_takes_the_gpu_that_it_was_given_also_where_ray_hides_none(f
 @pytest.mark.slow
 def test_a_benchmark_and_a_clone_with_parts_of_gpus_begin_with_the_actors_that_fit(found):
     assert found["measured"] == 2
-    assert "drawing 20 shards of 1 clones, 1,000 images, with 2 actors" in found["said"]
-    assert any("1,000 pictures, 1,000 drawn now" in line for line in found["said"])
+    assert "generating 20 shards of 1 clones, 1,000 images, with 2 actors" in found["said"]
+    assert any("1,000 images, 1,000 generated now" in line for line in found["said"])

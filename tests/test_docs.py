@@ -16,7 +16,7 @@ import yaml
 
 from raysd.cli import app
 from raysd.config import load_experiment, validate_experiment
-from raysd.sweep.placement import share_out
+from raysd.sweep.placement import place
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("configs/**/*.md")])
@@ -160,10 +160,10 @@ def test_the_papers_rows_have_its_numbers(classes, words, scale, count, variant)
     assert len(experiment.table.keys) == (1000 if classes == "imagenet1k" else 100)
 
 
-@pytest.mark.parametrize(("gpus", "cpus", "training", "drawing"), [(8, 64, 4, 4), (100, 800, 40, 60)])
-def test_the_sweeps_use_every_gpu_that_they_are_named_for(gpus, cpus, training, drawing):
+@pytest.mark.parametrize(("gpus", "cpus", "training", "generating"), [(8, 64, 4, 4), (100, 800, 40, 60)])
+def test_the_sweeps_use_every_gpu_that_they_are_named_for(gpus, cpus, training, generating):
     experiment = load_experiment(ROOT / f"configs/sweep_{gpus}_gpus.yaml")
     trials = experiment.sweep.max_concurrent_trials
-    shares = share_out(cpus, gpus, experiment.generation, experiment.training, trials)
+    shares = place(cpus, gpus, experiment.generation, experiment.training, trials)
     assert experiment.cluster.gpus == gpus
-    assert (trials * experiment.training.num_workers, shares.pool.num_actors) == (training, drawing)
+    assert (trials * experiment.training.num_workers, shares.pool.num_actors) == (training, generating)

@@ -127,7 +127,7 @@ def test_a_node_with_another_disk_and_another_version_is_named_by_doctor_and_sto
     lines = {line.split()[1]: line for line in failed(finished)}
     assert set(lines) == {"generation.num_actors", "generation.lora.path", "storage", "versions.timm"}
     assert f"'{lora}': is not on " in lines["generation.lora.path"] and "," not in lines["generation.lora.path"].partition("is not on ")[2].partition(";")[0]
-    assert "1 diffusion actors x 2 CPUs, and there is room for 0 on 2 nodes of 1 CPUs" in lines["generation.num_actors"]
+    assert "1 generation actors x 2 CPUs, and there is room for 0 on 2 nodes of 1 CPUs" in lines["generation.num_actors"]
     assert "another disk than the driver’s is there, on " in lines["storage"] and "," not in lines["storage"].partition(", on ")[2].partition(";")[0]
     assert "0.0.1 on " in lines["versions.timm"]
     finished = run_on(cluster, tmp_path, "generate", storage, *FAST)

@@ -8,9 +8,9 @@ import torch
 
 from raysd.commands.checks import checked_run
 from raysd.config import load_experiment
-from raysd.data.real_sets import real_set
+from raysd.data.real_datasets import real_dataset
 from raysd.evaluation.analyze import compare_clone
-from raysd.evaluation.models import pretrained_subject
+from raysd.evaluation.models import pretrained_model
 from raysd.evaluation.settings import AnalysisSettings
 from raysd.storage.results import read_results
 from raysd.training.model import build_classifier, save_classifier
@@ -73,7 +73,7 @@ def test_compare_needs_a_difference_and_classifiers(config, run_here):
     assert "no classifier of this seed yet" in run_here("compare", str(config), "--with", "training.num_epochs=4").stderr
 
 
-def test_analyse_describes_features_and_says_how_to_compare_a_clone(config, run_here):
+def test_analyze_describes_features_and_says_how_to_compare_a_clone(config, run_here):
     done = run_here("analyse", str(config))
     assert done.returncode == 0, done.stderr
     assert "sparsity" in done.stdout and "coding length" in done.stdout and "analysis.model" in done.stdout
@@ -81,13 +81,13 @@ def test_analyse_describes_features_and_says_how_to_compare_a_clone(config, run_
     assert json.dumps(row) and row["kind"] == "features"
 
 
-def test_analyse_compares_a_clone_with_real_pictures_in_a_models_features(config, run_here):
+def test_analyse_compares_a_clone_with_real_images_in_a_models_features(config, run_here):
     experiment = load_experiment(config)
     run = checked_run(experiment)
     done = run_here("analyse", str(config), f"analysis.model={run.folder(0).path}")
     assert done.returncode == 2 and "compares a clone, and the training names none" in done.stderr
-    train, test = (real_set("digits", split, experiment.root) for split in ("train", "test"))
-    model = pretrained_subject(run.folder(0).path, experiment.table, needs_classes=False)
+    train, test = (real_dataset("digits", split, experiment.root) for split in ("train", "test"))
+    model = pretrained_model(run.folder(0).path, experiment.table, needs_classes=False)
     settings = AnalysisSettings(images_per_class=20)
     row = compare_clone(experiment.root, model, replace(train, images_per_class=20), replace(test, images_per_class=20), settings, "cmd")
     assert row["values"]["num_clone"] == row["values"]["num_real"] == 200
@@ -109,4 +109,4 @@ def test_a_broken_request_is_one_line(config, run_here):
 
 def test_what_is_trained_on_is_not_measured_on(config, run_here):
     done = run_here("evaluate", str(config), "evaluation.validation_set=digits", "evaluation.validation_images_per_class=50")
-    assert done.returncode == 2 and "meets the 50 pictures of each class that are trained on: a class has only" in done.stderr
+    assert done.returncode == 2 and "meets the 50 images of each class that are trained on: a class has only" in done.stderr

@@ -68,7 +68,7 @@ def assert_survived(job, title=None):
     assert title is None or any(line.startswith(f"{title}: ") for line in lines)
 
 
-def test_drawing_spreads_onto_a_node_that_joins_and_goes_on_with_what_is_left(generated):
+def test_generation_spreads_onto_a_node_that_joins_and_goes_on_with_what_is_left(generated):
     _, job = generated
     assert job["rows"] == {(label, index): 1 for label in range(10) for index in range(40)}
     assert_survived(job, "drawn")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysd.cluster.resources import Ask, Node, check_room, describe, room_for, wait_for_nodes
+from raysd.cluster.resources import Node, ResourceRequest, check_room, describe, room_for, wait_for_nodes
 from raysd.errors import UserError
 
 SIZES = st.lists(st.tuples(st.integers(0, 64), st.integers(0, 8)), min_size=1, max_size=8)
@@ -31,39 +31,41 @@ def test_as_many_fit_as_can_be_taken_from_the_devices_one_by_one(sizes, cpus, gp
 
 def test_no_worker_has_parts_of_two_gpus():
     assert room_for(nodes_of((8, 2)), 1, 0.6) == 2
-    with pytest.raises(UserError, match=r"3 diffusion actors x 1 CPUs and 0\.6 GPUs, and there is room for 2 on 1 node of 8 CPUs and 2 GPUs"):
-        check_room(nodes_of((8, 2)), [Ask("generation.num_actors", 3, "diffusion actors", 3, 1, 0.6)])
+    with pytest.raises(UserError, match=r"3 generation actors x 1 CPUs and 0\.6 GPUs, and there is room for 2 on 1 node of 8 CPUs and 2 GPUs"):
+        check_room(nodes_of((8, 2)), [ResourceRequest("generation.num_actors", 3, "generation actors", 3, 1, 0.6)])
 
 
 def test_an_actor_of_4_cpus_fits_no_node_of_2_though_the_cluster_has_8():
     nodes = nodes_of((2, 0), (2, 0), (2, 0), (2, 0))
     with pytest.raises(UserError) as raised:
-        check_room(nodes, [Ask("generation.num_actors", None, "diffusion actors", 1, 4)])
-    assert str(raised.value).startswith("generation.num_actors = None: 1 diffusion actors x 4 CPUs, and there is room for 0 on 4 nodes of 2 CPUs;")
+        check_room(nodes, [ResourceRequest("generation.num_actors", None, "generation actors", 1, 4)])
+    assert str(raised.value).startswith("generation.num_actors = None: 1 generation actors x 4 CPUs, and there is room for 0 on 4 nodes of 2 CPUs;")
 
 
 def test_kinds_that_fit_alone_but_not_together_are_refused_with_the_sum():
     nodes = nodes_of((4, 1), (4, 1))
-    actors = Ask("generation.num_actors", 2, "diffusion actors", 2, 1, 1)
+    actors = ResourceRequest("generation.num_actors", 2, "generation actors", 2, 1, 1)
     check_room(nodes, [actors])
-    with pytest.raises(UserError, match=r"2 diffusion actors x 1 CPUs and 1 GPUs \+ 1 trials x 1 CPUs and 1 GPUs = 3 GPUs, and there are 2 on 2 nodes"):
-        check_room(nodes, [actors, Ask("sweep.max_concurrent_trials", 1, "trials", 1, 1, 1)])
+    with pytest.raises(UserError, match=r"2 generation actors x 1 CPUs and 1 GPUs \+ 1 trials x 1 CPUs and 1 GPUs = 3 GPUs, and there are 2 on 2 nodes"):
+        check_room(nodes, [actors, ResourceRequest("sweep.max_concurrent_trials", 1, "trials", 1, 1, 1)])
 
 
 def test_kinds_whose_parts_leave_no_whole_gpu_are_refused():
-    nodes, trial = nodes_of((8, 2)), Ask("sweep.max_concurrent_trials", 1, "trials", 1, 1, 1)
-    check_room(nodes, [Ask("generation.num_actors", 1, "diffusion actors", 1, 1, 0.6), trial])
-    check_room(nodes, [Ask("generation.num_actors", 2, "diffusion actors", 2, 1, 0.5), trial])
-    with pytest.raises(UserError, match=r"2 diffusion actors x 1 CPUs and 0.6 GPUs \+ 1 trials x 1 CPUs and 1 GPUs = 3 GPUs, and there are 2"):
-        check_room(nodes, [Ask("generation.num_actors", 2, "diffusion actors", 2, 1, 0.6), trial])
+    nodes, trial = nodes_of((8, 2)), ResourceRequest("sweep.max_concurrent_trials", 1, "trials", 1, 1, 1)
+    check_room(nodes, [ResourceRequest("generation.num_actors", 1, "generation actors", 1, 1, 0.6), trial])
+    check_room(nodes, [ResourceRequest("generation.num_actors", 2, "generation actors", 2, 1, 0.5), trial])
+    with pytest.raises(UserError, match=r"2 generation actors x 1 CPUs and 0.6 GPUs \+ 1 trials x 1 CPUs and 1 GPUs = 3 GPUs, and there are 2"):
+        check_room(nodes, [ResourceRequest("generation.num_actors", 2, "generation actors", 2, 1, 0.6), trial])
 
 
 def test_halves_of_two_kinds_share_a_gpu():
-    check_room(nodes_of((8, 1)), [Ask("generation.num_actors", 1, "diffusion actors", 1, 1, 0.5), Ask("sweep", 1, "trials", 1, 1, 0.5)])
+    check_room(
+        nodes_of((8, 1)), [ResourceRequest("generation.num_actors", 1, "generation actors", 1, 1, 0.5), ResourceRequest("sweep", 1, "trials", 1, 1, 0.5)]
+    )
 
 
 def test_ten_tenths_of_a_cpu_fit_on_one():
-    check_room(nodes_of((1, 0)), [Ask("field", 10, "trials", 10, 0.1)])
+    check_room(nodes_of((1, 0)), [ResourceRequest("field", 10, "trials", 10, 0.1)])
 
 
 def test_nodes_are_described_by_kind():

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from raysd.clone.settings import ClusterSettings
 from raysd.cluster.preflight import EQUAL_VERSIONS, check_cluster, check_disk, memory_failures, survey_failures
-from raysd.cluster.probe import Gpu, Sight
-from raysd.cluster.resources import Ask, Node
+from raysd.cluster.probe import Gpu, NodeReport
+from raysd.cluster.resources import Node, ResourceRequest
 from raysd.commands.checks import check_sweep
 from raysd.config import load_experiment
 from raysd.diffusion.checkpoint import EMBEDDED, Lora, Model, weight_bytes
@@ -23,15 +23,15 @@ from raysd.storage.location import Location
 ROOT = Location("/data/runs")
 HERE = dict.fromkeys(EQUAL_VERSIONS, "1.0")
 MODEL = Model("owner/name", None, Path("/models/name"), "0" * 16)
-ACTORS = Ask("generation.num_actors", 4, "diffusion actors", 4, 1)
+ACTORS = ResourceRequest("generation.num_actors", 4, "generation actors", 4, 1)
 
 
 def well(name="worker-0", **different):
-    return replace(Sight(Node(name, name, 4), versions=tuple(HERE.items()), models=("same",)), **different)
+    return replace(NodeReport(Node(name, name, 4), versions=tuple(HERE.items()), models=("same",)), **different)
 
 
-def lines(*sights):
-    return [str(failure) for failure in survey_failures(ROOT, sights, HERE, [MODEL])]
+def lines(*reports):
+    return [str(failure) for failure in survey_failures(ROOT, reports, HERE, [MODEL])]
 
 
 def test_nothing_is_said_of_nodes_that_are_well():
@@ -72,8 +72,8 @@ def test_a_model_that_a_node_lacks_is_said(presence, words):
 )
 def test_lora_weights_that_a_node_lacks_are_said(presence, words):
     lora = Lora(Path("/weights/style.safetensors"), 1.0, "0" * 16)
-    sights = [well(models=("same", "same")), well("worker-1", models=("same", presence))]
-    (failure,) = survey_failures(ROOT, sights, HERE, [MODEL, lora])
+    reports = [well(models=("same", "same")), well("worker-1", models=("same", presence))]
+    (failure,) = survey_failures(ROOT, reports, HERE, [MODEL, lora])
     assert str(failure).startswith("generation.lora.path = '/weights/style.safetensors': ") and words in str(failure)
 
 
@@ -101,17 +101,17 @@ def test_a_sweep_looks_for_the_lora_weights_of_all_its_settings(tmp_path, monkey
 
 
 def test_of_a_node_that_does_not_answer_nothing_else_is_said():
-    (line,) = lines(well(), Sight(Node("worker-1", "worker-1", 4), dead="did not answer in 300 s"))
+    (line,) = lines(well(), NodeReport(Node("worker-1", "worker-1", 4), dead="did not answer in 300 s"))
     assert line.startswith("node = 'worker-1': did not answer in 300 s;")
 
 
 @given(st.lists(st.tuples(st.sampled_from([None, "a", "b"]), st.sampled_from(["1.0", "2.0"]), st.booleans()), max_size=6))
 def test_every_failure_is_one_line_and_there_is_none_without_a_cause(kinds):
-    sights = []
+    reports = []
     for number, (unseen, ray_version, is_there) in enumerate(kinds):
         found = tuple({**HERE, "ray": ray_version}.items())
-        sights.append(well(f"worker-{number}", unseen=unseen, versions=found, models=("same" if is_there else "absent",)))
-    failures = lines(*sights)
+        reports.append(well(f"worker-{number}", unseen=unseen, versions=found, models=("same" if is_there else "absent",)))
+    failures = lines(*reports)
     assert all("\n" not in line for line in failures)
     causes = len({unseen for unseen, _, _ in kinds if unseen}) + any(version != "1.0" for _, version, _ in kinds) + any(not is_there for *_, is_there in kinds)
     assert len(failures) == causes
@@ -122,16 +122,16 @@ def test_actors_that_the_memory_of_their_node_cannot_hold_are_refused():
     memory = ActorMemory(4_000_000_000, {"unet": 800_000_000})
     assert memory_failures(ACTORS, [small, large], memory) == []
     (failure,) = memory_failures(replace(ACTORS, count=8), [small, large], memory)
-    assert str(failure).startswith("generation.num_actors = 4: 8 diffusion actors x about 6.3 GB, and the nodes' memory has room for 6;")
+    assert str(failure).startswith("generation.num_actors = 4: 8 generation actors x about 6.3 GB, and the nodes' memory has room for 6;")
     assert "lower generation.batch_size" in str(failure)
 
 
 def test_half_a_gpu_holds_half_a_gpu_s_memory():
-    sight = replace(well(), node=Node("w", "w", 8, 2), gpus=(Gpu("A", 16 * 10**9), Gpu("A", 16 * 10**9)))
-    assert memory_failures(replace(ACTORS, gpus=0.5), [sight], ActorMemory(5_000_000_000, {"unet": 2_000_000_000})) == []
-    (failure,) = memory_failures(replace(ACTORS, gpus=0.5), [sight], ActorMemory(5_000_000_000, {"unet": 3_000_000_000}))
+    report = replace(well(), node=Node("w", "w", 8, 2), gpus=(Gpu("A", 16 * 10**9), Gpu("A", 16 * 10**9)))
+    assert memory_failures(replace(ACTORS, gpus=0.5), [report], ActorMemory(5_000_000_000, {"unet": 2_000_000_000})) == []
+    (failure,) = memory_failures(replace(ACTORS, gpus=0.5), [report], ActorMemory(5_000_000_000, {"unet": 3_000_000_000}))
     assert "GPU memory has room for 2" in str(failure)
-    assert memory_failures(replace(ACTORS, gpus=0.6, count=2), [sight], ActorMemory(10_000_000_000, {"unet": 3_000_000_000})) == []
+    assert memory_failures(replace(ACTORS, gpus=0.6, count=2), [report], ActorMemory(10_000_000_000, {"unet": 3_000_000_000})) == []
 
 
 def test_unknown_memory_counts_as_enough():

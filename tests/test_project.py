@@ -32,9 +32,9 @@ def test_the_readme_names_files_and_verbs_that_exist():
     text = (ROOT / "README.md").read_text()
     for link in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", text):
         assert (ROOT / link).exists(), link
-    verbs = subprocess.run([sys.executable, "-m", "raysd.cli", "--help"], capture_output=True, text=True, check=True).stdout
+    commands = subprocess.run([sys.executable, "-m", "raysd.cli", "--help"], capture_output=True, text=True, check=True).stdout
     for verb in re.findall(r"^raysd (\w+)", text, flags=re.MULTILINE):
-        assert f" {verb} " in verbs, verb
+        assert f" {verb} " in commands, verb
 
 
 def test_benchmark_files_have_their_form():

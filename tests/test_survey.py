@@ -46,8 +46,8 @@ def test_a_storage_that_cannot_be_written_to_is_said(tmp_path, monkeypatch):
 
 
 def test_versions_and_memory_are_those_of_the_process(tmp_path):
-    sight = seen(tmp_path)
-    assert dict(sight.versions)["python"] and 10**8 < memory_bytes() == sight.memory
+    report = seen(tmp_path)
+    assert dict(report.versions)["python"] and 10**8 < memory_bytes() == report.memory
 
 
 def test_gpus_are_read_from_the_driver_s_own_tool(tmp_path, monkeypatch):
@@ -62,7 +62,7 @@ def test_gpus_are_read_from_the_driver_s_own_tool(tmp_path, monkeypatch):
 
 @pytest.fixture
 def model(tmp_path):
-    """The embedded model as a folder of one's own."""
+    """The embedded model as a folder of your own."""
     shutil.copytree(EMBEDDED, tmp_path / "model")
     return find_model(str(tmp_path / "model"))
 
@@ -133,5 +133,5 @@ def test_only_the_files_that_would_be_fetched_are_counted(monkeypatch):
 @pytest.mark.slow
 def test_a_node_that_is_gone_is_left_out_and_does_not_call_the_job_off(ray_cluster, tmp_path):
     here, gone = cluster_nodes(), Node("0" * 56, "gone", 1)
-    (sight,) = survey([*here, gone], Location(str(tmp_path)))
-    assert sight.node == here[0] and sight.dead is None
+    (report,) = survey([*here, gone], Location(str(tmp_path)))
+    assert report.node == here[0] and report.dead is None

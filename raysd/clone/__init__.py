@@ -1,1 +1,1 @@
-"""Clones: the plan, the diffusion actor, the shards, the generation job and the data set card."""
+"""Clones: the plan, the generation actor, the shards, the generation job and the data set card."""

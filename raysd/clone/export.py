@@ -25,13 +25,13 @@ ABOUT = ("key", "index", "prompt", "seed", "redraws", "flag")
 
 
 def export_clone(job: CloneJob, form: Form, out: str, flagged: bool = False) -> int:
-    """Write the planned pictures of a complete clone; returns how many.
+    """Write the planned images of a complete clone; returns how many.
 
     Args:
         job: the clone.
-        form: `imagefolder`: `<label>_<key>/<index>.png`; `webdataset`: a tar per shard with picture, `cls` and `json` of each sample.
+        form: `imagefolder`: `<label>_<key>/<index>.png`; `webdataset`: a tar per shard with image, `cls` and `json` of each sample.
         out: a folder, which must be empty or hold an earlier export; for `webdataset` also a URI.
-        flagged: also pictures with a flag.
+        flagged: also images with a flag.
 
     Raises:
         UserError: the clone is not complete, or the folder cannot be written.

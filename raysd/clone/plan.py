@@ -1,12 +1,12 @@
-"""The plan: what each picture of a clone is, by arithmetic alone.
+"""The plan: what each image of a clone is, by arithmetic alone.
 
-Position p of a clone of K classes is image p // K of class p % K. So every prefix has the same number of pictures of each class, and a
-clone grows by appending. Shard s holds the planned pictures among the positions s * S to (s + 1) * S - 1. A position does not depend on
-how many pictures a class has: where a class has ended, its later positions stay empty, until the clone grows into them.
+Position p of a clone of K classes is image p // K of class p % K. So every prefix has the same number of images of each class, and a
+clone grows by appending. Shard s holds the planned images among the positions s * S to (s + 1) * S - 1. A position does not depend on
+how many images a class has: where a class has ended, its later positions stay empty, until the clone grows into them.
 
 Worked example: K = 10 classes, 25 images per class, S = 100. Position 137 is image 13 of class 7, and it stands in shard 1. The shards
-hold 100, 100 and 50 pictures; grown to 40 images per class, they hold 100 each, and the first 50 of shard 2 are those drawn before. With
-28 images of class 3 alone, shard 2 has 53 pictures: positions 253, 263 and 273 more.
+hold 100, 100 and 50 images; grown to 40 images per class, they hold 100 each, and the first 50 of shard 2 are those generated before. With
+28 images of class 3 alone, shard 2 has 53 images: positions 253, 263 and 273 more.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from raysd.prompts.table import ClassTable
 
 @dataclass(frozen=True)
 class ImageCounts:
-    """Pictures of each label 0..K-1; make one with `resolve_counts`."""
+    """Images of each label 0..K-1; make one with `resolve_counts`."""
 
     num_classes: int
     default: int
@@ -41,11 +41,11 @@ class ImageCounts:
 
     @property
     def total(self) -> int:
-        """Pictures of all classes."""
+        """Images of all classes."""
         return int(self.array.sum())
 
     def covers(self, other: "ImageCounts") -> bool:
-        """True when no class has fewer pictures than in `other`."""
+        """True when no class has fewer images than in `other`."""
         return bool((self.array >= other.array).all())
 
     def united(self, other: "ImageCounts") -> "ImageCounts":
@@ -99,9 +99,9 @@ CHUNK_POSITIONS = 2**18  # counted at a time
 
 
 def image_seed(clone_seed: int, key: str, index: int, redraw: int = 0) -> int:
-    """The seed of one picture, 0 to 2^63 - 1: blake2b of the clone's seed, the class's key and the image index.
+    """The seed of one image, 0 to 2^63 - 1: blake2b of the clone's seed, the class's key and the image index.
 
-    A picture that is drawn again has a seed of its own for each redraw from 1 on.
+    An image that is generated again has a seed of its own for each redraw from 1 on.
     """
     name = f"{clone_seed}/{key}/{index}" + (f"/{redraw}" if redraw else "")
     digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
@@ -110,7 +110,7 @@ def image_seed(clone_seed: int, key: str, index: int, redraw: int = 0) -> int:
 
 @dataclass(frozen=True)
 class PlannedImage:
-    """One picture to be drawn."""
+    """One image to be generated."""
 
     position: int
     label: int
@@ -121,12 +121,12 @@ class PlannedImage:
     prompt: str
     negative_prompt: str
     redraw: int = 0
-    """How often it was drawn before."""
+    """How often it was generated before."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All pictures of a clone of a given size, in round-major order; nothing is held in memory."""
+    """All images of a clone of a given size, in round-major order; nothing is held in memory."""
 
     spec: CloneSpec
     counts: ImageCounts
@@ -156,7 +156,7 @@ class Plan:
         return bool(inside and (np.diff(positions) > 0).all())
 
     def shard_sizes(self) -> np.ndarray:
-        """Planned pictures of each shard, int64 [num_shards]."""
+        """Planned images of each shard, int64 [num_shards]."""
         per_shard = self.images_per_shard
         sizes = np.full(self.num_shards, per_shard, dtype=np.int64)
         counts = self.counts.array
@@ -173,7 +173,7 @@ class Plan:
         return index < self.counts.array[label]
 
     def image(self, position: int, redraw: int = 0) -> PlannedImage:
-        """The picture at a position; its prompt is the same in each redraw."""
+        """The image at a position; its prompt is the same in each redraw."""
         index, label = divmod(int(position), len(self.spec.table))
         row = self.spec.table.rows[label]
         prompt = self.spec.variant.prompt(row, image_seed(self.spec.seed, row["key"], index))

@@ -1,11 +1,11 @@
 """What is missing of a clone: one listing of its folder, and little more.
 
 A shard that is there was written by some run, and covers at least what that run had planned of it. The counts of all runs so far stand in
-`clone.json`, written before a run draws. So a shard is known to be whole from its name alone, unless an earlier and smaller plan covers
+`clone.json`, written before a run generates. So a shard is known to be whole from its name alone, unless an earlier and smaller plan covers
 it in part; only such shards are opened. On a local disk the end of each file is read besides, because a disk may tear a file; an object
 store does not.
 
-After the drawing, `check_shards` reads what each shard covers, and nothing counts as done before that.
+After the generating, `check_shards` reads what each shard covers, and nothing counts as done before that.
 """
 
 import json
@@ -31,7 +31,7 @@ LIGHT_COLUMNS = ["label", "index", "flag"]
 
 @dataclass(frozen=True)
 class CloneJob:
-    """A clone to be drawn to a given size, and its folder."""
+    """A clone to be generated to a given size, and its folder."""
 
     plan: Plan
     folder: Location
@@ -57,7 +57,7 @@ class CloneJob:
         return [ImageCounts.from_json(self.plan.counts.num_classes, value) for value in record.get("planned", [])]
 
     def is_complete(self) -> bool:
-        """True when the record says that all planned pictures are there, or that they were dropped."""
+        """True when the record says that all planned images are there, or that they were dropped."""
         record = self.read_record()
         return bool(record.get("complete")) and self.earlier_counts(record)[0].covers(self.plan.counts)
 
@@ -71,7 +71,7 @@ def _parse_record(data: bytes | None) -> dict[str, Any]:
 
 
 def missing_shards(job: CloneJob) -> np.ndarray:
-    """Numbers of the shards to be drawn or extended, int64, rising.
+    """Numbers of the shards to be generated or extended, int64, rising.
 
     Raises:
         UserError: Parquet files in the clone's data folder that are not its shards.
@@ -149,31 +149,31 @@ class Findings:
     """What the shards of a clone hold."""
 
     broken: list[int]
-    """Shards that do not cover their part of the plan, or hold a picture twice."""
+    """Shards that do not cover their part of the plan, or hold an image twice."""
     num_images: int
-    """Planned pictures that are there."""
+    """Planned images that are there."""
     flags: dict[str, np.ndarray]
-    """For each flag, and for `dropped`, pictures of each label, int64 [K]."""
+    """For each flag, and for `dropped`, images of each label, int64 [K]."""
 
     @property
     def num_flagged(self) -> int:
-        """Flagged pictures that are there."""
+        """Flagged images that are there."""
         return sum(int(counts.sum()) for flag, counts in self.flags.items() if flag != "dropped")
 
     @property
     def num_dropped(self) -> int:
-        """Planned pictures that were dropped."""
+        """Planned images that were dropped."""
         return int(self.flags["dropped"].sum()) if "dropped" in self.flags else 0
 
     def short_classes(self, keys: list[str]) -> dict[str, int]:
-        """How many pictures each short class lacks, by key."""
+        """How many images each short class lacks, by key."""
         if "dropped" not in self.flags:
             return {}
         return {keys[label]: int(count) for label, count in enumerate(self.flags["dropped"]) if count}
 
 
 def check_shards(job: CloneJob) -> Findings:
-    """Read what each shard covers, without its pictures. Memory does not grow with the clone."""
+    """Read what each shard covers, without its images. Memory does not grow with the clone."""
     plan, num_classes = job.plan, job.plan.counts.num_classes
     numbers = np.flatnonzero(plan.shard_sizes())
     findings = Findings([], 0, {})

@@ -1,8 +1,10 @@
 """Generation settings, as they stand in an experiment file."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from raysd.renamed import rename_value
 
 SchedulerOption = str | int | float | bool
 Count = Annotated[int, Field(ge=0)]
@@ -20,7 +22,7 @@ class LoraSettings(BaseModel):
 
 
 class GenerationSettings(BaseModel):
-    """How a clone is drawn. The first block shapes the pictures and enters the fingerprint; the second does not."""
+    """How a clone is generated. The first block shapes the images and enters the fingerprint; the second does not."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -46,34 +48,34 @@ class GenerationSettings(BaseModel):
     num_inference_steps: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Overrides the sampler's number of steps."""
     image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
-    """Side of the square pictures in pixels as they are drawn; the model's own size when empty."""
+    """Side of the square images in pixels as they are generated; the model's own size when empty."""
     stored_size: Annotated[int, Field(ge=8, le=4096)] | None = None
-    """Side as they are stored, resized with antialiasing; as drawn when empty."""
+    """Side as they are stored, resized with antialiasing; as generated when empty."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """`auto`: float32 for the embedded model, float16 for models with a U-Net, bfloat16 for transformers."""
     codec: Literal["auto", "png", "jpeg", "webp"] = "auto"
     """`auto`: PNG up to 64 px, else JPEG at quality 95."""
-    color: Literal["auto", "rgb", "grey"] = "auto"
-    """`auto`: grey for the embedded model, which knows grey pictures only."""
+    color: Literal["auto", "rgb", "gray"] = "auto"
+    """`auto`: gray for the embedded model, which knows gray images only."""
     safety_checker: bool = True
     """Run the checkpoint's safety checker, if it has one."""
     flagged: Literal["keep", "drop", "redraw"] = "redraw"
-    """Black pictures and those that the safety checker flags: `keep` them with their flag, `drop` them, or `redraw` them with derived seeds."""
+    """Black images and those that the safety checker flags: `keep` them with their flag, `drop` them, or `redraw` them with derived seeds."""
     max_redraws: Annotated[int, Field(ge=1, le=100)] = 3
-    """After so many redraws a picture is dropped, and its class listed as short."""
+    """After so many redraws an image is dropped, and its class listed as short."""
     compile: bool = False
     """Compile the denoiser with `torch.compile`: minutes at the start, then faster on GPUs."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     images_per_class: Annotated[int, Field(ge=1)] = 100
-    """A clone grows: a larger number draws only what is missing."""
+    """A clone grows: a larger number generates only what is missing."""
     class_counts: dict[str, Count] = {}
-    """Another number of pictures for some classes, by key."""
+    """Another number of images for some classes, by key."""
     images_per_shard: Annotated[int, Field(ge=1, le=100_000)] = 256
     """Fixed when a clone is begun."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
     num_actors: Annotated[int, Field(ge=1)] | None = None
-    """Diffusion actors; by default as many as the cluster's GPUs, or its CPUs when it has none, and more when nodes join."""
+    """Generation actors; by default as many as the cluster's GPUs, or its CPUs when it has none, and more when nodes join."""
     min_actors: Annotated[int, Field(ge=1)] | None = None
     """Begin when there is room for so many; the others join with their nodes. By default `num_actors`."""
     cpus_per_actor: Annotated[float, Field(ge=LEAST_PART, allow_inf_nan=False)] = 1
@@ -85,6 +87,11 @@ class GenerationSettings(BaseModel):
         if self.num_actors is not None and self.min_actors is not None and self.min_actors > self.num_actors:
             raise ValueError(f"min_actors = {self.min_actors} is more than num_actors = {self.num_actors}; lower it")
         return self
+
+    @field_validator("color", mode="before")
+    @classmethod
+    def _rename(cls, color: Any) -> Any:
+        return rename_value("color", color, {"grey": "gray"})
 
     @field_validator("gpus_per_actor")
     @classmethod
@@ -104,7 +111,7 @@ class GenerationSettings(BaseModel):
 
 
 class ScoringSettings(BaseModel):
-    """What `raysd score` measures of each picture."""
+    """What `raysd score` measures of each image."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -115,7 +122,7 @@ class ScoringSettings(BaseModel):
     template: Annotated[str, Field(min_length=1)] = "a photo of a {name}"
     """The text of a class, over the columns of the class table."""
     against: list[str] = []
-    """Real sets whose test pictures the clone must not repeat: names or paths, as in `evaluation.test_set`."""
+    """Real data sets whose test images the clone must not repeat: names or paths, as in `evaluation.test_set`."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 64
 
 
@@ -146,20 +153,20 @@ Correlation = Annotated[float, Field(ge=-1, le=1)]
 
 
 class FilterSettings(BaseModel):
-    """Which pictures of a scored clone are left out when it is read. A clone is never changed."""
+    """Which images of a scored clone are left out when it is read. A clone is never changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     min_similarity: Correlation | None = None
-    """Cosine similarity of a picture to its class's text."""
+    """Cosine similarity of an image to its class's text."""
     min_probability: Annotated[float, Field(ge=0, le=1)] | None = None
     """Of its own class among all classes, by the image-text model."""
     best_share: Share | None = None
     """Keep this share of each class, the most similar to its text."""
     max_duplicate: Correlation | None = None
-    """Correlation with the thumbnail of an earlier picture of its class."""
+    """Correlation with the thumbnail of an earlier image of its class."""
     max_test_match: Correlation | None = None
-    """Correlation with the thumbnail of a test picture."""
+    """Correlation with the thumbnail of a test image."""
 
     def __bool__(self) -> bool:
         """True when anything is filtered."""

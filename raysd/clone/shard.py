@@ -1,7 +1,7 @@
-"""Shards: Parquet files of pictures that Hugging Face `datasets` opens as they lie.
+"""Shards: Parquet files of images that Hugging Face `datasets` opens as they lie.
 
 A shard's name is there only when the shard is whole (see `raysd.storage.location`). Its footer holds the clone's fingerprint, and the
-positions of planned pictures that were dropped, with the reason; so rows and dropped positions together say what the shard covers.
+positions of planned images that were dropped, with the reason; so rows and dropped positions together say what the shard covers.
 """
 
 import hashlib
@@ -45,13 +45,13 @@ COLUMNS = pa.schema(
 
 
 @dataclass(frozen=True)
-class DrawnImage:
-    """One encoded picture with its plan."""
+class GeneratedImage:
+    """One encoded image with its plan."""
 
     planned: PlannedImage
     data: bytes
     flag: str
-    """Empty, or why the picture is suspect: `black`, `nan`, `unsafe`."""
+    """Empty, or why the image is suspect: `black`, `nan`, `unsafe`."""
 
 
 @dataclass(frozen=True)
@@ -60,21 +60,21 @@ class Shard:
 
     table: pa.Table
     dropped: dict[int, str] = field(default_factory=dict)
-    """Planned positions without a picture, and why."""
+    """Planned positions without an image, and why."""
 
     def covered(self, num_classes: int) -> np.ndarray:
-        """All positions that are drawn or dropped, int64, rising."""
-        drawn = self.table["index"].to_numpy() * num_classes + self.table["label"].to_numpy()
-        return np.sort(np.concatenate([drawn, np.array(list(self.dropped), dtype=np.int64)]))
+        """All positions that are generated or dropped, int64, rising."""
+        generated = self.table["index"].to_numpy() * num_classes + self.table["label"].to_numpy()
+        return np.sort(np.concatenate([generated, np.array(list(self.dropped), dtype=np.int64)]))
 
     def without(self, positions: np.ndarray, num_classes: int) -> "Shard":
-        """The pictures and dropped positions at other places."""
+        """The images and dropped positions at other places."""
         own = self.table["index"].to_numpy() * num_classes + self.table["label"].to_numpy()
         taken = set(positions.tolist())
         return Shard(self.table.filter(pa.array(~np.isin(own, positions))), {place: why for place, why in self.dropped.items() if place not in taken})
 
     def flag_counts(self, num_classes: int) -> dict[str, np.ndarray]:
-        """For each flag, and for `dropped`, pictures of each label, int64 [K]."""
+        """For each flag, and for `dropped`, images of each label, int64 [K]."""
         counts: dict[str, np.ndarray] = {}
         labels, flags = self.table["label"].to_numpy(), np.array(self.table["flag"].to_pylist(), dtype=object)
         for flag in sorted(set(flags) - {""}):
@@ -103,7 +103,7 @@ def class_labels(table: ClassTable) -> list[str]:
 
 
 def image_schema(class_names: list[str], schema: pa.Schema = COLUMNS) -> pa.Schema:
-    """A schema whose metadata tells `datasets` which column is a picture and what the labels are called."""
+    """A schema whose metadata tells `datasets` which column is an image and what the labels are called."""
     dtypes = {pa.int64(): "int64", pa.string(): "string"}
     features: dict[str, dict[str, object]] = {"image": {"_type": "Image"}, "label": {"names": class_names, "_type": "ClassLabel"}}
     for column in schema:
@@ -113,7 +113,7 @@ def image_schema(class_names: list[str], schema: pa.Schema = COLUMNS) -> pa.Sche
     return schema.with_metadata({"huggingface": json.dumps({"info": {"features": ordered}})})
 
 
-def shard_table(spec: CloneSpec, images: Sequence[DrawnImage]) -> pa.Table:
+def shard_table(spec: CloneSpec, images: Sequence[GeneratedImage]) -> pa.Table:
     """The rows of a shard, in plan order."""
     rows = [
         {
@@ -144,16 +144,16 @@ def to_parquet(shard: Shard, spec: CloneSpec) -> bytes:
     about = {"fingerprint": spec.fingerprint, "dropped": sorted(shard.dropped.items())}
     table = shard.table.replace_schema_metadata({**shard.table.schema.metadata, b"raysd": json.dumps(about).encode()})
     buffer = pa.BufferOutputStream()
-    # The pictures are compressed already; a dictionary does what is left. Statistics of pictures would copy two of them into the footer.
+    # The images are compressed already; a dictionary does what is left. Statistics of images would copy two of them into the footer.
     options = {"compression": "none", "use_dictionary": ["key", "prompt", "flag"], "write_statistics": ["label", "key", "index", "seed", "flag"]}
     pq.write_table(table, buffer, row_group_size=ROWS_PER_GROUP, **options)
     return buffer.getvalue().to_pybytes()
 
 
 def add_to_shard(folder: Location, plan: Plan, number: int, fresh: Shard, is_new: bool = False, place: str = DATA) -> int:
-    """Commit pictures to a shard, in one atomic step, beside those that are there by now; returns its bytes.
+    """Commit images to a shard, in one atomic step, beside those that are there by now; returns its bytes.
 
-    Another driver may have committed pictures of the same shard since it was looked at. They are the same pictures where they have the same place, so
+    Another driver may have committed images of the same shard since it was looked at. They are the same images where they have the same place, so
     those that are there stay, and a shard never loses one.
 
     Args:
@@ -184,7 +184,7 @@ def delete_part(folder: Location, number: int) -> None:
 
 
 def merge_shards(first: Shard, second: Shard, num_classes: int) -> Shard:
-    """The pictures of both, by position; both must be of one clone and have no picture in common."""
+    """The images of both, by position; both must be of one clone and have no image in common."""
     table = pa.concat_tables([first.table.replace_schema_metadata(second.table.schema.metadata), second.table]).combine_chunks()
     positions = table["index"].to_numpy() * num_classes + table["label"].to_numpy()
     return Shard(table.take(np.argsort(positions)), first.dropped | second.dropped)

@@ -1,4 +1,4 @@
-"""Verification: every picture of a clone is read, hashed, decoded, and compared with the plan."""
+"""Verification: every image of a clone is read, hashed, decoded, and compared with the plan."""
 
 import hashlib
 import io
@@ -31,12 +31,12 @@ def find_problem(job: CloneJob, number: int) -> str:
         return "has another schema"
     covered = shard.covered(plan.counts.num_classes)
     if not plan.belong(covered, number):
-        return "holds a picture twice, or one of another shard"
+        return "holds an image twice, or one of another shard"
     if absent := np.setdiff1d(plan.positions(number), covered).tolist():
-        return f"lacks {len(absent)} planned pictures"
+        return f"lacks {len(absent)} planned images"
     for row in shard.table.to_pylist():
         if problem := _row_problem(plan, row):
-            return f"picture {row['key']}/{row['index']} {problem}"
+            return f"image {row['key']}/{row['index']} {problem}"
     return ""
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from raysd.clone.settings import ClusterSettings
-from raysd.cluster.probe import Sight, survey
-from raysd.cluster.resources import Ask, cluster_nodes, processes_on, room_for, wait_for_nodes
+from raysd.cluster.probe import NodeReport, survey
+from raysd.cluster.resources import ResourceRequest, cluster_nodes, processes_on, room_for, wait_for_nodes
 from raysd.errors import UserError
 from raysd.formats import short
 from raysd.storage.location import Location
@@ -70,7 +70,7 @@ def check_disk(root: Location, num_bytes: float) -> None:
         raise UserError("storage", root.uri, remedy)
 
 
-def survey_failures(root: Location, sights: Sequence[Sight], here: dict[str, str], models: "Sequence[Model | Lora]" = ()) -> list[UserError]:
+def survey_failures(root: Location, reports: Sequence[NodeReport], here: dict[str, str], models: "Sequence[Model | Lora]" = ()) -> list[UserError]:
     """What is wrong with the nodes, a line each.
 
     Args:
@@ -79,73 +79,75 @@ def survey_failures(root: Location, sights: Sequence[Sight], here: dict[str, str
         here: this process's versions.
         models: those that were looked for, in the order of the sights' own.
     """
-    answered = [sight for sight in sights if sight.dead is None]
+    answered = [report for report in reports if report.dead is None]
     dead = [
-        UserError("node", sight.node.name, f"{sight.dead}; install raysd there, and see that the node is well") for sight in sights if sight.dead is not None
+        UserError("node", report.node.name, f"{report.dead}; install raysd there, and see that the node is well")
+        for report in reports
+        if report.dead is not None
     ]
     return [*dead, *storage_failures(root, answered), *version_failures(answered, here), *model_failures(answered, models)]
 
 
-def storage_failures(root: Location, sights: Sequence[Sight]) -> list[UserError]:
+def storage_failures(root: Location, reports: Sequence[NodeReport]) -> list[UserError]:
     """Nodes that cannot use the storage, a line per reason."""
-    nodes = _by_word((sight.unseen, sight.node.name) for sight in sights if sight.unseen is not None)
+    nodes = _by_word((report.unseen, report.node.name) for report in reports if report.unseen is not None)
     remedy = "mount one folder on all nodes, or use s3:// or gs://"
     return [UserError("storage", root.uri, f"{reason}, on {names}; {remedy}") for reason, names in nodes.items()]
 
 
-def version_failures(sights: Sequence[Sight], here: dict[str, str]) -> list[UserError]:
+def version_failures(reports: Sequence[NodeReport], here: dict[str, str]) -> list[UserError]:
     """Packages whose version differs between the driver and a node, a line per package."""
     failures = []
     for package in EQUAL_VERSIONS:
         ours = here.get(package, "absent")
-        theirs = ((dict(sight.versions).get(package, "absent"), sight.node.name) for sight in sights)
+        theirs = ((dict(report.versions).get(package, "absent"), report.node.name) for report in reports)
         if others := _by_word((version, name) for version, name in theirs if version != ours):
             found = ", ".join(f"{version} on {names}" for version, names in others.items())
             failures.append(UserError(f"versions.{package}", ours, f"is the driver's, but {found}; use one image, or install the same everywhere"))
     return failures
 
 
-def model_failures(sights: Sequence[Sight], models: "Sequence[Model | Lora]") -> list[UserError]:
+def model_failures(reports: Sequence[NodeReport], models: "Sequence[Model | Lora]") -> list[UserError]:
     """Models and LoRA weights that some nodes lack and cannot fetch, a line for each and each reason."""
     failures = []
     for place, model in enumerate(models):
-        nodes = _by_word((sight.models[place], sight.node.name) for sight in sights)
+        nodes = _by_word((report.models[place], report.node.name) for report in reports)
         texts = [text.format(noun=model.noun, nodes=nodes[word]) for word, text in MODEL_REMEDIES.items() if word in nodes]
         failures += [UserError(model.field, model.name, text) for text in texts]
     return failures
 
 
-def memory_failures(ask: Ask, sights: Sequence[Sight], memory: "ActorMemory") -> list[UserError]:
-    """Diffusion actors that fit on the nodes, but not in their memory, or in that of their GPUs.
+def memory_failures(request: ResourceRequest, reports: Sequence[NodeReport], memory: "ActorMemory") -> list[UserError]:
+    """Generation actors that fit on the nodes, but not in their memory, or in that of their GPUs.
 
     Args:
         ask: the actors.
         sights: of all nodes; what is unknown of one counts as enough.
         memory: that each actor takes.
     """
-    own, on_gpu = memory.on_node(bool(ask.gpus)), memory.on_gpu
+    own, on_gpu = memory.on_node(bool(request.gpus)), memory.on_gpu
     failures = []
     for where, num_bytes, rooms in (
-        ("memory", own, [_within(sight, ask, own) for sight in sights]),
-        ("GPU memory", on_gpu, [_within_gpu(sight, ask, on_gpu) for sight in sights]),
+        ("memory", own, [_within(report, request, own) for report in reports]),
+        ("GPU memory", on_gpu, [_within_gpu(report, request, on_gpu) for report in reports]),
     ):
-        if (room := sum(rooms)) < min(ask.count, room_for([sight.node for sight in sights], ask.cpus, ask.gpus)):
-            need = f"{ask.count} {ask.what} x about {num_bytes / 1e9:.1f} GB, and the nodes' {where} has room for {room}"
-            failures.append(UserError(ask.field, ask.value, f"{need}; ask for fewer, lower generation.batch_size, or use larger nodes"))
+        if (room := sum(rooms)) < min(request.count, room_for([report.node for report in reports], request.cpus, request.gpus)):
+            need = f"{request.count} {request.what} x about {num_bytes / 1e9:.1f} GB, and the nodes' {where} has room for {room}"
+            failures.append(UserError(request.field, request.value, f"{need}; ask for fewer, lower generation.batch_size, or use larger nodes"))
     return failures
 
 
-def _within(sight: Sight, ask: Ask, num_bytes: float) -> int:
-    room = sight.node.room(ask.cpus, ask.gpus)
-    return room if sight.memory is None else min(room, int(sight.memory // num_bytes))
+def _within(report: NodeReport, request: ResourceRequest, num_bytes: float) -> int:
+    room = report.node.room(request.cpus, request.gpus)
+    return room if report.memory is None else min(room, int(report.memory // num_bytes))
 
 
-def _within_gpu(sight: Sight, ask: Ask, num_bytes: float) -> int:
+def _within_gpu(report: NodeReport, request: ResourceRequest, num_bytes: float) -> int:
     """Actors share a GPU where each asks for a part of one."""
-    room = sight.node.room(ask.cpus, ask.gpus)
-    if not ask.gpus or not sight.gpus:
+    room = report.node.room(request.cpus, request.gpus)
+    if not request.gpus or not report.gpus:
         return room
-    return min(room, sum(min(processes_on(1, min(ask.gpus, 1)), int(gpu.num_bytes // num_bytes)) for gpu in sight.gpus))
+    return min(room, sum(min(processes_on(1, min(request.gpus, 1)), int(gpu.num_bytes // num_bytes)) for gpu in report.gpus))
 
 
 def _by_word(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

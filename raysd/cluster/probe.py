@@ -42,7 +42,7 @@ class Gpu:
 
 
 @dataclass(frozen=True)
-class Sight:
+class NodeReport:
     """What there is on a node, as its own process sees it."""
 
     node: Node
@@ -59,13 +59,13 @@ class Sight:
     """Why the node did not answer; None when it did."""
 
 
-def survey(nodes: Sequence[Node], root: Location, models: "Sequence[Model | Lora]" = (), thorough: bool = False) -> list[Sight]:
+def survey(nodes: Sequence[Node], root: Location, models: "Sequence[Model | Lora]" = (), thorough: bool = False) -> list[NodeReport]:
     """Look at all nodes at the same time, and leave out those that are gone by then; Ray has to be connected.
 
     Args:
         nodes: of the cluster.
         root: the storage root, which this process can write to.
-        models: the generators and LoRA weights as they were found here; none when nothing is drawn.
+        models: the generators and LoRA weights as they were found here; none when nothing is generated.
         thorough: compare the generators' weights, and not only the names and sizes of their files; LoRA weights, of which many are equally large, always are.
     """
     import ray
@@ -81,17 +81,17 @@ def survey(nodes: Sequence[Node], root: Location, models: "Sequence[Model | Lora
             pinned = task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False))
             answers[pinned.remote(node, folder, token, marked, thorough)] = node
         ready, late = _wait_for(answers)
-        sights = [Sight(answers[answer], dead=f"did not answer in {ANSWER_SECONDS:g} s") for answer in late]
+        reports = [NodeReport(answers[answer], dead=f"did not answer in {ANSWER_SECONDS:g} s") for answer in late]
         for answer in ready:
             try:
-                sights.append(_confirmed(ray.get(answer), folder))
+                reports.append(_confirmed(ray.get(answer), folder))
             except (ray.exceptions.NodeDiedError, ray.exceptions.TaskUnschedulableError):
                 continue  # it is gone
             except ray.exceptions.RayError as error:
-                sights.append(Sight(answers[answer], dead=f"cannot run raysd ({_last_line(error)})"))
+                reports.append(NodeReport(answers[answer], dead=f"cannot run raysd ({_last_line(error)})"))
     finally:
         folder.delete_folder()
-    return sorted(sights, key=lambda sight: sight.node.name)
+    return sorted(reports, key=lambda report: report.node.name)
 
 
 def _wait_for(answers: dict[Any, Node]) -> tuple[list[Any], list[Any]]:
@@ -106,10 +106,10 @@ def _wait_for(answers: dict[Any, Node]) -> tuple[list[Any], list[Any]]:
     return [answer for answer in answers if answer not in set(late)], late
 
 
-def look(node: Node, folder: Location, token: str, marked: "list[tuple[Model | Lora, str | None]]", thorough: bool) -> Sight:
+def look(node: Node, folder: Location, token: str, marked: "list[tuple[Model | Lora, str | None]]", thorough: bool) -> NodeReport:
     """What this process's node sees; runs there."""
     models = tuple(_presence(model, mark, thorough) for model, mark in marked)
-    return Sight(node, _use_storage(node, folder, token), tuple(versions().items()), memory_bytes(), gpus_here(), models)
+    return NodeReport(node, _use_storage(node, folder, token), tuple(versions().items()), memory_bytes(), gpus_here(), models)
 
 
 def _expected_mark(model: "Model | Lora", thorough: bool) -> str | None:
@@ -179,11 +179,11 @@ def _use_storage(node: Node, folder: Location, token: str) -> str | None:
     return None
 
 
-def _confirmed(sight: Sight, folder: Location) -> Sight:
+def _confirmed(report: NodeReport, folder: Location) -> NodeReport:
     """The sight; what the node wrote has to be seen by this process."""
-    if sight.unseen is None and not folder.exists(sight.node.id):
-        return replace(sight, unseen="what is written there does not reach the driver")
-    return sight
+    if report.unseen is None and not folder.exists(report.node.id):
+        return replace(report, unseen="what is written there does not reach the driver")
+    return report
 
 
 def _last_line(error: Exception) -> str:

@@ -34,13 +34,13 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Ask:
+class ResourceRequest:
     """Equal processes that a job starts, and the setting that says how many."""
 
     field: str
     value: object
     what: str
-    """Their plural, as `diffusion actors`."""
+    """Their plural, as `generation actors`."""
     count: int
     cpus: float
     gpus: float = 0.0
@@ -69,11 +69,11 @@ def processes_on(gpus: float, each: float) -> int:
     return int(gpus) * (UNITS // _units(each)) if each < 1 else _units(gpus) // _units(each)
 
 
-def gpus_filled(asks: Sequence[Ask]) -> float:
+def gpus_filled(requests: Sequence[ResourceRequest]) -> float:
     """GPUs that no other process can have: a part that is left over is of no use to those that need more. Only parts of one size share GPUs."""
     counts: Counter[float] = Counter()
-    for ask in asks:
-        counts[ask.gpus] += ask.count
+    for request in requests:
+        counts[request.gpus] += request.count
     return sum(count * gpus if gpus >= 1 else math.ceil(count / processes_on(1, gpus)) for gpus, count in counts.items() if gpus)
 
 
@@ -82,22 +82,22 @@ def room_for(nodes: Sequence[Node], cpus: float, gpus: float) -> int:
     return sum(node.room(cpus, gpus) for node in nodes)
 
 
-def check_room(nodes: Sequence[Node], asks: Sequence[Ask]) -> None:
+def check_room(nodes: Sequence[Node], requests: Sequence[ResourceRequest]) -> None:
     """What a job starts at the same time fits on the nodes: each kind of process by itself, and all kinds by their sum.
 
     Raises:
         UserError: it would wait for ever, with the arithmetic.
     """
-    for ask in asks:
-        if (room := room_for(nodes, ask.cpus, ask.gpus)) < ask.count:
-            raise UserError(ask.field, ask.value, f"{ask}, and there is room for {room} on {describe(nodes)}; ask for fewer, or for less each")
+    for request in requests:
+        if (room := room_for(nodes, request.cpus, request.gpus)) < request.count:
+            raise UserError(request.field, request.value, f"{request}, and there is room for {room} on {describe(nodes)}; ask for fewer, or for less each")
     for name, needed, there in (
-        ("CPUs", sum(ask.count * ask.cpus for ask in asks), sum(node.cpus for node in nodes)),
-        ("GPUs", gpus_filled(asks), sum(node.gpus for node in nodes)),
+        ("CPUs", sum(request.count * request.cpus for request in requests), sum(node.cpus for node in nodes)),
+        ("GPUs", gpus_filled(requests), sum(node.gpus for node in nodes)),
     ):
         if _units(needed) > _units(there):
-            parts = " + ".join(map(str, asks))
-            raise UserError(asks[-1].field, asks[-1].value, f"{parts} = {needed:g} {name}, and there are {there:g} on {describe(nodes)}; ask for fewer")
+            parts = " + ".join(map(str, requests))
+            raise UserError(requests[-1].field, requests[-1].value, f"{parts} = {needed:g} {name}, and there are {there:g} on {describe(nodes)}; ask for fewer")
 
 
 def wait_for_nodes(cpus: int, gpus: int, minutes: float) -> None:

@@ -3,7 +3,7 @@
 Each checks its input before Ray starts, and ends by saying what was made, where it lies, and what to run next.
 """
 
-from raysd.commands.classifiers import analyse, compare, evaluate, train
+from raysd.commands.classifiers import analyze, compare, evaluate, train
 from raysd.commands.clones import export, generate, grow, growth_target, plan, score, verify
 from raysd.commands.cost import benchmark
 from raysd.commands.doctor import doctor
@@ -11,7 +11,7 @@ from raysd.commands.sweeps import DEMO, demo, report, sweep
 
 __all__ = [
     "DEMO",
-    "analyse",
+    "analyze",
     "benchmark",
     "compare",
     "demo",

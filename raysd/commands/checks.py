@@ -1,4 +1,4 @@
-"""What is checked of an experiment before Ray starts and anything is drawn."""
+"""What is checked of an experiment before Ray starts and anything is generated."""
 
 import sys
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from raysd.progress import say
 if TYPE_CHECKING:
     from raysd.clone.scan import CloneJob
     from raysd.clone.spec import CloneSpec
-    from raysd.data.images import PictureSet
+    from raysd.data.images import ImageSet
     from raysd.diffusion.checkpoint import Lora, Model
     from raysd.prompts.lint import Finding
     from raysd.training.run import TrainingRun
@@ -59,8 +59,8 @@ def check_prompts(experiment: Experiment, specs: "list[CloneSpec]") -> None:
         say(f"lint: {value}: {finding}")
 
 
-def check_drawing(experiment: Experiment, job: "CloneJob") -> None:
-    """The storage has room for what is missing of a clone, and the nodes of a running cluster are fit to draw it.
+def check_generation(experiment: Experiment, job: "CloneJob") -> None:
+    """The storage has room for what is missing of a clone, and the nodes of a running cluster are fit to generate it.
 
     Raises:
         UserError: the first thing that is wrong.
@@ -77,50 +77,50 @@ def check_drawing(experiment: Experiment, job: "CloneJob") -> None:
 
 
 def checked_run(experiment: Experiment) -> "TrainingRun":
-    """The training that an experiment describes, on pictures that are there.
+    """The training that an experiment describes, on images that are there.
 
     Raises:
-        UserError: what is wrong with the settings, the storage, or the pictures.
+        UserError: what is wrong with the settings, the storage, or the images.
     """
     from raysd.resolve import training_pools, training_run
 
     check_training(experiment)
     experiment.root.check_writable()
     pools = training_pools(experiment)
-    check_apart(experiment, [pictures for pool in pools for pictures in pool.sets])
+    check_apart(experiment, [images for pool in pools for images in pool.sets])
     return training_run(experiment, pools)
 
 
-def check_apart(experiment: Experiment, sets: "list[PictureSet]") -> None:
-    """No picture that is learnt from is measured on.
+def check_apart(experiment: Experiment, sets: "list[ImageSet]") -> None:
+    """No image that is learned from is measured on.
 
     Raises:
-        UserError: a real set is both, or its first pictures meet the last ones that are kept for validation.
+        UserError: a real data set is both, or its first images meet the last ones that are kept for validation.
     """
     import numpy as np
 
     from raysd.data.images import read_labels
-    from raysd.data.real_sets import real_set
+    from raysd.data.real_datasets import real_dataset
 
     evaluation, count = experiment.evaluation, experiment.evaluation.validation_images_per_class
-    real = {pictures.fingerprint: pictures for pictures in sets if pictures.about.get("kind") == "real"}
-    if real and evaluation.test_set is not None and real_set(evaluation.test_set, "test", experiment.root).fingerprint in real:
-        raise UserError("evaluation.test_set", evaluation.test_set, "is also what the classifiers are trained on; use other pictures")
+    real = {images.fingerprint: images for images in sets if images.about.get("kind") == "real"}
+    if real and evaluation.test_set is not None and real_dataset(evaluation.test_set, "test", experiment.root).fingerprint in real:
+        raise UserError("evaluation.test_set", evaluation.test_set, "is also what the classifiers are trained on; use other images")
     if not real or evaluation.validation_set is None:
         return
-    learnt = real.get(real_set(evaluation.validation_set, "train", experiment.root).fingerprint)
+    learnt = real.get(real_dataset(evaluation.validation_set, "train", experiment.root).fingerprint)
     if learnt is None:
         return
     fewest = int(np.unique(read_labels(learnt), return_counts=True)[1].min())
     taken = learnt.images_per_class if isinstance(learnt.images_per_class, int) else fewest
     if count is None or taken + count > fewest:
-        remedy = f"meets the {taken} pictures of each class that are trained on: a class has only {fewest}; use fewer of one of them"
+        remedy = f"meets the {taken} images of each class that are trained on: a class has only {fewest}; use fewer of one of them"
         raise UserError("evaluation.validation_images_per_class", count, remedy)
 
 
 def check_training(experiment: Experiment) -> None:
-    """Backbone, recipe and names of sets, before anything is drawn."""
-    from raysd.data.real_sets import check_real_set
+    """Backbone, recipe and names of sets, before anything is generated."""
+    from raysd.data.real_datasets import check_real_dataset
     from raysd.resolve import source_generations
     from raysd.training.architecture import Architecture
     from raysd.training.logs import check_logger
@@ -143,13 +143,13 @@ def check_training(experiment: Experiment) -> None:
         raise UserError("training.validate_epochs", training.validate_epochs, "there is nothing to measure on; name evaluation.validation_set")
     for field, name in named.items():
         if name is not None:
-            check_real_set(field, name)
+            check_real_dataset(field, name)
     check_further_sets(experiment)
 
 
 def check_further_sets(experiment: Experiment) -> None:
     """Names of further test sets and of transfer sets; with `skip_absent` those that cannot be had are no error."""
-    from raysd.data.real_sets import check_real_set
+    from raysd.data.real_datasets import check_real_dataset
 
     evaluation = experiment.evaluation
     if evaluation.skip_absent:
@@ -157,16 +157,16 @@ def check_further_sets(experiment: Experiment) -> None:
     further: dict[str, Sequence[RealSource]] = {"test_sets": evaluation.test_sets, "transfer_sets": evaluation.transfer_sets}
     for kind, sets in further.items():
         for number, wanted in enumerate(sets):
-            check_real_set(f"evaluation.{kind}.{number}.name", wanted.name, wanted.path, wanted.class_map if isinstance(wanted, TestSet) else None)
+            check_real_dataset(f"evaluation.{kind}.{number}.name", wanted.name, wanted.path, wanted.class_map if isinstance(wanted, TestSet) else None)
 
 
 def check_sweep(experiment: Experiment) -> "list[Model | Lora]":
-    """Every setting of a sweep at every rung, before anything is drawn; returns the models that draw, and their LoRA weights.
+    """Every setting of a sweep at every rung, before anything is generated; returns the models that generate, and their LoRA weights.
 
     Raises:
         UserError: what is wrong with the space, a setting, a prompt, the sets, or the batch.
     """
-    from raysd.data.real_sets import real_set
+    from raysd.data.real_datasets import real_dataset
     from raysd.resolve import source_generations
     from raysd.sweep.space import clone_spec, experiment_at, rungs_of, settings_to_check
 
@@ -182,23 +182,23 @@ def check_sweep(experiment: Experiment) -> "list[Model | Lora]":
         _check_batch(at)
     check_prompts(experiment, specs)
     if experiment.sweep.real is not None:
-        check_apart(experiment, [real_set(experiment.sweep.real, "train", experiment.root, rungs[-1].images_per_class, experiment.table)])
+        check_apart(experiment, [real_dataset(experiment.sweep.real, "train", experiment.root, rungs[-1].images_per_class, experiment.table)])
     if experiment.sweep.proxies:
         _check_proxies(experiment)
     return list({(weights.name, weights.digest): weights for spec in specs for weights in spec.weights}.values())
 
 
 def _check_proxies(experiment: Experiment) -> None:
-    """There are features to compare in, and real pictures to compare with.
+    """There are features to compare in, and real images to compare with.
 
     Raises:
         UserError: there are none.
     """
     real, analysis = experiment.sweep.real, experiment.analysis
     if analysis.model is None and real is None:
-        raise UserError("sweep.proxies", True, "needs features to compare in; name a model in analysis.model, or real pictures in sweep.real")
+        raise UserError("sweep.proxies", True, "needs features to compare in; name a model in analysis.model, or real images in sweep.real")
     if analysis.real is None and experiment.evaluation.validation_set is None and real is None:
-        raise UserError("sweep.proxies", True, "needs real pictures of the classes; name them in analysis.real")
+        raise UserError("sweep.proxies", True, "needs real images of the classes; name them in analysis.real")
 
 
 def _check_batch(experiment: Experiment) -> None:
@@ -211,7 +211,7 @@ def _check_batch(experiment: Experiment) -> None:
 
     shares = [source.share for source in experiment.training.sources if source.share is not None]
     count = experiment.generation.images_per_class * len(experiment.table)
-    check_batch(sys.maxsize if experiment.training.sources else count, experiment.training, shares)  # what sources hold is known when they are drawn
+    check_batch(sys.maxsize if experiment.training.sources else count, experiment.training, shares)  # what sources hold is known when they are generated
 
 
 def check_objective(experiment: Experiment) -> None:

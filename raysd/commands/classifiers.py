@@ -11,7 +11,7 @@ from raysd.progress import say
 from raysd.storage.results import Row
 
 if TYPE_CHECKING:
-    from raysd.evaluation.models import Subject
+    from raysd.evaluation.models import EvaluatedModel
     from raysd.training.run import TrainingRun
 
 ROLE_NAMES = {"shift": "test"}
@@ -39,28 +39,28 @@ def evaluate(experiment: Experiment, command: str = "") -> list[Row]:
     from raysd.evaluation.evaluate import Evaluation
 
     _check_sets(experiment)
-    subjects = _subjects(experiment)
+    models = _evaluated_models(experiment)
     evaluation = Evaluation(experiment.root, experiment.evaluation, experiment.table, command)
     check_cluster(experiment.root, experiment.cluster)
     for name, reason in evaluation.skipped.items():
         say(f"skipped  {name}: {reason}")
     if not evaluation.sets:
         raise UserError("evaluation.skip_absent", True, "all sets were skipped; give one that can be had")
-    rows = evaluation.measure_all(subjects)
+    rows = evaluation.measure_all(models)
     for row in rows:
         say(_described(row))
-    for subject in subjects:
-        _say_means(subject, [row for row in rows if row["classifier"] == subject.fingerprint and row["role"] == "transfer"], list(evaluation.skipped))
+    for model in models:
+        _say_means(model, [row for row in rows if row["classifier"] == model.fingerprint and row["role"] == "transfer"], list(evaluation.skipped))
     say(f"rows lie in {experiment.root.child('results', 'accuracy').uri}")
     say("next: raysd sweep, to compare guidance scales and prompts, or raysd compare, for two settings")
     return rows
 
 
 def compare(experiment: Experiment, other: Experiment, command: str = "") -> list[Row]:
-    """Compare the classifiers of two settings on the sets of the first one, picture by picture; returns a row per set.
+    """Compare the classifiers of two settings on the sets of the first one, image by image; returns a row per set.
 
     Raises:
-        UserError: classifiers or pictures that are not there.
+        UserError: classifiers or images that are not there.
     """
     from raysd.evaluation.compare import compare_classifiers
     from raysd.evaluation.evaluate import Evaluation
@@ -69,13 +69,13 @@ def compare(experiment: Experiment, other: Experiment, command: str = "") -> lis
     if experiment.table.keys != other.table.keys:
         raise UserError("with", "classes", "only settings with the same class table can be compared")
     check_cluster(experiment.root, experiment.cluster)
-    ours, theirs = (_own_subjects(checked_run(each), each) for each in (experiment, other))
-    if {subject.fingerprint for subject in ours} == {subject.fingerprint for subject in theirs}:
+    ours, theirs = (_own_models(checked_run(each), each) for each in (experiment, other))
+    if {model.fingerprint for model in ours} == {model.fingerprint for model in theirs}:
         raise UserError("with", "", "both settings have the same classifiers; change something that shapes them")
     evaluation = Evaluation(experiment.root, experiment.evaluation, experiment.table, command)
     for name, reason in evaluation.skipped.items():
         say(f"skipped  {name}: {reason}")
-    both = [evaluation.measure_all(subjects) for subjects in (ours, theirs)]
+    both = [evaluation.measure_all(models) for models in (ours, theirs)]
     for row in [row for rows in both for row in rows if row["value"] is None]:
         say(_described(row))
     rows = compare_classifiers(evaluation, both[0], both[1], command)
@@ -88,40 +88,40 @@ def compare(experiment: Experiment, other: Experiment, command: str = "") -> lis
     return rows
 
 
-def analyse(experiment: Experiment, command: str = "") -> list[Row]:
-    """Analyse the classifiers' features, and the clone against real pictures; returns the rows.
+def analyze(experiment: Experiment, command: str = "") -> list[Row]:
+    """Analyze the classifiers' features, and the clone against real images; returns the rows.
 
     Raises:
-        UserError: no real pictures are named, or a classifier, a clone or a model is not there.
+        UserError: no real images are named, or a classifier, a clone or a model is not there.
     """
-    from raysd.data.real_sets import real_set
-    from raysd.evaluation.analyze import analyse_features, compare_clone
-    from raysd.evaluation.models import pretrained_subject
+    from raysd.data.real_datasets import real_dataset
+    from raysd.evaluation.analyze import analyze_features, compare_clone
+    from raysd.evaluation.models import pretrained_model
     from raysd.resolve import training_pools
 
     settings, evaluation = experiment.analysis, experiment.evaluation
     name = settings.real or evaluation.validation_set or evaluation.test_set
     if name is None:
-        raise UserError("analysis.real", None, "name a set of real pictures of the classes")
+        raise UserError("analysis.real", None, "name a set of real images of the classes")
     check_cluster(experiment.root, experiment.cluster)
-    model = None if settings.model is None else pretrained_subject(settings.model, experiment.table, needs_classes=False)
+    judge = None if settings.model is None else pretrained_model(settings.model, experiment.table, needs_classes=False)
     clone = None
-    if model is not None:
-        clone = next((pictures for pool in training_pools(experiment) for pictures in pool.sets if pictures.about["kind"] == "clone"), None)
+    if judge is not None:
+        clone = next((images for pool in training_pools(experiment) for images in pool.sets if images.about["kind"] == "clone"), None)
         if clone is None:
             raise UserError("analysis.model", settings.model, "compares a clone, and the training names none; leave it out")
-    subjects = _subjects(experiment)
+    models = _evaluated_models(experiment)
     is_validation = name == evaluation.validation_set and settings.real is None
-    real = real_set(name, "train" if is_validation else "test", experiment.root, table=experiment.table)
+    real = real_dataset(name, "train" if is_validation else "test", experiment.root, table=experiment.table)
     real = replace(real, images_per_class=settings.images_per_class, from_end=is_validation)
-    rows = [analyse_features(experiment.root, subject, real, command) for subject in subjects]
-    if model is not None and clone is not None:
-        rows.append(compare_clone(experiment.root, model, replace(clone, images_per_class=settings.images_per_class), real, settings, command))
+    rows = [analyze_features(experiment.root, model, real, command) for model in models]
+    if judge is not None and clone is not None:
+        rows.append(compare_clone(experiment.root, judge, replace(clone, images_per_class=settings.images_per_class), real, settings, command))
     for row in rows:
         values = ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in row["values"].items() if value is not None)
         say(f"{row['trained_on']['name'] if row['kind'] == 'features' else ' against '.join(row['datasets'])}, seed {row['seed']}: {values}")
-    if model is None:
-        say("to compare the clone with the real pictures, name a model in analysis.model")
+    if judge is None:
+        say("to compare the clone with the real images, name a model in analysis.model")
     say(f"rows lie in {experiment.root.child('results', 'analysis').uri}")
     return rows
 
@@ -133,14 +133,14 @@ def _check_sets(experiment: Experiment) -> None:
     check_further_sets(experiment)
 
 
-def _subjects(experiment: Experiment) -> "list[Subject]":
+def _evaluated_models(experiment: Experiment) -> "list[EvaluatedModel]":
     """The experiment's classifiers and the pretrained ones; those alone where nothing was trained."""
-    from raysd.evaluation.models import pretrained_subject
+    from raysd.evaluation.models import pretrained_model
     from raysd.training.architecture import load_record
 
     settings = experiment.evaluation
     needs_classes = bool(settings.test_set or settings.test_sets or settings.validation_set)
-    others = [pretrained_subject(name, experiment.table, needs_classes) for name in settings.pretrained]
+    others = [pretrained_model(name, experiment.table, needs_classes) for name in settings.pretrained]
     try:
         run = checked_run(experiment)
     except UserError as error:
@@ -151,17 +151,17 @@ def _subjects(experiment: Experiment) -> "list[Subject]":
     if others and all(load_record(run.folder(seed)) is None for seed in experiment.training.seeds):
         say("only the pretrained classifiers: the experiment's own are not trained yet")
         return others
-    return [*_own_subjects(run, experiment), *others]
+    return [*_own_models(run, experiment), *others]
 
 
-def _own_subjects(run: "TrainingRun", experiment: Experiment) -> "list[Subject]":
-    from raysd.evaluation.models import own_subject
+def _own_models(run: "TrainingRun", experiment: Experiment) -> "list[EvaluatedModel]":
+    from raysd.evaluation.models import own_model
     from raysd.training.architecture import load_record
 
     for seed in experiment.training.seeds:
         if load_record(run.folder(seed)) is None:
             raise UserError("training.seeds", seed, "no classifier of this seed yet; run raysd train with the same configuration first")
-    return [own_subject(experiment.root, run.fingerprint(seed)) for seed in experiment.training.seeds]
+    return [own_model(experiment.root, run.fingerprint(seed)) for seed in experiment.training.seeds]
 
 
 def _described(row: Row) -> str:
@@ -175,7 +175,7 @@ def _described(row: Row) -> str:
         text += f", top-5 {row['top5']:.2f} %"
     if (masked := row.get("masked")) is not None:
         text += f"; over its {masked['num_classes']} classes alone top-1 {masked['value']:.2f} %"
-    return text + (f"; {row['num_left_out']:,} pictures of other classes left out" if row["num_left_out"] else "")
+    return text + (f"; {row['num_left_out']:,} images of other classes left out" if row["num_left_out"] else "")
 
 
 def _set_name(row: Row) -> str:
@@ -183,7 +183,7 @@ def _set_name(row: Row) -> str:
     return ", ".join([row["dataset"], *shots, *([row["probe_label"]] if row["probe_label"] else [])])
 
 
-def _say_means(subject: "Subject", rows: list[Row], skipped: list[str]) -> None:
+def _say_means(model: "EvaluatedModel", rows: list[Row], skipped: list[str]) -> None:
     from raysd.evaluation.statistics import mean_log_odds, mean_over_sets
 
     mean = mean_over_sets({**dict.fromkeys(skipped), **{_set_name(row): row["value"] for row in rows}})
@@ -192,4 +192,4 @@ def _say_means(subject: "Subject", rows: list[Row], skipped: list[str]) -> None:
     good = [row for row in rows if row["value"] is not None]
     odds = mean_log_odds([row["value"] for row in good], [row["num_images"] for row in good])
     missing = f"; not in it: {', '.join(mean.missing)}" if mean.missing else ""
-    say(f"seed {subject.about['seed']}  mean over {len(mean.used)} transfer sets: {mean.mean:.2f} %, log-odds {odds:.3f}{missing}")
+    say(f"seed {model.about['seed']}  mean over {len(mean.used)} transfer sets: {mean.mean:.2f} %, log-odds {odds:.3f}{missing}")

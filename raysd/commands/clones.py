@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from raysd.commands.checks import check_drawing, check_prompts, findings
+from raysd.commands.checks import check_generation, check_prompts, findings
 from raysd.config import Experiment
 from raysd.errors import UserError
 from raysd.progress import say
@@ -15,7 +15,7 @@ NUM_EXAMPLES = 3
 
 
 def plan(experiment: Experiment) -> None:
-    """Say what `generate` would draw: classes, prompts, counts, shards, size on disk and cost. Draws nothing.
+    """Say what `generate` would generate: classes, prompts, counts, shards, size on disk and cost. Generates nothing.
 
     Raises:
         UserError: what is wrong with the experiment.
@@ -49,8 +49,8 @@ def plan(experiment: Experiment) -> None:
     fewest, most = int(job.plan.counts.array.min()), int(job.plan.counts.array.max())
     per_class = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
     stored = "" if spec.stored_size == spec.image_size else f", stored at {spec.stored_size} px"
-    say(f"pictures      {len(job.plan):,}: {per_class} per class, {spec.image_size} px{stored}, {spec.codec}, {spec.color}")
-    say(f"shards        {job.plan.num_shards:,} of {job.plan.images_per_shard:,}; {len(missing):,} to be drawn")
+    say(f"images      {len(job.plan):,}: {per_class} per class, {spec.image_size} px{stored}, {spec.codec}, {spec.color}")
+    say(f"shards        {job.plan.num_shards:,} of {job.plan.images_per_shard:,}; {len(missing):,} to be generated")
     say(f"size on disk  about {num_bytes(job.plan) / 1e6:,.1f} MB")
     for line in cost_lines(experiment, job):
         say(f"cost          {line}")
@@ -58,7 +58,7 @@ def plan(experiment: Experiment) -> None:
 
 
 def generate(experiment: Experiment) -> str:
-    """Draw what is missing of the experiment's clone; returns its fingerprint."""
+    """Generate what is missing of the experiment's clone; returns its fingerprint."""
     from raysd.clone.spec import resolve_clone_spec
     from raysd.generation.generate import generate_clones, plan_clone
 
@@ -66,11 +66,11 @@ def generate(experiment: Experiment) -> str:
     check_prompts(experiment, [spec])
     experiment.root.check_writable()
     job = plan_clone(experiment.root, spec, experiment.generation)
-    check_drawing(experiment, job)
+    check_generation(experiment, job)
     summary = generate_clones([job], experiment.generation)[0]
-    say(f"clone {summary.fingerprint}: {summary.num_images:,} pictures, {summary.num_drawn:,} drawn now, {summary.num_flagged:,} flagged")
+    say(f"clone {summary.fingerprint}: {summary.num_images:,} images, {summary.num_generated:,} generated now, {summary.num_flagged:,} flagged")
     for key, count in summary.short_classes.items():
-        say(f"class {key} is short of {count:,} pictures: they were still black or flagged after {spec.max_redraws} redraws")
+        say(f"class {key} is short of {count:,} images: they were still black or flagged after {spec.max_redraws} redraws")
     say(f"it lies in {summary.folder.uri}")
     say(f'open it with datasets.load_dataset("parquet", data_files="{summary.folder.uri}/data/*.parquet")')
     say("next: raysd train, with the same configuration")
@@ -102,9 +102,9 @@ def grow(experiment: Experiment, *, to: int, classes: list[str] | None = None) -
     check_prompts(experiment, [job.plan.spec])
     experiment.root.check_writable()
     grown = CloneJob(Plan(job.plan.spec, counts, job.plan.images_per_shard), job.folder)
-    check_drawing(experiment, grown)
+    check_generation(experiment, grown)
     summary = generate_clones([grown], experiment.generation)[0]
-    say(f"clone {summary.fingerprint}: {summary.num_images:,} pictures, {summary.num_drawn:,} drawn now")
+    say(f"clone {summary.fingerprint}: {summary.num_images:,} images, {summary.num_generated:,} generated now")
     say(f"it lies in {summary.folder.uri}")
     if counts.own:
         own = ", ".join(f"{keys[label]}: {count}" for label, count in counts.own)
@@ -147,7 +147,7 @@ def _growing(experiment: Experiment, classes: list[str] | None) -> "tuple[CloneJ
 
 
 def verify(experiment: Experiment, repair: bool = False) -> dict[int, str]:
-    """Read, hash, decode and compare every picture with the plan; returns the problem of each broken shard that is left.
+    """Read, hash, decode and compare every image with the plan; returns the problem of each broken shard that is left.
 
     Args:
         experiment: validated settings.
@@ -164,18 +164,18 @@ def verify(experiment: Experiment, repair: bool = False) -> dict[int, str]:
     for number, problem in problems.items():
         say(f"shard {number}: {problem}")
     if problems and repair:
-        check_drawing(experiment, job)
+        check_generation(experiment, job)
         job = mend_shards(job, list(problems))
         summary = generate_clones([job], experiment.generation)[0]
-        say(f"clone {summary.fingerprint}: {summary.num_drawn:,} pictures drawn again")
+        say(f"clone {summary.fingerprint}: {summary.num_generated:,} images generated again")
         problems = verify_clone(job)
-    whole = f"all {len(job.plan):,} planned pictures are as they should be, or listed as dropped"
-    say(f"clone {job.folder.uri}: {whole if not problems else f'{len(problems)} broken shards; raysd verify --repair draws them again'}")
+    whole = f"all {len(job.plan):,} planned images are as they should be, or listed as dropped"
+    say(f"clone {job.folder.uri}: {whole if not problems else f'{len(problems)} broken shards; raysd verify --repair generates them again'}")
     return problems
 
 
 def score(experiment: Experiment) -> str:
-    """Measure the quality of each picture of the clone; returns the place of the score table.
+    """Measure the quality of each image of the clone; returns the place of the score table.
 
     Raises:
         UserError: the clone is not complete, or what is wrong with `scoring`.
@@ -183,30 +183,30 @@ def score(experiment: Experiment) -> str:
     from raysd.clone.spec import resolve_clone_spec
     from raysd.cluster.preflight import check_cluster
     from raysd.curation.scoring import DUPLICATE
-    from raysd.data.real_sets import check_real_set
+    from raysd.data.real_datasets import check_real_dataset
     from raysd.generation.generate import plan_clone
-    from raysd.resolve import score_pictures
+    from raysd.resolve import score_images
 
     for number, name in enumerate(experiment.scoring.against):
-        check_real_set(f"scoring.against.{number}", name)
+        check_real_dataset(f"scoring.against.{number}", name)
     experiment.root.check_writable()
     check_cluster(experiment.root, experiment.cluster)
     job = plan_clone(experiment.root, resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants), experiment.generation)
-    summary = score_pictures(experiment, job)
-    say(f"clone {job.plan.spec.fingerprint}: {summary.num_images:,} pictures have scores, {summary.num_scored:,} scored now")
+    summary = score_images(experiment, job)
+    say(f"clone {job.plan.spec.fingerprint}: {summary.num_images:,} images have scores, {summary.num_scored:,} scored now")
     if summary.agreement is not None:
         worst = ", ".join(f"{key} {share:.0f} %" for key, share in summary.worst_classes.items())
-        say(f"the class that fits best is the picture's own for {summary.agreement:.1f} %; lowest: {worst}")
-    say(f"near-duplicates of an earlier picture of the class (correlation over {DUPLICATE}): {summary.num_duplicates:,}")
+        say(f"the class that fits best is the image's own for {summary.agreement:.1f} %; lowest: {worst}")
+    say(f"near-duplicates of an earlier image of the class (correlation over {DUPLICATE}): {summary.num_duplicates:,}")
     if experiment.scoring.against:
-        say(f"near-duplicates of a test picture (correlation over {DUPLICATE}): {summary.num_test_matches:,}")
+        say(f"near-duplicates of a test image (correlation over {DUPLICATE}): {summary.num_test_matches:,}")
     say(f"the table lies in {summary.folder.uri}")
     say(f"next: raysd train with training.filters, as training.filters.max_duplicate={DUPLICATE}")
     return summary.folder.uri
 
 
 def export(experiment: Experiment, form: str, out: str, flagged: bool = False) -> int:
-    """Write the clone as ImageFolder or WebDataset into `out`; returns the number of pictures."""
+    """Write the clone as ImageFolder or WebDataset into `out`; returns the number of images."""
     from raysd.clone.export import Form, export_clone
     from raysd.clone.spec import resolve_clone_spec
     from raysd.generation.generate import plan_clone
@@ -216,7 +216,7 @@ def export(experiment: Experiment, form: str, out: str, flagged: bool = False) -
         raise UserError("format", form, f"use {' or '.join(forms)}")
     job = plan_clone(experiment.root, resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants), experiment.generation)
     count = export_clone(job, forms[form], out, flagged)
-    say(f"{count:,} pictures in {out}")
+    say(f"{count:,} images in {out}")
     return count
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def benchmark(experiment: Experiment) -> Row:
-    """Measure how fast the cluster's devices draw with the experiment's generator, and keep the row for `plan`.
+    """Measure how fast the cluster's devices generate with the experiment's generator, and keep the row for `plan`.
 
     Raises:
         UserError: what is wrong with the experiment, or the cluster has no room for an actor.
@@ -33,31 +33,31 @@ def benchmark(experiment: Experiment) -> Row:
     row = measure_rate(spec, experiment.generation)
     write_result(experiment.root, KIND, row)
     say(f"device        {row['device']}")
-    say(f"drawn         {row['num_images']:,} pictures of {spec.image_size} px, {row['num_inference_steps']} steps at guidance {row['guidance_scale']:g}")
+    say(f"generated         {row['num_images']:,} images of {spec.image_size} px, {row['num_inference_steps']} steps at guidance {row['guidance_scale']:g}")
     together = f" each, {row['num_actors']} together" if row["num_actors"] > 1 else ""
     say(f"rate          {row['images_per_second']:.3g} images/s an actor{together}, batches of {row['batch_size']}")
-    say(f"start         {row['start_seconds']:.1f} s until an actor draws")
+    say(f"start         {row['start_seconds']:.1f} s until an actor generates")
     say(f"the row lies in {experiment.root.child('results', KIND).uri}; raysd plan reads it")
     return row
 
 
 def cost_lines(experiment: Experiment, job: "CloneJob") -> list[str]:
-    """What drawing a whole clone costs, a line per device that is known: those of the running cluster, or else all."""
+    """What generating a whole clone costs, a line per device that is known: those of the running cluster, or else all."""
     from raysd.cluster.resources import check_room, cluster_nodes
     from raysd.cluster.session import ensure_ray
     from raysd.generation.cost import Pool, devices_per_actor, estimate_cost, find_rates, read_rates, runs_on
-    from raysd.generation.placement import ask_for_actors
+    from raysd.generation.placement import request_actors
 
     rates, lines, pool = find_rates(job.plan.spec, read_rates(experiment.root)), [], None
     if os.environ.get("RAY_ADDRESS"):
         ensure_ray()
         nodes = cluster_nodes()
-        ask = ask_for_actors(experiment.generation, nodes)
+        request = request_actors(experiment.generation, nodes)
         accelerators = {node.accelerator for node in nodes if node.accelerator is not None}
-        rates = [rate for rate in rates if runs_on(rate, accelerators, ask.gpus)]
-        pool = Pool(min(ask.count, job.plan.num_shards), devices_per_actor(ask.cpus, ask.gpus))
+        rates = [rate for rate in rates if runs_on(rate, accelerators, request.gpus)]
+        pool = Pool(min(request.count, job.plan.num_shards), devices_per_actor(request.cpus, request.gpus))
         try:
-            check_room(nodes, [ask])
+            check_room(nodes, [request])
         except UserError as error:
             lines.append(f"no room: {error}")
     if not rates:

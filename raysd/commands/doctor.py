@@ -11,11 +11,11 @@ from raysd.progress import say
 
 if TYPE_CHECKING:
     from raysd.clone.spec import CloneSpec
-    from raysd.cluster.resources import Ask, Node
+    from raysd.cluster.resources import Node, ResourceRequest
 
 
 def doctor(experiment: Experiment) -> list[UserError]:
-    """Make all checks of a job, and show what is well and all that is not. Draws and downloads nothing.
+    """Make all checks of a job, and show what is well and all that is not. Generates and downloads nothing.
 
     Training and sweep are checked where the experiment has these sections. Without a running cluster, Ray is started on this machine.
 
@@ -32,13 +32,13 @@ def doctor(experiment: Experiment) -> list[UserError]:
     ensure_ray()
     nodes = cluster_nodes()
     say(f"nodes    {describe(nodes)}: {', '.join(node.name for node in nodes)}")
-    ask = _check_room(experiment, nodes, failures)
+    request = _check_room(experiment, nodes, failures)
     spec = None
     with failures.noted():
         spec = _cached_spec(experiment)
     with failures.noted():
         experiment.root.check_writable()
-        _check_nodes(experiment, nodes, spec, ask, failures)
+        _check_nodes(experiment, nodes, spec, request, failures)
     if spec is not None:
         with failures.noted():
             _check_disk(experiment, spec)
@@ -63,27 +63,27 @@ class _Failures:
             self.all.append(error)
 
 
-def _check_room(experiment: Experiment, nodes: "Sequence[Node]", failures: _Failures) -> "Ask":
-    """Room for what each verb starts; returns the diffusion actors."""
+def _check_room(experiment: Experiment, nodes: "Sequence[Node]", failures: _Failures) -> "ResourceRequest":
+    """Room for what each verb starts; returns the generation actors."""
     from raysd.cluster.resources import check_room
-    from raysd.generation.placement import ask_for_actors
-    from raysd.sweep.sweep import plan_shares
-    from raysd.training.train import ask_for_workers
+    from raysd.generation.placement import request_actors
+    from raysd.sweep.sweep import plan_placement
+    from raysd.training.train import request_workers
 
-    actors = ask_for_actors(experiment.generation, nodes)
+    actors = request_actors(experiment.generation, nodes)
     with failures.noted():
         check_room(nodes, [actors])
         say(f"room     {actors}")
     if "training" in experiment.model_fields_set:
         with failures.noted():
-            workers = ask_for_workers(experiment.training, nodes)
+            workers = request_workers(experiment.training, nodes)
             check_room(nodes, [workers])
             say(f"room     {workers}")
     if "sweep" in experiment.model_fields_set:
         with failures.noted():
-            _, asks = plan_shares(experiment, nodes)
-            check_room(nodes, asks)
-            say(f"room     in a sweep: {', '.join(map(str, asks))}")
+            _, requests = plan_placement(experiment, nodes)
+            check_room(nodes, requests)
+            say(f"room     in a sweep: {', '.join(map(str, requests))}")
     return actors
 
 
@@ -109,20 +109,20 @@ def _cached_spec(experiment: Experiment) -> "CloneSpec | None":
     return resolve_clone_spec(settings, experiment.table, experiment.all_variants)
 
 
-def _check_nodes(experiment: Experiment, nodes: "Sequence[Node]", spec: "CloneSpec | None", ask: "Ask", failures: _Failures) -> None:
+def _check_nodes(experiment: Experiment, nodes: "Sequence[Node]", spec: "CloneSpec | None", request: "ResourceRequest", failures: _Failures) -> None:
     from raysd.cluster.preflight import EQUAL_VERSIONS, memory_failures, survey_failures
     from raysd.cluster.probe import survey
     from raysd.generation.memory import actor_memory
     from raysd.versions import versions
 
     models, here = spec.weights if spec is not None else (), versions()
-    sights = survey(nodes, experiment.root, models, thorough=True)
-    found = survey_failures(experiment.root, sights, here, models)
+    reports = survey(nodes, experiment.root, models, thorough=True)
+    found = survey_failures(experiment.root, reports, here, models)
     failures.all += found
-    for sight in sights:
-        if sight.dead is None:
-            gpus = "".join(f", {gpu.name} with {gpu.num_bytes / 1e9:.0f} GB" for gpu in sight.gpus)
-            say(f"node     {sight.node.name}: {(sight.memory or 0) / 1e9:.0f} GB of memory{gpus}")
+    for report in reports:
+        if report.dead is None:
+            gpus = "".join(f", {gpu.name} with {gpu.num_bytes / 1e9:.0f} GB" for gpu in report.gpus)
+            say(f"node     {report.node.name}: {(report.memory or 0) / 1e9:.0f} GB of memory{gpus}")
     broken = {failure.field.partition(".")[0] for failure in found}
     if "storage" not in broken:
         say(f"storage  {experiment.root.uri}: each node reads what the driver writes, and the other way round")
@@ -131,7 +131,7 @@ def _check_nodes(experiment: Experiment, nodes: "Sequence[Node]", spec: "CloneSp
     if spec is None:
         return
     lacking = [failure.value for failure in found if failure.field.startswith("generation.")]
-    if fetching := [sight.node.name for sight in sights if "fetchable" in sight.models]:
+    if fetching := [report.node.name for report in reports if "fetchable" in report.models]:
         say(f"model    {spec.model.name}: would be downloaded to {', '.join(fetching)}")
     elif spec.model.name not in lacking:
         say(f"model    {spec.model.name}, weights {spec.model.digest}: the same on all nodes")
@@ -139,8 +139,8 @@ def _check_nodes(experiment: Experiment, nodes: "Sequence[Node]", spec: "CloneSp
         if lora.name not in lacking:
             say(f"lora     {lora.name}, weights {lora.digest}: the same on all nodes")
     memory = actor_memory(spec, experiment.generation.batch_size)
-    say(f"memory   a diffusion actor takes {memory.describe(bool(ask.gpus))} (an estimate for batches of {experiment.generation.batch_size})")
-    failures.all += memory_failures(ask, [sight for sight in sights if sight.dead is None], memory)
+    say(f"memory   a generation actor takes {memory.describe(bool(request.gpus))} (an estimate for batches of {experiment.generation.batch_size})")
+    failures.all += memory_failures(request, [report for report in reports if report.dead is None], memory)
 
 
 def _check_disk(experiment: Experiment, spec: "CloneSpec") -> None:

@@ -22,7 +22,7 @@ def sweep(experiment: Experiment, command: str = "") -> Row:
 
     models = check_sweep(experiment)
     experiment.root.check_writable()
-    evaluation = Evaluation(experiment.root, experiment.evaluation, experiment.table, command)  # all real pictures are there, before anything is drawn
+    evaluation = Evaluation(experiment.root, experiment.evaluation, experiment.table, command)  # all real images are there, before anything is generated
     check_resolved(experiment, [measured.role for measured in evaluation.sets])
     check_cluster(experiment.root, experiment.cluster, models)
     row = run_sweep(experiment, evaluation)
@@ -31,7 +31,7 @@ def sweep(experiment: Experiment, command: str = "") -> Row:
     folder.write(BEST, best_config(experiment, best["setting"], row["images_per_class"], note).encode())
     report(experiment, row["fingerprint"])
     cost, grid = row["cost"], row["cost"]["grid"]
-    say(f"cost: {cost['pictures']:,} pictures and {cost['trainings']} trainings; all settings in full: {grid['pictures']:,} and {grid['trainings']}")
+    say(f"cost: {cost['pictures']:,} images and {cost['trainings']} trainings; all settings in full: {grid['pictures']:,} and {grid['trainings']}")
     say(f"next: raysd generate {folder.child(BEST).uri}, then raysd train and raysd evaluate with it; raise generation.images_per_class for the full size")
     return row
 
@@ -52,6 +52,6 @@ def report(experiment: Experiment, sweep_fingerprint: str | None = None) -> str:
 
 
 def demo(overrides: list[str] | None = None) -> Row:
-    """The whole path on the embedded model and real pictures, on a laptop, in minutes."""
+    """The whole path on the embedded model and real images, on a laptop, in minutes."""
     overrides = overrides or []
     return sweep(load_experiment(DEMO, overrides), repeat_command("demo", None, overrides))

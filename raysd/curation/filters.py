@@ -1,4 +1,4 @@
-"""Filters: which pictures of a scored clone are left out when it is read."""
+"""Filters: which images of a scored clone are left out when it is read."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,7 @@ from raysd.storage.fingerprint import fingerprint
 
 @dataclass(frozen=True)
 class LeftOut:
-    """The pictures of a clone that a filter leaves out: a bit for each position of the plan."""
+    """The images of a clone that a filter leaves out: a bit for each position of the plan."""
 
     num_classes: int
     bits: bytes
@@ -24,7 +24,7 @@ class LeftOut:
         return np.unpackbits(np.frombuffer(self.bits, dtype=np.uint8)).astype(bool)
 
     def contains(self, labels: np.ndarray, index: np.ndarray) -> np.ndarray:
-        """bool [N] for labels and image indices; a picture beyond the scored ones is not left out."""
+        """bool [N] for labels and image indices; an image beyond the scored ones is not left out."""
         positions = index * self.num_classes + labels
         inside = positions < len(self._mask)
         return inside & self._mask[np.where(inside, positions, 0)] if len(self._mask) else np.zeros(len(labels), dtype=bool)
@@ -38,8 +38,8 @@ class LeftOut:
         return fingerprint([self.num_classes, self.bits.hex()])
 
 
-def filter_pictures(job: CloneJob, spec: ScoringSpec, filters: FilterSettings) -> LeftOut:
-    """What the filters leave out of the planned pictures of a scored clone.
+def filter_images(job: CloneJob, spec: ScoringSpec, filters: FilterSettings) -> LeftOut:
+    """What the filters leave out of the planned images of a scored clone.
 
     Raises:
         UserError: no scores, or a filter on something that was not measured.

@@ -1,4 +1,4 @@
-"""An image-text model (CLIP, SigLIP and the like) that says how well a picture fits each class."""
+"""An image-text model (CLIP, SigLIP and the like) that says how well an image fits each class."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ def find_image_text_model(name: str, revision: str | None = None) -> Model:
     """Resolve an image-text model of transformers to a local folder; a hub id is fetched, safetensors only.
 
     Raises:
-        UserError: no such folder, not to be had from the hub, or a model that does not give features of pictures and texts.
+        UserError: no such folder, not to be had from the hub, or a model that does not give features of images and texts.
     """
     folder = Path(name).expanduser().resolve()
     commit = None
@@ -46,7 +46,7 @@ def _check_architecture(name: str, folder: Path) -> None:
     except (OSError, ValueError, KeyError) as error:
         raise UserError(FIELD, name, f"transformers cannot read it ({str(error).splitlines()[0]})") from None
     if not (hasattr(kind, "get_image_features") and hasattr(kind, "get_text_features")):
-        raise UserError(FIELD, name, f"is a {kind.__name__}, which gives no features of both pictures and texts; use CLIP, SigLIP or the like")
+        raise UserError(FIELD, name, f"is a {kind.__name__}, which gives no features of both images and texts; use CLIP, SigLIP or the like")
 
 
 class ImageTextModel:
@@ -79,17 +79,17 @@ class ImageTextModel:
         parts = []
         for start in range(0, len(texts), BATCH):
             inputs = self.processor(text=list(texts[start : start + BATCH]), **options).to(self.device)
-            parts.append(_normalised(self.model.get_text_features(**inputs)))
+            parts.append(_normalized(self.model.get_text_features(**inputs)))
         return torch.cat(parts)
 
     @torch.inference_mode()
     def similarities(self, images: list[Image.Image]) -> np.ndarray:
-        """Cosine similarity of each picture to each class's text, float32 [B, K]."""
+        """Cosine similarity of each image to each class's text, float32 [B, K]."""
         inputs = self.processor(images=[image.convert("RGB") for image in images], return_tensors="pt").to(self.device)
-        features = _normalised(self.model.get_image_features(**inputs))
+        features = _normalized(self.model.get_image_features(**inputs))
         return (features @ self.texts.T).float().cpu().numpy()
 
 
-def _normalised(output: Any) -> torch.Tensor:
+def _normalized(output: Any) -> torch.Tensor:
     features = output if isinstance(output, torch.Tensor) else output.pooler_output
     return torch.nn.functional.normalize(features, dim=-1)

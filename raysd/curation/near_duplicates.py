@@ -1,7 +1,7 @@
-"""Near-duplicates by thumbnails: two pictures are alike when their grey thumbnails of 16 px correlate.
+"""Near-duplicates by thumbnails: two images are alike when their gray thumbnails of 16 px correlate.
 
 The correlation (Pearson's, -1 to 1) does not see a change of brightness or contrast, another codec, or another size. It does see a shift or a
-mirror image, and calls pictures of one simple shape on an empty ground alike though they show different things; so choose a threshold by
+mirror image, and calls images of one simple shape on an empty ground alike though they show different things; so choose a threshold by
 looking.
 """
 
@@ -12,11 +12,11 @@ from PIL import Image
 
 SIDE = 16
 BLOCK = 4096  # rows compared at a time
-FLAT = 1.0  # a thumbnail with a smaller standard deviation (in grey levels) is like nothing
+FLAT = 1.0  # a thumbnail with a smaller standard deviation (in gray levels) is like nothing
 
 
 def thumbnail(data: bytes) -> bytes:
-    """An encoded picture as 16 x 16 grey values, one byte each."""
+    """An encoded image as 16 x 16 gray values, one byte each."""
     with Image.open(io.BytesIO(data)) as image:
         return image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()
 

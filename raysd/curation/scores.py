@@ -1,4 +1,4 @@
-"""Score tables: quality scores of a clone's pictures, beside the clone, by label and image index. Pictures are never changed or deleted for
+"""Score tables: quality scores of a clone's images, beside the clone, by label and image index. Images are never changed or deleted for
 a score; a filter chooses when they are read.
 
 `clones/<fingerprint>/scores/<score fingerprint>/` holds `scores.json` (what was measured), `scores-00000.parquet`, ... (each for a range of
@@ -42,7 +42,7 @@ SCORES = pa.schema([*(column for column in PART if column.name != "thumbnail"), 
 
 @dataclass(frozen=True)
 class Reference:
-    """Real pictures that a clone must not repeat: the thumbnails of a test set."""
+    """Real images that a clone must not repeat: the thumbnails of a test set."""
 
     name: str
     fingerprint: str
@@ -76,7 +76,7 @@ class ScoringSpec:
         return record
 
     def covers(self, job: CloneJob, record: dict[str, Any]) -> bool:
-        """True when all planned pictures were scored."""
+        """True when all planned images were scored."""
         return bool(record) and ImageCounts.from_json(job.plan.counts.num_classes, record["counts"]).covers(job.plan.counts)
 
     def describe(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The scoring job: Ray Data maps scoring actors over a clone's shards, then Ray tasks compare the pictures of each class.
+"""The scoring job: Ray Data maps scoring actors over a clone's shards, then Ray tasks compare the images of each class.
 
 A shard's part is written once and found again, so a killed run continues and a grown clone is scored where it grew. The class tables are
 made anew from the parts.
@@ -41,19 +41,19 @@ class ScoreSummary:
     folder: Location
     num_images: int
     num_scored: int
-    """Pictures scored by this run."""
+    """Images scored by this run."""
     agreement: float | None
-    """Percent of the pictures whose own class fits best, by the image-text model."""
+    """Percent of the images whose own class fits best, by the image-text model."""
     worst_classes: dict[str, float]
     """That agreement for the classes where it is lowest, by key."""
     num_duplicates: int
-    """Pictures that correlate to more than 0.98 with an earlier one of their class."""
+    """Images that correlate to more than 0.98 with an earlier one of their class."""
     num_test_matches: int
-    """Pictures that correlate to more than 0.98 with a test picture."""
+    """Images that correlate to more than 0.98 with a test image."""
 
 
 class ShardScorer:
-    """A Ray Data actor: scores the pictures of one shard at a time, and writes its part."""
+    """A Ray Data actor: scores the images of one shard at a time, and writes its part."""
 
     def __init__(self, job: CloneJob, spec: ScoringSpec, references: list[Reference], batch_size: int, num_threads: int) -> None:
         self.job, self.spec, self.batch_size = job, spec, batch_size
@@ -69,12 +69,12 @@ class ShardScorer:
         self.references = descriptors([data for reference in references for data in reference.thumbnails])
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[int]]:
-        """Column `shard` to itself, the number of its pictures, and the bytes of its part."""
+        """Column `shard` to itself, the number of its images, and the bytes of its part."""
         scored = [self.score_shard(int(number)) for number in batch["shard"]]
         return {"shard": batch["shard"].tolist(), "images": [images for images, _ in scored], "bytes": [num_bytes for _, num_bytes in scored]}
 
     def score_shard(self, number: int) -> tuple[int, int]:
-        """Score one shard; returns the number of its pictures, and the bytes of its part."""
+        """Score one shard; returns the number of its images, and the bytes of its part."""
         shard = read_shard(self.job.folder, number, self.job.plan.spec, ["image", "label", "index"])
         if shard is None:
             raise UserError("clone", self.job.folder.child(DATA).uri, f"shard {number} cannot be read; run raysd verify --repair")
@@ -115,7 +115,7 @@ def score_clone(job: CloneJob, spec: ScoringSpec, references: Callable[[], list[
         spec: what is measured.
         references: reads the test sets of the spec; called if there is something to score.
         settings: for actors, CPUs and GPUs.
-        batch_size: pictures that the image-text model takes at a time.
+        batch_size: images that the image-text model takes at a time.
 
     Raises:
         UserError: the clone is not complete, or the cluster has no room.

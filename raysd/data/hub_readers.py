@@ -1,4 +1,4 @@
-"""Real pictures that other libraries fetch: data sets of the Hugging Face hub, and the classes of torchvision."""
+"""Real images that other libraries fetch: data sets of the Hugging Face hub, and the classes of torchvision."""
 
 import json
 import os
@@ -30,7 +30,7 @@ class HubSet(BaseModel):
     config: str | None = None
     revision: str | None = None
     image: str = "image"
-    """The column of pictures."""
+    """The column of images."""
     label: str = "label"
     """The column of labels."""
 
@@ -55,10 +55,10 @@ def parse_hub_name(name: str) -> tuple[HubSet, dict[str, str]]:
     path = name.partition("?")[0].removeprefix(SCHEME).strip("/")
     owner_and_name = path.split("/")
     if not name.startswith(SCHEME) or len(owner_and_name) != 2 or not all(re.fullmatch(r"(?!\.{1,2}$)[\w.-]+", part) for part in owner_and_name):
-        raise UserError("real set", name, f"write it as {SCHEME}<owner>/<name>, with ?train=..&test=.. where its splits have other names")
+        raise UserError("real data set", name, f"write it as {SCHEME}<owner>/<name>, with ?train=..&test=.. where its splits have other names")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if wrong := [option for option in options if option not in OPTIONS]:
-        raise UserError("real set", name, f"has no option {wrong[0]}; use {', '.join(OPTIONS)}")
+        raise UserError("real data set", name, f"has no option {wrong[0]}; use {', '.join(OPTIONS)}")
     splits = {split: options.pop(split, split).replace(" ", "+") for split in ("train", "test")}
     return HubSet(id=path, **options), splits
 
@@ -77,7 +77,7 @@ def hub_splits(hub: HubSet) -> list[str]:
             return ["train"]
         return list(library.get_dataset_split_names(hub.address, hub.config, revision=hub.revision))
     except Exception as error:  # see hub_source
-        raise UserError("real set", hub.id, f"cannot be opened as a data set ({_reason(error)})") from None
+        raise UserError("real data set", hub.id, f"cannot be opened as a data set ({_reason(error)})") from None
 
 
 def _is_saved(hub: HubSet, file: str) -> bool:
@@ -88,7 +88,7 @@ def _datasets(name: str) -> Any:
     try:
         import datasets
     except ImportError:
-        raise UserError("real set", name, "needs the package datasets; pip install datasets") from None
+        raise UserError("real data set", name, "needs the package datasets; pip install datasets") from None
     return datasets
 
 
@@ -97,7 +97,7 @@ def _reason(error: Exception) -> str:
 
 
 def hub_source(hub: HubSet, split: str) -> tuple[Source, str]:
-    """One split of a data set, or several joined by `+`, and a hash of what was opened; the library keeps the pictures on disk.
+    """One split of a data set, or several joined by `+`, and a hash of what was opened; the library keeps the images on disk.
 
     Raises:
         UserError: it cannot be opened, or has no such split or columns.
@@ -112,22 +112,22 @@ def hub_source(hub: HubSet, split: str) -> tuple[Source, str]:
             data = datasets.load_dataset(hub.address, hub.config, split=split, revision=hub.revision)
     except Exception as error:  # the library raises errors of many kinds, its own and those of others
         raise UserError(
-            "real set", hub.id, f"split {split} cannot be opened ({_reason(error)}); check its name, config and splits, and the connection"
+            "real data set", hub.id, f"split {split} cannot be opened ({_reason(error)}); check its name, config and splits, and the connection"
         ) from None
     for column in (hub.image, hub.label):
         if column not in data.column_names:
             remedy = "rename its columns to image and label" if hub.is_local else "add the options image=.. and label=.. to its name"
-            raise UserError("real set", hub.id, f"has no column {column}, only {', '.join(data.column_names)}; {remedy}")
+            raise UserError("real data set", hub.id, f"has no column {column}, only {', '.join(data.column_names)}; {remedy}")
     names = list(getattr(data.features[hub.label], "names", None) or [])
     labels, names = checked_labels(hub.id, data.select_columns([hub.label]).with_format("arrow")[:][hub.label], names)
     if isinstance(data.features[hub.image], datasets.Image):
         data = data.cast_column(hub.image, datasets.Image(decode=False))
-    pictures = data.select_columns([hub.image])
-    return Source(hub.id, labels, names, lambda i: image_bytes(hub.id, i, pictures[i][hub.image], open_paths=True)), str(data._fingerprint)
+    images = data.select_columns([hub.image])
+    return Source(hub.id, labels, names, lambda i: image_bytes(hub.id, i, images[i][hub.image], open_paths=True)), str(data._fingerprint)
 
 
 def torchvision_source(name: str, options: dict[str, Any], root: Path | None = None) -> Source:
-    """A set as a class of `torchvision.datasets` gives it. The pictures are its files as they lie; else each is written as PNG.
+    """A set as a class of `torchvision.datasets` gives it. The images are its files as they lie; else each is written as PNG.
 
     Args:
         name: of the class.
@@ -151,7 +151,7 @@ def torchvision_source(name: str, options: dict[str, Any], root: Path | None = N
             data = build(folder, **options, download=True)
         except Exception as failure:  # as many kinds as there are ways to fetch
             raise UserError(
-                "real set", name, f"cannot be fetched into {folder} ({_reason(failure)}); remove what lies there, or fetch it and set path"
+                "real data set", name, f"cannot be fetched into {folder} ({_reason(failure)}); remove what lies there, or fetch it and set path"
             ) from None
     labels = _first_there(data, ("_labels", "targets"))
     files = _first_there(data, ("_image_files", "_images"))

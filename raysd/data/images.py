@@ -1,4 +1,4 @@
-"""Labelled pictures to learn from or to be measured on: a clone, or a real set brought into Parquet files."""
+"""Labeled images to learn from or to be measured on: a clone, or a real data set brought into Parquet files."""
 
 import io
 import json
@@ -18,11 +18,11 @@ from raysd.storage.location import Location
 
 CONTENT = ["image", "label", "index"]
 UNDECODABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-"""What Pillow raises for a picture that it cannot decode."""
+"""What Pillow raises for an image that it cannot decode."""
 
 
 @dataclass(frozen=True)
-class PictureSet:
+class ImageSet:
     """Parquet files with columns `image`, `label`, `index` and, in a clone, `flag`."""
 
     name: str
@@ -30,13 +30,13 @@ class PictureSet:
     folder: Location
     """Where the Parquet files lie."""
     images_per_class: int | tuple[int, ...] | None = None
-    """Only the first so many pictures of each class, or of each label; all when empty."""
+    """Only the first so many images of each class, or of each label; all when empty."""
     from_end: bool = False
     """Take them from the end of each class instead, away from those that others train on."""
     label_map: tuple[int, ...] | None = None
     """The class table's label for each label in the files, -1 for those that are left out; None when they are the same."""
     groups: tuple[tuple[int, ...], ...] = ()
-    """The class table's labels that count as one class; the first is the one that pictures carry."""
+    """The class table's labels that count as one class; the first is the one that images carry."""
     left_out: LeftOut | None = None
     """What a filter leaves out of a clone."""
     about: dict[str, Any] = field(default_factory=dict)
@@ -91,7 +91,7 @@ class PictureSet:
 
     @cached_property
     def _last_index(self) -> np.ndarray:
-        """The index of the last picture of each label over all files, int64 [labels]."""
+        """The index of the last image of each label over all files, int64 [labels]."""
         last = np.zeros(0, dtype=np.int64)
         for file in self.files():
             table = self._read(file, ["label", "index"])
@@ -101,37 +101,37 @@ class PictureSet:
         return last
 
 
-def count_row_groups(pictures: PictureSet, file: str) -> list[int]:
-    """How many pictures of each row group of a file count."""
-    metadata = pq.read_metadata(pictures.folder.file(file), filesystem=pictures.folder.filesystem)
+def count_row_groups(images: ImageSet, file: str) -> list[int]:
+    """How many images of each row group of a file count."""
+    metadata = pq.read_metadata(images.folder.file(file), filesystem=images.folder.filesystem)
     ends = np.cumsum([metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)])
-    return [int(part.sum()) for part in np.split(pictures.kept_rows(file), ends[:-1])]
+    return [int(part.sum()) for part in np.split(images.kept_rows(file), ends[:-1])]
 
 
 @dataclass(frozen=True)
-class PictureArrays:
-    """Decoded pictures: uint8 [N, 3, S, S], labels int64 [N] and an order int64 [N] that no reader changes."""
+class ImageArrays:
+    """Decoded images: uint8 [N, 3, S, S], labels int64 [N] and an order int64 [N] that no reader changes."""
 
     images: np.ndarray
     labels: np.ndarray
     order: np.ndarray
 
     @staticmethod
-    def concatenate(parts: list["PictureArrays"]) -> "PictureArrays":
+    def concatenate(parts: list["ImageArrays"]) -> "ImageArrays":
         """All parts as one, sorted by their order."""
         order = np.concatenate([part.order for part in parts])
         place = np.argsort(order, kind="stable")
         images = np.concatenate([part.images for part in parts])[place]
-        return PictureArrays(images, np.concatenate([part.labels for part in parts])[place], order[place])
+        return ImageArrays(images, np.concatenate([part.labels for part in parts])[place], order[place])
 
 
 def decode_image(data: bytes, size: int, resize: int | None = None, interpolation: str = "bicubic") -> np.ndarray:
-    """An encoded picture as uint8 [3, size, size], colors innermost in memory: shorter side resized, then the centre cropped.
+    """An encoded image as uint8 [3, size, size], colors innermost in memory: shorter side resized, then the center cropped.
 
-    The arithmetic is that of torchvision's Resize and CenterCrop on PIL pictures, so that results equal a plain loop's.
+    The arithmetic is that of torchvision's Resize and CenterCrop on PIL images, so that results equal a plain loop's.
 
     Args:
-        data: the encoded picture.
+        data: the encoded image.
         size: side of the crop in pixels.
         resize: what the shorter side is resized to; `size` when empty.
         interpolation: `bicubic`, `bilinear`, or another name of PIL's.
@@ -148,63 +148,63 @@ def decode_image(data: bytes, size: int, resize: int | None = None, interpolatio
     return np.asarray(rgb).transpose(2, 0, 1)
 
 
-def decode_from(pictures: PictureSet, file: str, data: bytes, size: int) -> np.ndarray:
-    """Decode a picture of a file, uint8 [3, size, size].
+def decode_from(images: ImageSet, file: str, data: bytes, size: int) -> np.ndarray:
+    """Decode an image of a file, uint8 [3, size, size].
 
     Raises:
-        UserError: the picture cannot be decoded.
+        UserError: the image cannot be decoded.
     """
     try:
         return decode_image(data, size)
     except UNDECODABLE as error:
-        remedy = "raysd verify --repair draws it again" if pictures.about.get("kind") == "clone" else "repair or remove it"
-        raise UserError("picture", f"{pictures.folder.uri}/{file}", f"holds a picture that cannot be decoded ({error}); {remedy}") from None
+        remedy = "raysd verify --repair generates it again" if images.about.get("kind") == "clone" else "repair or remove it"
+        raise UserError("picture", f"{images.folder.uri}/{file}", f"holds an image that cannot be decoded ({error}); {remedy}") from None
 
 
-def encoded_rows(pictures: PictureSet, rows: pa.Table) -> tuple[list[bytes], np.ndarray]:
-    """Encoded pictures and the class table's labels int64 [N] of rows that `read_rows` gave."""
-    return pc.struct_field(rows["image"], "bytes").to_pylist(), pictures.to_labels(rows["label"].to_numpy())
+def encoded_rows(images: ImageSet, rows: pa.Table) -> tuple[list[bytes], np.ndarray]:
+    """Encoded images and the class table's labels int64 [N] of rows that `read_rows` gave."""
+    return pc.struct_field(rows["image"], "bytes").to_pylist(), images.to_labels(rows["label"].to_numpy())
 
 
-def decode_file(pictures: PictureSet, file: str, position: int, size: int) -> PictureArrays:
+def decode_file(images: ImageSet, file: str, position: int, size: int) -> ImageArrays:
     """Decode one file; `position` is the file's number among all files of a training, and makes the order unique.
 
     Raises:
-        UserError: a picture that cannot be decoded.
+        UserError: an image that cannot be decoded.
     """
-    encoded, labels = encoded_rows(pictures, pictures.read_rows(file))
-    images = np.empty((len(encoded), 3, size, size), dtype=np.uint8)
+    encoded, labels = encoded_rows(images, images.read_rows(file))
+    decoded = np.empty((len(encoded), 3, size, size), dtype=np.uint8)
     for i, data in enumerate(encoded):
-        images[i] = decode_from(pictures, file, data, size)
-    return PictureArrays(images, labels, position * 2**32 + np.arange(len(labels), dtype=np.int64))
+        decoded[i] = decode_from(images, file, data, size)
+    return ImageArrays(decoded, labels, position * 2**32 + np.arange(len(labels), dtype=np.int64))
 
 
-def decode_all(pictures: PictureSet, size: int) -> PictureArrays:
-    """All pictures of a set in memory, in file order."""
-    return PictureArrays.concatenate([decode_file(pictures, file, position, size) for position, file in enumerate(pictures.files())])
+def decode_all(images: ImageSet, size: int) -> ImageArrays:
+    """All images of a set in memory, in file order."""
+    return ImageArrays.concatenate([decode_file(images, file, position, size) for position, file in enumerate(images.files())])
 
 
-def decode_part(pictures: PictureSet, size: int, part: int, num_parts: int) -> PictureArrays:
-    """Every `num_parts`-th picture of a set, from number `part` on, in file order."""
-    images, labels, seen = [], [], 0
-    for file in pictures.files():
-        rows = pictures.read_rows(file)
+def decode_part(images: ImageSet, size: int, part: int, num_parts: int) -> ImageArrays:
+    """Every `num_parts`-th image of a set, from number `part` on, in file order."""
+    decoded, labels, seen = [], [], 0
+    for file in images.files():
+        rows = images.read_rows(file)
         first, seen = (part - seen) % num_parts, seen + len(rows)
-        encoded, numbers = encoded_rows(pictures, rows.take(pa.array(range(first, len(rows), num_parts))))
-        images += [decode_from(pictures, file, data, size) for data in encoded]
+        encoded, numbers = encoded_rows(images, rows.take(pa.array(range(first, len(rows), num_parts))))
+        decoded += [decode_from(images, file, data, size) for data in encoded]
         labels.append(numbers)
-    stacked = np.stack(images) if images else np.empty((0, 3, size, size), dtype=np.uint8)
-    return PictureArrays(stacked, np.concatenate(labels), np.arange(len(stacked), dtype=np.int64))
+    stacked = np.stack(decoded) if decoded else np.empty((0, 3, size, size), dtype=np.uint8)
+    return ImageArrays(stacked, np.concatenate(labels), np.arange(len(stacked), dtype=np.int64))
 
 
-def read_labels(pictures: PictureSet) -> np.ndarray:
+def read_labels(images: ImageSet) -> np.ndarray:
     """All labels of a set as they stand in its files, int64 [N]."""
-    parts = [pq.read_table(pictures.folder.file(file), columns=["label"], filesystem=pictures.folder.filesystem)["label"] for file in pictures.files()]
+    parts = [pq.read_table(images.folder.file(file), columns=["label"], filesystem=images.folder.filesystem)["label"] for file in images.files()]
     return np.concatenate([part.to_numpy() for part in parts]).astype(np.int64)
 
 
-def class_names(pictures: PictureSet) -> list[str]:
+def class_names(images: ImageSet) -> list[str]:
     """Class names in label order, from the schema's `huggingface` metadata; empty when there is none."""
-    schema = pq.read_schema(pictures.folder.file(pictures.files()[0]), filesystem=pictures.folder.filesystem)
+    schema = pq.read_schema(images.folder.file(images.files()[0]), filesystem=images.folder.filesystem)
     metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     return list(metadata.get("info", {}).get("features", {}).get("label", {}).get("names", []))

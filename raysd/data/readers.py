@@ -1,4 +1,4 @@
-"""Where real pictures come from: any picture of a source can be read at any time, as encoded bytes. Here: arrays, folders, Parquet, annotations."""
+"""Where real images come from: any image of a source can be read at any time, as encoded bytes. Here: arrays, folders, Parquet, annotations."""
 
 import errno
 import hashlib
@@ -30,7 +30,7 @@ def checked_labels(name: str, column: pa.Array | pa.ChunkedArray, class_names: l
     """
 
     def refuse(row: int, label: object, remedy: str) -> UserError:
-        return UserError("real set", name, f"row {row} has the label {label!r}; {remedy}")
+        return UserError("real data set", name, f"row {row} has the label {label!r}; {remedy}")
 
     column = pa.chunked_array([column]) if isinstance(column, pa.Array) else column
     if (missing := np.flatnonzero(column.is_null(nan_is_null=True).to_numpy())).size:
@@ -43,7 +43,7 @@ def checked_labels(name: str, column: pa.Array | pa.ChunkedArray, class_names: l
             raise refuse(wrong[0], texts[wrong[0]], f"its classes are {', '.join(class_names[:5])}, ...")
         return np.array([place[text] for text in texts], dtype=np.int64), class_names
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        raise UserError("real set", name, f"its labels are of type {column.type}; give whole numbers or class names")
+        raise UserError("real data set", name, f"its labels are of type {column.type}; give whole numbers or class names")
     values = np.asarray(column.to_numpy())
     end = len(class_names) or LAST_UNNAMED + 1
     wrong_rows = np.flatnonzero(~((values >= 0) & (values < end) & (values == np.floor(values))))
@@ -54,7 +54,7 @@ def checked_labels(name: str, column: pa.Array | pa.ChunkedArray, class_names: l
 
 
 def image_bytes(name: str, row: int, value: Any, open_paths: bool = False) -> bytes:
-    """The encoded picture in a cell: bytes, or a struct with `bytes`.
+    """The encoded image in a cell: bytes, or a struct with `bytes`.
 
     Args:
         name: of the set.
@@ -69,19 +69,19 @@ def image_bytes(name: str, row: int, value: Any, open_paths: bool = False) -> by
     if not data and path and open_paths and Path(path).is_file():
         data = Path(path).read_bytes()
     if not data and path and not open_paths:
-        raise UserError("real set", name, f"row {row} has the path of a picture, not its bytes; write the bytes into the file")
+        raise UserError("real data set", name, f"row {row} has the path of an image, not its bytes; write the bytes into the file")
     return checked_bytes(name, row, data)
 
 
 def checked_bytes(name: str, row: int, data: Any) -> bytes:
-    """The bytes of a picture.
+    """The bytes of an image.
 
     Raises:
         UserError: none, or no bytes.
     """
     if not isinstance(data, bytes) or not data:
-        what = "has no picture" if not data else f"has a picture of type {type(data).__name__}, not its encoded bytes"
-        raise UserError("real set", name, f"row {row} {what}; repair or remove it")
+        what = "has no image" if not data else f"has an image of type {type(data).__name__}, not its encoded bytes"
+        raise UserError("real data set", name, f"row {row} {what}; repair or remove it")
     return data
 
 
@@ -92,7 +92,7 @@ BATCH_ROWS = 256
 
 @dataclass(frozen=True)
 class Source:
-    """Random access to the encoded pictures of one split of a set."""
+    """Random access to the encoded images of one split of a set."""
 
     name: str
     labels: np.ndarray
@@ -100,9 +100,9 @@ class Source:
     class_names: list[str]
     """In label order; empty when the source names none."""
     encoded: Callable[[int], bytes]
-    """The bytes of picture i as they would stand in a file; raises UserError where there are none."""
+    """The bytes of image i as they would stand in a file; raises UserError where there are none."""
     files: Sequence[str] = ()
-    """The file of each picture, where it has one of its own."""
+    """The file of each image, where it has one of its own."""
 
 
 def encode_png(image: np.ndarray) -> bytes:
@@ -113,25 +113,25 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def array_source(name: str, images: np.ndarray, labels: np.ndarray, class_names: list[str]) -> Source:
-    """Pictures uint8 [N, H, W] or [N, H, W, 3], given as PNG."""
+    """Images uint8 [N, H, W] or [N, H, W, 3], given as PNG."""
     return Source(name, labels.astype(np.int64), class_names, lambda i: encode_png(images[i]))
 
 
 def file_source(name: str, files: list[str], labels: Sequence[int] | np.ndarray, class_names: list[str]) -> Source:
-    """One file per picture; the bytes are those of the file."""
+    """One file per image; the bytes are those of the file."""
 
     def encoded(i: int) -> bytes:
         try:
             data = Path(files[i]).read_bytes()
         except OSError as error:
-            raise UserError("real set", name, f"picture {i}, {files[i]}, cannot be read ({error.strerror}); repair or remove it") from None
+            raise UserError("real data set", name, f"image {i}, {files[i]}, cannot be read ({error.strerror}); repair or remove it") from None
         return checked_bytes(name, i, data)
 
     return Source(name, checked_labels(name, pa.array(np.asarray(labels)), class_names)[0], class_names, encoded, files)
 
 
 def folder_source(path: Path, by_number: bool = False) -> Source:
-    """One folder of pictures per class; folders and files are sorted by name, and other files are ignored.
+    """One folder of images per class; folders and files are sorted by name, and other files are ignored.
 
     Args:
         path: the folder.
@@ -141,14 +141,14 @@ def folder_source(path: Path, by_number: bool = False) -> Source:
         UserError: no folder, a folder whose name is no number, or two of one number.
     """
     if not path.is_dir():
-        raise UserError("real set", str(path), "is no folder; give the folder that holds one folder of pictures per class")
+        raise UserError("real data set", str(path), "is no folder; give the folder that holds one folder of images per class")
     names = sorted(child.name for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
     if by_number:
         if wrong := [name for name in names if not name.isdecimal()]:
-            raise UserError("real set", str(path), f"its folder {wrong[0]} is no class number; give the folder with the folders 0, 1, 2, ...")
+            raise UserError("real data set", str(path), f"its folder {wrong[0]} is no class number; give the folder with the folders 0, 1, 2, ...")
         names.sort(key=int)
         if len({int(name) for name in names}) < len(names):
-            raise UserError("real set", str(path), "has two folders of one class number; remove one")
+            raise UserError("real data set", str(path), "has two folders of one class number; remove one")
     files, labels = [], []
     for label, name in enumerate(names):
         found = sorted(file for file in (path / name).iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith("."))
@@ -169,7 +169,7 @@ def parquet_source(path: Path) -> Source:
         parquet = pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20)  # by default a file is read whole
         schema = parquet.schema_arrow
         if not {"image", "label"} <= set(schema.names):
-            raise UserError("real set", str(path), f"needs the columns image and label, has {', '.join(schema.names)}; rename them in the file")
+            raise UserError("real data set", str(path), f"needs the columns image and label, has {', '.join(schema.names)}; rename them in the file")
         names = _schema_class_names(schema)
         with tempfile.NamedTemporaryFile(suffix=".arrow") as file:
             label = schema.field("label").type
@@ -181,8 +181,8 @@ def parquet_source(path: Path) -> Source:
     except (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             remedy = f"does not fit the disk of {tempfile.gettempdir()}, where it lies while it is read; free some space, or set TMPDIR to another folder"
-            raise UserError("real set", str(path), remedy) from None
-        raise UserError("real set", str(path), f"is no readable Parquet file ({str(error).splitlines()[0]})") from None
+            raise UserError("real data set", str(path), remedy) from None
+        raise UserError("real data set", str(path), f"is no readable Parquet file ({str(error).splitlines()[0]})") from None
     labels, names = checked_labels(path.name, table["label"], names)
     images = table["image"]
     return Source(path.name, labels, names, lambda i: image_bytes(path.name, i, images[i].as_py()))
@@ -197,10 +197,10 @@ def _schema_class_names(schema: pa.Schema) -> list[str]:
 
 
 def annotation_source(path: Path) -> Source:
-    """Pictures listed in a JSON file in COCO's form, as iNaturalist has it: `images`, `categories` and one category per picture in `annotations`.
+    """Images listed in a JSON file in COCO's form, as iNaturalist has it: `images`, `categories` and one category per image in `annotations`.
 
     Raises:
-        UserError: no such file, one of another form, or one that lists pictures outside its folder.
+        UserError: no such file, one of another form, or one that lists images outside its folder.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -209,11 +209,11 @@ def annotation_source(path: Path) -> Source:
         names = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
         class_names = [names[label] for label in range(len(names))]
     except OSError as error:
-        raise UserError("real set", str(path), f"cannot be read ({error.strerror}); unpack the annotations beside the pictures") from None
+        raise UserError("real data set", str(path), f"cannot be read ({error.strerror}); unpack the annotations beside the images") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError("real set", str(path), f"is no list of annotated pictures ({type(error).__name__}: {error}); fetch it again") from None
+        raise UserError("real data set", str(path), f"is no list of annotated images ({type(error).__name__}: {error}); fetch it again") from None
     if outside := [file for file, _ in listed if os.path.isabs(file) or ".." in PurePath(file).parts]:
-        raise UserError("real set", str(path), f"lists the picture {outside[0]!r}, which is not below its own folder; fetch it again")
+        raise UserError("real data set", str(path), f"lists the image {outside[0]!r}, which is not below its own folder; fetch it again")
     files = [str(path.parent / file) for file, _ in listed]
     return file_source(path.stem, files, np.array([label for _, label in listed], dtype=np.int64), class_names)
 
@@ -228,7 +228,7 @@ def join_sources(sources: list[Source]) -> Source:
         return sources[0]
     first = sources[0]
     if any(source.class_names != first.class_names for source in sources):
-        raise UserError("real set", first.name, "its parts do not have the same classes; give the set as it was published")
+        raise UserError("real data set", first.name, "its parts do not have the same classes; give the set as it was published")
     starts = np.cumsum([0, *(len(source.labels) for source in sources)])
 
     def encoded(i: int) -> bytes:
@@ -265,7 +265,7 @@ def files_key(path: Path) -> str:
                 except OSError:  # a link that leads nowhere
                     digest.update(os.fsencode(f"{file}\n"))
     except OSError as error:
-        raise UserError("real set", str(path), f"cannot be read ({error.strerror}: {error.filename}); allow it, or remove it") from None
+        raise UserError("real data set", str(path), f"cannot be read ({error.strerror}: {error.filename}); allow it, or remove it") from None
     return digest.hexdigest()
 
 

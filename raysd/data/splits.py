@@ -1,7 +1,7 @@
-"""Frozen splits: which pictures of a set without an official split are for testing. They are committed text files.
+"""Frozen splits: which images of a set without an official split are for testing. They are committed text files.
 
-A line that is no comment holds a class, its number of pictures, and in hexadecimal one bit per picture, the highest bit first: 1 is for
-testing. Pictures are counted by the number in their file name, 1 to n; or, where the class is `*`, all pictures of the set in its own order.
+A line that is no comment holds a class, its number of images, and in hexadecimal one bit per image, the highest bit first: 1 is for
+testing. Images are counted by the number in their file name, 1 to n; or, where the class is `*`, all images of the set in its own order.
 The last line is a checksum of the others. `jobs/make_splits.py` writes them.
 """
 
@@ -20,7 +20,7 @@ ALL = "*"
 
 
 def hashed_mask(name: str, count: int, test_share: float) -> np.ndarray:
-    """The pictures 1 to `count` of a class, split by the order of their hashes; bool [count], True for testing.
+    """The images 1 to `count` of a class, split by the order of their hashes; bool [count], True for testing.
 
     The hash is blake2b of `<name>/<number>`, so that no library's random numbers are in it.
     """
@@ -31,9 +31,9 @@ def hashed_mask(name: str, count: int, test_share: float) -> np.ndarray:
 
 
 def half_mask(labels: np.ndarray, split: Split) -> np.ndarray:
-    """The halves of one's own sets, stratified by class; bool [N]. Of an odd number the larger part is for training.
+    """The halves of your own sets, stratified by class; bool [N]. Of an odd number the larger part is for training.
 
-    Each class is split by `hashed_mask` over its pictures in their order, so the halves stay what they are as long as the set does.
+    Each class is split by `hashed_mask` over its images in their order, so the halves stay what they are as long as the set does.
     """
     is_test = np.zeros(len(labels), dtype=bool)
     by_label = np.argsort(labels, kind="stable")
@@ -67,10 +67,10 @@ def read_split(name: str) -> dict[str, np.ndarray]:
 
 
 def frozen_mask(name: str, source: Source, split: Split) -> np.ndarray:
-    """The pictures of a set that belong to one part of its frozen split; bool [N].
+    """The images of a set that belong to one part of its frozen split; bool [N].
 
     Raises:
-        UserError: the set does not have just the pictures that the split was made for.
+        UserError: the set does not have just the images that the split was made for.
     """
     masks = read_split(name)
     if ALL in masks:

@@ -1,4 +1,4 @@
-"""A real set in the storage root: Parquet files in rounds, picture 0 of each class first, so that prefixes are balanced.
+"""A real data set in the storage root: Parquet files in rounds, image 0 of each class first, so that prefixes are balanced.
 
 A set that fits one file is that file, named by its content. A larger one is `part-00000.parquet`, ... and `set.json`, which is written last:
 a set without it does not count, and is written again under the same names. So no rename is needed, and an object store will do.
@@ -26,7 +26,7 @@ PROGRESS_FROM = 10_000
 
 
 def round_major(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The order in which pictures are stored, int64 [N], and each picture's number in its class, int64 [N], before they are ordered."""
+    """The order in which images are stored, int64 [N], and each image's number in its class, int64 [N], before they are ordered."""
     by_label = np.argsort(labels, kind="stable")
     _, starts, counts = np.unique(labels[by_label], return_index=True, return_counts=True)
     index = np.empty(len(labels), dtype=np.int64)
@@ -34,8 +34,8 @@ def round_major(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.lexsort((labels, index)), index
 
 
-def picture_table(encoded: list[bytes], labels: np.ndarray, class_names: list[str]) -> pa.Table:
-    """Encoded pictures as a table, in rounds."""
+def image_table(encoded: list[bytes], labels: np.ndarray, class_names: list[str]) -> pa.Table:
+    """Encoded images as a table, in rounds."""
     order, index = round_major(np.asarray(labels))
     return _table([encoded[i] for i in order], np.asarray(labels)[order], index[order], _schema(class_names))
 
@@ -61,11 +61,11 @@ def find_set(folder: Location) -> str | None:
 
 
 def write_set(folder: Location, source: Source, rows: np.ndarray, one_file: bool = False) -> str:
-    """Write some pictures of a source into a folder, and return their fingerprint. One file's pictures are in memory at a time.
+    """Write some images of a source into a folder, and return their fingerprint. One file's images are in memory at a time.
 
     Args:
         folder: where they go.
-        source: the pictures.
+        source: the images.
         rows: which of them, int64 [n].
         one_file: for small sets.
     """
@@ -133,6 +133,6 @@ class _Writer:
             with suppress(FileNotFoundError):  # another process that writes the same set was faster
                 self.folder.delete(stale)
         if not is_single:
-            record = {"fingerprint": fingerprint, "num_pictures": self.total, "files": self.files}
+            record = {"fingerprint": fingerprint, "num_images": self.total, "files": self.files}
             self.folder.write(SET, json.dumps(record).encode())
         return fingerprint

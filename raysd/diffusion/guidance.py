@@ -17,7 +17,7 @@ from raysd.errors import UserError
 
 
 class GuidanceInterval:
-    """Takes the place of a denoiser's `forward` while one batch is drawn.
+    """Takes the place of a denoiser's `forward` while one batch is generated.
 
     Args:
         forward: the denoiser's own.

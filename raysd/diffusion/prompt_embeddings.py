@@ -16,7 +16,7 @@ Values = dict[str, torch.Tensor]
 
 
 class PromptEmbeddings:
-    """Encodes prompts one at a time, so that an embedding does not depend on its neighbours, and keeps the last 512 MB.
+    """Encodes prompts one at a time, so that an embedding does not depend on its neighbors, and keeps the last 512 MB.
 
     That is 196 prompts of Stable Diffusion 3 in half precision (333 tokens x 4096). Where a clone has more, each is encoded once in a row of equal ones; a
     shard is generated in such rows.

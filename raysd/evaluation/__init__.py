@@ -1,1 +1,1 @@
-"""How good a classifier is: real test pictures, transfer probes, and statistics."""
+"""How good a classifier is: real test images, transfer probes, and statistics."""

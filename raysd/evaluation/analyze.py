@@ -1,4 +1,4 @@
-"""Analyses as result rows: of classifiers' features, and of a clone against real pictures."""
+"""Analyses as result rows: of classifiers' features, and of a clone against real images."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,11 +9,11 @@ import numpy as np
 from sklearn.metrics import pairwise_distances_chunked
 from sklearn.preprocessing import normalize
 
-from raysd.data.images import PictureSet
+from raysd.data.images import ImageSet
 from raysd.evaluation.extraction import Extraction
 from raysd.evaluation.features import extract
 from raysd.evaluation.fidelity import frechet_distance, precision_recall_density_coverage
-from raysd.evaluation.models import Subject
+from raysd.evaluation.models import EvaluatedModel
 from raysd.evaluation.settings import AnalysisSettings
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
@@ -27,7 +27,7 @@ CONSTANT = 1e-6
 EPS2 = 0.5
 """Squared distortion of the coding length (Yu et al. 2020)."""
 ROWS = 8192
-"""Pictures that are summed at once in float64."""
+"""Images that are summed at once in float64."""
 WORKING_MEMORY = 128
 """MiB of one chunk of distances."""
 
@@ -45,10 +45,10 @@ def sparsity(features: np.ndarray, tolerance: float = ZERO) -> float | None:
 
 
 def intra_class_distance(features: np.ndarray, labels: np.ndarray) -> float | None:
-    """Mean distance between pictures of a class, 0 to 2.
+    """Mean distance between images of a class, 0 to 2.
 
-    The Euclidean distance of features at unit length, over all pairs of different pictures of a class, then over classes, each of which weighs
-    the same. features [N, D], labels [N]; None when no class has two pictures.
+    The Euclidean distance of features at unit length, over all pairs of different images of a class, then over classes, each of which weighs
+    the same. features [N, D], labels [N]; None when no class has two images.
     """
     if not features.size:
         return None
@@ -80,7 +80,7 @@ def redundancy(features: np.ndarray) -> float | None:
 
 
 def coding_length(features: np.ndarray, eps2: float = EPS2) -> float | None:
-    """Coding length per picture in nats, of features at unit length (Ma et al. 2007; Yu et al. 2020): how much space they fill.
+    """Coding length per image in nats, of features at unit length (Ma et al. 2007; Yu et al. 2020): how much space they fill.
 
     R = 1/2 log det(I + D / (N eps^2) Z^T Z), 0 or more. features [N, D]; None when empty.
     """
@@ -88,7 +88,7 @@ def coding_length(features: np.ndarray, eps2: float = EPS2) -> float | None:
 
 
 def class_coding_length(features: np.ndarray, labels: np.ndarray, eps2: float = EPS2) -> float | None:
-    """Coding length of the classes in nats (Yu et al. 2020): the mean of R over classes, each weighted by its number of pictures.
+    """Coding length of the classes in nats (Yu et al. 2020): the mean of R over classes, each weighted by its number of images.
 
     features [N, D], labels [N]; None when empty.
     """
@@ -98,14 +98,14 @@ def class_coding_length(features: np.ndarray, labels: np.ndarray, eps2: float = 
 
 
 def rate_reduction(features: np.ndarray, labels: np.ndarray, eps2: float = EPS2) -> float | None:
-    """Coding length of all pictures minus that of the classes in nats, 0 or more (Yu et al. 2020): how far apart classes lie.
+    """Coding length of all images minus that of the classes in nats, 0 or more (Yu et al. 2020): how far apart classes lie.
 
     features [N, D], labels [N]; None when empty.
     """
     return _reduction(coding_length(features, eps2), class_coding_length(features, labels, eps2))
 
 
-def analyse(features: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
+def analyze(features: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
     """All analyses of one set by name; None where one is not defined, and everywhere when a feature is not finite. features [N, D], labels [N]."""
     names = ("sparsity", "intra_class_distance", "redundancy", "coding_length", "class_coding_length", "rate_reduction")
     if not np.isfinite(features).all():
@@ -163,32 +163,32 @@ def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 KIND = "analysis"
 
 
-def analyse_features(root: Location, subject: Subject, pictures: PictureSet, command: str) -> Row:
-    """Sparsity, intra-class distance, redundancy and coding length of a classifier's features of some pictures."""
-    features = Extraction(root, subject, pictures, "features")
+def analyze_features(root: Location, model: EvaluatedModel, images: ImageSet, command: str) -> Row:
+    """Sparsity, intra-class distance, redundancy and coding length of a classifier's features of some images."""
+    features = Extraction(root, model, images, "features")
 
     def measure() -> dict[str, Any]:
         _extract([features])
-        return analyse(*features.read_features())
+        return analyze(*features.read_features())
 
-    return _row(root, "features", subject, [pictures], {}, measure, command)
+    return _row(root, "features", model, [images], {}, measure, command)
 
 
-def compare_clone(root: Location, subject: Subject, clone: PictureSet, real: PictureSet, settings: AnalysisSettings, command: str) -> Row:
-    """Precision, recall, density, coverage and Frechet distance of a clone against real pictures, in the features of a model.
+def compare_clone(root: Location, model: EvaluatedModel, clone: ImageSet, real: ImageSet, settings: AnalysisSettings, command: str) -> Row:
+    """Precision, recall, density, coverage and Frechet distance of a clone against real images, in the features of a model.
 
     Raises:
-        UserError: fewer pictures than neighbours.
+        UserError: fewer images than neighbors.
     """
-    ours, theirs = (Extraction(root, subject, pictures, "features") for pictures in (clone, real))
+    ours, theirs = (Extraction(root, model, images, "features") for images in (clone, real))
 
     def measure() -> dict[str, Any]:
         _extract([ours, theirs])
         fake, true = ours.read_features()[0], theirs.read_features()[0]
-        values = asdict(precision_recall_density_coverage(true, fake, settings.neighbours))
+        values = asdict(precision_recall_density_coverage(true, fake, settings.neighbors))
         return {**values, "frechet_distance": frechet_distance(true, fake), "num_clone": len(fake), "num_real": len(true)}
 
-    return _row(root, "clone", subject, [clone, real], {"neighbours": settings.neighbours}, measure, command)
+    return _row(root, "clone", model, [clone, real], {"neighbours": settings.neighbors}, measure, command)
 
 
 def _extract(extractions: list[Extraction]) -> None:
@@ -197,13 +197,13 @@ def _extract(extractions: list[Extraction]) -> None:
 
 
 def _row(
-    root: Location, kind: str, subject: Subject, sets: list[PictureSet], options: dict[str, Any], measure: Callable[[], dict[str, Any]], command: str
+    root: Location, kind: str, model: EvaluatedModel, sets: list[ImageSet], options: dict[str, Any], measure: Callable[[], dict[str, Any]], command: str
 ) -> Row:
-    key = fingerprint({"analysis": kind, "classifier": subject.fingerprint, "sets": [pictures.identity() for pictures in sets], **options})
+    key = fingerprint({"analysis": kind, "classifier": model.fingerprint, "sets": [images.identity() for images in sets], **options})
     if (found := find_result(root, KIND, key)) is not None:
         return found
     began = time.monotonic()
-    row: Row = {"fingerprint": key, "kind": kind, "datasets": [pictures.name for pictures in sets], "classifier": subject.fingerprint, **subject.about}
+    row: Row = {"fingerprint": key, "kind": kind, "datasets": [images.name for images in sets], "classifier": model.fingerprint, **model.about}
     row |= {**options, "values": measure(), "seconds": time.monotonic() - began, "command": command, "versions": versions()}
     write_result(root, KIND, row)
     return row

@@ -1,4 +1,4 @@
-"""Two settings, measured on the same pictures: is one better, or is the difference within noise?"""
+"""Two settings, measured on the same images: is one better, or is the difference within noise?"""
 
 from dataclasses import asdict
 
@@ -38,7 +38,7 @@ def _compare_on(root: Location, measured: MeasuredOn, a: list[Row], b: list[Row]
     row: Row = {
         "fingerprint": fingerprint([[row["fingerprint"] for row in rows] for rows in (ours, theirs)]),
         "role": measured.role,
-        "dataset": measured.pictures.name,
+        "dataset": measured.images.name,
         "shots": measured.shots,
         "probe_label": measured.label,
         "metric": "top1",

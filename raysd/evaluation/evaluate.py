@@ -1,4 +1,4 @@
-"""Measure classifiers: accuracy on real pictures of their classes, and probes of their features on other sets.
+"""Measure classifiers: accuracy on real images of their classes, and probes of their features on other sets.
 
 1. What a classifier makes of each set is computed once, and kept (see `raysd.evaluation.features`).
 2. Rows are made from that: of a test set by counting, of a transfer set by fitting probes, in parallel on Ray where there are many.
@@ -16,9 +16,9 @@ import pyarrow as pa
 
 from raysd.errors import UserError
 from raysd.evaluation.extraction import Extraction, Kind
-from raysd.evaluation.features import DecodedPictures, extract
+from raysd.evaluation.features import DecodedImages, extract
 from raysd.evaluation.metrics import calibration_error, confusion_pairs, mean_per_class, per_class, top_k
-from raysd.evaluation.models import Subject, own_subject
+from raysd.evaluation.models import EvaluatedModel, own_model
 from raysd.evaluation.probes.probe import run_probe
 from raysd.evaluation.settings import EvaluationSettings
 from raysd.evaluation.statistics import bootstrap_interval, wilson_interval
@@ -45,14 +45,14 @@ class Evaluation:
     Args:
         root: the storage root, where rows go.
         settings: which sets.
-        table: the classes; the labels of real pictures are mapped to them.
+        table: the classes; the labels of real images are mapped to them.
         command: the command that repeats the rows.
     """
 
     def __init__(self, root: Location, settings: EvaluationSettings, table: ClassTable, command: str) -> None:
         self.root, self.table, self.command = root, table, command
         self.sets, self.skipped = resolve_sets(root, settings, table)
-        self._decoded = DecodedPictures()
+        self._decoded = DecodedImages()
 
     def confined(self, roles: Collection[str]) -> "Evaluation":
         """The same with the sets of some roles alone."""
@@ -70,9 +70,9 @@ class Evaluation:
         Raises:
             FileNotFoundError: no finished classifier.
         """
-        return self.measure_all([own_subject(self.root, classifier)], quiet=True, here=here)
+        return self.measure_all([own_model(self.root, classifier)], quiet=True, here=here)
 
-    def measure_all(self, subjects: list[Subject], quiet: bool = False, here: bool = False) -> list[Row]:
+    def measure_all(self, models: list[EvaluatedModel], quiet: bool = False, here: bool = False) -> list[Row]:
         """All rows of some classifiers. A probe that fails is a row without a value, which says why, and is tried again next time.
 
         Args:
@@ -83,12 +83,12 @@ class Evaluation:
         Raises:
             UserError: a classifier of other classes than the class table's, and sets that need these.
         """
-        for subject in subjects:
-            self._check_classes(subject)
-        wanted = [(subject, measured) for subject in subjects for measured in self.sets]
-        rows = {self._key(subject, measured): self._found(self._key(subject, measured)) for subject, measured in wanted}
+        for model in models:
+            self._check_classes(model)
+        wanted = [(model, measured) for model in models for measured in self.sets]
+        rows = {self._key(model, measured): self._found(self._key(model, measured)) for model, measured in wanted}
         todo = [pair for pair in wanted if rows[self._key(*pair)] is None]
-        needed = [part for subject, measured in todo for part in extractions(self.root, subject, measured)]
+        needed = [part for model, measured in todo for part in extractions(self.root, model, measured)]
         failed = extract(list({part.fingerprint: part for part in needed}.values()), self._decoded, quiet, here)
         for row in self._rows(todo, failed, quiet):
             rows[row["fingerprint"]] = row
@@ -103,31 +103,31 @@ class Evaluation:
         """The fingerprints of a classifier's rows, measured or not."""
         return [row_fingerprint(classifier, measured) for measured in self.sets]
 
-    def _key(self, subject: Subject, measured: MeasuredOn) -> str:
-        return row_fingerprint(subject.fingerprint, measured)
+    def _key(self, model: EvaluatedModel, measured: MeasuredOn) -> str:
+        return row_fingerprint(model.fingerprint, measured)
 
-    def _check_classes(self, subject: Subject) -> None:
-        num_classes = len(subject.outputs) if subject.outputs is not None else subject.num_outputs
+    def _check_classes(self, model: EvaluatedModel) -> None:
+        num_classes = len(model.outputs) if model.outputs is not None else model.num_outputs
         if num_classes != len(self.table) and any(measured.train is None for measured in self.sets):
-            raise UserError("classes", len(self.table), f"the classifier {subject.fingerprint} has {num_classes} classes; name the class table it was made for")
+            raise UserError("classes", len(self.table), f"the classifier {model.fingerprint} has {num_classes} classes; name the class table it was made for")
 
     def _found(self, key: str) -> Row | None:
         return find_result(self.root, KIND, key)
 
-    def _rows(self, todo: list[tuple[Subject, MeasuredOn]], failed: dict[str, UserError], quiet: bool) -> Iterator[Row]:
+    def _rows(self, todo: list[tuple[EvaluatedModel, MeasuredOn]], failed: dict[str, UserError], quiet: bool) -> Iterator[Row]:
         """The rows, as they come."""
         ready = []
-        for subject, measured in todo:
-            arguments = (self.root, subject, measured, self.command, self.table.names)
-            errors = [failed[part.fingerprint] for part in extractions(self.root, subject, measured) if part.fingerprint in failed]
+        for model, measured in todo:
+            arguments = (self.root, model, measured, self.command, self.table.names)
+            errors = [failed[part.fingerprint] for part in extractions(self.root, model, measured) if part.fingerprint in failed]
             if errors:
                 yield failed_row(*arguments, errors[0])
             elif measured.train is None:
                 yield measure_row(*arguments)
             else:
                 ready.append(arguments)
-        num_pictures = sum(len(part) for each in ready for part in extractions(*each[:3])[0].parts)
-        if quiet or len(ready) < 2 or num_pictures < PARALLEL_PICTURES:
+        num_images = sum(len(part) for each in ready for part in extractions(*each[:3])[0].parts)
+        if quiet or len(ready) < 2 or num_images < PARALLEL_PICTURES:
             yield from (measure_row(*each) for each in ready)
             return
         with Progress("probes", len(ready), "probes") as progress:
@@ -141,11 +141,11 @@ def row_fingerprint(classifier: str, measured: MeasuredOn) -> str:
     return fingerprint({"classifier": classifier, **measured.identity()})
 
 
-def extractions(root: Location, subject: Subject, measured: MeasuredOn) -> list[Extraction]:
-    """What a row needs of the pictures: predictions, or the features to learn from and to be tested on."""
+def extractions(root: Location, model: EvaluatedModel, measured: MeasuredOn) -> list[Extraction]:
+    """What a row needs of the images: predictions, or the features to learn from and to be tested on."""
     kind: Kind = "predictions" if measured.train is None else "features"
-    sets = [measured.pictures] if measured.train is None else [measured.train, measured.pictures]
-    return [Extraction(root, subject, pictures, kind, measured.shared) for pictures in sets]
+    sets = [measured.images] if measured.train is None else [measured.train, measured.images]
+    return [Extraction(root, model, images, kind, measured.shared) for images in sets]
 
 
 def _rows_on_ray(arguments: list[tuple[Any, ...]]) -> Iterator[Row]:
@@ -171,36 +171,36 @@ def _measure_row_alone(*arguments: Any) -> Row:
     return measure_row(*arguments)
 
 
-def measure_row(root: Location, subject: Subject, measured: MeasuredOn, command: str, class_names: list[str]) -> Row:
+def measure_row(root: Location, model: EvaluatedModel, measured: MeasuredOn, command: str, class_names: list[str]) -> Row:
     """The row of a classifier on a set, from what was extracted."""
     began = time.monotonic()
-    row = _begun_row(subject, measured, command)
+    row = _begun_row(model, measured, command)
     try:
-        row |= _measure_test(root, subject, measured, class_names) if measured.train is None else _measure_probe(root, subject, measured, row["fingerprint"])
+        row |= _measure_test(root, model, measured, class_names) if measured.train is None else _measure_probe(root, model, measured, row["fingerprint"])
     except UserError as error:
-        return failed_row(root, subject, measured, command, class_names, error)
+        return failed_row(root, model, measured, command, class_names, error)
     return {**row, "seconds": time.monotonic() - began}
 
 
-def failed_row(root: Location, subject: Subject, measured: MeasuredOn, command: str, class_names: list[str], error: UserError) -> Row:
+def failed_row(root: Location, model: EvaluatedModel, measured: MeasuredOn, command: str, class_names: list[str], error: UserError) -> Row:
     """A row without a value, which says why."""
     nothing = {"value": None, "low": None, "high": None, "num_images": None, "per_class": None, "class_names": None}
-    return {**_begun_row(subject, measured, command), **nothing, "error": str(error)}
+    return {**_begun_row(model, measured, command), **nothing, "error": str(error)}
 
 
-def _begun_row(subject: Subject, measured: MeasuredOn, command: str) -> Row:
-    pictures = measured.pictures
+def _begun_row(model: EvaluatedModel, measured: MeasuredOn, command: str) -> Row:
+    images = measured.images
     return {
-        "fingerprint": row_fingerprint(subject.fingerprint, measured),
+        "fingerprint": row_fingerprint(model.fingerprint, measured),
         "version": ROW_VERSION,
         "role": measured.role,
-        "dataset": pictures.name,
-        "dataset_fingerprint": pictures.fingerprint,
+        "dataset": images.name,
+        "dataset_fingerprint": images.fingerprint,
         "shots": measured.shots,
         "probe_label": measured.label,
         "metric": measured.metric,
-        "classifier": subject.fingerprint,
-        **subject.about,
+        "classifier": model.fingerprint,
+        **model.about,
         "num_left_out": measured.num_left_out,
         "per_class": None,
         "class_names": None,
@@ -210,8 +210,8 @@ def _begun_row(subject: Subject, measured: MeasuredOn, command: str) -> Row:
     }
 
 
-def _measure_test(root: Location, subject: Subject, measured: MeasuredOn, class_names: list[str]) -> dict[str, Any]:
-    (extraction,) = extractions(root, subject, measured)
+def _measure_test(root: Location, model: EvaluatedModel, measured: MeasuredOn, class_names: list[str]) -> dict[str, Any]:
+    (extraction,) = extractions(root, model, measured)
     stored = extraction.read()
     table = {name: stored[name].to_numpy() for name in stored.column_names}
     num_classes = len(class_names)
@@ -240,10 +240,10 @@ def _counted(labels: np.ndarray, rank: np.ndarray, confidence: np.ndarray, num_c
     }
 
 
-def _measure_probe(root: Location, subject: Subject, measured: MeasuredOn, key: str) -> dict[str, Any]:
+def _measure_probe(root: Location, model: EvaluatedModel, measured: MeasuredOn, key: str) -> dict[str, Any]:
     assert measured.probe is not None
-    learn, check = (extraction.read_features() for extraction in extractions(root, subject, measured))
-    seeds = measured.seeds or (subject.about["seed"],)
+    learn, check = (extraction.read_features() for extraction in extractions(root, model, measured))
+    seeds = measured.seeds or (model.about["seed"],)
     results = [run_probe(learn, check, measured.probe, seed, measured.shots) for seed in seeds]
     columns = {f"prediction_{seed}": result.predictions for seed, result in zip(seeds, results, strict=True)}
     write_table(root.child("predictions", key), PROBE_FILE, pa.table({"label": check[1], **columns}))
@@ -252,7 +252,7 @@ def _measure_probe(root: Location, subject: Subject, measured: MeasuredOn, key: 
     value = float(np.mean(values[measured.metric]))
     if measured.metric == "top1":
         low, high = wilson_interval(value, len(correct))
-    else:  # each picture counts by the size of its class, so that the mean over pictures is the one over classes
+    else:  # each image counts by the size of its class, so that the mean over images is the one over classes
         _, places, counts = np.unique(check[1], return_inverse=True, return_counts=True)
         low, high = bootstrap_interval(correct * len(correct) / (len(counts) * counts[places]))
     return {
@@ -270,7 +270,7 @@ def _measure_probe(root: Location, subject: Subject, measured: MeasuredOn, key: 
 
 
 def read_correct(root: Location, row: Row) -> np.ndarray:
-    """Whether each picture of a row's set was told right, float [N], in the set's order; a mean where a probe has several seeds."""
+    """Whether each image of a row's set was told right, float [N], in the set's order; a mean where a probe has several seeds."""
     folder = root.child(*row["predictions"].split("/"))
     tables = [read_table(folder, name) for name in folder.list_files(".parquet")]
     table = pa.concat_tables(tables)

@@ -1,4 +1,4 @@
-"""What one classifier is to make of one set of pictures, cut into parts, and where the parts lie."""
+"""What one classifier is to make of one set of images, cut into parts, and where the parts lie."""
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -8,21 +8,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raysd.data.images import PictureSet, count_row_groups
-from raysd.evaluation.models import Preprocessing, Subject
+from raysd.data.images import ImageSet, count_row_groups
+from raysd.evaluation.models import EvaluatedModel, Preprocessing
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
 from raysd.storage.tables import read_table
 
 Kind = Literal["features", "predictions"]
-PART, LARGE_PART, SMALL_PART = 256, 1024, 4096  # most pictures of a part, in large sets, and of small pictures
+PART, LARGE_PART, SMALL_PART = 256, 1024, 4096  # most images of a part, in large sets, and of small images
 LARGE_SET = 20_000
 SMALL_IMAGE = 64
 
 
 @dataclass(frozen=True)
 class Part:
-    """The pictures `first` to `last - 1` of those that count in a row group."""
+    """The images `first` to `last - 1` of those that count in a row group."""
 
     file: str
     row_group: int
@@ -35,11 +35,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Extraction:
-    """What one classifier is to make of one set of pictures."""
+    """What one classifier is to make of one set of images."""
 
     root: Location
-    subject: Subject
-    pictures: PictureSet
+    model: EvaluatedModel
+    images: ImageSet
     kind: Kind
     """Pooled features, or predictions over the classes."""
     shared: tuple[int, ...] | None = None
@@ -47,13 +47,13 @@ class Extraction:
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
-        """Features are taken from the whole picture, predictions as the classifier is used."""
-        return self.subject.preprocessing.whole if self.kind == "features" else self.subject.preprocessing
+        """Features are taken from the whole image, predictions as the classifier is used."""
+        return self.model.preprocessing.whole if self.kind == "features" else self.model.preprocessing
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the classifier, the set, and how the pictures are seen."""
-        identity = {"classifier": self.subject.fingerprint, "set": self.pictures.identity(), "shared": self.shared}
+        """Hash of the classifier, the set, and how the images are seen."""
+        identity = {"classifier": self.model.fingerprint, "set": self.images.identity(), "shared": self.shared}
         cut = [PART, LARGE_PART, SMALL_PART, LARGE_SET, SMALL_IMAGE]  # parts of another cut must not stand for these
         return fingerprint({"kind": self.kind, "preprocessing": asdict(self.preprocessing), "cut": cut, **identity})
 
@@ -65,7 +65,7 @@ class Extraction:
     @cached_property
     def parts(self) -> list["Part"]:
         """What there is to do, in the set's order."""
-        counts = {file: count_row_groups(self.pictures, file) for file in self.pictures.files()}
+        counts = {file: count_row_groups(self.images, file) for file in self.images.files()}
         most = LARGE_PART if sum(map(sum, counts.values())) > LARGE_SET else PART
         if self.preprocessing.size <= SMALL_IMAGE:
             most = SMALL_PART

@@ -1,7 +1,7 @@
-"""What a frozen classifier makes of a set of pictures, computed once and kept.
+"""What a frozen classifier makes of a set of images, computed once and kept.
 
 A part of the work is a stretch of a row group of the set; its result is one Parquet file, whose name exists only when it is whole. So a killed run
-continues, and nothing is computed twice. Few pictures are seen in this process, many by Ray Data actors, one for each GPU.
+continues, and nothing is computed twice. Few images are seen in this process, many by Ray Data actors, one for each GPU.
 """
 
 import contextlib
@@ -22,13 +22,13 @@ from raysd.device import find_device, keep_freed_memory
 from raysd.errors import UserError
 from raysd.evaluation.extraction import SMALL_IMAGE, Extraction, part_name
 from raysd.evaluation.metrics import predict
-from raysd.evaluation.models import Subject
+from raysd.evaluation.models import EvaluatedModel
 from raysd.progress import Progress
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.tables import write_table
 from raysd.training.model import Classifier
 
-BATCH = 64  # pictures in one forward pass, whatever the part, so that results repeat
+BATCH = 64  # images in one forward pass, whatever the part, so that results repeat
 SMALL_BATCH = 250
 READERS = 2  # threads that decode while the model works
 HERE_PIXELS = 2**26  # fewer pixels in all are seen in this process; starting an actor takes longer
@@ -50,10 +50,10 @@ class Forward:
         self.device = find_device()
         self._held: tuple[str, Classifier] | None = None
 
-    def model(self, subject: Subject) -> Classifier:
+    def model(self, model: EvaluatedModel) -> Classifier:
         """The classifier, loaded if it is not the last one."""
-        if self._held is None or self._held[0] != subject.fingerprint:
-            self._held = subject.fingerprint, subject.load().to(self.device)
+        if self._held is None or self._held[0] != model.fingerprint:
+            self._held = model.fingerprint, model.load().to(self.device)
         return self._held[1]
 
     def __call__(self, batch: dict[str, np.ndarray], extractions: list[Extraction]) -> dict[str, np.ndarray]:
@@ -66,21 +66,21 @@ class Forward:
         row = {"job": int(batch["job"][0]), "images": num_images, "process": os.getpid(), "began": began, "ended": time.time(), "error": error}
         return {name: np.array([value]) for name, value in row.items()}
 
-    def write_part(self, extraction: Extraction, number: int, decoded: "DecodedPictures | None" = None) -> int:
-        """Compute and store a part; returns the number of its pictures."""
-        pictures, part = extraction.pictures, extraction.parts[number]
-        rows = pictures.read_rows(part.file, part.row_group).slice(part.first, len(part))
-        encoded, labels = encoded_rows(pictures, rows)
+    def write_part(self, extraction: Extraction, number: int, decoded: "DecodedImages | None" = None) -> int:
+        """Compute and store a part; returns the number of its images."""
+        images, part = extraction.images, extraction.parts[number]
+        rows = images.read_rows(part.file, part.row_group).slice(part.first, len(part))
+        encoded, labels = encoded_rows(images, rows)
         results = [
-            self._results(extraction, images, labels[first : first + len(images)]) for first, images in self._batches(extraction, number, encoded, decoded)
+            self._results(extraction, batch, labels[first : first + len(batch)]) for first, batch in self._batches(extraction, number, encoded, decoded)
         ]
         table = {"label": labels, "index": rows["index"].to_numpy()}
         table |= {name: np.concatenate([result[name] for result in results]) for name in results[0]}
         write_table(extraction.folder, part_name(number), _to_arrow(table))
         return len(labels)
 
-    def _batches(self, extraction: Extraction, number: int, encoded: list[bytes], decoded: "DecodedPictures | None") -> Iterator[tuple[int, np.ndarray]]:
-        """First place and uint8 pictures [B, 3, S, S] of each batch; threads decode the next ones meanwhile."""
+    def _batches(self, extraction: Extraction, number: int, encoded: list[bytes], decoded: "DecodedImages | None") -> Iterator[tuple[int, np.ndarray]]:
+        """First place and uint8 images [B, 3, S, S] of each batch; threads decode the next ones meanwhile."""
         preprocessing = extraction.preprocessing
         size = SMALL_BATCH if preprocessing.size <= SMALL_IMAGE else BATCH
         if decoded is not None and (kept := decoded.find(extraction, number)) is not None:
@@ -99,23 +99,23 @@ class Forward:
 
     @torch.inference_mode()
     def _results(self, extraction: Extraction, images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-        inputs = extraction.preprocessing.normalise(torch.from_numpy(images).to(self.device))
-        features, logits = self.model(extraction.subject).features_and_logits(inputs)
+        inputs = extraction.preprocessing.normalize(torch.from_numpy(images).to(self.device))
+        features, logits = self.model(extraction.model).features_and_logits(inputs)
         if extraction.kind == "features":
             return {"features": features.float().cpu().numpy()}
         logits = logits.float().cpu()
-        if extraction.subject.columns is not None:
-            logits = logits[:, extraction.subject.columns]
-        return predict(logits, torch.from_numpy(labels), extraction.pictures.groups, extraction.shared)
+        if extraction.model.columns is not None:
+            logits = logits[:, extraction.model.columns]
+        return predict(logits, torch.from_numpy(labels), extraction.images.groups, extraction.shared)
 
 
 def _decode(extraction: Extraction, number: int, data: bytes) -> np.ndarray:
     try:
         return extraction.preprocessing.decode(data)
     except UNDECODABLE as error:
-        pictures = extraction.pictures
-        place = f"{pictures.folder.uri}/{extraction.parts[number].file}"
-        raise UserError("picture", place, f"of the set {pictures.name} cannot be decoded ({error}); repair or remove it") from None
+        images = extraction.images
+        place = f"{images.folder.uri}/{extraction.parts[number].file}"
+        raise UserError("picture", place, f"of the set {images.name} cannot be decoded ({error}); repair or remove it") from None
 
 
 def _to_arrow(columns: dict[str, np.ndarray]) -> pa.Table:
@@ -126,8 +126,8 @@ def _to_arrow(columns: dict[str, np.ndarray]) -> pa.Table:
     return pa.table(arrays)
 
 
-class DecodedPictures:
-    """Decoded pictures of small sets, up to a gigabyte, for the next classifier that sees them."""
+class DecodedImages:
+    """Decoded images of small sets, up to a gigabyte, for the next classifier that sees them."""
 
     def __init__(self) -> None:
         self._parts: dict[str, np.ndarray] = {}
@@ -144,20 +144,20 @@ class DecodedPictures:
             self._bytes += images.nbytes
 
     def _key(self, extraction: Extraction, number: int) -> str:
-        return fingerprint([extraction.pictures.identity(), asdict(extraction.preprocessing), number])
+        return fingerprint([extraction.images.identity(), asdict(extraction.preprocessing), number])
 
 
-def extract(extractions: list[Extraction], decoded: DecodedPictures | None = None, quiet: bool = False, here: bool = False) -> dict[str, UserError]:
+def extract(extractions: list[Extraction], decoded: DecodedImages | None = None, quiet: bool = False, here: bool = False) -> dict[str, UserError]:
     """Compute what is missing of some extractions. Ray is started only if there is much to do.
 
     Args:
         extractions: what is wanted.
-        decoded: pictures that earlier calls decoded.
+        decoded: images that earlier calls decoded.
         quiet: no progress.
         here: do all of it in this process, which holds the GPU that it needs.
 
     Returns:
-        What the user must mend of those that failed, by their fingerprint: a picture that cannot be decoded, or logits that are no numbers.
+        What the user must mend of those that failed, by their fingerprint: an image that cannot be decoded, or logits that are no numbers.
     """
     todo = [(job, number) for job, extraction in enumerate(extractions) for number in extraction.missing()]
     num_pixels = sum(len(extractions[job].parts[number]) * extractions[job].preprocessing.size ** 2 for job, number in todo)

@@ -17,14 +17,14 @@ from raysd.prompts.table import ClassTable
 from raysd.storage.fingerprint import fingerprint, folder_digest
 from raysd.storage.location import Location
 from raysd.training.architecture import CONFIG, WEIGHTS, load_record
-from raysd.training.model import Classifier, load_classifier, normalise
+from raysd.training.model import Classifier, load_classifier, normalize
 
 FIELD = "evaluation.pretrained"
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """From an encoded picture to a classifier's input: Resize, CenterCrop, normalisation."""
+    """From an encoded image to a classifier's input: Resize, CenterCrop, normalization."""
 
     size: int
     """Side of the crop in pixels."""
@@ -40,17 +40,17 @@ class Preprocessing:
         return Preprocessing(self.size, self.size, self.interpolation, self.mean, self.std)
 
     def decode(self, data: bytes) -> Any:
-        """An encoded picture as uint8 [3, S, S]."""
+        """An encoded image as uint8 [3, S, S]."""
         return decode_image(data, self.size, self.resize, self.interpolation)
 
-    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+    def normalize(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 [B, 3, S, S] to the classifier's input, float32, channels last."""
         mean, std = (torch.tensor(values, device=images.device).view(1, 3, 1, 1).mul_(255) for values in (self.mean, self.std))
-        return normalise(images, mean, std)
+        return normalize(images, mean, std)
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluatedModel:
     """A classifier that is measured."""
 
     fingerprint: str
@@ -76,7 +76,7 @@ class Subject:
         return None if self.outputs is None else torch.tensor(self.outputs)
 
 
-def own_subject(root: Location, classifier: str) -> Subject:
+def own_model(root: Location, classifier: str) -> EvaluatedModel:
     """A classifier that raysd trained, by its fingerprint.
 
     Raises:
@@ -89,10 +89,10 @@ def own_subject(root: Location, classifier: str) -> Subject:
     architecture = record["architecture"]
     about = {"seed": record["seed"], "backbone": architecture["backbone"], "trained_on": record["trained_on"]}
     size = architecture["image_size"]
-    return Subject(classifier, folder.uri, about, Preprocessing(size, size), num_outputs=architecture["num_classes"])
+    return EvaluatedModel(classifier, folder.uri, about, Preprocessing(size, size), num_outputs=architecture["num_classes"])
 
 
-def pretrained_subject(name: str, table: ClassTable, needs_classes: bool) -> Subject:
+def pretrained_model(name: str, table: ClassTable, needs_classes: bool) -> EvaluatedModel:
     """A classifier in timm's format, from a folder or the hub.
 
     Args:
@@ -111,7 +111,7 @@ def pretrained_subject(name: str, table: ClassTable, needs_classes: bool) -> Sub
         raise UserError(FIELD, name, f"timm cannot open it ({(str(error) or type(error).__name__).splitlines()[0]})") from None
     config = resolve_data_config({}, model=model)
     if config["crop_mode"] != "center":
-        raise UserError(FIELD, name, f"was made for pictures that are cut in another way ({config['crop_mode']}), which raysd does not do; use another one")
+        raise UserError(FIELD, name, f"was made for images that are cut in another way ({config['crop_mode']}), which raysd does not do; use another one")
     size = config["input_size"][-1]
     preprocessing = Preprocessing(size, int(size / config["crop_pct"]), config["interpolation"], tuple(config["mean"]), tuple(config["std"]))
     outputs = _outputs(name, model.num_classes, table) if needs_classes else None
@@ -120,7 +120,7 @@ def pretrained_subject(name: str, table: ClassTable, needs_classes: bool) -> Sub
     backbone = json.loads((folder / CONFIG).read_text())["architecture"]
     trained_on = {"kind": "pretrained", "name": name, "fingerprint": digest, "images_per_class": None}
     about = {"seed": 0, "backbone": backbone, "trained_on": trained_on}
-    return Subject(fingerprint(identity), str(folder), about, preprocessing, False, outputs, model.num_classes)
+    return EvaluatedModel(fingerprint(identity), str(folder), about, preprocessing, False, outputs, model.num_classes)
 
 
 def _find(name: str) -> Path:

@@ -2,12 +2,14 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from raysd.renamed import rename_keys
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Kind = Literal["lbfgs", "sgd", "knn"]
 Scale = Literal["raw", "l2", "standard"]
-SCALE_NAMES: dict[Scale, str] = {"raw": "raw", "l2": "L2-normalised", "standard": "standardised"}
+SCALE_NAMES: dict[Scale, str] = {"raw": "raw", "l2": "L2-normalized", "standard": "standardized"}
 USUAL_SCALES: dict[Kind, Scale] = {"lbfgs": "raw", "sgd": "l2", "knn": "l2"}
 
 
@@ -17,21 +19,26 @@ class ProbeSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Kind = "lbfgs"
-    """Logistic regression by L-BFGS or by SGD, or nearest neighbours."""
+    """Logistic regression by L-BFGS or by SGD, or nearest neighbors."""
     scale: Scale | None = None
     """What is done to the features first; when empty, nothing for `lbfgs`, and unit length for `sgd` and `knn`."""
     search: Literal["path", "tpe"] = "path"
     """How `lbfgs` tries its strengths: evenly spaced and solved together, or one by one as Optuna's TPE asks. `sgd` always asks TPE."""
     trials: PositiveInt = 30
-    """Settings that are tried on the validation split; the best one is fitted again on all training pictures."""
+    """Settings that are tried on the validation split; the best one is fitted again on all training images."""
     max_iterations: PositiveInt = 2000
     """Of L-BFGS."""
     epochs: PositiveInt = 100
     """Of SGD."""
     batch_size: PositiveInt = 1024
     """Of SGD."""
-    neighbours: PositiveInt = 20
+    neighbors: Annotated[PositiveInt, Field(serialization_alias="neighbours")] = 20  # the alias is what fingerprints are made of
     """That vote for the class, in `knn`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename(cls, values: Any) -> Any:
+        return rename_keys(values, {"neighbours": "neighbors"})
 
     @property
     def used_scale(self) -> Scale:
@@ -48,7 +55,7 @@ class ProbeSettings(BaseModel):
 
 
 class RealSource(BaseModel):
-    """A set of real pictures: a built-in one by name, or one's own by path."""
+    """A set of real images: a built-in one by name, or your own by path."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -59,12 +66,12 @@ class RealSource(BaseModel):
 
 
 class TestSet(RealSource):
-    """Real pictures of the classifier's own classes."""
+    """Real images of the classifier's own classes."""
 
     __test__ = False  # pytest takes it for a test
 
     shared_classes: bool | None = None
-    """Leave out the pictures of classes that the class table does not have; when empty, as the built-in set says, else not."""
+    """Leave out the images of classes that the class table does not have; when empty, as the built-in set says, else not."""
     class_map: str | None = None
     """A JSON file: for each class of the set the class of the table, several that count as right, or null for none."""
 
@@ -73,7 +80,7 @@ class TransferSet(RealSource):
     """A set of other classes, on which a probe is trained on frozen features."""
 
     shots: PositiveInt | Annotated[list[PositiveInt], Field(min_length=1)] | None = None
-    """Training pictures per class, or several such numbers; all when empty."""
+    """Training images per class, or several such numbers; all when empty."""
     probe: ProbeSettings | None = None
     """The built-in set's usual one when empty."""
     seeds: list[Annotated[int, Field(ge=0)]] = []
@@ -95,16 +102,16 @@ class EvaluationSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     test_set: str | None = None
-    """Real pictures of the same classes: a built-in set, a Parquet file, or a folder with one folder per class key."""
+    """Real images of the same classes: a built-in set, a Parquet file, or a folder with one folder per class key."""
     test_sets: list[TestSet] = []
     """Further ones, as ImageNet-V2 or ImageNet-R."""
     validation_set: str | None = None
-    """Real pictures on which a sweep chooses; the training split of a built-in set. The test set is only reported."""
+    """Real images on which a sweep chooses; the training split of a built-in set. The test set is only reported."""
     validation_images_per_class: PositiveInt | None = 100
-    """The last so many of each class, away from the first ones that a comparison with real pictures trains on; all when empty."""
+    """The last so many of each class, away from the first ones that a comparison with real images trains on; all when empty."""
     transfer_sets: list[TransferSet] = []
     pretrained: list[str] = []
-    """Classifiers that are measured beside one's own: folders in timm's format, or hub ids as `timm/resnet50.a1_in1k`."""
+    """Classifiers that are measured beside your own: folders in timm's format, or hub ids as `timm/resnet50.a1_in1k`."""
     skip_absent: bool = False
     """List sets that cannot be had as skipped, and measure the others, instead of stopping."""
 
@@ -115,15 +122,20 @@ class EvaluationSettings(BaseModel):
 
 
 class AnalysisSettings(BaseModel):
-    """What `analyse` looks at."""
+    """What `analyze` looks at."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     real: str | None = None
-    """Real pictures of the classes; the evaluation's validation set when empty, else its test set."""
+    """Real images of the classes; the evaluation's validation set when empty, else its test set."""
     model: str | None = None
-    """Whose features compare the clone with the real pictures: a folder in timm's format, or a hub id as `timm/resnet50.a1_in1k`."""
+    """Whose features compare the clone with the real images: a folder in timm's format, or a hub id as `timm/resnet50.a1_in1k`."""
     images_per_class: PositiveInt = 100
-    """At most so many of each class, the first ones, of the clone and of the real pictures."""
-    neighbours: PositiveInt = 5
+    """At most so many of each class, the first ones, of the clone and of the real images."""
+    neighbors: Annotated[PositiveInt, Field(serialization_alias="neighbours")] = 5  # the alias is what fingerprints are made of
     """Of precision, recall, density and coverage."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename(cls, values: Any) -> Any:
+        return rename_keys(values, {"neighbours": "neighbors"})

@@ -1,4 +1,4 @@
-"""How sure a number is, whether two settings differ, and means over sets of pictures."""
+"""How sure a number is, whether two settings differ, and means over sets of images."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from raysd.errors import UserError
 Z_95 = 1.959963984540054
 RESAMPLES = 10_000
 MOST_VALUES = 64
-"""Up to so many different values, a bootstrap draws how often each one comes up, not picture by picture."""
+"""Up to so many different values, a bootstrap samples how often each one comes up, not image by image."""
 CHUNK = 8_000_000
 """Numbers that a bootstrap holds at once."""
 Verdict = Literal["better", "worse", "within noise"]
@@ -21,7 +21,7 @@ Verdict = Literal["better", "worse", "within noise"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Setting A against setting B on the same pictures."""
+    """Setting A against setting B on the same images."""
 
     difference: float
     """Mean accuracy of A minus that of B in points."""
@@ -49,17 +49,17 @@ class SetMean:
 
 @dataclass(frozen=True)
 class _Side:
-    """The classifiers of one setting, as shares of pictures."""
+    """The classifiers of one setting, as shares of images."""
 
     num_seeds: int
     seeds: float
     """Variance of the accuracy between classifiers; 0 with one classifier."""
     rest: float
-    """Part of `seeds` that comes from the choice of pictures: the mean square of (classifier x picture) over N; 0 with one classifier."""
+    """Part of `seeds` that comes from the choice of images: the mean square of (classifier x image) over N; 0 with one classifier."""
 
 
 def wilson_interval(percent: float, num_images: int) -> tuple[float, float]:
-    """95 % interval in percent of an accuracy over `num_images` pictures (Wilson 1927)."""
+    """95 % interval in percent of an accuracy over `num_images` images (Wilson 1927)."""
     p, n, z2 = percent / 100, num_images, Z_95**2
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z_95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
@@ -67,22 +67,22 @@ def wilson_interval(percent: float, num_images: int) -> tuple[float, float]:
 
 
 def bootstrap_interval(correct: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float]:
-    """95 % percentile interval in percent of a mean over pictures (Efron 1979).
+    """95 % percentile interval in percent of a mean over images (Efron 1979).
 
-    The mean of N values that are drawn again needs only how often each different value came up, which is one multinomial draw (binomial for
-    right and wrong). Only where there are many different values are pictures drawn one by one.
+    The mean of N values that are sampled again needs only how often each different value came up, which is one multinomial sample (binomial for
+    right and wrong). Only where there are many different values are images sampled one by one.
 
     Args:
-        correct: of each picture [N], true or false, or a share from 0 to 1, as the mean over several classifiers.
-        seed: of the draws.
+        correct: of each image [N], true or false, or a share from 0 to 1, as the mean over several classifiers.
+        seed: of the samples.
         resamples: how often.
 
     Raises:
-        UserError: when there is no picture.
+        UserError: when there is no image.
     """
     values, num_images = np.asarray(correct, dtype=np.float64), len(correct)
     if num_images == 0:
-        raise UserError("correct", values.shape, "give at least one picture")
+        raise UserError("correct", values.shape, "give at least one image")
     rng = np.random.default_rng(seed)
     different, counts = np.unique(values, return_counts=True)
     if len(different) <= MOST_VALUES:
@@ -98,20 +98,20 @@ def bootstrap_interval(correct: np.ndarray, seed: int = 0, resamples: int = RESA
 
 
 def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
-    """Two-sided p-value of two classifiers being equally often right on the same pictures.
+    """Two-sided p-value of two classifiers being equally often right on the same images.
 
-    The exact binomial test on the pictures that only one of the two gets right (McNemar 1947); 1 when there are none.
+    The exact binomial test on the images that only one of the two gets right (McNemar 1947); 1 when there are none.
 
     Args:
         correct_a: whether the first classifier is right, bool [N].
         correct_b: the same of the second.
 
     Raises:
-        UserError: when the numbers of pictures differ.
+        UserError: when the numbers of images differ.
     """
     a, b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
     if a.shape != b.shape:
-        raise UserError("correct", (a.shape, b.shape), "compare classifiers on the same pictures")
+        raise UserError("correct", (a.shape, b.shape), "compare classifiers on the same images")
     from scipy.stats import binomtest  # half a second to import, and seldom needed
 
     only_a, only_b = int(np.sum(a & ~b)), int(np.sum(b & ~a))
@@ -119,46 +119,46 @@ def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
 
 
 def paired_difference(correct_a: np.ndarray, correct_b: np.ndarray) -> Comparison:
-    """Compare two settings, each with several classifiers, on the same pictures.
+    """Compare two settings, each with several classifiers, on the same images.
 
-    Both the pictures and the classifiers are a sample: another test set, or another seed, gives another difference. With c[s, i] = classifier
-    s is right on picture i, d[i] = mean over s of A minus that of B, and D = mean of d, three parts add up (a crossed random-effects
+    Both the images and the classifiers are a sample: another test set, or another seed, gives another difference. With c[s, i] = classifier
+    s is right on image i, d[i] = mean over s of A minus that of B, and D = mean of d, three parts add up (a crossed random-effects
     analysis, as for several readers of the same cases: Dorfman, Berbaum and Metz 1992, Hillis 2007):
 
         classifiers  V_A = s2_A / S_A, V_B = s2_B / S_B           s2 = variance of the accuracies of one setting's classifiers
-        pictures     V_P = max(0, v / N - m_A / S_A - m_B / S_B)  v = variance of d over pictures
+        images     V_P = max(0, v / N - m_A / S_A - m_B / S_B)  v = variance of d over images
         Var(D)       V = V_A + V_B + V_P
 
-    Chance that belongs to neither alone, a classifier that happens to be right on a picture, is in s2 and in v. So m, its part of s2, is taken
+    Chance that belongs to neither alone, a classifier that happens to be right on an image, is in s2 and in v. So m, its part of s2, is taken
     off once: m = (mean square of c without its means over rows and columns) / N. The interval is D +- t * sqrt(V); t has the degrees of freedom
     V^2 / (V_A^2 / (S_A - 1) + V_B^2 / (S_B - 1) + V_P^2 / (N - 1)) (Satterthwaite 1946, Welch 1947).
 
     In simulation with 2 to 5 classifiers of two equal settings, 3 to 6 % of the comparisons are not within noise. With one classifier on one
     side alone, that side takes s2 and m of the other (as in a t-test of equal variances; 5 to 8 % in simulation). With one on both sides,
-    only the pictures count: the interval is that of these two classifiers, it says nothing of other seeds, and `counts_seeds` is false.
-    The classifiers of A and B count as independent, also where they share a seed. To v are added one picture that only A gets right and one
-    that only B does (Bonett and Price 2012), as few discordant pictures else make the interval too narrow; this is sqrt(2) / N in D.
+    only the images count: the interval is that of these two classifiers, it says nothing of other seeds, and `counts_seeds` is false.
+    The classifiers of A and B count as independent, also where they share a seed. To v are added one image that only A gets right and one
+    that only B does (Bonett and Price 2012), as few discordant images else make the interval too narrow; this is sqrt(2) / N in D.
 
     Args:
         correct_a: of setting A, bool or 0 to 1 [S_a, N]; [N] is one classifier.
-        correct_b: of setting B [S_b, N], for the same pictures in the same order.
+        correct_b: of setting B [S_b, N], for the same images in the same order.
 
     Raises:
-        UserError: when the numbers of pictures differ, there are fewer than 2 pictures, or no classifier.
+        UserError: when the numbers of images differ, there are fewer than 2 images, or no classifier.
     """
     a, b = (np.atleast_2d(np.asarray(values, dtype=np.float64)) for values in (correct_a, correct_b))
     num_images = a.shape[1]
     if a.ndim != 2 or b.ndim != 2 or b.shape[1] != num_images or num_images < 2 or not len(a) or not len(b):
-        raise UserError("correct", (a.shape, b.shape), "give at least one classifier of each setting, on the same pictures, at least 2")
+        raise UserError("correct", (a.shape, b.shape), "give at least one classifier of each setting, on the same images, at least 2")
     differences = a.mean(axis=0) - b.mean(axis=0)
     difference = float(differences.mean())
-    pictures = float((np.sum((differences - difference) ** 2) + 2) / (num_images + 1)) / num_images
+    images = float((np.sum((differences - difference) ** 2) + 2) / (num_images + 1)) / num_images
     sides = [_side(a), _side(b)]
     counts_seeds = max(side.num_seeds for side in sides) > 1
     parts = _seed_parts(*sides) if counts_seeds else []
-    pictures = max(0.0, pictures - sum(rest for _, _, rest in parts))
-    total = pictures + sum(part for part, _, _ in parts)
-    freedom = total**2 / (pictures**2 / (num_images - 1) + sum(part**2 / own for part, own, _ in parts)) if total else num_images - 1
+    images = max(0.0, images - sum(rest for _, _, rest in parts))
+    total = images + sum(part for part, _, _ in parts)
+    freedom = total**2 / (images**2 / (num_images - 1) + sum(part**2 / own for part, own, _ in parts)) if total else num_images - 1
     error = math.sqrt(total)
     half = float(stdtrit(freedom, 0.975)) * error
     p_value = 2 * float(stdtr(freedom, -abs(difference) / error)) if error else float(difference == 0)
@@ -168,7 +168,7 @@ def paired_difference(correct_a: np.ndarray, correct_b: np.ndarray) -> Compariso
 
 
 def mean_log_odds(percents: list[float], num_images: list[int]) -> float:
-    """Mean over sets of log(p / (1 - p)) (Kornblith et al. 2019); p is kept half a picture away from 0 and 1."""
+    """Mean over sets of log(p / (1 - p)) (Kornblith et al. 2019); p is kept half an image away from 0 and 1."""
     odds = []
     for percent, count in zip(percents, num_images, strict=True):
         p = min(max(percent / 100, 0.5 / count), 1 - 0.5 / count)
@@ -194,7 +194,7 @@ def _side(correct: np.ndarray) -> _Side:
 
 
 def _seed_parts(a: _Side, b: _Side) -> list[tuple[float, float, float]]:
-    """The classifiers' parts of the variance: (V, its degrees of freedom, what it shares with the pictures' part)."""
+    """The classifiers' parts of the variance: (V, its degrees of freedom, what it shares with the images' part)."""
     if a.num_seeds > 1 and b.num_seeds > 1:
         return [(side.seeds / side.num_seeds, side.num_seeds - 1, side.rest / side.num_seeds) for side in (a, b)]
     known = max(a, b, key=lambda side: side.num_seeds)

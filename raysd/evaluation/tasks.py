@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from raysd.data.catalog import Metric, built_in_sets
-from raysd.data.images import PictureSet, class_names, read_labels
-from raysd.data.real_sets import real_set
+from raysd.data.images import ImageSet, class_names, read_labels
+from raysd.data.real_datasets import real_dataset
 from raysd.errors import UserError
 from raysd.evaluation.settings import EvaluationSettings, ProbeSettings, TestSet, TransferSet
 from raysd.prompts.table import ClassTable
@@ -21,9 +21,9 @@ class MeasuredOn:
 
     role: str
     """`validation`, `test`, `shift` for a further test set, or `transfer`."""
-    pictures: PictureSet
-    train: PictureSet | None = None
-    """The pictures that a transfer set's probe learns from."""
+    images: ImageSet
+    train: ImageSet | None = None
+    """The images that a transfer set's probe learns from."""
     shots: int | None = None
     probe: ProbeSettings | None = None
     seeds: tuple[int, ...] = ()
@@ -32,7 +32,7 @@ class MeasuredOn:
     shared: tuple[int, ...] | None = None
     """The classes of the table that a subset has; None when it has all."""
     num_left_out: int = 0
-    """Pictures of classes that the table does not have."""
+    """Images of classes that the table does not have."""
 
     @property
     def label(self) -> str:
@@ -44,8 +44,8 @@ class MeasuredOn:
     def identity(self) -> dict[str, Any]:
         """What a row's fingerprint needs of the set."""
         train = None if self.train is None else self.train.identity()
-        probe = None if self.probe is None else {**self.probe.model_dump(), "scale": self.probe.used_scale}
-        measured = {"role": self.role, "set": self.pictures.identity(), "train": train, "shots": self.shots}
+        probe = None if self.probe is None else {**self.probe.model_dump(by_alias=True), "scale": self.probe.used_scale}
+        measured = {"role": self.role, "set": self.images.identity(), "train": train, "shots": self.shots}
         return {**measured, "probe": probe, "seeds": self.seeds, "metric": self.metric, "version": ROW_VERSION}
 
 
@@ -59,9 +59,9 @@ def resolve_sets(root: Location, settings: EvaluationSettings, table: ClassTable
     skipped: dict[str, str] = {}
     if settings.validation_set is not None:
         count = settings.validation_images_per_class
-        sets.append(_same_classes("validation", real_set(settings.validation_set, "train", root, count, table, from_end=count is not None), table))
+        sets.append(_same_classes("validation", real_dataset(settings.validation_set, "train", root, count, table, from_end=count is not None), table))
     if settings.test_set is not None:
-        sets.append(_same_classes("test", real_set(settings.test_set, "test", root, table=table), table))
+        sets.append(_same_classes("test", real_dataset(settings.test_set, "test", root, table=table), table))
     further: list[TestSet | TransferSet] = [*settings.test_sets, *settings.transfer_sets]
     for wanted in further:
         try:
@@ -74,23 +74,23 @@ def resolve_sets(root: Location, settings: EvaluationSettings, table: ClassTable
 
 
 def _shifted(root: Location, wanted: TestSet, table: ClassTable) -> MeasuredOn:
-    pictures = real_set(wanted.name, "test", root, table=table, path=wanted.path, shared_classes=wanted.shared_classes, class_map=wanted.class_map)
-    return _same_classes("shift", pictures, table)
+    images = real_dataset(wanted.name, "test", root, table=table, path=wanted.path, shared_classes=wanted.shared_classes, class_map=wanted.class_map)
+    return _same_classes("shift", images, table)
 
 
-def _same_classes(role: str, pictures: PictureSet, table: ClassTable) -> MeasuredOn:
-    labels = pictures.to_labels(read_labels(pictures))
+def _same_classes(role: str, images: ImageSet, table: ClassTable) -> MeasuredOn:
+    labels = images.to_labels(read_labels(images))
     there = sorted({int(label) for label in labels if label >= 0})
     if not there:
-        raise UserError("evaluation.test_sets", pictures.name, "has no picture of a class of the table; check names, or give a class_map")
-    others = {label for first, *rest in pictures.groups for label in rest if first in there}
+        raise UserError("evaluation.test_sets", images.name, "has no image of a class of the table; check names, or give a class_map")
+    others = {label for first, *rest in images.groups for label in rest if first in there}
     shared = tuple(sorted({*there, *others}))
-    return MeasuredOn(role, pictures, shared=None if len(shared) == len(table) else shared, num_left_out=int((labels < 0).sum()))
+    return MeasuredOn(role, images, shared=None if len(shared) == len(table) else shared, num_left_out=int((labels < 0).sum()))
 
 
 def _transfer(root: Location, wanted: TransferSet) -> list[MeasuredOn]:
     entry = built_in_sets().get(wanted.name)
-    train, test = (real_set(wanted.name, split, root, halve=True, path=wanted.path) for split in ("train", "test"))
+    train, test = (real_dataset(wanted.name, split, root, halve=True, path=wanted.path) for split in ("train", "test"))
     test = _aligned(train, test)
     probe = wanted.probe or ProbeSettings()
     if entry is not None and "kind" not in probe.model_fields_set:
@@ -99,16 +99,16 @@ def _transfer(root: Location, wanted: TransferSet) -> list[MeasuredOn]:
     return [MeasuredOn("transfer", test, train, shots, probe, tuple(wanted.seeds), metric) for shots in wanted.all_shots]
 
 
-def _aligned(train: PictureSet, test: PictureSet) -> PictureSet:
-    """The test pictures with the labels that the training pictures have; each part may number its classes by itself.
+def _aligned(train: ImageSet, test: ImageSet) -> ImageSet:
+    """The test images with the labels that the training images have; each part may number its classes by itself.
 
     Raises:
-        UserError: a class that only the test pictures have.
+        UserError: a class that only the test images have.
     """
     learnt, asked = class_names(train), class_names(test)
     if learnt == asked or not learnt or not asked:
         return test
     places = {name: label for label, name in enumerate(learnt)}
     if unknown := [asked[label] for label in sorted(set(read_labels(test).tolist())) if asked[label] not in places]:
-        raise UserError("transfer set", test.name, f"has test pictures of {unknown[0]!r} and no training pictures; leave the class out")
+        raise UserError("transfer set", test.name, f"has test images of {unknown[0]!r} and no training images; leave the class out")
     return replace(test, label_map=tuple(places.get(name, -1) for name in asked))

@@ -1,4 +1,4 @@
-"""The diffusion actor: draws the missing pictures of one shard at a time and commits the shard."""
+"""The generation actor: generates the missing images of one shard at a time and commits the shard."""
 
 import json
 import socket
@@ -15,10 +15,10 @@ import numpy as np
 
 from raysd.clone.plan import PlannedImage
 from raysd.clone.scan import LIGHT_COLUMNS, CloneJob
-from raysd.clone.shard import PARTS, DrawnImage, Shard, add_to_shard, delete_part, encode_image, merge_shards, read_shard, shard_table
+from raysd.clone.shard import PARTS, GeneratedImage, Shard, add_to_shard, delete_part, encode_image, merge_shards, read_shard, shard_table
 from raysd.clone.spec import CloneSpec
 from raysd.errors import UserError
-from raysd.generation.batch import DrawnBatch, generate_batch
+from raysd.generation.batch import GeneratedBatch, generate_batch
 from raysd.generation.failures import Place, is_local, one_line
 from raysd.generation.kept_jobs import KeptJobs, SentJob
 
@@ -27,24 +27,24 @@ PART_SECONDS = 600.0  # a lost actor costs no more than so much of a shard
 
 
 class BatchGenerator(Protocol):
-    """What draws a batch: a `raysd.generation.pipeline.Generator`, or a stand-in for measurements."""
+    """What generates a batch: a `raysd.generation.pipeline.Generator`, or a stand-in for measurements."""
 
-    def draw(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> DrawnBatch:
-        """Draw one batch."""
+    def generate(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> GeneratedBatch:
+        """Generate one batch."""
 
 
-class ShardDrawer:
-    """A diffusion actor. It holds one pipeline and serves all clones that this can draw.
+class GenerationActor:
+    """A generation actor. It holds one pipeline and serves all clones that this can generate.
 
-    Two calls may run at a time: one draws, while the other one encodes its last pictures and commits its shard. One thread loads the model
-    and draws with it: OpenMP keeps a team of threads for each thread that computes, and two teams on the same cores slow each other down.
-    Batches keep one shape; a batch that would be short is filled up, and what was drawn too much is thrown away.
+    Two calls may run at a time: one generates, while the other one encodes its last images and commits its shard. One thread loads the model
+    and generates with it: OpenMP keeps a team of threads for each thread that computes, and two teams on the same cores slow each other down.
+    Batches keep one shape; a batch that would be short is filled up, and what was generated too much is thrown away.
 
     Args:
         spec: of one of the clones; its pipeline is loaded.
-        batch_size: pictures that are drawn at a time.
+        batch_size: images that are generated at a time.
         num_threads: of the pipeline on CPUs.
-        make_generator: draws in the place of the pipeline, for measurements.
+        make_generator: generates in the place of the pipeline, for measurements.
     """
 
     def __init__(self, spec: CloneSpec, batch_size: int, num_threads: int, make_generator: Callable[[CloneSpec], BatchGenerator] | None = None) -> None:
@@ -82,16 +82,16 @@ class ShardDrawer:
         return self.try_shard(self.jobs.fetch(sent), shard)
 
     def try_shard(self, job: CloneJob, shard: int) -> dict[str, Any]:
-        """As `draw_shard`. `error` holds bad input that was met, as JSON, `failure` what this device or node failed with; each is empty when there is none."""
+        """As `generate_shard`. `error` holds bad input that was met, as JSON, `failure` what this device or node failed with; each is empty when there is none."""
         nothing: dict[str, Any] = {"shard": shard, **dict.fromkeys(("drawn", "flagged", "dropped", "batches", "bytes", "gpu_bytes"), 0)}
-        nothing |= {"drawing_seconds": 0.0, "busy": 0.0, "seconds": 0.0, "error": "", "failure": ""}
+        nothing |= {"generation_seconds": 0.0, "busy": 0.0, "seconds": 0.0, "error": "", "failure": ""}
         with self.lock:
             self.moved = self.moved if self.num_in_work else time.monotonic()  # an idle actor did not hang
             self.num_in_work += 1
         try:
             if self.error is not None:
                 raise self.error
-            return {**nothing, **self.draw_shard(job, shard)}
+            return {**nothing, **self.generate_shard(job, shard)}
         except UserError as error:
             return {**nothing, "error": _as_json(error)}
         except Exception as error:
@@ -104,8 +104,8 @@ class ShardDrawer:
                 self.num_in_work -= 1
                 self.moved = time.monotonic()
 
-    def draw_shard(self, job: CloneJob, shard: int) -> dict[str, Any]:
-        """Draw and commit one shard; returns its row of statistics. What took long is kept in parts, which a later call for the same shard takes over."""
+    def generate_shard(self, job: CloneJob, shard: int) -> dict[str, Any]:
+        """Generate and commit one shard; returns its row of statistics. What took long is kept in parts, which a later call for the same shard takes over."""
         began = time.monotonic()
         plan, folder = job.plan, job.folder
         num_classes = plan.counts.num_classes
@@ -118,18 +118,18 @@ class ShardDrawer:
             if there is not None and plan.belong(covered := there.covered(num_classes), shard):
                 missing = np.setdiff1d(missing, covered)
         saves: list[Future[None]] = []
-        pictures, dropped, num_calls, drawing, busy = self.artist.submit(self._draw_timed, job, shard, missing, saves).result()
-        drawn = [future.result() for future in pictures]
+        images, dropped, num_calls, generating, busy = self.artist.submit(self._generate_timed, job, shard, missing, saves).result()
+        generated = [future.result() for future in images]
         wait(saves)  # or a part would be there after it was deleted
-        drawn.sort(key=lambda image: image.planned.position)
-        fresh = Shard(shard_table(plan.spec, drawn), dropped)
+        generated.sort(key=lambda image: image.planned.position)
+        fresh = Shard(shard_table(plan.spec, generated), dropped)
         if part is not None:
             fresh = merge_shards(part, fresh, num_classes)
         num_bytes = add_to_shard(folder, plan, shard, fresh, is_new=kept is None)
-        if part is not None or drawing > PART_SECONDS:
+        if part is not None or generating > PART_SECONDS:
             delete_part(folder, shard)
-        flagged = sum(bool(image.flag) for image in drawn)
-        self.metrics.count(len(drawn), flagged, len(dropped), drawing, busy)
+        flagged = sum(bool(image.flag) for image in generated)
+        self.metrics.count(len(generated), flagged, len(dropped), generating, busy)
         return {
             "shard": shard,
             "drawn": len(missing),
@@ -137,27 +137,29 @@ class ShardDrawer:
             "dropped": len(dropped),
             "batches": num_calls,
             "bytes": num_bytes,
-            "drawing_seconds": drawing,
+            "generation_seconds": generating,
             "busy": busy,
             "gpu_bytes": _gpu_bytes(),
             "seconds": time.monotonic() - began,
         }
 
-    def _draw_timed(
+    def _generate_timed(
         self, job: CloneJob, shard: int, positions: np.ndarray, saves: list[Future[None]]
-    ) -> tuple[list[Future[DrawnImage]], dict[int, str], int, float, float]:
+    ) -> tuple[list[Future[GeneratedImage]], dict[int, str], int, float, float]:
         """What `_draw` returns, the seconds that it took, and their share of the time since the last shard."""
         started = time.monotonic()
-        pictures, dropped, num_batches = self._draw(job, shard, positions, saves)
+        images, dropped, num_batches = self._generate(job, shard, positions, saves)
         ended = time.monotonic()
         since = ended - (started if self.last_end is None else self.last_end)
         self.last_end = ended
-        return pictures, dropped, num_batches, ended - started, (ended - started) / max(since, 1e-9)
+        return images, dropped, num_batches, ended - started, (ended - started) / max(since, 1e-9)
 
-    def _draw(self, job: CloneJob, shard: int, positions: np.ndarray, saves: list[Future[None]]) -> tuple[list[Future[DrawnImage]], dict[int, str], int]:
-        """Encoded pictures to come, dropped positions with their reasons, and the number of batches; what keeps parts goes into `saves`."""
+    def _generate(
+        self, job: CloneJob, shard: int, positions: np.ndarray, saves: list[Future[None]]
+    ) -> tuple[list[Future[GeneratedImage]], dict[int, str], int]:
+        """Encoded images to come, dropped positions with their reasons, and the number of batches; what keeps parts goes into `saves`."""
         plan, spec = job.plan, job.plan.spec
-        pictures: list[Future[DrawnImage]] = []
+        encoded: list[Future[GeneratedImage]] = []
         dropped: dict[int, str] = {}
         num_batches, num_saved, last_part = 0, 0, time.monotonic()
         waiting = sorted(map(plan.image, positions.tolist()), key=lambda image: image.prompt)  # equal prompts in a row are encoded once
@@ -165,22 +167,22 @@ class ShardDrawer:
             again: list[PlannedImage] = []
             for start in range(0, len(waiting), self.batch_size):
                 images = waiting[start : start + self.batch_size]
-                batch = self._draw_batch(spec, images)
+                batch = self._generate_batch(spec, images)
                 num_batches += 1
                 for image, pixels, flag in zip(images, batch.pixels, batch.flags, strict=False):
                     if not flag or spec.flagged == "keep":
-                        pictures.append(self.encoders.submit(_encode, image, pixels, flag, spec.codec))
+                        encoded.append(self.encoders.submit(_encode, image, pixels, flag, spec.codec))
                     elif spec.flagged == "redraw" and image.redraw < spec.max_redraws:
                         again.append(plan.image(image.position, image.redraw + 1))
                     else:
                         dropped[image.position] = flag
                 if time.monotonic() - last_part > PART_SECONDS:
-                    saves.append(self.encoders.submit(_save_part, job, shard, pictures[num_saved:]))
-                    num_saved, last_part = len(pictures), time.monotonic()
+                    saves.append(self.encoders.submit(_save_part, job, shard, encoded[num_saved:]))
+                    num_saved, last_part = len(encoded), time.monotonic()
             waiting = again
-        return pictures, dropped, num_batches
+        return encoded, dropped, num_batches
 
-    def _draw_batch(self, spec: CloneSpec, images: list[PlannedImage]) -> DrawnBatch:
+    def _generate_batch(self, spec: CloneSpec, images: list[PlannedImage]) -> GeneratedBatch:
         """One batch, filled up to its shape."""
         began = time.monotonic()
         batch = generate_batch(self.generator, spec, images + [images[-1]] * (self.batch_size - len(images)))
@@ -189,10 +191,10 @@ class ShardDrawer:
         return batch
 
 
-def _save_part(job: CloneJob, shard: int, pictures: list[Future[DrawnImage]]) -> None:
-    """Keep the pictures so far of a shard that takes long; runs behind their encoding, in the same threads."""
-    drawn = sorted((future.result() for future in pictures), key=lambda image: image.planned.position)
-    add_to_shard(job.folder, job.plan, shard, Shard(shard_table(job.plan.spec, drawn)), place=PARTS)
+def _save_part(job: CloneJob, shard: int, images: list[Future[GeneratedImage]]) -> None:
+    """Keep the images so far of a shard that takes long; runs behind their encoding, in the same threads."""
+    generated = sorted((future.result() for future in images), key=lambda image: image.planned.position)
+    add_to_shard(job.folder, job.plan, shard, Shard(shard_table(job.plan.spec, generated)), place=PARTS)
 
 
 def _as_json(error: UserError) -> str:
@@ -200,8 +202,8 @@ def _as_json(error: UserError) -> str:
     return json.dumps([error.field, value, error.remedy])
 
 
-def _encode(image: PlannedImage, pixels: np.ndarray, flag: str, codec: str) -> DrawnImage:
-    return DrawnImage(image, encode_image(pixels, codec), flag)
+def _encode(image: PlannedImage, pixels: np.ndarray, flag: str, codec: str) -> GeneratedImage:
+    return GeneratedImage(image, encode_image(pixels, codec), flag)
 
 
 def _load_pipeline(num_threads: int, spec: CloneSpec) -> BatchGenerator:
@@ -235,16 +237,16 @@ class _Metrics:
     def __init__(self) -> None:
         from ray.util.metrics import Counter, Gauge
 
-        self.images = Counter("raysd_images", "Pictures that were drawn and committed.")
-        self.flagged = Counter("raysd_flagged_images", "Committed pictures with a flag.")
-        self.dropped = Counter("raysd_dropped_images", "Planned pictures that were dropped.")
-        self.rate = Gauge("raysd_images_per_second", "Pictures per second of one actor, over its last shard.")
-        self.busy = Gauge("raysd_busy_share", "Share of the time since its last shard that an actor was drawing, 0 to 1.")
+        self.images = Counter("raysd_images", "Images that were generated and committed.")
+        self.flagged = Counter("raysd_flagged_images", "Committed images with a flag.")
+        self.dropped = Counter("raysd_dropped_images", "Planned images that were dropped.")
+        self.rate = Gauge("raysd_images_per_second", "Images per second of one actor, over its last shard.")
+        self.busy = Gauge("raysd_busy_share", "Share of the time since its last shard that an actor was generating, 0 to 1.")
 
-    def count(self, drawn: int, flagged: int, dropped: int, seconds: float, busy: float) -> None:
+    def count(self, generated: int, flagged: int, dropped: int, seconds: float, busy: float) -> None:
         """Count one shard."""
-        for counter, value in ((self.images, drawn), (self.flagged, flagged), (self.dropped, dropped)):
+        for counter, value in ((self.images, generated), (self.flagged, flagged), (self.dropped, dropped)):
             if value:
                 counter.inc(value)
-        self.rate.set(drawn / max(seconds, 1e-9))
+        self.rate.set(generated / max(seconds, 1e-9))
         self.busy.set(busy)

@@ -1,4 +1,4 @@
-"""The pool of diffusion actors: starts them, hands them shards, and parts with those whose device or node fails.
+"""The pool of generation actors: starts them, hands them shards, and parts with those whose device or node fails.
 
 One pool holds the actors of one pipeline. Shards wait in one line, in the order in which they were asked for, and keep their place there when an actor is lost
 before it committed them. All this happens in an event loop in a thread of its own; whoever asks for a shard gets a future.
@@ -24,7 +24,7 @@ from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import CloneSpec
 from raysd.cluster.resources import cluster_nodes, room_for
 from raysd.errors import UserError
-from raysd.generation.actor import BatchGenerator, ShardDrawer
+from raysd.generation.actor import BatchGenerator, GenerationActor
 from raysd.generation.failures import UNKNOWN, Failed, Failures, Place, one_line
 from raysd.generation.kept_jobs import SentJob, send_job
 from raysd.generation.placement import TASKS_PER_ACTOR, PoolShape
@@ -51,7 +51,7 @@ class _Item:
     tries: int = field(compare=False, default=0)
 
 
-class DiffusionPool:
+class ActorPool:
     """Actors of one pipeline, and the shards that wait for them; Ray has to be connected.
 
     Args:
@@ -92,7 +92,7 @@ class DiffusionPool:
         self.thread.start()
 
     def submit(self, job: CloneJob, shard: int) -> "Future[dict[str, Any]]":
-        """Ask for a shard; the row of statistics of `ShardDrawer.try_shard` will be there once it is committed.
+        """Ask for a shard; the row of statistics of `GenerationActor.try_shard` will be there once it is committed.
 
         The future raises a UserError when the shard cannot be had, because the storage is full or no node is left; or what the pipeline raised.
         """
@@ -100,7 +100,7 @@ class DiffusionPool:
         self.loop.call_soon_threadsafe(self._enter, item)
         return item.row
 
-    def draw(self, items: Iterable[tuple[CloneJob, int]]) -> Iterator[tuple[int, dict[str, Any]]]:
+    def generate(self, items: Iterable[tuple[CloneJob, int]]) -> Iterator[tuple[int, dict[str, Any]]]:
         """Have shards generated; the place of each among the items and its row, as they come.
 
         Raises:
@@ -204,7 +204,7 @@ class DiffusionPool:
         if avoided := [node for node in self.failures.avoided if node != UNKNOWN]:
             options["label_selector"] = {NODE_ID: f"!in({','.join(avoided)})"}
         num_threads = max(1, int(self.settings.cpus_per_actor))
-        return ray.remote(max_restarts=0, **options)(ShardDrawer).remote(self.sent_spec, self.settings.batch_size, num_threads, self.make_generator)
+        return ray.remote(max_restarts=0, **options)(GenerationActor).remote(self.sent_spec, self.settings.batch_size, num_threads, self.make_generator)
 
     async def _look_at(self, node: str) -> None:
         """Nodes that joined late are looked at as the first ones were before the job; raises Failed."""

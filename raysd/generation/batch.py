@@ -17,43 +17,43 @@ if TYPE_CHECKING:
     from raysd.generation.actor import BatchGenerator
 
 
-BLACK_LEVEL = 2  # a picture whose brightest value is at most this is black
+BLACK_LEVEL = 2  # an image whose brightest value is at most this is black
 
 
 @dataclass(frozen=True)
-class DrawnBatch:
-    """Pictures and what is suspect about them."""
+class GeneratedBatch:
+    """Images and what is suspect about them."""
 
     pixels: np.ndarray
-    """uint8 [B, H, W, 3], or [B, H, W] for a grey clone."""
+    """uint8 [B, H, W, 3], or [B, H, W] for a gray clone."""
     flags: list[str]
-    """For each picture `unsafe` (the safety checker), `nan`, `black`, or nothing."""
+    """For each image `unsafe` (the safety checker), `nan`, `black`, or nothing."""
 
 
-def finish_pictures(drawn: np.ndarray, unsafe: Sequence[bool], stored_size: int, color: str) -> DrawnBatch:
-    """Float [B, H, W, 3] in 0..1 as stored pictures with their flags; a picture with NaN becomes black."""
-    finite = np.isfinite(drawn).all(axis=(1, 2, 3))
-    pixels = (np.nan_to_num(drawn, nan=0.0) * 255).round().clip(0, 255).astype(np.uint8)
+def finish_images(generated: np.ndarray, unsafe: Sequence[bool], stored_size: int, color: str) -> GeneratedBatch:
+    """Float [B, H, W, 3] in 0..1 as stored images with their flags; an image with NaN becomes black."""
+    finite = np.isfinite(generated).all(axis=(1, 2, 3))
+    pixels = (np.nan_to_num(generated, nan=0.0) * 255).round().clip(0, 255).astype(np.uint8)
     flags = []
-    for picture, is_unsafe, is_finite in zip(pixels, unsafe, finite, strict=True):
-        flags.append("unsafe" if is_unsafe else "nan" if not is_finite else "black" if is_black(picture) else "")
+    for image, is_unsafe, is_finite in zip(pixels, unsafe, finite, strict=True):
+        flags.append("unsafe" if is_unsafe else "nan" if not is_finite else "black" if is_black(image) else "")
     if pixels.shape[1:3] != (stored_size, stored_size):
-        small = [Image.fromarray(picture).resize((stored_size, stored_size), Image.Resampling.LANCZOS) for picture in pixels]
-        pixels = np.stack([np.asarray(picture) for picture in small])
-    if color == "grey":
+        small = [Image.fromarray(image).resize((stored_size, stored_size), Image.Resampling.LANCZOS) for image in pixels]
+        pixels = np.stack([np.asarray(image) for image in small])
+    if color == "gray":
         pixels = pixels.astype(np.float32).mean(axis=3).round().astype(np.uint8)
-    return DrawnBatch(pixels, flags)
+    return GeneratedBatch(pixels, flags)
 
 
-def is_black(picture: np.ndarray) -> bool:
-    """True for a picture without content (a safety checker's answer, or a numeric failure)."""
-    return int(picture.max()) <= BLACK_LEVEL
+def is_black(image: np.ndarray) -> bool:
+    """True for an image without content (a safety checker's answer, or a numeric failure)."""
+    return int(image.max()) <= BLACK_LEVEL
 
 
 FIELD = "generation.batch_size"
 
 
-def generate_batch(generator: "BatchGenerator", spec: CloneSpec, images: Sequence[PlannedImage]) -> DrawnBatch:
+def generate_batch(generator: "BatchGenerator", spec: CloneSpec, images: Sequence[PlannedImage]) -> GeneratedBatch:
     """Generate a batch.
 
     One that the GPU has no memory for is tried again, once what was left there is freed. It is never split: the size of a batch shapes the bytes of its
@@ -74,10 +74,10 @@ def generate_batch(generator: "BatchGenerator", spec: CloneSpec, images: Sequenc
     raise UserError(FIELD, len(images), f"does not fit into {_gpu()} with images of {pixels}; set it to {size}, which does, or use larger GPUs")
 
 
-def _try(generator: "BatchGenerator", spec: CloneSpec, images: Sequence[PlannedImage]) -> DrawnBatch | None:
+def _try(generator: "BatchGenerator", spec: CloneSpec, images: Sequence[PlannedImage]) -> GeneratedBatch | None:
     """None where the memory is too small. What the failed call held is freed after its error is gone, which holds it."""
     try:
-        return generator.draw(spec, images)
+        return generator.generate(spec, images)
     except Exception as error:
         torch = sys.modules.get("torch")  # not loaded for its error alone
         if torch is None or not isinstance(error, torch.OutOfMemoryError):

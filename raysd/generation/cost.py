@@ -23,30 +23,30 @@ from raysd.storage.results import Row, read_results
 TABLE = Path(__file__).parent.parent / "assets" / "device_rates.yaml"
 KIND = "rate"
 UNGUIDED_SHARE = 0.58  # of a guided step's time, without the unconditional pass
-START_SECONDS = 10.0  # until actors draw and after they have drawn, where nobody measured it
+START_SECONDS = 10.0  # until actors generate and after they have generated, where nobody measured it
 CPU = "CPU core"
 
 
 @dataclass(frozen=True)
 class Rate:
-    """How fast one device draws."""
+    """How fast one device generates."""
 
     device: str
     """As `A100`, `NVIDIA A100-SXM4-80GB` or `CPU core, AMD EPYC`."""
     seconds_per_step: float
-    """Of one device, for a guided step of one picture at `image_size`."""
+    """Of one device, for a guided step of one image at `image_size`."""
     image_size: int
     source: str
     start_seconds: float = START_SECONDS
-    """From the call until actors draw, beside what is drawn."""
+    """From the call until actors generate, beside what is generated."""
 
     def seconds_per_image(self, spec: CloneSpec) -> float:
-        """Device seconds for a picture of a clone."""
+        """Device seconds for an image of a clone."""
         return self.seconds_per_step * guided_steps(spec) * (spec.image_size / self.image_size) ** 2
 
 
 def guided_steps(spec: CloneSpec) -> float:
-    """What a picture takes, in guided steps: those without the unconditional pass count in part."""
+    """What an image takes, in guided steps: those without the unconditional pass count in part."""
     share = spec.guidance_interval[1] - spec.guidance_interval[0] if spec.guidance_scale > 1 and spec.family.guidance == "classifier_free" else 0.0
     return spec.num_inference_steps * (share + (1 - share) * UNGUIDED_SHARE)
 
@@ -58,7 +58,7 @@ def same_device(one: str, other: str) -> bool:
 
 
 def find_rates(spec: CloneSpec, measured: list[Row]) -> list[Rate]:
-    """The best known rate of each device for a clone: one's own of this pipeline and size, nearest in steps; else the table's."""
+    """The best known rate of each device for a clone: your own of this pipeline and size, nearest in steps; else the table's."""
     own: dict[str, Rate] = {}
     mine = [row for row in measured if row["pipeline_key"] == spec.pipeline_key and row["image_size"] == spec.image_size]
     for row in sorted(mine, key=lambda row: abs(math.log(row["guided_steps"] / guided_steps(spec))), reverse=True):  # the nearest comes last, and stays
@@ -90,12 +90,12 @@ def _table(family: str) -> tuple[Rate, ...]:
 
 PNG_BYTES_PER_PIXEL = 0.85
 JPEG_BYTES_PER_PIXEL = 0.4
-CHANNELS = {"grey": 1, "rgb": 3}
+CHANNELS = {"gray": 1, "rgb": 3}
 
 
 @dataclass(frozen=True)
 class Pool:
-    """The actors that draw, and the devices of each; an actor may have a part of a GPU, or several cores."""
+    """The actors that generate, and the devices of each; an actor may have a part of a GPU, or several cores."""
 
     num_actors: int
     devices_per_actor: float
@@ -103,7 +103,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """What drawing takes on one kind of device; as good as its rate."""
+    """What generating takes on one kind of device; as good as its rate."""
 
     rate: Rate
     device_seconds: float
@@ -111,7 +111,7 @@ class CostEstimate:
     """In the currency of `cost.price_per_hour`; None when no price is given."""
 
     def wall_seconds(self, pool: Pool) -> float:
-        """Time from the call to the end: start-up + pictures / (rate x actors)."""
+        """Time from the call to the end: start-up + images / (rate x actors)."""
         return self.rate.start_seconds + self.device_seconds / (pool.num_actors * pool.devices_per_actor)
 
 
@@ -121,21 +121,21 @@ def estimate_cost(plan: Plan, rate: Rate, batch_size: int, prices: Mapping[str, 
     Args:
         plan: of the clone.
         rate: of the device.
-        batch_size: shards are drawn in whole batches.
+        batch_size: shards are generated in whole batches.
         prices: of an hour, by device; a device's own name may say more.
     """
-    device_seconds = num_drawn(plan, batch_size) * rate.seconds_per_image(plan.spec)
+    device_seconds = num_generated(plan, batch_size) * rate.seconds_per_image(plan.spec)
     price = next((value for device, value in (prices or {}).items() if same_device(device, rate.device)), None)
     return CostEstimate(rate, device_seconds, None if price is None else device_seconds / 3600 * price)
 
 
-def num_drawn(plan: Plan, batch_size: int) -> int:
-    """Pictures that go through the model: the last batch of a shard is filled up."""
+def num_generated(plan: Plan, batch_size: int) -> int:
+    """Images that go through the model: the last batch of a shard is filled up."""
     return int((-(-plan.shard_sizes() // batch_size) * batch_size).sum())
 
 
 def bytes_per_image(spec: CloneSpec) -> float:
-    """What a stored picture takes; an estimate from its size and codec."""
+    """What a stored image takes; an estimate from its size and codec."""
     per_pixel = PNG_BYTES_PER_PIXEL * CHANNELS[spec.color] if spec.codec == "png" else JPEG_BYTES_PER_PIXEL
     return per_pixel * spec.stored_size**2
 
@@ -147,7 +147,7 @@ def num_bytes(plan: Plan, shards: np.ndarray | None = None) -> float:
 
 
 def devices_per_actor(cpus: float, gpus: float) -> float:
-    """Devices that an actor holds: its GPUs, or the part of one that no other actor can have, or its cores; a thread that draws counts as a whole core
+    """Devices that an actor holds: its GPUs, or the part of one that no other actor can have, or its cores; a thread that generates counts as a whole core
     unless two actors share one."""
     if gpus:
         return gpus if gpus >= 1 else 1 / processes_on(1, gpus)
@@ -155,7 +155,7 @@ def devices_per_actor(cpus: float, gpus: float) -> float:
 
 
 def runs_on(rate: Rate, accelerators: set[str], gpus: float) -> bool:
-    """Whether a rate's device is one that actors with so many GPUs draw on; without GPUs that is any CPU core."""
+    """Whether a rate's device is one that actors with so many GPUs generate on; without GPUs that is any CPU core."""
     if not gpus:
         return same_device(rate.device, CPU)
     return any(same_device(rate.device, accelerator) for accelerator in accelerators)

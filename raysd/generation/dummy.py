@@ -11,7 +11,7 @@ import numpy as np
 
 from raysd.clone.plan import PlannedImage
 from raysd.clone.spec import CloneSpec
-from raysd.generation.batch import DrawnBatch, finish_pictures
+from raysd.generation.batch import GeneratedBatch, finish_images
 
 CELLS = 4  # of a pattern, along a side
 STEP_SECONDS = 0.001
@@ -20,11 +20,11 @@ STEP_SECONDS = 0.001
 class DummyGenerator:
     """Generates batches as a `raysd.generation.pipeline.Generator` does; more guidance makes the images of a class more alike."""
 
-    def draw(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> DrawnBatch:
+    def generate(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> GeneratedBatch:
         """Generate one batch."""
         time.sleep(STEP_SECONDS * spec.num_inference_steps)
         pixels = np.stack([_pixels(spec, image) for image in images])
-        return finish_pictures(pixels, [False] * len(images), spec.stored_size, spec.color)
+        return finish_images(pixels, [False] * len(images), spec.stored_size, spec.color)
 
 
 def _pixels(spec: CloneSpec, image: PlannedImage) -> np.ndarray:

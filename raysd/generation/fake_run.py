@@ -44,7 +44,7 @@ def run_on_fake_tensors(spec: CloneSpec, batch_size: int) -> tuple[int, dict[str
     weights = models.memory.live
     plan = Plan(spec, ImageCounts(len(spec.table), math.ceil(batch_size / len(spec.table))), batch_size)
     with suppress(_DecodedError):
-        generator.draw(spec, [plan.image(position) for position in range(batch_size)])
+        generator.generate(spec, [plan.image(position) for position in range(batch_size)])
     return weights, {name: peak - weights for name, peak in models.peaks.items()}
 
 

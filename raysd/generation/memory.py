@@ -1,4 +1,4 @@
-"""How much memory a diffusion actor takes, on a GPU or on a node."""
+"""How much memory a generation actor takes, on a GPU or on a node."""
 
 import logging
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ IMAGE_COPIES = 4  # of a batch in float32 while it is made ready to be stored
 
 @dataclass(frozen=True)
 class ActorMemory:
-    """Bytes that a diffusion actor takes at the most."""
+    """Bytes that a generation actor takes at the most."""
 
     weights: int
     """Of the loaded pipeline."""

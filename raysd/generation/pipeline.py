@@ -1,4 +1,4 @@
-"""One diffusion pipeline that draws planned pictures."""
+"""One diffusion pipeline that generates planned images."""
 
 import os
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from raysd.device import find_device
 from raysd.diffusion.family import EMBEDDINGS
 from raysd.diffusion.guidance import GuidanceInterval
 from raysd.diffusion.prompt_embeddings import PromptEmbeddings
-from raysd.generation.batch import DrawnBatch, finish_pictures
+from raysd.generation.batch import GeneratedBatch, finish_images
 
 WHOLE = (0.0, 1.0)
 SLICED_SIZE = 256  # px; larger images are decoded one at a time
@@ -23,9 +23,9 @@ FIXED_ARGUMENTS = {"use_resolution_binning": False, "clean_caption": False, "com
 
 
 class Generator:
-    """Holds one pipeline, and draws for any clone of its model.
+    """Holds one pipeline, and generates for any clone of its model.
 
-    Pictures do not depend on their neighbours: each has a noise generator of its own, on the CPU, and batches keep one shape.
+    Images do not depend on their neighbors: each has a noise generator of its own, on the CPU, and batches keep one shape.
 
     Args:
         spec: of one of the clones.
@@ -63,8 +63,8 @@ class Generator:
         if spec.compile:
             self._compile()
 
-    def draw(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> DrawnBatch:
-        """Draw one batch.
+    def generate(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> GeneratedBatch:
+        """Generate one batch.
 
         Raises:
             ValueError: when the spec belongs to another pipeline.
@@ -82,7 +82,7 @@ class Generator:
         finally:
             self.denoiser.forward = original
         flags = getattr(output, "nsfw_content_detected", None) or [False] * len(images)
-        return finish_pictures(output.images, flags, spec.stored_size, spec.color)
+        return finish_images(output.images, flags, spec.stored_size, spec.color)
 
     def _arguments(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> dict[str, Any]:
         prompts, negative_prompts = [image.prompt for image in images], [image.negative_prompt for image in images]
@@ -118,7 +118,7 @@ class Generator:
             vae.use_slicing = spec.image_size >= SLICED_SIZE
 
     def _compile(self) -> None:
-        """Compile the denoiser's own `forward`, which serves all clones: what takes its place while a batch is drawn calls it and stays outside.
+        """Compile the denoiser's own `forward`, which serves all clones: what takes its place while a batch is generated calls it and stays outside.
 
         Each shape has a graph of its own, so that bytes do not depend on which shapes came before. Where prompts have as many tokens as they need,
         this would never end, and torch generalizes instead.

@@ -1,14 +1,14 @@
-"""How many diffusion actors a job begins with, how many it may grow to, and how many shards they are handed at a time."""
+"""How many generation actors a job begins with, how many it may grow to, and how many shards they are handed at a time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from raysd.clone.settings import GenerationSettings
-from raysd.cluster.resources import Ask, Node, check_room, cluster_nodes, room_for
+from raysd.cluster.resources import Node, ResourceRequest, check_room, cluster_nodes, room_for
 
 WAVE_SHARDS = 4096  # handed to Ray Data at a time, so that the driver's memory does not grow with the clone
 WAVE_SHARDS_PER_ACTOR = 64  # or more for a large pool, since actors are started again, and the last of them waited for, in each wave
-TASKS_PER_ACTOR = 2  # one draws while the other one commits
+TASKS_PER_ACTOR = 2  # one generates while the other one commits
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,15 @@ def pool_size(settings: GenerationSettings, num_items: int) -> PoolSize:
         UserError: the cluster has no room for as many as must be there, or for one.
     """
     nodes = cluster_nodes()
-    ask = ask_for_actors(settings, nodes)
-    check_room(nodes, [ask])
+    request = request_actors(settings, nodes)
+    check_room(nodes, [request])
     most = None if settings.num_actors is None else min(settings.num_actors, num_items)
-    return PoolSize(min(room_for(nodes, ask.cpus, ask.gpus), most or num_items), most, ask.gpus)
+    return PoolSize(min(room_for(nodes, request.cpus, request.gpus), most or num_items), most, request.gpus)
 
 
-def ask_for_actors(settings: GenerationSettings, nodes: Sequence[Node]) -> Ask:
+def request_actors(settings: GenerationSettings, nodes: Sequence[Node]) -> ResourceRequest:
     """The actors that must be there to begin; without a number as many as the nodes have room for, at least one."""
     gpus = settings.gpus_per_actor if settings.gpus_per_actor is not None else float(any(node.gpus for node in nodes))
     field, value = ("min_actors", settings.min_actors) if settings.min_actors is not None else ("num_actors", settings.num_actors)
     count = value or max(1, room_for(nodes, settings.cpus_per_actor, gpus))
-    return Ask(f"generation.{field}", value, "diffusion actors", count, settings.cpus_per_actor, gpus)
+    return ResourceRequest(f"generation.{field}", value, "generation actors", count, settings.cpus_per_actor, gpus)

@@ -1,4 +1,4 @@
-"""A standing pool of diffusion actors, for clones that grow while others are trained on.
+"""A shared pool of generation actors, for clones that grow while others are trained on.
 
 `raysd.generation.generate` starts a pool for clones that are known beforehand. A sweep asks for more of one clone or another as its trials go on; so its
 actors stay up, each with its loaded pipeline, and work off one line of shards. Clones of another pipeline have actors of their own.
@@ -18,7 +18,7 @@ from raysd.clone.scan import CloneJob
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import CloneSpec
 from raysd.generation.actor import BatchGenerator
-from raysd.generation.actor_pool import DiffusionPool
+from raysd.generation.actor_pool import ActorPool
 from raysd.generation.generate import CloneSummary, check_dtype, generate_clones
 from raysd.generation.placement import TASKS_PER_ACTOR, PoolShape
 from raysd.progress import say
@@ -26,14 +26,14 @@ from raysd.progress import say
 SPARE_CALLS = 8  # beside the clones that are waited for
 
 
-class StandingPool:
+class SharedPool:
     """The pool as its users see it; it can be sent to other processes.
 
     Args:
         settings: batch size and threads.
         shape: of the pool.
         num_callers: how many clones are waited for at a time.
-        make_generator: draws in the place of the model's pipeline, for measurements.
+        make_generator: generates in the place of the model's pipeline, for measurements.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class StandingPool:
     ) -> None:
         import ray
 
-        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=num_callers + SPARE_CALLS)(DrawingQueue)
+        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=num_callers + SPARE_CALLS)(GenerationQueue)
         self.queue = actor.remote(settings, shape, make_generator)
 
     def grow(self, job: CloneJob) -> CloneSummary:
-        """Draw what is missing of a clone; waits until it is there.
+        """Generate what is missing of a clone; waits until it is there.
 
         Raises:
             UserError: the storage is full, or the model cannot be loaded.
@@ -55,15 +55,15 @@ class StandingPool:
         summary: CloneSummary = ray.get(self.queue.grow.remote(job))
         return summary
 
-    def draw_ahead(self, jobs: list[CloneJob]) -> None:
-        """Draw clones that will be asked for, in this order, while others are trained on; does not wait."""
-        self.queue.draw_ahead.remote(jobs)
+    def generate_ahead(self, jobs: list[CloneJob]) -> None:
+        """Generate clones that will be asked for, in this order, while others are trained on; does not wait."""
+        self.queue.generate_ahead.remote(jobs)
 
-    def num_drawn(self, timeout: float | None = None) -> int:
-        """Pictures so far, those included that were drawn ahead; waits at most `timeout` seconds."""
+    def num_generated(self, timeout: float | None = None) -> int:
+        """Images so far, those included that were generated ahead; waits at most `timeout` seconds."""
         import ray
 
-        count: int = ray.get(self.queue.num_drawn.remote(), timeout=timeout)
+        count: int = ray.get(self.queue.num_generated.remote(), timeout=timeout)
         return count
 
     def close(self) -> None:
@@ -76,31 +76,31 @@ class StandingPool:
         ray.kill(self.queue)
 
 
-class DrawingQueue:
-    """The actor behind a `StandingPool`: hands shards to the diffusion actors, first come, first drawn.
+class GenerationQueue:
+    """The actor behind a `SharedPool`: hands shards to the generation actors, first come, first generated.
 
-    Two calls for the same clone take turns, so that none draws what the other one is drawing.
+    Two calls for the same clone take turns, so that none generates what the other one is generating.
     """
 
     def __init__(self, settings: GenerationSettings, shape: PoolShape, make_generator: Callable[[CloneSpec], BatchGenerator] | None) -> None:
         self.settings, self.shape, self.make_generator = settings, shape, make_generator
         self.lock = threading.Lock()
         self.turns: dict[str, threading.Lock] = {}
-        self.pools: dict[str, DiffusionPool] = {}
+        self.pools: dict[str, ActorPool] = {}
         self.ahead: list[ThreadPoolExecutor] = []
-        self.drawn: dict[str, int] = {}
+        self.generated: dict[str, int] = {}
         self.seconds: dict[str, float] = {}
         self.total = 0
 
     def grow(self, job: CloneJob) -> CloneSummary:
-        """Draw what is missing of a clone; counts what was drawn ahead since the last call as well."""
+        """Generate what is missing of a clone; counts what was generated ahead since the last call as well."""
         summary = self._grow(job)
         with self.lock:
-            num_drawn, seconds = self.drawn.pop(summary.fingerprint, 0), self.seconds.pop(summary.fingerprint, 0.0)
-        return replace(summary, num_drawn=num_drawn, seconds=seconds)
+            num_generated, seconds = self.generated.pop(summary.fingerprint, 0), self.seconds.pop(summary.fingerprint, 0.0)
+        return replace(summary, num_generated=num_generated, seconds=seconds)
 
-    def draw_ahead(self, jobs: list[CloneJob]) -> None:
-        """Begin to draw some clones; an error shows when the clone is asked for."""
+    def generate_ahead(self, jobs: list[CloneJob]) -> None:
+        """Begin to generate some clones; an error shows when the clone is asked for."""
         if not jobs:
             return
         num_shards = max(1, jobs[0].plan.num_shards)
@@ -109,8 +109,8 @@ class DrawingQueue:
         for job in jobs:
             clones.submit(self._grow, job)
 
-    def num_drawn(self) -> int:
-        """Pictures so far."""
+    def num_generated(self) -> int:
+        """Images so far."""
         return self.total
 
     def avoided_nodes(self) -> list[str]:
@@ -118,7 +118,7 @@ class DrawingQueue:
         return [line for pool in self.pools.values() for line in pool.failures.lines(pool.nodes)]
 
     def close(self) -> None:
-        """End the diffusion actors."""
+        """End the generation actors."""
         for clones in self.ahead:
             clones.shutdown(wait=False, cancel_futures=True)
         for pool in self.pools.values():
@@ -128,11 +128,11 @@ class DrawingQueue:
         with self.lock:
             turn = self.turns.setdefault(job.plan.spec.fingerprint, threading.Lock())
         with turn:
-            (summary,) = generate_clones([job], self.settings, draw=self._draw)
+            (summary,) = generate_clones([job], self.settings, generate=self._generate)
             return summary
 
-    def _draw(self, jobs: list[CloneJob], shards: list[np.ndarray]) -> Iterator[dict[str, Any]]:
-        """All shards are waited for before an error is raised, since a clone that is asked for again must not be drawn twice at a time."""
+    def _generate(self, jobs: list[CloneJob], shards: list[np.ndarray]) -> Iterator[dict[str, Any]]:
+        """All shards are waited for before an error is raised, since a clone that is asked for again must not be generated twice at a time."""
         ((job, numbers),) = zip(jobs, shards, strict=True)  # `_grow` asks for one clone at a time
         pool = self._pool(job.plan.spec)
         rows = [pool.submit(job, int(shard)) for shard in numbers]
@@ -145,13 +145,13 @@ class DrawingQueue:
         name = job.plan.spec.fingerprint
         with self.lock:
             self.total += row["drawn"]
-            self.drawn[name] = self.drawn.get(name, 0) + row["drawn"]
-            self.seconds[name] = self.seconds.get(name, 0.0) + row["drawing_seconds"]
+            self.generated[name] = self.generated.get(name, 0) + row["drawn"]
+            self.seconds[name] = self.seconds.get(name, 0.0) + row["generation_seconds"]
 
-    def _pool(self, spec: CloneSpec) -> DiffusionPool:
+    def _pool(self, spec: CloneSpec) -> ActorPool:
         """The actors of a pipeline, which are started when it is first asked for."""
         with self.lock:
             if spec.pipeline_key not in self.pools:
                 check_dtype(spec, self.shape.num_gpus)
-                self.pools[spec.pipeline_key] = DiffusionPool(spec, self.settings, self.shape, True, self.make_generator)
+                self.pools[spec.pipeline_key] = ActorPool(spec, self.settings, self.shape, True, self.make_generator)
             return self.pools[spec.pipeline_key]

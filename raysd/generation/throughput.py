@@ -1,6 +1,6 @@
-"""How fast this cluster's devices draw: a few batches with the experiment's own generator, measured.
+"""How fast this cluster's devices generate: a few batches with the experiment's own generator, measured.
 
-As many actors as one node holds draw at the same time, since those of one node share its cores and its memory. Each works as in a generation job, two
+As many actors as one node holds generate at the same time, since those of one node share its cores and its memory. Each works as in a generation job, two
 shards at a time, with encoding and committing, into a folder that is deleted in the end.
 """
 
@@ -17,10 +17,10 @@ from raysd.clone.scan import CloneJob
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import CloneSpec
 from raysd.cluster.resources import check_room, cluster_nodes
-from raysd.generation.actor import ShardDrawer
+from raysd.generation.actor import GenerationActor
 from raysd.generation.cost import CPU, devices_per_actor, guided_steps
 from raysd.generation.generate import check_dtype
-from raysd.generation.placement import TASKS_PER_ACTOR, ask_for_actors
+from raysd.generation.placement import TASKS_PER_ACTOR, request_actors
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
 from raysd.storage.results import Row
@@ -28,33 +28,33 @@ from raysd.versions import versions
 
 MIN_BATCHES = 3
 MIN_SECONDS = 20.0
-ENOUGH_IMAGES = 10**6  # per class, more than are ever drawn here
+ENOUGH_IMAGES = 10**6  # per class, more than are ever generated here
 
 
 class Speedometer:
     """The actor that measures."""
 
     def __init__(self, spec: CloneSpec, batch_size: int, num_threads: int) -> None:
-        self.drawer = ShardDrawer(spec, batch_size, num_threads)
+        self.actor = GenerationActor(spec, batch_size, num_threads)
         self.spec, self.batch_size = spec, batch_size
         self.numbers = itertools.count()
 
     def warm_up(self) -> str:
-        """Draw one batch, which compiles and allocates; returns the device's name.
+        """Generate one batch, which compiles and allocates; returns the device's name.
 
         Raises:
             UserError: the model cannot be loaded.
         """
-        if self.drawer.error is not None:
-            raise self.drawer.error
-        self._draw(0.0, 1)
+        if self.actor.error is not None:
+            raise self.actor.error
+        self._generate(0.0, 1)
         return device_name()
 
     def measure(self, seconds: float, num_batches: int) -> tuple[int, float]:
-        """Draw for so long, and so many batches at least; returns pictures and seconds."""
-        return self._draw(seconds, num_batches)
+        """Generate for so long, and so many batches at least; returns images and seconds."""
+        return self._generate(seconds, num_batches)
 
-    def _draw(self, seconds: float, num_batches: int) -> tuple[int, float]:
+    def _generate(self, seconds: float, num_batches: int) -> tuple[int, float]:
         with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(TASKS_PER_ACTOR) as threads:
             job = CloneJob(Plan(self.spec, ImageCounts(len(self.spec.table), ENOUGH_IMAGES), self.batch_size), Location(folder))
             began, started = time.monotonic(), itertools.count()
@@ -62,7 +62,7 @@ class Speedometer:
             def work() -> int:
                 count = 0
                 while next(started) < num_batches or time.monotonic() - began < seconds:
-                    count += self.drawer.draw_shard(job, next(self.numbers))["batches"]
+                    count += self.actor.generate_shard(job, next(self.numbers))["batches"]
                 return count
 
             batches = sum(future.result() for future in [threads.submit(work) for _ in range(TASKS_PER_ACTOR)])
@@ -70,12 +70,12 @@ class Speedometer:
 
 
 def measure_rate(spec: CloneSpec, settings: GenerationSettings, seconds: float = MIN_SECONDS, num_batches: int = MIN_BATCHES) -> Row:
-    """Measure how fast the devices of the largest node draw; Ray has to be connected.
+    """Measure how fast the devices of the largest node generate; Ray has to be connected.
 
     Args:
         spec: of the clone, for its model, sampler and size.
         settings: batch size, and what each actor holds.
-        seconds: to draw at least, without start and warm-up.
+        seconds: to generate at least, without start and warm-up.
         num_batches: of each actor at least.
 
     Returns:
@@ -88,13 +88,13 @@ def measure_rate(spec: CloneSpec, settings: GenerationSettings, seconds: float =
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     nodes = cluster_nodes()
-    ask = ask_for_actors(settings, nodes)
-    check_room(nodes, [ask])
-    check_dtype(spec, ask.gpus)
-    node = max(nodes, key=lambda node: node.room(ask.cpus, ask.gpus))
-    num_actors = min(ask.count, node.room(ask.cpus, ask.gpus))
+    request = request_actors(settings, nodes)
+    check_room(nodes, [request])
+    check_dtype(spec, request.gpus)
+    node = max(nodes, key=lambda node: node.room(request.cpus, request.gpus))
+    num_actors = min(request.count, node.room(request.cpus, request.gpus))
     pinned = NodeAffinitySchedulingStrategy(node.id, soft=False)
-    actor: Any = ray.remote(num_cpus=ask.cpus, num_gpus=ask.gpus, scheduling_strategy=pinned)(Speedometer)
+    actor: Any = ray.remote(num_cpus=request.cpus, num_gpus=request.gpus, scheduling_strategy=pinned)(Speedometer)
     began = time.monotonic()
     actors = [actor.remote(spec, settings.batch_size, max(1, int(settings.cpus_per_actor))) for _ in range(num_actors)]
     try:
@@ -105,7 +105,7 @@ def measure_rate(spec: CloneSpec, settings: GenerationSettings, seconds: float =
         for each in actors:
             ray.kill(each)
     per_actor = sum(count / taken for count, taken in results) / num_actors
-    held = devices_per_actor(ask.cpus, ask.gpus)
+    held = devices_per_actor(request.cpus, request.gpus)
     key = {
         "device": devices[0],
         "pipeline_key": spec.pipeline_key,
@@ -114,8 +114,8 @@ def measure_rate(spec: CloneSpec, settings: GenerationSettings, seconds: float =
         "guided_steps": guided_steps(spec),
         "scheduler": spec.scheduler,
         "batch_size": settings.batch_size,
-        "cpus_per_actor": ask.cpus,
-        "gpus_per_actor": ask.gpus,
+        "cpus_per_actor": request.cpus,
+        "gpus_per_actor": request.gpus,
         "num_actors": num_actors,
     }
     return {
@@ -135,7 +135,7 @@ def measure_rate(spec: CloneSpec, settings: GenerationSettings, seconds: float =
 
 
 def device_name() -> str:
-    """The GPU that this process would draw with, or its kind of CPU core."""
+    """The GPU that this process would generate with, or its kind of CPU core."""
     import torch
 
     from raysd.device import find_device

@@ -1,1 +1,1 @@
-"""What is drawn: class tables and prompt variants."""
+"""What is sampled: class tables and prompt variants."""

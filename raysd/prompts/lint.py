@@ -1,4 +1,4 @@
-"""Prompt lint: what is likely to go wrong with the prompts of a clone, before a picture is drawn.
+"""Prompt lint: what is likely to go wrong with the prompts of a clone, before an image is sampled.
 
 Two classes with one prompt, a name that means several things, a prompt that the model cuts off: none of these fails, and each costs
 accuracy.
@@ -90,8 +90,8 @@ def class_prompts(variant: PromptVariant, row: ClassRow) -> list[str]:
     for template in variant.templates:
         used = [own[field] for field in own if field in VARIABLE.findall(template)]
         for number in range(max(map(len, used), default=1)):
-            drawn = choices | {field: texts[number % len(texts)] for field, texts in own.items()}
-            prompts.append(variant.fill(template, row, drawn.__getitem__))
+            sampled = choices | {field: texts[number % len(texts)] for field, texts in own.items()}
+            prompts.append(variant.fill(template, row, sampled.__getitem__))
     return list(dict.fromkeys(prompts))
 
 

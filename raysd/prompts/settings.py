@@ -22,7 +22,7 @@ Texts = Annotated[list[Text], Field(min_length=1)]
 
 
 class TextTable(BaseModel):
-    """Texts from a table: captions, plausible backgrounds. One of the rows of the picture's class is drawn per picture."""
+    """Texts from a table: captions, plausible backgrounds. One of the rows of the image's class is sampled per image."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -37,14 +37,14 @@ class TextTable(BaseModel):
 
 
 class VariantSettings(BaseModel):
-    """A prompt variant of one's own."""
+    """A prompt variant of your own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     templates: Texts | str = []
-    """One is drawn per picture; or the name of a built-in list. `{column}` and `{field}` are replaced."""
+    """One is sampled per image; or the name of a built-in list. `{column}` and `{field}` are replaced."""
     fields: dict[str, Texts | str | TextTable] = {}
-    """Free fields, drawn per picture: choices, the name of a built-in list, or a table."""
+    """Free fields, sampled per image: choices, the name of a built-in list, or a table."""
     weights: dict[str, list[Weight]] = {}
     """Of the choices, by field, and of the templates as `templates`."""
     negative_prompt: str = ""
@@ -57,7 +57,7 @@ class VariantSettings(BaseModel):
     disambiguate_classes: Literal["colliding", "ambiguous"] = "colliding"
     """Classes with the same name or prompt as another one; or also those whose name means several things."""
     mixture: dict[str, Weight] = {}
-    """Other variants with weights, one of which is drawn per picture; then nothing else is set."""
+    """Other variants with weights, one of which is sampled per image; then nothing else is set."""
     extends: str | None = None
     """Another variant, whose values stand where this one sets none."""
 
@@ -83,7 +83,7 @@ def resolve_variant(
 
     Args:
         name: of the variant.
-        variants: one's own; the built-in ones are known.
+        variants: your own; the built-in ones are known.
         table: the classes.
         field: where the name stands.
         within: mixtures that led here.
@@ -134,7 +134,7 @@ def resolve_variant(
 
 
 def _with_base(name: str, variants: dict[str, VariantSettings], field: str, seen: tuple[str, ...]) -> VariantSettings:
-    """A variant with the values of the one that it extends; one's own under a built-in name extends that one."""
+    """A variant with the values of the one that it extends; your own under a built-in name extends that one."""
     known = {**built_in_variants(), **variants}
     if name not in known:
         raise UserError(field, name, f"unknown; use one of {', '.join(known)}")

@@ -1,4 +1,4 @@
-"""Prompt variants: how a class-table row becomes a prompt, as a function of the variant, the row and the picture's seed alone.
+"""Prompt variants: how a class-table row becomes a prompt, as a function of the variant, the row and the image's seed alone.
 
 What a user writes stands in `raysd.prompts.settings`; this is the variant after all tables and lists were read.
 """
@@ -22,16 +22,16 @@ Which = Literal["first", "last", "all"]
 
 
 class PromptVariant(BaseModel):
-    """Templates over the columns of a class table, with free fields drawn per picture; or a mixture of variants."""
+    """Templates over the columns of a class table, with free fields sampled per image; or a mixture of variants."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = ""
     """What it is called; not part of the identity."""
     templates: list[str] = []
-    """One is drawn per picture. `{column}` and `{field}` are replaced; nothing else is."""
+    """One is sampled per image. `{column}` and `{field}` are replaced; nothing else is."""
     fields: dict[str, list[str]] = {}
-    """Choices for each free field; one is drawn per picture."""
+    """Choices for each free field; one is sampled per image."""
     negative_prompt: str = ""
     weights: dict[str, list[float]] = {}
     """Of the choices, by field, and of the templates as `templates`; uniform where there are none."""
@@ -46,14 +46,14 @@ class PromptVariant(BaseModel):
     unmatched: dict[str, int] = {}
     """Rows of each field's table that belong to no class; not part of the identity."""
     mixture: list[tuple[float, "PromptVariant"]] = []
-    """Weights and variants, one of which is drawn per picture; nothing else is then set."""
+    """Weights and variants, one of which is sampled per image; nothing else is then set."""
 
     def prompt(self, row: ClassRow, seed: int) -> str:
-        """The prompt of the picture with this seed (0 to 2^63 - 1) for a class-table row."""
+        """The prompt of the image with this seed (0 to 2^63 - 1) for a class-table row."""
         if self.mixture:
             return self.part(seed).prompt(row, seed)
-        template = self.templates[_draw(seed, "template", len(self.templates), self.weights.get("templates"))]
-        return self.fill(template, row, lambda field: self._drawn(field, row["key"], seed))
+        template = self.templates[_sample(seed, "template", len(self.templates), self.weights.get("templates"))]
+        return self.fill(template, row, lambda field: self._sampled(field, row["key"], seed))
 
     def with_negative_prompt(self, negative_prompt: str) -> "PromptVariant":
         """The same with another negative prompt."""
@@ -67,7 +67,7 @@ class PromptVariant(BaseModel):
 
     @property
     def free_fields(self) -> set[str]:
-        """Names of what is drawn per picture."""
+        """Names of what is sampled per image."""
         return {*self.fields, *self.class_fields}
 
     def columns(self, template: str, key: str) -> set[str]:
@@ -81,17 +81,17 @@ class PromptVariant(BaseModel):
         return template if column in template else template.replace("{name}", f"{{name}}, {column}")
 
     def part(self, seed: int) -> "PromptVariant":
-        """The variant of a mixture that a picture's seed draws; the variant itself when it is none."""
+        """The variant of a mixture that an image's seed samples; the variant itself when it is none."""
         if not self.mixture:
             return self
-        return self.mixture[_draw(seed, "mixture", len(self.mixture), [weight for weight, _ in self.mixture])][1]
+        return self.mixture[_sample(seed, "mixture", len(self.mixture), [weight for weight, _ in self.mixture])][1]
 
-    def _drawn(self, field: str, key: str, seed: int) -> str:
+    def _sampled(self, field: str, key: str, seed: int) -> str:
         if field in self.fields:
             choices = self.fields[field]
-            return choices[_draw(seed, f"field/{field}", len(choices), self.weights.get(field))]
+            return choices[_sample(seed, f"field/{field}", len(choices), self.weights.get(field))]
         rows = self.class_fields[field][key]
-        return rows[_draw(seed, f"field/{field}", len(rows), [weight for _, weight in rows])][0]
+        return rows[_sample(seed, f"field/{field}", len(rows), [weight for _, weight in rows])][0]
 
     def _column(self, column: str, row: ClassRow) -> str:
         if column == "name" and self.names == "all":
@@ -117,7 +117,7 @@ class PromptVariant(BaseModel):
         return values
 
 
-def _draw(seed: int, purpose: str, num_choices: int, weights: list[float] | None = None) -> int:
+def _sample(seed: int, purpose: str, num_choices: int, weights: list[float] | None = None) -> int:
     """A choice in 0..num_choices-1 that depends on the seed and the purpose alone; all are as likely when there are no weights."""
     digest = hashlib.blake2b(f"{seed}/{purpose}".encode(), digest_size=8).digest()
     number = int.from_bytes(digest, "big")

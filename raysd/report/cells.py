@@ -1,4 +1,4 @@
-"""From accuracy rows to cells: one cell per setting, with the mean over its seeds on each set of pictures.
+"""From accuracy rows to cells: one cell per setting, with the mean over its seeds on each set of images.
 
 Rows whose training data, number of images, generator, steps, backbone or searched fields differ are different cells. Rows do not tell the recipe
 or the number of epochs: classifiers that differ in these alone share a cell outside a sweep, and a note says so where two have one seed. A set is
@@ -56,13 +56,13 @@ class Setting:
         """What is unusual about the training data."""
         return (*(["mixture"] if self.is_mixture else []), *(["filtered"] if '"left_out"' in self.selection else []))
 
-    def fields(self, of_pictures: bool = False) -> dict[str, str]:
-        """All that sets it apart beside the images per class, in words; `of_pictures` leaves out what shapes no picture."""
+    def fields(self, of_images: bool = False) -> dict[str, str]:
+        """All that sets it apart beside the images per class, in words; `of_images` leaves out what shapes no image."""
         known: dict[str, Any] = {VARIANT: self.variant, GUIDANCE: self.guidance_scale}
         known |= {"generation.model": self.model, "generation.num_inference_steps": self.num_inference_steps, "training.backbone": self.backbone}
-        known |= {"training.pictures": ", ".join([*([self.name] if self.is_mixture else []), *self.marks]) or "all"}
+        known |= {"training.images": ", ".join([*([self.name] if self.is_mixture else []), *self.marks]) or "all"}
         known |= {name: json.loads(value) for name, value in self.factors}
-        kept = {name: value for name, value in known.items() if value is not None and not (of_pictures and name.startswith("training."))}
+        kept = {name: value for name, value in known.items() if value is not None and not (of_images and name.startswith("training."))}
         return {factor_words(name): value_words(value) for name, value in kept.items()}
 
     @property
@@ -71,7 +71,7 @@ class Setting:
         if self.kind == "clone":
             text = self.words or (self.name if self.is_mixture else f"{self.variant}, {guidance_words(self.guidance_scale)}")
             return ", ".join([text, *(() if self.words else self.marks)])
-        return "random initialisation" if self.kind == "random" else f"{self.kind} ({', '.join([self.name, *self.marks])})"
+        return "random initialization" if self.kind == "random" else f"{self.kind} ({', '.join([self.name, *self.marks])})"
 
 
 def telling(fields: Sequence[Mapping[str, str]]) -> list[str]:
@@ -82,7 +82,7 @@ def telling(fields: Sequence[Mapping[str, str]]) -> list[str]:
 
 @dataclass(frozen=True)
 class MeasuredSet:
-    """A set of real pictures that classifiers were measured on."""
+    """A set of real images that classifiers were measured on."""
 
     role: str
     """`validation`, `test`, `shift` (a further test set) or `transfer`."""
@@ -90,7 +90,7 @@ class MeasuredSet:
     probe: str
     """What sets its probe apart from the usual one."""
     shots: int | None
-    """Training pictures per class of a probe; None is all of them."""
+    """Training images per class of a probe; None is all of them."""
     fingerprint: str
     num_images: int
     metric: str
@@ -107,11 +107,11 @@ class Score:
     """Standard deviation over seeds in points; None with one seed."""
     num_seeds: int
     low: float
-    """Lower end of the 95 % interval of the mean: Student's t over seeds, but no narrower than that over pictures."""
+    """Lower end of the 95 % interval of the mean: Student's t over seeds, but no narrower than that over images."""
     high: float
 
     def __str__(self) -> str:
-        """`78.1 ± 0.4` (standard deviation over seeds), or `78.1 [77.3, 78.9]` (one seed, 95 % interval over pictures)."""
+        """`78.1 ± 0.4` (standard deviation over seeds), or `78.1 [77.3, 78.9]` (one seed, 95 % interval over images)."""
         return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]" if self.sd is None else f"{self.mean:.1f} ± {self.sd:.1f}"
 
 
@@ -173,7 +173,7 @@ def score_over_seeds(values: Sequence[float], margins: Sequence[tuple[float, flo
 
     Args:
         values: one per seed.
-        margins: how far the 95 % interval over pictures reaches below and above each of them, in points. Few seeds may agree by chance, so
+        margins: how far the 95 % interval over images reaches below and above each of them, in points. Few seeds may agree by chance, so
             the interval over seeds is made no narrower than the mean of these.
     """
     mean, count = statistics.fmean(values), len(values)

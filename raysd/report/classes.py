@@ -1,4 +1,4 @@
-"""Classes: accuracy of each, those that lag behind real pictures, and the mix-ups."""
+"""Classes: accuracy of each, those that lag behind real images, and the mix-ups."""
 
 import math
 from collections import Counter
@@ -19,16 +19,16 @@ NAMED = 3  # classes in the sentence
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Accuracy in percent of each class on the test pictures, the mean over seeds; NaN for a class without pictures."""
+    """Accuracy in percent of each class on the test images, the mean over seeds; NaN for a class without images."""
 
     names: tuple[str, ...]
     clone: tuple[float, ...]
     real: tuple[float, ...] | None
-    """None where no classifier was trained on real pictures."""
+    """None where no classifier was trained on real images."""
 
     @property
     def order(self) -> list[int]:
-        """The classes with pictures, those furthest behind real first; by their accuracy where real is unknown."""
+        """The classes with images, those furthest behind real first; by their accuracy where real is unknown."""
         there = [i for i, value in enumerate(self.clone) if not math.isnan(value)]
         return sorted(there, key=lambda i: self.clone[i] - (self.real[i] if self.real else 0.0))
 
@@ -54,7 +54,7 @@ def per_class_plot(scores: ClassScores, heading: str = "best clone") -> Plot:
     rows = range(len(order))
     axes.barh([row - 0.2 for row in rows], [scores.clone[i] for i in order], 0.38, color=COLORS[0], label=heading)
     if scores.real:
-        axes.barh([row + 0.2 for row in rows], [scores.real[i] for i in order], 0.38, color="#bbbbbb", hatch="///", edgecolor="#666666", label="real pictures")
+        axes.barh([row + 0.2 for row in rows], [scores.real[i] for i in order], 0.38, color="#bbbbbb", hatch="///", edgecolor="#666666", label="real images")
     axes.set_yticks(rows, [literal(short(scores.names[i])) for i in order])
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
@@ -67,14 +67,14 @@ def per_class_plot(scores: ClassScores, heading: str = "best clone") -> Plot:
 
 
 def lag_sentence(scores: ClassScores) -> str | None:
-    """The classes that lag most behind real pictures; None where no class does, or real is unknown."""
+    """The classes that lag most behind real images; None where no class does, or real is unknown."""
     if scores.real is None:
         return None
     lags = [(scores.names[i], scores.clone[i] - scores.real[i]) for i in _behind(scores)[:NAMED]]
     if not lags:
-        return "No class lags behind real pictures."
+        return "No class lags behind real images."
     named = ", ".join(f"{name} ({lag:+.1f} points)" for name, lag in lags)
-    return f"Furthest behind real pictures, of {len(scores.order):,} classes: {named}. The extremes of many classes are partly chance."
+    return f"Furthest behind real images, of {len(scores.order):,} classes: {named}. The extremes of many classes are partly chance."
 
 
 def lag_table(scores: ClassScores, heading: str = "best clone") -> Table | None:
@@ -85,13 +85,13 @@ def lag_table(scores: ClassScores, heading: str = "best clone") -> Table | None:
     rows = [
         (scores.names[i], Number(scores.clone[i]), Number(scores.real[i]), Number(scores.clone[i] - scores.real[i], "+.1f")) for i in _behind(scores)[:MAX_LAGS]
     ]
-    return Table("classes", "Classes furthest behind real", columns, tuple(rows), ("Accuracy in percent on the test pictures, mean over seeds.",))
+    return Table("classes", "Classes furthest behind real", columns, tuple(rows), ("Accuracy in percent on the test images, mean over seeds.",))
 
 
 def confusion_table(findings: Findings) -> Table | None:
-    """The most frequent mix-ups of the best setting beside those of real pictures; None where rows hold none.
+    """The most frequent mix-ups of the best setting beside those of real images; None where rows hold none.
 
-    Each row lists its most frequent mix-ups alone. So a pair's count is the mean over the seeds that list it, and a pair that real pictures'
+    Each row lists its most frequent mix-ups alone. So a pair's count is the mean over the seeds that list it, and a pair that real images'
     rows do not list is known to be at most as frequent as the last one listed.
     """
     best = _confusions(findings.best, findings.test)
@@ -105,9 +105,9 @@ def confusion_table(findings: Findings) -> Table | None:
         listed = [seed[pair] for seed in best if pair in seed]
         rows.append((*pair, _count(sum(listed) / len(listed)), f"{len(listed)} of {len(best)}", *([_real_count(pair, real)] if real else [])))
     assert findings.test is not None
-    notes = [f"Pictures of {findings.test.num_images:,}, mean over the seeds that list the pair; each seed lists its most frequent pairs alone."]
+    notes = [f"Images of {findings.test.num_images:,}, mean over the seeds that list the pair; each seed lists its most frequent pairs alone."]
     if real:
-        notes.append("“at most” stands where no seed of real pictures lists the pair.")
+        notes.append("“at most” stands where no seed of real images lists the pair.")
     return Table("confusions", "Most frequent mix-ups", tuple(columns), tuple(rows), tuple(notes))
 
 
@@ -127,7 +127,7 @@ def _count(value: float) -> str:
 
 
 def _confusions(cell: Cell, test: MeasuredSet | None) -> list[Counter[tuple[str, str]]]:
-    """Of each seed that has some: (class, taken for) -> pictures. Classes that share a name are added up."""
+    """Of each seed that has some: (class, taken for) -> images. Classes that share a name are added up."""
     found = []
     for row in cell.rows_on(test) if test is not None else []:
         pairs: Counter[tuple[str, str]] = Counter()
@@ -138,7 +138,7 @@ def _confusions(cell: Cell, test: MeasuredSet | None) -> list[Counter[tuple[str,
 
 
 def _per_class(cell: Cell, test: MeasuredSet | None) -> tuple[list[str], list[float]] | None:
-    """Class names and accuracies in percent [num_classes], averaged over seeds; NaN for a class without pictures."""
+    """Class names and accuracies in percent [num_classes], averaged over seeds; NaN for a class without images."""
     rows = [row for row in cell.rows_on(test) if row["per_class"]] if test is not None else []
     if not rows or len({len(row["per_class"]) for row in rows}) > 1:
         return None

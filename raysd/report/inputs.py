@@ -49,7 +49,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Material:
+class ReportInputs:
     """All that a page is made of."""
 
     name: str
@@ -90,7 +90,7 @@ def widest_and_last(budgets: Iterable[int]) -> list[int]:
     return list(dict.fromkeys([max(sizes, key=lambda budget: (sizes[budget], budget)), max(sizes)])) if sizes else []
 
 
-def gather(root: Location, sweep: str | None = None) -> Material:
+def gather(root: Location, sweep: str | None = None) -> ReportInputs:
     """Read what a report is made of.
 
     Args:
@@ -120,7 +120,7 @@ def pick_sweep(root: Location, sweep: str | None = None) -> Row | None:
     raise UserError("report.sweep", sweep, remedy)
 
 
-def gather_sweep(sweep: Row, rows: Sequence[Row], trials: Sequence[Row]) -> Material:
+def gather_sweep(sweep: Row, rows: Sequence[Row], trials: Sequence[Row]) -> ReportInputs:
     """What is known of one sweep."""
     steps = set(sweep["steps"])
     trials = [trial for trial in trials if trial["fingerprint"] in steps]
@@ -132,10 +132,10 @@ def gather_sweep(sweep: Row, rows: Sequence[Row], trials: Sequence[Row]) -> Mate
     variants = list(dict.fromkeys(str(clone["variant"]) for clone in sweep["clones"]))
     cells = collect_cells(chosen, variants, trials)
     entries = tuple(_sweep_entry(clone) for clone in sweep["clones"])
-    return Material(sweep["name"], sweep, sweep["objective"], entries, cells, tuple(chosen), tuple(trials), borrowed, tuple(_lacking(sweep, trials, found)))
+    return ReportInputs(sweep["name"], sweep, sweep["objective"], entries, cells, tuple(chosen), tuple(trials), borrowed, tuple(_lacking(sweep, trials, found)))
 
 
-def gather_all(root: Location, rows: Sequence[Row], trials: Sequence[Row]) -> Material:
+def gather_all(root: Location, rows: Sequence[Row], trials: Sequence[Row]) -> ReportInputs:
     """What is known where no sweep ended: each setting that was measured.
 
     Raises:
@@ -151,7 +151,7 @@ def gather_all(root: Location, rows: Sequence[Row], trials: Sequence[Row]) -> Ma
         if cell.setting.images_per_class is not None:
             rungs.append(Rung(cell.setting.images_per_class, role_score(cells, cell, objective)))
     entries = [_row_entry(root, setting, rungs) for setting, rungs in groups.items()]
-    return Material("All results", {}, objective, _told_apart(entries), cells, tuple(rows), tuple(trials))
+    return ReportInputs("All results", {}, objective, _told_apart(entries), cells, tuple(rows), tuple(trials))
 
 
 def baseline_rows(kind: str, own: Sequence[Row], rows: Sequence[Row]) -> list[Row]:

@@ -11,14 +11,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from raysd.errors import UserError
 from raysd.report.cells import Cells
 from raysd.report.classes import ClassScores, class_scores, confusion_table, lag_sentence, lag_table, per_class_plot
-from raysd.report.inputs import ALL, Material, gather
-from raysd.report.plots.curves import draw_curves
+from raysd.report.inputs import ALL, ReportInputs, gather
+from raysd.report.plots.curves import plot_curves
 from raysd.report.plots.figure import Plot
 from raysd.report.plots.grid import SampleGrid
 from raysd.report.plots.heatmap import heat_maps
 from raysd.report.plots.search import effects_plot, scaling_plot
 from raysd.report.provenance import behind_table, clone_table, package_versions, row_table
-from raysd.report.samples.gallery import Gallery, draw_galleries
+from raysd.report.samples.gallery import Gallery, sample_galleries
 from raysd.report.summary import Findings, count_sentence, find
 from raysd.report.tables.paper import paper_table
 from raysd.report.tables.sweep import cost_table, effects_table, proxies_table, ranking_table, search_lines
@@ -55,17 +55,17 @@ def write_report(root: Location, out: Location | None = None, sweep: str | None 
     Raises:
         UserError: no such sweep, no accuracy rows of a clone in it, or no results at all.
     """
-    material = gather(root, sweep)
-    findings = find_all(material)
+    inputs = gather(root, sweep)
+    findings = find_all(inputs)
     scores = class_scores(findings) if findings else None
-    galleries = draw_galleries(material.entries)
-    figures = draw_figures(material, findings, scores)
-    tables = make_tables(material, findings, scores)
-    out = out or root.child("reports", material.sweep.get("fingerprint", ALL))
+    galleries = sample_galleries(inputs.entries)
+    figures = plot_figures(inputs, findings, scores)
+    tables = make_tables(inputs, findings, scores)
+    out = out or root.child("reports", inputs.sweep.get("fingerprint", ALL))
     plots = [plot for group in figures.values() for plot in group]
     written = write_parts(out, tables.values(), plots, [grid for gallery in galleries for grid in gallery.grids])
-    lines = say_all(material, findings)
-    out.write(HTML, render(material, lines, galleries, figures, tables, written, lag_sentence(scores) if scores else None).encode())
+    lines = say_all(inputs, findings)
+    out.write(HTML, render(inputs, lines, galleries, figures, tables, written, lag_sentence(scores) if scores else None).encode())
     return ReportFiles(out, out.file(HTML), lines, tables["settings"])
 
 
@@ -74,37 +74,37 @@ def write_parts(out: Location, tables: Iterable[Table], plots: Iterable[Plot], g
     parts: list[tuple[str, dict[str, bytes | str]]] = []
     parts += [(f"Table: {table.title}", {f"{table.name}.md": to_markdown(table), f"{table.name}.csv": to_csv(table)}) for table in tables]
     parts += [(f"Figure: {plot.title}", {f"{plot.name}.png": plot.png, f"{plot.name}.svg": plot.svg}) for plot in plots]
-    parts += [(f"Sample pictures: {grid.label}", {f"{grid.name}.png": grid.png}) for grid in grids]
+    parts += [(f"Sample images: {grid.label}", {f"{grid.name}.png": grid.png}) for grid in grids]
     for _, files in parts:
         for name, data in files.items():
             out.write(name, data.encode() if isinstance(data, str) else data)
     return [(title, list(files)) for title, files in parts]
 
 
-def find_all(material: Material) -> Findings | None:
+def find_all(inputs: ReportInputs) -> Findings | None:
     """What the rows say; None where the best setting was not measured, or there is nothing to single out.
 
     Raises:
         UserError: a sweep without accuracy rows of a clone.
     """
-    sweep = material.sweep
-    if material.is_sweep and not material.cells.of_kind("clone"):
+    sweep = inputs.sweep
+    if inputs.is_sweep and not inputs.cells.of_kind("clone"):
         raise UserError("report.sweep", sweep["fingerprint"], "has no accuracy rows of a clone; run the sweep again, it continues where it ended")
-    return find(material.cells, sweep.get("best"), material.objective, sweep.get("comparisons", ()), material.borrowed)
+    return find(inputs.cells, sweep.get("best"), inputs.objective, sweep.get("comparisons", ()), inputs.borrowed)
 
 
-def say_all(material: Material, findings: Findings | None) -> tuple[str, ...]:
+def say_all(inputs: ReportInputs, findings: Findings | None) -> tuple[str, ...]:
     """The summary, the most important first."""
-    best, failed = material.sweep.get("best"), material.sweep.get("failed", ())
+    best, failed = inputs.sweep.get("best"), inputs.sweep.get("failed", ())
     if findings:
         lines = findings.lines
     elif best:
-        lines = (f"The sweep chose {best['label']} ({best['score']:.1f} %, {objective_words(material.objective)}); its accuracy rows are missing.",)
+        lines = (f"The sweep chose {best['label']} ({best['score']:.1f} %, {objective_words(inputs.objective)}); its accuracy rows are missing.",)
     else:
-        lines = (count_sentence(material.cells),)
-    absent = [f"Accuracy rows are missing: {len(material.lacking):,} {'notes' if len(material.lacking) > 1 else 'note'} below the table of all settings."]
+        lines = (count_sentence(inputs.cells),)
+    absent = [f"Accuracy rows are missing: {len(inputs.lacking):,} {'notes' if len(inputs.lacking) > 1 else 'note'} below the table of all settings."]
     failures = [f"Measurements or settings that failed: {len(failed):,}; notes below the table of all settings say why."]
-    return (*lines, *(absent if material.lacking else []), *(failures if failed else []), *search_lines(material))
+    return (*lines, *(absent if inputs.lacking else []), *(failures if failed else []), *search_lines(inputs))
 
 
 def failure_notes(sweep: Row) -> list[str]:
@@ -117,42 +117,42 @@ def failure_notes(sweep: Row) -> list[str]:
     return notes
 
 
-def make_tables(material: Material, findings: Findings | None, scores: ClassScores | None) -> dict[str, Table]:
+def make_tables(inputs: ReportInputs, findings: Findings | None, scores: ClassScores | None) -> dict[str, Table]:
     """All tables by name, in the order of the page; those without rows are left out."""
-    settings = main_table(shown_cells(material), findings)
+    settings = main_table(shown_cells(inputs), findings)
     found = [
-        ranking_table(material),
-        effects_table(material),
-        proxies_table(material),
-        replace(settings, notes=(*settings.notes, *material.lacking, *failure_notes(material.sweep))),
-        gap_table(material.cells, findings) if findings and findings.best.setting.kind == "clone" else None,
+        ranking_table(inputs),
+        effects_table(inputs),
+        proxies_table(inputs),
+        replace(settings, notes=(*settings.notes, *inputs.lacking, *failure_notes(inputs.sweep))),
+        gap_table(inputs.cells, findings) if findings and findings.best.setting.kind == "clone" else None,
         lag_table(scores, findings.heading) if scores and findings else None,
         confusion_table(findings) if findings else None,
-        paper_table(material.cells, findings),
-        cost_table(material),
-        clone_table(material),
-        behind_table(material),
-        row_table(material),
+        paper_table(inputs.cells, findings),
+        cost_table(inputs),
+        clone_table(inputs),
+        behind_table(inputs),
+        row_table(inputs),
     ]
     return {table.name: table for table in found if table is not None}
 
 
-def shown_cells(material: Material) -> Cells:
+def shown_cells(inputs: ReportInputs) -> Cells:
     """The cells of the main table: of a sweep's setting the one with the most images per class alone."""
-    if not material.is_sweep:
-        return material.cells
-    clones = material.cells.of_kind("clone")
+    if not inputs.is_sweep:
+        return inputs.cells
+    clones = inputs.cells.of_kind("clone")
     furthest = {c.setting.factors: c for c in sorted(clones, key=lambda c: c.setting.images_per_class or 0)}
-    return replace(material.cells, cells=tuple(c for c in material.cells.cells if c.setting.kind != "clone" or furthest[c.setting.factors] is c))
+    return replace(inputs.cells, cells=tuple(c for c in inputs.cells.cells if c.setting.kind != "clone" or furthest[c.setting.factors] is c))
 
 
-def draw_figures(material: Material, findings: Findings | None, scores: ClassScores | None) -> dict[str, list[Plot]]:
+def plot_figures(inputs: ReportInputs, findings: Findings | None, scores: ClassScores | None) -> dict[str, list[Plot]]:
     """All figures by section; a section without any is empty."""
-    cells, effects, scaling = material.cells, effects_plot(material), scaling_plot(material)
+    cells, effects, scaling = inputs.cells, effects_plot(inputs), scaling_plot(inputs)
     return {
-        "accuracy": draw_curves(cells, findings, ("test", "shift", "validation")),
-        "transfer": draw_curves(cells, findings, ("transfer",)),
-        "heat_maps": heat_maps(material),
+        "accuracy": plot_curves(cells, findings, ("test", "shift", "validation")),
+        "transfer": plot_curves(cells, findings, ("transfer",)),
+        "heat_maps": heat_maps(inputs),
         "effects": [effects] if effects else [],
         "scaling": [scaling] if scaling else [],
         "per_class": [per_class_plot(scores, findings.heading)] if scores and findings else [],
@@ -160,7 +160,7 @@ def draw_figures(material: Material, findings: Findings | None, scores: ClassSco
 
 
 def render(
-    material: Material,
+    inputs: ReportInputs,
     lines: Sequence[str],
     galleries: Sequence[Gallery],
     figures: Mapping[str, Sequence[Plot]],
@@ -179,8 +179,8 @@ def render(
     environment.filters.update(uri=_data_uri, value=value_text)
     environment.globals.update(sections=_sections, most_rows=MOST_ROWS)
     return environment.get_template("template.html.j2").render(
-        material=material,
-        sweep=material.sweep,
+        inputs=inputs,
+        sweep=inputs.sweep,
         lines=lines,
         galleries=galleries,
         max_tabs=max((len(gallery.grids) for gallery in galleries), default=0),
@@ -188,8 +188,8 @@ def render(
         tables=tables,
         written=written,
         lags=lags,
-        objective=objective_words(material.objective),
-        versions=package_versions(material.sweep, material.rows),
+        objective=objective_words(inputs.objective),
+        versions=package_versions(inputs.sweep, inputs.rows),
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raysd.report.inputs import Entry, Material
+from raysd.report.inputs import Entry, ReportInputs
 from raysd.report.tables.tables import Column, Table, Value, number, number_columns
 from raysd.report.text import metric_words
 from raysd.storage.results import Row
@@ -11,11 +11,11 @@ from raysd.storage.results import Row
 PARTS = ("classifiers", "rows")
 
 
-def clone_table(material: Material) -> Table | None:
+def clone_table(inputs: ReportInputs) -> Table | None:
     """The clones and their folders, each once with the settings that share it; None where there are none."""
-    about = {clone["folder"]: clone for clone in material.sweep.get("clones", ())}
+    about = {clone["folder"]: clone for clone in inputs.sweep.get("clones", ())}
     groups: dict[str, list[Entry]] = {}
-    for entry in (entry for entry in material.entries if entry.folder):
+    for entry in (entry for entry in inputs.entries if entry.folder):
         groups.setdefault(entry.folder, []).append(entry)
     columns = (Column("setting"), *number_columns("pictures", "flagged"), Column("fingerprint", is_code=True), Column("folder", is_code=True))
     rows: list[tuple[Value, ...]] = []
@@ -27,24 +27,24 @@ def clone_table(material: Material) -> Table | None:
     return Table("clones", "Clones", columns, tuple(rows)) if rows else None
 
 
-def behind_table(material: Material) -> Table | None:
+def behind_table(inputs: ReportInputs) -> Table | None:
     """The rows behind each score of a setting, by the trial rows; None where there are none."""
     names = ("trial", "clone", "classifiers", "accuracy rows")
     columns = (Column("setting"), *number_columns("images per class", "score"), *(Column(name, is_code=True) for name in names))
     rows = [
         (row["label"], row["images_per_class"], number(row["score"], ".2f"), row["fingerprint"], row["clone"], *(" ".join(row.get(part, ())) for part in PARTS))
-        for row in material.trials
+        for row in inputs.trials
     ]
     return Table("behind", "Rows behind each score", columns, tuple(rows)) if rows else None
 
 
-def row_table(material: Material) -> Table:
+def row_table(inputs: ReportInputs) -> Table:
     """Each accuracy row and the command that repeats it."""
     columns = (Column("fingerprint", is_code=True), Column("trained on"), *number_columns("images per class", "seed"), Column("measured on"), Column("metric"))
     columns += (*number_columns("value, %", "pictures"), Column("classifier", is_code=True), Column("data", is_code=True), Column("date"))
     columns += (Column("command", is_code=True),)
-    labels = {row["fingerprint"]: cell.setting.label for cell in material.cells.cells for row in cell.rows}
-    order = sorted(material.rows, key=lambda r: (r["trained_on"]["kind"], r["trained_on"].get("name") or "", r["role"], r["dataset"], r["seed"]))
+    labels = {row["fingerprint"]: cell.setting.label for cell in inputs.cells.cells for row in cell.rows}
+    order = sorted(inputs.rows, key=lambda r: (r["trained_on"]["kind"], r["trained_on"].get("name") or "", r["role"], r["dataset"], r["seed"]))
     rows = [
         (
             row["fingerprint"],

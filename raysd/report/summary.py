@@ -1,4 +1,4 @@
-"""What the cells say: the best setting, the share of the gap to real pictures that it closes, and whether guidance matters."""
+"""What the cells say: the best setting, the share of the gap to real images that it closes, and whether guidance matters."""
 
 import json
 import math
@@ -65,7 +65,7 @@ def find(cells: Cells, chosen: Row | None, objective: Objective, comparisons: Se
     if test is not None and (sentence := guidance_sentence(cells, best, test, comparisons, word)):
         lines.append(sentence)
     if closed := [f"{cells.names[s]} {100 * gap:.0f} %" for s, gap in gaps.items() if s.role == "transfer" and gap is not None]:
-        optimistic = " These sets had a part in the choice, so this is optimistic." if counts(objective, "transfer") else ""
+        optimistic = " These sets had a part in the choice, so this is optimiztic." if counts(objective, "transfer") else ""
         lines.append(f"Share of the gap to real closed on transfer sets: {'; '.join(closed)}.{optimistic}")
     return Findings(best, real, random, test, gaps, tuple(lines), tuple(notes), word)
 
@@ -76,12 +76,12 @@ def is_clone(setting: Setting) -> bool:
 
 
 def gap_closed(clone: float, real: float, random: float) -> float | None:
-    """(clone - random) / (real - random); None when real pictures are not better than no training."""
+    """(clone - random) / (real - random); None when real images are not better than no training."""
     return (clone - random) / (real - random) if real > random else None
 
 
 def find_baseline(cells: Cells, kind: str, best: Setting) -> tuple[Cell | None, list[str]]:
-    """The `real` or `random` cell to compare with, of the same backbone; and a note when its number of pictures differs."""
+    """The `real` or `random` cell to compare with, of the same backbone; and a note when its number of images differs."""
     found = [cell for cell in cells.of_kind(kind) if cell.setting.backbone == best.backbone and not cell.setting.is_mixture]
     if not found:
         return None, []
@@ -89,7 +89,7 @@ def find_baseline(cells: Cells, kind: str, best: Setting) -> tuple[Cell | None, 
     count = chosen.setting.images_per_class
     if kind == "random" or best.kind != "clone" or count == best.images_per_class:
         return chosen, []
-    return chosen, [f"Real has {'all' if count is None else count} pictures per class, the clone {best.images_per_class}."]
+    return chosen, [f"Real has {'all' if count is None else count} images per class, the clone {best.images_per_class}."]
 
 
 def guidance_sentence(cells: Cells, best: Cell, test: MeasuredSet, comparisons: Sequence[Row] = (), word: str = "best") -> str | None:
@@ -108,7 +108,7 @@ def guidance_sentence(cells: Cells, best: Cell, test: MeasuredSet, comparisons: 
     other = others[reference]
     difference = best.scores[test].mean - other.scores[test].mean
     compared = _compared(best, other, test, comparisons)
-    return f"On real test pictures, guidance {own:g} differs from guidance {reference:g} by {difference:+.1f} points: {compared}."
+    return f"On real test images, guidance {own:g} differs from guidance {reference:g} by {difference:+.1f} points: {compared}."
 
 
 def _compared(one: Cell, other: Cell, test: MeasuredSet, comparisons: Sequence[Row]) -> str:
@@ -117,7 +117,7 @@ def _compared(one: Cell, other: Cell, test: MeasuredSet, comparisons: Sequence[R
     wanted = {"label": other.setting.label, "role": test.role, "dataset": test.dataset, "probe_label": test.probe, "shots": test.shots}
     for row in comparisons:
         if all(row[name] == value for name, value in wanted.items()) and row["low"] <= difference <= row["high"]:
-            return f"{row['verdict']}, picture by picture (95 % interval {row['low']:+.1f} to {row['high']:+.1f})"
+            return f"{row['verdict']}, image by image (95 % interval {row['low']:+.1f} to {row['high']:+.1f})"
     ours, theirs = ({row["seed"]: row["value"] for row in cell.rows_on(test)} for cell in (one, other))
     pairs = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
     spread = statistics.stdev(pairs) if len(pairs) > 1 else 0.0
@@ -126,7 +126,7 @@ def _compared(one: Cell, other: Cell, test: MeasuredSet, comparisons: Sequence[R
     half = float(stdtrit(len(pairs) - 1, 0.975)) * spread / math.sqrt(len(pairs))
     low, high = statistics.fmean(pairs) - half, statistics.fmean(pairs) + half
     verdict = "better" if low > 0 else "worse" if high < 0 else "within noise"
-    return f"{verdict}, seed by seed on these pictures ({len(pairs)} seeds, 95 % interval {low:+.1f} to {high:+.1f})"
+    return f"{verdict}, seed by seed on these images ({len(pairs)} seeds, 95 % interval {low:+.1f} to {high:+.1f})"
 
 
 def _same_but_guidance(one: Setting, other: Setting) -> bool:
@@ -159,7 +159,7 @@ def _known(cells: Cells, objective: Objective, answer: str) -> list[str]:
     lines = [count_sentence(cells)]
     if len(cells.cells) > 1:
         lines.append(f"Highest {objective_words(objective)}: {answer}")
-        lines.append("It was picked by these same pictures, so its accuracy on them is optimistic.")
+        lines.append("It was picked by these same images, so its accuracy on them is optimiztic.")
     return lines
 
 
@@ -175,11 +175,11 @@ def _answer(
     starts_with_variant = setting.kind == "clone" and (VARIANT in dict(setting.factors) or not (setting.words or setting.is_mixture))
     start = f"{'prompt variant ' if starts_with_variant else ''}{setting.label}"
     if test is None:
-        return f"{start}; it was not measured on real test pictures."
-    how = f"trained on a mixture ({setting.name}), " if setting.is_mixture else "trained on its pictures alone, " if setting.kind == "clone" else ""
-    text = f"{start}: {how}a classifier gets {best.scores[test]} % of real test pictures right"
+        return f"{start}; it was not measured on real test images."
+    how = f"trained on a mixture ({setting.name}), " if setting.is_mixture else "trained on its images alone, " if setting.kind == "clone" else ""
+    text = f"{start}: {how}a classifier gets {best.scores[test]} % of real test images right"
     others = []
-    for kind, words, cell in (("real", "trained on real pictures", real), ("random", "with random weights", random)):
+    for kind, words, cell in (("real", "trained on real images", real), ("random", "with random weights", random)):
         if cell and test in cell.scores:
             count, foreign = cell.setting.images_per_class, kind in borrowed
             size = ["all" if count is None else f"{count:,} per class"] if kind == "real" and (foreign or count != setting.images_per_class) else []
@@ -191,7 +191,7 @@ def _answer(
 
 def _choice(objective: Objective) -> str:
     if objective == "test":
-        return "The setting was chosen on the test pictures themselves, so its test accuracy is optimistic."
+        return "The setting was chosen on the test images themselves, so its test accuracy is optimiztic."
     if counts(objective, "test"):
-        return f"The setting was chosen by {objective_words(objective)}; the test pictures had a part in the choice, so its test accuracy is optimistic."
-    return f"The setting was chosen by {objective_words(objective)}; the test pictures had no part in the choice."
+        return f"The setting was chosen by {objective_words(objective)}; the test images had a part in the choice, so its test accuracy is optimiztic."
+    return f"The setting was chosen by {objective_words(objective)}; the test images had no part in the choice."

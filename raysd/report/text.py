@@ -12,9 +12,9 @@ VARIANT, GUIDANCE = "generation.variant", "generation.guidance_scale"
 FACTORS = {VARIANT: "prompt variant", GUIDANCE: "guidance", "generation.num_inference_steps": "steps", "generation.model": "generator"}
 METRICS = {"top1": "top-1 accuracy", "mean_per_class": "mean accuracy per class"}
 ROLES = {
-    "validation": "accuracy on held-out validation pictures",
+    "validation": "accuracy on held-out validation images",
     "transfer": "mean transfer accuracy",
-    "test": "accuracy on the test pictures",
+    "test": "accuracy on the test images",
     "shift": "accuracy on the further test sets",
 }
 

@@ -1,1 +1,1 @@
-"""The sweep: draw, train and measure over guidance scales and prompt variants, and choose the best."""
+"""The sweep: generate, train and measure over guidance scales and prompt variants, and choose the best."""

@@ -1,4 +1,4 @@
-"""Proxies of transfer that need no training: how near a clone is to real pictures, and how well its pictures fit their texts."""
+"""Proxies of transfer that need no training: how near a clone is to real images, and how well its images fit their texts."""
 
 from dataclasses import replace
 
@@ -7,13 +7,13 @@ import numpy as np
 from raysd.clone.scan import CloneJob
 from raysd.config import Experiment
 from raysd.curation.scores import read_scores
-from raysd.data.images import PictureSet
-from raysd.data.real_sets import real_set
+from raysd.data.images import ImageSet
+from raysd.data.real_datasets import real_dataset
 from raysd.evaluation.analyze import compare_clone
-from raysd.evaluation.models import Subject, own_subject, pretrained_subject
+from raysd.evaluation.models import EvaluatedModel, own_model, pretrained_model
 from raysd.generation.generate import plan_clone
 from raysd.progress import Progress
-from raysd.resolve import clone_pictures, resolve_scoring, score_pictures
+from raysd.resolve import clone_images, resolve_scoring, score_images
 from raysd.storage.results import Row, write_result
 from raysd.sweep.rung import KIND, baseline_run
 from raysd.sweep.settings import RungSettings
@@ -24,17 +24,17 @@ def note_proxies(experiment: Experiment, steps: list[Row], rungs: list[RungSetti
     """Measure the proxies of each clone of the first rung, and note them in the step's row; what is noted already is not measured again.
 
     Frechet distance, precision, recall, density and coverage are in the features of `analysis.model`, or without one of the first classifier that
-    was trained on real pictures. The mean similarity of pictures and texts needs `scoring.model`.
+    was trained on real images. The mean similarity of images and texts needs `scoring.model`.
     """
     first = [step for step in steps if step["rung"] == 0 and not step["proxies"]]
     if not first:
         return
-    subject, real = _subject(experiment, rungs[-1]), _real_pictures(experiment)
-    with Progress("compared with real pictures", len(first), "clones") as progress:
+    model, real = _evaluated_model(experiment, rungs[-1]), _real_images(experiment)
+    with Progress("compared with real images", len(first), "clones") as progress:
         for step in first:
             at = experiment_at(experiment, Setting(step["setting"]), rungs[0])
             job = plan_clone(at.root, clone_spec(at), at.generation)
-            values = compare_clone(experiment.root, subject, clone_pictures(job), real, experiment.analysis, command)["values"]
+            values = compare_clone(experiment.root, model, clone_images(job), real, experiment.analysis, command)["values"]
             step["proxies"] = {name: value for name, value in values.items() if not name.startswith("num_")}
             if experiment.scoring.model is not None:
                 step["proxies"]["image_text_similarity"] = _similarity(at, job)
@@ -42,24 +42,24 @@ def note_proxies(experiment: Experiment, steps: list[Row], rungs: list[RungSetti
             progress.advance(1)
 
 
-def _subject(experiment: Experiment, last: RungSettings) -> Subject:
+def _evaluated_model(experiment: Experiment, last: RungSettings) -> EvaluatedModel:
     if experiment.analysis.model is not None:
-        return pretrained_subject(experiment.analysis.model, experiment.table, needs_classes=False)
+        return pretrained_model(experiment.analysis.model, experiment.table, needs_classes=False)
     run = baseline_run(experiment, "real", last)
-    return own_subject(experiment.root, run.fingerprint(run.settings.seeds[0]))
+    return own_model(experiment.root, run.fingerprint(run.settings.seeds[0]))
 
 
-def _real_pictures(experiment: Experiment) -> PictureSet:
-    """Those that `raysd analyse` takes, or without any the last ones of each class of `sweep.real`, away from those that are trained on."""
+def _real_images(experiment: Experiment) -> ImageSet:
+    """Those that `raysd analyze` takes, or without any the last ones of each class of `sweep.real`, away from those that are trained on."""
     name, analysis = experiment.evaluation.validation_set or experiment.sweep.real, experiment.analysis
     if analysis.real is not None or name is None:
-        return replace(real_set(analysis.real or "", "test", experiment.root, table=experiment.table), images_per_class=analysis.images_per_class)
-    return replace(real_set(name, "train", experiment.root, table=experiment.table), images_per_class=analysis.images_per_class, from_end=True)
+        return replace(real_dataset(analysis.real or "", "test", experiment.root, table=experiment.table), images_per_class=analysis.images_per_class)
+    return replace(real_dataset(name, "train", experiment.root, table=experiment.table), images_per_class=analysis.images_per_class, from_end=True)
 
 
 def _similarity(experiment: Experiment, job: CloneJob) -> float:
-    """Mean cosine similarity of the planned pictures with their class's text."""
-    score_pictures(experiment, job)
+    """Mean cosine similarity of the planned images with their class's text."""
+    score_images(experiment, job)
     spec, _ = resolve_scoring(experiment)
     scores = read_scores(job, spec)
     planned = scores["index"].to_numpy() < job.plan.counts.array[scores["label"].to_numpy()]

@@ -32,7 +32,7 @@ def sweep_row(
         num_settings: of the whole grid, or of a random search; 0 where it is not known beforehand.
         steps: the rows of the steps that were taken.
         baselines: fingerprints of the baselines' classifiers, by kind.
-        evaluation: knows the real sets.
+        evaluation: knows the real data sets.
 
     Raises:
         UserError: no setting was measured on all sets of the objective.
@@ -68,7 +68,7 @@ def sweep_row(
         "effects": marginal_effects(steps, _factors(experiment, list(last))),
         "proxies": proxy_regrets(steps),
         "cost": sweep_cost(steps, num_settings or len(last), budgets, len(experiment.table)),
-        "num_drawn": sum(step["num_drawn"] for step in steps),
+        "num_generated": sum(step["num_generated"] for step in steps),
         "seconds": {part: sum(step["seconds"][part] for step in steps) for part in ("draw", "train", "measure")},
         "steps": [step["fingerprint"] for step in steps],
         "rows": [row["fingerprint"] for row in rows],
@@ -122,7 +122,7 @@ def _clone(experiment: Experiment, setting: Setting, last: Row, rungs: list[Rung
 
 
 def _comparisons(evaluation: Evaluation, best: Row, last: list[Row], baselines: dict[str, list[str]], rows: list[Row]) -> list[Row]:
-    """The best setting against each that reached as many pictures, and against the baselines: picture by picture, on each set."""
+    """The best setting against each that reached as many images, and against the baselines: image by image, on each set."""
     rivals = [step for step in last if step["rung"] == best["rung"] and step["fingerprint"] != best["fingerprint"]]
     sides = [(step["clone"], step["label"], step["setting"], step["classifiers"]) for step in rivals]
     sides += [(kind, kind, None, group) for kind, group in baselines.items()]

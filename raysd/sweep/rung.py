@@ -1,4 +1,4 @@
-"""One step of a sweep: a setting at a rung is drawn, trained on and measured. A step that was done is not done again.
+"""One step of a sweep: a setting at a rung is generated, trained on and measured. A step that was done is not done again.
 
 A step writes its own row (kind `trial`), last of all; so a sweep that is killed knows what is done, and what it cost.
 """
@@ -10,14 +10,14 @@ import numpy as np
 
 from raysd.clone.scan import CloneJob
 from raysd.config import Experiment
-from raysd.data.real_sets import real_set
+from raysd.data.real_datasets import real_dataset
 from raysd.evaluation.evaluate import Evaluation
 from raysd.generation.generate import CloneSummary, plan_clone
-from raysd.generation.shared_pool import StandingPool
-from raysd.resolve import score_pictures, source_generations, training_pools, training_run
+from raysd.generation.shared_pool import SharedPool
+from raysd.resolve import score_images, source_generations, training_pools, training_run
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.results import Row, find_result, read_results, write_result
-from raysd.sweep.placement import Shares
+from raysd.sweep.placement import Placement
 from raysd.sweep.settings import RungSettings
 from raysd.sweep.space import Setting, clone_spec, experiment_at
 from raysd.training.loader import Pool
@@ -29,7 +29,7 @@ from raysd.versions import versions
 KIND = "trial"
 OF_A_SETTING = ("training.", "generation.", "sweep.space")
 """Fields of errors that a setting makes by itself; the others go on without it."""
-NOTHING: Row = {"seed_scores": [], "score": None, "classifiers": [], "rows": [], "num_images": 0, "num_flagged": 0, "short_classes": {}, "num_drawn": 0}
+NOTHING: Row = {"seed_scores": [], "score": None, "classifiers": [], "rows": [], "num_images": 0, "num_flagged": 0, "short_classes": {}, "num_generated": 0}
 NOTHING["seconds"] = {"draw": 0.0, "train": 0.0, "measure": 0.0}
 
 
@@ -43,8 +43,8 @@ class Steps:
         experiment: with the sweep.
         sweep: its fingerprint.
         rungs: its budgets, each with its number of seeds.
-        evaluation: knows the real sets.
-        pool: draws.
+        evaluation: knows the real data sets.
+        pool: generates.
         shares: what trainings may hold of the cluster.
     """
 
@@ -52,8 +52,8 @@ class Steps:
     sweep: str
     rungs: list[RungSettings]
     evaluation: Evaluation
-    pool: StandingPool
-    shares: Shares
+    pool: SharedPool
+    placement: Placement
 
     def run(self, setting: Setting, rung: int, number: int) -> Row:
         """The row of a setting at a rung; `number` says when the setting was first tried."""
@@ -62,7 +62,7 @@ class Steps:
         if (row := find_result(self.experiment.root, KIND, key)) is not None and is_measured(row, evaluation):
             return row
         experiment = experiment_at(self.experiment, setting, self.rungs[rung])
-        earlier = row or {"num_drawn": 0, "seconds": {}}
+        earlier = row or {"num_generated": 0, "seconds": {}}
         row = {
             "fingerprint": key,
             "sweep": self.sweep,
@@ -86,14 +86,14 @@ class Steps:
             if found is None or not found.field.startswith(OF_A_SETTING):
                 raise
             row |= {**NOTHING, "error": str(found)}
-        row["num_drawn"] += earlier["num_drawn"]
+        row["num_generated"] += earlier["num_generated"]
         row["seconds"] = {part: seconds + earlier["seconds"].get(part, 0.0) for part, seconds in row["seconds"].items()}
         write_result(self.experiment.root, KIND, row)
         return row
 
     def _measured(self, experiment: Experiment, evaluation: Evaluation) -> Row:
         """What a step finds."""
-        clone, num_drawn, draw_seconds = self._draw(experiment)
+        clone, num_generated, generation_seconds = self._generate(experiment)
         run = training_run(experiment, training_pools(experiment))
         classifiers, train_seconds = self._train(run)
         rows, measure_seconds = self._measure(evaluation, classifiers)
@@ -106,8 +106,8 @@ class Steps:
             "num_images": clone.num_images,
             "num_flagged": clone.num_flagged,
             "short_classes": clone.short_classes,
-            "num_drawn": num_drawn,
-            "seconds": {"draw": draw_seconds, "train": train_seconds, "measure": measure_seconds},
+            "num_generated": num_generated,
+            "seconds": {"draw": generation_seconds, "train": train_seconds, "measure": measure_seconds},
         }
 
     def known(self, settings: list[Setting]) -> dict[tuple[int, int], list[float]]:
@@ -128,14 +128,14 @@ class Steps:
         return all(self.evaluation.is_measured(run.fingerprint(seed)) for seed in run.settings.seeds)
 
     def run_baseline(self, kind: str) -> list[str]:
-        """Train and measure the classifiers of real pictures, as many as the last rung has, or those with random weights; returns their fingerprints."""
+        """Train and measure the classifiers of real images, as many as the last rung has, or those with random weights; returns their fingerprints."""
         run = baseline_run(self.experiment, kind, self.rungs[-1])
         classifiers, _ = self._train(run)
         self._measure(self.evaluation, classifiers)
         return classifiers
 
-    def _draw(self, experiment: Experiment) -> tuple[CloneSummary, int, float]:
-        """The clone, pictures that were drawn, of other clones in the training too, and the actors' seconds. Those with filters are scored."""
+    def _generate(self, experiment: Experiment) -> tuple[CloneSummary, int, float]:
+        """The clone, images that were generated, of other clones in the training too, and the actors' seconds. Those with filters are scored."""
         training = experiment.training
         jobs = [(_job(experiment), bool(training.filters))]
         for number, other in source_generations(experiment):
@@ -144,20 +144,20 @@ class Steps:
         one_actor = experiment.model_copy(update={"generation": experiment.generation.model_copy(update={"num_actors": 1})})
         for job, is_filtered in jobs:
             if is_filtered:
-                score_pictures(one_actor, job)
-        return grown[0], sum(clone.num_drawn for clone in grown), sum(clone.seconds for clone in grown)
+                score_images(one_actor, job)
+        return grown[0], sum(clone.num_generated for clone in grown), sum(clone.seconds for clone in grown)
 
     def _train(self, run: TrainingRun) -> tuple[list[str], float]:
         began = time.monotonic()
-        if self.shares.trains_here:
+        if self.placement.trains_here:
             return train_here(run), time.monotonic() - began
-        num_trials, shares = self.experiment.sweep.max_concurrent_trials, self.shares
-        return train_classifiers(run, True, num_trials, shares.cpus_taken, shares.gpus_taken), time.monotonic() - began
+        num_trials, placement = self.experiment.sweep.max_concurrent_trials, self.placement
+        return train_classifiers(run, True, num_trials, placement.cpus_taken, placement.gpus_taken), time.monotonic() - began
 
     def _measure(self, evaluation: Evaluation, classifiers: list[str]) -> tuple[list[Row], float]:
         """In this process where it trains, since it then holds its share of the cluster already."""
         began = time.monotonic()
-        rows = [row for classifier in classifiers for row in evaluation.measure(classifier, self.shares.trains_here)]
+        rows = [row for classifier in classifiers for row in evaluation.measure(classifier, self.placement.trains_here)]
         return rows, time.monotonic() - began
 
 
@@ -181,7 +181,7 @@ def baseline_run(experiment: Experiment, kind: str, rung: RungSettings) -> Train
     experiment = experiment.model_copy(update={"training": settings})
     pools: tuple[Pool, ...] = ()
     if kind == "real" and experiment.sweep.real is not None:
-        pools = (Pool((real_set(experiment.sweep.real, "train", experiment.root, rung.images_per_class, experiment.table),)),)
+        pools = (Pool((real_dataset(experiment.sweep.real, "train", experiment.root, rung.images_per_class, experiment.table),)),)
     return training_run(experiment, pools)
 
 

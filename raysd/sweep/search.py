@@ -217,7 +217,7 @@ def tpe(sweep: SweepSettings, tried: list[Setting]) -> Searcher:
         else:
             space[name] = optuna.distributions.CategoricalDistribution(list(range(len(choices))))
     points = [{name: _encode(factors[name], value) for name, value in setting.values.items()} for setting in tried]
-    sampler = optuna.samplers.TPESampler(seed=sweep.seed + len(tried))  # of the same seed it would draw those again that were tried
+    sampler = optuna.samplers.TPESampler(seed=sweep.seed + len(tried))  # of the same seed it would generate those again that were tried
     return OptunaSearch(space, metric=METRIC, mode=MODE, points_to_evaluate=points or None, sampler=sampler)
 
 

@@ -25,14 +25,14 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class RangeSettings(BaseModel):
-    """A range of numbers that settings are drawn from."""
+    """A range of numbers that settings are sampled from."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     low: Annotated[float, Field(allow_inf_nan=False)]
     high: Annotated[float, Field(allow_inf_nan=False)]
     log: bool = False
-    """Draw evenly over the logarithm."""
+    """Sample evenly over the logarithm."""
     step: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Round to multiples of this above `low`, so that settings share clones; whole numbers stay whole numbers."""
 
@@ -109,13 +109,13 @@ class SweepSettings(BaseModel):
     keep_within_noise: bool = False
     """With `halving`: go on with those, too, that are not worse than the last one kept by more than the seeds' spread."""
     objective: Objective | dict[Objective, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = "validation"
-    """What chooses: top-1 on real validation pictures, the mean over the transfer sets, the test set itself, or a weighted mean of these."""
+    """What chooses: top-1 on real validation images, the mean over the transfer sets, the test set itself, or a weighted mean of these."""
     real: str | None = None
-    """A real set that classifiers are trained on for comparison, with as many pictures."""
+    """A real data set that classifiers are trained on for comparison, with as many images."""
     random: bool = True
     """Also measure classifiers with random weights."""
     proxies: bool = False
-    """Also compare each clone of the first rung with real pictures, as `raysd analyse` does, to learn what such a proxy would have chosen."""
+    """Also compare each clone of the first rung with real images, as `raysd analyze` does, to learn what such a proxy would have chosen."""
     max_concurrent_trials: Count = 1
 
     @field_validator("rungs", mode="before")

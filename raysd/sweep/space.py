@@ -19,7 +19,7 @@ from raysd.storage.fingerprint import fingerprint
 from raysd.sweep.settings import RangeSettings, RungSettings
 from raysd.training.settings import TrainingSettings
 
-DRAWS_PER_SETTING = 100  # of a random search, before the space counts as used up
+SAMPLES_PER_SETTING = 100  # of a random search, before the space counts as used up
 VARIANT, GUIDANCE = "generation.variant", "generation.guidance_scale"
 
 
@@ -57,7 +57,7 @@ def is_number(value: Any) -> bool:
 
 
 def experiment_at(experiment: Experiment, setting: Setting, rung: RungSettings) -> Experiment:
-    """The experiment with a setting's values, a rung's images per class, and its seeds; no real set takes the clone's place.
+    """The experiment with a setting's values, a rung's images per class, and its seeds; no real data set takes the clone's place.
 
     Raises:
         UserError: a setting that the experiment does not have, or a wrong value.
@@ -122,8 +122,8 @@ def list_settings(experiment: Experiment) -> list[Setting]:
         names = sorted(factors, key=lambda name: name != VARIANT)
         return [_in_order(factors, dict(zip(names, values, strict=True))) for values in itertools.product(*(list(factors[name]) for name in names))]
     generator, found = np.random.default_rng(sweep.seed), dict[Setting, None]()
-    for _ in range(DRAWS_PER_SETTING * (sweep.num_settings or 1)):
-        found[Setting({name: _drawn(choices, generator) for name, choices in factors.items()})] = None
+    for _ in range(SAMPLES_PER_SETTING * (sweep.num_settings or 1)):
+        found[Setting({name: _sampled(choices, generator) for name, choices in factors.items()})] = None
         if len(found) == sweep.num_settings:
             return list(found)
     raise UserError("sweep.num_settings", sweep.num_settings, f"the space has hardly more than {len(found)} settings; ask for fewer, or set search=grid")
@@ -133,7 +133,7 @@ def _in_order(factors: Mapping[str, Any], values: Mapping[str, Any]) -> Setting:
     return Setting({name: values[name] for name in factors})
 
 
-def _drawn(choices: list[Any] | RangeSettings, generator: np.random.Generator) -> Any:
+def _sampled(choices: list[Any] | RangeSettings, generator: np.random.Generator) -> Any:
     if isinstance(choices, list):
         return choices[int(generator.integers(len(choices)))]
     low, high = np.log([choices.low, choices.high]) if choices.log else (choices.low, choices.high)
@@ -177,7 +177,7 @@ def distinct_settings(experiment: Experiment, settings: list[Setting]) -> tuple[
 
 
 def identity_at(experiment: Experiment, setting: Setting) -> str:
-    """Hash of what shapes a setting's pictures and classifiers, but for its budget.
+    """Hash of what shapes a setting's images and classifiers, but for its budget.
 
     Raises:
         UserError: a setting that cannot be.
@@ -205,7 +205,7 @@ def sweep_fingerprint(experiment: Experiment, evaluation: Evaluation) -> str:
     sweep = experiment.sweep.model_dump(mode="json", exclude={"max_concurrent_trials"})
     sets = [measured.identity() for measured in evaluation.sets]
     generation = {name: getattr(experiment.generation, name) for name in ("images_per_class", "class_counts")}
-    proxies = {**experiment.analysis.model_dump(), **experiment.scoring.model_dump()} if experiment.sweep.proxies else None
+    proxies = {**experiment.analysis.model_dump(by_alias=True), **experiment.scoring.model_dump()} if experiment.sweep.proxies else None
     seeds = experiment.training.seeds
     return fingerprint({"settings": settings, "sweep": sweep, "sets": sets, "counts": generation, "seeds": seeds, "proxies": proxies})
 

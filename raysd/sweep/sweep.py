@@ -1,6 +1,6 @@
 """The sweep: Ray Tune over the settings of a space and their rungs.
 
-1. A standing pool of diffusion actors is started. It draws what trials ask for, and ahead of them where it is known what comes.
+1. A shared pool of generation actors is started. It generates what trials ask for, and ahead of them where it is known what comes.
 2. Tune runs the trials (see `raysd.sweep.search`). Each takes a setting to one rung or more: grow its clone, train, measure (`raysd.sweep.rung`).
 3. The answer is made from the rows of the steps (`raysd.sweep.result`).
 
@@ -16,17 +16,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from raysd.cluster.resources import Ask, Node, check_room, cluster_nodes
+from raysd.cluster.resources import Node, ResourceRequest, check_room, cluster_nodes
 from raysd.config import Experiment
 from raysd.errors import UserError
 from raysd.evaluation.evaluate import KIND, Evaluation
 from raysd.generation.generate import plan_clone
-from raysd.generation.shared_pool import StandingPool
+from raysd.generation.shared_pool import SharedPool
 from raysd.progress import Progress, say
 from raysd.resolve import source_generations
 from raysd.storage.results import Row, find_result, write_result
 from raysd.sweep.analysis.noise import num_kept
-from raysd.sweep.placement import Shares, share_out
+from raysd.sweep.placement import Placement, place
 from raysd.sweep.plan import plan_trials, tried_settings
 from raysd.sweep.result import sweep_row
 from raysd.sweep.rung import Steps, baseline_run, find_steps, step_fingerprint
@@ -55,10 +55,10 @@ def run_sweep(experiment: Experiment, evaluation: Evaluation) -> Row:
 
     Args:
         experiment: validated settings.
-        evaluation: knows the real sets.
+        evaluation: knows the real data sets.
 
     Raises:
-        UserError: what is wrong with the settings, the cluster, the storage or a picture.
+        UserError: what is wrong with the settings, the cluster, the storage or an image.
     """
     precision = resolve_precision(experiment.training.precision)  # once, as the machines of trials may differ from this one
     experiment = experiment.model_copy(update={"training": experiment.training.model_copy(update={"precision": precision})})
@@ -69,7 +69,7 @@ def run_sweep(experiment: Experiment, evaluation: Evaluation) -> Row:
     began, rungs, baselines = time.monotonic(), rungs_of(experiment), baselines_of(experiment)
     settings, repeated = distinct_settings(experiment, list_settings(experiment))
     for setting in repeated:
-        say(f"left out: {setting.label}: draws and trains the same as an earlier setting")
+        say(f"left out: {setting.label}: generates and trains the same as an earlier setting")
     steps = _run_trials(experiment, evaluation, sweep, rungs, settings, baselines)
     if experiment.sweep.proxies:
         from raysd.sweep.proxies import note_proxies
@@ -95,7 +95,7 @@ def baselines_of(experiment: Experiment) -> list[str]:
     return [*(["real"] if experiment.sweep.real is not None else []), *(["random"] if experiment.sweep.random else [])]
 
 
-def plan_shares(experiment: Experiment, nodes: Sequence[Node]) -> tuple[Shares, list[Ask]]:
+def plan_placement(experiment: Experiment, nodes: Sequence[Node]) -> tuple[Placement, list[ResourceRequest]]:
     """How the sweep shares some nodes out, and what it starts on them.
 
     Raises:
@@ -106,8 +106,8 @@ def plan_shares(experiment: Experiment, nodes: Sequence[Node]) -> tuple[Shares, 
     pipelines |= {clone_spec(experiment, other).pipeline_key for _, other in source_generations(experiment)}
     cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
     asked = (experiment.generation, experiment.training, num_trials, len(pipelines), int(needs_scoring(experiment.training)))
-    shares = share_out(cpus, gpus, *asked)
-    return shares, shares.asks(experiment.training, num_trials, len(pipelines), nodes)
+    placement = place(cpus, gpus, *asked)
+    return placement, placement.requests(experiment.training, num_trials, len(pipelines), nodes)
 
 
 def _run_trials(
@@ -119,14 +119,14 @@ def _run_trials(
     ensure_ray()
     wanted = experiment.sweep
     nodes = cluster_nodes()
-    shares, asks = plan_shares(experiment, nodes)
-    check_room(nodes, asks)
-    pool = StandingPool(experiment.generation, shares.pool, wanted.max_concurrent_trials)
-    steps = Steps(experiment, sweep, rungs, evaluation, pool, shares)
+    placement, requests = plan_placement(experiment, nodes)
+    check_room(nodes, requests)
+    pool = SharedPool(experiment.generation, placement.pool, wanted.max_concurrent_trials)
+    steps = Steps(experiment, sweep, rungs, evaluation, pool, placement)
     count = f"{len(settings) or wanted.num_settings} settings"
-    say(f"sweep: {count}, {', '.join(str(rung.images_per_class) for rung in rungs)} images per class, {shares.pool.num_actors} diffusion actors")
+    say(f"sweep: {count}, {', '.join(str(rung.images_per_class) for rung in rungs)} images per class, {placement.pool.num_actors} generation actors")
     try:
-        pool.draw_ahead(_first_clones(experiment, sweep, settings, rungs))
+        pool.generate_ahead(_first_clones(experiment, sweep, settings, rungs))
         with _progress(_num_jobs(experiment, len(settings), len(rungs), len(baselines)), pool) as progress:
             taken = _fit(steps, settings, baselines, progress)
     finally:
@@ -184,7 +184,7 @@ def _fit(steps: Steps, settings: list[Setting], baselines: list[str], progress: 
     if plan.num_left_out:
         progress.advance(plan.num_left_out, ", from an earlier run")
     tuner = Tuner(
-        tune.with_resources(trial, {"CPU": steps.shares.trial_cpus, "GPU": steps.shares.trial_gpus}),
+        tune.with_resources(trial, {"CPU": steps.placement.trial_cpus, "GPU": steps.placement.trial_gpus}),
         param_space=plan.space,
         tune_config=TuneConfig(**plan.options, reuse_actors=True),
         run_config=RunConfig(
@@ -218,7 +218,7 @@ def _run_job(steps: Steps, config: Mapping[str, Any], settings: list[Setting]) -
     from raysd.sweep import search
 
     keep_freed_memory()
-    torch.set_num_threads(max(1, int(steps.shares.trial_cpus)))
+    torch.set_num_threads(max(1, int(steps.placement.trial_cpus)))
     job: Mapping[str, Any] = config.get("job", config)
     if "baseline" in job:
         steps.run_baseline(job["baseline"])
@@ -238,15 +238,15 @@ def _run_job(steps: Steps, config: Mapping[str, Any], settings: list[Setting]) -
 
 
 @contextmanager
-def _progress(total: int, pool: StandingPool) -> Iterator[Progress]:
-    """Trials that ended, and pictures that were drawn so far."""
+def _progress(total: int, pool: SharedPool) -> Iterator[Progress]:
+    """Trials that ended, and images that were generated so far."""
     ended = threading.Event()
     with Progress("measured", total, "trials") as progress:
 
         def look() -> None:
             while not ended.wait(LOOK_SECONDS):
                 with suppress(Exception):  # the queue may be starting again
-                    progress.advance(0, f", {pool.num_drawn(LOOK_SECONDS):,} pictures drawn")
+                    progress.advance(0, f", {pool.num_generated(LOOK_SECONDS):,} images generated")
 
         watcher = threading.Thread(target=look, daemon=True)
         watcher.start()

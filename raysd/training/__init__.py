@@ -1,1 +1,1 @@
-"""Classifiers: pictures to learn from, backbones, recipes, and the data-parallel train loop."""
+"""Classifiers: images to learn from, backbones, recipes, and the data-parallel train loop."""

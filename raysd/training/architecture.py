@@ -10,7 +10,7 @@ from raysd.training.recipe import SMALL_IMAGE
 WEIGHTS, HEAD, CONFIG, RECORD = "model.safetensors", "head.safetensors", "config.json", "record.json"
 SMALL = "small_"
 SMALL_RESNETS = ("resnet18", "resnet18d", "resnet26", "resnet26d", "resnet34", "resnet34d", "resnet50", "resnet50d", "resnet101", "wide_resnet50_2")
-"""Backbones of timm that have a form for small pictures, under their name behind `small_`; see `raysd.training.small_stem`."""
+"""Backbones of timm that have a form for small images, under their name behind `small_`; see `raysd.training.small_stem`."""
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class Architecture:
     num_classes: int
     image_size: int
     stem_stride: int
-    """Of a ResNet's first convolution on small pictures."""
+    """Of a ResNet's first convolution on small images."""
     projector: dict[str, Any] | None = None
     """Arguments of `Projector`; None for a linear head."""
 
     @property
     def timm_name(self) -> str:
-        """The backbone's name; a ResNet for small pictures has a stem of its own."""
+        """The backbone's name; a ResNet for small images has a stem of its own."""
         is_small = self.image_size <= SMALL_IMAGE and self.backbone in SMALL_RESNETS
         return SMALL + self.backbone if is_small else self.backbone
 

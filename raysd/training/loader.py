@@ -1,6 +1,6 @@
-"""Pictures into the train loop through Ray Data.
+"""Images into the train loop through Ray Data.
 
-Files are read and decoded in Ray Data tasks, which each worker starts for itself. Which picture stands in which batch is arithmetic (see
+Files are read and decoded in Ray Data tasks, which each worker starts for itself. Which image stands in which batch is arithmetic (see
 `raysd.training.order`), so batches repeat, and a run resumes at any step.
 
 - Pools that fit into a worker's memory are decoded once; every worker holds all of them.
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raysd.data.images import PictureArrays, PictureSet, count_row_groups, decode_file, decode_from, encoded_rows
+from raysd.data.images import ImageArrays, ImageSet, count_row_groups, decode_file, decode_from, encoded_rows
 from raysd.training.order import WINDOW, WorkerSequence, items_before, mixed_order, shuffled_items
 
-if TYPE_CHECKING:  # tasks that read pictures need no torch, which takes seconds to import
+if TYPE_CHECKING:  # tasks that read images need no torch, which takes seconds to import
     import torch
 
 MEMORY_BYTES = 2 * 2**30
@@ -32,19 +32,19 @@ Batch = tuple["torch.Tensor", "torch.Tensor"]
 
 @dataclass(frozen=True)
 class Pool:
-    """Pictures that are shuffled together, and their share of each batch."""
+    """Images that are shuffled together, and their share of each batch."""
 
-    sets: tuple[PictureSet, ...]
+    sets: tuple[ImageSet, ...]
     share: float = 1.0
 
     @cached_property
-    def files(self) -> list[tuple[PictureSet, str]]:
+    def files(self) -> list[tuple[ImageSet, str]]:
         """All files of all sets."""
-        return [(pictures, file) for pictures in self.sets for file in pictures.files()]
+        return [(images, file) for images in self.sets for file in images.files()]
 
     @cached_property
     def pieces(self) -> np.ndarray:
-        """A row per row group: the number of its file, its own number, its pictures that count; int64 [P, 3]."""
+        """A row per row group: the number of its file, its own number, its images that count; int64 [P, 3]."""
         with ThreadPoolExecutor(READERS) as readers:
             counts = list(readers.map(lambda entry: count_row_groups(*entry), self.files))
         rows = [(number, group, count) for number, groups in enumerate(counts) for group, count in enumerate(groups)]
@@ -55,7 +55,7 @@ class Pool:
 
 
 def fits_in_memory(pools: tuple[Pool, ...], size: int) -> bool:
-    """True when every worker can hold all pictures, decoded to `size` pixels."""
+    """True when every worker can hold all images, decoded to `size` pixels."""
     return sum(map(len, pools)) * 3 * size**2 <= MEMORY_BYTES
 
 
@@ -65,9 +65,9 @@ class Ingest:
 
     Args:
         pools: what the batches are taken from.
-        size: side of the decoded pictures in pixels.
-        batch_size: pictures per step over all workers; where it is no multiple of them, some take one more.
-        in_memory: hold all pictures.
+        size: side of the decoded images in pixels.
+        batch_size: images per step over all workers; where it is no multiple of them, some take one more.
+        in_memory: hold all images.
     """
 
     pools: tuple[Pool, ...]
@@ -80,11 +80,11 @@ class Ingest:
         """Of each pool in a batch."""
         return tuple(pool.share for pool in self.pools)
 
-    def read_into_memory(self, by_tasks: bool = True) -> list[PictureArrays]:
-        """All pictures of each pool, in a fixed order; decoded by Ray Data tasks, or in this process."""
+    def read_into_memory(self, by_tasks: bool = True) -> list[ImageArrays]:
+        """All images of each pool, in a fixed order; decoded by Ray Data tasks, or in this process."""
         return [_read_pool(pool, self.size) if by_tasks else _read_pool_here(pool, self.size) for pool in self.pools]
 
-    def memory_batches(self, arrays: list[PictureArrays], steps: range, rank: int, world_size: int, seed: int) -> Iterator[Batch]:
+    def memory_batches(self, arrays: list[ImageArrays], steps: range, rank: int, world_size: int, seed: int) -> Iterator[Batch]:
         """This worker's share of each batch: uint8 [B / world size, 3, S, S] and labels int64."""
         import torch
 
@@ -130,7 +130,7 @@ class Ingest:
             return source.map_batches(read, batch_size=1, num_cpus=TASK_CPUS)
 
     def _read_steps(self, steps: range, sequences: list[WorkerSequence], share: int) -> Iterator[dict[str, np.ndarray]]:
-        """Decode the batches of a few steps of one worker, one at a time; pictures uint8 [B, S, S, 3], as they lie in memory."""
+        """Decode the batches of a few steps of one worker, one at a time; images uint8 [B, S, S, 3], as they lie in memory."""
         firsts, lasts = (items_before(step, share, self.shares) for step in (steps.start, steps.stop))
         ranges = zip(self.pools, sequences, firsts, lasts, strict=True)
         readers = [_read_items(pool, sequence, first, last, self.size) for pool, sequence, first, last in ranges]
@@ -141,40 +141,40 @@ class Ingest:
 
 
 def _read_items(pool: Pool, sequence: WorkerSequence, first: int, last: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """The pictures uint8 [3, S, S] and labels of some items of a worker's sequence; encoded ones are held for a window at a time."""
+    """The images uint8 [3, S, S] and labels of some items of a worker's sequence; encoded ones are held for a window at a time."""
     for part in sequence.parts(first, last):
-        sources: list[tuple[PictureSet, str]] = []
+        sources: list[tuple[ImageSet, str]] = []
         encoded: list[bytes] = []
         labels: list[int] = []
         for piece in part.slices:
             file, group, _ = pool.pieces[piece.piece]
-            pictures, name = pool.files[file]
-            data, numbers = encoded_rows(pictures, pictures.read_rows(name, int(group)).slice(piece.start, piece.stop - piece.start))
-            sources += [(pictures, name)] * len(data)
+            images, name = pool.files[file]
+            data, numbers = encoded_rows(images, images.read_rows(name, int(group)).slice(piece.start, piece.stop - piece.start))
+            sources += [(images, name)] * len(data)
             encoded += data
             labels += numbers.tolist()
         for place in part.chosen:
-            pictures, name = sources[place]
-            yield decode_from(pictures, name, encoded[place], size), labels[place]
+            images, name = sources[place]
+            yield decode_from(images, name, encoded[place], size), labels[place]
 
 
-def _read_pool_here(pool: Pool, size: int) -> PictureArrays:
-    parts = [decode_file(pictures, file, number, size) for number, (pictures, file) in enumerate(pool.files)]
-    return PictureArrays.concatenate([part for part in parts if len(part.labels)])
+def _read_pool_here(pool: Pool, size: int) -> ImageArrays:
+    parts = [decode_file(images, file, number, size) for number, (images, file) in enumerate(pool.files)]
+    return ImageArrays.concatenate([part for part in parts if len(part.labels)])
 
 
-def _read_pool(pool: Pool, size: int) -> PictureArrays:
-    """All pictures of a pool, decoded by Ray Data tasks, in the order of the files."""
+def _read_pool(pool: Pool, size: int) -> ImageArrays:
+    """All images of a pool, decoded by Ray Data tasks, in the order of the files."""
     import ray.data
 
     def decode(batch: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
         for number in batch["file"]:
-            pictures, file = pool.files[int(number)]
-            part = decode_file(pictures, file, int(number), size)
+            images, file = pool.files[int(number)]
+            part = decode_file(images, file, int(number), size)
             if len(part.labels):
                 yield {"image": part.images, "label": part.labels, "order": part.order}
 
     files = [{"file": number} for number in range(len(pool.files))]
     dataset = ray.data.from_items(files, override_num_blocks=len(files)).map_batches(decode, batch_size=1, num_cpus=TASK_CPUS)
-    parts = [PictureArrays(batch["image"], batch["label"], batch["order"]) for batch in dataset.iter_batches(batch_size=None)]
-    return PictureArrays.concatenate(parts)
+    parts = [ImageArrays(batch["image"], batch["label"], batch["order"]) for batch in dataset.iter_batches(batch_size=None)]
+    return ImageArrays.concatenate(parts)

@@ -2,7 +2,7 @@
 
 Batches, augmentation and dropout are functions of (seed, step, rank), and a checkpoint holds the rest: weights, their average, optimizer,
 scaler, the epoch's sums so far, and the position. So a worker or a driver that is killed and replaced ends, on CPU, with the weights of
-an undisturbed run. Where fewer workers go on, a step still takes the same number of pictures, and each of them counts the same.
+an undisturbed run. Where fewer workers go on, a step still takes the same number of images, and each of them counts the same.
 """
 
 import contextlib
@@ -20,13 +20,13 @@ from timm.optim import create_optimizer_v2
 from timm.utils import AverageMeter, ModelEmaV3, accuracy
 from torch.nn.functional import cross_entropy
 
-from raysd.data.images import PictureArrays, decode_part
+from raysd.data.images import ImageArrays, decode_part
 from raysd.device import keep_freed_memory
 from raysd.errors import UserError
 from raysd.storage.location import Location
 from raysd.training.augmentation import augment, fractals
 from raysd.training.logs import open_log
-from raysd.training.model import build_classifier, normalise, save_classifier, synchronise_norms
+from raysd.training.model import build_classifier, normalize, save_classifier, synchronize_norms
 from raysd.training.recipe import Recipe, cosine_factor, size_at
 from raysd.training.run import LoopConfig
 from raysd.training.workers import OneProcess, Workers, mean_over_workers, resume_meter, totals_over_workers
@@ -41,7 +41,7 @@ def equal_parts(count: int, most: int) -> list[slice]:
 
 
 def part_of(view: torch.Tensor, count: int, part: slice) -> torch.Tensor:
-    """The crops of some of the pictures of a view [L * count, 3, S, S] that holds L crops of each."""
+    """The crops of some of the images of a view [L * count, 3, S, S] that holds L crops of each."""
     if part.start == 0 and part.stop == count:
         return view
     return view.unflatten(0, (-1, count))[:, part].flatten(0, 1)
@@ -80,17 +80,17 @@ class SeedTraining:
         workers: that train together.
         seed: of the weights, the order and the augmentation.
         number: how many seeds came before, for the progress.
-        validation: this worker's part of the pictures to measure on now and then.
+        validation: this worker's part of the images to measure on now and then.
     """
 
-    def __init__(self, config: LoopConfig, workers: Workers, seed: int, number: int, validation: PictureArrays | None) -> None:
+    def __init__(self, config: LoopConfig, workers: Workers, seed: int, number: int, validation: ImageArrays | None) -> None:
         self.config, self.workers, self.seed, self.number, self.validation = config, workers, seed, number, validation
         self.rank, self.world_size, self.device = workers.rank, workers.world_size, workers.device
         recipe = self.recipe = config.recipe
         torch.manual_seed(seed)
         self.model = build_classifier(config.architecture).to(self.device, memory_format=torch.channels_last)
         if recipe.sync_batch_norm and self.device.type == "cuda":
-            self.model = synchronise_norms(self.model)
+            self.model = synchronize_norms(self.model)
         scale = config.ingest.batch_size / recipe.reference_batch if recipe.reference_batch else 1
         self.peak_rate = recipe.learning_rate * scale
         name = OPTIMIZERS[recipe.optimizer, recipe.nesterov and recipe.optimizer == "sgd"]
@@ -109,7 +109,7 @@ class SeedTraining:
         self.log = open_log(config.logger, Location(config.root), config.fingerprints[seed], log) if self.rank == 0 else None
         self.step = 0
 
-    def run(self, arrays: list[PictureArrays] | None, resumed: dict[str, Any] | None) -> None:
+    def run(self, arrays: list[ImageArrays] | None, resumed: dict[str, Any] | None) -> None:
         """Train to the end, from the checkpoint if there is one."""
         config = self.config
         if resumed is not None:
@@ -133,7 +133,7 @@ class SeedTraining:
 
     @property
     def images_per_s(self) -> float:
-        """Pictures per second over all workers since this process began."""
+        """Images per second over all workers since this process began."""
         return (self.step - self.first_step) * self.config.ingest.batch_size / (time.monotonic() - self.began)
 
     def _rate(self) -> float:
@@ -150,12 +150,12 @@ class SeedTraining:
         generator = torch.Generator().manual_seed(((self.seed * 1_000_003 + self.step) * 1009 + self.rank) % 2**63)
         self._seed_dropout(generator.initial_seed())
         labels = labels.to(self.device)
-        views = [normalise(view) for view in augment(images.to(self.device), self.recipe, generator, self._size(), self.mixing)]
+        views = [normalize(view) for view in augment(images.to(self.device), self.recipe, generator, self._size(), self.mixing)]
         targets = labels
         count = len(labels)
         if self.mixup is not None:
             np.random.seed(generator.initial_seed() % 2**32)
-            even = torch.arange(count + count % 2, device=self.device) % count  # it pairs the pictures; of an odd number the first one stands in twice
+            even = torch.arange(count + count % 2, device=self.device) % count  # it pairs the images; of an odd number the first one stands in twice
             views[0], targets = (mixed[:count] for mixed in self.mixup(views[0][even], labels[even]))
         weight = count * self.world_size / self.config.ingest.batch_size  # not 1 only where workers have shares of different sizes
         for part in equal_parts(count, self.config.forward_size or count):
@@ -207,17 +207,17 @@ class SeedTraining:
             self.last_log = time.monotonic()
 
     @torch.inference_mode()
-    def _validate(self, pictures: PictureArrays) -> float:
+    def _validate(self, images: ImageArrays) -> float:
         """Top-1 in percent over the parts of all workers; all of them measure rank 0's model."""
         model = (self.ema.module if self.ema is not None else self.model).eval()
         if self.world_size > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
         top1 = AverageMeter()
-        for start in range(0, len(pictures.labels), VALIDATION_BATCH):
+        for start in range(0, len(images.labels), VALIDATION_BATCH):
             chosen = slice(start, start + VALIDATION_BATCH)
-            images = normalise(torch.from_numpy(pictures.images[chosen]).to(self.device))
-            top1.update(*accuracy(model(images).float(), torch.from_numpy(pictures.labels[chosen]).to(self.device)), len(images))
+            batch = normalize(torch.from_numpy(images.images[chosen]).to(self.device))
+            top1.update(*accuracy(model(batch).float(), torch.from_numpy(images.labels[chosen]).to(self.device)), len(batch))
         self.model.train()
         return round(mean_over_workers(top1, self.device), 4)
 

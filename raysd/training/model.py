@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from raysd.errors import UserError
 from raysd.storage.location import Location
-from raysd.training import small_stem  # noqa: F401 - makes the ResNets for small pictures known to timm
+from raysd.training import small_stem  # noqa: F401 - makes the ResNets for small images known to timm
 from raysd.training.architecture import CONFIG, HEAD, RECORD, WEIGHTS, Architecture
 
 
@@ -71,7 +71,7 @@ class Classifier(torch.nn.Module):
         return {f"backbone.{name}" for name in own}
 
     def features_and_logits(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pooled features [B, D], without any projector, and logits [B, K] of pictures [B, 3, S, S]."""
+        """Pooled features [B, D], without any projector, and logits [B, K] of images [B, 3, S, S]."""
         if self.head is not None:
             features = self.backbone(images)
             return features, self.head(features)
@@ -80,7 +80,7 @@ class Classifier(torch.nn.Module):
 
 
 def check_architecture(architecture: Architecture, other_sizes: Iterable[int] = ()) -> None:
-    """Say early that a classifier cannot be built or run, by building it and showing it one empty picture.
+    """Say early that a classifier cannot be built or run, by building it and showing it one empty image.
 
     Args:
         architecture: of the classifier.
@@ -130,13 +130,13 @@ def build_classifier(architecture: Architecture) -> Classifier:
     return Classifier(backbone, Projector(backbone.head_hidden_size, architecture.num_classes, **projector))
 
 
-def synchronise_norms(model: Classifier) -> Classifier:
+def synchronize_norms(model: Classifier) -> Classifier:
     """Batch norms over all workers; timm's way keeps the activations that some of its norms have in them."""
     synchronised: Classifier = convert_sync_batchnorm(model)
     return synchronised
 
 
-def normalise(images: torch.Tensor, mean: float | torch.Tensor = MEAN, std: float | torch.Tensor = STD) -> torch.Tensor:
+def normalize(images: torch.Tensor, mean: float | torch.Tensor = MEAN, std: float | torch.Tensor = STD) -> torch.Tensor:
     """uint8 [B, 3, S, S] to float32, by default in [-1, 1], channels last; mean and std are of values from 0 to 255."""
     return images.to(torch.float32, memory_format=torch.channels_last).sub_(mean).div_(std)
 

@@ -1,13 +1,13 @@
-"""Which pictures stand in which batch, by arithmetic: a function of the seed, the step and the worker, and of nothing else.
+"""Which images stand in which batch, by arithmetic: a function of the seed, the step and the worker, and of nothing else.
 
-The pictures of a training lie in one or several pools. Each pool is an endless sequence: its pictures in a random order, then again in
+The images of a training lie in one or several pools. Each pool is an endless sequence: its images in a random order, then again in
 another one, and so on. A step takes the next few items of each pool, as many as the pool's share of the batch. So a run may start at any
 step, and proportions are exact.
 
-A large pool is not shuffled as a whole, because that would read a file for each picture. Its pieces (row groups) are shuffled, each worker
-takes an equal stretch of them, and within windows of some thousand pictures the pictures are shuffled again.
+A large pool is not shuffled as a whole, because that would read a file for each image. Its pieces (row groups) are shuffled, each worker
+takes an equal stretch of them, and within windows of some thousand images the images are shuffled again.
 
-Worked example: 1,000 pictures, 2 workers, batches of 100. In each epoch worker 0 has the first 500 of the shuffled pieces' pictures, worker
+Worked example: 1,000 images, 2 workers, batches of 100. In each epoch worker 0 has the first 500 of the shuffled pieces' images, worker
 1 the others, also where that cuts a piece in two. Step 7 takes the items 350 to 399 of each worker's sequence: all of epoch 0.
 """
 
@@ -17,7 +17,7 @@ from functools import lru_cache
 
 import numpy as np
 
-WINDOW = 2048  # pictures
+WINDOW = 2048  # images
 
 
 @lru_cache(maxsize=16)  # each step asks for that of its epoch
@@ -29,7 +29,7 @@ def epoch_order(num_items: int, epoch: int, seed: int, pool: int = 0) -> np.ndar
 
 
 def mixed_order(count: int, num_pools: int, seed: int, step: int, rank: int) -> np.ndarray | slice:
-    """How a worker's batch is shuffled, so that parts of it, and the pairs of Mixup, hold pictures of several pools."""
+    """How a worker's batch is shuffled, so that parts of it, and the pairs of Mixup, hold images of several pools."""
     return slice(None) if num_pools == 1 else np.random.default_rng([seed, step, rank, num_pools]).permutation(count)
 
 
@@ -38,7 +38,7 @@ def items_before(step: int, batch_size: int, shares: tuple[float, ...]) -> list[
 
     Args:
         step: from 0.
-        batch_size: pictures per step.
+        batch_size: images per step.
         shares: of each pool in a batch; they add up to 1.
     """
     ends = [round(end * step * batch_size) for end in np.cumsum(shares)[:-1]] + [step * batch_size]
@@ -46,7 +46,7 @@ def items_before(step: int, batch_size: int, shares: tuple[float, ...]) -> list[
 
 
 def shuffled_items(first: int, last: int, num_items: int, seed: int, pool: int) -> np.ndarray:
-    """The pictures that stand at the items `first` to `last - 1` of a pool's endless sequence, int64."""
+    """The images that stand at the items `first` to `last - 1` of a pool's endless sequence, int64."""
     parts = []
     for epoch in range(first // num_items, -(-last // num_items)):
         begin = epoch * num_items
@@ -56,7 +56,7 @@ def shuffled_items(first: int, last: int, num_items: int, seed: int, pool: int) 
 
 @dataclass(frozen=True)
 class Slice:
-    """A stretch of the pictures of one piece."""
+    """A stretch of the images of one piece."""
 
     piece: int
     start: int
@@ -65,7 +65,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class WindowPart:
-    """Pictures of one window: the slices that make it up, and which of their pictures are wanted, in order."""
+    """Images of one window: the slices that make it up, and which of their images are wanted, in order."""
 
     slices: tuple[Slice, ...]
     chosen: np.ndarray
@@ -76,7 +76,7 @@ class WorkerSequence:
     """One worker's endless sequence of a large pool.
 
     Args:
-        sizes: pictures of each piece, int64.
+        sizes: images of each piece, int64.
         pool: its number.
         rank: of the worker.
         world_size: number of workers.
@@ -91,7 +91,7 @@ class WorkerSequence:
 
     @property
     def per_epoch(self) -> int:
-        """Pictures that the worker takes in an epoch; fewer than `world_size` of the pool stay out, others in each epoch."""
+        """Images that the worker takes in an epoch; fewer than `world_size` of the pool stay out, others in each epoch."""
         return int(self.sizes.sum()) // self.world_size
 
     def parts(self, first: int, last: int) -> Iterator[WindowPart]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-GROWTH = (0.35, 0.85)  # shares of the steps between which pictures grow (Leclerc et al. 2023)
+GROWTH = (0.35, 0.85)  # shares of the steps between which images grow (Leclerc et al. 2023)
 SIZE_MULTIPLES = ((128, 32), (0, 4))  # pixels: from this size on, sizes are multiples of that
 
 
@@ -21,7 +21,7 @@ def cosine_factor(step: int, num_steps: int, warmup_steps: int, floor: float) ->
 
 
 def size_at(step: int, num_steps: int, image_size: int, smallest_share: float) -> int:
-    """Side of the pictures in pixels at a step: from `smallest_share` of `image_size` at first to all of it at last (progressive resizing)."""
+    """Side of the images in pixels at a step: from `smallest_share` of `image_size` at first to all of it at last (progressive resizing)."""
     begin, end = GROWTH
     progress = min(1.0, max(0.0, (step / num_steps - begin) / (end - begin)))
     size = image_size * (smallest_share + (1 - smallest_share) * progress)
@@ -33,7 +33,7 @@ SMALL_IMAGE = 64  # pixels
 SIZE_MULTIPLE = 8  # pixels; of a local crop's side
 Probability = Annotated[float, Field(ge=0, le=1)]
 AreaShares = tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]]
-"""Smallest and largest area of a crop, as shares of the picture."""
+"""Smallest and largest area of a crop, as shares of the image."""
 Strength = Annotated[float, Field(ge=0, le=2)]
 Pixels = Annotated[float, Field(gt=0)]
 
@@ -75,7 +75,7 @@ class Recipe(BaseModel):
 
     # Crops.
     crop: Literal["auto", "shift", "random_resized", "none"] = "auto"
-    """`shift`: up to 1/16 of the side; `random_resized`: a part of the picture, resized; `auto`: `shift` up to 64 px, else `random_resized`."""
+    """`shift`: up to 1/16 of the side; `random_resized`: a part of the image, resized; `auto`: `shift` up to 64 px, else `random_resized`."""
     crop_area: AreaShares = (0.25, 1.0)
     """Of a `random_resized` crop."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
@@ -83,14 +83,14 @@ class Recipe(BaseModel):
     """Largest ratio of a random crop's longer to its shorter side."""
     flip: Probability = 0.5
     local_crops: Annotated[int, Field(ge=0, le=32)] = 0
-    """Further small crops of each picture (multi-crop, Caron et al. 2020)."""
+    """Further small crops of each image (multi-crop, Caron et al. 2020)."""
     local_crop_area: AreaShares = (0.05, 0.25)
     local_size_share: Annotated[float, Field(gt=0, le=1)] = 96 / 224
     """Side of a local crop as a share of the image size, rounded to a multiple of 8 pixels."""
     smallest_size_share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Pictures grow from this share of the image size at 35 % of the steps to all of it at 85 % (progressive resizing)."""
+    """Images grow from this share of the image size at 35 % of the steps to all of it at 85 % (progressive resizing)."""
 
-    # Colours.
+    # Colors.
     jitter: tuple[Strength, Strength, Strength, Annotated[float, Field(ge=0, le=0.5)]] = (0.4, 0.4, 0.2, 0.1)
     """Brightness, contrast, saturation, hue."""
     jitter_probability: Probability = 0.0
@@ -104,7 +104,7 @@ class Recipe(BaseModel):
 
     # Mixtures.
     rand_augment_operations: Annotated[int, Field(ge=0, le=8)] = 0
-    """Per picture (RandAugment, Cubuk et al. 2020)."""
+    """Per image (RandAugment, Cubuk et al. 2020)."""
     rand_augment_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
     """Of 30."""
     mixup: Annotated[float, Field(ge=0)] = 0.0
@@ -112,14 +112,14 @@ class Recipe(BaseModel):
     cutmix: Annotated[float, Field(ge=0)] = 0.0
     """The Beta distribution's alpha; 0 is none (Yun et al. 2019)."""
     pixmix_rounds: Annotated[int, Field(ge=0, le=16)] = 0
-    """Most rounds of PixMix, k; 0 is none (Hendrycks et al. 2022). The mixing set are fractals that raysd draws."""
+    """Most rounds of PixMix, k; 0 is none (Hendrycks et al. 2022). The mixing set are fractals that raysd samples."""
     num_fractals: Annotated[int, Field(ge=1)] = 300
     fractal_seed: Annotated[int, Field(ge=0)] = 0
     pixmix_beta: Annotated[float, Field(gt=0)] = 4.0
     pixmix_severity: Annotated[int, Field(ge=1, le=10)] = 1
 
     @model_validator(mode="after")
-    def _mixes_whole_pictures(self) -> "Recipe":
+    def _mixes_whole_images(self) -> "Recipe":
         if self.local_crops and (self.mixup or self.cutmix):
             raise ValueError("mixup and cutmix do not go with local crops; set local_crops to 0, or mixup and cutmix to 0")
         return self
@@ -141,12 +141,12 @@ class Recipe(BaseModel):
         return max(SIZE_MULTIPLE, round(size * self.local_size_share / SIZE_MULTIPLE) * SIZE_MULTIPLE)
 
     def view_sizes(self, image_size: int) -> list[int]:
-        """Sides in pixels of the smallest and the largest views of a training on pictures of this size."""
+        """Sides in pixels of the smallest and the largest views of a training on images of this size."""
         sizes = [size_at(step, 1, image_size, self.smallest_size_share) for step in (0, 1)]
         return sizes + [self.local_size(size) for size in sizes] if self.local_crops else sizes
 
     def for_size(self, image_size: int) -> "Recipe":
-        """The recipe with the crop that `auto` means for pictures of this size in pixels."""
+        """The recipe with the crop that `auto` means for images of this size in pixels."""
         return self if self.crop != "auto" else self.model_copy(update={"crop": "shift" if image_size <= SMALL_IMAGE else "random_resized"})
 
 

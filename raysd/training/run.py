@@ -1,10 +1,10 @@
-"""What is trained: the pictures, the classifier and the recipe of one training, and the names of what comes out."""
+"""What is trained: the images, the classifier and the recipe of one training, and the names of what comes out."""
 
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from raysd.data.images import PictureSet
+from raysd.data.images import ImageSet
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
 from raysd.training.architecture import Architecture
@@ -32,26 +32,26 @@ class LoopConfig:
     forward_size: int | None
     compile: bool
     checkpoint_steps: int
-    validation: PictureSet | None
+    validation: ImageSet | None
     validate_epochs: int | None
     logger: str
     num_threads: int
 
 
-DECODING = 2  # how pictures are resized; another number when it changes
-DECODED_SHARE = 8 / 7  # of the image size, where crops are taken from a picture
+DECODING = 2  # how images are resized; another number when it changes
+DECODED_SHARE = 8 / 7  # of the image size, where crops are taken from an image
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What is trained: a classifier per seed, on the same pictures."""
+    """What is trained: a classifier per seed, on the same images."""
 
     root: Location
     pools: tuple[Pool, ...]
     """Empty for classifiers that keep their random weights, as a baseline."""
     num_classes: int
     settings: TrainingSettings
-    validation: PictureSet | None = None
+    validation: ImageSet | None = None
     """What `validate_epochs` measures on."""
     class_names: tuple[str, ...] = ()
 
@@ -69,13 +69,13 @@ class TrainingRun:
         )
 
     @property
-    def sets(self) -> list[PictureSet]:
+    def sets(self) -> list[ImageSet]:
         """All sets of all pools."""
-        return [pictures for pool in self.pools for pictures in pool.sets]
+        return [images for pool in self.pools for images in pool.sets]
 
     def record(self) -> dict[str, Any]:
         """What a result row needs to know about the classifiers."""
-        trained_on = {"kind": "random", "name": "random initialisation", "fingerprint": None, "images_per_class": None}
+        trained_on = {"kind": "random", "name": "random initialization", "fingerprint": None, "images_per_class": None}
         if self.pools:
             trained_on = _describe(self.pools)
         names = {"class_names": list(self.class_names)} if self.class_names else {}
@@ -86,7 +86,7 @@ class TrainingRun:
         settings = self.settings
         return fingerprint(
             {
-                "pools": [{"sets": [pictures.identity() for pictures in pool.sets], "share": pool.share} for pool in self.pools],
+                "pools": [{"sets": [images.identity() for images in pool.sets], "share": pool.share} for pool in self.pools],
                 "architecture": vars(self.architecture),
                 "recipe": self.recipe.model_dump(),
                 "length": {"steps": settings.num_steps} if settings.num_steps else {"epochs": settings.num_epochs},
@@ -112,14 +112,14 @@ class TrainingRun:
 
     @property
     def decoded_size(self) -> int:
-        """Side in pixels to which pictures are decoded; a little more than the crops where those are taken from a part."""
+        """Side in pixels to which images are decoded; a little more than the crops where those are taken from a part."""
         size = self.settings.image_size
         return size if size <= SMALL_IMAGE or self.recipe.crop != "random_resized" else round(size * DECODED_SHARE)
 
 
 def _describe(pools: tuple[Pool, ...]) -> dict[str, Any]:
     """Of one set what is known of it; of a mixture its parts, and what is known of its first clone."""
-    parts = [{"name": pictures.name, "share": pool.share, **pictures.identity(), **pictures.about} for pool in pools for pictures in pool.sets]
+    parts = [{"name": images.name, "share": pool.share, **images.identity(), **images.about} for pool in pools for images in pool.sets]
     if len(parts) == 1:
         return {name: value for name, value in parts[0].items() if name != "share"}
     first = next((part for part in parts if part["kind"] == "clone"), parts[0])

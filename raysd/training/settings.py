@@ -13,27 +13,27 @@ BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")
 
 
 class SourceSettings(BaseModel):
-    """Some of the pictures that classifiers learn from: a clone, or a real set."""
+    """Some of the images that classifiers learn from: a clone, or a real data set."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     clone: dict[str, Any] | None = None
     """A clone by what differs from `generation`, as `{guidance_scale: 4}`; `{}` is the experiment's own."""
     real: str | None = None
-    """A real set: `fashion_mnist`, a Parquet file, or a folder with one folder per class."""
+    """A real data set: `fashion_mnist`, a Parquet file, or a folder with one folder per class."""
     images_per_class: Annotated[int, Field(ge=1)] | None = None
     """Only the first so many of each class."""
     share: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Of each batch. Without shares, each picture comes once an epoch."""
+    """Of each batch. Without shares, each image comes once an epoch."""
     filters: FilterSettings = FilterSettings()
-    """Which pictures of a scored clone are left out."""
+    """Which images of a scored clone are left out."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "SourceSettings":
         if (self.clone is None) == (self.real is None):
-            raise ValueError("name either a clone or a real set")
+            raise ValueError("name either a clone or a real data set")
         if self.real is not None and self.filters:
-            raise ValueError("only clones have scores; leave the filters out for real pictures")
+            raise ValueError("only clones have scores; leave the filters out for real images")
         return self
 
 
@@ -47,7 +47,7 @@ class TrainingSettings(BaseModel):
     backbone_options: dict[str, Any] = {}
     """Further arguments of `timm.create_model`."""
     stem_stride: Literal[1, 2] = 1
-    """Of a ResNet's first convolution on pictures up to 64 px; 2 takes a quarter of the time."""
+    """Of a ResNet's first convolution on images up to 64 px; 2 takes a quarter of the time."""
     recipe: str = "small"
     """`small`, `standard`, `paper`, `timm`, or `fast`."""
     recipe_options: dict[str, Any] = {}
@@ -56,9 +56,9 @@ class TrainingSettings(BaseModel):
     num_steps: Annotated[int, Field(ge=1)] | None = None
     """Steps of the whole training, in the place of epochs: clones of different sizes then take the same time."""
     batch_size: Annotated[int, Field(ge=1)] = 128
-    """Pictures per step over all workers."""
+    """Images per step over all workers."""
     forward_size: Annotated[int, Field(ge=1)] | None = None
-    """Most pictures that a worker takes through the model at a time; gradients of a larger share of the batch are accumulated."""
+    """Most images that a worker takes through the model at a time; gradients of a larger share of the batch are accumulated."""
     image_size: Annotated[int, Field(ge=8, le=1024)] = 32
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """`auto`: bfloat16 where the machine that starts the training has it in hardware, else float32. `float16` needs GPUs."""
@@ -78,9 +78,9 @@ class TrainingSettings(BaseModel):
     sources: list[SourceSettings] = []
     """What is learned from; the experiment's own clone when empty."""
     filters: FilterSettings = FilterSettings()
-    """Which pictures of the experiment's own clone, if scored, are left out."""
+    """Which images of the experiment's own clone, if scored, are left out."""
     real: str | None = None
-    """A real set to train on instead of a clone, as many pictures as the clone has: a built-in set, a Parquet file, or a folder."""
+    """A real data set to train on instead of a clone, as many images as the clone has: a built-in set, a Parquet file, or a folder."""
 
     @model_validator(mode="after")
     def _workers_agree(self) -> "TrainingSettings":
@@ -96,9 +96,9 @@ class TrainingSettings(BaseModel):
     @model_validator(mode="after")
     def _sources_agree(self) -> "TrainingSettings":
         if self.real is not None and self.filters:
-            raise ValueError("only clones have scores; leave the filters out when training on real pictures")
+            raise ValueError("only clones have scores; leave the filters out when training on real images")
         if self.sources and (self.real is not None or self.filters):
-            raise ValueError("with `sources`, name real sets and filters there, not beside them")
+            raise ValueError("with `sources`, name real data sets and filters there, not beside them")
         shares = [source.share for source in self.sources if source.share is not None]
         if shares and len(shares) < len(self.sources):
             raise ValueError("give every source a share of the batch, or none")

@@ -1,6 +1,6 @@
-"""ResNets for pictures up to 64 px, as timm models: `small_resnet18` is `resnet18` with a stem of one 3x3 convolution and no pooling.
+"""ResNets for images up to 64 px, as timm models: `small_resnet18` is `resnet18` with a stem of one 3x3 convolution and no pooling.
 
-A ResNet's own stem takes a picture to a quarter of its side before the first block, which leaves little of 32 pixels. Importing this module
+A ResNet's own stem takes an image to a quarter of its side before the first block, which leaves little of 32 pixels. Importing this module
 makes the models known to timm:
 
     import raysd.training.small_stem

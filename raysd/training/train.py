@@ -1,4 +1,4 @@
-"""The training job: one classifier per seed from clones, real sets, or a mixture of both, on Ray Train."""
+"""The training job: one classifier per seed from clones, real data sets, or a mixture of both, on Ray Train."""
 
 import contextlib
 import json
@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Sequence
 
-from raysd.cluster.resources import Ask, Node, check_room, cluster_nodes
+from raysd.cluster.resources import Node, ResourceRequest, check_room, cluster_nodes
 from raysd.errors import UserError
 from raysd.progress import Progress
 from raysd.training.architecture import load_record
@@ -22,7 +22,7 @@ TRIAL_CPUS = 0.1  # held by the process of each trial of a sweep
 POLL_SECONDS = 1.0
 START_SECONDS = "60"  # a cold or busy node takes that long; after a death it is also what is waited for a whole group, since Ray Train hears of it late
 RESIZE_SECONDS = 600.0  # between two looks for room for more workers; each change goes back to the last checkpoint
-LEAST_SHARE = 2  # pictures of a pool in a worker's batch, so that its items never run backwards
+LEAST_SHARE = 2  # images of a pool in a worker's batch, so that its items never run backwards
 
 
 def train_classifiers(run: TrainingRun, quiet: bool = False, num_concurrent: int = 1, cpus_taken: float = 0.0, gpus_taken: float = 0.0) -> list[str]:
@@ -36,7 +36,7 @@ def train_classifiers(run: TrainingRun, quiet: bool = False, num_concurrent: int
         gpus_taken: GPUs likewise.
 
     Raises:
-        UserError: fewer pictures than one batch, a batch that the workers cannot share, or a picture that cannot be decoded.
+        UserError: fewer images than one batch, a batch that the workers cannot share, or an image that cannot be decoded.
     """
     missing = [seed for seed in run.settings.seeds if load_record(run.folder(seed)) is None]
     if missing and not run.pools:
@@ -93,7 +93,7 @@ def _check_run(run: TrainingRun, use_gpu: bool) -> None:
         raise UserError("training.precision", "float16", "needs GPUs, and the workers have none; set it to float32 or bfloat16")
     for pool in run.pools:
         if not len(pool):
-            raise UserError("training.sources", " + ".join(pictures.name for pictures in pool.sets), "holds no pictures; loosen its filters, or leave it out")
+            raise UserError("training.sources", " + ".join(images.name for images in pool.sets), "holds no images; loosen its filters, or leave it out")
     check_batch(sum(map(len, run.pools)), run.settings, [pool.share for pool in run.pools])
     check_logger(run.settings.logger)
 
@@ -109,9 +109,9 @@ def _fit(run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int, c
     settings, name = run.settings, run.name
     ensure_ray()
     nodes = cluster_nodes()
-    ask = ask_for_workers(settings, nodes, num_concurrent, cpus_taken, gpus_taken)
-    check_room(nodes, [ask])
-    cpus, use_gpu = ask.cpus, bool(ask.gpus)
+    request = request_workers(settings, nodes, num_concurrent, cpus_taken, gpus_taken)
+    check_room(nodes, [request])
+    cpus, use_gpu = request.cpus, bool(request.gpus)
     _check_run(run, use_gpu)
     loop = _loop_config(run, name, seeds)
     if settings.min_workers is not None:
@@ -172,22 +172,24 @@ def check_batch(num_images: int, settings: TrainingSettings, shares: list[float]
     """Say early that a batch does not fit.
 
     Raises:
-        UserError: more pictures in a batch than there are, a batch that the workers cannot share, or too small a share of one.
+        UserError: more images in a batch than there are, a batch that the workers cannot share, or too small a share of one.
     """
     batch_size, per_worker = settings.batch_size, settings.batch_size // settings.num_workers
     if batch_size % settings.num_workers:
         raise UserError("training.batch_size", batch_size, f"use a multiple of the {settings.num_workers} workers")
     if num_images < batch_size:
-        raise UserError("training.batch_size", batch_size, f"there are only {num_images} pictures; use a smaller batch or draw more")
+        raise UserError("training.batch_size", batch_size, f"there are only {num_images} images; use a smaller batch or sample more")
     if len(shares) > 1 and min(shares) * per_worker < LEAST_SHARE:
-        least = f"{LEAST_SHARE / per_worker:.3g} is the least with {per_worker} pictures per worker"
+        least = f"{LEAST_SHARE / per_worker:.3g} is the least with {per_worker} images per worker"
         raise UserError("training.sources.share", min(shares), f"{least}; use more of it, or a larger batch")
     recipe = settings.resolve_recipe()
     if (recipe.mixup or recipe.cutmix) and per_worker % 2:
-        raise UserError("training.batch_size", batch_size, "mixup and cutmix need an even number of pictures per worker")
+        raise UserError("training.batch_size", batch_size, "mixup and cutmix need an even number of images per worker")
 
 
-def ask_for_workers(settings: TrainingSettings, nodes: Sequence[Node], num_concurrent: int = 1, cpus_taken: float = 0.0, gpus_taken: float = 0.0) -> Ask:
+def request_workers(
+    settings: TrainingSettings, nodes: Sequence[Node], num_concurrent: int = 1, cpus_taken: float = 0.0, gpus_taken: float = 0.0
+) -> ResourceRequest:
     """The workers of all trainings that run at a time; the least that they start with.
 
     Raises:
@@ -196,7 +198,7 @@ def ask_for_workers(settings: TrainingSettings, nodes: Sequence[Node], num_concu
     cpus = cpus_per_worker(settings, sum(node.cpus for node in nodes) - cpus_taken, num_concurrent)
     use_gpu = _uses_gpus(settings, sum(node.gpus for node in nodes) - gpus_taken, num_concurrent)
     count = settings.least_workers * num_concurrent
-    return Ask("training.num_workers", settings.num_workers, "training workers", count, cpus, float(use_gpu))
+    return ResourceRequest("training.num_workers", settings.num_workers, "training workers", count, cpus, float(use_gpu))
 
 
 def _uses_gpus(settings: TrainingSettings, gpus: float, num_concurrent: int) -> bool:
@@ -208,11 +210,11 @@ def _uses_gpus(settings: TrainingSettings, gpus: float, num_concurrent: int) -> 
 
 
 def cpus_per_worker(settings: TrainingSettings, cpus: float, num_concurrent: int) -> float:
-    """What is asked for, or on a small machine what leaves room for reading the pictures; less would wait for ever."""
+    """What is asked for, or on a small machine what leaves room for reading the images; less would wait for ever."""
     room = round((cpus - SPARE_CPUS - TRIAL_CPUS * num_concurrent) / (settings.num_workers * num_concurrent), 6)
     if room < MIN_WORKER_CPUS:
         need = f"{num_concurrent} trainings of {settings.num_workers} workers"
-        raise UserError("training.num_workers", settings.num_workers, f"the cluster has {cpus:g} CPUs, too few for {need} and {SPARE_CPUS:g} to read pictures")
+        raise UserError("training.num_workers", settings.num_workers, f"the cluster has {cpus:g} CPUs, too few for {need} and {SPARE_CPUS:g} to read images")
     return min(settings.cpus_per_worker, int(room * 100) / 100)
 
 

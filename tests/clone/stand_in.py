@@ -4,25 +4,25 @@ import numpy as np
 from plans import plan_of, spec_of
 
 from raysd.clone.scan import CloneJob
-from raysd.generation.actor import ShardDrawer
-from raysd.generation.batch import DrawnBatch
+from raysd.generation.actor import GenerationActor
+from raysd.generation.batch import GeneratedBatch
 from raysd.storage.location import Location
 
 
 class StandIn:
-    """Draws noise from each picture's seed, and flags what it is told to: {position: number of bad tries}."""
+    """Generates noise from each image's seed, and flags what it is told to: {position: number of bad tries}."""
 
     def __init__(self, bad=()):
         self.bad, self.batches = dict(bad), []
 
-    def draw(self, spec, images):
+    def generate(self, spec, images):
         self.batches.append([(image.position, image.redraw) for image in images])
         pixels = np.stack([np.random.default_rng(image.seed).integers(3, 255, (8, 8), dtype=np.uint8) for image in images])
-        return DrawnBatch(pixels, ["unsafe" if image.redraw < self.bad.get(image.position, 0) else "" for image in images])
+        return GeneratedBatch(pixels, ["unsafe" if image.redraw < self.bad.get(image.position, 0) else "" for image in images])
 
 
-def drawer_of(job, stand_in, batch_size=4):
-    return ShardDrawer(job.plan.spec, batch_size, 1, lambda spec: stand_in)
+def actor_of(job, stand_in, batch_size=4):
+    return GenerationActor(job.plan.spec, batch_size, 1, lambda spec: stand_in)
 
 
 def job_of(folder, images_per_class=3, **changes):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from plans import plan_of, spec_of
-from stand_in import StandIn, drawer_of, job_of
+from stand_in import StandIn, actor_of, job_of
 
 from raysd.errors import UserError
 from raysd.generation.batch import generate_batch
@@ -22,11 +22,11 @@ class SmallMemory(StandIn):
         super().__init__()
         self.room, self.taken, self.sizes = room, taken, []
 
-    def draw(self, spec, images):
+    def generate(self, spec, images):
         self.sizes.append(len(images))
         if len(self.sizes) <= self.taken or len(images) > self.room:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 96.00 GiB")
-        return super().draw(spec, images)
+        return super().generate(spec, images)
 
 
 @pytest.mark.parametrize(("room", "fits", "sizes"), [(31, 16, [32, 32, 16]), (9, 8, [32, 32, 16, 8]), (1, 1, [32, 32, 16, 8, 4, 2, 1])])
@@ -48,12 +48,12 @@ def test_memory_that_was_taken_for_a_moment_changes_nothing():
     stand_in = SmallMemory(32, taken=1)
     batch = generate_batch(stand_in, SPEC, IMAGES)
     assert stand_in.sizes == [32, 32]
-    assert np.array_equal(batch.pixels, StandIn().draw(SPEC, IMAGES).pixels)
+    assert np.array_equal(batch.pixels, StandIn().generate(SPEC, IMAGES).pixels)
 
 
 def test_other_errors_are_raised_as_they_are():
     class Broken(StandIn):
-        def draw(self, spec, images):
+        def generate(self, spec, images):
             raise RuntimeError("CUDA error: an illegal memory access")
 
     with pytest.raises(RuntimeError, match="illegal memory access"):
@@ -62,10 +62,10 @@ def test_other_errors_are_raised_as_they_are():
 
 def test_a_refused_shard_is_not_written_and_the_next_run_with_the_size_that_fits_ends_as_any(tmp_path):
     job, at_once = job_of(tmp_path / "small"), job_of(tmp_path / "large")
-    row = drawer_of(job, SmallMemory(2), batch_size=8).try_shard(job, 0)
+    row = actor_of(job, SmallMemory(2), batch_size=8).try_shard(job, 0)
     assert json.loads(row["error"])[:2] == ["generation.batch_size", 8] and row["drawn"] == 0
     assert not list((tmp_path / "small").rglob("*.parquet"))
-    assert drawer_of(job, SmallMemory(2), batch_size=2).try_shard(job, 0)["error"] == ""
-    drawer_of(at_once, StandIn()).draw_shard(at_once, 0)
+    assert actor_of(job, SmallMemory(2), batch_size=2).try_shard(job, 0)["error"] == ""
+    actor_of(at_once, StandIn()).generate_shard(at_once, 0)
     (small,), (large,) = list((tmp_path / "small").rglob("*.parquet")), list((tmp_path / "large").rglob("*.parquet"))
     assert small.read_bytes() == large.read_bytes()

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from plans import spec_of
 
 from raysd.clone.plan import ImageCounts, Plan
-from raysd.generation.cost import Pool, Rate, devices_per_actor, estimate_cost, find_rates, guided_steps, num_bytes, num_drawn, runs_on, same_device
+from raysd.generation.cost import Pool, Rate, devices_per_actor, estimate_cost, find_rates, guided_steps, num_bytes, num_generated, runs_on, same_device
 
 ROW = {
     "device": "CPU core, AMD EPYC",
@@ -34,7 +34,7 @@ def test_the_table_is_used_for_a_model_that_nobody_measured():
     assert rate.device == "CPU core" and rate.seconds_per_image(spec_of()) == pytest.approx(20 * 0.0028)
 
 
-def test_one_s_own_measurement_of_the_device_comes_before_the_table():
+def test_your_own_measurement_of_the_device_comes_before_the_table():
     spec = spec_of()
     (rate,) = find_rates(spec, [own_row(spec)])
     assert rate.device == "CPU core, AMD EPYC" and rate.seconds_per_image(spec) == pytest.approx(0.05) and rate.start_seconds == 6
@@ -80,7 +80,7 @@ def test_devices_are_known_by_their_words(one, other, same):
 
 
 @given(num_actors=st.integers(1, 256), images=st.integers(1, 5000))
-def test_time_is_start_up_plus_pictures_over_rate_times_actors(num_actors, images):
+def test_time_is_start_up_plus_images_over_rate_times_actors(num_actors, images):
     plan = plan_of(images, images_per_shard=10)
     rate = Rate("A100", 0.01, 32, "", start_seconds=30)
     cost = estimate_cost(plan, rate, 10)
@@ -88,9 +88,9 @@ def test_time_is_start_up_plus_pictures_over_rate_times_actors(num_actors, image
     assert cost.wall_seconds(Pool(num_actors, 1)) == pytest.approx(30 + cost.device_seconds / num_actors)
 
 
-def test_pictures_that_fill_up_a_batch_count():
-    assert num_drawn(plan_of(100, images_per_shard=256), batch_size=50) == 3 * 300 + 250
-    assert num_drawn(plan_of(100, images_per_shard=250), batch_size=50) == 1000
+def test_images_that_fill_up_a_batch_count():
+    assert num_generated(plan_of(100, images_per_shard=256), batch_size=50) == 3 * 300 + 250
+    assert num_generated(plan_of(100, images_per_shard=250), batch_size=50) == 1000
 
 
 def test_a_price_is_named_only_for_a_device_that_has_one():

@@ -34,7 +34,7 @@ def graphs(monkeypatch):
 
 def generated(generator, spec):
     plan = plan_of(10, 16, spec)
-    return generator.draw(spec, [plan.image(position) for position in range(2)]).pixels
+    return generator.generate(spec, [plan.image(position) for position in range(2)]).pixels
 
 
 def spec_for(checkpoint, **changes):

@@ -18,7 +18,7 @@ from stand_in import StandIn
 from raysd.clone.scan import CloneJob, check_shards
 from raysd.clone.settings import GenerationSettings
 from raysd.errors import UserError
-from raysd.generation.actor_pool import DiffusionPool
+from raysd.generation.actor_pool import ActorPool
 from raysd.generation.generate import generate_clones
 from raysd.generation.placement import PoolShape
 from raysd.prompts.variant import PromptVariant
@@ -44,11 +44,11 @@ class Failing(StandIn):
             self.is_bad = True
             break
 
-    def draw(self, spec, images):
+    def generate(self, spec, images):
         if self.is_bad:
             self.fail()
         time.sleep(0.05)  # so that the others have a share
-        return super().draw(spec, images)
+        return super().generate(spec, images)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,7 +82,7 @@ def job_of(folder, images_per_class=20):
 
 @contextmanager
 def pool_of(job, make, settings=SETTINGS):
-    pool = DiffusionPool(job.plan.spec, settings, PoolShape(settings.num_actors, settings.cpus_per_actor, 0.0), make_generator=make)
+    pool = ActorPool(job.plan.spec, settings, PoolShape(settings.num_actors, settings.cpus_per_actor, 0.0), make_generator=make)
     try:
         yield pool
     finally:
@@ -93,7 +93,7 @@ def pool_of(job, make, settings=SETTINGS):
 def test_an_actor_whose_device_fails_leaves_and_its_shards_go_to_others(ray_cluster, tmp_path, fail, num_bad):
     job = job_of(tmp_path / "clone")
     with pool_of(job, partial(Failing, str(tmp_path), num_bad, fail)) as pool:
-        rows = dict(pool.draw((job, shard) for shard in range(job.plan.num_shards)))
+        rows = dict(pool.generate((job, shard) for shard in range(job.plan.num_shards)))
     assert sorted(row["shard"] for row in rows.values()) == list(range(20)) and not check_shards(job).broken
     for number in range(num_bad):
         assert not alive(int((tmp_path / f"{number}.pid").read_text()))
@@ -117,7 +117,7 @@ def test_a_device_that_fails_again_and_again_ends_the_job_in_one_line_where_it_i
 def test_an_error_of_the_program_ends_the_job_at_once(ray_cluster, tmp_path):
     job = job_of(tmp_path / "clone", 2)
     with pool_of(job, partial(Failing, str(tmp_path), 99, no_such_argument)) as pool, pytest.raises(TypeError, match="unexpected keyword"):
-        list(pool.draw((job, shard) for shard in range(job.plan.num_shards)))
+        list(pool.generate((job, shard) for shard in range(job.plan.num_shards)))
 
 
 def test_an_actor_that_hangs_is_parted_with(ray_cluster, tmp_path, monkeypatch):
@@ -125,7 +125,7 @@ def test_an_actor_that_hangs_is_parted_with(ray_cluster, tmp_path, monkeypatch):
         monkeypatch.setattr(f"raysd.generation.actor_pool.{name}", seconds)
     job = job_of(tmp_path / "clone", 4)
     with pool_of(job, partial(Failing, str(tmp_path), 1, hang)) as pool:
-        assert len(list(pool.draw((job, shard) for shard in range(job.plan.num_shards)))) == 4
+        assert len(list(pool.generate((job, shard) for shard in range(job.plan.num_shards)))) == 4
     assert not check_shards(job).broken and "no batch ended in" in str(pool.failures.last)
 
 
@@ -147,7 +147,7 @@ def test_the_bytes_that_go_with_a_shard_do_not_grow_with_the_captions(ray_cluste
         job = CloneJob(plan_of(5, 10, replace(SPEC, variant=captions)), Location(f"{tmp_path}/{size}"))
         assert len(ray.cloudpickle.dumps(job)) > 25 * size
         with pool_of(job, partial(Failing, str(tmp_path), 0, hang)) as pool:
-            assert len(list(pool.draw((job, shard) for shard in range(5)))) == 5
+            assert len(list(pool.generate((job, shard) for shard in range(5)))) == 5
         assert len(sent[size]) == 5
     assert max(sent[20_000]) < max(sent[1]) + 100 < 8_000
 
@@ -189,11 +189,11 @@ class OnNode(StandIn):
         if self.is_bad and when == "start":
             raise UserError("generation.model", "me/model", "cannot be had from the hub")
 
-    def draw(self, spec, images):
+    def generate(self, spec, images):
         if self.is_bad:
             cuda_error()
         time.sleep(0.3)  # the shards must last for three failures
-        return super().draw(spec, images)
+        return super().generate(spec, images)
 
 
 @pytest.mark.parametrize("when", ["start", pytest.param("device", marks=pytest.mark.soak)])

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from plans import TABLE, plan_of, spec_of
-from stand_in import StandIn, drawer_of, job_of
+from stand_in import StandIn, actor_of, job_of
 
-import raysd.generation.actor as drawer_module
+import raysd.generation.actor as actor_module
 from raysd.clone.scan import CloneJob, check_shards, missing_shards
 from raysd.clone.shard import PARTS, read_shard, shard_name
 from raysd.errors import UserError
-from raysd.generation.actor import ShardDrawer
+from raysd.generation.actor import GenerationActor
 from raysd.generation.generate import PoolUse
 from raysd.storage.location import Location
 
@@ -26,16 +26,16 @@ def rows(job, shard=0):
     return read_shard(job.folder, shard, job.plan.spec).table.to_pylist()
 
 
-def test_batches_keep_one_shape_and_each_picture_is_stored_once(tmp_path):
+def test_batches_keep_one_shape_and_each_image_is_stored_once(tmp_path):
     job, stand_in = job_of(tmp_path), StandIn()
-    statistics = drawer_of(job, stand_in).draw_shard(job, 1)
+    statistics = actor_of(job, stand_in).generate_shard(job, 1)
     assert [len(batch) for batch in stand_in.batches] == [4] * 4
     assert statistics["drawn"] == 15 and statistics["flagged"] == statistics["dropped"] == 0
     assert 0 < statistics["busy"] <= 1 and statistics["gpu_bytes"] == 0
     assert [row["index"] * 10 + row["label"] for row in rows(job, 1)] == list(range(15, 30))
 
 
-def test_one_thread_loads_the_model_and_draws_all_shards(tmp_path):
+def test_one_thread_loads_the_model_and_generates_all_shards(tmp_path):
     threads = []
 
     class Watched(StandIn):
@@ -43,14 +43,14 @@ def test_one_thread_loads_the_model_and_draws_all_shards(tmp_path):
             super().__init__()
             threads.append(threading.get_ident())
 
-        def draw(self, spec, images):
+        def generate(self, spec, images):
             threads.append(threading.get_ident())
-            return super().draw(spec, images)
+            return super().generate(spec, images)
 
     job = job_of(tmp_path)
-    drawer = ShardDrawer(job.plan.spec, 4, 1, Watched)
+    actor = GenerationActor(job.plan.spec, 4, 1, Watched)
     with ThreadPoolExecutor(2) as callers:
-        list(callers.map(lambda shard: drawer.draw_shard(job, shard), range(2)))
+        list(callers.map(lambda shard: actor.generate_shard(job, shard), range(2)))
     assert len(threads) == 9 and len(set(threads)) == 1
 
 
@@ -62,9 +62,9 @@ def test_the_progress_line_says_how_busy_the_actors_are():
     assert PoolUse("actors", deque(maxlen=2)).note({"busy": 0.9, "gpu_bytes": 0}) == ", actors 90% busy"
 
 
-def test_a_flagged_picture_is_drawn_again_with_another_seed(tmp_path):
+def test_a_flagged_image_is_drawn_again_with_another_seed(tmp_path):
     job, stand_in = job_of(tmp_path), StandIn({3: 1, 7: 2})
-    statistics = drawer_of(job, stand_in).draw_shard(job, 0)
+    statistics = actor_of(job, stand_in).generate_shard(job, 0)
     redrawn = {row["index"] * 10 + row["label"]: row for row in rows(job) if row["redraws"]}
     assert {position: row["redraws"] for position, row in redrawn.items()} == {3: 1, 7: 2}
     assert redrawn[3]["seed"] == job.plan.image(3, 1).seed != job.plan.image(3).seed
@@ -88,44 +88,44 @@ def test_a_prompt_is_encoded_once_in_a_shard_of_more_prompts_than_are_kept(tmp_p
     class Encoding(StandIn):
         encoded = embeddings.PromptEmbeddings(StableDiffusionPipeline())
 
-        def draw(self, spec, images):
+        def generate(self, spec, images):
             values = self.encoded.batch([image.prompt for image in images], [image.negative_prompt for image in images], guided=True)
             assert values["prompt_embeds"].shape == values["negative_prompt_embeds"].shape == (len(images), 4)
-            return super().draw(spec, images)
+            return super().generate(spec, images)
 
     monkeypatch.setattr(embeddings, "KEPT_BYTES", 4 * 4 * 4)  # four of eleven
     job = CloneJob(plan_of(5, 50, spec_of()), Location(str(tmp_path / "encoded")))
-    drawer_of(job, Encoding({3: 1})).draw_shard(job, 0)
+    actor_of(job, Encoding({3: 1})).generate_shard(job, 0)
     assert sorted(prompt for prompt, is_guided in calls if not is_guided) == sorted([*TABLE.names, job.plan.image(3).prompt])  # position 3 again in its redraw
     assert [prompt for prompt, is_guided in calls if is_guided] == [""]
     plain = CloneJob(job.plan, Location(str(tmp_path / "plain")))
-    drawer_of(plain, StandIn({3: 1}), batch_size=1).draw_shard(plain, 0)
+    actor_of(plain, StandIn({3: 1}), batch_size=1).generate_shard(plain, 0)
     assert rows(job) == rows(plain) and [row["index"] * 10 + row["label"] for row in rows(job)] == list(range(50))
 
 
 def test_redraws_are_bounded_and_the_class_is_listed_as_short(tmp_path):
     job, stand_in = job_of(tmp_path, images_per_class=1, max_redraws=2), StandIn({3: 99})
-    statistics = drawer_of(job, stand_in).draw_shard(job, 0)
+    statistics = actor_of(job, stand_in).generate_shard(job, 0)
     assert statistics["dropped"] == 1 and len(rows(job)) == 9
     assert max(redraw for batch in stand_in.batches for position, redraw in batch) == 2
     assert check_shards(job).short_classes(TABLE.keys) == {TABLE.keys[3]: 1}
 
 
 @pytest.mark.parametrize(("policy", "num_rows", "flags"), [("keep", 10, ["unsafe"]), ("drop", 9, [])])
-def test_flagged_pictures_are_kept_with_their_flag_or_dropped(tmp_path, policy, num_rows, flags):
+def test_flagged_images_are_kept_with_their_flag_or_dropped(tmp_path, policy, num_rows, flags):
     job, stand_in = job_of(tmp_path, images_per_class=1, flagged=policy), StandIn({4: 1})
-    drawer_of(job, stand_in).draw_shard(job, 0)
+    actor_of(job, stand_in).generate_shard(job, 0)
     assert len(rows(job)) == num_rows and [row["flag"] for row in rows(job) if row["flag"]] == flags
     assert {position for batch in stand_in.batches for position, redraw in batch if redraw} == set()
 
 
-def test_a_grown_shard_keeps_its_pictures_and_is_as_if_drawn_at_once(tmp_path):
+def test_a_grown_shard_keeps_its_images_and_is_as_if_drawn_at_once(tmp_path):
     small, large, at_once = job_of(tmp_path / "a", 1), job_of(tmp_path / "a", 3), job_of(tmp_path / "b", 3)
-    drawer_of(small, StandIn()).draw_shard(small, 0)
+    actor_of(small, StandIn()).generate_shard(small, 0)
     stand_in = StandIn()
-    assert drawer_of(large, stand_in).draw_shard(large, 0)["drawn"] == 5
+    assert actor_of(large, stand_in).generate_shard(large, 0)["drawn"] == 5
     assert {position for batch in stand_in.batches for position, _ in batch} == set(range(10, 15))
-    drawer_of(at_once, StandIn()).draw_shard(at_once, 0)
+    actor_of(at_once, StandIn()).generate_shard(at_once, 0)
     shards = [tmp_path / name / "data" / "train-000000.parquet" for name in "ab"]
     assert shards[0].read_bytes() == shards[1].read_bytes()
 
@@ -140,19 +140,19 @@ def test_drivers_of_any_counts_whose_shards_overlap_in_time_end_with_the_union(c
         committed, event = [], iter(events)
 
         class Interrupted(StandIn):
-            def draw(self, spec, images):
+            def generate(self, spec, images):
                 what = next(event, "go on")
                 if what == "another begins" and waiting:
                     run(*waiting.pop())
                 if what == "kill":
                     raise InterruptedError
-                return super().draw(spec, images)
+                return super().generate(spec, images)
 
         def run(number, job):
-            drawer = drawer_of(job, Interrupted())
+            actor = actor_of(job, Interrupted())
             for shard in range(job.plan.num_shards):
                 with suppress(InterruptedError):
-                    drawer.draw_shard(job, shard)
+                    actor.generate_shard(job, shard)
                     committed.append((job, shard))
 
         while waiting:
@@ -163,7 +163,7 @@ def test_drivers_of_any_counts_whose_shards_overlap_in_time_end_with_the_union(c
         largest, at_once = job_of(folder, max(counts)), job_of(f"{folder}/at_once", max(counts))
         for job in (largest, at_once):  # the killed ones again
             for shard in range(job.plan.num_shards):
-                drawer_of(job, StandIn()).draw_shard(job, shard)
+                actor_of(job, StandIn()).generate_shard(job, shard)
         for name in at_once.folder.child("data").list_files():
             assert largest.folder.child("data").read(name) == at_once.folder.child("data").read(name)
 
@@ -172,43 +172,43 @@ def test_a_smaller_driver_that_commits_last_takes_nothing_away(tmp_path):
     small, large = job_of(tmp_path, 1), job_of(tmp_path, 3)
 
     class Slow(StandIn):
-        def draw(self, spec, images):
+        def generate(self, spec, images):
             if not rows_of(large):
-                drawer_of(large, StandIn()).draw_shard(large, 0)
-            return super().draw(spec, images)
+                actor_of(large, StandIn()).generate_shard(large, 0)
+            return super().generate(spec, images)
 
     def rows_of(job):
         shard = read_shard(job.folder, 0, job.plan.spec)
         return [] if shard is None else shard.table["index"].to_pylist()
 
-    drawer_of(small, Slow()).draw_shard(small, 0)
+    actor_of(small, Slow()).generate_shard(small, 0)
     assert len(rows_of(large)) == 15 and not [path for path in (tmp_path / "data").iterdir() if path.name.startswith(".")]
 
 
-def test_what_was_dropped_is_not_drawn_again_when_the_clone_grows(tmp_path):
+def test_what_was_dropped_is_not_generated_again_when_the_clone_grows(tmp_path):
     small, large = job_of(tmp_path, 1, flagged="drop"), job_of(tmp_path, 3, flagged="drop")
-    drawer_of(small, StandIn({4: 1})).draw_shard(small, 0)
+    actor_of(small, StandIn({4: 1})).generate_shard(small, 0)
     stand_in = StandIn()
-    drawer_of(large, stand_in).draw_shard(large, 0)
+    actor_of(large, stand_in).generate_shard(large, 0)
     assert 4 not in {position for batch in stand_in.batches for position, _ in batch}
     assert check_shards(large).num_dropped == 1
 
 
-def test_two_calls_at_a_time_never_draw_at_a_time(tmp_path):
+def test_two_calls_at_a_time_never_generate_at_a_time(tmp_path):
     import threading
 
     job, inside, most = job_of(tmp_path, 12), [], []
 
     class Watching(StandIn):
-        def draw(self, spec, images):
+        def generate(self, spec, images):
             inside.append(1)
             most.append(len(inside))
-            batch = super().draw(spec, images)
+            batch = super().generate(spec, images)
             inside.pop()
             return batch
 
-    drawer = drawer_of(job, Watching())
-    threads = [threading.Thread(target=drawer.draw_shard, args=(job, shard)) for shard in range(job.plan.num_shards)]
+    actor = actor_of(job, Watching())
+    threads = [threading.Thread(target=actor.generate_shard, args=(job, shard)) for shard in range(job.plan.num_shards)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -218,27 +218,27 @@ def test_two_calls_at_a_time_never_draw_at_a_time(tmp_path):
 
 def test_a_shard_that_takes_long_is_kept_in_parts_which_the_next_actor_takes_over(tmp_path, monkeypatch):
     job, at_once = job_of(tmp_path / "parts"), job_of(tmp_path / "at_once")
-    drawer_of(at_once, StandIn()).draw_shard(at_once, 0)
+    actor_of(at_once, StandIn()).generate_shard(at_once, 0)
     saved = threading.Event()
     monkeypatch.setattr("raysd.generation.actor.PART_SECONDS", 0.0)
-    keep = drawer_module._save_part
-    monkeypatch.setattr(drawer_module, "_save_part", lambda *arguments: (keep(*arguments), saved.set()))
+    keep = actor_module._save_part
+    monkeypatch.setattr(actor_module, "_save_part", lambda *arguments: (keep(*arguments), saved.set()))
 
     class Lost(StandIn):
-        def draw(self, spec, images):
+        def generate(self, spec, images):
             if len(self.batches) == 2:
                 assert saved.wait(60)
                 raise InterruptedError
-            return super().draw(spec, images)
+            return super().generate(spec, images)
 
-    lost = drawer_of(job, Lost())
+    lost = actor_of(job, Lost())
     with pytest.raises(InterruptedError):
-        lost.draw_shard(job, 0)
+        lost.generate_shard(job, 0)
     lost.encoders.shutdown()  # the last part may be on its way
     assert read_shard(job.folder, 0, job.plan.spec) is None and missing_shards(job).tolist() == [0, 1]  # a shard has its name only when it is whole
     num_kept = len(read_shard(job.folder, 0, job.plan.spec, place=PARTS).table)
     assert num_kept in (4, 8)
-    assert drawer_of(job, StandIn()).draw_shard(job, 0)["drawn"] == 15 - num_kept
+    assert actor_of(job, StandIn()).generate_shard(job, 0)["drawn"] == 15 - num_kept
     assert read_bytes(job) == read_bytes(at_once) and not job.folder.child(PARTS).list_files()
 
 
@@ -254,37 +254,37 @@ def test_what_a_device_fails_with_is_told_apart_from_errors_of_the_program(tmp_p
             super().__init__()
             self.error = error
 
-        def draw(self, spec, images):
+        def generate(self, spec, images):
             raise self.error
 
     for error in (RuntimeError("CUDA error: an illegal memory access was encountered\nmore"), OSError(5, "Input/output error"), MemoryError()):
-        row = drawer_of(job, Raising(error)).try_shard(job, 0)
+        row = actor_of(job, Raising(error)).try_shard(job, 0)
         assert row["failure"].startswith(type(error).__name__) and "\n" not in row["failure"] and not row["error"] and row["drawn"] == 0
-    row = drawer_of(job, Raising(UserError("storage", "x", "the disk is full"))).try_shard(job, 0)
+    row = actor_of(job, Raising(UserError("storage", "x", "the disk is full"))).try_shard(job, 0)
     assert json.loads(row["error"]) == ["storage", "x", "the disk is full"] and not row["failure"]
     with pytest.raises(ValueError, match="of the program"):
-        drawer_of(job, Raising(ValueError("of the program"))).try_shard(job, 0)
+        actor_of(job, Raising(ValueError("of the program"))).try_shard(job, 0)
 
 
 def test_an_actor_that_waited_for_work_did_not_hang(tmp_path):
     job, paces = job_of(tmp_path), []
 
     class Paced(StandIn):
-        def draw(self, spec, images):
-            paces.append(drawer.pace()[0])
-            return super().draw(spec, images)
+        def generate(self, spec, images):
+            paces.append(actor.pace()[0])
+            return super().generate(spec, images)
 
-    drawer = drawer_of(job, Paced())
-    drawer.moved -= 10_000  # it was idle for hours
-    assert drawer.pace() == (0.0, 0.0)
-    drawer.try_shard(job, 0)
-    assert max(paces) < 100 and drawer.pace()[0] == 0.0 and drawer.pace()[1] > 0
+    actor = actor_of(job, Paced())
+    actor.moved -= 10_000  # it was idle for hours
+    assert actor.pace() == (0.0, 0.0)
+    actor.try_shard(job, 0)
+    assert max(paces) < 100 and actor.pace()[0] == 0.0 and actor.pace()[1] > 0
 
 
 def test_a_part_that_is_not_of_its_shard_is_not_taken_over(tmp_path):
     job, at_once = job_of(tmp_path / "a"), job_of(tmp_path / "b")
-    drawer_of(at_once, StandIn()).draw_shard(at_once, 1)
+    actor_of(at_once, StandIn()).generate_shard(at_once, 1)
     parts = job.folder.child(PARTS)
     parts.write(shard_name(0), at_once.folder.child("data").read(shard_name(1)))
-    drawer_of(at_once, StandIn()).draw_shard(at_once, 0)
-    assert drawer_of(job, StandIn()).draw_shard(job, 0)["drawn"] == 15 and read_bytes(job) == read_bytes(at_once)
+    actor_of(at_once, StandIn()).generate_shard(at_once, 0)
+    assert actor_of(job, StandIn()).generate_shard(job, 0)["drawn"] == 15 and read_bytes(job) == read_bytes(at_once)

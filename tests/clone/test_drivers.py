@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plans import plan_of
-from stand_in import StandIn, drawer_of
+from stand_in import StandIn, actor_of
 
 from raysd.clone.record import with_earlier
 from raysd.clone.scan import CloneJob, check_shards, missing_shards
@@ -106,10 +106,10 @@ class Parking(StandIn):
         super().__init__()
         self.driver = driver
 
-    def draw(self, spec, images):
+    def generate(self, spec, images):
         if self.driver is not None:
             self.driver.park()
-        return super().draw(spec, images)
+        return super().generate(spec, images)
 
 
 def job_of(folder, count):
@@ -117,12 +117,12 @@ def job_of(folder, count):
 
 
 def generate(folder, count, driver=None, job=None):
-    def draw(jobs, shards):
-        drawer = drawer_of(jobs[0], Parking(driver))
+    def generate(jobs, shards):
+        actor = actor_of(jobs[0], Parking(driver))
         for shard in shards[0].tolist():
-            yield {**drawer.draw_shard(jobs[0], shard), "job": 0}
+            yield {**actor.generate_shard(jobs[0], shard), "job": 0}
 
-    generate_clones([job or job_of(folder, count)], GenerationSettings(), draw=draw)
+    generate_clones([job or job_of(folder, count)], GenerationSettings(), generate=generate)
 
 
 def repair(folder, count, driver=None):

@@ -44,12 +44,12 @@ def planned(spec, count=3):
 
 
 @pytest.mark.parametrize("name", tiny_models.FAMILIES)
-def test_each_family_draws_what_its_pipeline_draws_from_the_plain_prompts(checkpoint, name):
+def test_each_family_generates_what_its_pipeline_generates_from_the_plain_prompts(checkpoint, name):
     spec = spec_for(checkpoint(name), name)
     generator = Generator(spec)
     images = planned(spec)
-    drawn = generator.draw(spec, images)
-    assert generator.embeddings is not None and drawn.pixels.shape == (3, spec.image_size, spec.image_size, 3)
+    generated = generator.generate(spec, images)
+    assert generator.embeddings is not None and generated.pixels.shape == (3, spec.image_size, spec.image_size, 3)
     plain = generator.pipeline(
         prompt=[image.prompt for image in images],
         guidance_scale=spec.guidance_scale,
@@ -62,29 +62,29 @@ def test_each_family_draws_what_its_pipeline_draws_from_the_plain_prompts(checkp
         **({"complex_human_instruction": None} if name.startswith("sana") else {}),
         **({"intermediate_timesteps": None} if name == "sana_sprint" else {}),
     ).images
-    assert np.abs(drawn.pixels.astype(int) - (plain * 255).round().astype(int)).max() <= 1
-    assert len({picture.tobytes() for picture in drawn.pixels}) == 3
+    assert np.abs(generated.pixels.astype(int) - (plain * 255).round().astype(int)).max() <= 1
+    assert len({image.tobytes() for image in generated.pixels}) == 3
 
 
 @pytest.mark.parametrize("name", GUIDED)
-def test_without_a_guided_step_the_pictures_are_those_of_guidance_one(checkpoint, name):
+def test_without_a_guided_step_the_images_are_those_of_guidance_one(checkpoint, name):
     never = spec_for(checkpoint(name), name, guidance_interval=(0.99, 1.0))
     generator, unguided = Generator(never), spec_for(checkpoint(name), name, guidance_scale=1)
     seen = []
     forward = generator.denoiser.forward
     generator.denoiser.forward = lambda *args, **kwargs: seen.append(len((*args, *kwargs.values())[0])) or forward(*args, **kwargs)
-    pictures = [generator.draw(spec, planned(spec)).pixels.astype(int) for spec in (never, unguided)]
-    assert np.abs(pictures[0] - pictures[1]).max() <= 1
+    images = [generator.generate(spec, planned(spec)).pixels.astype(int) for spec in (never, unguided)]
+    assert np.abs(images[0] - images[1]).max() <= 1
     assert set(seen) == {3}, "an unconditional pass was made"
 
 
 @pytest.mark.parametrize("name", ["sd1", "sana"])
 def test_a_part_of_the_steps_guided_lies_between(checkpoint, name):
-    def pictures(interval):
+    def images(interval):
         spec = spec_for(checkpoint(name), name, guidance_scale=9, guidance_interval=interval)
-        return Generator(spec).draw(spec, planned(spec)).pixels.astype(int)
+        return Generator(spec).generate(spec, planned(spec)).pixels.astype(int)
 
-    none, some, all_steps = pictures((0.99, 1.0)), pictures((0.3, 0.6)), pictures((0.0, 1.0))
+    none, some, all_steps = images((0.99, 1.0)), images((0.3, 0.6)), images((0.0, 1.0))
     assert (some != none).any() and (some != all_steps).any()
 
 
@@ -100,11 +100,11 @@ def test_with_an_interval_no_image_depends_on_its_neighbors(checkpoint, name, ne
     generator, (first, second, third, other) = Generator(spec), planned(spec, 4)
     sizes, forward = [], generator.denoiser.forward
     generator.denoiser.forward = lambda *args, **kwargs: sizes.append(len((*args, *kwargs.values())[0])) or forward(*args, **kwargs)
-    together = generator.draw(spec, [first, second, third]).pixels
+    together = generator.generate(spec, [first, second, third]).pixels
     assert sizes == [3, 6, 3], "one call a step, and only those in the interval have both halves"
-    assert np.array_equal(generator.draw(spec, [first, other, third]).pixels[[0, 2]], together[[0, 2]])
+    assert np.array_equal(generator.generate(spec, [first, other, third]).pixels[[0, 2]], together[[0, 2]])
     for place, image in enumerate((first, second, third)):
-        padded, alone = (generator.draw(spec, [image] * count).pixels.astype(int) for count in (3, 1))
+        padded, alone = (generator.generate(spec, [image] * count).pixels.astype(int) for count in (3, 1))
         assert np.array_equal(padded[place], together[place])
         assert all(np.abs(pixels - together[place]).max() <= 1 for pixels in (*padded, *alone)), "beyond rounding"
 
@@ -154,17 +154,17 @@ def test_a_negative_prompt_is_encoded_once_for_all_prompts_with_the_same_values(
     assert [text for text, _, guided in calls if not guided] == prompts[:3]
 
 
-def test_a_negative_prompt_changes_the_pictures(checkpoint):
+def test_a_negative_prompt_changes_the_images(checkpoint):
     table = load_class_table("fashion_mnist")
     variants = {"plain": VariantSettings(templates=["a {name}"]), "not": VariantSettings(templates=["a {name}"], negative_prompt="dark")}
-    drawn = []
+    generated = []
     for name in variants:
         settings = {"model": str(checkpoint("sd1")), "dtype": "float32", "num_inference_steps": STEPS, "guidance_scale": 5, "variant": name}
         from raysd.clone.settings import GenerationSettings
 
         spec = resolve_clone_spec(GenerationSettings(**settings), table, variants)
-        drawn.append(Generator(spec).draw(spec, planned(spec)).pixels)
-    assert (drawn[0] != drawn[1]).any()
+        generated.append(Generator(spec).generate(spec, planned(spec)).pixels)
+    assert (generated[0] != generated[1]).any()
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_a_negative_prompt_changes_the_pictures(checkpoint):
         ("sana_sprint", {"guidance_interval": (0.1, 0.5)}, r"guidance_interval .* no unconditional pass"),
         ("sana_sprint", {"negative_prompt": "dark"}, r"negative_prompt = 'dark': .* no unconditional pass"),
         ("sana", {"image_size": 40}, r"image_size = 40: use a multiple of 32"),
-        ("sd1", {"stored_size": 64}, r"stored_size = 64: is larger than the drawn pictures"),
+        ("sd1", {"stored_size": 64}, r"stored_size = 64: is larger than the generated images"),
         ("sd1", {"scheduler": "Nonsense"}, r"scheduler = 'Nonsense': diffusers has no such scheduler"),
         ("sd1", {"scheduler": "UNet2DConditionModel"}, r"diffusers has no such scheduler"),
         ("sd1", {"scheduler_options": {"bets": 1}}, r"scheduler_options = 'bets': DPMSolverMultistepScheduler has no such option"),
@@ -202,7 +202,7 @@ def test_two_steps_of_sana_sprint_are_at_its_own_times(checkpoint):
     for steps in (2, 4):
         spec = spec_for(checkpoint("sana_sprint"), "sana_sprint", num_inference_steps=steps)
         generator = generator or Generator(spec)
-        generator.draw(spec, planned(spec))
+        generator.generate(spec, planned(spec))
         times.append(generator.pipeline.scheduler.timesteps[1].item())
     assert times == pytest.approx([1.3, 1.5708 * 3 / 4])
 
@@ -216,17 +216,17 @@ def test_half_precision_is_the_default_of_large_models(checkpoint):
 def test_schedulers_by_name_repeat(checkpoint, scheduler):
     spec = spec_for(checkpoint("sd1"), "sd1", scheduler=scheduler)
     generator = Generator(spec)
-    first, second = generator.draw(spec, planned(spec)).pixels, generator.draw(spec, planned(spec)).pixels
+    first, second = generator.generate(spec, planned(spec)).pixels, generator.generate(spec, planned(spec)).pixels
     assert np.array_equal(first, second)
     assert type(generator.pipeline.scheduler).__name__ == scheduler
 
 
-def test_pictures_are_stored_smaller(checkpoint):
+def test_images_are_stored_smaller(checkpoint):
     spec = spec_for(checkpoint("sd1"), "sd1", stored_size=16)
-    assert Generator(spec).draw(spec, planned(spec)).pixels.shape == (3, 16, 16, 3)
+    assert Generator(spec).generate(spec, planned(spec)).pixels.shape == (3, 16, 16, 3)
 
 
-def test_lora_weights_change_the_pictures_by_their_scale(checkpoint, tmp_path):
+def test_lora_weights_change_the_images_by_their_scale(checkpoint, tmp_path):
     peft = pytest.importorskip("peft")
     from diffusers import StableDiffusionPipeline
     from peft.utils import get_peft_model_state_dict
@@ -236,12 +236,12 @@ def test_lora_weights_change_the_pictures_by_their_scale(checkpoint, tmp_path):
     pipeline.unet.add_adapter(peft.LoraConfig(r=4, target_modules=["to_q", "to_v"], init_lora_weights=False))
     StableDiffusionPipeline.save_lora_weights(tmp_path, unet_lora_layers=get_peft_model_state_dict(pipeline.unet))
 
-    def pictures(*loras):
+    def images(*loras):
         spec = spec_for(checkpoint("sd1"), "sd1", lora=list(loras))
-        return spec.fingerprint, Generator(spec).draw(spec, planned(spec)).pixels.astype(int)
+        return spec.fingerprint, Generator(spec).generate(spec, planned(spec)).pixels.astype(int)
 
-    (plain_print, plain), (full_print, full) = pictures(), pictures({"path": str(tmp_path), "scale": 1})
-    _, none = pictures({"path": str(tmp_path), "scale": 0})
+    (plain_print, plain), (full_print, full) = images(), images({"path": str(tmp_path), "scale": 1})
+    _, none = images({"path": str(tmp_path), "scale": 0})
     assert (plain != full).any() and plain_print != full_print
     assert np.abs(plain - none).max() <= 1
 
@@ -253,11 +253,11 @@ def test_the_safety_checker_flags_and_can_be_left_out(tmp_path):
     tower = {"hidden_size": 32, "intermediate_size": 37, "num_attention_heads": 4, "num_hidden_layers": 1, "projection_dim": 32}
     config = CLIPConfig(text_config=tower, vision_config={**tower, "image_size": 32, "patch_size": 8}, projection_dim=32)
     checker = StableDiffusionSafetyChecker(config)
-    checker.concept_embeds_weights.data.fill_(-10)  # every picture looks like every concept
+    checker.concept_embeds_weights.data.fill_(-10)  # every image looks like every concept
     pipeline = tiny_models.sd1()
     pipeline.register_modules(safety_checker=checker, feature_extractor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}))
     pipeline.save_pretrained(tmp_path)
     with_checker, without = spec_for(tmp_path, "sd1"), spec_for(tmp_path, "sd1", safety_checker=False)
     assert with_checker.family.has_safety_checker
-    assert Generator(with_checker).draw(with_checker, planned(with_checker)).flags == ["unsafe"] * 3
-    assert Generator(without).draw(without, planned(without)).flags == [""] * 3
+    assert Generator(with_checker).generate(with_checker, planned(with_checker)).flags == ["unsafe"] * 3
+    assert Generator(without).generate(without, planned(without)).flags == [""] * 3

@@ -12,7 +12,7 @@ from raysd.generation.generate import generate_clones, plan_clone
 from raysd.storage.location import Location
 
 pytestmark = pytest.mark.slow
-FAST = {"model": "dummy", "color": "grey", "num_inference_steps": 2, "images_per_class": 6, "images_per_shard": 16, "batch_size": 8}
+FAST = {"model": "dummy", "color": "gray", "num_inference_steps": 2, "images_per_class": 6, "images_per_shard": 16, "batch_size": 8}
 WORDS = [f"generation.{key}={value}" for key, value in FAST.items()]
 
 

@@ -8,8 +8,8 @@ from plans import plan_of, spec_of
 from raysd.clone.scan import CloneJob
 from raysd.diffusion.checkpoint import EMBEDDED, find_model
 from raysd.errors import UserError
-from raysd.generation.actor import ShardDrawer
-from raysd.generation.batch import finish_pictures, is_black
+from raysd.generation.actor import GenerationActor
+from raysd.generation.batch import finish_images, is_black
 from raysd.generation.pipeline import Generator
 from raysd.storage.location import Location
 
@@ -21,58 +21,58 @@ def generator():
     return Generator(SPEC)
 
 
-def draw(generator, positions, spec=SPEC):
+def generate(generator, positions, spec=SPEC):
     plan = plan_of(10, 16, spec)
-    return generator.draw(spec, [plan.image(position) for position in positions]).pixels
+    return generator.generate(spec, [plan.image(position) for position in positions]).pixels
 
 
-def test_a_picture_does_not_depend_on_its_batch(generator):
+def test_an_image_does_not_depend_on_its_batch(generator):
     torch.set_num_threads(1)
-    together = draw(generator, [0, 1, 2, 3])
-    assert np.array_equal(draw(generator, [0, 25, 26, 27])[0], together[0])
-    assert np.array_equal(draw(generator, [40, 41, 2, 43])[2], together[2])
-    assert np.array_equal(draw(generator, [3, 1, 0, 2]), together[[3, 1, 0, 2]])
+    together = generate(generator, [0, 1, 2, 3])
+    assert np.array_equal(generate(generator, [0, 25, 26, 27])[0], together[0])
+    assert np.array_equal(generate(generator, [40, 41, 2, 43])[2], together[2])
+    assert np.array_equal(generate(generator, [3, 1, 0, 2]), together[[3, 1, 0, 2]])
 
 
-def test_guidance_and_prompt_change_the_picture_and_not_the_noise(generator):
+def test_guidance_and_prompt_change_the_image_and_not_the_noise(generator):
     other = spec_of(num_inference_steps=3, guidance_scale=7.5)
-    assert not np.array_equal(draw(generator, [0, 1]), draw(generator, [0, 1], other))
+    assert not np.array_equal(generate(generator, [0, 1]), generate(generator, [0, 1], other))
 
 
 def test_switching_the_scheduler_back_and_forth_changes_nothing(generator):
-    before = draw(generator, [0, 1])
-    draw(generator, [0, 1], spec_of(num_inference_steps=3, sampler="paper"))
-    assert np.array_equal(draw(generator, [0, 1]), before)
+    before = generate(generator, [0, 1])
+    generate(generator, [0, 1], spec_of(num_inference_steps=3, sampler="paper"))
+    assert np.array_equal(generate(generator, [0, 1]), before)
 
 
 def test_large_images_are_decoded_one_at_a_time_and_small_ones_together(generator, monkeypatch):
-    together = draw(generator, [0, 1, 2])
+    together = generate(generator, [0, 1, 2])
     sizes, decode = [], generator.pipeline.vae._decode
     monkeypatch.setattr(generator.pipeline.vae, "_decode", lambda latents, *args, **kwargs: sizes.append(len(latents)) or decode(latents, *args, **kwargs))
-    assert np.array_equal(draw(generator, [0, 1, 2]), together) and sizes == [3]
+    assert np.array_equal(generate(generator, [0, 1, 2]), together) and sizes == [3]
     monkeypatch.setattr("raysd.generation.pipeline.SLICED_SIZE", 32)
-    one_by_one = draw(generator, [0, 1, 2])
+    one_by_one = generate(generator, [0, 1, 2])
     assert sizes == [3, 1, 1, 1]
     assert np.abs(one_by_one.astype(int) - together).max() <= 1
-    assert np.array_equal(draw(generator, [0, 25, 26])[0], one_by_one[0])
+    assert np.array_equal(generate(generator, [0, 25, 26])[0], one_by_one[0])
 
 
 def test_an_autoencoder_that_cannot_decode_one_at_a_time_decodes_all_together(generator, monkeypatch):
-    together = draw(generator, [0, 1, 2])
+    together = generate(generator, [0, 1, 2])
     monkeypatch.setattr("raysd.generation.pipeline.SLICED_SIZE", 32)
     monkeypatch.delattr(generator.pipeline.vae, "use_slicing")
     monkeypatch.setattr(generator.pipeline.vae, "decode", lambda latents, *args, **kwargs: [generator.pipeline.vae._decode(latents).sample])
-    assert np.array_equal(draw(generator, [0, 1, 2]), together)
+    assert np.array_equal(generate(generator, [0, 1, 2]), together)
 
 
-def test_grey_and_colour_shapes(generator):
-    assert draw(generator, [0, 1]).shape == (2, 32, 32)
-    assert draw(generator, [0, 1], spec_of(num_inference_steps=3, color="rgb")).shape == (2, 32, 32, 3)
+def test_gray_and_color_shapes(generator):
+    assert generate(generator, [0, 1]).shape == (2, 32, 32)
+    assert generate(generator, [0, 1], spec_of(num_inference_steps=3, color="rgb")).shape == (2, 32, 32, 3)
 
 
 def test_a_generator_refuses_a_clone_of_another_model(generator):
     with pytest.raises(ValueError, match="this generator holds"):
-        draw(generator, [0], spec_of(dtype="bfloat16"))
+        generate(generator, [0], spec_of(dtype="bfloat16"))
 
 
 @pytest.mark.parametrize(
@@ -92,20 +92,20 @@ def test_lora_weights_that_are_not_those_of_the_clone_are_refused_before_the_mod
     change(file, monkeypatch)
     with pytest.raises(UserError, match=f"generation.lora.path = '{file}': {message}") as raised:
         Generator(spec)
-    row = ShardDrawer(spec, 4, 1).try_shard(CloneJob(plan_of(1, 10, spec), Location(str(tmp_path))), 0)
+    row = GenerationActor(spec, 4, 1).try_shard(CloneJob(plan_of(1, 10, spec), Location(str(tmp_path))), 0)
     assert str(UserError(*json.loads(row["error"]))) == str(raised.value), "the actor lives, and its row says it in one line"
 
 
-def test_pictures_with_nan_are_flagged_and_come_out_black():
-    drawn = np.full((3, 16, 16, 3), 0.5)
-    drawn[1, 2, 3, 0] = np.nan
-    drawn[2] = 0
-    batch = finish_pictures(drawn, [False] * 3, 8, "rgb")
+def test_images_with_nan_are_flagged_and_come_out_black():
+    generated = np.full((3, 16, 16, 3), 0.5)
+    generated[1, 2, 3, 0] = np.nan
+    generated[2] = 0
+    batch = finish_images(generated, [False] * 3, 8, "rgb")
     assert batch.flags == ["", "nan", "black"]
     assert batch.pixels.shape == (3, 8, 8, 3) and batch.pixels[0].min() == 128
 
 
-def test_black_pictures_are_found():
+def test_black_images_are_found():
     assert is_black(np.zeros((8, 8), dtype=np.uint8))
     assert not is_black(np.full((8, 8), 3, dtype=np.uint8))
 

@@ -60,7 +60,7 @@ def activations_of_a_real_batch(spec, batch_size):
     watch(spec.family.denoiser, generator.denoiser, "forward")
     watch("vae", generator.pipeline.vae, "decode")
     plan = plan_of(4, 40, spec)
-    generator.draw(spec, [plan.image(position) for position in range(batch_size)])
+    generator.generate(spec, [plan.image(position) for position in range(batch_size)])
     return found
 
 

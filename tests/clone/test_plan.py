@@ -32,7 +32,7 @@ def test_unequal_counts_are_met_exactly(counts, images_per_shard):
 
 
 @given(unequal, unequal, st.integers(1, 300))
-def test_pictures_keep_their_shard_when_classes_grow(counts, more, images_per_shard):
+def test_images_keep_their_shard_when_classes_grow(counts, more, images_per_shard):
     small = Plan(SPEC, counts_from_array(np.array(counts)), images_per_shard)
     large = Plan(SPEC, counts_from_array(np.array(counts) + np.array(more)), images_per_shard)
     for shard in range(small.num_shards):
@@ -90,7 +90,7 @@ def test_variants_and_guidance_scales_share_their_noise():
         assert len({plan_of(100, 64, spec).image(position).seed for spec in [SPEC, *others]}) == 1
 
 
-def test_the_fingerprint_sees_what_shapes_a_picture_and_nothing_else():
+def test_the_fingerprint_sees_what_shapes_an_image_and_nothing_else():
     base = SPEC.fingerprint
     for change in (
         {"guidance_scale": 3},

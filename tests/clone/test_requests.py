@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from object_store import FlakyProxy, s3_uri
 from plans import plan_of
-from stand_in import StandIn, drawer_of
+from stand_in import StandIn, actor_of
 
 from raysd.clone.scan import CloneJob, missing_shards
 from raysd.clone.settings import GenerationSettings
@@ -31,11 +31,11 @@ def test_requests_of_a_shard_are_few_and_connections_do_not_grow_with_their_numb
         return CloneJob(plan_of(count, 10), Location(s3_uri(proxy.port, "raysd")).child(tmp_path.name))
 
     def generate(job):
-        def draw(jobs, shards):
-            drawer = drawer_of(job, StandIn(), batch_size=10)
-            yield from ({**drawer.draw_shard(job, shard), "job": 0} for shard in shards[0].tolist())
+        def generate(jobs, shards):
+            actor = actor_of(job, StandIn(), batch_size=10)
+            yield from ({**actor.generate_shard(job, shard), "job": 0} for shard in shards[0].tolist())
 
-        generate_clones([job], GenerationSettings(), draw=draw)
+        generate_clones([job], GenerationSettings(), generate=generate)
 
     generate(job_of(2))
     few = requests_of(proxy, lambda: generate(job_of(12)))  # 10 new shards, 12 are read back

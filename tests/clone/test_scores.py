@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from stand_in import StandIn, drawer_of, job_of
+from stand_in import StandIn, actor_of, job_of
 from tiny_models import image_text_models
 
 from raysd.clone.settings import FilterSettings, GenerationSettings, ScoringSettings
 from raysd.clone.shard import read_shard
 from raysd.curation import near_duplicates as thumbnails
-from raysd.curation.filters import LeftOut, filter_pictures
+from raysd.curation.filters import LeftOut, filter_images
 from raysd.curation.image_text_model import ImageTextModel, find_image_text_model
 from raysd.curation.scores import Reference, read_scores, resolve_scoring_spec
 from raysd.curation.scoring import ShardScorer, compare_classes, score_clone
 from raysd.errors import UserError
-from raysd.generation.batch import DrawnBatch
+from raysd.generation.batch import GeneratedBatch
 
 ONE_ACTOR = GenerationSettings(num_actors=1)
 
@@ -35,26 +35,26 @@ def encoded(pixels, codec="PNG", **options):
     return buffer.getvalue()
 
 
-def described(*pictures):
-    return thumbnails.descriptors([thumbnails.thumbnail(data) for data in pictures])
+def described(*images):
+    return thumbnails.descriptors([thumbnails.thumbnail(data) for data in images])
 
 
-def test_another_codec_size_brightness_or_contrast_is_the_same_picture_and_another_one_is_not():
-    picture = noise(0, 64)
-    larger = np.asarray(Image.fromarray(picture).resize((80, 80), Image.Resampling.BICUBIC))
-    darker = (picture * 0.6).astype(np.uint8)
-    alike = described(encoded(picture), encoded(picture, "JPEG", quality=50), encoded(larger), encoded(darker), encoded(noise(1, 64)))
+def test_another_codec_size_brightness_or_contrast_is_the_same_image_and_another_one_is_not():
+    image = noise(0, 64)
+    larger = np.asarray(Image.fromarray(image).resize((80, 80), Image.Resampling.BICUBIC))
+    darker = (image * 0.6).astype(np.uint8)
+    alike = described(encoded(image), encoded(image, "JPEG", quality=50), encoded(larger), encoded(darker), encoded(noise(1, 64)))
     correlation = alike @ alike.T
     assert correlation[:4, :4].min() > 0.98 and correlation[4, :4].max() < 0.8
 
 
-def test_a_flat_picture_is_like_nothing():
+def test_a_flat_image_is_like_nothing():
     values = described(*[encoded(np.full((32, 32), level, dtype=np.uint8)) for level in (0, 0, 90)])
     assert np.abs(values @ values.T).max() == 0
 
 
 @given(st.integers(0, 40), st.integers(1, 9), st.integers(0, 99))
-def test_the_nearest_earlier_picture_is_found_whatever_the_block(length, block, seed):
+def test_the_nearest_earlier_image_is_found_whatever_the_block(length, block, seed):
     values = np.random.default_rng(seed).normal(size=(length, 8)).astype(np.float32)
     values /= np.linalg.norm(values, axis=1, keepdims=True)
     original, thumbnails.BLOCK = thumbnails.BLOCK, block
@@ -69,17 +69,17 @@ def test_the_nearest_earlier_picture_is_found_whatever_the_block(length, block, 
 
 
 class Repeating(StandIn):
-    """Draws the picture of the class's first index for each third one."""
+    """Generates the image of the class's first index for each third one."""
 
-    def draw(self, spec, images):
+    def generate(self, spec, images):
         pixels = [noise(image.label if image.index % 3 == 0 else 1000 + image.position) for image in images]
-        return DrawnBatch(np.stack(pixels), [""] * len(images))
+        return GeneratedBatch(np.stack(pixels), [""] * len(images))
 
 
 def whole_clone(folder, images_per_class=7):
     job = job_of(folder, images_per_class)
     for shard in range(job.plan.num_shards):
-        drawer_of(job, Repeating()).draw_shard(job, shard)
+        actor_of(job, Repeating()).generate_shard(job, shard)
     record = {"planned": [job.plan.counts.to_json()], "complete": True, "num_classes": 10, "images_per_shard": 15, "num_images": len(job.plan)}
     job.folder.write("clone.json", json.dumps(record).encode())
     return job
@@ -87,7 +87,7 @@ def whole_clone(folder, images_per_class=7):
 
 @pytest.fixture(scope="module")
 def scored(ray_cluster, tmp_path_factory):
-    """A clone of 7 pictures a class, of which 0, 3 and 6 are the same; the pictures 4 of all classes are in a test set."""
+    """A clone of 7 images a class, of which 0, 3 and 6 are the same; the images 4 of all classes are in a test set."""
     job = whole_clone(tmp_path_factory.mktemp("clone"))
     tests = tuple(thumbnails.thumbnail(encoded(noise(1000 + 40 + label))) for label in range(10))
     reference = Reference("tests", "0" * 16, tests)
@@ -95,7 +95,7 @@ def scored(ray_cluster, tmp_path_factory):
     return job, spec, [reference], score_clone(job, spec, lambda: [reference], ONE_ACTOR, 8)
 
 
-def test_near_duplicates_inside_the_clone_and_of_test_pictures_are_found(scored):
+def test_near_duplicates_inside_the_clone_and_of_test_images_are_found(scored):
     job, spec, _, summary = scored
     assert (summary.num_images, summary.num_scored, summary.num_duplicates, summary.num_test_matches) == (70, 70, 20, 10)
     for row in read_scores(job, spec).to_pylist():
@@ -137,10 +137,10 @@ def test_a_part_of_a_clone_that_was_scored_does_not_pass_for_the_whole(scored, t
     small = job_of(tmp_path, 3)
     assert score_clone(small, spec, lambda: references, ONE_ACTOR, 8).num_images == 30
     with pytest.raises(UserError, match="or was scored in part"):
-        filter_pictures(large, spec, FilterSettings(max_duplicate=0.98))
+        filter_images(large, spec, FilterSettings(max_duplicate=0.98))
     assert score_clone(large, spec, lambda: references, ONE_ACTOR, 8).num_scored == 40
-    assert len(filter_pictures(large, spec, FilterSettings(max_duplicate=0.98))) == 20
-    assert len(filter_pictures(small, spec, FilterSettings(max_duplicate=0.98))) == 0
+    assert len(filter_images(large, spec, FilterSettings(max_duplicate=0.98))) == 20
+    assert len(filter_images(small, spec, FilterSettings(max_duplicate=0.98))) == 0
 
 
 def test_classes_are_compared_in_ranges_that_together_are_all(scored):
@@ -155,7 +155,7 @@ def test_classes_are_compared_in_ranges_that_together_are_all(scored):
     assert pa.concat_tables(both).equals(read_scores(job, spec))
 
 
-def test_pictures_are_never_changed_for_a_score(scored):
+def test_images_are_never_changed_for_a_score(scored):
     job, _, _, _ = scored
     data = job.folder.child("data")
     again = whole_clone(job.folder.child("again").path)
@@ -171,29 +171,29 @@ def test_pictures_are_never_changed_for_a_score(scored):
         ({"max_duplicate": 0.98, "max_test_match": 0.98}, {3, 4, 6}),
     ],
 )
-def test_filters_choose_when_the_pictures_are_read(scored, filters, left_out):
-    from raysd.resolve import clone_pictures
+def test_filters_choose_when_the_images_are_read(scored, filters, left_out):
+    from raysd.resolve import clone_images
 
     job, spec, _, _ = scored
-    chosen = filter_pictures(job, spec, FilterSettings(**filters))
+    chosen = filter_images(job, spec, FilterSettings(**filters))
     assert len(chosen) == 10 * len(left_out)
     from dataclasses import replace
 
-    pictures = replace(clone_pictures(job), left_out=chosen)
-    indices = [index for file in pictures.files() for index in pictures.read_rows(file)["index"].to_pylist()]
+    images = replace(clone_images(job), left_out=chosen)
+    indices = [index for file in images.files() for index in images.read_rows(file)["index"].to_pylist()]
     assert set(indices) == set(range(7)) - left_out and len(indices) == 70 - len(chosen)
-    assert (pictures.identity() == clone_pictures(job).identity()) is False
+    assert (images.identity() == clone_images(job).identity()) is False
 
 
 def test_a_filter_needs_its_score(scored, tmp_path):
     job, spec, _, _ = scored
     with pytest.raises(UserError, match=r"training\.filters\.min_probability = 0\.5: needs an image-text model"):
-        filter_pictures(job, spec, FilterSettings(min_probability=0.5))
+        filter_images(job, spec, FilterSettings(min_probability=0.5))
     nothing = resolve_scoring_spec(ScoringSettings(), job.plan.spec.table, [])
     with pytest.raises(UserError, match=r"training\.filters\.max_test_match = 0\.9: needs a test set"):
-        filter_pictures(job, nothing, FilterSettings(max_test_match=0.9))
+        filter_images(job, nothing, FilterSettings(max_test_match=0.9))
     with pytest.raises(UserError, match="the clone has no such scores; run raysd score"):
-        filter_pictures(whole_clone(tmp_path), spec, FilterSettings(max_duplicate=0.9))
+        filter_images(whole_clone(tmp_path), spec, FilterSettings(max_duplicate=0.9))
 
 
 @given(st.sets(st.tuples(st.integers(0, 4), st.integers(0, 6))))
@@ -232,7 +232,7 @@ def test_similarities_are_those_of_the_plain_model(model_folder):
     np.testing.assert_allclose(ImageTextModel(model_folder, texts).similarities(images), expected, atol=1e-5)
 
 
-def test_pictures_are_scored_by_how_they_fit_their_class(model_folder, tmp_path):
+def test_images_are_scored_by_how_they_fit_their_class(model_folder, tmp_path):
     job = whole_clone(tmp_path, 3)
     spec = resolve_scoring_spec(ScoringSettings(model=str(model_folder), template="{name}"), job.plan.spec.table, [])
     scorer = ShardScorer(job, spec, [], batch_size=4, num_threads=1)
@@ -243,25 +243,25 @@ def test_pictures_are_scored_by_how_they_fit_their_class(model_folder, tmp_path)
     spec.folder(job).write("scores.json", json.dumps({"num_files": 1, "counts": {"default": 3, "own": []}}).encode())
     rows = read_scores(job, spec).to_pylist()
     model = ImageTextModel(model_folder, spec.texts)
-    pictures = [row for shard in range(job.plan.num_shards) for row in read_shard(job.folder, shard, job.plan.spec).table.to_pylist()]
-    by_place = {(row["label"], row["index"]): row["image"]["bytes"] for row in pictures}
+    images = [row for shard in range(job.plan.num_shards) for row in read_shard(job.folder, shard, job.plan.spec).table.to_pylist()]
+    by_place = {(row["label"], row["index"]): row["image"]["bytes"] for row in images}
     for row in rows:
         similarities = model.similarities([Image.open(io.BytesIO(by_place[row["label"], row["index"]]))])[0]
         assert row["similarity"] == pytest.approx(similarities[row["label"]], abs=1e-4)
         assert 0 < row["probability"] < 1 and row["guess"] == similarities.argmax()
-    best = filter_pictures(job, spec, FilterSettings(best_share=0.5))
+    best = filter_images(job, spec, FilterSettings(best_share=0.5))
     for label in range(10):
         own = sorted((row["similarity"], row["index"]) for row in rows if row["label"] == label)
         assert [bool(best.contains(np.array([label]), np.array([index]))[0]) for _, index in own] == [True, False, False]
     middle = float(np.median([row["similarity"] for row in rows]))
-    assert len(filter_pictures(job, spec, FilterSettings(min_similarity=middle))) == sum(row["similarity"] < middle for row in rows)
+    assert len(filter_images(job, spec, FilterSettings(min_similarity=middle))) == sum(row["similarity"] < middle for row in rows)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"model": "no_such_model"}, r"scoring\.model = 'no_such_model': no such folder"),
-        ({"template": "a {colour} {name}"}, r"scoring\.template = .*unknown variable {colour}"),
+        ({"template": "a {color} {name}"}, r"scoring\.template = .*unknown variable {color}"),
     ],
 )
 def test_bad_scoring_settings_are_said_in_one_line(settings, message):
@@ -276,7 +276,7 @@ def test_a_model_without_texts_is_refused(tmp_path):
     from transformers import CLIPTextModel
 
     CLIPTextModel(clip_config()).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="gives no features of both pictures and texts"):
+    with pytest.raises(UserError, match="gives no features of both images and texts"):
         find_image_text_model(str(tmp_path))
 
 
@@ -295,6 +295,6 @@ def test_the_command_scores_a_clone_and_the_classifier_learns_from_what_is_left(
     assert early.returncode == 2 and "run raysd score" in early.stderr and "Traceback" not in early.stderr
     scored = run_here("score", *words)
     assert scored.returncode == 0, scored.stderr
-    assert "80 pictures have scores, 80 scored now" in scored.stdout and "near-duplicates of a test picture" in scored.stdout
+    assert "80 images have scores, 80 scored now" in scored.stdout and "near-duplicates of a test image" in scored.stdout
     trained = run_here("train", *filtered)
     assert trained.returncode == 0, trained.stderr

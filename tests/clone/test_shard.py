@@ -9,7 +9,7 @@ from plans import SPEC, TABLE, plan_of, spec_of
 
 from raysd.clone.plan import ImageCounts, Plan, counts_from_array
 from raysd.clone.scan import CloneJob, check_shards, missing_shards
-from raysd.clone.shard import DATA, DrawnImage, Shard, add_to_shard, encode_image, merge_shards, read_shard, shard_name, shard_table, write_shard
+from raysd.clone.shard import DATA, GeneratedImage, Shard, add_to_shard, encode_image, merge_shards, read_shard, shard_name, shard_table, write_shard
 from raysd.errors import UserError
 from raysd.storage.location import Location
 
@@ -17,7 +17,7 @@ from raysd.storage.location import Location
 def content(plan, positions, flags=(), dropped=None):
     rng = np.random.default_rng(0)
     flags = dict(flags)
-    images = [DrawnImage(plan.image(p), encode_image(rng.integers(0, 255, (8, 8), dtype=np.uint8), "png"), flags.get(p, "")) for p in positions]
+    images = [GeneratedImage(plan.image(p), encode_image(rng.integers(0, 255, (8, 8), dtype=np.uint8), "png"), flags.get(p, "")) for p in positions]
     return Shard(shard_table(plan.spec, images), dropped or {})
 
 
@@ -119,7 +119,7 @@ def test_the_scan_finds_every_short_shard_whatever_the_runs_before(tmp_path_fact
         assert (shard in missing) == (not set(last.plan.positions(shard).tolist()) <= covered)
 
 
-def test_dropped_pictures_count_as_covered_and_their_classes_as_short(clone):
+def test_dropped_images_count_as_covered_and_their_classes_as_short(clone):
     job, _ = clone
     write(job, 1, positions=[p for p in range(16, 32) if p not in (17, 27)], flags={20: "unsafe"}, dropped={17: "black", 27: "nan"})
     assert missing_shards(job).tolist() == []
@@ -128,7 +128,7 @@ def test_dropped_pictures_count_as_covered_and_their_classes_as_short(clone):
     assert findings.short_classes(TABLE.keys) == {TABLE.keys[7]: 2}
 
 
-def test_a_foreign_picture_file_is_refused_by_name_and_other_files_are_not_looked_at(clone):
+def test_a_foreign_image_file_is_refused_by_name_and_other_files_are_not_looked_at(clone):
     job, data = clone
     (data / "notes.txt").write_text("hello")
     assert missing_shards(job).tolist() == []
@@ -150,7 +150,7 @@ def test_hostile_keys_never_become_paths(clone):
     assert all(path.replace("-", "").replace(".png", "").isdigit() for path in paths)
 
 
-def test_hugging_face_opens_a_clone_with_pictures_and_class_names(clone):
+def test_hugging_face_opens_a_clone_with_images_and_class_names(clone):
     datasets = pytest.importorskip("datasets")
     job, data = clone
     loaded = datasets.load_dataset("parquet", data_files=str(data / "*.parquet"), split="train", cache_dir=str(data.parent / "cache"))
@@ -165,7 +165,7 @@ def test_row_groups_stay_small(tmp_path):
     assert pq.ParquetFile(tmp_path / DATA / shard_name(0)).num_row_groups == 3
 
 
-def test_pictures_of_a_merged_shard_stand_in_plan_order(clone):
+def test_images_of_a_merged_shard_stand_in_plan_order(clone):
     job, _ = clone
     merged = merge_shards(content(job.plan, [1, 5, 9]), content(job.plan, [0, 2, 7], dropped={3: "black"}), len(TABLE))
     assert merged.covered(len(TABLE)).tolist() == [0, 1, 2, 3, 5, 7, 9]

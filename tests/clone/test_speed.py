@@ -10,7 +10,7 @@ FAST = ["generation.num_inference_steps=2", "generation.batch_size=8", "generati
 
 
 @pytest.mark.slow
-def test_a_few_batches_are_drawn_and_plan_prefers_what_they_took(ray_cluster, run_here, tmp_path, monkeypatch):
+def test_a_few_batches_are_generated_and_plan_prefers_what_they_took(ray_cluster, run_here, tmp_path, monkeypatch):
     monkeypatch.setattr("raysd.generation.throughput.measure_rate.__defaults__", (0.0, 2))
     finished = run_here("benchmark", *FAST)
     assert finished.returncode == 0, finished.stdout + finished.stderr

@@ -1,4 +1,4 @@
-"""The standing pool: clones grow as they are asked for, each picture is drawn once, and kills cost nothing but time."""
+"""The shared pool: clones grow as they are asked for, each image is generated once, and kills cost nothing but time."""
 
 import os
 import signal
@@ -12,10 +12,10 @@ from plans import spec_of
 
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import read_shard
-from raysd.generation.actor import ShardDrawer
+from raysd.generation.actor import GenerationActor
 from raysd.generation.generate import plan_clone
 from raysd.generation.placement import PoolShape
-from raysd.generation.shared_pool import StandingPool
+from raysd.generation.shared_pool import SharedPool
 from raysd.storage.location import Location
 
 pytestmark = pytest.mark.slow
@@ -46,44 +46,44 @@ def pid_of(name):
 
 @pytest.fixture(scope="module")
 def pool(ray_cluster):
-    pool = StandingPool(GenerationSettings(**FAST), PoolShape(2, 0.1, 0.0), 4)
+    pool = SharedPool(GenerationSettings(**FAST), PoolShape(2, 0.1, 0.0), 4)
     yield pool
     pool.close()
 
 
-def test_clones_grow_and_nothing_is_drawn_twice(pool, tmp_path):
+def test_clones_grow_and_nothing_is_generated_twice(pool, tmp_path):
     counts = []
     for images_per_class in (3, 7, 7, 5):
         job = job_of(tmp_path, images_per_class)
-        counts.append(pool.grow(job).num_drawn)
+        counts.append(pool.grow(job).num_generated)
     assert counts == [30, 40, 0, 0]
     assert sorted(positions(job_of(tmp_path, 7))) == [(label, index) for label in range(10) for index in range(7)]
 
 
-def test_an_actor_with_the_real_pipeline_draws_the_bytes_of_this_process(ray_cluster, tmp_path):
+def test_an_actor_with_the_real_pipeline_generates_the_bytes_of_this_process(ray_cluster, tmp_path):
     ours, theirs = (job_of(tmp_path / name, 6, model="embedded") for name in ("pool", "here"))
-    pool = StandingPool(GenerationSettings(**FAST), PoolShape(1, 0.1, 0.0), 1)
+    pool = SharedPool(GenerationSettings(**FAST), PoolShape(1, 0.1, 0.0), 1)
     pool.grow(ours)
     pool.close()
-    drawer = ShardDrawer(theirs.plan.spec, FAST["batch_size"], 1)
+    actor = GenerationActor(theirs.plan.spec, FAST["batch_size"], 1)
     for shard in range(theirs.plan.num_shards):
-        drawer.draw_shard(theirs, shard)
+        actor.generate_shard(theirs, shard)
     assert len(shard_bytes(ours)) == 4 and shard_bytes(ours) == shard_bytes(theirs)
 
 
 def test_callers_that_want_the_same_clone_take_turns(pool, tmp_path):
     jobs = [job_of(tmp_path, images_per_class) for images_per_class in (4, 6, 6, 2)]
     with ThreadPoolExecutor(4) as callers:
-        counts = [summary.num_drawn for summary in callers.map(pool.grow, jobs)]
+        counts = [summary.num_generated for summary in callers.map(pool.grow, jobs)]
     assert sum(counts) == 60
     assert len(positions(jobs[1])) == len(set(positions(jobs[1]))) == 60
 
 
-def test_what_is_drawn_ahead_is_counted_where_it_is_asked_for(pool, tmp_path):
-    before, jobs = pool.num_drawn(), [job_of(tmp_path, 2, guidance_scale=scale) for scale in (1.0, 3.0)]
-    pool.draw_ahead(jobs)
-    assert [pool.grow(job).num_drawn for job in jobs] == [20, 20]
-    assert pool.num_drawn() - before == 40
+def test_what_is_generated_ahead_is_counted_where_it_is_asked_for(pool, tmp_path):
+    before, jobs = pool.num_generated(), [job_of(tmp_path, 2, guidance_scale=scale) for scale in (1.0, 3.0)]
+    pool.generate_ahead(jobs)
+    assert [pool.grow(job).num_generated for job in jobs] == [20, 20]
+    assert pool.num_generated() - before == 40
 
 
 def test_an_error_reaches_the_one_who_asked(pool, tmp_path):
@@ -93,7 +93,7 @@ def test_an_error_reaches_the_one_who_asked(pool, tmp_path):
         pool.grow(job)
 
 
-@pytest.mark.parametrize("victim", ["ShardDrawer", "DrawingQueue"])
+@pytest.mark.parametrize("victim", ["GenerationActor", "GenerationQueue"])
 def test_sigkill_in_mid_run_costs_nothing_but_time(pool, tmp_path, victim):
     job = job_of(tmp_path / "killed", 24, num_inference_steps=200)
     killed = threading.Event()
@@ -119,10 +119,10 @@ def test_a_closed_pool_holds_nothing(ray_cluster, tmp_path):
 
     def living():
         actors = ray.util.state.list_actors(filters=[("state", "=", "ALIVE")])
-        return {actor.actor_id for actor in actors if actor.class_name in ("ShardDrawer", "DrawingQueue")}
+        return {actor.actor_id for actor in actors if actor.class_name in ("GenerationActor", "GenerationQueue")}
 
     others = living()
-    pool = StandingPool(GenerationSettings(**FAST), PoolShape(1, 0.1, 0.0), 1)
+    pool = SharedPool(GenerationSettings(**FAST), PoolShape(1, 0.1, 0.0), 1)
     pool.grow(job_of(tmp_path, 1))
     assert len(living() - others) == 2
     pool.close()

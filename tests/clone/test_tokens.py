@@ -43,7 +43,7 @@ def save_clip(folder):
         ("scoring.model", find_image_text_model, save_clip),
     ],
 )
-def test_a_tokenizer_that_needs_a_package_says_which_before_anything_is_drawn(tmp_path, monkeypatch, field, find, save):
+def test_a_tokenizer_that_needs_a_package_says_which_before_anything_is_generated(tmp_path, monkeypatch, field, find, save):
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
     folder = save(tmp_path)
     (tokenizer,) = folder.rglob("tokenizer.json")

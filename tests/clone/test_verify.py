@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from stand_in import StandIn, drawer_of, job_of
+from stand_in import StandIn, actor_of, job_of
 
 from raysd.clone.export import export_clone, folder_name
 from raysd.clone.record import with_earlier
@@ -19,10 +19,10 @@ from raysd.errors import UserError
 
 @pytest.fixture
 def clone(tmp_path):
-    """A whole clone of 8 px pictures, in two shards."""
+    """A whole clone of 8 px images, in two shards."""
     job = job_of(tmp_path / "clone", image_size=8)
     for shard in range(job.plan.num_shards):
-        drawer_of(job, StandIn({3: 1})).draw_shard(job, shard)
+        actor_of(job, StandIn({3: 1})).generate_shard(job, shard)
     record = {"planned": [job.plan.counts.to_json()], "complete": True, "num_classes": 10, "images_per_shard": 15}
     job.folder.write("clone.json", json.dumps(record).encode())
     return job
@@ -49,8 +49,8 @@ def test_a_whole_clone_has_no_problem(clone):
         ({"prompt": "cat"}, "has another prompt than planned"),
         ({"seed": 7}, "has another seed than planned"),
         ({"key": "cat"}, "has another key than planned"),
-        ({"label": 1}, "holds a picture twice, or one of another shard"),
-        ({"index": 9}, "holds a picture twice, or one of another shard"),
+        ({"label": 1}, "holds an image twice, or one of another shard"),
+        ({"index": 9}, "holds an image twice, or one of another shard"),
     ],
 )
 def test_what_is_wrong_with_a_row_is_said(clone, columns, problem):
@@ -58,19 +58,19 @@ def test_what_is_wrong_with_a_row_is_said(clone, columns, problem):
     assert problem in find_problem(clone, 1) and find_problem(clone, 0) == ""
 
 
-def test_pictures_that_cannot_be_decoded_or_have_another_size_are_found(clone):
+def test_images_that_cannot_be_decoded_or_have_another_size_are_found(clone):
     import hashlib
 
     from PIL import Image
 
     buffer = io.BytesIO()
     Image.new("L", (9, 9)).save(buffer, "PNG")
-    for data, problem in ((b"no picture", "cannot be decoded"), (buffer.getvalue(), "is 9 x 9 px")):
+    for data, problem in ((b"no image", "cannot be decoded"), (buffer.getvalue(), "is 9 x 9 px")):
         change(clone, 0, image={"bytes": data, "path": "x.png"}, sha256=hashlib.sha256(data).hexdigest())
         assert problem in find_problem(clone, 0)
 
 
-def test_a_flipped_bit_anywhere_in_a_picture_is_found(clone):
+def test_a_flipped_bit_anywhere_in_an_image_is_found(clone):
     path = Path(clone.folder.child("data").file(shard_name(0)))
     first = read_shard(clone.folder, 0, clone.plan.spec).table["image"][4].as_py()["bytes"]
     data = bytearray(path.read_bytes())
@@ -78,10 +78,10 @@ def test_a_flipped_bit_anywhere_in_a_picture_is_found(clone):
     path.write_bytes(bytes(data))
     assert check_shards(clone).broken == [] and "does not match its hash" in find_problem(clone, 0)
     mend_shards(clone, [0, 1])
-    assert not find_problem(clone, 1) and find_problem(clone, 0) == "lacks 1 planned pictures"  # what is whole stays
+    assert not find_problem(clone, 1) and find_problem(clone, 0) == "lacks 1 planned images"  # what is whole stays
     path.write_bytes(data[:-9])
     mend_shards(clone, [0])
-    assert find_problem(clone, 0) == "lacks 15 planned pictures" and missing_shards(clone).tolist() == [0]
+    assert find_problem(clone, 0) == "lacks 15 planned images" and missing_shards(clone).tolist() == [0]
 
 
 def test_a_repair_begins_by_calling_the_clone_incomplete(clone):
@@ -138,7 +138,7 @@ def test_an_export_that_was_killed_leaves_whole_images_and_is_made_whole_by_the_
     assert len(list(out.rglob("*.png"))) == 30 and not partial.exists()
 
 
-def test_a_webdataset_holds_picture_label_and_prompt(clone, tmp_path):
+def test_a_webdataset_holds_image_label_and_prompt(clone, tmp_path):
     assert export_clone(clone, "webdataset", str(tmp_path / "out")) == 30
     assert sorted(os.listdir(tmp_path / "out")) == ["train-000000.tar", "train-000001.tar"]
     with tarfile.open(tmp_path / "out" / "train-000001.tar") as tar:
@@ -160,7 +160,7 @@ def test_an_export_of_an_incomplete_clone_is_refused(clone, tmp_path):
 
 
 @pytest.mark.slow
-def test_verify_repairs_and_grow_draws_what_is_missing_to_its_target(tmp_path, run_here, ray_cluster):
+def test_verify_repairs_and_grow_generates_what_is_missing_to_its_target(tmp_path, run_here, ray_cluster):
     words = [
         f"storage={tmp_path}",
         "generation.model=dummy",
@@ -175,13 +175,13 @@ def test_verify_repairs_and_grow_draws_what_is_missing_to_its_target(tmp_path, r
     data[middle] ^= 255
     path.write_bytes(bytes(data))
     broken = run_here("verify", *words)
-    assert broken.returncode == 1 and "shard 1: picture" in broken.stdout, broken.stderr
+    assert broken.returncode == 1 and "shard 1: image" in broken.stdout, broken.stderr
     repaired = run_here("verify", *words, "--repair")
-    assert repaired.returncode == 0 and "all 40 planned pictures are as they should be" in repaired.stdout
+    assert repaired.returncode == 0 and "all 40 planned images are as they should be" in repaired.stdout
     assert path.read_bytes() == before
     grown = run_here("grow", *words, "--to", "6", "--classes", "dress,bag")
-    assert "44 pictures, 4 drawn now" in grown.stdout, grown.stderr
-    assert "44 pictures, 0 drawn now" in run_here("grow", *words, "--to", "6", "--classes", "dress,bag").stdout
+    assert "44 images, 4 generated now" in grown.stdout, grown.stderr
+    assert "44 images, 0 generated now" in run_here("grow", *words, "--to", "6", "--classes", "dress,bag").stdout
     assert sum(pq.read_metadata(shard).num_rows for shard in path.parent.glob("*.parquet")) == 44
     refused = run_here("grow", *words, "--to", "6", "--classes", "hat")
     assert refused.returncode == 2 and "classes = 'hat': is no key of the class table" in refused.stderr

@@ -1,4 +1,4 @@
-"""Tiny checkpoints with random weights, one for each architecture that raysd should draw with; none needs a download."""
+"""Tiny checkpoints with random weights, one for each architecture that raysd should generate with; none needs a download."""
 
 import json
 

@@ -12,7 +12,7 @@ from raysd.errors import UserError
 from raysd.evaluation import analyze as feature_analyses
 from raysd.evaluation import fidelity as overlap
 from raysd.evaluation.analyze import (
-    analyse,
+    analyze,
     class_coding_length,
     coding_length,
     intra_class_distance,
@@ -30,7 +30,7 @@ def draw_features(seed, count=40, dimensions=6):
 
 
 def direct_overlap(real, fake, k):
-    """The definitions, picture by picture."""
+    """The definitions, image by image."""
 
     def distance(one, other):
         return math.dist(one.astype(float), other.astype(float))
@@ -94,8 +94,8 @@ def test_classes_that_are_orthogonal_gain_the_whole_rate_reduction():
 
 
 @given(SEEDS, st.integers(1, 12))
-def test_coding_length_is_the_same_over_pictures_and_dimensions(seed, count):
-    """With fewer pictures than dimensions, the smaller matrix is used; classes are weighted by size."""
+def test_coding_length_is_the_same_over_images_and_dimensions(seed, count):
+    """With fewer images than dimensions, the smaller matrix is used; classes are weighted by size."""
     features = draw_features(seed, count + 3)
     unit = (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(float)
     labels = np.array([0] * count + [1] * 3)
@@ -109,33 +109,33 @@ def test_coding_length_is_the_same_over_pictures_and_dimensions(seed, count):
 
 
 @given(SEEDS)
-def test_analyses_do_not_depend_on_the_order_or_on_names_of_classes(seed):
+def test_analyzes_do_not_depend_on_the_order_or_on_names_of_classes(seed):
     rng = np.random.default_rng(seed)
     features, labels, order = draw_features(seed), rng.integers(0, 4, 40), rng.permutation(40)
-    assert analyse(features, labels) == pytest.approx(analyse(features[order], 7 * labels[order] + 1), rel=1e-4)
+    assert analyze(features, labels) == pytest.approx(analyze(features[order], 7 * labels[order] + 1), rel=1e-4)
 
 
 @pytest.mark.parametrize("features", [np.zeros((0, 4)), np.zeros((1, 4)), np.zeros((6, 4)), np.full((6, 4), np.nan), np.ones((6, 1))])
-def test_analyses_are_numbers_or_missing(features):
-    values = analyse(features.astype(np.float32), np.arange(len(features)) // 2)
+def test_analyzes_are_numbers_or_missing(features):
+    values = analyze(features.astype(np.float32), np.arange(len(features)) // 2)
     assert len(values) == 6
     assert all(value is None or math.isfinite(value) for value in values.values())
 
 
 def test_sums_in_parts_are_those_of_the_whole(monkeypatch):
     features, labels, fake = draw_features(0, 300), np.arange(300) % 3, draw_features(1, 200)
-    whole = analyse(features, labels), frechet_distance(features, fake)
+    whole = analyze(features, labels), frechet_distance(features, fake)
     monkeypatch.setattr(feature_analyses, "ROWS", 7)
-    assert analyse(features, labels) == pytest.approx(whole[0], rel=1e-9)
+    assert analyze(features, labels) == pytest.approx(whole[0], rel=1e-9)
     assert frechet_distance(features, fake) == pytest.approx(whole[1], rel=1e-9)
 
 
 @settings(max_examples=20)
 @given(SEEDS, st.integers(1, 5), st.floats(0, 3))
-def test_overlap_is_that_of_its_definition(seed, neighbours, shift):
+def test_overlap_is_that_of_its_definition(seed, neighbors, shift):
     real, fake = draw_features(seed, 15, 3), draw_features(seed + 1, 12, 3) + np.float32(shift)
-    found = precision_recall_density_coverage(real, fake, neighbours)
-    assert (found.precision, found.recall, found.density, found.coverage) == pytest.approx(direct_overlap(real, fake, neighbours))
+    found = precision_recall_density_coverage(real, fake, neighbors)
+    assert (found.precision, found.recall, found.density, found.coverage) == pytest.approx(direct_overlap(real, fake, neighbors))
 
 
 def test_overlap_in_chunks_is_that_of_the_whole(monkeypatch):
@@ -160,7 +160,7 @@ def test_sets_far_apart_do_not_overlap():
     assert (found.precision, found.recall, found.density, found.coverage) == (0, 0, 0, 0)
 
 
-def test_a_clone_of_one_kind_of_picture_is_precise_but_covers_little():
+def test_a_clone_of_one_kind_of_image_is_precise_but_covers_little():
     real = np.concatenate([draw_features(0, 200), draw_features(1, 200) + 50])
     found = precision_recall_density_coverage(real, draw_features(2, 200))
     assert found.precision > 0.7
@@ -177,7 +177,7 @@ def test_turning_and_shuffling_change_neither_overlap_nor_distance(seed):
     assert frechet_distance(real @ turn, fake[order] @ turn) == pytest.approx(frechet_distance(real, fake), rel=1e-3)
 
 
-@pytest.mark.parametrize("count", [10, 50, 500], ids=["fewer pictures than dimensions", "about as many", "more"])
+@pytest.mark.parametrize("count", [10, 50, 500], ids=["fewer images than dimensions", "about as many", "more"])
 def test_frechet_distance_of_a_set_to_itself_is_zero_and_of_a_shifted_one_the_shift(count):
     features = draw_features(0, count, 64)
     assert 0 <= frechet_distance(features, features) < 1e-9
@@ -201,10 +201,10 @@ def test_frechet_distance_is_that_of_the_matrix_root_and_the_same_both_ways(seed
 
 
 def test_sets_that_are_too_small_or_do_not_fit_are_refused():
-    with pytest.raises(UserError, match=r"analysis\.neighbours = 5: give 1 to 4"):
+    with pytest.raises(UserError, match=r"analysis\.neighbors = 5: give 1 to 4"):
         precision_recall_density_coverage(draw_features(0, 5), draw_features(1))
-    with pytest.raises(UserError, match=r"analysis\.neighbours"):
-        precision_recall_density_coverage(draw_features(0), draw_features(1), neighbours=0)
+    with pytest.raises(UserError, match=r"analysis\.neighbors"):
+        precision_recall_density_coverage(draw_features(0), draw_features(1), neighbors=0)
     for compare in (precision_recall_density_coverage, frechet_distance):
         with pytest.raises(UserError, match="same network"):
             compare(draw_features(0), draw_features(1, dimensions=5))

@@ -4,17 +4,17 @@ import pytest
 import torch
 
 from raysd.data.images import decode_all
-from raysd.data.real_sets import encode_png, picture_table, real_set
+from raysd.data.real_datasets import encode_png, image_table, real_dataset
 from raysd.errors import UserError
 from raysd.evaluation import evaluate
 from raysd.evaluation.compare import compare_classifiers
 from raysd.evaluation.evaluate import Evaluation, read_correct
-from raysd.evaluation.models import own_subject
+from raysd.evaluation.models import own_model
 from raysd.evaluation.settings import EvaluationSettings, ProbeSettings, TestSet, TransferSet
 from raysd.prompts.table import load_class_table
 from raysd.storage.location import Location
 from raysd.storage.results import read_results
-from raysd.training.model import load_classifier, normalise
+from raysd.training.model import load_classifier, normalize
 from raysd.training.run import TrainingRun
 from raysd.training.settings import TrainingSettings
 from raysd.training.train import train_classifiers
@@ -30,13 +30,13 @@ def random_classifier(tmp_path):
     return root, train_classifiers(run)[0]
 
 
-def test_the_accuracy_equals_a_plain_loop_to_the_picture(random_classifier):
+def test_the_accuracy_equals_a_plain_loop_to_the_image(random_classifier):
     root, classifier = random_classifier
     row = next(row for row in Evaluation(root, SETTINGS, TABLE, "cmd").measure(classifier) if row["role"] == "test")
     model, _ = load_classifier(root.child("classifiers", classifier))
-    test = decode_all(real_set("digits", "test", root), 16)
+    test = decode_all(real_dataset("digits", "test", root), 16)
     with torch.inference_mode():
-        correct = sum(int(model(normalise(torch.from_numpy(test.images[i : i + 1]))).argmax()) == test.labels[i] for i in range(len(test.labels)))
+        correct = sum(int(model(normalize(torch.from_numpy(test.images[i : i + 1]))).argmax()) == test.labels[i] for i in range(len(test.labels)))
     assert row["value"] == pytest.approx(100 * correct / len(test.labels))
     assert row["num_images"] == len(test.labels)
 
@@ -89,8 +89,8 @@ def test_a_transfer_row_says_how_its_probe_was_chosen_and_averages_its_seeds(ran
 
 
 def own_digits(root, tmp_path, keep):
-    """The digits' test pictures of some classes, in a folder per class."""
-    digits = real_set("digits", "test", root)
+    """The digits' test images of some classes, in a folder per class."""
+    digits = real_dataset("digits", "test", root)
     rows = digits.read_rows(digits.files()[0])
     for number, (image, label) in enumerate(zip(rows["image"].to_pylist(), rows["label"].to_pylist(), strict=True)):
         if label in keep:
@@ -109,7 +109,7 @@ def test_a_subset_is_read_twice_with_and_without_the_other_classes(random_classi
     assert [value is None for value in row["per_class"]] == [label not in (3, 5, 8) for label in range(10)]
 
 
-def test_pictures_of_other_classes_are_left_out_and_counted(random_classifier, tmp_path):
+def test_images_of_other_classes_are_left_out_and_counted(random_classifier, tmp_path):
     root, classifier = random_classifier
     folder = own_digits(root, tmp_path, (3, 5, 8))
     table = load_class_table(["3", "5", *(f"other {i}" for i in range(8))])
@@ -117,16 +117,16 @@ def test_pictures_of_other_classes_are_left_out_and_counted(random_classifier, t
         Evaluation(root, EvaluationSettings(test_sets=[folder]), table, "")
     settings = EvaluationSettings(test_sets=[TestSet(name=folder, shared_classes=True)])
     (row,) = Evaluation(root, settings, table, "").measure(classifier)
-    whole = real_set("digits", "test", root)
+    whole = real_dataset("digits", "test", root)
     labels = decode_all(whole, 8).labels
     assert row["num_left_out"] == (labels == 8).sum() and row["num_images"] == (labels == 3).sum() + (labels == 5).sum()
 
 
 def broken_transfer_set(tmp_path):
-    """Its test half has a class of a single picture, so its training half lacks it or cannot spare one."""
-    picture = encode_png(np.zeros((8, 8, 3), dtype=np.uint8))
+    """Its test half has a class of a single image, so its training half lacks it or cannot spare one."""
+    image = encode_png(np.zeros((8, 8, 3), dtype=np.uint8))
     labels = np.array([0] * 8 + [1] * 8 + [2])
-    pq.write_table(picture_table([picture] * len(labels), labels, ["a", "b", "c"]), tmp_path / "rare.parquet")
+    pq.write_table(image_table([image] * len(labels), labels, ["a", "b", "c"]), tmp_path / "rare.parquet")
     return str(tmp_path / "rare.parquet")
 
 
@@ -146,7 +146,7 @@ def test_a_set_that_cannot_be_had_stops_all_or_is_listed_as_skipped(tmp_path):
     with pytest.raises(UserError, match="cog_l1"):
         Evaluation(root, EvaluationSettings(transfer_sets=sets), TABLE, "")
     evaluation = Evaluation(root, EvaluationSettings(transfer_sets=sets, skip_absent=True), TABLE, "")
-    assert [measured.pictures.name for measured in evaluation.sets] == ["digits-test"]
+    assert [measured.images.name for measured in evaluation.sets] == ["digits-test"]
     assert list(evaluation.skipped) == ["cog_l1"] and "path" in evaluation.skipped["cog_l1"]
 
 
@@ -154,16 +154,16 @@ def test_a_set_that_cannot_be_had_stops_all_or_is_listed_as_skipped(tmp_path):
 def test_probes_on_ray_give_the_rows_of_this_process(random_classifier, ray_cluster, monkeypatch):
     root, classifier = random_classifier
     settings = EvaluationSettings(transfer_sets=[TransferSet(name="digits", shots=shots, probe=ProbeSettings(trials=3)) for shots in (3, 5)])
-    subject, evaluation = own_subject(root, classifier), Evaluation(root, settings, TABLE, "")
-    here = evaluation.measure_all([subject], quiet=True)
+    model, evaluation = own_model(root, classifier), Evaluation(root, settings, TABLE, "")
+    here = evaluation.measure_all([model], quiet=True)
     for row in here:
         root.child("results", "accuracy").delete(f"{row['fingerprint']}.json")
     monkeypatch.setattr(evaluate, "PARALLEL_PICTURES", 0)
-    there = evaluation.measure_all([subject])
+    there = evaluation.measure_all([model])
     assert [(row["shots"], row["value"]) for row in there] == [(row["shots"], row["value"]) for row in here]
 
 
-def test_two_settings_are_compared_picture_by_picture(random_classifier):
+def test_two_settings_are_compared_image_by_image(random_classifier):
     root, classifier = random_classifier
     run = TrainingRun(root, (), 10, TrainingSettings(backbone_options={"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}, image_size=16, seeds=[1]))
     evaluation = Evaluation(root, SETTINGS, TABLE, "")
@@ -178,10 +178,10 @@ def test_two_settings_are_compared_picture_by_picture(random_classifier):
     assert len(read_results(root, "comparison")) == 4
 
 
-def test_a_picture_that_cannot_be_decoded_fails_its_own_set_alone(random_classifier, tmp_path):
+def test_an_image_that_cannot_be_decoded_fails_its_own_set_alone(random_classifier, tmp_path):
     root, classifier = random_classifier
-    pictures = [encode_png(np.zeros((8, 8, 3), dtype=np.uint8))] * 9 + [b"no picture"]
-    pq.write_table(picture_table(pictures, np.arange(10), TABLE.names), tmp_path / "broken.parquet")
+    images = [encode_png(np.zeros((8, 8, 3), dtype=np.uint8))] * 9 + [b"no image"]
+    pq.write_table(image_table(images, np.arange(10), TABLE.names), tmp_path / "broken.parquet")
     evaluation = Evaluation(root, EvaluationSettings(test_sets=[str(tmp_path / "broken.parquet")], test_set="digits"), TABLE, "")
     good, failed = evaluation.measure(classifier)
     assert good["value"] is not None and failed["value"] is None and "cannot be decoded" in failed["error"]

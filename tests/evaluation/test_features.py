@@ -4,16 +4,16 @@ import pytest
 import torch
 
 from raysd.data.images import decode_all
-from raysd.data.real_sets import encode_png, picture_table, real_set
+from raysd.data.real_datasets import encode_png, image_table, real_dataset
 from raysd.errors import UserError
 from raysd.evaluation import extraction as parts
 from raysd.evaluation import features
 from raysd.evaluation.extraction import Extraction, part_name
 from raysd.evaluation.features import extract
 from raysd.evaluation.metrics import predict
-from raysd.evaluation.models import own_subject
+from raysd.evaluation.models import own_model
 from raysd.storage.location import Location
-from raysd.training.model import load_classifier, normalise
+from raysd.training.model import load_classifier, normalize
 from raysd.training.run import TrainingRun
 from raysd.training.settings import TrainingSettings
 from raysd.training.train import train_classifiers
@@ -24,29 +24,29 @@ TINY = TrainingSettings(backbone_options={"layers": [1, 1, 1, 1], "channels": [8
 @pytest.fixture
 def tiny(tmp_path):
     root = Location(str(tmp_path / "root"))
-    return root, own_subject(root, train_classifiers(TrainingRun(root, (), 10, TINY))[0])
+    return root, own_model(root, train_classifiers(TrainingRun(root, (), 10, TINY))[0])
 
 
 def test_features_are_those_of_the_model_and_are_kept_as_parquet(tiny):
-    root, subject = tiny
-    digits = real_set("digits", "test", root)
-    extraction = Extraction(root, subject, digits, "features")
+    root, model = tiny
+    digits = real_dataset("digits", "test", root)
+    extraction = Extraction(root, model, digits, "features")
     extract([extraction])
     found, labels = extraction.read_features()
     arrays = decode_all(digits, 16)
-    model, _ = load_classifier(Location(subject.folder))
+    model, _ = load_classifier(Location(model.folder))
     with torch.inference_mode():
-        expected, _ = model.features_and_logits(normalise(torch.from_numpy(arrays.images)))
+        expected, _ = model.features_and_logits(normalize(torch.from_numpy(arrays.images)))
     assert np.allclose(found, expected.numpy(), atol=1e-5) and labels.tolist() == arrays.labels.tolist()
     schema = pq.read_schema(extraction.folder.file(part_name(0)))
     assert schema.field("features").type.list_size == 8 and "index" in schema.names
 
 
 def test_only_missing_parts_are_computed_again(tiny, monkeypatch):
-    root, subject = tiny
-    digits = real_set("digits", "train", root)
+    root, model = tiny
+    digits = real_dataset("digits", "train", root)
     monkeypatch.setattr(parts, "SMALL_PART", 400)
-    extraction = Extraction(root, subject, digits, "features")
+    extraction = Extraction(root, model, digits, "features")
     extract([extraction])
     assert extraction.read_features()[1].tolist() == decode_all(digits, 8).labels.tolist()
     first = {name: extraction.folder.read(name) for name in extraction.folder.list_files()}
@@ -61,24 +61,24 @@ def test_only_missing_parts_are_computed_again(tiny, monkeypatch):
 
 
 def test_another_classifier_set_or_reading_has_its_own_place(tiny):
-    root, subject = tiny
-    train, test = (real_set("digits", split, root) for split in ("train", "test"))
-    jobs = [Extraction(root, subject, train, "features"), Extraction(root, subject, test, "features"), Extraction(root, subject, test, "predictions")]
-    jobs.append(Extraction(root, subject, test, "predictions", (0, 1)))
+    root, model = tiny
+    train, test = (real_dataset("digits", split, root) for split in ("train", "test"))
+    jobs = [Extraction(root, model, train, "features"), Extraction(root, model, test, "features"), Extraction(root, model, test, "predictions")]
+    jobs.append(Extraction(root, model, test, "predictions", (0, 1)))
     assert len({job.folder.uri for job in jobs}) == 4
 
 
 @pytest.mark.slow
-def test_ray_data_actors_give_the_same_bytes_and_name_a_broken_picture(tiny, tmp_path, ray_cluster, monkeypatch):
-    root, subject = tiny
-    digits = real_set("digits", "test", root)
-    here = Extraction(root, subject, digits, "features")
+def test_ray_data_actors_give_the_same_bytes_and_name_a_broken_image(tiny, tmp_path, ray_cluster, monkeypatch):
+    root, model = tiny
+    digits = real_dataset("digits", "test", root)
+    here = Extraction(root, model, digits, "features")
     extract([here])
-    there = Extraction(Location(str(tmp_path / "other")), subject, digits, "features")
+    there = Extraction(Location(str(tmp_path / "other")), model, digits, "features")
     monkeypatch.setattr(features, "HERE_PIXELS", 0)
-    pictures = [encode_png(np.zeros((8, 8, 3), dtype=np.uint8)), b"no picture"]
-    pq.write_table(picture_table(pictures, np.arange(2), ["a", "b"]), tmp_path / "broken.parquet")
-    broken = Extraction(root, subject, real_set(str(tmp_path / "broken.parquet"), "test", root), "features")
+    images = [encode_png(np.zeros((8, 8, 3), dtype=np.uint8)), b"no image"]
+    pq.write_table(image_table(images, np.arange(2), ["a", "b"]), tmp_path / "broken.parquet")
+    broken = Extraction(root, model, real_dataset(str(tmp_path / "broken.parquet"), "test", root), "features")
     (error,) = extract([there, broken]).values()
     assert np.allclose(here.read_features()[0], there.read_features()[0], atol=1e-6)
     assert "of the set broken" in str(error) and "cannot be decoded" in str(error)

@@ -50,7 +50,7 @@ def test_every_strength_reaches_the_minimum_of_scikit_learn(digits, digits_path,
     ours = objective(model.weights, model.bias, features, labels, STRENGTHS[place])
     assert ours <= objective(theirs.coef_.T, theirs.intercept_, features, labels, STRENGTHS[place]) * (1 + 3e-5)
     accuracy = 100 * (model.predict(test_features) == test_labels).mean()
-    assert accuracy == pytest.approx(100 * theirs.score(test_features, test_labels), abs=0.23)  # two pictures of 898
+    assert accuracy == pytest.approx(100 * theirs.score(test_features, test_labels), abs=0.23)  # two images of 898
 
 
 def test_weights_and_probabilities_are_those_of_scikit_learn(digits):
@@ -84,7 +84,7 @@ def test_features_of_very_unlike_scales_reach_the_minimum_in_hundreds_of_iterati
     assert np.abs(path.models[5].weights[:4]).max() < 1e-6
 
 
-def test_more_features_than_pictures_lose_nothing():
+def test_more_features_than_images_lose_nothing():
     features, labels = clusters(1, count=20, dim=50)
     model, theirs = fit_path(features, labels, 3, [1.0], tolerance=1e-8).models[0], exact(features, labels, 1.0)
     assert np.abs(model.weights - theirs.coef_.T).max() < 2e-3 * np.abs(theirs.coef_).max()

@@ -36,7 +36,7 @@ def test_calibration_error_bears_a_confidence_that_was_rounded_above_1():
     assert calibration_error(np.array([1.0000001, 1.0], dtype=np.float32), np.array([True, True])) == pytest.approx(0, abs=1e-6)
 
 
-def test_a_class_without_pictures_has_no_accuracy_and_no_part_in_the_mean():
+def test_a_class_without_images_has_no_accuracy_and_no_part_in_the_mean():
     labels, correct = np.array([0, 0, 2, 2, 2, 2]), np.array([1, 0, 1, 1, 1, 1], dtype=bool)
     assert per_class(labels, correct, 4) == [50, None, 100, None]
     assert mean_per_class(labels, correct, 4) == 75
@@ -52,7 +52,7 @@ def test_confusion_pairs_are_the_most_frequent_mistakes(pairs):
 
 
 @pytest.mark.parametrize("measure", [lambda none: top_k(none, 1), lambda none: calibration_error(none, none), lambda none: mean_per_class(none, none, 3)])
-def test_no_pictures_have_no_accuracy(measure):
+def test_no_images_have_no_accuracy(measure):
     with pytest.raises(UserError, match="at least one"):
         measure(np.zeros(0, dtype=np.int64))
 

@@ -9,7 +9,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.neighbors import KNeighborsClassifier
 
 from raysd.errors import UserError
-from raysd.evaluation.probes.neighbors import predict_by_neighbours
+from raysd.evaluation.probes.neighbors import predict_by_neighbors
 from raysd.evaluation.probes.probe import choose_shots, run_probe
 from raysd.evaluation.probes.sgd import fit_sgd
 from raysd.evaluation.settings import ProbeSettings
@@ -55,7 +55,7 @@ def test_the_chosen_strength_and_the_refit_are_those_of_scikit_learn(digits):
     scores = {strength: 100 * fitted(strength, fit).score(features[held], labels[held]) for strength in np.logspace(-5, 6, 12)[:8]}
     assert result.chosen["C"] == pytest.approx(max(scores, key=lambda strength: (round(scores[strength], 6), -strength)))
     assert result.chosen["validation_top1"] == pytest.approx(max(scores.values()))
-    assert result.top1 == pytest.approx(100 * fitted(result.chosen["C"], np.arange(len(labels))).score(*test), abs=0.12)  # one picture of 898
+    assert result.top1 == pytest.approx(100 * fitted(result.chosen["C"], np.arange(len(labels))).score(*test), abs=0.12)  # one image of 898
     assert not result.chosen["at_edge"] and result.chosen["trials"] == 12
 
 
@@ -108,33 +108,33 @@ def test_the_mean_per_class_weighs_classes_alike():
     train = separable()
     features, labels = separable(seed=1)
     labels = labels.copy()
-    labels[0] = 1  # a picture of class 0 under another name
+    labels[0] = 1  # an image of class 0 under another name
     kept = np.concatenate([np.flatnonzero(labels == 0), [0]])
     result = run_probe(train, (features[kept], labels[kept]), ProbeSettings(trials=5), 0)
     assert result.top1 > 95 and result.mean_per_class == pytest.approx(50, abs=2)
 
 
-def test_rare_classes_have_a_validation_picture_too():
+def test_rare_classes_have_a_validation_image_too():
     features, labels = separable(200)
     labels = np.where(np.arange(200) < 196, labels % 2, 2)
     result = run_probe((features, labels), (features, labels), ProbeSettings(trials=3), 0)
     assert result.chosen["validation_top1"] > 0
 
 
-def test_neighbours_vote_as_in_scikit_learn(digits):
+def test_neighbors_vote_as_in_scikit_learn(digits):
     (features, labels), (test, _) = digits
 
     def weights(distances):
         return np.exp((1 - distances) / 0.07)
 
     theirs = KNeighborsClassifier(20, metric="cosine", weights=weights, algorithm="brute").fit(features.astype(np.float64), labels)
-    ours = predict_by_neighbours(features, labels, test, 10, 20)
+    ours = predict_by_neighbors(features, labels, test, 10, 20)
     assert np.mean(ours == theirs.predict(test.astype(np.float64))) > 0.998
 
 
-def test_more_neighbours_than_pictures_are_all_pictures():
+def test_more_neighbours_than_images_are_all_images():
     result = run_probe(separable(6), separable(seed=1), ProbeSettings(kind="knn"), 0)
-    assert result.chosen == {"neighbours": 6}
+    assert result.chosen == {"neighbors": 6}
 
 
 def test_sgd_repeats_itself_and_a_diverging_setting_does_not_disturb_the_others():
@@ -162,13 +162,13 @@ def test_bad_input_is_said_in_one_line():
     lone = np.where(np.arange(30) == 0, 7, labels)
     cases = [
         (good, (features, labels + 1), settings, None, r"test classes \[3\]"),
-        (good, (features[:0], labels[:0]), settings, None, "0 test pictures"),
-        ((features[:0], labels[:0]), good, settings, None, "0 training pictures"),
+        (good, (features[:0], labels[:0]), settings, None, "0 test images"),
+        ((features[:0], labels[:0]), good, settings, None, "0 training images"),
         ((broken, labels), good, settings, None, "training features that are not finite"),
         (good, (broken, labels), settings, None, "test features that are not finite"),
         ((features, labels * 0), (features, labels * 0), settings, None, "class 0 alone"),
-        ((features, lone), good, settings, 2, r"classes \[7\] have fewer training pictures; ask for at most 1"),
-        ((features, lone), good, settings, None, r"classes \[7\] with one training picture"),
+        ((features, lone), good, settings, 2, r"classes \[7\] have fewer training images; ask for at most 1"),
+        ((features, lone), good, settings, None, r"classes \[7\] with one training image"),
         (good, good, QUICK_SGD, 1, "shots = 1: sgd"),
     ]
     for train, test, probe, shots, message in cases:

@@ -34,7 +34,7 @@ def test_log_odds_of_a_perfect_score_are_finite():
 
 
 def draw_setting(rng, num_seeds, difficulty, own=0.0, seed_sd=0.0, shift=0.0):
-    """Right or wrong [num_seeds, N]: pictures are hard for all settings or for this one, classifiers are good or bad, and the rest is chance."""
+    """Right or wrong [num_seeds, N]: images are hard for all settings or for this one, classifiers are good or bad, and the rest is chance."""
     num_images = len(difficulty)
     ease = 1 + shift + difficulty + rng.normal(0, own, num_images) + rng.normal(0, seed_sd, (num_seeds, 1))
     return ease + rng.logistic(size=(num_seeds, num_images)) > 0
@@ -55,7 +55,7 @@ def test_the_bootstrap_of_right_and_wrong_agrees_with_wilson():
     assert bootstrap_interval(correct) == pytest.approx(wilson_interval(80, 2000), abs=0.1)
 
 
-def test_the_bootstrap_follows_its_seed_and_shrinks_with_more_pictures():
+def test_the_bootstrap_follows_its_seed_and_shrinks_with_more_images():
     correct = np.arange(200) % 4 > 0
     low, high = bootstrap_interval(correct, seed=3)
     assert (low, high) == bootstrap_interval(correct, seed=3) != bootstrap_interval(correct, seed=4, resamples=100)
@@ -71,7 +71,7 @@ def test_the_bootstrap_of_shares_has_the_width_of_their_standard_error(values):
     assert (low, high) == pytest.approx((100 * shares.mean() - 1.96 * error, 100 * shares.mean() + 1.96 * error), abs=0.15 * error)
 
 
-def test_mcnemar_has_its_exact_value_and_only_discordant_pictures_count():
+def test_mcnemar_has_its_exact_value_and_only_discordant_images_count():
     a, b = np.array([1] * 8 + [0] * 2 + [1] * 50), np.array([0] * 8 + [1] * 2 + [1] * 50)
     assert mcnemar(a, b) == pytest.approx(2 * (1 + 10 + 45) / 2**10)
     assert mcnemar(a[:10], b[:10]) == mcnemar(a, b) == mcnemar(b, a)
@@ -79,7 +79,7 @@ def test_mcnemar_has_its_exact_value_and_only_discordant_pictures_count():
 
 
 def test_one_classifier_each_gets_the_interval_of_adjusted_wald():
-    """Bonett and Price 2012 in closed form, but for the centre, which is the plain difference."""
+    """Bonett and Price 2012 in closed form, but for the center, which is the plain difference."""
     a, b = np.array([1] * 30 + [0] * 10 + [1] * 460), np.array([0] * 30 + [1] * 10 + [1] * 460)
     found = paired_difference(a, b)
     error = 100 * math.sqrt((42 / 500 - 500 * 0.04**2 / 500) / 501)
@@ -89,15 +89,15 @@ def test_one_classifier_each_gets_the_interval_of_adjusted_wald():
     assert found.p_value == pytest.approx(mcnemar(a, b), abs=0.003)
 
 
-def test_few_discordant_pictures_show_no_difference():
+def test_few_discordant_images_show_no_difference():
     a, b = np.ones(10_000), np.ones(10_000)
     b[:4] = 0
     assert mcnemar(a, b) > 0.05
     assert paired_difference(a, b).verdict == "within noise"
 
 
-def test_seeds_that_differ_on_all_pictures_alike_make_it_welchs_test():
-    """With very many pictures only the classifiers' accuracies count."""
+def test_seeds_that_differ_on_all_images_alike_make_it_welchs_test():
+    """With very many images only the classifiers' accuracies count."""
     num_images = 200_000
     accuracies_a, accuracies_b = np.array([0.70, 0.73, 0.72]), np.array([0.68, 0.60, 0.66, 0.63])
     rng = np.random.default_rng(0)
@@ -109,15 +109,15 @@ def test_seeds_that_differ_on_all_pictures_alike_make_it_welchs_test():
     assert (found.low, found.high) == pytest.approx((100 * low, 100 * high), abs=0.1)
 
 
-def test_chance_in_seeds_and_pictures_is_counted_once():
-    """Where each answer is drawn alone, the variance is p (1 - p) / N (1 / S_a + 1 / S_b); counting it twice would double it."""
+def test_chance_in_seeds_and_images_is_counted_once():
+    """Where each answer is sampled alone, the variance is p (1 - p) / N (1 / S_a + 1 / S_b); counting it twice would double it."""
     rng = np.random.default_rng(0)
     a, b = rng.random((60, 2000)) < 0.7, rng.random((60, 2000)) < 0.7
     found = paired_difference(a, b)
     assert (found.high - found.low) / 2 == pytest.approx(100 * 1.97 * math.sqrt(0.21 / 2000 * 2 / 60), rel=0.2)
 
 
-@pytest.mark.parametrize("kind", [{}, {"own": 1.5}, {"seed_sd": 0.4}, {"own": 1.0, "seed_sd": 0.12}], ids=["chance", "pictures", "seeds", "pictures and seeds"])
+@pytest.mark.parametrize("kind", [{}, {"own": 1.5}, {"seed_sd": 0.4}, {"own": 1.0, "seed_sd": 0.12}], ids=["chance", "pictures", "seeds", "images and seeds"])
 def test_settings_that_are_alike_are_seldom_told_apart(kind):
     assert 0.01 < verdicts((3, 3), **kind) < 0.07
 
@@ -150,10 +150,10 @@ def test_the_difference_turns_round_with_the_settings_and_fits_its_verdict(seed,
     assert 0 <= there.p_value <= 1
 
 
-def test_settings_on_different_pictures_cannot_be_compared():
-    with pytest.raises(UserError, match="same pictures"):
+def test_settings_on_different_images_cannot_be_compared():
+    with pytest.raises(UserError, match="same images"):
         paired_difference(np.ones((3, 10)), np.ones((3, 11)))
-    with pytest.raises(UserError, match="same pictures"):
+    with pytest.raises(UserError, match="same images"):
         mcnemar(np.ones(10), np.ones(11))
     with pytest.raises(UserError, match="at least 2"):
         paired_difference(np.ones((3, 1)), np.ones((3, 1)))

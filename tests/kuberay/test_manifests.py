@@ -307,7 +307,7 @@ def object_store_place(memory, shared):
 def test_rays_object_store_lies_in_memory(folder):
     for cluster in clusters(folder).values():
         for start in [cluster["headGroupSpec"]["rayStartParams"], *(group["rayStartParams"] for group in cluster["workerGroupSpecs"])]:
-            assert not {"plasma-directory", "object-store-memory"} & set(start)  # with a directory of one's own KubeRay adds no shared memory
+            assert not {"plasma-directory", "object-store-memory"} & set(start)  # with a directory of your own KubeRay adds no shared memory
         for name, pod in ray_pods(cluster).items():
             memory = gibibytes(pod["spec"]["containers"][0]["resources"]["limits"]["memory"])
             assert object_store_place(memory, shared_memory(pod)) == "/dev/shm", name

@@ -88,7 +88,7 @@ def test_the_embedded_model_knows_its_own_classes_and_few_others():
         ({"name": ["cat", "dog"], "definition": ["n/a", "a pet"]}, "implausible", "definition holds 'n/a'"),
     ],
 )
-def test_traps_in_ones_own_table_are_found(columns, kind, text):
+def test_traps_in_your_own_table_are_found(columns, kind, text):
     assert text in str(found("name_definition" if "definition" in columns else "name", table_of(**columns))[kind])
 
 
@@ -152,7 +152,7 @@ def test_a_fix_that_would_be_refused_is_not_offered():
 
 def test_texts_that_say_nothing_of_the_name_are_not_asked_what_it_means():
     assert "polysemous" not in found("mine", templates=["{definition}"])
-    assert "polysemous" not in found("mine", templates=["picture {key}"])
+    assert "polysemous" not in found("mine", templates=["image {key}"])
 
 
 def test_fields_may_have_the_names_of_columns():

@@ -33,7 +33,7 @@ def test_labels_mean_what_they_mean_in_the_sets(name, label, key):
     assert load_class_table(name).keys[label] == key
 
 
-def test_cifars_names_have_the_meaning_of_their_pictures():
+def test_cifars_names_have_the_meaning_of_their_images():
     rows = {row["name"]: row for name in ("cifar10", "cifar100") for row in load_class_table(name).rows}
     assert rows["ray"]["hypernym"] == "elasmobranch" and rows["seal"]["hypernym"] == "pinniped mammal" and rows["keyboard"]["wnid"] == "n03085013"
     assert all(row["definition"] and row["hypernym"] for row in rows.values())

@@ -13,7 +13,7 @@ from raysd.storage.fingerprint import fingerprint
 
 TABLE = load_class_table("fashion_mnist")
 ROW = TABLE.rows[5]
-EARLIER = {  # fingerprints of the variants in clones that were drawn with the first release
+EARLIER = {  # fingerprints of the variants in clones that were sampled with the first release
     "name": "616a6d4ece663f46",
     "name_hypernym": "65dd8c7342e2b910",
     "name_definition": "07189908f75cf314",
@@ -52,7 +52,7 @@ def test_the_papers_families(name, prompt):
     assert resolve_variant(name, {}, table).prompt(row, 0).startswith(prompt)
 
 
-def test_backgrounds_and_clip_templates_are_drawn_per_picture():
+def test_backgrounds_and_clip_templates_are_drawn_per_image():
     backgrounds = {resolve_variant("background", {}, TABLE).prompt(ROW, seed) for seed in range(60)}
     assert len(backgrounds) > 50 and all(prompt.startswith("sandal, open shoe inside ") for prompt in backgrounds)
     templates = resolve_variant("clip_templates", {}, TABLE)
@@ -160,7 +160,7 @@ def test_bad_tables_are_refused_in_one_line(tmp_path, rows, change, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"templates": ["{colour} {name}"]}, r"unknown variable \{colour\}.*name, synonyms"),
+        ({"templates": ["{color} {name}"]}, r"unknown variable \{color\}.*name, synonyms"),
         ({"templates": "no_such_list"}, "no such list; use one of clip_templates, places365"),
         ({"templates": ["{name}"], "weights": {"templates": [1, 2]}}, "give 1 weights"),
         ({"templates": ["{name}"], "weights": {"color": [1]}}, "nothing of that name to weigh"),

@@ -62,7 +62,7 @@ def accuracy_row(value, seed=0, kind="clone", variant="name", guidance=2.0, role
 
 
 def write_clone(folder, class_names, guidance, num_images=4, side=28, prompt="a photo of {name}", first_seed=0):
-    """One round-major shard of grey pictures, in the columns of a real clone."""
+    """One round-major shard of gray images, in the columns of a real clone."""
     rng = np.random.default_rng(0)
     rows = []
     for index in range(num_images):
@@ -110,7 +110,7 @@ def trial_row(number, setting, rung, budget, seeds, scores, classifiers, rows, *
         "fingerprint": digest("trial", number, rung), "sweep": "5eeb", "number": number, "setting": setting, "label": label_of(setting),
         "clone": digest("clone", setting["generation.variant"], setting["generation.guidance_scale"]), "rung": rung, "images_per_class": budget,
         "seeds": seeds, "seed_scores": scores, "score": sum(scores) / len(scores) if scores else None, "classifiers": classifiers, "rows": rows,
-        "pictures": 3 * budget, "num_images": 3 * budget, "num_flagged": 1, "short_classes": {}, "num_drawn": 3 * budget,
+        "pictures": 3 * budget, "num_images": 3 * budget, "num_flagged": 1, "short_classes": {}, "num_generated": 3 * budget,
         "seconds": {"draw": 40.0, "train": 50.0, "measure": 3.0}, "proxies": {"frechet_distance": 12.5},
     }  # fmt: skip
     return {**row, **changes}
@@ -209,13 +209,13 @@ def search_row(folder, trials, rows=(), **changes):
         "best": {
             "variant": best["setting"]["generation.variant"], "guidance_scale": best["setting"]["generation.guidance_scale"], "clone": best["clone"],
             "setting": best["setting"], "label": best["label"], "score": best["score"], "low": 1.0, "high": 2.0, "images_per_class": best["images_per_class"]},
-        "images_per_class": budgets[-1], "num_drawn": 1500, "seconds": {"draw": 812.0, "train": 1300.5, "measure": 60.0, "total": 721.0},
+        "images_per_class": budgets[-1], "num_generated": 1500, "seconds": {"draw": 812.0, "train": 1300.5, "measure": 60.0, "total": 721.0},
         "steps": [trial["fingerprint"] for trial in trials], "rows": sorted(row["fingerprint"] for row in rows),
         "classifiers": sorted({name for trial in trials for name in trial["classifiers"]} | {row["classifier"] for row in rows}), "failed": [],
         "skipped_sets": {}, "comparisons": comparisons, "clones": clones, "ranking": ranking, "effects": effects,
         "proxies": [{**proxy, "regret": 1.3, "spearman": 0.82}, {**proxy, "proxy": "coverage", "better": "higher", "regret": 0.0, "spearman": None}],
-        "cost": {"pictures": 1500, "num_drawn": 1500, "trainings": 33, "draw_seconds": 600.0, "train_seconds": 1200.0, "measure_seconds": 60.0, "grid": {
-            "settings": 12, "pictures": 3600, "trainings": 36, "draw_seconds": 1440.0, "train_seconds": None, "measure_seconds": 140.0}},
+        "cost": {"pictures": 1500, "num_generated": 1500, "trainings": 33, "generation_seconds": 600.0, "train_seconds": 1200.0, "measure_seconds": 60.0, "grid": {
+            "settings": 12, "pictures": 3600, "trainings": 36, "generation_seconds": 1440.0, "train_seconds": None, "measure_seconds": 140.0}},
         "command": "raysd sweep configs/fashion.yaml", "versions": {"torch": "2.13.0"}, "date": "2026-01-02T03:04:05Z",
     }  # fmt: skip
     return {**row, **changes}

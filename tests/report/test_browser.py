@@ -73,5 +73,5 @@ def test_what_scrolls_can_be_reached_with_the_keyboard(seen):
     assert seen["scrollable"] == 0
 
 
-def test_every_picture_can_be_decoded(seen):
+def test_every_image_can_be_decoded(seen):
     assert seen["pictures"] and all(complete and width for complete, width in seen["pictures"])

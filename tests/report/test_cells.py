@@ -31,7 +31,7 @@ def test_interval_stays_between_0_and_100_percent():
     assert score.high == 100.0
 
 
-def test_interval_of_equal_seeds_is_no_narrower_than_that_over_pictures():
+def test_interval_of_equal_seeds_is_no_narrower_than_that_over_images():
     score = score_over_seeds([70.0, 70.0], [(1.0, 1.5), (2.0, 2.5)])
     assert (score.low, score.high, score.sd) == (68.5, 72.0, 0.0)
     near = score_over_seeds([70.0, 70.01], [(1.0, 1.5), (2.0, 2.5)])

@@ -29,14 +29,14 @@ def test_of_many_classes_those_furthest_behind_are_shown():
     assert "30 classes of lowest accuracy" in plot.title and Image.open(io.BytesIO(plot.png)).height < 4000
 
 
-def test_class_without_pictures_is_left_out():
+def test_class_without_images_is_left_out():
     scores = class_scores(found(accuracy_row(70.0, per_class=[90.0, None, 80.0])))
     assert scores.order == [2, 0] and lag_sentence(scores) is None and lag_table(scores) is None
 
 
 def test_classes_that_lag_are_named_and_those_ahead_are_not():
     scores = class_scores(found(accuracy_row(70.0, per_class=[60.0, 20.0, 99.0]), accuracy_row(80.0, kind="real", per_class=[70.0, 80.0, 90.0])))
-    said = "Furthest behind real pictures, of 3 classes: bag (-60.0 points), boot (-10.0 points). The extremes of many classes are partly chance."
+    said = "Furthest behind real images, of 3 classes: bag (-60.0 points), boot (-10.0 points). The extremes of many classes are partly chance."
     assert lag_sentence(scores) == said
     assert [row[0] for row in lag_table(scores).rows] == ["bag", "boot"]
 
@@ -61,11 +61,11 @@ def test_rows_without_mix_ups_have_no_table():
     assert confusion_table(found(accuracy_row(70.0, confusions=[]))) is None
 
 
-def test_mix_ups_without_real_pictures_have_no_column_for_them():
+def test_mix_ups_without_real_images_have_no_column_for_them():
     assert [column.name for column in confusion_table(found(accuracy_row(70.0))).columns][-1] == "seeds that list it"
 
 
-def test_real_pictures_are_not_compared_with_themselves():
+def test_real_images_are_not_compared_with_themselves():
     cells = collect_cells([accuracy_row(80.0, kind="real")])
     findings = find(cells, None, "test")
     scores = class_scores(findings)

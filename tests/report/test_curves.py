@@ -6,7 +6,7 @@ from PIL import Image
 from report_rows import accuracy_row, experiment_rows
 
 from raysd.report.cells import collect_cells
-from raysd.report.plots.curves import draw_curves, find_lines, guidance_plot
+from raysd.report.plots.curves import find_lines, guidance_plot, plot_curves
 from raysd.report.plots.figure import legend_text
 from raysd.report.summary import find
 
@@ -22,7 +22,7 @@ def test_guidance_plot_has_a_white_card_and_says_its_numbers_in_words():
     assert Image.open(io.BytesIO(plot.png)).convert("RGB").getpixel((0, 0)) == (255, 255, 255)
     assert plot.svg.startswith("<?xml")
     assert "name: 68.1 at guidance 1, 69.3 at guidance 2" in plot.alt
-    assert "real pictures: 83.3" in plot.alt and "random weights: 18.3" in plot.alt
+    assert "real images: 83.3" in plot.alt and "random weights: 18.3" in plot.alt
 
 
 def test_same_rows_give_the_same_svg():
@@ -34,12 +34,12 @@ def test_names_with_dollar_signs_are_not_read_as_tex():
     assert plot_of(rows).png
 
 
-def test_real_with_another_number_of_pictures_says_so():
+def test_real_with_another_number_of_images_says_so():
     rows = experiment_rows()
     for row in rows:
         if row["trained_on"]["kind"] == "real":
             row["trained_on"]["images_per_class"] = 6000
-    assert "real pictures, 6,000 per class: 83.3" in plot_of(rows).alt
+    assert "real images, 6,000 per class: 83.3" in plot_of(rows).alt
 
 
 def test_lines_say_what_differs_beside_the_variant():
@@ -110,21 +110,21 @@ def rung_rows():
 
 def test_each_set_is_drawn_where_the_most_settings_have_it_and_at_the_last():
     cells = collect_cells(rung_rows())
-    drawn = {plot.name: plot.alt for plot in draw_curves(cells, None, ("validation", "test", "shift", "transfer"))}
+    drawn = {plot.name: plot.alt for plot in plot_curves(cells, None, ("validation", "test", "shift", "transfer"))}
     assert list(drawn) == ["accuracy-validation-25", "accuracy-validation-100", "accuracy-test-100", "transfer-fashion_mnist-test-5-shots-100"]
     assert all("at guidance" in alt for alt in drawn.values())
 
 
 def test_a_set_that_no_clone_was_measured_on_has_no_figure():
-    assert draw_curves(collect_cells([accuracy_row(80.0, kind="real")]), None, ("test",)) == []
+    assert plot_curves(collect_cells([accuracy_row(80.0, kind="real")]), None, ("test",)) == []
 
 
 def test_the_metric_of_the_rows_is_named():
     cells = collect_cells([accuracy_row(70.0, role="transfer", metric="mean_per_class")])
-    assert "Mean accuracy per class in percent" in draw_curves(cells, None, ("transfer",))[0].alt
+    assert "Mean accuracy per class in percent" in plot_curves(cells, None, ("transfer",))[0].alt
 
 
 def test_titles_hold_the_images_per_class_however_long_the_name_of_the_set_is():
     cells = collect_cells([accuracy_row(70.0, role="transfer", dataset="x" * 80)])
-    (plot,) = draw_curves(cells, None, ("transfer",))
+    (plot,) = plot_curves(cells, None, ("transfer",))
     assert plot.title.endswith("(10,000), 100 per class") and len(plot.title) <= 52 and "x" * 80 in plot.alt

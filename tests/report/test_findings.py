@@ -60,8 +60,8 @@ def test_gap_is_none_without_a_baseline():
 
 
 def test_gaps_on_the_sets_that_chose_are_called_optimistic():
-    assert "optimistic" in line_of(findings_of(experiment_rows(), objective={"transfer": 1.0}), "transfer sets: ")
-    assert "optimistic" not in line_of(findings_of(experiment_rows()), "transfer sets: ")
+    assert "optimiztic" in line_of(findings_of(experiment_rows(), objective={"transfer": 1.0}), "transfer sets: ")
+    assert "optimiztic" not in line_of(findings_of(experiment_rows()), "transfer sets: ")
 
 
 def test_shots_of_one_transfer_set_are_told_apart():
@@ -72,17 +72,17 @@ def test_shots_of_one_transfer_set_are_told_apart():
 
 def test_the_sweeps_own_comparison_decides_what_is_noise():
     found = findings_of(guidance_rows([70.0, 74.0], [69.0, 73.0]), comparisons=[comparison()])
-    assert "+1.0 points: better, picture by picture (95 % interval +0.4 to +1.6)" in line_of(found, "differs")
+    assert "+1.0 points: better, image by image (95 % interval +0.4 to +1.6)" in line_of(found, "differs")
 
 
 @pytest.mark.parametrize("changes", [{"label": "name, guidance 7.5, rate 2"}, {"dataset": "digits-test"}, {"low": 1.4}])
 def test_a_comparison_of_another_setting_set_or_difference_is_not_used(changes):
     found = findings_of(guidance_rows([70.0, 74.0], [69.0, 73.5]), comparisons=[comparison(**changes)])
-    assert "picture by picture" not in line_of(found, "differs")
+    assert "image by image" not in line_of(found, "differs")
 
 
 def test_without_a_comparison_seeds_are_paired():
-    assert "better, seed by seed on these pictures (3 seeds" in line_of(findings_of(guidance_rows([70.0, 74.0, 78.0], [60.0, 64.1, 68.0])), "differs")
+    assert "better, seed by seed on these images (3 seeds" in line_of(findings_of(guidance_rows([70.0, 74.0, 78.0], [60.0, 64.1, 68.0])), "differs")
     assert "within noise, seed by seed" in line_of(findings_of(guidance_rows([70.0, 74.0], [69.0, 74.5])), "differs")
 
 
@@ -112,22 +112,22 @@ def test_no_other_setting_takes_the_place_of_a_choice_without_rows():
     assert findings_of(rows, best_of(images_per_class=400)) is None
 
 
-def test_real_with_another_number_of_pictures_is_said():
+def test_real_with_another_number_of_images_is_said():
     real = accuracy_row(90.0, kind="real")
     real["trained_on"]["images_per_class"] = 6000
     found = findings_of([accuracy_row(70.0), real])
-    assert any("6000" in note for note in found.notes) and "trained on real pictures, 6,000 per class: 90.0" in found.lines[0]
+    assert any("6000" in note for note in found.notes) and "trained on real images, 6,000 per class: 90.0" in found.lines[0]
 
 
 def test_real_of_another_run_is_said_and_other_data_are_not_averaged():
     rows = [accuracy_row(90.0, kind="real"), accuracy_row(50.0, 1, kind="real"), accuracy_row(70.0)]
     rows[1]["trained_on"] = {**rows[1]["trained_on"], "fingerprint": "ff", "images_per_class": 10}
     found = findings_of(rows, borrowed=("real",))
-    assert "trained on real pictures, 100 per class, a baseline from another run: 90.0" in found.lines[0]
+    assert "trained on real images, 100 per class, a baseline from another run: 90.0" in found.lines[0]
 
 
 def test_choice_on_the_test_set_is_called_optimistic():
-    assert any("optimistic" in line for line in findings_of([accuracy_row(70.0)], objective="test").lines)
+    assert any("optimiztic" in line for line in findings_of([accuracy_row(70.0)], objective="test").lines)
 
 
 def test_guidance_is_compared_at_one_number_of_images_alone():
@@ -140,7 +140,7 @@ def test_guidance_is_compared_at_one_number_of_images_alone():
 def test_a_mix_is_said_in_words_and_a_part_in_test_is_called_optimistic():
     rows = [accuracy_row(70.0), accuracy_row(60.0, role="transfer")]
     lines = findings_of(rows, objective={"transfer": 0.7, "test": 0.3}).lines
-    assert "0.7 x mean transfer accuracy + 0.3 x accuracy on the test pictures" in lines[1] and "optimistic" in lines[1]
+    assert "0.7 x mean transfer accuracy + 0.3 x accuracy on the test images" in lines[1] and "optimiztic" in lines[1]
     assert "no part" in findings_of(rows, objective={"transfer": 1.0}).lines[1]
 
 
@@ -161,7 +161,7 @@ def test_a_variant_that_was_not_searched_is_not_named():
 def test_without_a_sweep_nothing_is_called_best():
     found = find(collect_cells(guidance_rows([70.0], [75.0])), None, "test")
     assert "no sweep chose" in found.lines[0] and not any("best" in line for line in found.lines)
-    assert any("guidance 7.5" in line and "Highest" in line for line in found.lines) and any("optimistic" in line for line in found.lines)
+    assert any("guidance 7.5" in line and "Highest" in line for line in found.lines) and any("optimiztic" in line for line in found.lines)
 
 
 def test_without_clones_the_highest_of_the_rest_is_named():

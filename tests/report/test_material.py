@@ -16,31 +16,31 @@ def searched(tmp_path, settings, **changes):
 
 def test_settings_that_share_a_clone_have_cells_of_their_own(tmp_path):
     settings = [setting_of("name", 2.0, **{"training.rate": rate}) for rate in (0.1, 1.0)]
-    material = gather_sweep(*searched(tmp_path, settings))
-    assert len({entry.folder for entry in material.entries}) == 1
-    first, second = (cell for cell in material.cells.of_kind("clone") if cell.setting.images_per_class == 100)
-    assert first.transfer.mean != second.transfer.mean and not material.cells.notes and not material.lacking
+    inputs = gather_sweep(*searched(tmp_path, settings))
+    assert len({entry.folder for entry in inputs.entries}) == 1
+    first, second = (cell for cell in inputs.cells.of_kind("clone") if cell.setting.images_per_class == 100)
+    assert first.transfer.mean != second.transfer.mean and not inputs.cells.notes and not inputs.lacking
 
 
 def test_a_dropped_setting_has_no_score_at_later_rungs(tmp_path):
-    material = gather_sweep(*searched(tmp_path, [setting_of("name", scale) for scale in (1.0, 2.0, 7.5)], keep=1))
-    assert material.budgets == material.shown_budgets == [25, 100]
-    assert [entry.score_at(100) is None for entry in material.entries] == [True, False, True]
+    inputs = gather_sweep(*searched(tmp_path, [setting_of("name", scale) for scale in (1.0, 2.0, 7.5)], keep=1))
+    assert inputs.budgets == inputs.shown_budgets == [25, 100]
+    assert [entry.score_at(100) is None for entry in inputs.entries] == [True, False, True]
 
 
 def test_trials_of_other_sweeps_stay_out(tmp_path):
     sweep, rows, trials = searched(tmp_path, [setting_of("name", scale) for scale in (1.0, 2.0)])
     stranger = {**trials[0], "fingerprint": "ff", "sweep": "other", "classifiers": ["ff"], "rows": ["ff"]}
-    material = gather_sweep(sweep, [*rows, accuracy_row(99.0, classifier="ff", fingerprint="ff")], [*trials, stranger])
-    assert "ff" not in {row["fingerprint"] for row in material.rows}
+    inputs = gather_sweep(sweep, [*rows, accuracy_row(99.0, classifier="ff", fingerprint="ff")], [*trials, stranger])
+    assert "ff" not in {row["fingerprint"] for row in inputs.rows}
 
 
 def test_without_a_sweep_every_row_is_shown(tmp_path):
     rows = experiment_rows()
-    material = gather_all(Location(str(tmp_path)), rows, [])
-    assert not material.is_sweep and len(material.rows) == len(rows)
-    assert len(material.entries) == 6 and material.entries[0].folder.startswith(str(tmp_path / "clones"))
-    assert material.objective == "test"
+    inputs = gather_all(Location(str(tmp_path)), rows, [])
+    assert not inputs.is_sweep and len(inputs.rows) == len(rows)
+    assert len(inputs.entries) == 6 and inputs.entries[0].folder.startswith(str(tmp_path / "clones"))
+    assert inputs.objective == "test"
 
 
 def test_without_a_sweep_labels_say_what_differs(tmp_path):
@@ -79,8 +79,8 @@ def test_trials_of_a_sweep_that_did_not_end_name_the_settings(tmp_path):
 def test_missing_accuracy_rows_are_counted_for_each_setting(tmp_path):
     sweep, rows, trials = searched(tmp_path, [setting_of("name", scale) for scale in (1.0, 2.0)])
     lost = {trials[2]["rows"][0], *trials[1]["rows"], rows[-1]["fingerprint"]}
-    material = gather_sweep(sweep, [row for row in rows if row["fingerprint"] not in lost], trials)
-    assert sorted(material.lacking) == [
+    inputs = gather_sweep(sweep, [row for row in rows if row["fingerprint"] not in lost], trials)
+    assert sorted(inputs.lacking) == [
         "Baselines and further sets: missing 1 of 18 accuracy rows.",
         "name, guidance 1: missing 1 of 11 accuracy rows.",
         "name, guidance 2: missing 2 of 11 accuracy rows and all rows of 2 classifiers.",
@@ -95,15 +95,15 @@ def test_baselines_of_other_runs_are_borrowed_and_told(tmp_path):
     trials = search_trials([setting_of("name", 2.0)])
     rows = search_accuracy(trials)
     own = [row for row in rows if row["trained_on"]["kind"] != "real"]
-    material = gather_sweep(search_row(tmp_path, trials, own), rows, trials)
-    assert material.borrowed == ("real",) and len(material.rows) == len(rows)
+    inputs = gather_sweep(search_row(tmp_path, trials, own), rows, trials)
+    assert inputs.borrowed == ("real",) and len(inputs.rows) == len(rows)
 
 
 def test_a_step_that_failed_is_a_setting_without_cells(tmp_path):
     trials = [*search_trials([setting_of("name", 2.0)]), failed_trial(setting_of("name", 1.0), 1)]
     rows = search_accuracy(trials)
-    material = gather_sweep(search_row(tmp_path, trials, rows), rows, trials)
-    assert [entry.score_at(25) is None for entry in material.entries] == [False, True] and not material.lacking
+    inputs = gather_sweep(search_row(tmp_path, trials, rows), rows, trials)
+    assert [entry.score_at(25) is None for entry in inputs.entries] == [False, True] and not inputs.lacking
 
 
 def test_a_mixture_without_a_sweep_has_no_clone_of_its_own(tmp_path):

@@ -87,7 +87,7 @@ def test_every_accuracy_row_and_clone_is_in_the_page(written):
 def test_baselines_of_another_run_are_used_when_the_sweep_has_none(root, tmp_path):
     write_experiment(root, tmp_path / "clones", own=("clone",))
     answer = write_report(root).summary[0]
-    assert "trained on real pictures, 100 per class, a baseline from another run: 83.3" in answer and "of the gap to real" in answer
+    assert "trained on real images, 100 per class, a baseline from another run: 83.3" in answer and "of the gap to real" in answer
 
 
 def test_classifiers_of_other_sweeps_stay_out(root, tmp_path):
@@ -182,7 +182,7 @@ def test_rows_without_a_sweep_or_a_clone_make_a_page(root):
 def test_one_setting_alone_makes_a_page(root, tmp_path):
     write_search(root, tmp_path / "clones", [setting_of("name", 2.0)], budgets=(25,))
     report = write_report(root)
-    assert "heat-map-25.png" not in report.folder.list_files() and "Sample pictures" in page_of(report)
+    assert "heat-map-25.png" not in report.folder.list_files() and "Sample images" in page_of(report)
 
 
 def test_hostile_text_of_a_search_is_inert(root, tmp_path):
@@ -241,4 +241,4 @@ def test_long_tables_are_cut_in_the_page_and_whole_in_their_files(root, tmp_path
 
 def test_a_page_of_real_classifiers_alone_names_no_generator(root):
     write_result(root, "accuracy", accuracy_row(90.0, kind="real"))
-    assert "generator draws" not in page_of(write_report(root))
+    assert "generator plots" not in page_of(write_report(root))

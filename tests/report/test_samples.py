@@ -11,7 +11,7 @@ from report_rows import setting_of, write_clone
 from raysd.report.cells import Setting, factors_of
 from raysd.report.inputs import Entry
 from raysd.report.plots.grid import FLAGGED, GridColumn, sample_grid
-from raysd.report.samples.gallery import MAX_COLUMNS, MAX_TABS, column_labels, draw_galleries
+from raysd.report.samples.gallery import MAX_COLUMNS, MAX_TABS, column_labels, sample_galleries
 from raysd.report.samples.samples import read_samples
 from raysd.storage.location import Location
 
@@ -38,14 +38,14 @@ def test_samples_are_the_first_images_of_the_first_classes(tmp_path):
 
 
 @pytest.mark.parametrize(("side", "shown"), [(28, 56), (8, 64), (512, 88)])
-def test_pictures_are_scaled_to_a_size_that_can_be_compared(tmp_path, side, shown):
+def test_images_are_scaled_to_a_size_that_can_be_compared(tmp_path, side, shown):
     write_clone(tmp_path, ["boot"], 2.0, num_images=1, side=side)
     image = pixels(grid_of(tmp_path))
     column = np.flatnonzero((image[:, 30].max(axis=1) < 250) | (image[:, 31].max(axis=1) < 250) | (image[:, 32].max(axis=1) < 250))
     assert shown * 0.9 <= column.max() - column.min() and image.shape[0] < 3 * (shown + 6) + 100
 
 
-def test_same_picture_stands_beside_itself_in_one_row(tmp_path):
+def test_same_image_stands_beside_itself_in_one_row(tmp_path):
     write_clone(tmp_path / "a", ["boot"], 1.0)
     write_clone(tmp_path / "b", ["boot"], 1.0)
     image = pixels(grid_of(tmp_path / "a", tmp_path / "b"))
@@ -61,7 +61,7 @@ def test_shared_noise_is_claimed_only_where_the_seeds_agree(tmp_path):
     assert "share their noise" not in grid_of(tmp_path / "a", tmp_path / "c").caption
 
 
-def test_flagged_pictures_are_framed_and_said(tmp_path):
+def test_flagged_images_are_framed_and_said(tmp_path):
     write_clone(tmp_path, ["boot", "bag"], 2.0)
     grid = grid_of(tmp_path)
     frame = tuple(int(FLAGGED[i : i + 2], 16) for i in (1, 3, 5))
@@ -85,7 +85,7 @@ def test_galleries_show_guidance_by_variant_and_variants_by_guidance(tmp_path):
     entries = [entry(tmp_path / f"{v}{g}", v, g) for v in ("name", "attributes") for g in (1.0, 7.5)]
     for each in entries:
         write_clone(Path(each.folder), ["boot", "bag"], each.setting.guidance_scale, prompt=f"{each.setting.variant} {{name}}")
-    by_variant, by_guidance = draw_galleries(entries)
+    by_variant, by_guidance = sample_galleries(entries)
     assert by_variant.tabs == ("name", "attributes") and by_guidance.tabs == ("1", "7.5")
     assert "Columns, left to right: guidance 1, guidance 7.5." in by_variant.grids[0].caption
     assert "name: “name boot”; attributes: “attributes boot”" in by_guidance.grids[0].caption
@@ -105,7 +105,7 @@ def test_columns_say_what_differs_and_fields_of_training_do_not(tmp_path):
 
 def test_a_clone_that_settings_share_is_one_column(tmp_path):
     write_clone(tmp_path, ["boot"], 2.0)
-    (gallery,) = draw_galleries([entry(tmp_path, **{"training.rate": rate}) for rate in (1, 2)])
+    (gallery,) = sample_galleries([entry(tmp_path, **{"training.rate": rate}) for rate in (1, 2)])
     assert gallery.grids[0].caption.count("guidance 2") == 1
 
 
@@ -113,18 +113,18 @@ def test_many_settings_are_thinned_out_and_the_page_says_so(tmp_path):
     write_clone(tmp_path / "v0", ["boot"], 2.0, num_images=1)
     entries = [entry(tmp_path / f"v{i}", f"v{i}", 2.0) for i in range(MAX_TABS + 3)]
     entries += [entry(tmp_path / f"g{i}", "v0", 3.0 + i) for i in range(MAX_COLUMNS)]
-    gallery, _ = draw_galleries(entries)
+    gallery, _ = sample_galleries(entries)
     assert len(gallery.grids) == MAX_TABS and "Shown: 12 of 15." in gallery.note and "v0: 8 of 9 settings" in gallery.note
 
 
 def test_no_readable_clone_gives_no_gallery(tmp_path):
-    assert draw_galleries([entry(tmp_path / "gone")]) == []
+    assert sample_galleries([entry(tmp_path / "gone")]) == []
 
 
-def test_a_clone_of_few_pictures_is_not_called_unreadable(tmp_path):
+def test_a_clone_of_few_images_is_not_called_unreadable(tmp_path):
     write_clone(tmp_path, ["boot", "bag"], 2.0, num_images=1)
     grid = grid_of(tmp_path)
-    assert "Grey" not in grid.caption and "Picture 0 of" in grid.caption
+    assert "Gray" not in grid.caption and "Image 0 of" in grid.caption
 
 
 def test_noise_of_two_generators_or_sizes_is_not_called_shared(tmp_path):
@@ -138,7 +138,7 @@ def test_noise_of_two_generators_or_sizes_is_not_called_shared(tmp_path):
 
 
 @pytest.mark.parametrize("error", [Image.DecompressionBombError, SyntaxError])
-def test_a_picture_that_pillow_refuses_is_a_grey_square(tmp_path, monkeypatch, error):
+def test_an_image_that_pillow_refuses_is_a_grey_square(tmp_path, monkeypatch, error):
     write_clone(tmp_path, ["boot"], 2.0)
 
     def refuse(*_):
@@ -152,7 +152,7 @@ def test_a_picture_that_pillow_refuses_is_a_grey_square(tmp_path, monkeypatch, e
 def test_clones_that_are_not_shown_are_not_read(tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr("raysd.report.samples.gallery.read_samples", lambda folder: read.append(folder.uri) or read_samples(folder))
-    draw_galleries([entry(tmp_path / f"{i}", "v0", 1.0 + i / 10) for i in range(40)])
+    sample_galleries([entry(tmp_path / f"{i}", "v0", 1.0 + i / 10) for i in range(40)])
     assert len(read) == MAX_COLUMNS
 
 
@@ -160,5 +160,5 @@ def test_many_columns_show_fewer_classes(tmp_path):
     names = [f"class {i}" for i in range(14)]
     write_clone(tmp_path / "0", names, 2.0, num_images=3, side=4)
     entries = [entry(tmp_path / f"{8 * i + j}", f"v{i}", 1.0 + j) for i in range(12) for j in range(8)]
-    assert "the first 6 of 14 classes" in draw_galleries(entries)[0].grids[0].caption
-    assert "the first 12 of 14 classes" in draw_galleries(entries[:8])[0].grids[0].caption
+    assert "the first 6 of 14 classes" in sample_galleries(entries)[0].grids[0].caption
+    assert "the first 12 of 14 classes" in sample_galleries(entries[:8])[0].grids[0].caption

@@ -17,7 +17,7 @@ SETTINGS = [setting_of(variant, scale) for variant in ("name", "attributes") for
 
 
 @pytest.fixture
-def material(tmp_path):
+def inputs(tmp_path):
     return material_of(tmp_path, SETTINGS)
 
 
@@ -31,8 +31,8 @@ def shown(table):
     return {row[0]: dict(zip(names, map(value_text, row), strict=True)) for row in table.rows}
 
 
-def test_ranking_has_intervals_paired_differences_and_verdicts(material):
-    table = ranking_table(material)
+def test_ranking_has_intervals_paired_differences_and_verdicts(inputs):
+    table = ranking_table(inputs)
     first, second = table.rows[0][0], table.rows[1][0]
     rows = shown(table)
     assert rows[first]["verdict"] == "best" and rows[first]["difference to the best"] == "-"
@@ -41,73 +41,73 @@ def test_ranking_has_intervals_paired_differences_and_verdicts(material):
 
 
 def test_settings_that_share_a_clone_are_named(tmp_path):
-    material = material_of(tmp_path, [setting_of("name", 2.0, **{"training.rate": rate}) for rate in (0.1, 1.0)])
-    assert any("share a clone" in note and "rate 0.1; name, guidance 2, rate 1.0" in note for note in ranking_table(material).notes)
+    inputs = material_of(tmp_path, [setting_of("name", 2.0, **{"training.rate": rate}) for rate in (0.1, 1.0)])
+    assert any("share a clone" in note and "rate 0.1; name, guidance 2, rate 1.0" in note for note in ranking_table(inputs).notes)
 
 
 def test_empty_results_leave_their_tables_and_figures_out(tmp_path):
-    material = material_of(tmp_path, SETTINGS, effects=[], proxies=[])
-    assert effects_table(material) is None and proxies_table(material) is None and effects_plot(material) is None
+    inputs = material_of(tmp_path, SETTINGS, effects=[], proxies=[])
+    assert effects_table(inputs) is None and proxies_table(inputs) is None and effects_plot(inputs) is None
 
 
-def test_effects_hold_every_value_with_its_interval(material):
-    table = effects_table(material)
+def test_effects_hold_every_value_with_its_interval(inputs):
+    table = effects_table(inputs)
     assert [(row[0], row[1]) for row in table.rows[:2]] == [("prompt variant", "name"), ("prompt variant", "attributes")]
     assert table.rows[-1][:2] == ("guidance", 7.5) and str(table.rows[-1][3]) == "+1.0 [+0.2, +1.8]"
-    assert "prompt variant: name -1.0, attributes +0.0; guidance: 1 -1.0" in effects_plot(material).alt
+    assert "prompt variant: name -1.0, attributes +0.0; guidance: 1 -1.0" in effects_plot(inputs).alt
 
 
-def test_effect_without_an_interval_is_drawn(material):
-    for effect in material.sweep["effects"]:
+def test_effect_without_an_interval_is_drawn(inputs):
+    for effect in inputs.sweep["effects"]:
         for value in effect["values"]:
             value["low"] = value["high"] = None
-    assert effects_plot(material).png and effects_table(material).rows[0][3] == Number(-1.0, "+z.1f")
+    assert effects_plot(inputs).png and effects_table(inputs).rows[0][3] == Number(-1.0, "+z.1f")
 
 
-def test_quartiles_are_shown_as_they_are_named(material):
-    material.sweep["effects"][1]["values"][0]["value"] = "0.1 to 0.4"
-    assert "0.1 to 0.4" in [row[1] for row in effects_table(material).rows]
+def test_quartiles_are_shown_as_they_are_named(inputs):
+    inputs.sweep["effects"][1]["values"][0]["value"] = "0.1 to 0.4"
+    assert "0.1 to 0.4" in [row[1] for row in effects_table(inputs).rows]
 
 
-def test_proxies_name_their_pick_and_the_points_lost(material):
-    row = shown(proxies_table(material))["frechet distance"]
-    assert row["points lost"] == "1.3" and row["rank correlation"] == "0.82" and row["would pick"] == material.sweep["ranking"][1]["label"]
-    assert shown(proxies_table(material))["coverage"]["rank correlation"] == "-"
+def test_proxies_name_their_pick_and_the_points_lost(inputs):
+    row = shown(proxies_table(inputs))["frechet distance"]
+    assert row["points lost"] == "1.3" and row["rank correlation"] == "0.82" and row["would pick"] == inputs.sweep["ranking"][1]["label"]
+    assert shown(proxies_table(inputs))["coverage"]["rank correlation"] == "-"
 
 
-def test_cost_stands_beside_all_settings_at_the_last_rung_with_ratios(material):
-    rows = shown(cost_table(material))
+def test_cost_stands_beside_all_settings_at_the_last_rung_with_ratios(inputs):
+    rows = shown(cost_table(inputs))
     assert rows["pictures"]["ratio"] == "2.4 x" and rows["trainings"]["all at the last rung"] == "36"
     assert rows["device time, training"]["all at the last rung"] == "-" and rows["device time, all"]["ratio"] == "-"
     assert rows["device time, all"]["this sweep"] == "31 min 00 s"
 
 
-def test_wall_time_is_the_total_alone(material):
-    assert [(name, row["this sweep"]) for name, row in shown(cost_table(material)).items() if "wall" in name] == [("wall time", "12 min 01 s")]
+def test_wall_time_is_the_total_alone(inputs):
+    assert [(name, row["this sweep"]) for name, row in shown(cost_table(inputs)).items() if "wall" in name] == [("wall time", "12 min 01 s")]
 
 
 def test_tpe_is_not_compared_with_a_grid_that_nobody_knows(tmp_path):
-    material = material_of(tmp_path, SETTINGS, search="tpe", scheduler="asha")
-    assert [column.name for column in cost_table(material).columns] == ["what", "this sweep"]
-    lines = " ".join(search_lines(material))
+    inputs = material_of(tmp_path, SETTINGS, search="tpe", scheduler="asha")
+    assert [column.name for column in cost_table(inputs).columns] == ["what", "this sweep"]
+    lines = " ".join(search_lines(inputs))
     assert "at the last rung" not in lines and "Search: tpe, 6 settings tried; scheduler: asha; images per class: 25 (2 seeds), 100 (3 seeds)." in lines
 
 
-def test_flagged_pictures_of_a_shared_clone_count_once(tmp_path):
-    material = material_of(tmp_path, [setting_of("name", 2.0, **{"training.rate": rate}) for rate in (0.1, 1.0)])
-    assert shown(cost_table(material))["pictures flagged"]["this sweep"] == "1"
+def test_flagged_images_of_a_shared_clone_count_once(tmp_path):
+    inputs = material_of(tmp_path, [setting_of("name", 2.0, **{"training.rate": rate}) for rate in (0.1, 1.0)])
+    assert shown(cost_table(inputs))["images flagged"]["this sweep"] == "1"
 
 
-def test_heat_maps_show_the_shared_rung_and_the_last(material):
-    first, last = heat_maps(material)
+def test_heat_maps_show_the_shared_rung_and_the_last(inputs):
+    first, last = heat_maps(inputs)
     assert (first.name, last.name) == ("heat-map-25", "heat-map-100")
     assert first.alt.count("at guidance 7.5") == 2 and "at guidance 7.5" not in last.alt
 
 
 def test_one_rung_gives_one_heat_map_and_no_scaling(tmp_path):
-    material = material_of(tmp_path, SETTINGS, budgets=(25,))
-    assert [plot.name for plot in heat_maps(material)] == ["heat-map-25"]
-    assert scaling_plot(material) is None
+    inputs = material_of(tmp_path, SETTINGS, budgets=(25,))
+    assert [plot.name for plot in heat_maps(inputs)] == ["heat-map-25"]
+    assert scaling_plot(inputs) is None
 
 
 def test_heat_map_says_when_a_cell_holds_several_settings(tmp_path):
@@ -120,57 +120,57 @@ def test_a_range_of_guidance_scales_has_no_heat_map(tmp_path):
     assert heat_maps(material_of(tmp_path, settings)) == []
 
 
-def test_scaling_plot_tells_survivors_from_dropped_settings(material):
-    alt = scaling_plot(material).alt
+def test_scaling_plot_tells_survivors_from_dropped_settings(inputs):
+    alt = scaling_plot(inputs).alt
     assert "3 of 6 settings have 100. 3 dropped before, or failed." in alt
 
 
-def test_summary_names_what_is_within_noise_what_matters_and_what_was_saved(material):
-    near, effects, cost, how = search_lines(material)
-    assert near == f"Within noise of the best, of 5 others: {material.sweep['ranking'][1]['label']}."
+def test_summary_names_what_is_within_noise_what_matters_and_what_was_saved(inputs):
+    near, effects, cost, how = search_lines(inputs)
+    assert near == f"Within noise of the best, of 5 others: {inputs.sweep['ranking'][1]['label']}."
     assert effects.endswith("at 25 images per class, which noise makes larger: prompt variant 4.0, guidance 4.0.")
-    assert cost == "All 12 settings at the last rung would take 2.4 x the pictures and 1.1 x the trainings."
+    assert cost == "All 12 settings at the last rung would take 2.4 x the images and 1.1 x the trainings."
     assert how.startswith("Search: grid, 6 settings tried; scheduler: halving;")
 
 
-def test_nothing_is_claimed_of_noise_that_is_not_known(material):
-    for row in material.sweep["ranking"]:
+def test_nothing_is_claimed_of_noise_that_is_not_known(inputs):
+    for row in inputs.sweep["ranking"]:
         row.update({"low": None, "high": None, "difference_low": None, "difference_high": None})
-    table = ranking_table(material)
+    table = ranking_table(inputs)
     assert [row[3] for row in table.rows] == ["best"] + ["unknown (one seed)"] * 5
     assert not any("[" in value_text(value) for row in table.rows for value in row)
-    assert search_lines(material)[0] == "Whether 5 other settings differ by more than noise is unknown: they have one seed."
+    assert search_lines(inputs)[0] == "Whether 5 other settings differ by more than noise is unknown: they have one seed."
 
 
-def test_all_others_worse_is_said_with_the_rung_of_the_comparison(material):
-    material.sweep["ranking"][1]["verdict"] = "worse"
-    assert search_lines(material)[0] == "All 5 other settings are worse, by more than noise, each at the most images per class that both reached."
-    material.sweep["ranking"][4]["verdict"] = "within noise"
-    assert search_lines(material)[0] == f"Within noise of the best, of 5 others: {material.sweep['ranking'][4]['label']} (at 25 images per class)."
+def test_all_others_worse_is_said_with_the_rung_of_the_comparison(inputs):
+    inputs.sweep["ranking"][1]["verdict"] = "worse"
+    assert search_lines(inputs)[0] == "All 5 other settings are worse, by more than noise, each at the most images per class that both reached."
+    inputs.sweep["ranking"][4]["verdict"] = "within noise"
+    assert search_lines(inputs)[0] == f"Within noise of the best, of 5 others: {inputs.sweep['ranking'][4]['label']} (at 25 images per class)."
 
 
-def test_a_factor_whose_intervals_all_hold_zero_is_not_given_points(material):
-    for value in material.sweep["effects"][0]["values"]:
+def test_a_factor_whose_intervals_all_hold_zero_is_not_given_points(inputs):
+    for value in inputs.sweep["effects"][0]["values"]:
         value.update({"low": -3.0, "high": 3.0})
-    assert search_lines(material)[1].endswith("guidance 4.0. No effect beyond noise: prompt variant.")
-    for value in material.sweep["effects"][1]["values"]:
+    assert search_lines(inputs)[1].endswith("guidance 4.0. No effect beyond noise: prompt variant.")
+    for value in inputs.sweep["effects"][1]["values"]:
         value.update({"low": -3.0, "high": 3.0})
-    assert search_lines(material)[1] == "No factor has an effect beyond noise."
+    assert search_lines(inputs)[1] == "No factor has an effect beyond noise."
 
 
-def test_a_negative_upper_end_is_not_shown_as_zero(material):
-    material.sweep["ranking"][2].update({"difference": -0.5, "difference_low": -1.0, "difference_high": -0.04})
-    assert value_text(ranking_table(material).rows[2][2]) == "-0.5 [-1.0, -0.0]"
+def test_a_negative_upper_end_is_not_shown_as_zero(inputs):
+    inputs.sweep["ranking"][2].update({"difference": -0.5, "difference_low": -1.0, "difference_high": -0.04})
+    assert value_text(ranking_table(inputs).rows[2][2]) == "-0.5 [-1.0, -0.0]"
 
 
 def test_a_step_that_failed_has_no_score_in_figures(tmp_path):
     trials = [*search_trials(SETTINGS), failed_trial(setting_of("name", 4.0), 6)]
-    material = gather_sweep(search_row(tmp_path, trials), [], trials)
-    assert "3 of 7 settings have 100. 4 dropped before, or failed." in scaling_plot(material).alt
-    assert heat_map(material, 25).png and len(ranking_table(material).rows) == 6
+    inputs = gather_sweep(search_row(tmp_path, trials), [], trials)
+    assert "3 of 7 settings have 100. 4 dropped before, or failed." in scaling_plot(inputs).alt
+    assert heat_map(inputs, 25).png and len(ranking_table(inputs).rows) == 6
 
 
-def test_equal_values_are_white_on_dark_and_one_value_has_no_heat_map(tmp_path, material, monkeypatch):
+def test_equal_values_are_white_on_dark_and_one_value_has_no_heat_map(tmp_path, inputs, monkeypatch):
     for trial in (trials := search_trials(SETTINGS, budgets=(25,))):
         trial["score"] = 50.0
     colors = []
@@ -180,16 +180,16 @@ def test_equal_values_are_white_on_dark_and_one_value_has_no_heat_map(tmp_path, 
     assert heat_map(material_of(tmp_path, [setting_of("name", 1.0), setting_of("b", 2.0)], keep=1), 100) is None
 
 
-def test_effect_of_a_value_that_no_scored_setting_has_is_left_out(material):
-    material.sweep["effects"][0]["values"][0].update({"mean": None, "difference": None, "low": None, "high": None, "num_settings": 0})
-    assert "prompt variant: attributes +0.0;" in effects_plot(material).alt
-    assert effects_table(material).rows[0][2:] == (None, None, 0)
+def test_effect_of_a_value_that_no_scored_setting_has_is_left_out(inputs):
+    inputs.sweep["effects"][0]["values"][0].update({"mean": None, "difference": None, "low": None, "high": None, "num_settings": 0})
+    assert "prompt variant: attributes +0.0;" in effects_plot(inputs).alt
+    assert effects_table(inputs).rows[0][2:] == (None, None, 0)
 
 
-def test_files_hold_numbers_in_full(material):
-    material.sweep["ranking"][1].update({"difference": -0.123456, "difference_low": -1.0, "difference_high": 0.5})
-    rows = list(csv.DictReader(io.StringIO(to_csv(ranking_table(material)))))
+def test_files_hold_numbers_in_full(inputs):
+    inputs.sweep["ranking"][1].update({"difference": -0.123456, "difference_low": -1.0, "difference_high": 0.5})
+    rows = list(csv.DictReader(io.StringIO(to_csv(ranking_table(inputs)))))
     assert (rows[1]["difference to the best"], rows[1]["difference to the best low"]) == ("-0.123456", "-1.0")
     assert rows[0]["difference to the best"] == "" and float(rows[0]["score high"]) > float(rows[0]["score"])
-    cost = {row["what"]: row for row in csv.DictReader(io.StringIO(to_csv(cost_table(material))))}
-    assert cost["device time, drawing"]["this sweep"] == "600.0"
+    cost = {row["what"]: row for row in csv.DictReader(io.StringIO(to_csv(cost_table(inputs))))}
+    assert cost["device time, plotting"]["this sweep"] == "600.0"

@@ -32,7 +32,7 @@ def test_missing_transfer_set_is_a_dash():
 def test_baselines_are_the_last_rows_and_the_best_is_marked():
     cells = collect_cells(experiment_rows())
     names = [row[0] for row in main_table(cells, find(cells, None, "validation")).rows]
-    assert names[-2:] == ["real (fashion_mnist-train)", "random initialisation"]
+    assert names[-2:] == ["real (fashion_mnist-train)", "random initialization"]
     assert names.count("name (highest)") == 1
 
 
@@ -50,7 +50,7 @@ def test_markdown_of_a_hostile_name_stays_one_inert_cell():
     assert len(text.splitlines()) == 5
 
 
-def test_one_seed_shows_the_interval_over_pictures():
+def test_one_seed_shows_the_interval_over_images():
     assert value_text(main_table(collect_cells([accuracy_row(70.0)])).rows[0][-1]) == "70.0 [68.5, 71.5]"
 
 

@@ -74,7 +74,7 @@ def test_a_local_storage_root_stays_the_same_folder(reload, tmp_path, monkeypatc
     assert reload(best_config(experiment, {})).storage == experiment.storage
 
 
-def test_real_pictures_that_a_sweep_does_not_train_on_are_left_out(reload):
+def test_real_images_that_a_sweep_does_not_train_on_are_left_out(reload):
     best = reload(best_config(validate_experiment({"training": {"real": "fashion_mnist", "num_epochs": 3}}), {}))
     assert (best.training.real, best.training.num_epochs) == (None, 3)
 

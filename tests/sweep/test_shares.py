@@ -1,4 +1,4 @@
-"""Drawing and training share a cluster so that both always have room."""
+"""Generating and training share a cluster so that both always have room."""
 
 import pytest
 from hypothesis import given
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from raysd.clone.settings import GenerationSettings
 from raysd.cluster.resources import Node, check_room
 from raysd.errors import UserError
-from raysd.sweep.placement import share_out
+from raysd.sweep.placement import place
 from raysd.training.settings import TrainingSettings
 from raysd.training.train import MIN_WORKER_CPUS, SPARE_CPUS
 
@@ -26,60 +26,60 @@ def test_what_is_held_fits_into_the_cluster(cpus, gpus, num_workers, num_trials,
     training = TrainingSettings(num_workers=num_workers, batch_size=840)
     generation = GenerationSettings(num_actors=num_actors, gpus_per_actor=gpus_per_actor)
     try:
-        shares = share_out(cpus, gpus, generation, training, num_trials, num_pipelines, spare_gpus)
+        placement = place(cpus, gpus, generation, training, num_trials, num_pipelines, spare_gpus)
     except UserError as error:
         assert "\n" not in str(error)
         return
-    pool = shares.pool
-    assert pool.num_actors >= 1 and shares.trial_cpus >= MIN_WORKER_CPUS
-    per_trial = shares.trial_cpus if shares.trains_here else shares.trial_cpus + num_workers * MIN_WORKER_CPUS
+    pool = placement.pool
+    assert pool.num_actors >= 1 and placement.trial_cpus >= MIN_WORKER_CPUS
+    per_trial = placement.trial_cpus if placement.trains_here else placement.trial_cpus + num_workers * MIN_WORKER_CPUS
     assert num_pipelines * pool.num_actors * pool.num_cpus + num_trials * per_trial + SPARE_CPUS <= cpus + 1e-6
-    training_gpus = num_trials * (shares.trial_gpus if shares.trains_here else num_workers * bool(gpus))
+    training_gpus = num_trials * (placement.trial_gpus if placement.trains_here else num_workers * bool(gpus))
     assert num_pipelines * pool.num_actors * pool.num_gpus + training_gpus + spare_gpus * bool(gpus) <= gpus + 1e-6
     assert not gpus or pool.num_gpus > 0 or gpus_per_actor == 0
     one_large_node = [Node("a", "a", cpus, gpus)]
-    check_room(one_large_node, shares.asks(training, num_trials, num_pipelines, one_large_node))
+    check_room(one_large_node, placement.requests(training, num_trials, num_pipelines, one_large_node))
 
 
 def test_several_generators_share_the_gpus_that_draw():
-    shares = share_out(64, 8, GenerationSettings(), TrainingSettings(num_workers=1), 2, num_pipelines=3)
-    assert shares.pool.num_actors == 2
+    placement = place(64, 8, GenerationSettings(), TrainingSettings(num_workers=1), 2, num_pipelines=3)
+    assert placement.pool.num_actors == 2
     with pytest.raises(UserError, match="5 generators"):
-        share_out(64, 6, GenerationSettings(), TrainingSettings(num_workers=1), 2, num_pipelines=5)
+        place(64, 6, GenerationSettings(), TrainingSettings(num_workers=1), 2, num_pipelines=5)
 
 
 def test_one_gpu_and_two_cpus_are_enough():
-    shares = share_out(2, 1, GenerationSettings(), TrainingSettings(num_workers=1), 1)
-    assert shares.trial_gpus == 0.5 and shares.pool.num_actors == 1
+    placement = place(2, 1, GenerationSettings(), TrainingSettings(num_workers=1), 1)
+    assert placement.trial_gpus == 0.5 and placement.pool.num_actors == 1
 
 
-def test_a_laptop_draws_on_every_core_and_trains_two_at_a_time():
-    shares = share_out(2, 0, GenerationSettings(), TrainingSettings(num_workers=1), 2)
-    assert shares.pool.num_actors == 2 and shares.trains_here and shares.trial_cpus >= MIN_WORKER_CPUS
+def test_a_laptop_generates_on_every_core_and_trains_two_at_a_time():
+    placement = place(2, 0, GenerationSettings(), TrainingSettings(num_workers=1), 2)
+    assert placement.pool.num_actors == 2 and placement.trains_here and placement.trial_cpus >= MIN_WORKER_CPUS
 
 
 def test_one_gpu_is_shared_by_halves():
-    shares = share_out(8, 1, GenerationSettings(), TrainingSettings(num_workers=1), 1)
-    assert (shares.pool.num_actors, shares.pool.num_gpus, shares.trial_gpus) == (1, 0.5, 0.5)
+    placement = place(8, 1, GenerationSettings(), TrainingSettings(num_workers=1), 1)
+    assert (placement.pool.num_actors, placement.pool.num_gpus, placement.trial_gpus) == (1, 0.5, 0.5)
 
 
 def test_parts_of_gpus_are_counted_on_each_gpu_by_itself():
-    shares = share_out(64, 4, GenerationSettings(gpus_per_actor=0.6), TrainingSettings(num_workers=1), 2)
-    assert (shares.pool.num_actors, shares.pool.num_gpus) == (2, 0.6)
+    placement = place(64, 4, GenerationSettings(gpus_per_actor=0.6), TrainingSettings(num_workers=1), 2)
+    assert (placement.pool.num_actors, placement.pool.num_gpus) == (2, 0.6)
 
 
-def test_actors_that_are_to_draw_on_cpus_take_no_half_of_a_gpu():
-    shares = share_out(8, 1, GenerationSettings(gpus_per_actor=0), TrainingSettings(num_workers=1), 1)
-    assert (shares.pool.num_gpus, shares.trial_gpus) == (0, 1)
+def test_actors_that_are_to_generate_on_cpus_take_no_half_of_a_gpu():
+    placement = place(8, 1, GenerationSettings(gpus_per_actor=0), TrainingSettings(num_workers=1), 1)
+    assert (placement.pool.num_gpus, placement.trial_gpus) == (0, 1)
 
 
-def test_trainings_take_their_gpus_and_the_rest_draws():
-    shares = share_out(64, 8, GenerationSettings(), TrainingSettings(num_workers=1), 2)
-    assert (shares.pool.num_actors, shares.pool.num_gpus, shares.trial_gpus) == (6, 1, 1)
-    shares = share_out(64, 8, GenerationSettings(), TrainingSettings(num_workers=2, batch_size=128), 2)
-    assert (shares.pool.num_actors, shares.trains_here, shares.trial_gpus) == (4, False, 0)
+def test_trainings_take_their_gpus_and_the_rest_generates():
+    placement = place(64, 8, GenerationSettings(), TrainingSettings(num_workers=1), 2)
+    assert (placement.pool.num_actors, placement.pool.num_gpus, placement.trial_gpus) == (6, 1, 1)
+    placement = place(64, 8, GenerationSettings(), TrainingSettings(num_workers=2, batch_size=128), 2)
+    assert (placement.pool.num_actors, placement.trains_here, placement.trial_gpus) == (4, False, 0)
 
 
-def test_no_gpu_left_to_draw_with_is_said():
+def test_no_gpu_left_to_generate_with_is_said():
     with pytest.raises(UserError, match=r"sweep\.max_concurrent_trials"):
-        share_out(64, 8, GenerationSettings(), TrainingSettings(num_workers=4, batch_size=128), 2)
+        place(64, 8, GenerationSettings(), TrainingSettings(num_workers=4, batch_size=128), 2)

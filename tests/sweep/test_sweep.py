@@ -124,8 +124,8 @@ def test_rungs_are_nested_and_half_of_each_goes_on(swept):
         best = sorted(lower.values(), key=lambda step: -step["score"])[: len(higher)]
         assert {step["label"] for step in best} == set(higher)
         assert all(lower[label]["clone"] == step["clone"] for label, step in higher.items())
-    pictures = sum(len(list(read_clone(folder))) for folder in root.glob("clones/*"))
-    assert pictures == 10 * (4 + 4 + 8 + 12)
+    images = sum(len(list(read_clone(folder))) for folder in root.glob("clones/*"))
+    assert images == 10 * (4 + 4 + 8 + 12)
 
 
 def read_clone(folder):
@@ -158,25 +158,25 @@ def test_the_answer_ranks_every_setting_and_names_the_cost(swept):
     assert row["failed"] == [] and row["skipped_sets"] == {}
 
 
-def test_a_second_run_draws_and_trains_nothing(swept):
+def test_a_second_run_generates_and_trains_nothing(swept):
     _, (_, second), _ = swept
     assert second.returncode == 0, second.stderr[-3000:]
-    assert "all 7 steps are there" in second.stdout and "diffusion actors" not in second.stdout
+    assert "all 7 steps are there" in second.stdout and "generation actors" not in second.stdout
 
 
 def sweep_here(root, training=(), **changes):
     """A sweep in this process, on the tests' cluster: its row and its steps."""
-    from raysd import commands as verbs
+    from raysd import commands as commands
 
     evaluation = {"transfer_sets": [{"name": "digits", "shots": 4}]}
     own = {"objective": "transfer", "random": False, "max_concurrent_trials": 1, **changes}
     values = {**EXPERIMENT, "storage": str(root), "evaluation": evaluation, "training": {**EXPERIMENT["training"], **dict(training)}, "sweep": own}
-    row = verbs.sweep(validate_experiment(values))
+    row = commands.sweep(validate_experiment(values))
     return row, sorted(read_results(Location(str(root)), "trial"), key=lambda step: (step["number"], step["rung"]))
 
 
 def assert_nothing_is_held():
-    """Every placement group is gone, every CPU is free, and no diffusion actor is left."""
+    """Every placement group is gone, every CPU is free, and no generation actor is left."""
     import ray
     import ray.util.state
     from ray.util import placement_group_table
@@ -185,7 +185,7 @@ def assert_nothing_is_held():
         states = {group["state"] for group in placement_group_table().values()}
         names = {actor.class_name for actor in ray.util.state.list_actors(filters=[("state", "=", "ALIVE")])}
         free = ray.available_resources().get("CPU", 0) == ray.cluster_resources()["CPU"]
-        if states <= {"REMOVED"} and free and not names & {"ShardDrawer", "DrawingQueue"}:
+        if states <= {"REMOVED"} and free and not names & {"GenerationActor", "GenerationQueue"}:
             return
         time.sleep(0.05)  # Ray takes a moment to note what ended
     raise AssertionError((states, names, ray.available_resources()))
@@ -196,7 +196,7 @@ def test_asha_stops_trials_and_holds_nothing(ray_cluster, tmp_path):
     row, steps = sweep_here(tmp_path, {"seeds": [0]}, space=space, scheduler="asha", keep=0.5, rungs=[4, 8])
     assert [step["rung"] for step in steps].count(0) == 2
     assert 1 <= [step["rung"] for step in steps].count(1) <= 2
-    assert sum(step["num_drawn"] for step in steps) == row["cost"]["pictures"] == 10 * sum(clone["images_per_class"] for clone in row["clones"])
+    assert sum(step["num_generated"] for step in steps) == row["cost"]["pictures"] == 10 * sum(clone["images_per_class"] for clone in row["clones"])
     assert_nothing_is_held()
 
 

@@ -22,7 +22,7 @@ def trial_row(number, seed_scores, rung=0, setting=None, clone=None, images_per_
         "classifiers": [f"k{number}-{rung}-{seed}" for seed in seeds],
         "rows": [],
         "pictures": 10 * count,
-        "num_drawn": 0,
+        "num_generated": 0,
         "seconds": {"draw": 0.0, "train": 0.0, "measure": 0.0},
         "proxies": {},
         **values,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysd.training.augmentation import augment, fractals
-from raysd.training.augmentation.color import blur, jitter_and_grey, solarize
+from raysd.training.augmentation.color import blur, jitter_and_gray, solarize
 from raysd.training.augmentation.crops import flip, global_crop
 from raysd.training.augmentation.operations import OPERATIONS, apply_in_groups
 from raysd.training.augmentation.rand_augment import strengths
@@ -26,7 +26,7 @@ def seeded(seed=0):
 
 
 @pytest.mark.parametrize("name", built_in_recipes())
-def test_views_repeat_with_their_generator_and_are_pictures_of_the_right_size(name):
+def test_views_repeat_with_their_generator_and_are_images_of_the_right_size(name):
     recipe = built_in_recipes()[name].for_size(32)
     first, again, other = (augment(random_images(12), recipe, seeded(seed), 32, MIXING) for seed in (1, 1, 2))
     assert all(torch.equal(*pair) for pair in zip(first, again, strict=True))
@@ -47,7 +47,7 @@ def test_no_augmentation_changes_nothing_but_the_size():
     assert augment(images, OFF, seeded(), 24)[0].shape[-1] == 24
 
 
-def test_a_shift_moves_pictures_by_at_most_a_sixteenth():
+def test_a_shift_moves_images_by_at_most_a_sixteenth():
     images = torch.zeros(64, 3, 32, 32, dtype=torch.uint8)
     images[:, :, 16, 16] = 255
     places = augment(images, Recipe(crop="shift", flip=0), seeded(), 32)[0][:, 0].nonzero()
@@ -55,7 +55,7 @@ def test_a_shift_moves_pictures_by_at_most_a_sixteenth():
 
 
 @given(st.floats(0.05, 0.6), st.floats(0.6, 1), st.integers(0, 1000))
-def test_crops_show_the_asked_share_of_the_picture(least, most, seed):
+def test_crops_show_the_asked_share_of_the_image(least, most, seed):
     ramp = torch.arange(128, dtype=torch.uint8)
     images = torch.stack([ramp.expand(128, 128), ramp[:, None].expand(128, 128), torch.zeros(128, 128, dtype=torch.uint8)])[None].repeat(8, 1, 1, 1)
     views = global_crop(images, Recipe(crop="random_resized", crop_area=(least, most), crop_aspect=1.5), seeded(seed), 128).float()
@@ -80,24 +80,24 @@ def test_flips_come_with_their_probability():
     assert 160 < mirrored < 240
 
 
-def test_jitter_without_strength_changes_nothing_and_grey_has_equal_channels():
+def test_jitter_without_strength_changes_nothing_and_gray_has_equal_channels():
     images = random_images(6)
-    assert torch.equal(jitter_and_grey(images, (0, 0, 0, 0), 1, 0, seeded()), images)
-    grey = jitter_and_grey(images, (0.4, 0.4, 0.2, 0.1), 0.8, 1, seeded()).int()
+    assert torch.equal(jitter_and_gray(images, (0, 0, 0, 0), 1, 0, seeded()), images)
+    grey = jitter_and_gray(images, (0.4, 0.4, 0.2, 0.1), 0.8, 1, seeded()).int()
     assert (grey.amax(1) - grey.amin(1)).max() <= 1
 
 
 def test_each_part_of_the_jitter_does_its_own():
     flat = torch.full((50, 3, 4, 4), 100, dtype=torch.uint8)
-    bright = jitter_and_grey(flat, (0.4, 0, 0, 0), 1, 0, seeded()).float()[:, 0, 0, 0]
+    bright = jitter_and_gray(flat, (0.4, 0, 0, 0), 1, 0, seeded()).float()[:, 0, 0, 0]
     assert 60 <= bright.min() < 75 and 125 < bright.max() <= 140
-    assert jitter_and_grey(flat, (1.5, 0, 0, 0), 1, 0, seeded()).float().max() > 215  # up to 2.5 times as bright
-    assert torch.equal(jitter_and_grey(flat, (0, 0.4, 0.2, 0.5), 1, 0, seeded()), flat)  # grey has no contrast, saturation or hue
+    assert jitter_and_gray(flat, (1.5, 0, 0, 0), 1, 0, seeded()).float().max() > 215  # up to 2.5 times as bright
+    assert torch.equal(jitter_and_gray(flat, (0, 0.4, 0.2, 0.5), 1, 0, seeded()), flat)  # gray has no contrast, saturation or hue
     half = torch.tensor([50, 150], dtype=torch.uint8).repeat(2)[None, None, None].expand(20, 3, 4, 4).contiguous()
-    contrast = jitter_and_grey(half, (0, 0.4, 0, 0), 1, 0, seeded()).float()
+    contrast = jitter_and_gray(half, (0, 0.4, 0, 0), 1, 0, seeded()).float()
     assert (contrast.mean((1, 2, 3)) - 100).abs().max() < 1 and contrast.std((1, 2, 3)).std() > 1
     red = torch.tensor([150, 60, 60], dtype=torch.uint8)[None, :, None, None].expand(30, 3, 4, 4).contiguous()
-    turned = jitter_and_grey(red, (0, 0, 0, 0.1), 1, 0, seeded()).float()[:, :, 0, 0]
+    turned = jitter_and_gray(red, (0, 0, 0, 0.1), 1, 0, seeded()).float()[:, :, 0, 0]
     light = turned @ torch.tensor([0.299, 0.587, 0.114])
     assert (light - light.mean()).abs().max() < 2 and turned[:, 1].std() > 5
 
@@ -129,7 +129,7 @@ def test_operations_in_a_batch_do_what_they_do_alone(magnitude, seed):
 
 
 def test_pixmix_mixes_some_and_leaves_some():
-    images = torch.full((64, 3, 32, 32), 90, dtype=torch.uint8)  # every operation but solarize and posterize leaves a flat picture flat
+    images = torch.full((64, 3, 32, 32), 90, dtype=torch.uint8)  # every operation but solarize and posterize leaves a flat image flat
     mixed = augment(images, Recipe(crop="none", flip=0, pixmix_rounds=4), seeded(), 32, MIXING)[0].float()
     has_detail = mixed[:, :, 4:-4, 4:-4].std((2, 3)).amax(1) > 1
     assert 16 < has_detail.sum() < 60

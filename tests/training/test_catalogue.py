@@ -28,7 +28,7 @@ def test_the_papers_transfer_sets_and_the_test_sets_are_built_in():
 @pytest.mark.parametrize("name", built_in_sets())
 def test_each_entry_is_whole(name):
     entry = built_in_sets()[name]
-    assert entry.about and entry.licence and entry.has("test")
+    assert entry.about and entry.license and entry.has("test")
     if entry.by_hand or entry.download:
         assert entry.download and entry.url.startswith("https://")
     if entry.source.offline is not None:
@@ -40,25 +40,25 @@ def test_each_entry_is_whole(name):
         assert {"root", "download", *chosen.options, *(option for part in parts for option in part)} <= set(known)
     if entry.frozen is not None:
         masks = read_split(entry.frozen)
-        assert sum(mask.sum() for mask in masks.values()) == entry.pictures["test"]
-        assert sum((~mask).sum() for mask in masks.values()) == entry.pictures["train"]
+        assert sum(mask.sum() for mask in masks.values()) == entry.images["test"]
+        assert sum((~mask).sum() for mask in masks.values()) == entry.images["train"]
 
 
 def test_the_docs_list_each_set_as_it_is():
-    text = (Path(__file__).parents[2] / "docs" / "real_sets.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "real_datasets.md").read_text()
     for name, entry in built_in_sets().items():
         line = next(line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        pictures = " / ".join(f"{entry.pictures[split]:,}" if split in entry.pictures else "" for split in ("train", "test"))
-        assert cells[1:3] == [f"{entry.classes:,}", pictures.strip(" /") if "train" not in entry.pictures else pictures], name
-        assert cells[4:] == [entry.probe if entry.has("train") else "", entry.download or "none", entry.licence], name
+        images = " / ".join(f"{entry.images[split]:,}" if split in entry.images else "" for split in ("train", "test"))
+        assert cells[1:3] == [f"{entry.classes:,}", images.strip(" /") if "train" not in entry.images else images], name
+        assert cells[4:] == [entry.probe if entry.has("train") else "", entry.download or "none", entry.license], name
 
 
 def test_an_entry_has_one_source_and_a_split():
     with pytest.raises(ValidationError, match="one source"):
-        BuiltInSet(about="a", licence="b", classes=2, source={"folder": True, "offline": "digits"})
+        BuiltInSet(about="a", license="b", classes=2, source={"folder": True, "offline": "digits"})
     with pytest.raises(ValidationError, match="official splits or a frozen one"):
-        BuiltInSet(about="a", licence="b", classes=2, source={"folder": True})
+        BuiltInSet(about="a", license="b", classes=2, source={"folder": True})
 
 
 @pytest.mark.parametrize(("name", "digest"), [("digits", "fa594ff836aecb4f"), ("mnist_5k", "6fae3c505bd2fb63"), ("opencv_digits", "6fae3c505bd2fb63")])
@@ -96,7 +96,7 @@ def test_torchvisions_eurosat_is_read_where_it_lies_and_split_by_file_number(tmp
             (folder / f"{name}_{number}.jpg").hardlink_to(first)
     source = open_built_in("eurosat", "train", tmp_path)
     assert len(source.labels) == 120 and source.encoded(7) == b"jpeg" and source.class_names == list(masks)
-    with pytest.raises(UserError, match="the set has 12 pictures of class AnnualCrop and the split was made for 3000"):
+    with pytest.raises(UserError, match="the set has 12 images of class AnnualCrop and the split was made for 3000"):
         frozen_mask("eurosat", source, "train")
     monkeypatch.setattr("raysd.data.splits.read_split", lambda name: small)
     test = frozen_mask("eurosat", source, "test")
@@ -108,8 +108,8 @@ def test_torchvisions_eurosat_is_read_where_it_lies_and_split_by_file_number(tmp
         frozen_mask("eurosat", open_built_in("eurosat", "train", tmp_path), "test")
 
 
-def test_a_changed_split_or_another_number_of_pictures_is_refused(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="the set has 9 pictures and the split was made for 1797"):
+def test_a_changed_split_or_another_number_of_images_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="the set has 9 images and the split was made for 1797"):
         frozen_mask("digits", Source("digits", np.zeros(9, dtype=np.int64), ["0"], lambda i: b""), "train")
     monkeypatch.setattr("raysd.data.splits.FOLDER", tmp_path)
     text = split_text({"a": np.array([True, False, True])}, "two of three")

@@ -8,7 +8,7 @@ from timm.optim import create_optimizer_v2
 from raysd.errors import UserError
 from raysd.storage.location import Location
 from raysd.training.architecture import Architecture
-from raysd.training.model import Projector, build_classifier, check_architecture, load_classifier, save_classifier, synchronise_norms
+from raysd.training.model import Projector, build_classifier, check_architecture, load_classifier, save_classifier, synchronize_norms
 from raysd.training.recipe import built_in_recipes
 
 PROJECTOR = {"layers": 1, "width": 32, "bottleneck": 8, "temperature": 0.1}
@@ -86,6 +86,6 @@ def test_synchronised_batch_norms_keep_their_activations():
     model = build_classifier(Architecture("efficientnet_b0", {}, 7, 32, 2)).eval()
     images = torch.randn(2, 3, 32, 32)
     before = model(images)
-    converted = synchronise_norms(model).eval()
+    converted = synchronize_norms(model).eval()
     assert any("SyncBatchNorm" in type(module).__name__ for module in converted.modules())
     assert torch.allclose(converted(images), before, atol=1e-5)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysd.data.images import PictureArrays
-from raysd.data.real_sets import encode_png, picture_table, real_set
+from raysd.data.images import ImageArrays
+from raysd.data.real_datasets import encode_png, image_table, real_dataset
 from raysd.errors import UserError
 from raysd.storage.location import Location
 from raysd.training.loader import Ingest, Pool
@@ -14,7 +14,7 @@ from raysd.training.loader import Ingest, Pool
 
 def arrays_of(count, first=0):
     images = np.zeros((count, 3, 2, 2), dtype=np.uint8)
-    return PictureArrays(images, first + np.arange(count, dtype=np.int64), np.arange(count, dtype=np.int64))
+    return ImageArrays(images, first + np.arange(count, dtype=np.int64), np.arange(count, dtype=np.int64))
 
 
 def labels_of(batches):
@@ -26,7 +26,7 @@ def in_memory(batch_size, shares=(1.0,)):
 
 
 @given(st.integers(8, 60), st.sampled_from([1, 2, 4]), st.integers(0, 5))
-def test_the_workers_share_each_batch_and_an_epoch_has_no_picture_twice(count, world_size, seed):
+def test_the_workers_share_each_batch_and_an_epoch_has_no_image_twice(count, world_size, seed):
     shares = [labels_of(in_memory(8).memory_batches([arrays_of(count)], range(count // 8), rank, world_size, seed)) for rank in range(world_size)]
     seen = [label for share in shares for batch in share for label in batch]
     assert len(seen) == len(set(seen)) == count // 8 * 8
@@ -62,30 +62,30 @@ def test_proportions_are_exact_and_each_source_comes_round(world_size, shares):
 
 
 @given(st.integers(0, 50))
-def test_pictures_of_several_sources_are_mixed_within_a_batch(step):
+def test_images_of_several_sources_are_mixed_within_a_batch(step):
     ((_, labels),) = in_memory(40, (0.75, 0.25)).memory_batches([arrays_of(60), arrays_of(60, 100)], range(step, step + 1), 0, 1, 0)
     assert (labels[:10] >= 100).sum() < 10 and (labels[-10:] >= 100).sum() < 10
 
 
 def test_parts_are_put_back_into_their_order():
     parts = [arrays_of(6), arrays_of(6)]
-    shuffled = [PictureArrays(p.images[::-1], p.labels[::-1], p.order[::-1] + 100 * i) for i, p in reversed(list(enumerate(parts)))]
-    assert PictureArrays.concatenate(shuffled).labels.tolist() == [*range(6), *range(6)]
+    shuffled = [ImageArrays(p.images[::-1], p.labels[::-1], p.order[::-1] + 100 * i) for i, p in reversed(list(enumerate(parts)))]
+    assert ImageArrays.concatenate(shuffled).labels.tolist() == [*range(6), *range(6)]
 
 
 @pytest.fixture
 def two_sets(tmp_path):
     root = Location(str(tmp_path))
-    return real_set("digits", "train", root, 40), real_set("mnist_5k", "train", root, 60)
+    return real_dataset("digits", "train", root, 40), real_dataset("mnist_5k", "train", root, 60)
 
 
-def test_pieces_count_the_pictures_that_are_read(two_sets):
-    assert [len(Pool((pictures,))) for pictures in two_sets] == [400, 600]
+def test_pieces_count_the_images_that_are_read(two_sets):
+    assert [len(Pool((images,))) for images in two_sets] == [400, 600]
     assert len(Pool(two_sets)) == 1000
 
 
 @pytest.mark.slow
-def test_streamed_batches_resume_at_any_step_and_take_each_picture_once(ray_cluster, two_sets, monkeypatch):
+def test_streamed_batches_resume_at_any_step_and_take_each_image_once(ray_cluster, two_sets, monkeypatch):
     monkeypatch.setattr("raysd.training.order.WINDOW", 128)
     monkeypatch.setattr("raysd.training.loader.WINDOW", 64)
     ingest = Ingest((Pool(two_sets),), 16, 50, False)
@@ -108,14 +108,14 @@ def test_streamed_proportions_are_exact(ray_cluster, two_sets):
 
 
 @pytest.mark.slow
-def test_a_broken_picture_is_named(ray_cluster, tmp_path):
+def test_a_broken_image_is_named(ray_cluster, tmp_path):
     import pyarrow.parquet as pq
     import ray
 
     encoded = [encode_png(np.full((8, 8), 10 * i, dtype=np.uint8)) for i in range(12)]
-    encoded[7] = b"no picture"
-    pq.write_table(picture_table(encoded, np.arange(12) % 2, ["a", "b"]), tmp_path / "set.parquet")
-    pool = Pool((real_set(str(tmp_path / "set.parquet"), "train", Location(str(tmp_path / "root"))),))
+    encoded[7] = b"no image"
+    pq.write_table(image_table(encoded, np.arange(12) % 2, ["a", "b"]), tmp_path / "set.parquet")
+    pool = Pool((real_dataset(str(tmp_path / "set.parquet"), "train", Location(str(tmp_path / "root"))),))
     for read in (lambda: Ingest((pool,), 8, 4, True).read_into_memory(), lambda: list(Ingest((pool,), 8, 4, False).stream_batches(range(3), 0, 1, 0))):
         with pytest.raises((UserError, ray.exceptions.RayTaskError), match="cannot be decoded"):
             read()

@@ -7,7 +7,7 @@ from raysd.training.order import WorkerSequence, epoch_order, items_before, shuf
 SIZES = st.lists(st.integers(0, 700), min_size=1, max_size=12).filter(lambda sizes: sum(sizes) >= 8)
 
 
-def pictures(sequence, first, last):
+def images(sequence, first, last):
     """(piece, row) of each item of a sequence."""
     found = []
     for part in sequence.parts(first, last):
@@ -17,10 +17,10 @@ def pictures(sequence, first, last):
 
 
 @given(SIZES, st.integers(1, 4), st.integers(0, 3), st.integers(0, 2))
-def test_the_workers_share_an_epoch_and_no_picture_comes_twice(sizes, world_size, seed, epoch):
+def test_the_workers_share_an_epoch_and_no_image_comes_twice(sizes, world_size, seed, epoch):
     sequences = [WorkerSequence(np.array(sizes), 0, rank, world_size, seed) for rank in range(world_size)]
     per_epoch = sequences[0].per_epoch
-    seen = [picture for sequence in sequences for picture in pictures(sequence, epoch * per_epoch, (epoch + 1) * per_epoch)]
+    seen = [image for sequence in sequences for image in images(sequence, epoch * per_epoch, (epoch + 1) * per_epoch)]
     assert len(seen) == len(set(seen)) == sum(sizes) // world_size * world_size
     assert all(0 <= row < sizes[piece] for piece, row in seen)
 
@@ -28,14 +28,14 @@ def test_the_workers_share_an_epoch_and_no_picture_comes_twice(sizes, world_size
 @given(SIZES, st.integers(0, 1500), st.integers(0, 900), st.integers(0, 900))
 def test_a_sequence_is_the_same_wherever_it_is_cut(sizes, first, more, rest):
     sequence = WorkerSequence(np.array(sizes), 0, 1, 2, 5)
-    whole = pictures(sequence, first, first + more + rest)
-    assert whole == pictures(sequence, first, first + more) + pictures(sequence, first + more, first + more + rest)
+    whole = images(sequence, first, first + more + rest)
+    assert whole == images(sequence, first, first + more) + images(sequence, first + more, first + more + rest)
     assert len(whole) == more + rest
 
 
-def test_pictures_of_a_window_are_mixed_and_epochs_differ():
+def test_images_of_a_window_are_mixed_and_epochs_differ():
     sequence = WorkerSequence(np.full(20, 256), 0, 0, 1, 0)
-    first, second = pictures(sequence, 0, 5120), pictures(sequence, 5120, 10240)
+    first, second = images(sequence, 0, 5120), images(sequence, 5120, 10240)
     assert sorted(first) == sorted(second) and first != second
     assert len({piece for piece, _ in first[:32]}) > 4
 

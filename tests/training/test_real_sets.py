@@ -5,9 +5,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysd.data.catalog import OPENCV_DIGITS
-from raysd.data.images import PictureSet, decode_all
+from raysd.data.images import ImageSet, decode_all
 from raysd.data.readers import Source
-from raysd.data.real_sets import _check_counts, check_real_set, encode_png, picture_table, real_set
+from raysd.data.real_datasets import _check_counts, check_real_dataset, encode_png, image_table, real_dataset
 from raysd.data.store import find_set, write_set
 from raysd.errors import UserError
 from raysd.prompts.table import ClassTable, load_class_table
@@ -21,15 +21,15 @@ def table_of(*rows):
 
 
 def own_set(folder, names):
-    picture = encode_png(np.zeros((8, 8, 3), dtype=np.uint8))
-    pq.write_table(picture_table([picture] * len(names), np.arange(len(names)), list(names)), folder / "own.parquet")
+    image = encode_png(np.zeros((8, 8, 3), dtype=np.uint8))
+    pq.write_table(image_table([image] * len(names), np.arange(len(names)), list(names)), folder / "own.parquet")
     return str(folder / "own.parquet"), Location(str(folder / "root"))
 
 
 def labels_for(folder, names, table):
     path, root = own_set(folder, names)
-    pictures = real_set(path, "test", root, table=table)
-    return pictures.to_labels(np.arange(len(names))).tolist()
+    images = real_dataset(path, "test", root, table=table)
+    return images.to_labels(np.arange(len(names))).tolist()
 
 
 CRANES = table_of(("n1", "crane"), ("n2", "tench"), ("n3", "crane"))
@@ -67,29 +67,29 @@ def shades(count, num_classes=3):
     return Source("shades", labels, list("abc"), lambda i: encode_png(np.full((8, 8), i, dtype=np.uint8)))
 
 
-def test_a_large_set_is_several_files_that_hold_each_picture_once(tmp_path, small_shards):
+def test_a_large_set_is_several_files_that_hold_each_image_once(tmp_path, small_shards):
     source, folder = shades(100), Location(str(tmp_path))
     fingerprint = write_set(folder, source, np.arange(100))
     assert folder.list_files() == [*(f"part-{i:05d}.parquet" for i in range(5)), "set.json"] and find_set(folder) == fingerprint
-    pictures = PictureSet("shades", fingerprint, folder)
-    arrays = decode_all(pictures, 8)
+    images = ImageSet("shades", fingerprint, folder)
+    arrays = decode_all(images, 8)
     shade = arrays.images[:, 0, 0, 0]
     assert sorted(shade.tolist()) == list(range(100)) and np.array_equal(source.labels[shade], arrays.labels)
-    assert all(pq.ParquetFile(tmp_path / file).metadata.row_group(0).num_rows <= 8 for file in pictures.files())
+    assert all(pq.ParquetFile(tmp_path / file).metadata.row_group(0).num_rows <= 8 for file in images.files())
     smallest = np.bincount(source.labels).min()
     for prefix in (12, 30, 3 * smallest):
         counts = np.bincount(arrays.labels[:prefix], minlength=3)
         assert counts.max() - counts.min() <= 1
     whole = write_set(folder.child("whole"), source, np.arange(100), one_file=True)
     assert whole == fingerprint and folder.child("whole").list_files() == [f"{fingerprint}.parquet"]
-    table = picture_table([source.encoded(i) for i in range(100)], source.labels, source.class_names)
+    table = image_table([source.encoded(i) for i in range(100)], source.labels, source.class_names)
     assert pq.read_table(tmp_path / "whole" / f"{fingerprint}.parquet").equals(table)
 
 
-def test_the_last_pictures_of_each_class_are_found_over_several_files(tmp_path, small_shards):
+def test_the_last_images_of_each_class_are_found_over_several_files(tmp_path, small_shards):
     folder = Location(str(tmp_path))
-    pictures = PictureSet("shades", write_set(folder, shades(100), np.arange(100)), folder)
-    first, last = (decode_all(replace(pictures, images_per_class=5, from_end=from_end), 8) for from_end in (False, True))
+    images = ImageSet("shades", write_set(folder, shades(100), np.arange(100)), folder)
+    first, last = (decode_all(replace(images, images_per_class=5, from_end=from_end), 8) for from_end in (False, True))
     assert np.bincount(first.labels).tolist() == np.bincount(last.labels).tolist() == [5, 5, 5]
     highest = {label: sorted(np.flatnonzero(shades(100).labels == label).tolist())[-5:] for label in range(3)}
     assert {label: sorted(last.images[last.labels == label][:, 0, 0, 0].tolist()) for label in range(3)} == highest
@@ -117,7 +117,7 @@ def test_a_killed_run_leaves_nothing_that_counts(tmp_path, small_shards):
 def test_only_one_file_of_a_set_is_in_memory(tmp_path, small_shards):
     alive, most = [0], [0]
 
-    class Picture(bytes):
+    class Image(bytes):
         def __new__(cls, data):
             alive[0] += 1
             most[0] = max(most[0], alive[0])
@@ -127,7 +127,7 @@ def test_only_one_file_of_a_set_is_in_memory(tmp_path, small_shards):
             alive[0] -= 1
 
     source = shades(200)
-    write_set(Location(str(tmp_path)), replace(source, encoded=lambda i: Picture(source.encoded(i))), np.arange(200))
+    write_set(Location(str(tmp_path)), replace(source, encoded=lambda i: Image(source.encoded(i))), np.arange(200))
     assert most[0] <= 10
 
 
@@ -144,11 +144,11 @@ def test_a_stale_file_that_another_process_removed_is_no_error(tmp_path, monkeyp
     assert folder.list_files() == [f"{fingerprint}.parquet"]
 
 
-def test_a_set_without_a_picture_that_counts_is_one_line(tmp_path):
+def test_a_set_without_an_image_that_counts_is_one_line(tmp_path):
     folder = Location(str(tmp_path))
-    pictures = PictureSet("shades", write_set(folder, shades(9), np.arange(9)), folder, label_map=(-1, -1, -1))
-    with pytest.raises(UserError, match="'shades': has no picture of a class of the class table"):
-        _check_counts(pictures)
+    images = ImageSet("shades", write_set(folder, shades(9), np.arange(9)), folder, label_map=(-1, -1, -1))
+    with pytest.raises(UserError, match="'shades': has no image of a class of the class table"):
+        _check_counts(images)
 
 
 @pytest.mark.parametrize(
@@ -161,30 +161,30 @@ def test_a_set_without_a_picture_that_counts_is_one_line(tmp_path):
     ],
 )
 def test_built_in_sets_are_what_they_have_always_been(tmp_path, name, split, fingerprint):
-    pictures = real_set(name, split, Location(str(tmp_path)))
-    assert pictures.files() == [f"{fingerprint}.parquet"] and pictures.fingerprint == fingerprint and pictures.name == f"{name}-{split}"
-    assert pictures.identity() == {"fingerprint": fingerprint, "images_per_class": None, "from_end": False, "label_map": None}
+    images = real_dataset(name, split, Location(str(tmp_path)))
+    assert images.files() == [f"{fingerprint}.parquet"] and images.fingerprint == fingerprint and images.name == f"{name}-{split}"
+    assert images.identity() == {"fingerprint": fingerprint, "images_per_class": None, "from_end": False, "label_map": None}
 
 
 def test_a_set_that_is_there_is_not_read_again(tmp_path, monkeypatch):
     path, root = own_set(tmp_path, ["a", "b"])
-    first = [real_set("digits", "test", root), real_set(path, "test", root)]
-    monkeypatch.setattr("raysd.data.real_sets.open_built_in", None)
-    monkeypatch.setattr("raysd.data.real_sets.parquet_source", None)
-    assert [real_set("digits", "test", root), real_set(path, "test", root)] == first
+    first = [real_dataset("digits", "test", root), real_dataset(path, "test", root)]
+    monkeypatch.setattr("raysd.data.real_datasets.open_built_in", None)
+    monkeypatch.setattr("raysd.data.real_datasets.parquet_source", None)
+    assert [real_dataset("digits", "test", root), real_dataset(path, "test", root)] == first
 
 
-def test_a_set_of_ones_own_is_read_again_when_it_changes(tmp_path):
+def test_a_set_of_your_own_is_read_again_when_it_changes(tmp_path):
     path, root = own_set(tmp_path, ["a", "b"])
-    before = real_set(path, "test", root).fingerprint
+    before = real_dataset(path, "test", root).fingerprint
     own_set(tmp_path, ["a", "b", "c"])
-    assert real_set(path, "test", root).fingerprint != before
+    assert real_dataset(path, "test", root).fingerprint != before
 
 
 def test_sets_that_cannot_be_had_are_one_line(tmp_path):
     root = Location(str(tmp_path / "root"))
     cases = {
-        ("imagenet_r", None): r"field = 'imagenet_r': cannot be fetched \(2\.2 GB, licence: not stated, https://.*\); unpack it and set path",
+        ("imagenet_r", None): r"field = 'imagenet_r': cannot be fetched \(2\.2 GB, license: not stated, https://.*\); unpack it and set path",
         ("food11", None): r"field = 'food11': no such set; did you mean food101.*\? or give a Parquet file",
         ("none", None): "no such set; use one of digits",
         ("hf://datasets/birds", None): "write it as hf://datasets/<owner>/<name>",
@@ -196,13 +196,13 @@ def test_sets_that_cannot_be_had_are_one_line(tmp_path):
     }
     for (name, path), message in cases.items():
         with pytest.raises(UserError, match=message) as error:
-            check_real_set("field", name, path)
+            check_real_dataset("field", name, path)
         assert "\n" not in str(error.value)
     with pytest.raises(UserError, match=r"test_sets\.0\.class_map = 'none\.json': cannot be read as JSON"):
-        check_real_set("test_sets.0.name", "digits", class_map="none.json")
-    with pytest.raises(UserError, match="has no train pictures, only test ones"):
-        real_set("imagenet_r", "train", root, path=str(tmp_path))
+        check_real_dataset("test_sets.0.name", "digits", class_map="none.json")
+    with pytest.raises(UserError, match="has no train images, only test ones"):
+        real_dataset("imagenet_r", "train", root, path=str(tmp_path))
     with pytest.raises(UserError, match="is for built-in sets, and 'mine' is none"):
-        real_set("mine", "test", root, path=str(tmp_path))
-    with pytest.raises(UserError, match="holds no pictures"):
-        real_set(str(tmp_path), "test", root)
+        real_dataset("mine", "test", root, path=str(tmp_path))
+    with pytest.raises(UserError, match="holds no images"):
+        real_dataset(str(tmp_path), "test", root)

@@ -12,7 +12,7 @@ import pytest
 from raysd.data.hub_readers import HubSet, hub_source, parse_hub_name, torchvision_source
 from raysd.data.images import class_names, decode_all
 from raysd.data.readers import annotation_source, array_source, files_key, folder_source, join_sources, parquet_source
-from raysd.data.real_sets import encode_png, real_set
+from raysd.data.real_datasets import encode_png, real_dataset
 from raysd.errors import UserError
 from raysd.storage.location import Location
 
@@ -42,10 +42,10 @@ def test_a_folder_is_sorted_and_stray_files_are_ignored(folder):
     assert source.class_names == ["a", "b"] and source.labels.tolist() == [0, 1, 1]
     assert [source.encoded(i) for i in range(3)] == [png(30), png(10), png(20)]
     (folder / "a" / "30.png").write_bytes(b"")
-    with pytest.raises(UserError, match="row 0 has no picture"):
+    with pytest.raises(UserError, match="row 0 has no image"):
         source.encoded(0)
     (folder / "a" / "30.png").unlink()
-    with pytest.raises(UserError, match=r"picture 0, .*30\.png, cannot be read"):
+    with pytest.raises(UserError, match=r"image 0, .*30\.png, cannot be read"):
         source.encoded(0)
 
 
@@ -64,9 +64,9 @@ def test_a_parquet_file_holds_bytes_or_structs_and_numbers_or_texts(tmp_path):
     cells = [{"bytes": b"x", "path": "none.png"}, {"bytes": None, "path": str(tmp_path / "lone.png")}, {"bytes": None, "path": None}]
     struct = parquet_source(parquet(tmp_path / "b.parquet", cells, pa.array([0, 1, 0], pa.int16()), ["u", "v"]))
     assert struct.class_names == ["u", "v"] and struct.labels.dtype == np.int64 and struct.encoded(0) == b"x"
-    with pytest.raises(UserError, match=r"'b\.parquet': row 1 has the path of a picture, not its bytes"):
+    with pytest.raises(UserError, match=r"'b\.parquet': row 1 has the path of an image, not its bytes"):
         struct.encoded(1)  # a file never says which other files are read
-    with pytest.raises(UserError, match=r"'b\.parquet': row 2 has no picture"):
+    with pytest.raises(UserError, match=r"'b\.parquet': row 2 has no image"):
         struct.encoded(2)
     many = parquet_source(parquet(tmp_path / "c.parquet", [str(i).encode() for i in range(700)], pa.array(["k"] * 700).dictionary_encode()))
     assert many.encoded(699) == b"699" and many.class_names == ["k"]
@@ -92,9 +92,9 @@ def test_a_wrong_label_names_the_set_and_the_row(tmp_path, labels, names, messag
     assert one_line(error) and "own.parquet" in str(error.value)
 
 
-def test_pictures_of_another_type_are_refused(tmp_path):
+def test_images_of_another_type_are_refused(tmp_path):
     source = parquet_source(parquet(tmp_path / "own.parquet", ["a.png"], [0]))
-    with pytest.raises(UserError, match="row 0 has a picture of type str, not its encoded bytes"):
+    with pytest.raises(UserError, match="row 0 has an image of type str, not its encoded bytes"):
         source.encoded(0)
     (tmp_path / "text.parquet").write_text("no Parquet\nat all")
     with pytest.raises(UserError, match="is no readable Parquet file") as error:
@@ -114,11 +114,11 @@ def test_a_full_disk_is_no_broken_parquet_file(tmp_path, monkeypatch):
 def test_annotations_may_not_leave_their_folder(tmp_path, file):
     content = {"images": [{"id": 1, "file_name": file}], "annotations": [{"image_id": 1, "category_id": 0}], "categories": [{"id": 0, "name": "a"}]}
     (tmp_path / "val.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=f"lists the picture '{file}', which is not below its own folder"):
+    with pytest.raises(UserError, match=f"lists the image '{file}', which is not below its own folder"):
         annotation_source(tmp_path / "val.json")
 
 
-def test_annotations_name_pictures_and_categories(tmp_path):
+def test_annotations_name_images_and_categories(tmp_path):
     content = {
         "images": [{"id": 7, "file_name": "x/7.jpg"}, {"id": 5, "file_name": "x/5.jpg"}],
         "annotations": [{"image_id": 5, "category_id": 0}, {"image_id": 7, "category_id": 1}],
@@ -130,10 +130,10 @@ def test_annotations_name_pictures_and_categories(tmp_path):
     source = annotation_source(tmp_path / "val2019.json")
     assert source.labels.tolist() == [1, 0] and source.class_names == ["Acer", "Quercus"] and source.encoded(0) == b"seven"
     (tmp_path / "val2019.json").write_text(json.dumps({"images": []}))
-    with pytest.raises(UserError, match="is no list of annotated pictures"):
+    with pytest.raises(UserError, match="is no list of annotated images"):
         annotation_source(tmp_path / "val2019.json")
     with pytest.raises(UserError, match="cannot be read"):
-        real_set("inat2019", "train", Location(str(tmp_path / "root")), path=str(tmp_path))
+        real_dataset("inat2019", "train", Location(str(tmp_path / "root")), path=str(tmp_path))
 
 
 def test_joined_splits_are_one_after_the_other():
@@ -177,7 +177,7 @@ def test_a_hugging_face_data_set_on_disk_is_read_with_its_own_columns(data_set, 
     assert one_line(error)
 
 
-def test_a_data_set_folder_is_a_set_of_ones_own_with_its_splits(tmp_path, monkeypatch):
+def test_a_data_set_folder_is_a_set_of_your_own_with_its_splits(tmp_path, monkeypatch):
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
@@ -185,8 +185,8 @@ def test_a_data_set_folder_is_a_set_of_ones_own_with_its_splits(tmp_path, monkey
     for part, values in {"train": [10, 20, 30], "test": [40, 50]}.items():
         cells = [{"bytes": png(value), "path": None} for value in values]
         parquet(tmp_path / "mine" / "data" / f"{part}-0.parquet", cells, ["a" if value % 20 else "b" for value in values])
-    sets = {part: real_set(str(tmp_path / "mine"), part, Location(str(tmp_path / "root")), halve=True) for part in ("train", "test")}
-    assert {part: pictures.name for part, pictures in sets.items()} == {"train": "mine-train", "test": "mine-test"}
+    sets = {part: real_dataset(str(tmp_path / "mine"), part, Location(str(tmp_path / "root")), halve=True) for part in ("train", "test")}
+    assert {part: images.name for part, images in sets.items()} == {"train": "mine-train", "test": "mine-test"}
     assert class_names(sets["train"]) == ["a", "b"]
     assert sorted(decode_all(sets["test"], 8).images[:, 0, 0, 0].tolist()) == [40, 50]
 
@@ -206,9 +206,9 @@ def test_a_data_set_folder_is_whole_or_tells_its_test_split(tmp_path, splits, na
     cells = [{"image": [{"bytes": png(10 * i), "path": None}], "label": [0]} for i in range(len(splits))]
     data = {split: datasets.Dataset.from_dict(content, features=features) for split, content in zip(splits, cells, strict=True)}
     datasets.DatasetDict(data).save_to_disk(tmp_path / "mine")
-    sets = [real_set(str(tmp_path / "mine"), part, Location(str(tmp_path / "root"))) for part in ("train", "test")]
-    assert tuple(pictures.name for pictures in sets) == names
-    assert tuple((decode_all(pictures, 8).images[:, 0, 0, 0] // 10).tolist() for pictures in sets) == taken
+    sets = [real_dataset(str(tmp_path / "mine"), part, Location(str(tmp_path / "root"))) for part in ("train", "test")]
+    assert tuple(images.name for images in sets) == names
+    assert tuple((decode_all(images, 8).images[:, 0, 0, 0] // 10).tolist() for images in sets) == taken
 
 
 @pytest.mark.parametrize(
@@ -225,12 +225,12 @@ def test_splits_that_do_not_tell_are_one_line(tmp_path, content, message):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "dataset_dict.json").write_text(content)
     with pytest.raises(UserError, match=message) as error:
-        real_set(str(tmp_path / "mine"), "test", Location(str(tmp_path / "root")))
+        real_dataset(str(tmp_path / "mine"), "test", Location(str(tmp_path / "root")))
     assert one_line(error)
 
 
 class FakeHub:
-    """Stands in for `datasets`: one data set on the hub, of 4 pictures per split."""
+    """Stands in for `datasets`: one data set on the hub, of 4 images per split."""
 
     def __init__(self, splits):
         import datasets
@@ -256,7 +256,7 @@ class FakeHub:
 def of_hub(monkeypatch, folder, splits, name="hf://datasets/me/birds", halve=True):
     hub = FakeHub(splits)
     monkeypatch.setattr("raysd.data.hub_readers._datasets", lambda name: hub)
-    return hub, [real_set(name, part, Location(str(folder / "root")), halve=halve) for part in ("train", "test")]
+    return hub, [real_dataset(name, part, Location(str(folder / "root")), halve=halve) for part in ("train", "test")]
 
 
 def test_a_hub_set_of_one_split_is_whole_or_halved(tmp_path, monkeypatch):
@@ -329,8 +329,8 @@ def test_torchvisions_pets_are_the_files_as_they_lie(tmp_path):
     (base / "images" / "Boxer_1.jpg").write_bytes(b"boxer")
     source = torchvision_source("OxfordIIITPet", {"split": "test", "target_types": "category"}, tmp_path)
     assert source.labels.tolist() == [1, 0] and source.class_names == ["Abyssinian", "Boxer"] and source.encoded(0) == b"boxer"
-    with pytest.raises(UserError, match="has 2 test pictures, 3,669 were published"):
-        real_set("pets", "test", Location(str(tmp_path / "root")), path=str(tmp_path))
+    with pytest.raises(UserError, match="has 2 test images, 3,669 were published"):
+        real_dataset("pets", "test", Location(str(tmp_path / "root")), path=str(tmp_path))
 
 
 def test_a_torchvision_set_that_is_not_there_is_not_fetched_into_a_given_path(tmp_path):

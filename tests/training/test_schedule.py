@@ -8,7 +8,7 @@ def test_the_rate_rises_then_falls_to_its_floor():
     assert abs(factors[100] - 0.01) < 1e-9
 
 
-def test_pictures_grow_to_their_size():
+def test_images_grow_to_their_size():
     sizes = [size_at(step, 100, 224, 0.7) for step in range(101)]
     assert sizes == sorted(sizes) and sizes[0] == sizes[34] == 160 and sizes[86] == sizes[100] == 224
     assert all(size % 32 == 0 for size in sizes)

@@ -19,14 +19,14 @@ from safetensors.torch import load
 
 from raysd.config import load_experiment
 from raysd.data.images import decode_all
-from raysd.data.real_sets import encode_png, picture_table, real_set
+from raysd.data.real_datasets import encode_png, image_table, real_dataset
 from raysd.errors import UserError
 from raysd.storage.location import Location
 from raysd.training.architecture import Architecture, load_record
 from raysd.training.checkpoint import load_state, save_state
 from raysd.training.loader import Pool
 from raysd.training.loop import equal_parts
-from raysd.training.model import build_classifier, load_classifier, normalise
+from raysd.training.model import build_classifier, load_classifier, normalize
 from raysd.training.run import TrainingRun
 from raysd.training.settings import TrainingSettings
 from raysd.training.train import train_classifiers, train_here
@@ -37,7 +37,7 @@ TINY = {"backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
 def run_of(root, **changes):
     location = Location(str(root))
     settings = TrainingSettings(**{**TINY, **changes})
-    return TrainingRun(location, (Pool((real_set("digits", "train", location, 40),)),), 10, settings)
+    return TrainingRun(location, (Pool((real_dataset("digits", "train", location, 40),)),), 10, settings)
 
 
 def weights(run, seed):
@@ -59,7 +59,7 @@ def test_a_state_comes_back_as_it_was(tmp_path):
     assert not [path for path in tmp_path.iterdir() if path.suffix not in (".json", ".safetensors")]
 
 
-def test_small_pictures_keep_their_resolution_in_the_stem():
+def test_small_images_keep_their_resolution_in_the_stem():
     small, halved, large = (build_classifier(Architecture("resnet18", {}, 10, size, stride)).backbone for size, stride in ((32, 1), (32, 2), (224, 2)))
     assert small.forward_features(torch.zeros(2, 3, 32, 32)).shape[-1] == 4
     assert halved.forward_features(torch.zeros(2, 3, 32, 32)).shape[-1] == 2
@@ -81,10 +81,10 @@ def test_the_fingerprint_sees_what_shapes_the_weights(tmp_path):
 
 
 @pytest.mark.slow
-def test_sources_with_shares_and_streamed_pictures_train_too(ray_cluster, tmp_path, monkeypatch):
+def test_sources_with_shares_and_streamed_images_train_too(ray_cluster, tmp_path, monkeypatch):
     monkeypatch.setattr("raysd.training.loader.MEMORY_BYTES", 0)
     run = run_of(tmp_path, num_workers=1)
-    other = real_set("mnist_5k", "train", run.root, 20)
+    other = real_dataset("mnist_5k", "train", run.root, 20)
     mixed = replace(run, pools=(Pool(run.pools[0].sets, 0.75), Pool((other,), 0.25)))
     train_here(mixed)
     record = load_record(mixed.folder(0))
@@ -98,9 +98,9 @@ STREAMED |= {"backbone_options": {**TINY["backbone_options"], "drop_rate": 0.1},
 
 
 def train_streamed(root, **changes):
-    """Two classifiers on two workers and on pictures that are not kept in memory; test_workers.py has them there."""
+    """Two classifiers on two workers and on images that are not kept in memory; test_workers.py has them there."""
     run = run_of(root, **{**STREAMED, **changes})
-    run = replace(run, validation=real_set("digits", "test", run.root, 11))  # 110 pictures: no multiple of a batch
+    run = replace(run, validation=real_dataset("digits", "test", run.root, 11))  # 110 images: no multiple of a batch
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("raysd.training.loader.MEMORY_BYTES", 0)
         train_classifiers(run, quiet=True)
@@ -136,9 +136,9 @@ def undisturbed(tmp_path_factory, ray_cluster):
 def test_two_workers_train_a_classifier_per_seed_that_learns(undisturbed):
     folders = [undisturbed.folder(seed) for seed in (0, 1)]
     model, architecture = load_classifier(folders[0])
-    test = decode_all(real_set("digits", "test", undisturbed.root), architecture.image_size)
+    test = decode_all(real_dataset("digits", "test", undisturbed.root), architecture.image_size)
     with torch.inference_mode():
-        accuracy = (model(normalise(torch.from_numpy(test.images))).argmax(1).numpy() == test.labels).mean()
+        accuracy = (model(normalize(torch.from_numpy(test.images))).argmax(1).numpy() == test.labels).mean()
     assert accuracy > 0.3  # of ten classes
     assert not torch.equal(*(weights(undisturbed, seed)["fc.weight"] for seed in (0, 1)))
     record = load_record(folders[0])
@@ -152,9 +152,9 @@ def test_steps_in_the_place_of_epochs_and_measurements_on_the_way(undisturbed):
     history = load_record(undisturbed.folder(0))["history"]
     assert [row["step"] for row in history] == [*range(11, 89, 11)]
     model, architecture = load_classifier(undisturbed.folder(0))
-    pictures = decode_all(undisturbed.validation, architecture.image_size)
+    images = decode_all(undisturbed.validation, architecture.image_size)
     with torch.inference_mode():
-        accuracy = 100 * (model(normalise(torch.from_numpy(pictures.images))).argmax(1).numpy() == pictures.labels).mean()
+        accuracy = 100 * (model(normalize(torch.from_numpy(images.images))).argmax(1).numpy() == images.labels).mean()
     assert history[-1]["validation_top1"] == pytest.approx(accuracy, abs=0.01)
     (file,) = Path(undisturbed.root.path, "logs", undisturbed.fingerprint(0)).glob("events.out.tfevents.*")
     events = EventAccumulator(str(file.parent)).Reload().Scalars("loss")
@@ -242,21 +242,21 @@ def test_a_compiled_model_trains_and_its_weights_are_named_as_any(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("train", [train_here, pytest.param(partial(train_classifiers, quiet=True), marks=pytest.mark.soak)], ids=["here", "workers"])
-def test_a_broken_picture_ends_the_training_in_one_line(ray_cluster, tmp_path, train):
+def test_a_broken_image_ends_the_training_in_one_line(ray_cluster, tmp_path, train):
     encoded = [encode_png(np.full((8, 8), 10 * i, dtype=np.uint8)) for i in range(20)]
-    encoded[7] = b"no picture"
-    pq.write_table(picture_table(encoded, np.arange(20) % 10, list("abcdefghij")), tmp_path / "set.parquet")
+    encoded[7] = b"no image"
+    pq.write_table(image_table(encoded, np.arange(20) % 10, list("abcdefghij")), tmp_path / "set.parquet")
     root = Location(str(tmp_path / "root"))
-    broken = real_set(str(tmp_path / "set.parquet"), "train", root)
+    broken = real_dataset(str(tmp_path / "set.parquet"), "train", root)
     run = replace(run_of(tmp_path / "root", batch_size=10, num_workers=1), pools=(Pool((broken,)),))
-    with pytest.raises(UserError, match=r"holds a picture that cannot be decoded.*repair or remove it") as caught:
+    with pytest.raises(UserError, match=r"holds an image that cannot be decoded.*repair or remove it") as caught:
         train(run)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.glob("root/runs/*/error.json"))
 
 
-def test_more_pictures_in_a_batch_than_there_are_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"training\.batch_size = 1000: there are only 400 pictures"):
+def test_more_images_in_a_batch_than_there_are_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"training\.batch_size = 1000: there are only 400 images"):
         train_classifiers(run_of(tmp_path, batch_size=1000))
 
 
@@ -288,10 +288,10 @@ def test_settings_refuse_an_unknown_recipe_option_and_a_wrong_value(option):
         load_experiment(None, [f"training.recipe_options.{option}"]).training.resolve_recipe()
 
 
-def test_a_source_without_pictures_is_refused_by_its_name(tmp_path):
+def test_a_source_without_images_is_refused_by_its_name(tmp_path):
     run = run_of(tmp_path)
     empty = replace(run.pools[0].sets[0], name="nothing", images_per_class=0)
-    with pytest.raises(UserError, match=r"training\.sources = 'nothing': holds no pictures"):
+    with pytest.raises(UserError, match=r"training\.sources = 'nothing': holds no images"):
         train_classifiers(replace(run, pools=(Pool(run.pools[0].sets, 0.5), Pool((empty,), 0.5))))
 
 

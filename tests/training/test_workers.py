@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from raysd.data.real_sets import real_set
+from raysd.data.real_datasets import real_dataset
 from raysd.storage.location import Location
 from raysd.training.architecture import load_record
 from raysd.training.loader import Pool
@@ -25,7 +25,7 @@ TINY = {"backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
 
 def run_of(root, **changes):
     location = Location(str(root))
-    return TrainingRun(location, (Pool((real_set("digits", "train", location, 40),)),), 10, TrainingSettings(**{**TINY, "num_epochs": 3, **changes}))
+    return TrainingRun(location, (Pool((real_dataset("digits", "train", location, 40),)),), 10, TrainingSettings(**{**TINY, "num_epochs": 3, **changes}))
 
 
 def weights(run, seed):

@@ -43,7 +43,7 @@ def minimise(
     Args:
         objective: losses, gradients and curvatures; float32 noise in the losses is expected.
         start: points [d, G, K].
-        empty_loss: the loss of a model that has learnt nothing.
+        empty_loss: the loss of a model that has learned nothing.
         max_iterations: for each problem.
         tolerance: relative error of the loss, above 0.
         memory: what is known of the Hessian before.

@@ -19,7 +19,7 @@ CHUNK = {"cpu": 2**20, "cuda": 2**26}
 GROUP = {"cpu": 2**16, "cuda": 2**24}
 """Logits of the problems that are solved together; at least one problem is."""
 ROWS = 8192
-"""Pictures that are turned at a time, in float64."""
+"""Images that are turned at a time, in float64."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ def fit_path(
 
 
 class LogisticProblem:
-    """Pictures to learn from, in a frame that suits the solver: centred, along their principal axes, and with a column of ones.
+    """Images to learn from, in a frame that suits the solver: centerd, along their principal axes, and with a column of ones.
 
     None of it changes the minimum: the bias is not penalised, the penalty is the same in all orthogonal frames, and weights outside the
-    span of the pictures are 0. In this frame the Hessian is close to its diagonal, by which L-BFGS is preconditioned. It runs on the GPU where there is one.
+    span of the images are 0. In this frame the Hessian is close to its diagonal, by which L-BFGS is preconditioned. It runs on the GPU where there is one.
 
     Args:
         features: finite float32 [N, D].
@@ -97,7 +97,7 @@ class LogisticProblem:
     def _principal_axes(self, data: torch.Tensor) -> torch.Tensor:
         """Orthonormal float64 [D, d], d = min(N, D)."""
         few = len(data) < data.shape[1]
-        if few:  # the span of the pictures first: it is small, and holds all that the weights can use
+        if few:  # the span of the images first: it is small, and holds all that the weights can use
             span, small = torch.linalg.qr((data.double() - self.mean).T)
             scatter = small @ small.T
         else:

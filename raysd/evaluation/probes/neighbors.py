@@ -1,4 +1,4 @@
-"""Classification by the nearest neighbours."""
+"""Classification by the nearest neighbors."""
 
 import numpy as np
 import torch
@@ -12,8 +12,8 @@ CHUNK = 2**25
 """Similarities that are held at a time."""
 
 
-def predict_by_neighbours(train: np.ndarray, labels: np.ndarray, test: np.ndarray, num_classes: int, neighbours: int) -> np.ndarray:
-    """Classes int64 [M] of test features [M, D], by the votes of the most similar training pictures.
+def predict_by_neighbors(train: np.ndarray, labels: np.ndarray, test: np.ndarray, num_classes: int, neighbors: int) -> np.ndarray:
+    """Classes int64 [M] of test features [M, D], by the votes of the most similar training images.
 
     A vote weighs exp(cosine similarity / 0.07), as in Wu et al. 2018 and DINO; at equal votes the smallest class wins.
 
@@ -22,14 +22,14 @@ def predict_by_neighbours(train: np.ndarray, labels: np.ndarray, test: np.ndarra
         labels: int [N], 0 to `num_classes` - 1.
         test: features [M, D].
         num_classes: K.
-        neighbours: that vote; all N when there are fewer.
+        neighbors: that vote; all N when there are fewer.
     """
     device = find_device()
     known, asked = (normalize(torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32)).to(device)) for part in (train, test))
     classes = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(device)
     predictions = []
     for rows in asked.split(max(1, CHUNK // len(known))):
-        similarities, nearest = (rows @ known.T).topk(min(neighbours, len(known)), dim=1)
+        similarities, nearest = (rows @ known.T).topk(min(neighbors, len(known)), dim=1)
         votes = torch.zeros(len(rows), num_classes, device=device)
         votes.scatter_add_(1, classes[nearest], (similarities / TEMPERATURE).exp())
         predictions.append(votes.argmax(1))

@@ -1,7 +1,7 @@
-"""Probes of frozen features: logistic regression by L-BFGS or SGD, and nearest neighbours.
+"""Probes of frozen features: logistic regression by L-BFGS or SGD, and nearest neighbors.
 
-A linear probe's settings are chosen on a class-stratified fifth of the training pictures; then it is fitted on all of them and tested
-once. Features are scaled by what the pictures that are learnt from say, so not by the held-out ones.
+A linear probe's settings are chosen on a class-stratified fifth of the training images; then it is fitted on all of them and tested
+once. Features are scaled by what the images that are learned from say, so not by the held-out ones.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import numpy as np
 from raysd.errors import UserError
 from raysd.evaluation.metrics import mean_per_class
 from raysd.evaluation.probes.logistic import fit_path
-from raysd.evaluation.probes.neighbors import predict_by_neighbours
+from raysd.evaluation.probes.neighbors import predict_by_neighbors
 from raysd.evaluation.probes.search import Examples, Found, fit_sgd_probe, search_sgd, search_strength
 from raysd.evaluation.settings import ProbeSettings, Scale
 
@@ -25,20 +25,20 @@ FIELD = "evaluation.transfer_sets"
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What a probe says of the test pictures."""
+    """What a probe says of the test images."""
 
     predictions: np.ndarray
-    """Labels int64 [test pictures]."""
+    """Labels int64 [test images]."""
     top1: float
     """Percent."""
     mean_per_class: float
-    """Mean of the classes' accuracies in percent, over the classes of the test pictures."""
+    """Mean of the classes' accuracies in percent, over the classes of the test images."""
     chosen: dict[str, Any]
     """The chosen settings, and their validation top-1 in percent, number of trials, iterations, and whether they lie at the edge."""
 
 
 def choose_shots(labels: np.ndarray, shots: int | None, seed: int) -> np.ndarray:
-    """Indices of `shots` pictures of each class (all when None), drawn by the seed."""
+    """Indices of `shots` images of each class (all when None), sampled by the seed."""
     if shots is None:
         return np.arange(len(labels))
     rng = np.random.default_rng(seed)
@@ -51,18 +51,18 @@ def run_probe(
 ) -> ProbeResult:
     """Choose, fit and test a probe.
 
-    With one picture per class nothing can be held out: `lbfgs` then takes C = 1.
+    With one image per class nothing can be held out: `lbfgs` then takes C = 1.
 
     Args:
         train: features [N, D] and labels [N], any whole numbers.
         test: features [M, D] and labels [M], of the classes of `train`.
         settings: which probe, and how it is searched.
         seed: of the shots, the split, TPE and SGD.
-        shots: training pictures per class; all when None.
+        shots: training images per class; all when None.
 
     Raises:
-        UserError: no pictures, features that are not finite, fewer than two classes, test classes without training pictures, classes with
-            too few pictures, or SGD with one shot or features on which it diverges.
+        UserError: no images, features that are not finite, fewer than two classes, test classes without training images, classes with
+            too few images, or SGD with one shot or features on which it diverges.
     """
     _check(train, test, settings, shots)
     kept = choose_shots(train[1], shots, seed)
@@ -77,10 +77,10 @@ def run_probe(
 
 
 def _nearest(learn: Examples, asked: np.ndarray, settings: ProbeSettings) -> tuple[np.ndarray, dict[str, Any]]:
-    """Predicted classes [M], and the number of neighbours."""
+    """Predicted classes [M], and the number of neighbors."""
     (known, scaled), labels = _scaled(learn[0], asked, settings.used_scale), learn[1]
-    neighbours = min(settings.neighbours, len(known))
-    return predict_by_neighbours(known, labels, scaled, int(labels.max()) + 1, neighbours), {"neighbours": neighbours}
+    neighbors = min(settings.neighbors, len(known))
+    return predict_by_neighbors(known, labels, scaled, int(labels.max()) + 1, neighbors), {"neighbors": neighbors}
 
 
 def _linear(learn: Examples, asked: np.ndarray, settings: ProbeSettings, seed: int, one_shot: bool) -> tuple[np.ndarray, dict[str, Any]]:
@@ -96,7 +96,7 @@ def _linear(learn: Examples, asked: np.ndarray, settings: ProbeSettings, seed: i
         sgd = fit_sgd_probe((features, learn[1]), num_classes, [values["learning_rate"]], [values["weight_decay"]], settings, seed)
         if sgd.diverged[0]:
             rate = f"{values['learning_rate']:.3g}"
-            raise UserError(FIELD, "sgd", f"diverged on all pictures at the chosen learning rate of {rate}; use lbfgs, or scale: l2")
+            raise UserError(FIELD, "sgd", f"diverged on all images at the chosen learning rate of {rate}; use lbfgs, or scale: l2")
         return sgd.models[0].predict(scaled), chosen
     path = fit_path(features, learn[1], num_classes, [values["C"]], settings.max_iterations, start=found.model if found else None)
     return path.models[0].predict(scaled), chosen | {"iterations": path.iterations[0], "search_iterations": found.iterations if found else []}
@@ -111,7 +111,7 @@ def _search(learn: Examples, settings: ProbeSettings, seed: int) -> Found:
 
 
 def held_out(labels: np.ndarray, seed: int) -> np.ndarray:
-    """Mask [N] of the validation pictures: a stratified fifth, and at least one of each class."""
+    """Mask [N] of the validation images: a stratified fifth, and at least one of each class."""
     from sklearn.model_selection import train_test_split  # takes as long to import as a small probe takes
 
     num_classes = int(labels.max()) + 1
@@ -142,17 +142,17 @@ def _unit(features: np.ndarray) -> np.ndarray:
 def _check(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], settings: ProbeSettings, shots: int | None) -> None:
     for name, (features, labels) in (("training", train), ("test", test)):
         if len(labels) == 0:
-            raise UserError(FIELD, f"0 {name} pictures", "give a set with pictures")
+            raise UserError(FIELD, f"0 {name} images", "give a set with images")
         if not np.isfinite(features).all():
             raise UserError(FIELD, f"{name} features that are not finite", "check the classifier's weights")
     classes, counts = np.unique(train[1], return_counts=True)
     if len(classes) < 2:
-        raise UserError(FIELD, f"training pictures of class {classes[0]} alone", "give at least two classes")
+        raise UserError(FIELD, f"training images of class {classes[0]} alone", "give at least two classes")
     if unknown := np.setdiff1d(test[1], classes).tolist():
-        raise UserError(FIELD, f"test classes {unknown}", "give training pictures of these classes, or leave them out")
+        raise UserError(FIELD, f"test classes {unknown}", "give training images of these classes, or leave them out")
     if few := classes[counts < (shots or 0)].tolist():
-        raise UserError(f"{FIELD}.shots", shots, f"classes {few} have fewer training pictures; ask for at most {counts.min()}")
+        raise UserError(f"{FIELD}.shots", shots, f"classes {few} have fewer training images; ask for at most {counts.min()}")
     if settings.kind == "sgd" and shots == 1:
         raise UserError(f"{FIELD}.shots", 1, "sgd has nothing to choose its learning rate on; use lbfgs or knn, or two shots")
     if settings.kind != "knn" and shots is None and (single := classes[counts == 1].tolist()):
-        raise UserError(FIELD, f"classes {single} with one training picture", "give two of each class, one to hold out, or use knn")
+        raise UserError(FIELD, f"classes {single} with one training image", "give two of each class, one to hold out, or use knn")

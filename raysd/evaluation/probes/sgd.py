@@ -42,8 +42,8 @@ def fit_sgd(
         num_classes: K.
         learning_rates: T, above 0.
         weight_decays: T, 0 or above.
-        batch_size: pictures per step; all when there are fewer.
-        epochs: passes over the pictures.
+        batch_size: images per step; all when there are fewer.
+        epochs: passes over the images.
         seed: of the first weights and the order.
     """
     device = find_device()

@@ -8,12 +8,12 @@ from matplotlib.lines import Line2D
 
 from raysd.report.cells import Cell, Cells, MeasuredSet, Score, telling
 from raysd.report.inputs import widest_and_last
-from raysd.report.plots.figure import COLORS, GREY, INK, MARKERS, ROW, WIDTH, Plot, draw_dots, legend_below, legend_text, new_figure, save_plot, set_title
+from raysd.report.plots.figure import COLORS, GRAY, INK, MARKERS, ROW, WIDTH, Plot, legend_below, legend_text, new_figure, plot_dots, save_plot, set_title
 from raysd.report.summary import Findings
 from raysd.report.text import FACTORS, GUIDANCE, VARIANT, metric_words, short, slug
 
-FAR = 1.0  # heights of the plot; a level further below than this is not drawn
-MAX_LINES = 8  # more, and only the best are coloured
+FAR = 1.0  # heights of the plot; a level further below than this is not plotted
+MAX_LINES = 8  # more, and only the best are colored
 MAX_ROWS = 30  # settings in a figure of one guidance scale
 MAX_TICKS = 10  # more guidance scales, and the axis is one of numbers
 
@@ -42,7 +42,7 @@ class Level:
     dash: str
 
 
-def draw_curves(cells: Cells, findings: Findings | None, roles: Sequence[str]) -> list[Plot]:
+def plot_curves(cells: Cells, findings: Findings | None, roles: Sequence[str]) -> list[Plot]:
     """A figure for each set of some roles, at the images per class at which the most settings were measured on it, and at the last."""
     plots = []
     for measured in [s for role in roles for s in cells.of_role(role)]:
@@ -63,7 +63,7 @@ def guidance_plot(cells: Cells, findings: Findings | None, measured: MeasuredSet
     baselines = _baselines(findings, measured, images_per_class)
     scales = sorted({scale for line in lines for scale, _ in line.points})
     what = metric_words(measured.metric)
-    alt = f"{name}, {measured.num_images:,} pictures{size}. {what.capitalize()} in percent. {_describe(kept, len(rest), baselines)}"
+    alt = f"{name}, {measured.num_images:,} images{size}. {what.capitalize()} in percent. {_describe(kept, len(rest), baselines)}"
     if len(scales) == 1 and len(lines) > 1:
         return _dot_plot(lines, baselines, scales[0], what, file, title, alt)
     figure, (axes,) = new_figure(WIDTH, 3.1)
@@ -73,11 +73,11 @@ def guidance_plot(cells: Cells, findings: Findings | None, measured: MeasuredSet
     for rank, line in enumerate(kept):
         # Lines are a little apart, or their error bars would lie on one another.
         shift = 0.12 * (rank - (len(kept) - 1) / 2) / max(1, len(kept) / 4) if few else 0.0
-        handles.append((_draw_line(axes, line, places, shift, rank), legend_text(line.label)))
+        handles.append((_plot_line(axes, line, places, shift, rank), legend_text(line.label)))
     for line in rest:
-        (drawn,) = axes.plot([places[scale] for scale, _ in line.points], [s.mean for _, s in line.points], "-" if line.joined else ".", color=GREY, zorder=1)
-        handles[MAX_LINES:] = [(drawn, f"{len(rest)} others, all lower at their best")]
-    handles += [_draw_level(axes, level) for level in baselines]
+        (handle,) = axes.plot([places[scale] for scale, _ in line.points], [s.mean for _, s in line.points], "-" if line.joined else ".", color=GRAY, zorder=1)
+        handles[MAX_LINES:] = [(handle, f"{len(rest)} others, all lower at their best")]
+    handles += [_plot_level(axes, level) for level in baselines]
     if few:
         axes.set_xticks(range(len(scales)), [f"{scale:g}" for scale in scales])
         axes.set_xlim(-0.4, len(scales) - 0.6)
@@ -109,20 +109,20 @@ def _points(members: Sequence[Cell], measured: MeasuredSet) -> tuple[tuple[float
 
 
 def _baselines(findings: Findings | None, measured: MeasuredSet, images_per_class: int) -> list[Level]:
-    """Real and random; real says how many pictures it has where that is another number."""
+    """Real and random; real says how many images it has where that is another number."""
     if findings is None:
         return []
     count = findings.real.setting.images_per_class if findings.real else None
-    real = "real pictures" if count == images_per_class else f"real pictures, {'all' if count is None else f'{count:,} per class'}"
+    real = "real images" if count == images_per_class else f"real images, {'all' if count is None else f'{count:,} per class'}"
     found = ((findings.real, real, "--"), (findings.random, "random weights", ":"))
     return [Level(cell.scores[measured].mean, label, dash) for cell, label, dash in found if cell is not None and measured in cell.scores]
 
 
-def _draw_line(axes: Axes, line: Line, places: Mapping[float, float], shift: float, rank: int) -> Line2D:
+def _plot_line(axes: Axes, line: Line, places: Mapping[float, float], shift: float, rank: int) -> Line2D:
     x = [places[scale] + shift for scale, _ in line.points]
     means = [score.mean for _, score in line.points]
     bars = [[score.mean - score.low for _, score in line.points], [score.high - score.mean for _, score in line.points]]
-    # The seventh line has the first one's colour, and another marker.
+    # The seventh line has the first one's color, and another marker.
     color, marker = COLORS[rank % len(COLORS)], MARKERS[(rank + rank // len(COLORS)) % len(MARKERS)]
     dash = "none" if not line.joined else "-" if rank < len(COLORS) else "-."
     return axes.errorbar(x, means, bars, color=color, marker=marker, linestyle=dash, markersize=5, linewidth=1.6, capsize=3)[0]
@@ -133,7 +133,7 @@ def _dot_plot(lines: Sequence[Line], baselines: Sequence[Level], scale: float, w
     rows = [(line.label, score) for line in lines for _, score in line.points]
     shown = sorted(rows, key=lambda row: -row[1].mean)[:MAX_ROWS]
     figure, (axes,) = new_figure(WIDTH, 1.1 + ROW * len(shown))
-    draw_dots(axes, [label for label, _ in shown], [(score.mean, score.low, score.high) for _, score in shown])
+    plot_dots(axes, [label for label, _ in shown], [(score.mean, score.low, score.high) for _, score in shown])
     handles = [(axes.axvline(level.value, color=INK, linestyle=level.dash, linewidth=1.4), level.label) for level in baselines]
     most = f", best {MAX_ROWS} of {len(rows)}" if len(rows) > MAX_ROWS else ""
     axes.set_xlabel(f"{what}, %, at guidance {scale:g}{most}")
@@ -142,7 +142,7 @@ def _dot_plot(lines: Sequence[Line], baselines: Sequence[Level], scale: float, w
     return save_plot(figure, file, title, alt)
 
 
-def _draw_level(axes: Axes, level: Level) -> tuple[Line2D, str]:
+def _plot_level(axes: Axes, level: Level) -> tuple[Line2D, str]:
     """A horizontal line; one that would squeeze all others together stands in the legend only, with its value."""
     bottom, top = axes.get_ylim()
     if level.value < bottom - FAR * (top - bottom):

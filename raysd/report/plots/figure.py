@@ -14,10 +14,10 @@ from matplotlib.lines import Line2D
 
 from raysd.report.text import short
 
-# Okabe and Ito's palette: told apart with any colour vision; markers differ as well.
+# Okabe and Ito's palette: told apart with any color vision; markers differ as well.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
-INK, GRID, GREY = "#222222", "#dddddd", "#999999"
+INK, GRID, GRAY = "#222222", "#dddddd", "#999999"
 FONT_SIZE = 12
 ROW = 0.36  # inches of a row of dots
 WIDTH = 5.4  # inches; small enough that the text stays legible on a phone
@@ -70,7 +70,7 @@ def save_plot(figure: Figure, name: str, title: str, alt: str) -> Plot:
     return Plot(name, title, alt, png.getvalue(), svg.getvalue().decode())
 
 
-def draw_dots(axes: Axes, labels: Sequence[str], values: Sequence[tuple[float, float | None, float | None]]) -> None:
+def plot_dots(axes: Axes, labels: Sequence[str], values: Sequence[tuple[float, float | None, float | None]]) -> None:
     """A row per value from the top: a dot, with its 95 % interval (low, high) where that is known."""
     for row, (value, low, high) in enumerate(values):
         if low is not None and high is not None:
@@ -81,12 +81,12 @@ def draw_dots(axes: Axes, labels: Sequence[str], values: Sequence[tuple[float, f
 
 
 def legend_below(figure: Figure, handles: Sequence[tuple[Line2D, str]], columns: int = 1) -> None:
-    """Put a legend of what was drawn and its labels below the panel; the figure grows by its lines, so that the panel keeps its height."""
+    """Put a legend of what was plotted and its labels below the panel; the figure grows by its lines, so that the panel keeps its height."""
     rows = [handles[start : start + columns] for start in range(0, len(handles), columns)]
     lines = sum(max(label.count("\n") + 1 for _, label in row) for row in rows)
     figure.set_figheight(figure.get_figheight() + LEGEND_LINE * lines + LEGEND_ROW * len(rows))
-    drawn, labels = [handle for handle, _ in handles], [label for _, label in handles]
-    figure.legend(drawn, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=FONT_SIZE - 1)
+    handle, labels = [handle for handle, _ in handles], [label for _, label in handles]
+    figure.legend(handle, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=FONT_SIZE - 1)
 
 
 def legend_text(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Sample grids: a row per picture, a column per setting, class below class; so the same noise stands beside itself in each row."""
+"""Sample grids: a row per image, a column per setting, class below class; so the same noise stands beside itself in each row."""
 
 import io
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from raysd.data.images import UNDECODABLE
 from raysd.report.samples.samples import MAX_CLASSES, NUM_IMAGES, CloneSamples, Sample
 from raysd.report.text import short
 
-TILE, LARGEST = 60, 88  # pixels: small pictures grow by a whole number to about TILE, large ones shrink to LARGEST
+TILE, LARGEST = 60, 88  # pixels: small images grow by a whole number to about TILE, large ones shrink to LARGEST
 NARROWEST = 58  # pixels of a column, or its heading would not fit
 GAP, ROW_GAP, BETWEEN, MARGIN, LINE, NAME = 4, 6, 24, 12, 14, 24
 WIDEST = 1230  # pixels; classes stand in several blocks side by side up to this
@@ -24,7 +24,7 @@ WEBP_QUALITY = 82
 
 @dataclass(frozen=True)
 class GridColumn:
-    """A column: what it is called, and its pictures."""
+    """A column: what it is called, and its images."""
 
     label: str
     samples: CloneSamples
@@ -34,7 +34,7 @@ class GridColumn:
 
 @dataclass(frozen=True)
 class SampleGrid:
-    """A drawn grid."""
+    """A plotted grid."""
 
     name: str
     """File name without a suffix."""
@@ -45,35 +45,35 @@ class SampleGrid:
     png: bytes
     webp: bytes
     """The same in fewer bytes, for the page."""
-    has_pictures: bool
+    has_images: bool
     """False when no clone could be read."""
 
 
 def sample_grid(name: str, label: str, columns: Sequence[GridColumn], num_images: int = NUM_IMAGES, num_classes: int = MAX_CLASSES) -> SampleGrid:
-    """Draw a grid.
+    """Plot a grid.
 
     Args:
         name: file name without a suffix.
         label: what all columns share.
         columns: from left to right.
-        num_images: at most this many pictures per class.
+        num_images: at most this many images per class.
         num_classes: at most this many classes.
     """
     names = max((column.samples.class_names for column in columns), key=len, default=())
     shown = names[:num_classes]
     indices = [index for column in columns for label, index in column.samples.images if label < len(shown)]
     num_images = max(1, min(num_images, max(indices, default=0) + 1))
-    picture, shrunk = draw_grid(shown, columns, num_images)
+    image, shrunk = _paste_grid(shown, columns, num_images)
     png, webp = io.BytesIO(), io.BytesIO()
-    picture.save(png, "PNG")
-    picture.save(webp, "WEBP", lossless=not shrunk, quality=WEBP_QUALITY, method=3)
+    image.save(png, "PNG")
+    image.save(webp, "WEBP", lossless=not shrunk, quality=WEBP_QUALITY, method=3)
     labels = ", ".join(column.label for column in columns)
-    alt = f"Sample pictures, {label}. {len(shown)} classes, pictures of each: {num_images}. Columns: {labels}."
+    alt = f"Sample images, {label}. {len(shown)} classes, images of each: {num_images}. Columns: {labels}."
     return SampleGrid(name, label, _caption(shown, len(names), columns, num_images), alt, png.getvalue(), webp.getvalue(), bool(indices))
 
 
-def draw_grid(names: Sequence[str], columns: Sequence[GridColumn], num_images: int) -> tuple[Image.Image, bool]:
-    """The grid, and whether pictures were made smaller. A missing picture is a grey square, a flagged one has a frame."""
+def _paste_grid(names: Sequence[str], columns: Sequence[GridColumn], num_images: int) -> tuple[Image.Image, bool]:
+    """The grid, and whether images were made smaller. A missing image is a gray square, a flagged one has a frame."""
     font, small = _font(13), _font(11)
     side, shrunk = _tile_side(columns)
     pitch = max(side, NARROWEST) + GAP
@@ -97,11 +97,11 @@ def draw_grid(names: Sequence[str], columns: Sequence[GridColumn], num_images: i
             for place, column in enumerate(columns):
                 for index in range(num_images):
                     corner = (left + place * pitch, y + NAME + index * (side + ROW_GAP))
-                    _draw_tile(sheet, draw, corner, side, column.samples.images.get((label, index)))
+                    _paste_tile(sheet, draw, corner, side, column.samples.images.get((label, index)))
     return sheet, shrunk
 
 
-def _draw_tile(sheet: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, int], side: int, sample: Sample | None) -> None:
+def _paste_tile(sheet: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, int], side: int, sample: Sample | None) -> None:
     box = (corner[0], corner[1], corner[0] + side - 1, corner[1] + side - 1)
     tile = _decode(sample.data, side) if sample else None
     if tile is None:
@@ -113,19 +113,19 @@ def _draw_tile(sheet: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int,
 
 
 def _decode(data: bytes, side: int) -> Image.Image | None:
-    """The picture as RGB, at most `side` wide and high; None when it cannot be read."""
+    """The image as RGB, at most `side` wide and high; None when it cannot be read."""
     try:
-        picture = Image.open(io.BytesIO(data)).convert("RGB")
+        image = Image.open(io.BytesIO(data)).convert("RGB")
     except UNDECODABLE:
         return None
-    longest = max(picture.size)
+    longest = max(image.size)
     factor = side // longest if longest <= side else side / longest
-    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-    return picture.resize(size, Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.LANCZOS)
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    return image.resize(size, Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.LANCZOS)
 
 
 def _tile_side(columns: Sequence[GridColumn]) -> tuple[int, bool]:
-    """The side of a tile in pixels, and whether pictures shrink to it; from the first picture that can be read."""
+    """The side of a tile in pixels, and whether images shrink to it; from the first image that can be read."""
     for column in columns:
         for sample in column.samples.images.values():
             if (size := _size(sample)) is None:
@@ -136,7 +136,7 @@ def _tile_side(columns: Sequence[GridColumn]) -> tuple[int, bool]:
 
 
 def _size(sample: Sample) -> tuple[int, int] | None:
-    """Width and height in pixels; None when the picture cannot be read."""
+    """Width and height in pixels; None when the image cannot be read."""
     try:
         return Image.open(io.BytesIO(sample.data)).size
     except UNDECODABLE:
@@ -161,12 +161,12 @@ def _wrap(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
 
 def _caption(shown: Sequence[str], num_classes: int, columns: Sequence[GridColumn], num_images: int) -> str:
     which = f"the first {len(shown)} of {num_classes:,} classes" if len(shown) < num_classes else "each class"
-    pictures = f"Pictures 0 to {num_images - 1}" if num_images > 1 else "Picture 0"
-    parts = [f"{pictures} of {which}. Columns, left to right: {', '.join(column.label for column in columns)}."]
+    images = f"Images 0 to {num_images - 1}" if num_images > 1 else "Image 0"
+    parts = [f"{images} of {which}. Columns, left to right: {', '.join(column.label for column in columns)}."]
     first = [(column.label, column.samples.images[0, 0]) for column in columns if (0, 0) in column.samples.images]
     # The same seed is the same noise only for one generator and one size.
     if len(first) > 1 and len({(sample.seed, _size(sample)) for _, sample in first}) == 1 and len({column.model for column in columns}) == 1:
-        parts.append("Pictures of one row share their noise: the seed depends on the class and the picture's number alone.")
+        parts.append("Images of one row share their noise: the seed depends on the class and the image's number alone.")
     prompts = {sample.prompt: label for label, sample in reversed(first)}
     if len(prompts) == 1:
         parts.append(f"First prompt: “{short(next(iter(prompts)), 120)}”.")
@@ -175,9 +175,9 @@ def _caption(shown: Sequence[str], num_classes: int, columns: Sequence[GridColum
     wanted = {(label, index) for label in range(len(shown)) for index in range(num_images)}
     lacking = [column.label for column in columns if not wanted or not wanted <= column.samples.images.keys()]
     if lacking:
-        parts.append(f"Grey squares: pictures that are not in the clone, or cannot be read, of {', '.join(lacking)}.")
+        parts.append(f"Gray squares: images that are not in the clone, or cannot be read, of {', '.join(lacking)}.")
     if any(sample.flag for column in columns for sample in column.samples.images.values()):
-        parts.append("Framed pictures are flagged as suspect.")
+        parts.append("Framed images are flagged as suspect.")
     return " ".join(parts)
 
 

@@ -3,26 +3,26 @@
 import math
 from collections.abc import Sequence
 
-from raysd.report.inputs import Material
+from raysd.report.inputs import ReportInputs
 from raysd.report.plots.figure import FONT_SIZE, WIDTH, Plot, literal, new_figure, save_plot, set_title
 from raysd.report.text import objective_words, short
 
 MAX_SCALES = 12  # more, and the guidance scales are a range, not values
 CELL = 0.62  # inches
-COLORS = "cividis"  # rises in lightness with any colour vision
+COLORS = "cividis"  # rises in lightness with any color vision
 DARK = 0.45  # share of the range below which a number is written in white
 
 
-def heat_maps(material: Material) -> list[Plot]:
+def heat_maps(inputs: ReportInputs) -> list[Plot]:
     """One map at the images per class that the most settings share, and one at the last where that is another."""
-    return [plot for budget in material.shown_budgets if (plot := heat_map(material, budget)) is not None]
+    return [plot for budget in inputs.shown_budgets if (plot := heat_map(inputs, budget)) is not None]
 
 
-def heat_map(material: Material, images_per_class: int) -> Plot | None:
+def heat_map(inputs: ReportInputs, images_per_class: int) -> Plot | None:
     """The map at one number of images per class; None without two scores, two variants, and two to twelve guidance scales."""
-    scored = [(entry.setting, score) for entry in material.entries if (score := entry.score_at(images_per_class)) is not None]
-    variants = list(dict.fromkeys(str(entry.setting.variant) for entry in material.entries))
-    scales = sorted({entry.setting.guidance_scale for entry in material.entries if entry.setting.guidance_scale is not None})
+    scored = [(entry.setting, score) for entry in inputs.entries if (score := entry.score_at(images_per_class)) is not None]
+    variants = list(dict.fromkeys(str(entry.setting.variant) for entry in inputs.entries))
+    scales = sorted({entry.setting.guidance_scale for entry in inputs.entries if entry.setting.guidance_scale is not None})
     found: dict[tuple[str, float], list[float]] = {}
     for setting, score in scored:
         if setting.guidance_scale is not None:
@@ -49,12 +49,12 @@ def heat_map(material: Material, images_per_class: int) -> Plot | None:
                 continue
             color = "white" if score < bottom + DARK * (top - bottom) or bottom == top else "black"
             axes.text(column, row, f"{score:.1f}", ha="center", va="center", fontsize=FONT_SIZE, color=color)
-    return save_plot(figure, f"heat-map-{images_per_class}", title, _describe(material, title, variants, scales, scores))
+    return save_plot(figure, f"heat-map-{images_per_class}", title, _describe(inputs, title, variants, scales, scores))
 
 
-def _describe(material: Material, title: str, variants: Sequence[str], scales: Sequence[float], scores: Sequence[Sequence[float]]) -> str:
+def _describe(inputs: ReportInputs, title: str, variants: Sequence[str], scales: Sequence[float], scores: Sequence[Sequence[float]]) -> str:
     lines = []
     for variant, line in zip(variants, scores, strict=True):
         known = [f"{score:.1f} at guidance {scale:g}" for scale, score in zip(scales, line, strict=True) if not math.isnan(score)]
         lines.append(f"{variant}: {', '.join(known) or 'no setting has a score'}")
-    return f"{title}: {objective_words(material.objective)}, in percent. {'; '.join(lines)}."
+    return f"{title}: {objective_words(inputs.objective)}, in percent. {'; '.join(lines)}."

@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
-from raysd.report.inputs import Entry, Material, Rung
-from raysd.report.plots.figure import COLORS, GREY, INK, MARKERS, ROW, WIDTH, Plot, draw_dots, legend_below, legend_text, new_figure, save_plot, set_title
+from raysd.report.inputs import Entry, ReportInputs, Rung
+from raysd.report.plots.figure import COLORS, GRAY, INK, MARKERS, ROW, WIDTH, Plot, legend_below, legend_text, new_figure, plot_dots, save_plot, set_title
 from raysd.report.text import factor_words, objective_words, value_words
 from raysd.storage.results import Row
 
 MAX_COLORED = len(COLORS)
 
 
-def effects_plot(material: Material) -> Plot | None:
+def effects_plot(inputs: ReportInputs) -> Plot | None:
     """One panel per factor, a dot with its 95 % interval per value: points above or below the factor's mean. None where rows do not say."""
-    stored: Sequence[Row] = material.sweep.get("effects", ())
+    stored: Sequence[Row] = inputs.sweep.get("effects", ())
     effects = [{**effect, "values": [value for value in effect["values"] if value["difference"] is not None]} for effect in stored]
     effects = [effect for effect in effects if effect["values"]]
     if not effects:
@@ -25,21 +25,21 @@ def effects_plot(material: Material) -> Plot | None:
     for axes, effect in zip(panels, effects, strict=True):
         values = effect["values"]
         axes.axvline(0, color=INK, linewidth=1)
-        draw_dots(axes, [value_words(value["value"]) for value in values], [(value["difference"], value["low"], value["high"]) for value in values])
+        plot_dots(axes, [value_words(value["value"]) for value in values], [(value["difference"], value["low"], value["high"]) for value in values])
         set_title(axes, factor_words(effect["factor"]))
     panels[-1].set_xlabel("points above or below the mean")
     return save_plot(figure, "effects", "What each factor does", _describe_effects(effects))
 
 
-def scaling_plot(material: Material) -> Plot | None:
+def scaling_plot(inputs: ReportInputs) -> Plot | None:
     """Score against images per class, a line per setting; None where all settings have one number of images alone.
 
-    The best settings that reached the last number are coloured, all others grey; small dots are seeds.
+    The best settings that reached the last number are colored, all others gray; small dots are seeds.
     """
-    budgets = material.budgets
+    budgets = inputs.budgets
     if len(budgets) < 2:
         return None
-    lines = [(entry, rungs) for entry in material.entries if (rungs := [rung for rung in entry.rungs if rung.score is not None])]
+    lines = [(entry, rungs) for entry in inputs.entries if (rungs := [rung for rung in entry.rungs if rung.score is not None])]
     lines.sort(key=lambda line: (-line[1][-1].images_per_class, -(line[1][-1].score or 0.0)))
     num_reached = sum(rungs[-1].images_per_class == budgets[-1] for _, rungs in lines)
     colored = min(num_reached, MAX_COLORED)
@@ -48,11 +48,11 @@ def scaling_plot(material: Material) -> Plot | None:
     for rank, (entry, rungs) in enumerate(lines):
         x, y = [rung.images_per_class for rung in rungs], [rung.score or 0.0 for rung in rungs]
         if rank >= colored:
-            (drawn,) = axes.plot(x, y, color=GREY, linewidth=1.1, marker=".", markersize=6, zorder=1)
-            handles[colored:] = [(drawn, _others(material, num_reached))]
+            (handle,) = axes.plot(x, y, color=GRAY, linewidth=1.1, marker=".", markersize=6, zorder=1)
+            handles[colored:] = [(handle, _others(inputs, num_reached))]
             continue
-        (drawn,) = axes.plot(x, y, color=COLORS[rank], linewidth=2.6 if rank == 0 else 1.7, marker=MARKERS[rank], markersize=6, zorder=3)
-        handles.append((drawn, legend_text(entry.label)))
+        (handle,) = axes.plot(x, y, color=COLORS[rank], linewidth=2.6 if rank == 0 else 1.7, marker=MARKERS[rank], markersize=6, zorder=3)
+        handles.append((handle, legend_text(entry.label)))
         for rung in rungs:
             axes.plot([rung.images_per_class] * len(rung.seed_scores), rung.seed_scores, ".", color=COLORS[rank], markersize=4, alpha=0.5, zorder=2)
     axes.set_xscale("log")
@@ -63,7 +63,7 @@ def scaling_plot(material: Material) -> Plot | None:
     axes.set_ylabel("score, %")
     set_title(axes, "Score by images per class")
     legend_below(figure, handles)
-    return save_plot(figure, "scaling", "Score by images per class", _describe_scaling(material, lines, num_reached))
+    return save_plot(figure, "scaling", "Score by images per class", _describe_scaling(inputs, lines, num_reached))
 
 
 def _describe_effects(effects: Sequence[Row]) -> str:
@@ -74,16 +74,16 @@ def _describe_effects(effects: Sequence[Row]) -> str:
     return f"Difference of each value to its factor's mean score, in points. {'; '.join(parts)}."
 
 
-def _others(material: Material, num_reached: int) -> str:
-    if not material.is_sweep:
+def _others(inputs: ReportInputs, num_reached: int) -> str:
+    if not inputs.is_sweep:
         return "other settings"
     return "dropped or failed settings" if num_reached <= MAX_COLORED else "dropped or failed settings, and others"
 
 
-def _describe_scaling(material: Material, lines: Sequence[tuple[Entry, Sequence[Rung]]], num_reached: int) -> str:
+def _describe_scaling(inputs: ReportInputs, lines: Sequence[tuple[Entry, Sequence[Rung]]], num_reached: int) -> str:
     """The figure in words; `lines` are those that came furthest first."""
-    last, rest = material.budgets[-1], len(material.entries) - num_reached
+    last, rest = inputs.budgets[-1], len(inputs.entries) - num_reached
     said = [f"{entry.label}: " + ", ".join(f"{rung.score:.1f} at {rung.images_per_class:,}" for rung in rungs) for entry, rungs in lines[:num_reached]]
-    dropped = f" {rest} {'dropped before, or failed' if material.is_sweep else 'not measured there'}." if rest else ""
-    what = f"Score by images per class, {objective_words(material.objective)}, in percent."
-    return f"{what} {num_reached} of {len(material.entries)} settings have {last:,}.{dropped} {'; '.join(said[:MAX_COLORED])}."
+    dropped = f" {rest} {'dropped before, or failed' if inputs.is_sweep else 'not measured there'}." if rest else ""
+    what = f"Score by images per class, {objective_words(inputs.objective)}, in percent."
+    return f"{what} {num_reached} of {len(inputs.entries)} settings have {last:,}.{dropped} {'; '.join(said[:MAX_COLORED])}."

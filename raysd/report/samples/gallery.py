@@ -14,7 +14,7 @@ from raysd.storage.location import Location
 
 MAX_TABS = 12
 MAX_COLUMNS = 8
-MAX_TILES = 2000  # pictures in a gallery
+MAX_TILES = 2000  # images in a gallery
 MIN_CLASSES = 4
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ class Gallery:
     """What was left out."""
 
 
-def draw_galleries(entries: Sequence[Entry]) -> list[Gallery]:
+def sample_galleries(entries: Sequence[Entry]) -> list[Gallery]:
     """Both galleries; nothing where no clone can be read."""
     clones = list({entry.folder: entry for entry in reversed(entries) if entry.folder}.values())[::-1]
     read = cache(lambda folder: read_samples(Location(folder)))
@@ -43,7 +43,7 @@ def draw_galleries(entries: Sequence[Entry]) -> list[Gallery]:
         _gallery("prompt", "Guidance scales side by side", "Prompt variant", by_variant, read),
         _gallery("guidance", "Prompt variants side by side", "Guidance scale", pairs, read),
     ]
-    return [gallery for gallery in found if any(grid.has_pictures for grid in gallery.grids)]
+    return [gallery for gallery in found if any(grid.has_images for grid in gallery.grids)]
 
 
 def _groups(entries: Sequence[Entry], attribute: str) -> dict[str | float, list[Entry]]:
@@ -63,7 +63,7 @@ def _gallery(name: str, title: str, legend: str, groups: Mapping[str | float, li
         shown[value] = _spread(members, MAX_COLUMNS)
         if len(shown[value]) < len(members):
             notes.append(f"{value_words(value)}: {len(shown[value])} of {len(members)} settings.")
-    # A page of megabytes of pictures opens slowly, so many columns show fewer classes.
+    # A page of megabytes of images opens slowly, so many columns show fewer classes.
     num_columns = sum(len(kept) for kept in shown.values())
     num_classes = max(MIN_CLASSES, min(MAX_CLASSES, MAX_TILES // (NUM_IMAGES * max(1, num_columns))))
     grids = []
@@ -76,8 +76,8 @@ def _gallery(name: str, title: str, legend: str, groups: Mapping[str | float, li
 
 
 def column_labels(settings: Sequence[Setting]) -> list[str]:
-    """What tells the columns of a grid apart; fields of training do not shape pictures."""
-    fields = [setting.fields(of_pictures=True) for setting in settings]
+    """What tells the columns of a grid apart; fields of training do not shape images."""
+    fields = [setting.fields(of_images=True) for setting in settings]
     names = telling(fields) or [FACTORS[GUIDANCE]]
     labels = [[own[name] if name == FACTORS[VARIANT] else f"{name} {own[name]}" for name in names if name in own] for own in fields]
     return [", ".join(parts) or guidance_words(None) for parts in labels]

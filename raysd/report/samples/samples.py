@@ -1,4 +1,4 @@
-"""Sample pictures: the first few of each class, read from the first shards of a clone."""
+"""Sample images: the first few of each class, read from the first shards of a clone."""
 
 import json
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ COLUMNS = ["image", "label", "index", "flag", "prompt", "seed"]
 
 @dataclass(frozen=True)
 class Sample:
-    """One encoded picture of a clone."""
+    """One encoded image of a clone."""
 
     data: bytes
     flag: str
@@ -27,16 +27,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class CloneSamples:
-    """The first pictures of the first classes of one clone."""
+    """The first images of the first classes of one clone."""
 
     class_names: tuple[str, ...]
     """All class names, in label order; empty when the clone cannot be read."""
     images: Mapping[tuple[int, int], Sample]
-    """(label, image index) -> picture; what is missing is not there."""
+    """(label, image index) -> image; what is missing is not there."""
 
 
 def read_samples(folder: Location, num_images: int = NUM_IMAGES, num_classes: int = MAX_CLASSES) -> CloneSamples:
-    """The pictures of labels < `num_classes` and indices < `num_images`, from the first shards only."""
+    """The images of labels < `num_classes` and indices < `num_images`, from the first shards only."""
     data = folder.child(DATA)
     names: tuple[str, ...] = ()
     images: dict[tuple[int, int], Sample] = {}
@@ -46,7 +46,7 @@ def read_samples(folder: Location, num_images: int = NUM_IMAGES, num_classes: in
             names = names or _class_names(pq.read_schema(path, filesystem=data.filesystem))
             wanted = [("index", "<", num_images), ("label", "<", num_classes)]
             table = pq.read_table(path, filesystem=data.filesystem, columns=COLUMNS, filters=wanted, use_threads=False)
-            # Shards are in order of the image index, so the first one without a wanted picture ends the search.
+            # Shards are in order of the image index, so the first one without a wanted image ends the search.
             if images and not table.num_rows:
                 break
             for row in table.to_pylist():

@@ -17,9 +17,9 @@ SETS = {
 }
 """The paper's test sets, and what raysd calls them; which of the three variants of IN-v2 the paper used is not known."""
 CLASS_TABLES = {1000: "imagenet1k", 100: "imagenet100"}
-WHAT = "The paper's numbers: ResNet-50, 100 epochs, on Stable Diffusion pictures of 512 pixels and 50 steps, from class names alone; top-1 in percent."
+WHAT = "The paper's numbers: ResNet-50, 100 epochs, on Stable Diffusion images of 512 pixels and 50 steps, from class names alone; top-1 in percent."
 OTHER_DATA = "These numbers are of other data sets than ours, so the two cannot be compared; they stand here as context."
-SAME_CLASSES = "Our classes are the paper's. Classifier, picture size or number of pictures may still differ: {}."
+SAME_CLASSES = "Our classes are the paper's. Classifier, image size or number of images may still differ: {}."
 GUIDANCE_GAIN = 16.7  # points from guidance 7.5 to 2, ImageNet-1K, name and definition
 
 
@@ -28,7 +28,7 @@ class Published:
     """One published setting; scores are top-1 in percent on `SETS`, None where there is none."""
 
     data: str
-    pictures: str
+    images: str
     guidance_scale: float | None
     prompt: str
     scores: tuple[float | None, float | None, float | None, float | None, float | None]
@@ -52,14 +52,14 @@ def paper_table(cells: Cells, findings: Findings | None) -> Table:
     columns = [Column("source"), *number_columns("pictures", "guidance"), Column("prompt"), *number_columns(*SETS, "our test set")]
     rows: list[tuple[Value, ...]] = []
     for entry in PUBLISHED:
-        rows.append((entry.data, entry.pictures, entry.guidance_scale, entry.prompt, *(_percent(score) for score in entry.scores), None))
+        rows.append((entry.data, entry.images, entry.guidance_scale, entry.prompt, *(_percent(score) for score in entry.scores), None))
     test = findings.test if findings else None
     for label, cell in ours:
         found = {name: _score_on(cell, datasets) if same else None for name, datasets in SETS.items()}
         other = f"{cell.scores[test]} ({test.dataset})" if test and test in cell.scores and not (same and _is_known(test)) else None
         count = cell.setting.images_per_class
-        pictures = None if count is None else f"{count:,} per class"
-        rows.append((f"ours: {label}", pictures, cell.setting.guidance_scale, cell.setting.variant, *found.values(), other))
+        images = None if count is None else f"{count:,} per class"
+        rows.append((f"ours: {label}", images, cell.setting.guidance_scale, cell.setting.variant, *found.values(), other))
     if not any(row[-1] for row in rows):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     notes = [WHAT, f"From guidance 7.5 to 2 the paper gained {GUIDANCE_GAIN} points (IN-1K, name and definition)."]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from raysd.report.inputs import Entry, Material
+from raysd.report.inputs import Entry, ReportInputs
 from raysd.report.tables.tables import Column, Number, Table, Value, number, number_columns
 from raysd.report.text import factor_words, objective_words, value_words
 from raysd.storage.results import Row
@@ -16,21 +16,21 @@ UNKNOWN = "unknown (one seed)"
 SIGNED = "+z.1f"
 NAMED = 5  # settings in a sentence
 SHARED_NOTE = "These settings share a clone and differ in training alone: {}."
-CLONE_NOTE = "Flagged pictures are counted once per clone. Pictures drawn are a lower bound where a run was killed. Wall time is that of the last run."
+CLONE_NOTE = "Flagged images are counted once per clone. Images generated are a lower bound where a run was killed. Wall time is that of the last run."
 DEVICE_NOTE = "Device times are sums over all trials, which run side by side."
 GRID_NOTE = "All at the last rung: all {:,} settings with the most images per class and all seeds; their times by the rates of this sweep."
 
 
-def search_lines(material: Material) -> list[str]:
+def search_lines(inputs: ReportInputs) -> list[str]:
     """What a search found, in plain sentences; nothing where there is no sweep."""
-    if not material.is_sweep:
+    if not inputs.is_sweep:
         return []
-    lines = [*_noise_lines(material.sweep), *_effect_lines(material.sweep["effects"])]
-    cost, grid = material.sweep["cost"], material.sweep["cost"]["grid"]
+    lines = [*_noise_lines(inputs.sweep), *_effect_lines(inputs.sweep["effects"])]
+    cost, grid = inputs.sweep["cost"], inputs.sweep["cost"]["grid"]
     ratios = [f"{ratio} the {name}" for name in ("pictures", "trainings") if (ratio := _ratio(cost[name], grid[name])) is not None]
-    if ratios and len(material.budgets) > 1 and _has_grid(material.sweep):
+    if ratios and len(inputs.budgets) > 1 and _has_grid(inputs.sweep):
         lines.append(f"All {grid['settings']:,} settings at the last rung would take {' and '.join(ratios)}.")
-    return [*lines, _how(material)]
+    return [*lines, _how(inputs)]
 
 
 def _noise_lines(sweep: Row) -> list[str]:
@@ -68,16 +68,16 @@ def _effect_lines(effects: Sequence[Row]) -> list[str]:
     return [f"Points between the highest and the lowest value of a factor, {at}, which noise makes larger: {spreads}.{none}"]
 
 
-def _how(material: Material) -> str:
+def _how(inputs: ReportInputs) -> str:
     """How the settings were searched."""
-    sweep = material.sweep
+    sweep = inputs.sweep
     rungs = ", ".join(f"{rung['images_per_class']:,} ({rung['num_seeds']} seed{'s' if rung['num_seeds'] != 1 else ''})" for rung in sweep["rungs"])
-    return f"Search: {sweep['search']}, {len(material.entries):,} settings tried; scheduler: {sweep['scheduler']}; images per class: {rungs}."
+    return f"Search: {sweep['search']}, {len(inputs.entries):,} settings tried; scheduler: {sweep['scheduler']}; images per class: {rungs}."
 
 
-def ranking_table(material: Material) -> Table | None:
+def ranking_table(inputs: ReportInputs) -> Table | None:
     """All settings, best first; None without a sweep."""
-    if not material.is_sweep:
+    if not inputs.is_sweep:
         return None
     scores = (Column("score", is_number=True, has_interval=True), Column("difference to the best", is_number=True, has_interval=True), Column("verdict"))
     columns = (Column("setting"), *scores, *number_columns("images per class", "seeds", "compared at", "rank"))
@@ -92,15 +92,15 @@ def ranking_table(material: Material) -> Table | None:
             row["compared_at"],
             row["rank"],
         )
-        for row in material.sweep["ranking"]
+        for row in inputs.sweep["ranking"]
     ]
-    score = f"Score: {objective_words(material.objective)}, in percent."
-    return Table("ranking", "Ranking", columns, tuple(shown), (score, RANKING_NOTE, *_shared(material.entries)))
+    score = f"Score: {objective_words(inputs.objective)}, in percent."
+    return Table("ranking", "Ranking", columns, tuple(shown), (score, RANKING_NOTE, *_shared(inputs.entries)))
 
 
-def effects_table(material: Material) -> Table | None:
+def effects_table(inputs: ReportInputs) -> Table | None:
     """What each value of each searched field does, the others held equal; None where rows do not say."""
-    effects: Sequence[Row] = material.sweep.get("effects", ())
+    effects: Sequence[Row] = inputs.sweep.get("effects", ())
     difference = Column("difference", is_number=True, has_interval=True)
     columns = (Column("factor"), Column("value"), *number_columns("mean"), difference, *number_columns("settings"))
     rows = [
@@ -121,9 +121,9 @@ def effects_table(material: Material) -> Table | None:
     return Table("effects", "What each factor does", columns, tuple(rows), (note,))
 
 
-def proxies_table(material: Material) -> Table | None:
+def proxies_table(inputs: ReportInputs) -> Table | None:
     """Which setting each proxy would have picked, and the points lost by it; None where none was computed."""
-    proxies: Sequence[Row] = material.sweep.get("proxies", ())
+    proxies: Sequence[Row] = inputs.sweep.get("proxies", ())
     numbers = number_columns("images per class", "score of its pick", "best score", "points lost", "rank correlation", "settings")
     columns = (Column("proxy"), Column("better"), Column("would pick"), *numbers)
     rows = [
@@ -144,19 +144,19 @@ def proxies_table(material: Material) -> Table | None:
     return Table("proxies", "What proxies would have picked", columns, tuple(rows), (note,)) if rows else None
 
 
-def cost_table(material: Material) -> Table | None:
+def cost_table(inputs: ReportInputs) -> Table | None:
     """What the sweep took, beside all settings at the last rung where these are known beforehand; None without a sweep."""
-    sweep = material.sweep
+    sweep = inputs.sweep
     if not sweep:
         return None
     cost, grid = sweep["cost"], sweep["cost"]["grid"] if _has_grid(sweep) else {}
     flagged = sum(clone["num_flagged"] for clone in {clone["fingerprint"]: clone for clone in sweep["clones"]}.values())
-    parts = {"drawing": "draw_seconds", "training": "train_seconds", "measuring": "measure_seconds"}
+    parts = {"generating": "generation_seconds", "training": "train_seconds", "measuring": "measure_seconds"}
     lines: list[tuple[str, Any, Any, str]] = [
-        ("settings", len(material.entries), grid.get("settings"), ",d"),
+        ("settings", len(inputs.entries), grid.get("settings"), ",d"),
         ("pictures", cost["pictures"], grid.get("pictures"), ",d"),
-        ("pictures drawn", cost["num_drawn"], None, ",d"),
-        ("pictures flagged", flagged, None, ",d"),
+        ("images generated", cost["num_generated"], None, ",d"),
+        ("images flagged", flagged, None, ",d"),
         ("trainings", cost["trainings"], grid.get("trainings"), ",d"),
         *((f"device time, {words}", cost[name], grid.get(name), "duration") for words, name in parts.items()),
         ("device time, all", _whole(cost, parts.values()), _whole(grid, parts.values()), "duration"),

@@ -87,14 +87,14 @@ def main_table(cells: Cells, findings: Findings | None = None) -> Table:
         tail = [cell.transfer] if len(transfer) > 1 else []
         rows.append((*_head(cell, findings), *(values[place] for values in extra.values()), *scores, *tail))
     metrics = " and ".join(dict.fromkeys(metric_words(measured.metric) for measured in cells.sets))
-    notes = [f"In percent ({metrics}): mean ± standard deviation over seeds; with one seed, the 95 % interval over pictures in brackets."]
+    notes = [f"In percent ({metrics}): mean ± standard deviation over seeds; with one seed, the 95 % interval over images in brackets."]
     notes += [f"On {cells.names[s]}: {metric_words(s.metric)}." for s in cells.sets if s.metric != cells.sets[0].metric]
     return Table("settings", "Accuracy by setting", tuple(columns), tuple(rows), (*notes, *cells.notes, *(findings.notes if findings else ())))
 
 
 def gap_table(cells: Cells, findings: Findings) -> Table:
     """The best setting between random and real, for the test set and each transfer set."""
-    columns = (Column("real pictures of"), *(Column(name, is_score=True) for name in (findings.heading, "real", "random")), *number_columns("gap closed, %"))
+    columns = (Column("real images of"), *(Column(name, is_score=True) for name in (findings.heading, "real", "random")), *number_columns("gap closed, %"))
     rows = []
     for measured, gap in findings.gaps.items():
         scores = [cell.scores.get(measured) if cell else None for cell in (findings.best, findings.real, findings.random)]

@@ -7,10 +7,10 @@ from raysd.sweep.analysis.ranking import setting_key
 
 
 def sweep_cost(trials: list[Row], num_settings: int, rungs: Sequence[tuple[int, int]], num_classes: int) -> Row:
-    """The pictures, trainings and device seconds of a sweep, beside those of all settings at the last rung with all its seeds.
+    """The images, trainings and device seconds of a sweep, beside those of all settings at the last rung with all its seeds.
 
-    The seconds of all settings are this sweep's rates times their number: per picture that was drawn, per picture and seed of the steps that trained
-    (time in proportion to the pictures, as with epochs), and per classifier of the steps that measured. Settings that share a clone draw it once,
+    The seconds of all settings are this sweep's rates times their number: per image that was generated, per image and seed of the steps that trained
+    (time in proportion to the images, as with epochs), and per classifier of the steps that measured. Settings that share a clone generate it once,
     here and there.
 
     Args:
@@ -20,7 +20,7 @@ def sweep_cost(trials: list[Row], num_settings: int, rungs: Sequence[tuple[int, 
         num_classes: of the class table.
 
     Returns:
-        `pictures` counts what the clones have at their last rungs, whoever drew them, `num_drawn` what this sweep drew, `trainings` its classifiers.
+        `images` counts what the clones have at their last rungs, whoever drew them, `num_generated` what this sweep drew, `trainings` its classifiers.
         Under `grid` seconds are None where this sweep has no rate.
     """
     images_per_class, num_seeds = rungs[-1]
@@ -32,14 +32,14 @@ def sweep_cost(trials: list[Row], num_settings: int, rungs: Sequence[tuple[int, 
     size, trainings = images_per_class * num_classes, num_settings * num_seeds
     return {
         "pictures": sum(clones.values()),
-        "num_drawn": sum(trial["num_drawn"] for trial in trials),
+        "num_generated": sum(trial["num_generated"] for trial in trials),
         "trainings": len({fingerprint for trial in trials for fingerprint in trial["classifiers"]}),
         **{f"{part}_seconds": float(sum(trial["seconds"][part] for trial in trials)) for part in ("draw", "train", "measure")},
         "grid": {
             "settings": num_settings,
             "pictures": num_clones * size,
             "trainings": trainings,
-            "draw_seconds": _seconds(trials, "draw", lambda trial: trial["num_drawn"], num_clones * size),
+            "generation_seconds": _seconds(trials, "draw", lambda trial: trial["num_generated"], num_clones * size),
             "train_seconds": _seconds(trials, "train", lambda trial: trial["pictures"] * len(trial["seeds"]), trainings * size),
             "measure_seconds": _seconds(trials, "measure", lambda trial: len(trial["classifiers"]), trainings),
         },

@@ -1,11 +1,11 @@
-"""Augmentation of whole batches: decoded once, on the device of the pictures, with all random numbers from a generator that is handed in.
+"""Augmentation of whole batches: decoded once, on the device of the images, with all random numbers from a generator that is handed in.
 
-The order is crop and flip, RandAugment, PixMix, color jitter and grey, blur, solarize. The paper leaves it open where PixMix stands.
+The order is crop and flip, RandAugment, PixMix, color jitter and gray, blur, solarize. The paper leaves it open where PixMix stands.
 """
 
 import torch
 
-from raysd.training.augmentation.color import blur, jitter_and_grey, solarize
+from raysd.training.augmentation.color import blur, jitter_and_gray, solarize
 from raysd.training.augmentation.crops import flip, global_crop, local_crops
 from raysd.training.augmentation.fractals import fractals
 from raysd.training.augmentation.pixmix import pixmix
@@ -19,7 +19,7 @@ __all__ = ["augment", "fractals"]
 
 
 def augment(images: torch.Tensor, recipe: Recipe, generator: torch.Generator, size: int, mixing: torch.Tensor | None = None) -> list[torch.Tensor]:
-    """Random views of pictures; the same generator state gives the same views.
+    """Random views of images; the same generator state gives the same views.
 
     Args:
         images: uint8 [B, 3, D, D].
@@ -29,7 +29,7 @@ def augment(images: torch.Tensor, recipe: Recipe, generator: torch.Generator, si
         mixing: uint8 [M, 3, S, S], S at least `size`; needed for PixMix.
 
     Returns:
-        uint8 [B, 3, size, size], and with L local crops also [L * B, 3, l, l], where crop j of picture i stands at j * B + i.
+        uint8 [B, 3, size, size], and with L local crops also [L * B, 3, l, l], where crop j of image i stands at j * B + i.
     """
     views = [global_crop(images, recipe, generator, size)]
     if recipe.local_crops:
@@ -57,7 +57,7 @@ def _change(view: torch.Tensor, recipe: Recipe, generator: torch.Generator, size
         assert mixing is not None, "PixMix needs a mixing set"
         view = pixmix(view, mixing, recipe.pixmix_rounds, recipe.pixmix_beta, recipe.pixmix_severity, generator)
     if recipe.jitter_probability or recipe.grey_probability:
-        view = jitter_and_grey(view, recipe.jitter, recipe.jitter_probability, recipe.grey_probability, generator)
+        view = jitter_and_gray(view, recipe.jitter, recipe.jitter_probability, recipe.grey_probability, generator)
     if probability := recipe.local_blur_probability if is_local else recipe.blur_probability:
         scale = min(1.0, size / BLUR_SIZE)
         view = blur(view, probability, (scale * recipe.blur_sigma[0], scale * recipe.blur_sigma[1]), generator)

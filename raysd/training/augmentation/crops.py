@@ -1,6 +1,6 @@
-"""Random crops and flips of uint8 pictures [B, 3, S, S].
+"""Random crops and flips of uint8 images [B, 3, S, S].
 
-Crops are resized one picture at a time, with antialiasing: on CPUs torch's resizing of uint8 pictures is several times faster than one
+Crops are resized one image at a time, with antialiasing: on CPUs torch's resizing of uint8 images is several times faster than one
 call that samples a whole batch.
 """
 
@@ -16,7 +16,7 @@ SHIFT_SHARE = 16  # a shift is at most 1/16 of the side
 
 
 def global_crop(images: torch.Tensor, recipe: Recipe, generator: torch.Generator, size: int) -> torch.Tensor:
-    """One view of each picture, uint8 [B, 3, size, size]."""
+    """One view of each image, uint8 [B, 3, size, size]."""
     if recipe.crop == "random_resized":
         return _random_resized(images, recipe, recipe.crop_area, generator, size)
     if recipe.crop == "shift":
@@ -25,13 +25,13 @@ def global_crop(images: torch.Tensor, recipe: Recipe, generator: torch.Generator
 
 
 def local_crops(images: torch.Tensor, recipe: Recipe, generator: torch.Generator, size: int) -> torch.Tensor:
-    """Small crops uint8 [L * B, 3, l, l]; crop j of picture i stands at j * B + i."""
+    """Small crops uint8 [L * B, 3, l, l]; crop j of image i stands at j * B + i."""
     side = recipe.local_size(size)
     return torch.cat([_random_resized(images, recipe, recipe.local_crop_area, generator, side) for _ in range(recipe.local_crops)])
 
 
 def flip(images: torch.Tensor, probability: float, generator: torch.Generator) -> torch.Tensor:
-    """Mirror each picture with a probability."""
+    """Mirror each image with a probability."""
     if not probability:
         return images
     chosen = torch.nonzero(torch.rand(len(images), generator=generator) < probability).flatten().to(images.device)
@@ -43,7 +43,7 @@ def _resize(images: torch.Tensor, size: int, recipe: Recipe) -> torch.Tensor:
 
 
 def _shift(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Move each picture by up to 1/16 of its side; edge pixels are repeated."""
+    """Move each image by up to 1/16 of its side; edge pixels are repeated."""
     size = images.shape[-1]
     reach = max(1, size // SHIFT_SHARE)
     padded = torch.nn.functional.pad(images.float(), (reach,) * 4, mode="replicate").to(images.dtype)
@@ -55,10 +55,10 @@ def _shift(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def _random_resized(images: torch.Tensor, recipe: Recipe, area: AreaShares, generator: torch.Generator, size: int) -> torch.Tensor:
-    """A random part of each picture, resized to `size` pixels.
+    """A random part of each image, resized to `size` pixels.
 
     The area is uniform in `area`, the ratio of the sides log-uniform in [1 / crop_aspect, crop_aspect] (Szegedy et al. 2015); a side that
-    would be longer than the picture is cut.
+    would be longer than the image is cut.
     """
     side, count = images.shape[-1], len(images)
     draws = torch.rand((4, count), generator=generator)

@@ -1,6 +1,6 @@
-"""Fractals for a mixing set: attractors of random iterated function systems, drawn by the chaos game in random colors.
+"""Fractals for a mixing set: attractors of random iterated function systems, sampled by the chaos game in random colors.
 
-Each system has 3 to 7 affine maps. Their singular values are drawn so that the maps contract, but not so much that the picture is a few
+Each system has 3 to 7 affine maps. Their singular values are sampled so that the maps contract, but not so much that the image is a few
 dots (Anderson and Farrell, "Improving fractal pre-training", 2022). A point jumps from map to map; its color follows the maps it took.
 """
 
@@ -11,13 +11,13 @@ import numpy as np
 POINTS, STEPS, WARM_UP = 2048, 80, 12
 MAPS = (3, 7)
 CHUNK = 32  # fractals at a time
-EDGE = 0.02  # share of the points that may fall outside the picture, on each side
+EDGE = 0.02  # share of the points that may fall outside the image, on each side
 
 
 @lru_cache(maxsize=1)  # the classifiers of a process have the same ones, and they take seconds
 def fractals(count: int, size: int, seed: int) -> np.ndarray:
     """Colorful fractals uint8 [count, 3, size, size]; the same seed gives the same ones."""
-    parts = [_draw(min(CHUNK, count - start), size, np.random.default_rng([seed, start])) for start in range(0, count, CHUNK)]
+    parts = [_sample(min(CHUNK, count - start), size, np.random.default_rng([seed, start])) for start in range(0, count, CHUNK)]
     return np.concatenate(parts)
 
 
@@ -55,7 +55,7 @@ def _play(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]
     return np.concatenate(places, axis=1), np.concatenate(tints, axis=1)
 
 
-def _draw(count: int, size: int, rng: np.random.Generator) -> np.ndarray:
+def _sample(count: int, size: int, rng: np.random.Generator) -> np.ndarray:
     points, tints = _play(count, rng)
     low, high = np.quantile(points, [EDGE, 1 - EDGE], axis=1)
     scaled = (points - low[:, None]) / np.maximum(high - low, 1e-6)[:, None]
@@ -74,5 +74,5 @@ def _colored(light: np.ndarray, tint: np.ndarray, rng: np.random.Generator) -> n
     phase, turns = rng.uniform(0, 1, (count, 3, 1, 1)), rng.uniform(0.5, 1.6, (count, 1, 1, 1))
     wave = 0.5 + 0.5 * np.cos(2 * np.pi * (turns * tint[:, None] + phase))
     ground = rng.uniform(0, 1, (count, 3, 1, 1)) ** 2
-    picture = ground + light[:, None] * (wave - ground)
-    return (255 * np.clip(picture, 0, 1)).round().astype(np.uint8)
+    image = ground + light[:, None] * (wave - ground)
+    return (255 * np.clip(image, 0, 1)).round().astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The operations of RandAugment and AugMix on uint8 pictures [B, 3, S, S], by name and strength."""
+"""The operations of RandAugment and AugMix on uint8 images [B, 3, S, S], by name and strength."""
 
 import math
 from collections.abc import Callable
@@ -43,7 +43,7 @@ OPERATIONS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
 
 
 def apply_in_groups(images: torch.Tensor, choices: torch.Tensor, operations: list[tuple[str, float]]) -> torch.Tensor:
-    """Apply to picture i the operation `operations[choices[i]]`, to all pictures of the same choice at once.
+    """Apply to image i the operation `operations[choices[i]]`, to all images of the same choice at once.
 
     Args:
         images: uint8 [B, 3, S, S].

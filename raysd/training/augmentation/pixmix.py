@@ -1,4 +1,4 @@
-"""PixMix (Hendrycks et al., CVPR 2022), from its description: pictures are mixed with augmented copies and with a mixing set."""
+"""PixMix (Hendrycks et al., CVPR 2022), from its description: images are mixed with augmented copies and with a mixing set."""
 
 import torch
 
@@ -10,16 +10,16 @@ LEVELS = 10
 
 
 def pixmix(images: torch.Tensor, mixing: torch.Tensor, rounds: int, beta: float, severity: int, generator: torch.Generator) -> torch.Tensor:
-    """Mix each of the pictures up to `rounds` times.
+    """Mix each of the images up to `rounds` times.
 
-    A picture or, as often, an augmented copy of it is mixed 0 to `rounds` times, each time with another augmented copy or with a picture
-    of the mixing set, by a weighted sum or by a product of powers. Pictures of a batch that get the same operation share its strength.
+    An image or, as often, an augmented copy of it is mixed 0 to `rounds` times, each time with another augmented copy or with an image
+    of the mixing set, by a weighted sum or by a product of powers. Images of a batch that get the same operation share its strength.
 
     Args:
         images: uint8 [B, 3, S, S].
         mixing: uint8 [M, 3, R, R], R at least S; a random part of S pixels is used.
         rounds: most rounds, k.
-        beta: of the weights' distribution; a larger one keeps more of the picture.
+        beta: of the weights' distribution; a larger one keeps more of the image.
         severity: of the augmented copies, 1 to 10.
         generator: on the CPU.
     """
@@ -33,7 +33,7 @@ def pixmix(images: torch.Tensor, mixing: torch.Tensor, rounds: int, beta: float,
         active = torch.nonzero(number > done).flatten()
         originals = images.index_select(0, active.to(images.device))
         is_own, is_sum = coin(len(active)), coin(len(active))
-        partners = _scaled(torch.where(_wide(is_own, images), _augmented(originals, is_own, severity, generator), _drawn(originals, mixing, generator)))
+        partners = _scaled(torch.where(_wide(is_own, images), _augmented(originals, is_own, severity, generator), _sampled(originals, mixing, generator)))
         one, other = _weights(len(active), beta, generator)
         for mix, part in ((_sum, is_sum), (_product, ~is_sum)):
             chosen = torch.nonzero(part).flatten()
@@ -44,17 +44,17 @@ def pixmix(images: torch.Tensor, mixing: torch.Tensor, rounds: int, beta: float,
 
 
 def _sum(mixed: torch.Tensor, partners: torch.Tensor, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """The weighted sum about grey."""
+    """The weighted sum about gray."""
     return (one * (2 * mixed - 1) + other * (2 * partners - 1) + 1) / 2
 
 
 def _product(mixed: torch.Tensor, partners: torch.Tensor, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """The product of powers about grey."""
+    """The product of powers about gray."""
     return (2 * mixed) ** one * (2 * partners).clamp(min=LEAST) ** other / 2
 
 
 def _weights(count: int, beta: float, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights [B] of the picture and of its partner: (Beta(b, 1), Beta(1, b)), or as often (1 + Beta(1, b), -Beta(1, b))."""
+    """Weights [B] of the image and of its partner: (Beta(b, 1), Beta(1, b)), or as often (1 + Beta(1, b), -Beta(1, b))."""
     draws = torch.rand((3, count), generator=generator)
     high, low = draws[0] ** (1 / beta), 1 - draws[1] ** (1 / beta)  # inverse distribution functions
     is_plain = draws[2] < HALF
@@ -62,7 +62,7 @@ def _weights(count: int, beta: float, generator: torch.Generator) -> tuple[torch
 
 
 def _augmented(images: torch.Tensor, chosen: torch.Tensor, severity: int, generator: torch.Generator) -> torch.Tensor:
-    """The pictures, the chosen ones each changed by one operation of AugMix (Hendrycks et al. 2020)."""
+    """The images, the chosen ones each changed by one operation of AugMix (Hendrycks et al. 2020)."""
     levels = 0.1 + (severity - 0.1) * torch.rand(9, generator=generator)
     share = (levels / LEVELS).tolist()
     operations = [
@@ -82,8 +82,8 @@ def _augmented(images: torch.Tensor, chosen: torch.Tensor, severity: int, genera
     return apply_in_groups(images, torch.where(chosen, choices, len(signed)), [*signed, ("identity", 0.0)])
 
 
-def _drawn(images: torch.Tensor, mixing: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """A random picture of the mixing set for each picture, cut to its size."""
+def _sampled(images: torch.Tensor, mixing: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A random image of the mixing set for each image, cut to its size."""
     size, room = images.shape[-1], mixing.shape[-1] - images.shape[-1]
     top, left = torch.randint(room + 1, (2,), generator=generator).tolist()
     chosen = torch.randint(len(mixing), (len(images),), generator=generator).to(mixing.device)
@@ -95,5 +95,5 @@ def _scaled(images: torch.Tensor) -> torch.Tensor:
 
 
 def _wide(values: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """[B] as [B, 1, 1, 1], on the device of the pictures."""
+    """[B] as [B, 1, 1, 1], on the device of the images."""
     return values.to(images.device)[:, None, None, None]

@@ -1,4 +1,4 @@
-"""RandAugment (Cubuk et al. 2020): a few operations per picture, all of the same strength."""
+"""RandAugment (Cubuk et al. 2020): a few operations per image, all of the same strength."""
 
 import torch
 
@@ -29,7 +29,7 @@ def strengths(magnitude: int) -> list[tuple[str, float]]:
 
 
 def rand_augment(images: torch.Tensor, num_operations: int, magnitude: int, generator: torch.Generator) -> torch.Tensor:
-    """Apply `num_operations` to each of the uint8 pictures [B, 3, S, S], each drawn uniformly."""
+    """Apply `num_operations` to each of the uint8 images [B, 3, S, S], each sampled uniformly."""
     operations = strengths(magnitude)
     for _ in range(num_operations):
         images = apply_in_groups(images, torch.randint(len(operations), (len(images),), generator=generator), operations)

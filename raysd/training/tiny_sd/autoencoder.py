@@ -11,7 +11,7 @@ KL_WEIGHT = 1e-4
 
 
 def to_pixels(images: np.ndarray) -> torch.Tensor:
-    """uint8 [B, H, W] grey to float [B, 3, H, W] in [-1, 1]."""
+    """uint8 [B, H, W] gray to float [B, 3, H, W] in [-1, 1]."""
     pixels = torch.from_numpy(images).float().div_(127.5).sub_(1.0)
     return pixels[:, None].expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
@@ -27,10 +27,10 @@ class AutoencoderLoss(torch.nn.Module):
         """float [B, 3, 32, 32] in [-1, 1] to the loss."""
         with mixed_precision():
             posterior = self.vae.encode(pixels).latent_dist
-            drawn = self.vae.decode(posterior.sample()).sample
+            sampled = self.vae.decode(posterior.sample()).sample
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         divergence = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-        return (drawn.float() - pixels).square().mean() + KL_WEIGHT * divergence
+        return (sampled.float() - pixels).square().mean() + KL_WEIGHT * divergence
 
 
 def train_autoencoder(images: np.ndarray, schedule: Schedule) -> AutoencoderKL:
@@ -47,7 +47,7 @@ def train_autoencoder(images: np.ndarray, schedule: Schedule) -> AutoencoderKL:
 
 @torch.inference_mode()
 def encode_all(vae: AutoencoderKL, images: np.ndarray, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
-    """Posterior mean and standard deviation of each picture, float32 [N, 8, 8, 8] each."""
+    """Posterior mean and standard deviation of each image, float32 [N, 8, 8, 8] each."""
     means, stds = [], []
     for start in range(0, len(images), batch_size):
         posterior = vae.encode(to_pixels(images[start : start + batch_size])).latent_dist
@@ -58,7 +58,7 @@ def encode_all(vae: AutoencoderKL, images: np.ndarray, batch_size: int = 256) ->
 
 @torch.inference_mode()
 def decode_all(vae: AutoencoderKL, latents: np.ndarray, batch_size: int = 256) -> np.ndarray:
-    """Latents to uint8 [N, 32, 32] grey pictures."""
+    """Latents to uint8 [N, 32, 32] gray images."""
     images = []
     for start in range(0, len(latents), batch_size):
         pixels = vae.decode(torch.from_numpy(latents[start : start + batch_size])).sample
@@ -67,10 +67,10 @@ def decode_all(vae: AutoencoderKL, latents: np.ndarray, batch_size: int = 256) -
 
 
 @torch.no_grad()
-def normalise_latents(vae: AutoencoderKL, means: np.ndarray) -> None:
+def normalize_latents(vae: AutoencoderKL, means: np.ndarray) -> None:
     """Fold a shift and a scale per channel into the 1 x 1 convolutions, so that latents have mean 0 and variance 1.
 
-    The decoder undoes both, so pictures do not change.
+    The decoder undoes both, so images do not change.
     """
     shift = torch.from_numpy(means.mean(axis=(0, 2, 3)))
     scale = torch.from_numpy(means.std(axis=(0, 2, 3)))

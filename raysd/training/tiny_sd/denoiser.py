@@ -46,8 +46,8 @@ def train_denoiser(
     """Train inside a Ray Train worker; returns the averaged U-Net and text encoder.
 
     Args:
-        means, stds: the posterior of each picture's latent, float32 [N, 8, 8, 8].
-        caption: (picture, random generator) to one caption of that picture.
+        means, stds: the posterior of each image's latent, float32 [N, 8, 8, 8].
+        caption: (image, random generator) to one caption of that image.
         tokenizer: of the text encoder.
         schedule: steps and rates.
     """
@@ -66,7 +66,7 @@ def train_denoiser(
         chosen = shuffled_indices(step, len(means), schedule.batch_size, rank, world_size, schedule.seed)
         texts = ["" if rng.random() < CAPTION_DROPOUT else caption(i, rng) for i in chosen]
         latents = means[chosen] + stds[chosen] * rng.standard_normal(means[chosen].shape, dtype=np.float32)
-        # One draw per equal slice of the schedule: the same expectation as uniform draws, with less variance.
+        # One sample per equal slice of the schedule: the same expectation as uniform samples, with less variance.
         slices = (rng.permutation(len(chosen)) + rng.random(len(chosen))) / len(chosen)
         timesteps = torch.from_numpy((slices * num_timesteps).astype(np.int64))
         noise = torch.from_numpy(rng.standard_normal(latents.shape, dtype=np.float32))

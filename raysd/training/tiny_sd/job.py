@@ -1,4 +1,4 @@
-"""The whole job: real pictures to a diffusers folder, on Ray Train with as many workers as asked for."""
+"""The whole job: real images to a diffusers folder, on Ray Train with as many workers as asked for."""
 
 import os
 from dataclasses import asdict, dataclass, replace
@@ -34,7 +34,7 @@ class Job:
     autoencoder: Schedule = AUTOENCODER_SCHEDULE
     denoiser: Schedule = DENOISER_SCHEDULE
     num_images: int | None = None
-    """Learn from the first so many pictures; all when empty."""
+    """Learn from the first so many images; all when empty."""
 
 
 def train_tiny_sd(job: Job) -> Path:
@@ -48,7 +48,7 @@ def train_tiny_sd(job: Job) -> Path:
     if not vae_folder.exists():
         _fit(_autoencoder_worker, job, "autoencoder", job.autoencoder)
         vae = AutoencoderKL.from_pretrained(out / "autoencoder_average")
-        autoencoder.normalise_latents(vae, autoencoder.encode_all(vae, images)[0])
+        autoencoder.normalize_latents(vae, autoencoder.encode_all(vae, images)[0])
         vae.save_pretrained(out / "vae.partial")
         os.replace(out / "vae.partial", vae_folder)  # the folder is there when it is whole
     if not (out / "latents.npz").exists():
@@ -109,5 +109,5 @@ def _denoiser_worker(config: dict[str, Any]) -> None:
 
 
 def shortened(job: Job, steps: int) -> Job:
-    """The same job with both parts cut to `steps` steps and few pictures, for a trial run."""
+    """The same job with both parts cut to `steps` steps and few images, for a trial run."""
     return replace(job, num_images=TRIAL_IMAGES, autoencoder=replace(job.autoencoder, num_steps=steps), denoiser=replace(job.denoiser, num_steps=steps))

@@ -28,7 +28,7 @@ class Schedule:
 
     num_steps: int
     batch_size: int
-    """Pictures per step, over all workers."""
+    """Images per step, over all workers."""
     learning_rate: float
     ema_decay: float
     warmup_steps: int = 200

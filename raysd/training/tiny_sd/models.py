@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNe
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-IMAGE_SIZE = 32  # pixels; the 28 px pictures are padded by 2 on each side
+IMAGE_SIZE = 32  # pixels; the 28 px images are padded by 2 on each side
 LATENT_SIZE = 8
 LATENT_CHANNELS = 8
 MAX_TOKENS = 32
