@@ -121,7 +121,7 @@ def ddp_rate(images, settings, num_steps):
     """Images per second of a bare DDP loop of two processes with a thread each."""
     import socket
 
-    from raysd.training.settings import resolve_precision
+    from raysd.training.precision import resolve_precision
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -10,7 +10,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from raysd.clone.settings import ClusterSettings, CostSettings, GenerationSettings, ScoringSettings
+from raysd.clone.settings import CostSettings, GenerationSettings
+from raysd.cluster.settings import ClusterSettings
+from raysd.curation.settings import ScoringSettings
 from raysd.errors import UserError
 from raysd.evaluation.settings import AnalysisSettings, EvaluationSettings
 from raysd.prompts.lint import Kind

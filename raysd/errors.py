@@ -11,3 +11,14 @@ class UserError(ValueError):
 
     def __reduce__(self) -> tuple[type, tuple[str, object, str]]:
         return type(self), (self.field, self.value, self.remedy)
+
+
+def find_user_error(error: BaseException | None) -> UserError | None:
+    """The user's error behind an exception that came through Ray's tasks, if there is one."""
+    while error is not None:
+        cause = getattr(error, "cause", None)
+        for candidate in (cause, error):
+            if isinstance(candidate, UserError):
+                return candidate
+        error = cause if isinstance(cause, BaseException) and cause is not error else error.__cause__
+    return None

@@ -7,15 +7,17 @@ from typing import Any
 from pydantic import ValidationError
 
 from raysd.clone.scan import CloneJob
-from raysd.clone.settings import FilterSettings, GenerationSettings
+from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import DATA
 from raysd.clone.spec import resolve_clone_spec
 from raysd.config import Experiment
 from raysd.curation.filters import filter_images
+from raysd.curation.near_duplicates import read_reference
 from raysd.curation.scores import ScoringSpec, resolve_scoring_spec
 from raysd.curation.scoring import ScoreSummary, score_clone
+from raysd.curation.settings import FilterSettings
 from raysd.data.images import ImageSet
-from raysd.data.real_datasets import read_reference, real_dataset
+from raysd.data.real_datasets import real_dataset
 from raysd.errors import UserError
 from raysd.generation.generate import plan_clone
 from raysd.training.loader import Pool

@@ -41,13 +41,13 @@ def test_all_that_is_wrong_is_shown_each_in_one_line(ray_cluster, run_here, monk
 
 @pytest.mark.slow
 def test_a_model_that_is_nowhere_is_a_failure_and_nothing_is_fetched(ray_cluster, run_here, monkeypatch):
-    monkeypatch.setattr("raysd.diffusion.checkpoint.hub_bytes", lambda name, revision: None)
-    monkeypatch.setattr("raysd.diffusion.checkpoint.fetch_model", lambda *_: pytest.fail("something was fetched"))
+    monkeypatch.setattr("raysd.storage.hub.hub_bytes", lambda name, revision: None)
+    monkeypatch.setattr("raysd.storage.hub.fetch_model", lambda *_: pytest.fail("something was fetched"))
     finished = run_here("doctor", "generation.model=nobody/nothing")
     assert finished.returncode == 1
     (line,) = failed(finished)
     assert "generation.model = 'nobody/nothing': is not in the hub's cache, and the hub does not answer for it" in line
-    monkeypatch.setattr("raysd.diffusion.checkpoint.hub_bytes", lambda name, revision: 4 * 10**9)
+    monkeypatch.setattr("raysd.storage.hub.hub_bytes", lambda name, revision: 4 * 10**9)
     finished = run_here("doctor", "generation.model=nobody/nothing")
     assert finished.returncode == 0 and "4 GB would be downloaded" in finished.stdout
 

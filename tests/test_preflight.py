@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysd.clone.settings import ClusterSettings
-from raysd.cluster.preflight import EQUAL_VERSIONS, check_cluster, check_disk, memory_failures, survey_failures
+from raysd.cluster.preflight import EQUAL_VERSIONS, check_cluster, check_disk, survey_failures
 from raysd.cluster.probe import Gpu, NodeReport
 from raysd.cluster.resources import Node, ResourceRequest
+from raysd.cluster.settings import ClusterSettings
 from raysd.commands.checks import check_sweep
 from raysd.config import load_experiment
 from raysd.diffusion.checkpoint import EMBEDDED, Lora, Model, weight_bytes
 from raysd.errors import UserError
-from raysd.generation.memory import ActorMemory
+from raysd.generation.memory import ActorMemory, memory_failures
 from raysd.storage.location import Location
 
 ROOT = Location("/data/runs")

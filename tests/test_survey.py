@@ -10,7 +10,8 @@ import pytest
 
 from raysd.cluster.probe import DRIVER, Gpu, gpus_here, look, memory_bytes, model_mark, survey
 from raysd.cluster.resources import Node, cluster_nodes
-from raysd.diffusion.checkpoint import EMBEDDED, cached_model, find_lora, find_model, hub_bytes
+from raysd.diffusion.checkpoint import EMBEDDED, find_lora, find_model
+from raysd.storage.hub import cached_model, hub_bytes
 from raysd.storage.location import Location
 
 NODE, TOKEN = Node("n0", "node-0", 1), "token"
@@ -103,9 +104,9 @@ def test_lora_weights_are_compared_by_their_content(tmp_path, monkeypatch, thoro
 
 @pytest.mark.parametrize(("size", "presence"), [(10**9, "fetchable"), (None, "unreachable")])
 def test_a_hub_model_that_is_not_cached_is_asked_for_and_not_fetched(model, tmp_path, monkeypatch, size, presence):
-    monkeypatch.setattr("raysd.diffusion.checkpoint.fetch_model", lambda *_: pytest.fail("something was fetched"))
-    monkeypatch.setattr("raysd.diffusion.checkpoint.hub_bytes", lambda name, commit: size)
-    monkeypatch.setattr("raysd.diffusion.checkpoint.cached_model", lambda name, commit: None)
+    monkeypatch.setattr("raysd.storage.hub.fetch_model", lambda *_: pytest.fail("something was fetched"))
+    monkeypatch.setattr("raysd.storage.hub.hub_bytes", lambda name, commit: size)
+    monkeypatch.setattr("raysd.storage.hub.cached_model", lambda name, commit: None)
     elsewhere = replace(model, name="owner/name", commit="c0ffee", folder=Path("/not/there"))
     assert seen(tmp_path, (elsewhere, "mark")).models == (presence,)
 

@@ -14,7 +14,7 @@ from raysd.clone.plan import Plan
 from raysd.clone.record import begin_repair
 from raysd.clone.scan import CloneJob
 from raysd.clone.shard import COLUMNS, DATA, Shard, parse_shard, read_shard, shard_name, shard_table, to_parquet
-from raysd.generation.placement import WAVE_SHARDS
+from raysd.cluster.session import WAVE_SHARDS
 from raysd.progress import Progress
 from raysd.storage.change import change
 

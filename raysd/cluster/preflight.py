@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from raysd.clone.settings import ClusterSettings
 from raysd.cluster.probe import NodeReport, survey
-from raysd.cluster.resources import ResourceRequest, cluster_nodes, processes_on, room_for, wait_for_nodes
+from raysd.cluster.resources import cluster_nodes, wait_for_nodes
+from raysd.cluster.settings import ClusterSettings
 from raysd.errors import UserError
 from raysd.formats import short
 from raysd.storage.location import Location
@@ -18,7 +18,6 @@ from raysd.versions import versions
 
 if TYPE_CHECKING:
     from raysd.diffusion.checkpoint import Lora, Model
-    from raysd.generation.memory import ActorMemory
 
 EQUAL_VERSIONS = ("python", "raysd", "ray", "torch", "diffusers", "transformers", "timm", "pyarrow")
 MODEL_REMEDIES = {
@@ -115,39 +114,6 @@ def model_failures(reports: Sequence[NodeReport], models: "Sequence[Model | Lora
         texts = [text.format(noun=model.noun, nodes=nodes[word]) for word, text in MODEL_REMEDIES.items() if word in nodes]
         failures += [UserError(model.field, model.name, text) for text in texts]
     return failures
-
-
-def memory_failures(request: ResourceRequest, reports: Sequence[NodeReport], memory: "ActorMemory") -> list[UserError]:
-    """Generation actors that fit on the nodes, but not in their memory, or in that of their GPUs.
-
-    Args:
-        ask: the actors.
-        sights: of all nodes; what is unknown of one counts as enough.
-        memory: that each actor takes.
-    """
-    own, on_gpu = memory.on_node(bool(request.gpus)), memory.on_gpu
-    failures = []
-    for where, num_bytes, rooms in (
-        ("memory", own, [_within(report, request, own) for report in reports]),
-        ("GPU memory", on_gpu, [_within_gpu(report, request, on_gpu) for report in reports]),
-    ):
-        if (room := sum(rooms)) < min(request.count, room_for([report.node for report in reports], request.cpus, request.gpus)):
-            need = f"{request.count} {request.what} x about {num_bytes / 1e9:.1f} GB, and the nodes' {where} has room for {room}"
-            failures.append(UserError(request.field, request.value, f"{need}; ask for fewer, lower generation.batch_size, or use larger nodes"))
-    return failures
-
-
-def _within(report: NodeReport, request: ResourceRequest, num_bytes: float) -> int:
-    room = report.node.room(request.cpus, request.gpus)
-    return room if report.memory is None else min(room, int(report.memory // num_bytes))
-
-
-def _within_gpu(report: NodeReport, request: ResourceRequest, num_bytes: float) -> int:
-    """Actors share a GPU where each asks for a part of one."""
-    room = report.node.room(request.cpus, request.gpus)
-    if not request.gpus or not report.gpus:
-        return room
-    return min(room, sum(min(processes_on(1, min(request.gpus, 1)), int(gpu.num_bytes // num_bytes)) for gpu in report.gpus))
 
 
 def _by_word(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

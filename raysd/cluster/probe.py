@@ -119,7 +119,8 @@ def _expected_mark(model: "Model | Lora", thorough: bool) -> str | None:
 
 
 def _presence(model: "Model | Lora", expected: str | None, thorough: bool) -> Presence:
-    from raysd.diffusion.checkpoint import Lora, has_peft, hub_bytes
+    from raysd.diffusion.checkpoint import Lora, has_peft
+    from raysd.storage.hub import hub_bytes
 
     mark = model_mark(model, thorough)
     if mark == expected:
@@ -131,8 +132,9 @@ def _presence(model: "Model | Lora", expected: str | None, thorough: bool) -> Pr
 
 def model_mark(model: "Model | Lora", thorough: bool) -> str | None:
     """A word that is equal where the model is the same: by its weights if thorough, else by the files' names and sizes. None where it is not there."""
-    from raysd.diffusion.checkpoint import FILES, SHIPPED, Lora, cached_model
+    from raysd.diffusion.checkpoint import SHIPPED, Lora
     from raysd.storage.fingerprint import fingerprint, folder_digest
+    from raysd.storage.hub import FILES, cached_model
 
     if isinstance(model, Lora):
         return model.digest_here()

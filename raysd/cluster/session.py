@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from raysd.errors import UserError
 
 LOCAL_OBJECT_STORE_BYTES = 512 * 2**20
+WAVE_SHARDS = 4096  # handed to Ray Data at a time, so that the driver's memory does not grow with the clone
 NO_PROGRESS_SECONDS = 4 * 3600  # of scoring, features or reading; generation has a measure of its own (raysd.generation.actor_pool)
 ADDRESS_SECONDS = 10.0  # to wait for a cluster's head
 MAX_INIT_DEATHS = 2  # one node whose disk or network fails for a moment does not end a run

@@ -68,7 +68,7 @@ def _check_room(experiment: Experiment, nodes: "Sequence[Node]", failures: _Fail
     from raysd.cluster.resources import check_room
     from raysd.generation.placement import request_actors
     from raysd.sweep.sweep import plan_placement
-    from raysd.training.train import request_workers
+    from raysd.training.placement import request_workers
 
     actors = request_actors(experiment.generation, nodes)
     with failures.noted():
@@ -94,7 +94,7 @@ def _cached_spec(experiment: Experiment) -> "CloneSpec | None":
         UserError: what is wrong with the settings, or a model that cannot be had.
     """
     from raysd.clone.spec import resolve_clone_spec
-    from raysd.diffusion.checkpoint import cached_model, hub_bytes, is_hub_id
+    from raysd.storage.hub import cached_model, hub_bytes, is_hub_id
 
     settings = experiment.generation
     name, revision = settings.model, settings.revision
@@ -110,9 +110,9 @@ def _cached_spec(experiment: Experiment) -> "CloneSpec | None":
 
 
 def _check_nodes(experiment: Experiment, nodes: "Sequence[Node]", spec: "CloneSpec | None", request: "ResourceRequest", failures: _Failures) -> None:
-    from raysd.cluster.preflight import EQUAL_VERSIONS, memory_failures, survey_failures
+    from raysd.cluster.preflight import EQUAL_VERSIONS, survey_failures
     from raysd.cluster.probe import survey
-    from raysd.generation.memory import actor_memory
+    from raysd.generation.memory import actor_memory, memory_failures
     from raysd.versions import versions
 
     models, here = spec.weights if spec is not None else (), versions()

@@ -1,41 +1,12 @@
 """Filters: which images of a scored clone are left out when it is read."""
 
-from dataclasses import dataclass
-from functools import cached_property
-
 import numpy as np
 
 from raysd.clone.scan import CloneJob
-from raysd.clone.settings import FilterSettings
 from raysd.curation.scores import ScoringSpec, read_scores
+from raysd.curation.settings import FilterSettings
+from raysd.data.images import LeftOut
 from raysd.errors import UserError
-from raysd.storage.fingerprint import fingerprint
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """The images of a clone that a filter leaves out: a bit for each position of the plan."""
-
-    num_classes: int
-    bits: bytes
-
-    @cached_property
-    def _mask(self) -> np.ndarray:
-        return np.unpackbits(np.frombuffer(self.bits, dtype=np.uint8)).astype(bool)
-
-    def contains(self, labels: np.ndarray, index: np.ndarray) -> np.ndarray:
-        """bool [N] for labels and image indices; an image beyond the scored ones is not left out."""
-        positions = index * self.num_classes + labels
-        inside = positions < len(self._mask)
-        return inside & self._mask[np.where(inside, positions, 0)] if len(self._mask) else np.zeros(len(labels), dtype=bool)
-
-    def __len__(self) -> int:
-        return int(self._mask.sum())
-
-    @cached_property
-    def digest(self) -> str:
-        """Names the choice in the fingerprint of what is trained on it."""
-        return fingerprint([self.num_classes, self.bits.hex()])
 
 
 def filter_images(job: CloneJob, spec: ScoringSpec, filters: FilterSettings) -> LeftOut:

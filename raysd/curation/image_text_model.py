@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 
 from raysd.device import find_device
-from raysd.diffusion.checkpoint import FILES, Model, check_tokenizers, fetch_model
+from raysd.diffusion.checkpoint import Model, check_tokenizers
 from raysd.errors import UserError
 from raysd.storage.fingerprint import folder_digest
+from raysd.storage.hub import FILES, fetch_model
 
 FIELD = "scoring.model"
 BATCH = 64

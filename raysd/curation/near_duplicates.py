@@ -6,9 +6,13 @@ looking.
 """
 
 import io
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
+
+from raysd.data.images import UNDECODABLE, ImageSet
+from raysd.errors import UserError
 
 SIDE = 16
 BLOCK = 4096  # rows compared at a time
@@ -54,3 +58,29 @@ def nearest_earlier(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         better = found > similarity[start : start + BLOCK]
         similarity[start : start + BLOCK][better], index[start : start + BLOCK][better] = found[better], start + best[better]
     return similarity, index
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Real images that a clone must not repeat: the thumbnails of a test set."""
+
+    name: str
+    fingerprint: str
+    thumbnails: tuple[bytes, ...]
+
+
+def read_reference(images: ImageSet) -> Reference:
+    """A set's thumbnails, for a comparison with a clone.
+
+    Raises:
+        UserError: an image that cannot be decoded.
+    """
+    thumbnails: list[bytes] = []
+    for file in images.files():
+        for image in images.read_rows(file)["image"].to_pylist():
+            try:
+                thumbnails.append(thumbnail(image["bytes"]))
+            except UNDECODABLE as error:
+                reason = f"image {len(thumbnails)} cannot be decoded ({error}); repair or remove it"
+                raise UserError("real data set", images.name, reason) from None
+    return Reference(images.name, images.fingerprint, tuple(thumbnails))

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from raysd.clone.plan import ImageCounts
 from raysd.clone.scan import CloneJob
-from raysd.clone.settings import ScoringSettings
+from raysd.curation.settings import ScoringSettings
 from raysd.diffusion.checkpoint import Model
 from raysd.errors import UserError
 from raysd.prompts.settings import check_variables
@@ -38,15 +38,6 @@ PART = pa.schema(
     ]
 )
 SCORES = pa.schema([*(column for column in PART if column.name != "thumbnail"), ("duplicate_similarity", pa.float32()), ("duplicate_of", pa.int64())])
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Real images that a clone must not repeat: the thumbnails of a test set."""
-
-    name: str
-    fingerprint: str
-    thumbnails: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from raysd.clone.plan import ImageCounts
 from raysd.clone.scan import CloneJob
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import DATA, read_shard, shard_name
-from raysd.curation.near_duplicates import descriptors, nearest, nearest_earlier, thumbnail
+from raysd.curation.near_duplicates import Reference, descriptors, nearest, nearest_earlier, thumbnail
 from raysd.curation.part_counts import PartCounts
-from raysd.curation.scores import PART, RECORD, SCORES, Reference, ScoringSpec, read_scores
+from raysd.curation.scores import PART, RECORD, SCORES, ScoringSpec, read_scores
 from raysd.errors import UserError
 from raysd.generation.placement import TASKS_PER_ACTOR, pool_size
 from raysd.progress import Progress, say

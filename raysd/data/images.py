@@ -12,13 +12,39 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
-from raysd.curation.filters import LeftOut
 from raysd.errors import UserError
+from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
 
 CONTENT = ["image", "label", "index"]
 UNDECODABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 """What Pillow raises for an image that it cannot decode."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """The images of a clone that a filter leaves out: a bit for each position of the plan."""
+
+    num_classes: int
+    bits: bytes
+
+    @cached_property
+    def _mask(self) -> np.ndarray:
+        return np.unpackbits(np.frombuffer(self.bits, dtype=np.uint8)).astype(bool)
+
+    def contains(self, labels: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """bool [N] for labels and image indices; an image beyond the scored ones is not left out."""
+        positions = index * self.num_classes + labels
+        inside = positions < len(self._mask)
+        return inside & self._mask[np.where(inside, positions, 0)] if len(self._mask) else np.zeros(len(labels), dtype=bool)
+
+    def __len__(self) -> int:
+        return int(self._mask.sum())
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the choice in the fingerprint of what is trained on it."""
+        return fingerprint([self.num_classes, self.bits.hex()])
 
 
 @dataclass(frozen=True)

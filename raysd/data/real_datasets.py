@@ -8,12 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from raysd.curation.near_duplicates import thumbnail
-from raysd.curation.scores import Reference
 from raysd.data.catalog import BuiltInSet, built_in_sets, check_offline_set, fashion_mnist_folder, open_built_in
 from raysd.data.class_map import ClassMatch, count_left_out, match_classes, read_class_map
 from raysd.data.hub_readers import SAVED, SAVED_DICT, SCHEME, HubSet, hub_source, hub_splits, parse_hub_name
-from raysd.data.images import UNDECODABLE, ImageSet, read_labels
+from raysd.data.images import ImageSet, read_labels
 from raysd.data.readers import Source, Split, files_key, folder_source, local_path, parquet_source
 from raysd.data.readers import encode_png as encode_png
 from raysd.data.splits import frozen_mask, half_mask
@@ -230,23 +228,6 @@ def _check_counts(images: ImageSet) -> None:
     if isinstance(images.images_per_class, int) and fewest < images.images_per_class:
         remedy = f"has a class of only {fewest} images, {images.images_per_class} are wanted; ask for fewer"
         raise UserError("real data set", images.name, remedy + (" or install the full set" if "sample" in images.name else ""))
-
-
-def read_reference(images: ImageSet) -> Reference:
-    """A set's thumbnails, for a comparison with a clone.
-
-    Raises:
-        UserError: an image that cannot be decoded.
-    """
-    thumbnails: list[bytes] = []
-    for file in images.files():
-        for image in images.read_rows(file)["image"].to_pylist():
-            try:
-                thumbnails.append(thumbnail(image["bytes"]))
-            except UNDECODABLE as error:
-                reason = f"image {len(thumbnails)} cannot be decoded ({error}); repair or remove it"
-                raise UserError("real data set", images.name, reason) from None
-    return Reference(images.name, images.fingerprint, tuple(thumbnails))
 
 
 def check_real_dataset(field: str, name: str, path: str | None = None, class_map: str | None = None) -> None:

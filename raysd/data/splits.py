@@ -2,7 +2,7 @@
 
 A line that is no comment holds a class, its number of images, and in hexadecimal one bit per image, the highest bit first: 1 is for
 testing. Images are counted by the number in their file name, 1 to n; or, where the class is `*`, all images of the set in its own order.
-The last line is a checksum of the others. `jobs/make_splits.py` writes them.
+The last line is a checksum of the others. `tools/make_splits.py` writes them.
 """
 
 import hashlib

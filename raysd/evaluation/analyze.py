@@ -15,6 +15,7 @@ from raysd.evaluation.features import extract
 from raysd.evaluation.fidelity import frechet_distance, precision_recall_density_coverage
 from raysd.evaluation.models import EvaluatedModel
 from raysd.evaluation.settings import AnalysisSettings
+from raysd.evaluation.statistics import ROWS, moments
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
 from raysd.storage.results import Row, find_result, write_result
@@ -26,8 +27,6 @@ CONSTANT = 1e-6
 """Of a dimension's largest entry; a standard deviation up to this is rounding of float32."""
 EPS2 = 0.5
 """Squared distortion of the coding length (Yu et al. 2020)."""
-ROWS = 8192
-"""Images that are summed at once in float64."""
 WORKING_MEMORY = 128
 """MiB of one chunk of distances."""
 
@@ -147,17 +146,6 @@ def _gram(unit: np.ndarray) -> np.ndarray:
         part = unit[start : start + ROWS].astype(np.float64)
         total += part.T @ part
     return total
-
-
-def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [D] and covariance [D, D] (over N - 1) in float64."""
-    num_images, dimensions = features.shape
-    mean = features.mean(axis=0, dtype=np.float64)
-    covariance = np.zeros((dimensions, dimensions))
-    for start in range(0, num_images, ROWS):
-        centred = features[start : start + ROWS] - mean
-        covariance += centred.T @ centred
-    return mean, covariance / (num_images - 1)
 
 
 KIND = "analysis"

@@ -71,9 +71,7 @@ class Forward:
         images, part = extraction.images, extraction.parts[number]
         rows = images.read_rows(part.file, part.row_group).slice(part.first, len(part))
         encoded, labels = encoded_rows(images, rows)
-        results = [
-            self._results(extraction, batch, labels[first : first + len(batch)]) for first, batch in self._batches(extraction, number, encoded, decoded)
-        ]
+        results = [self._results(extraction, batch, labels[first : first + len(batch)]) for first, batch in self._batches(extraction, number, encoded, decoded)]
         table = {"label": labels, "index": rows["index"].to_numpy()}
         table |= {name: np.concatenate([result[name] for result in results]) for name in results[0]}
         write_table(extraction.folder, part_name(number), _to_arrow(table))

@@ -11,10 +11,10 @@ import torch
 from timm.data import ImageNetInfo, resolve_data_config
 
 from raysd.data.images import decode_image
-from raysd.diffusion.checkpoint import FILES, fetch_model
 from raysd.errors import UserError
 from raysd.prompts.table import ClassTable
 from raysd.storage.fingerprint import fingerprint, folder_digest
+from raysd.storage.hub import FILES, fetch_model
 from raysd.storage.location import Location
 from raysd.training.architecture import CONFIG, WEIGHTS, load_record
 from raysd.training.model import Classifier, load_classifier, normalize

@@ -10,6 +10,10 @@ from scipy.special import stdtr, stdtrit
 
 from raysd.errors import UserError
 
+ROWS = 8192
+"""Images that are summed at once in float64."""
+
+
 Z_95 = 1.959963984540054
 RESAMPLES = 10_000
 MOST_VALUES = 64
@@ -200,3 +204,14 @@ def _seed_parts(a: _Side, b: _Side) -> list[tuple[float, float, float]]:
     known = max(a, b, key=lambda side: side.num_seeds)
     weight = 1 / a.num_seeds + 1 / b.num_seeds
     return [(known.seeds * weight, known.num_seeds - 1, known.rest * weight)]
+
+
+def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean [D] and covariance [D, D] (over N - 1) in float64."""
+    num_images, dimensions = features.shape
+    mean = features.mean(axis=0, dtype=np.float64)
+    covariance = np.zeros((dimensions, dimensions))
+    for start in range(0, num_images, ROWS):
+        centred = features[start : start + ROWS] - mean
+        covariance += centred.T @ centred
+    return mean, covariance / (num_images - 1)

@@ -82,7 +82,7 @@ class GenerationActor:
         return self.try_shard(self.jobs.fetch(sent), shard)
 
     def try_shard(self, job: CloneJob, shard: int) -> dict[str, Any]:
-        """As `generate_shard`. `error` holds bad input that was met, as JSON, `failure` what this device or node failed with; each is empty when there is none."""
+        """As `generate_shard`. `error` holds bad input as JSON, `failure` what this device or node failed with; both are empty when all went well."""
         nothing: dict[str, Any] = {"shard": shard, **dict.fromkeys(("drawn", "flagged", "dropped", "batches", "bytes", "gpu_bytes"), 0)}
         nothing |= {"generation_seconds": 0.0, "busy": 0.0, "seconds": 0.0, "error": "", "failure": ""}
         with self.lock:

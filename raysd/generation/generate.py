@@ -23,10 +23,9 @@ from raysd.clone.scan import CloneJob, Findings, check_shards, missing_shards
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import DATA, PARTS
 from raysd.clone.spec import CloneSpec
-from raysd.errors import UserError
 from raysd.generation.actor import BatchGenerator
 from raysd.generation.actor_pool import ActorPool
-from raysd.generation.placement import PoolShape, pool_size
+from raysd.generation.placement import PoolShape, check_dtype, pool_size
 from raysd.progress import Progress, say
 from raysd.storage.location import Location
 
@@ -160,16 +159,6 @@ def _generate(
         pool.close()
         for line in pool.failures.lines(pool.nodes):
             say(line)
-
-
-def check_dtype(spec: CloneSpec, gpus_per_actor: float) -> None:
-    """Half precision needs GPUs.
-
-    Raises:
-        UserError: there are none.
-    """
-    if spec.dtype == "float16" and not gpus_per_actor:
-        raise UserError("generation.dtype", spec.dtype, "needs GPUs, and the actors have none; set it to float32 or bfloat16")
 
 
 def _read_back(job: CloneJob, is_changed: bool) -> Findings | None:

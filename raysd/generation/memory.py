@@ -1,10 +1,14 @@
 """How much memory a generation actor takes, on a GPU or on a node."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from raysd.clone.spec import CloneSpec
+from raysd.cluster.probe import NodeReport
+from raysd.cluster.resources import ResourceRequest, processes_on, room_for
 from raysd.diffusion.checkpoint import weight_bytes
+from raysd.errors import UserError
 
 PROCESS_BYTES = 0.7e9  # of an actor without a pipeline: libraries, Ray; on a GPU its context
 GPU_SHARE = 1.1  # of the activations: blocks that the allocator keeps; assumed
@@ -64,3 +68,36 @@ def actor_memory(spec: CloneSpec, batch_size: int) -> ActorMemory:
     finally:
         logging.disable(logging.NOTSET)
     return ActorMemory(weights, activations, images)
+
+
+def memory_failures(request: ResourceRequest, reports: Sequence[NodeReport], memory: "ActorMemory") -> list[UserError]:
+    """Generation actors that fit on the nodes, but not in their memory, or in that of their GPUs.
+
+    Args:
+        ask: the actors.
+        sights: of all nodes; what is unknown of one counts as enough.
+        memory: that each actor takes.
+    """
+    own, on_gpu = memory.on_node(bool(request.gpus)), memory.on_gpu
+    failures = []
+    for where, num_bytes, rooms in (
+        ("memory", own, [_within(report, request, own) for report in reports]),
+        ("GPU memory", on_gpu, [_within_gpu(report, request, on_gpu) for report in reports]),
+    ):
+        if (room := sum(rooms)) < min(request.count, room_for([report.node for report in reports], request.cpus, request.gpus)):
+            need = f"{request.count} {request.what} x about {num_bytes / 1e9:.1f} GB, and the nodes' {where} has room for {room}"
+            failures.append(UserError(request.field, request.value, f"{need}; ask for fewer, lower generation.batch_size, or use larger nodes"))
+    return failures
+
+
+def _within(report: NodeReport, request: ResourceRequest, num_bytes: float) -> int:
+    room = report.node.room(request.cpus, request.gpus)
+    return room if report.memory is None else min(room, int(report.memory // num_bytes))
+
+
+def _within_gpu(report: NodeReport, request: ResourceRequest, num_bytes: float) -> int:
+    """Actors share a GPU where each asks for a part of one."""
+    room = report.node.room(request.cpus, request.gpus)
+    if not request.gpus or not report.gpus:
+        return room
+    return min(room, sum(min(processes_on(1, min(request.gpus, 1)), int(gpu.num_bytes // num_bytes)) for gpu in report.gpus))

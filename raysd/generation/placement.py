@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from raysd.clone.settings import GenerationSettings
+from raysd.clone.spec import CloneSpec
 from raysd.cluster.resources import Node, ResourceRequest, check_room, cluster_nodes, room_for
+from raysd.cluster.session import WAVE_SHARDS
+from raysd.errors import UserError
 
-WAVE_SHARDS = 4096  # handed to Ray Data at a time, so that the driver's memory does not grow with the clone
 WAVE_SHARDS_PER_ACTOR = 64  # or more for a large pool, since actors are started again, and the last of them waited for, in each wave
 TASKS_PER_ACTOR = 2  # one generates while the other one commits
 
@@ -62,3 +64,13 @@ def request_actors(settings: GenerationSettings, nodes: Sequence[Node]) -> Resou
     field, value = ("min_actors", settings.min_actors) if settings.min_actors is not None else ("num_actors", settings.num_actors)
     count = value or max(1, room_for(nodes, settings.cpus_per_actor, gpus))
     return ResourceRequest(f"generation.{field}", value, "generation actors", count, settings.cpus_per_actor, gpus)
+
+
+def check_dtype(spec: CloneSpec, gpus_per_actor: float) -> None:
+    """Half precision needs GPUs.
+
+    Raises:
+        UserError: there are none.
+    """
+    if spec.dtype == "float16" and not gpus_per_actor:
+        raise UserError("generation.dtype", spec.dtype, "needs GPUs, and the actors have none; set it to float32 or bfloat16")

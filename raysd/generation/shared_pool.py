@@ -19,8 +19,8 @@ from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import CloneSpec
 from raysd.generation.actor import BatchGenerator
 from raysd.generation.actor_pool import ActorPool
-from raysd.generation.generate import CloneSummary, check_dtype, generate_clones
-from raysd.generation.placement import TASKS_PER_ACTOR, PoolShape
+from raysd.generation.generate import CloneSummary, generate_clones
+from raysd.generation.placement import TASKS_PER_ACTOR, PoolShape, check_dtype
 from raysd.progress import say
 
 SPARE_CALLS = 8  # beside the clones that are waited for

@@ -19,8 +19,7 @@ from raysd.clone.spec import CloneSpec
 from raysd.cluster.resources import check_room, cluster_nodes
 from raysd.generation.actor import GenerationActor
 from raysd.generation.cost import CPU, devices_per_actor, guided_steps
-from raysd.generation.generate import check_dtype
-from raysd.generation.placement import TASKS_PER_ACTOR, request_actors
+from raysd.generation.placement import TASKS_PER_ACTOR, check_dtype, request_actors
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
 from raysd.storage.results import Row

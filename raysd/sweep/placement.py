@@ -7,8 +7,8 @@ from raysd.clone.settings import GenerationSettings
 from raysd.cluster.resources import Node, ResourceRequest, processes_on
 from raysd.errors import UserError
 from raysd.generation.placement import PoolShape
+from raysd.training.placement import MIN_WORKER_CPUS, SPARE_CPUS, TRIAL_CPUS, cpus_per_worker, request_workers
 from raysd.training.settings import TrainingSettings
-from raysd.training.train import MIN_WORKER_CPUS, SPARE_CPUS, TRIAL_CPUS, cpus_per_worker, request_workers
 
 ACTOR_CPUS = 0.1  # the least of a generation actor, and on a cluster without GPUs all; it computes on as many threads as ever
 HALF = 0.5

@@ -11,6 +11,7 @@ import numpy as np
 from raysd.clone.scan import CloneJob
 from raysd.config import Experiment
 from raysd.data.real_datasets import real_dataset
+from raysd.errors import find_user_error
 from raysd.evaluation.evaluate import Evaluation
 from raysd.generation.generate import CloneSummary, plan_clone
 from raysd.generation.shared_pool import SharedPool
@@ -23,7 +24,6 @@ from raysd.sweep.space import Setting, clone_spec, experiment_at
 from raysd.training.loader import Pool
 from raysd.training.run import TrainingRun
 from raysd.training.train import train_classifiers, train_here
-from raysd.training.worker import find_user_error
 from raysd.versions import versions
 
 KIND = "trial"

@@ -18,7 +18,7 @@ from typing import Any
 
 from raysd.cluster.resources import Node, ResourceRequest, check_room, cluster_nodes
 from raysd.config import Experiment
-from raysd.errors import UserError
+from raysd.errors import UserError, find_user_error
 from raysd.evaluation.evaluate import KIND, Evaluation
 from raysd.generation.generate import plan_clone
 from raysd.generation.shared_pool import SharedPool
@@ -42,8 +42,7 @@ from raysd.sweep.space import (
     settings_to_check,
     sweep_fingerprint,
 )
-from raysd.training.settings import resolve_precision
-from raysd.training.worker import find_user_error
+from raysd.training.precision import resolve_precision
 
 MAX_FAILURES = 8  # of a trial whose process or node dies, which Ray takes some time to note; what it had finished is there
 FAILED_SCORE = -1.0  # below every accuracy; what a trial reports when a measurement failed

@@ -9,8 +9,9 @@ from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
 from raysd.training.architecture import Architecture
 from raysd.training.loader import Ingest, Pool
+from raysd.training.precision import resolve_precision
 from raysd.training.recipe import SMALL_IMAGE, Recipe
-from raysd.training.settings import TrainingSettings, resolve_precision
+from raysd.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,13 @@
 """Training settings, as they stand in an experiment file, and the recipes they name."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from raysd.clone.settings import LEAST_PART, FilterSettings
+from raysd.clone.settings import LEAST_PART
+from raysd.curation.settings import FilterSettings
 from raysd.errors import UserError
 from raysd.training.recipe import Recipe, built_in_recipes
-
-BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")
 
 
 class SourceSettings(BaseModel):
@@ -134,20 +132,3 @@ class TrainingSettings(BaseModel):
             field = ".".join(["training.recipe_options", *(str(part) for part in first["loc"])])
             value = first.get("input") if first["loc"] else self.recipe_options
             raise UserError(field, value, first["msg"].removeprefix("Value error, ")) from None
-
-
-def resolve_precision(precision: str) -> str:
-    """`float32`, `bfloat16` or `float16`; `auto` looks at this machine's GPU, or at its CPU when it has none."""
-    if precision != "auto":
-        return precision
-    import torch
-
-    if torch.cuda.is_available():
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return "bfloat16" if cpu_has_bfloat16() else "float32"
-
-
-def cpu_has_bfloat16() -> bool:
-    """True when this machine's CPU multiplies bfloat16 in hardware; emulated, it is many times slower than float32."""
-    info = Path("/proc/cpuinfo")
-    return info.exists() and any(flag in info.read_text() for flag in BFLOAT16_FLAGS)

@@ -4,21 +4,19 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Sequence
 
-from raysd.cluster.resources import Node, ResourceRequest, check_room, cluster_nodes
+from raysd.cluster.resources import check_room, cluster_nodes
 from raysd.errors import UserError
 from raysd.progress import Progress
 from raysd.training.architecture import load_record
 from raysd.training.loader import Ingest, fits_in_memory
 from raysd.training.logs import check_logger
+from raysd.training.placement import request_workers
+from raysd.training.precision import resolve_precision
 from raysd.training.run import LoopConfig, TrainingRun
-from raysd.training.settings import TrainingSettings, resolve_precision
+from raysd.training.settings import TrainingSettings
 
 MAX_FAILURES = 3
-MIN_WORKER_CPUS = 0.1
-SPARE_CPUS = 1.0  # left for Ray Data's tasks
-TRIAL_CPUS = 0.1  # held by the process of each trial of a sweep
 POLL_SECONDS = 1.0
 START_SECONDS = "60"  # a cold or busy node takes that long; after a death it is also what is waited for a whole group, since Ray Train hears of it late
 RESIZE_SECONDS = 600.0  # between two looks for room for more workers; each change goes back to the last checkpoint
@@ -185,37 +183,6 @@ def check_batch(num_images: int, settings: TrainingSettings, shares: list[float]
     recipe = settings.resolve_recipe()
     if (recipe.mixup or recipe.cutmix) and per_worker % 2:
         raise UserError("training.batch_size", batch_size, "mixup and cutmix need an even number of images per worker")
-
-
-def request_workers(
-    settings: TrainingSettings, nodes: Sequence[Node], num_concurrent: int = 1, cpus_taken: float = 0.0, gpus_taken: float = 0.0
-) -> ResourceRequest:
-    """The workers of all trainings that run at a time; the least that they start with.
-
-    Raises:
-        UserError: the cluster is too small.
-    """
-    cpus = cpus_per_worker(settings, sum(node.cpus for node in nodes) - cpus_taken, num_concurrent)
-    use_gpu = _uses_gpus(settings, sum(node.gpus for node in nodes) - gpus_taken, num_concurrent)
-    count = settings.least_workers * num_concurrent
-    return ResourceRequest("training.num_workers", settings.num_workers, "training workers", count, cpus, float(use_gpu))
-
-
-def _uses_gpus(settings: TrainingSettings, gpus: float, num_concurrent: int) -> bool:
-    """A GPU for each worker, or none on a cluster without any."""
-    needed = settings.least_workers * num_concurrent
-    if 0 < gpus < needed:
-        raise UserError("training.num_workers", settings.num_workers, f"{num_concurrent} at a time need {needed} GPUs, the cluster has {gpus:g}; ask for fewer")
-    return gpus >= needed
-
-
-def cpus_per_worker(settings: TrainingSettings, cpus: float, num_concurrent: int) -> float:
-    """What is asked for, or on a small machine what leaves room for reading the images; less would wait for ever."""
-    room = round((cpus - SPARE_CPUS - TRIAL_CPUS * num_concurrent) / (settings.num_workers * num_concurrent), 6)
-    if room < MIN_WORKER_CPUS:
-        need = f"{num_concurrent} trainings of {settings.num_workers} workers"
-        raise UserError("training.num_workers", settings.num_workers, f"the cluster has {cpus:g} CPUs, too few for {need} and {SPARE_CPUS:g} to read images")
-    return min(settings.cpus_per_worker, int(room * 100) / 100)
 
 
 class _ProgressThread(threading.Thread):

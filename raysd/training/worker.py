@@ -7,7 +7,7 @@ driver raises it.
 import json
 from typing import Any
 
-from raysd.errors import UserError
+from raysd.errors import UserError, find_user_error
 from raysd.storage.location import Location
 
 ERROR = "error.json"
@@ -30,17 +30,6 @@ def train_worker(config: dict[str, Any]) -> None:
         if (found := find_user_error(error)) is not None:
             folder.write(ERROR, json.dumps([found.field, found.value, found.remedy], default=str).encode())
         raise
-
-
-def find_user_error(error: BaseException | None) -> UserError | None:
-    """The user's error behind an exception that came through Ray's tasks, if there is one."""
-    while error is not None:
-        cause = getattr(error, "cause", None)
-        for candidate in (cause, error):
-            if isinstance(candidate, UserError):
-                return candidate
-        error = cause if isinstance(cause, BaseException) and cause is not error else error.__cause__
-    return None
 
 
 def take_error(folder: Location) -> UserError | None:

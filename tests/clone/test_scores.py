@@ -12,13 +12,16 @@ from PIL import Image
 from stand_in import StandIn, actor_of, job_of
 from tiny_models import image_text_models
 
-from raysd.clone.settings import FilterSettings, GenerationSettings, ScoringSettings
+from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import read_shard
 from raysd.curation import near_duplicates as thumbnails
-from raysd.curation.filters import LeftOut, filter_images
+from raysd.curation.filters import filter_images
 from raysd.curation.image_text_model import ImageTextModel, find_image_text_model
-from raysd.curation.scores import Reference, read_scores, resolve_scoring_spec
+from raysd.curation.near_duplicates import Reference
+from raysd.curation.scores import read_scores, resolve_scoring_spec
 from raysd.curation.scoring import ShardScorer, compare_classes, score_clone
+from raysd.curation.settings import FilterSettings, ScoringSettings
+from raysd.data.images import LeftOut
 from raysd.errors import UserError
 from raysd.generation.batch import GeneratedBatch
 

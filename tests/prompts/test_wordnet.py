@@ -78,7 +78,7 @@ def test_the_job_makes_the_tables_that_ship(whole_wordnet, tmp_path):
     import subprocess
     import sys
 
-    subprocess.run([sys.executable, "jobs/make_class_tables.py", str(tmp_path)], check=True, timeout=120)
+    subprocess.run([sys.executable, "tools/make_class_tables.py", str(tmp_path)], check=True, timeout=120)
     for name in ("imagenet1k", "imagenet100", "cifar10", "cifar100", "pets", "flowers102", "dtd", "eurosat", "food101"):
         assert (tmp_path / f"{name}.csv").read_bytes() == (Path("raysd/prompts/tables") / f"{name}.csv").read_bytes()
 

@@ -214,7 +214,8 @@ def search_row(folder, trials, rows=(), **changes):
         "classifiers": sorted({name for trial in trials for name in trial["classifiers"]} | {row["classifier"] for row in rows}), "failed": [],
         "skipped_sets": {}, "comparisons": comparisons, "clones": clones, "ranking": ranking, "effects": effects,
         "proxies": [{**proxy, "regret": 1.3, "spearman": 0.82}, {**proxy, "proxy": "coverage", "better": "higher", "regret": 0.0, "spearman": None}],
-        "cost": {"pictures": 1500, "num_generated": 1500, "trainings": 33, "generation_seconds": 600.0, "train_seconds": 1200.0, "measure_seconds": 60.0, "grid": {
+        "cost": {"pictures": 1500, "num_generated": 1500, "trainings": 33,
+            "generation_seconds": 600.0, "train_seconds": 1200.0, "measure_seconds": 60.0, "grid": {
             "settings": 12, "pictures": 3600, "trainings": 36, "generation_seconds": 1440.0, "train_seconds": None, "measure_seconds": 140.0}},
         "command": "raysd sweep configs/fashion.yaml", "versions": {"torch": "2.13.0"}, "date": "2026-01-02T03:04:05Z",
     }  # fmt: skip

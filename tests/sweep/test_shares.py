@@ -8,8 +8,8 @@ from raysd.clone.settings import GenerationSettings
 from raysd.cluster.resources import Node, check_room
 from raysd.errors import UserError
 from raysd.sweep.placement import place
+from raysd.training.placement import MIN_WORKER_CPUS, SPARE_CPUS
 from raysd.training.settings import TrainingSettings
-from raysd.training.train import MIN_WORKER_CPUS, SPARE_CPUS
 
 
 @given(

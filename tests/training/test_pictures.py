@@ -6,8 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from raysd.curation.near_duplicates import read_reference
 from raysd.data.images import ImageSet, decode_all, decode_image, decode_part
-from raysd.data.real_datasets import encode_png, read_reference, real_dataset
+from raysd.data.real_datasets import encode_png, real_dataset
 from raysd.errors import UserError
 from raysd.prompts.table import load_class_table
 from raysd.storage.location import Location

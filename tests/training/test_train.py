@@ -272,7 +272,7 @@ def test_the_embedded_generator_can_be_trained_again(ray_cluster, tmp_path):
 
     if fashion_mnist_folder() is None:
         pytest.skip("needs the full Fashion-MNIST (Debian package dataset-fashion-mnist)")
-    command = [sys.executable, "jobs/train_tiny_sd.py", "--out", str(tmp_path), "--steps", "2", "--workers", "1"]
+    command = [sys.executable, "tools/train_tiny_sd.py", "--out", str(tmp_path), "--steps", "2", "--workers", "1"]
     subprocess.run(command, check=True, capture_output=True, timeout=400)
     assert json.loads((tmp_path / "tiny_sd" / "model_index.json").read_text())["_class_name"] == "StableDiffusionPipeline"
 

@@ -8,8 +8,8 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from raysd.training.tiny_sd.loop import Batch, Schedule, fit, mixed_precision, shuffled_indices
-from raysd.training.tiny_sd.models import build_scheduler, build_text_encoder, build_unet
+from tiny_sd.loop import Batch, Schedule, fit, mixed_precision, shuffled_indices
+from tiny_sd.models import build_scheduler, build_text_encoder, build_unet
 
 CAPTION_DROPOUT = 0.12
 

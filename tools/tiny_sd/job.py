@@ -14,10 +14,10 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from raysd.data.catalog import load_fashion_mnist
 from raysd.prompts.table import load_class_table
-from raysd.training.tiny_sd import autoencoder, denoiser
-from raysd.training.tiny_sd.captions import describe, measure_attributes, vocabulary_texts
-from raysd.training.tiny_sd.loop import Schedule
-from raysd.training.tiny_sd.models import build_tokenizer, save_pipeline
+from tiny_sd import autoencoder, denoiser
+from tiny_sd.captions import describe, measure_attributes, vocabulary_texts
+from tiny_sd.loop import Schedule
+from tiny_sd.models import build_tokenizer, save_pipeline
 
 AUTOENCODER_SCHEDULE = Schedule(num_steps=2800, batch_size=128, learning_rate=2e-3, ema_decay=0.995)
 DENOISER_SCHEDULE = Schedule(num_steps=9600, batch_size=128, learning_rate=1.5e-3, ema_decay=0.9995)

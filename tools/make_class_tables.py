@@ -1,6 +1,6 @@
 """Fill the built-in class tables from WordNet 3.0 (Debian package wordnet-base); ImageNet's labels are in timm's order.
 
-python jobs/make_class_tables.py [FOLDER]
+python tools/make_class_tables.py [FOLDER]
 """
 
 import csv

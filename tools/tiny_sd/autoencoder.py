@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
-from raysd.training.tiny_sd.loop import Batch, Schedule, fit, mixed_precision, shuffled_indices
-from raysd.training.tiny_sd.models import build_autoencoder
+from tiny_sd.loop import Batch, Schedule, fit, mixed_precision, shuffled_indices
+from tiny_sd.models import build_autoencoder
 
 KL_WEIGHT = 1e-4
 

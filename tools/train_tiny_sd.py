@@ -1,8 +1,8 @@
-"""Train the embedded generator from the real Fashion-MNIST: python jobs/train_tiny_sd.py --out runs/tiny_sd"""
+"""Train the embedded generator from the real Fashion-MNIST: python tools/train_tiny_sd.py --out runs/tiny_sd"""
 
 import argparse
 
-from raysd.training.tiny_sd.job import Job, shortened, train_tiny_sd
+from tiny_sd.job import Job, shortened, train_tiny_sd
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)

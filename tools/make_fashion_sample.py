@@ -1,4 +1,4 @@
-"""Cut the real sample that ships with raysd from the full Fashion-MNIST: python jobs/make_fashion_sample.py"""
+"""Cut the real sample that ships with raysd from the full Fashion-MNIST: python tools/make_fashion_sample.py"""
 
 from pathlib import Path
 

@@ -16,7 +16,7 @@ from ray.train.torch import prepare_model
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from raysd.training.order import epoch_order
-from raysd.training.settings import cpu_has_bfloat16
+from raysd.training.precision import cpu_has_bfloat16
 from raysd.training.workers import RayTrainWorkers
 
 Batch = tuple[torch.Tensor, ...]

@@ -1,4 +1,4 @@
-"""Write the frozen splits that ship with raysd: python jobs/make_splits.py
+"""Write the frozen splits that ship with raysd: python tools/make_splits.py
 
 EuroSAT: 30 % of each class for testing, those whose hash (blake2b of `<class>/<number>`) is lowest. The three sets of digits: the halves that
 raysd has used from its start, generated with NumPy's random numbers; they are written down so that no release of NumPy can change them.

@@ -1,0 +1,52 @@
+"""Models of the Hugging Face hub: what lies in its cache on this machine, what a download would take, and the download."""
+
+from pathlib import Path
+
+from raysd.errors import UserError
+
+FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
+
+HUB_SECONDS = 10.0  # to wait for the hub's answer
+
+
+def is_hub_id(name: str) -> bool:
+    """True for a name like `owner/name` that is no folder here."""
+    return not name.startswith((".", "/", "~")) and name.count("/") == 1 and not Path(name).is_dir()
+
+
+def cached_model(name: str, revision: str | None) -> Path | None:
+    """A hub model in the hub's cache of this machine, or None; the network is not asked."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES), local_files_only=True))
+    except Exception:  # the hub's client raises many kinds; all mean that it is not there
+        return None
+
+
+def hub_bytes(name: str, revision: str | None) -> int | None:
+    """What `fetch_model` would download, in bytes; None when the hub does not say."""
+    from fnmatch import fnmatch
+
+    from huggingface_hub import HfApi
+
+    try:
+        files = HfApi().model_info(name, revision=revision, files_metadata=True, timeout=HUB_SECONDS).siblings or []
+    except Exception:  # as above
+        return None
+    return sum(file.size or 0 for file in files if any(fnmatch(file.rfilename, pattern) for pattern in FILES))
+
+
+def fetch_model(field: str, name: str, revision: str | None) -> Path:
+    """A hub model in the hub's cache; the network is only asked for what is not there.
+
+    Raises:
+        UserError: for the setting `field`, when the hub does not give it.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
+    except Exception as error:  # the hub's client raises many kinds, none of which a user can act on by type
+        reason = type(error).__name__
+        raise UserError(field, name, f"cannot be had from the hub ({reason}); check id, revision and network, or give a local folder") from None

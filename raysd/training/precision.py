@@ -1,0 +1,23 @@
+"""In which number format a training computes."""
+
+from pathlib import Path
+
+import torch
+
+BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")
+
+
+def resolve_precision(precision: str) -> str:
+    """`float32`, `bfloat16` or `float16`; `auto` looks at this machine's GPU, or at its CPU when it has none."""
+    if precision != "auto":
+        return precision
+
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bfloat16" if cpu_has_bfloat16() else "float32"
+
+
+def cpu_has_bfloat16() -> bool:
+    """True when this machine's CPU multiplies bfloat16 in hardware; emulated, it is many times slower than float32."""
+    info = Path("/proc/cpuinfo")
+    return info.exists() and any(flag in info.read_text() for flag in BFLOAT16_FLAGS)
