@@ -12,7 +12,7 @@ from statistics import median
 
 import record
 
-from raysd import commands as commands
+from raysd import commands
 from raysd.clone.spec import resolve_clone_spec
 from raysd.cluster.resources import cluster_nodes
 from raysd.cluster.session import ensure_ray

@@ -18,7 +18,7 @@ from statistics import mean, stdev
 import record
 from record import RESULTS
 
-from raysd import commands as commands
+from raysd import commands
 from raysd.config import load_experiment
 from raysd.diffusion.checkpoint import EMBEDDED
 from raysd.storage.results import read_results

@@ -27,7 +27,7 @@ from statistics import mean, median, stdev
 import numpy as np
 import record
 
-from raysd import commands as commands
+from raysd import commands
 from raysd.clone.scan import missing_shards
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import encode_image, shard_name

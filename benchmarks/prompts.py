@@ -13,7 +13,7 @@ from statistics import mean, stdev
 
 from record import RESULTS, metric, write
 
-from raysd import commands as commands
+from raysd import commands
 from raysd.config import load_experiment
 from raysd.storage.results import read_results
 

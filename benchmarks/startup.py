@@ -180,7 +180,7 @@ def training_cpu(root, is_empty):
 
 def trial_cpu(root):
     """CPU seconds of a trial until it asks for its clone."""
-    from raysd import commands as commands
+    from raysd import commands
     from raysd.config import load_experiment
     from raysd.errors import UserError
     from raysd.sweep import sweep

@@ -86,7 +86,7 @@ def run_timed(settings, storage):
 
 
 def _sweep(storage, name):
-    from raysd import commands as commands
+    from raysd import commands
 
     commands.sweep(load_experiment(Path(storage) / f"{name}.yaml"), COMMAND)
 
@@ -127,7 +127,7 @@ def run_grid(storage):
             about = f"difference to the mean over all values, interval {value['low']:+.2f} to {value['high']:+.2f}"
             name = f"effect of {effect['factor']} {value['value']}"
             entries.append(record.metric(name, value["difference"], "points", "higher", COMMAND, about))
-    entries.append(record.metric("grid_seconds", seconds, "s", "lower", COMMAND, f"wall time of the full grid, {row['cost']['pictures']:,} images"))
+    entries.append(record.metric("grid_seconds", seconds, "s", "lower", COMMAND, f"wall time of the full grid, {row['cost']['num_images']:,} images"))
     record.write("grid", entries)
 
 
@@ -137,10 +137,10 @@ def run_halvings(storage):
     images, seconds = [], []
     for repeat in range(1, REPEATS + 1):
         row, own_seconds = run_timed(halving(storage, repeat), storage)
-        images.append(row["cost"]["pictures"] / full["cost"]["pictures"])
+        images.append(row["cost"]["num_images"] / full["cost"]["num_images"])
         seconds.append(own_seconds / full_seconds)
         print(repeat, row["best"]["label"], round(own_seconds), "s", flush=True)
-    yield metric("images_ratio", mean(images), "ratio", "lower", f"images of the full grid, {full['cost']['pictures']:,}", images)
+    yield metric("images_ratio", mean(images), "ratio", "lower", f"images of the full grid, {full['cost']['num_images']:,}", images)
     yield metric("wall_time_ratio", mean(seconds), "ratio", "lower", f"wall time of the full grid, {full_seconds:.0f} s, same machine and command", seconds)
 
 

@@ -12,7 +12,7 @@ from statistics import mean, stdev
 
 from record import RESULTS, metric, write
 
-from raysd import commands as commands
+from raysd import commands
 from raysd.config import validate_experiment
 from raysd.evaluation.compare import compare_classifiers
 from raysd.evaluation.evaluate import Evaluation

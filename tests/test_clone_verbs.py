@@ -10,9 +10,10 @@ from types import SimpleNamespace
 import pyarrow.parquet as pq
 import pytest
 
-from raysd import commands as commands
+from raysd import commands
 from raysd.config import load_experiment
 from raysd.errors import UserError
+from raysd.generation import generate
 from raysd.generation.actor import GenerationActor
 
 ROOT = Path(__file__).parent.parent
@@ -39,7 +40,7 @@ def generating(monkeypatch):
     """Shards are generated in this process; `left` is how many before it is killed."""
     state = SimpleNamespace(left=None, num_generated=0)
 
-    def generate(jobs, shards):
+    def generate_here(jobs, shards):
         actor = GenerationActor(jobs[0].plan.spec, 32, 1)
         for number in shards[0].tolist():
             if state.left == 0:
@@ -49,7 +50,7 @@ def generating(monkeypatch):
             state.num_generated += row["drawn"]
             yield {**row, "job": 0}
 
-    monkeypatch.setattr(generate, "generate_clones", partial(generate.generate_clones, generate=generate))
+    monkeypatch.setattr(generate, "generate_clones", partial(generate.generate_clones, generate=generate_here))
     return state
 
 

@@ -13,7 +13,7 @@ def a_line_for_each_step(monkeypatch):
 
 
 def test_a_line_says_how_fast_it_goes_and_how_long_it_still_takes(capsys):
-    with Progress("drawn", 40) as progress:
+    with Progress("generated", 40) as progress:
         progress.advance(10, ", actors 90% busy", rate=5.0)
     assert capsys.readouterr().out == "generated: 10/40 images, 5.0 images/s, 6 s left, actors 90% busy\n"
 

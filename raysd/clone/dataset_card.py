@@ -43,7 +43,7 @@ def dataset_card(plan: Plan, record: dict[str, Any]) -> str:
         "negative prompt": spec.variant.negative_prompt or "none",
         "guidance scale": f"{spec.guidance_scale:g}" + ("" if spec.guidance_interval == (0.0, 1.0) else f" in the steps {spec.guidance_interval}"),
         "sampler": f"{spec.scheduler or 'of the checkpoint'}, {spec.num_inference_steps} steps",
-        "pictures": f"{record['num_images']:,} ({_per_class(counts)} for each of {len(spec.table):,} classes), {size}, {spec.codec}, {spec.color}",
+        "images": f"{record['num_images']:,} ({_per_class(counts)} for each of {len(spec.table):,} classes), {size}, {spec.codec}, {spec.color}",
         "flagged images": f"{flags} (column `flag`); policy: {spec.flagged}",
         "short classes": f"{len(short):,}: {named}" if short else "none",
         "seed": str(spec.seed),

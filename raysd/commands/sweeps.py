@@ -31,7 +31,7 @@ def sweep(experiment: Experiment, command: str = "") -> Row:
     folder.write(BEST, best_config(experiment, best["setting"], row["images_per_class"], note).encode())
     report(experiment, row["fingerprint"])
     cost, grid = row["cost"], row["cost"]["grid"]
-    say(f"cost: {cost['pictures']:,} images and {cost['trainings']} trainings; all settings in full: {grid['pictures']:,} and {grid['trainings']}")
+    say(f"cost: {cost['num_images']:,} images and {cost['trainings']} trainings; all settings in full: {grid['num_images']:,} and {grid['trainings']}")
     say(f"next: raysd generate {folder.child(BEST).uri}, then raysd train and raysd evaluate with it; raise generation.images_per_class for the full size")
     return row
 

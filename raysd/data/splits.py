@@ -99,7 +99,7 @@ def _number(name: str, file: str) -> int:
     return int(found[1])
 
 
-def _check_count(name: str, of_what: str, there: int, wanted: int, unit: str = "pictures") -> None:
+def _check_count(name: str, of_what: str, there: int, wanted: int, unit: str = "images") -> None:
     if there != wanted:
         raise UserError("frozen split", name, f"the set has {there} {unit} {of_what}and the split was made for {wanted}; give the set as it was published")
 

@@ -73,7 +73,7 @@ def write_set(folder: Location, source: Source, rows: np.ndarray, one_file: bool
     order, index = round_major(source.labels[rows])
     encoded: list[bytes] = []
     start = size = 0
-    with Progress(f"storing {source.name}", len(rows), "pictures") if len(rows) > PROGRESS_FROM else nullcontext() as progress:
+    with Progress(f"storing {source.name}", len(rows), "images") if len(rows) > PROGRESS_FROM else nullcontext() as progress:
         for place, position in enumerate(order):
             data, is_last = source.encoded(int(rows[position])), place == len(order) - 1
             digest.update(data + str(source.labels[rows[position]]).encode())

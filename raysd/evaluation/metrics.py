@@ -112,4 +112,4 @@ def confusion_pairs(labels: np.ndarray, predictions: np.ndarray, most: int = 10)
 
 def _need_images(values: np.ndarray) -> None:
     if len(values) == 0:
-        raise UserError("pictures", 0, "give at least one")
+        raise UserError("images", 0, "give at least one")

@@ -17,7 +17,7 @@ def clone_table(inputs: ReportInputs) -> Table | None:
     groups: dict[str, list[Entry]] = {}
     for entry in (entry for entry in inputs.entries if entry.folder):
         groups.setdefault(entry.folder, []).append(entry)
-    columns = (Column("setting"), *number_columns("pictures", "flagged"), Column("fingerprint", is_code=True), Column("folder", is_code=True))
+    columns = (Column("setting"), *number_columns("images", "flagged"), Column("fingerprint", is_code=True), Column("folder", is_code=True))
     rows: list[tuple[Value, ...]] = []
     for folder, entries in groups.items():
         clone = about.get(folder, {})
@@ -41,7 +41,7 @@ def behind_table(inputs: ReportInputs) -> Table | None:
 def row_table(inputs: ReportInputs) -> Table:
     """Each accuracy row and the command that repeats it."""
     columns = (Column("fingerprint", is_code=True), Column("trained on"), *number_columns("images per class", "seed"), Column("measured on"), Column("metric"))
-    columns += (*number_columns("value, %", "pictures"), Column("classifier", is_code=True), Column("data", is_code=True), Column("date"))
+    columns += (*number_columns("value, %", "images"), Column("classifier", is_code=True), Column("data", is_code=True), Column("date"))
     columns += (Column("command", is_code=True),)
     labels = {row["fingerprint"]: cell.setting.label for cell in inputs.cells.cells for row in cell.rows}
     order = sorted(inputs.rows, key=lambda r: (r["trained_on"]["kind"], r["trained_on"].get("name") or "", r["role"], r["dataset"], r["seed"]))

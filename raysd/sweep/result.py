@@ -69,7 +69,7 @@ def sweep_row(
         "proxies": proxy_regrets(steps),
         "cost": sweep_cost(steps, num_settings or len(last), budgets, len(experiment.table)),
         "num_generated": sum(step["num_generated"] for step in steps),
-        "seconds": {part: sum(step["seconds"][part] for step in steps) for part in ("draw", "train", "measure")},
+        "seconds": {part: sum(step["seconds"][part] for step in steps) for part in ("generate", "train", "measure")},
         "steps": [step["fingerprint"] for step in steps],
         "rows": [row["fingerprint"] for row in rows],
         "classifiers": classifiers,

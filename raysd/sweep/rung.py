@@ -30,7 +30,7 @@ KIND = "trial"
 OF_A_SETTING = ("training.", "generation.", "sweep.space")
 """Fields of errors that a setting makes by itself; the others go on without it."""
 NOTHING: Row = {"seed_scores": [], "score": None, "classifiers": [], "rows": [], "num_images": 0, "num_flagged": 0, "short_classes": {}, "num_generated": 0}
-NOTHING["seconds"] = {"draw": 0.0, "train": 0.0, "measure": 0.0}
+NOTHING["seconds"] = {"generate": 0.0, "train": 0.0, "measure": 0.0}
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Steps:
             "rung": rung,
             "images_per_class": self.rungs[rung].images_per_class,
             "seeds": experiment.training.seeds,
-            "pictures": len(_job(experiment).plan),
+            "num_planned": len(_job(experiment).plan),
             "proxies": {},
             "command": self.evaluation.command,
             "versions": versions(),
@@ -93,7 +93,7 @@ class Steps:
 
     def _measured(self, experiment: Experiment, evaluation: Evaluation) -> Row:
         """What a step finds."""
-        clone, num_generated, generation_seconds = self._generate(experiment)
+        clone, num_generated, generate_seconds = self._generate(experiment)
         run = training_run(experiment, training_pools(experiment))
         classifiers, train_seconds = self._train(run)
         rows, measure_seconds = self._measure(evaluation, classifiers)
@@ -107,7 +107,7 @@ class Steps:
             "num_flagged": clone.num_flagged,
             "short_classes": clone.short_classes,
             "num_generated": num_generated,
-            "seconds": {"draw": generation_seconds, "train": train_seconds, "measure": measure_seconds},
+            "seconds": {"generate": generate_seconds, "train": train_seconds, "measure": measure_seconds},
         }
 
     def known(self, settings: list[Setting]) -> dict[tuple[int, int], list[float]]:

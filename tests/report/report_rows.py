@@ -110,8 +110,8 @@ def trial_row(number, setting, rung, budget, seeds, scores, classifiers, rows, *
         "fingerprint": digest("trial", number, rung), "sweep": "5eeb", "number": number, "setting": setting, "label": label_of(setting),
         "clone": digest("clone", setting["generation.variant"], setting["generation.guidance_scale"]), "rung": rung, "images_per_class": budget,
         "seeds": seeds, "seed_scores": scores, "score": sum(scores) / len(scores) if scores else None, "classifiers": classifiers, "rows": rows,
-        "pictures": 3 * budget, "num_images": 3 * budget, "num_flagged": 1, "short_classes": {}, "num_generated": 3 * budget,
-        "seconds": {"draw": 40.0, "train": 50.0, "measure": 3.0}, "proxies": {"frechet_distance": 12.5},
+        "num_planned": 3 * budget, "num_images": 3 * budget, "num_flagged": 1, "short_classes": {}, "num_generated": 3 * budget,
+        "seconds": {"generate": 40.0, "train": 50.0, "measure": 3.0}, "proxies": {"frechet_distance": 12.5},
     }  # fmt: skip
     return {**row, **changes}
 
@@ -172,7 +172,7 @@ def search_row(folder, trials, rows=(), **changes):
         setting = trial["setting"]
         clones.append({
             "fingerprint": trial["clone"], "folder": str(folder / trial["clone"]), "variant": setting["generation.variant"],
-            "guidance_scale": setting["generation.guidance_scale"], "images_per_class": trial["images_per_class"], "num_images": trial["pictures"],
+            "guidance_scale": setting["generation.guidance_scale"], "images_per_class": trial["images_per_class"], "num_images": trial["num_planned"],
             "num_flagged": 1, "short_classes": {}, "score": trial["score"], "setting": setting, "label": trial["label"], "model": "tiny-sd",
             "num_inference_steps": 20, "rungs": rungs, "proxies": trial["proxies"],
         })  # fmt: skip
@@ -209,14 +209,14 @@ def search_row(folder, trials, rows=(), **changes):
         "best": {
             "variant": best["setting"]["generation.variant"], "guidance_scale": best["setting"]["generation.guidance_scale"], "clone": best["clone"],
             "setting": best["setting"], "label": best["label"], "score": best["score"], "low": 1.0, "high": 2.0, "images_per_class": best["images_per_class"]},
-        "images_per_class": budgets[-1], "num_generated": 1500, "seconds": {"draw": 812.0, "train": 1300.5, "measure": 60.0, "total": 721.0},
+        "images_per_class": budgets[-1], "num_generated": 1500, "seconds": {"generate": 812.0, "train": 1300.5, "measure": 60.0, "total": 721.0},
         "steps": [trial["fingerprint"] for trial in trials], "rows": sorted(row["fingerprint"] for row in rows),
         "classifiers": sorted({name for trial in trials for name in trial["classifiers"]} | {row["classifier"] for row in rows}), "failed": [],
         "skipped_sets": {}, "comparisons": comparisons, "clones": clones, "ranking": ranking, "effects": effects,
         "proxies": [{**proxy, "regret": 1.3, "spearman": 0.82}, {**proxy, "proxy": "coverage", "better": "higher", "regret": 0.0, "spearman": None}],
-        "cost": {"pictures": 1500, "num_generated": 1500, "trainings": 33,
-            "generation_seconds": 600.0, "train_seconds": 1200.0, "measure_seconds": 60.0, "grid": {
-            "settings": 12, "pictures": 3600, "trainings": 36, "generation_seconds": 1440.0, "train_seconds": None, "measure_seconds": 140.0}},
+        "cost": {"num_images": 1500, "num_generated": 1500, "trainings": 33,
+            "generate_seconds": 600.0, "train_seconds": 1200.0, "measure_seconds": 60.0, "grid": {
+            "settings": 12, "num_images": 3600, "trainings": 36, "generate_seconds": 1440.0, "train_seconds": None, "measure_seconds": 140.0}},
         "command": "raysd sweep configs/fashion.yaml", "versions": {"torch": "2.13.0"}, "date": "2026-01-02T03:04:05Z",
     }  # fmt: skip
     return {**row, **changes}

@@ -40,7 +40,7 @@ def seen(tmp_path_factory):
             "[...document.querySelectorAll('.card, .scroll')].filter(e => e.scrollWidth > e.clientWidth && e.tabIndex < 0).length"
         )
         found["links"] = await page.evaluate("[...document.querySelectorAll('a')].map(a => a.getAttribute('href'))")
-        found["pictures"] = await page.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth])")
+        found["images"] = await page.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth])")
         return {**found, "requests": page.requests, "messages": page.messages, "url": url}
 
     return browser.visit(folder / "profile", steps)
@@ -74,4 +74,4 @@ def test_what_scrolls_can_be_reached_with_the_keyboard(seen):
 
 
 def test_every_image_can_be_decoded(seen):
-    assert seen["pictures"] and all(complete and width for complete, width in seen["pictures"])
+    assert seen["images"] and all(complete and width for complete, width in seen["images"])

@@ -77,7 +77,7 @@ def test_proxies_name_their_pick_and_the_points_lost(inputs):
 
 def test_cost_stands_beside_all_settings_at_the_last_rung_with_ratios(inputs):
     rows = shown(cost_table(inputs))
-    assert rows["pictures"]["ratio"] == "2.4 x" and rows["trainings"]["all at the last rung"] == "36"
+    assert rows["images"]["ratio"] == "2.4 x" and rows["trainings"]["all at the last rung"] == "36"
     assert rows["device time, training"]["all at the last rung"] == "-" and rows["device time, all"]["ratio"] == "-"
     assert rows["device time, all"]["this sweep"] == "31 min 00 s"
 

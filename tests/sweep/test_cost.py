@@ -7,7 +7,7 @@ RUNGS = [(25, 2), (100, 3)]
 
 
 def seconds(generate=0.0, train=0.0, measure=0.0):
-    return {"draw": generate, "train": train, "measure": measure}
+    return {"generate": generate, "train": train, "measure": measure}
 
 
 def halved():
@@ -18,15 +18,15 @@ def halved():
 
 def test_each_clone_counts_once_at_its_last_rung():
     cost = sweep_cost(halved(), 4, RUNGS, 10)
-    assert (cost["pictures"], cost["num_generated"], cost["trainings"]) == (1000 + 3 * 250, 1750, 4 * 2 + 3)
+    assert (cost["num_images"], cost["num_generated"], cost["trainings"]) == (1000 + 3 * 250, 1750, 4 * 2 + 3)
     assert sweep_cost(halved()[::-1], 4, RUNGS, 10) == cost
-    assert (cost["generation_seconds"], cost["train_seconds"], cost["measure_seconds"]) == (350.0, 100.0, 22.0)
+    assert (cost["generate_seconds"], cost["train_seconds"], cost["measure_seconds"]) == (350.0, 100.0, 22.0)
 
 
 def test_the_grid_is_all_settings_at_the_last_rung_by_this_sweeps_rates():
     grid = sweep_cost(halved(), 4, RUNGS, 10)["grid"]
-    assert (grid["settings"], grid["pictures"], grid["trainings"]) == (4, 4000, 12)
-    assert grid["generation_seconds"] == pytest.approx(4000 * 350 / 1750)
+    assert (grid["settings"], grid["num_images"], grid["trainings"]) == (4, 4000, 12)
+    assert grid["generate_seconds"] == pytest.approx(4000 * 350 / 1750)
     assert grid["train_seconds"] == pytest.approx(12 * 1000 * 100 / (4 * 250 * 2 + 1000 * 3))
     assert grid["measure_seconds"] == pytest.approx(12 * 22 / 11)
 
@@ -35,7 +35,7 @@ def test_a_grid_that_was_run_in_full_costs_what_it_cost():
     trials = [trial_row(number, [60, 61], num_generated=250, seconds=seconds(50.0, 10.0 + number, 4.0)) for number in range(3)]
     cost = sweep_cost(trials, 3, [(25, 2)], 10)
     assert cost["grid"]["settings"] == 3
-    for part in ("pictures", "trainings", "generation_seconds", "train_seconds", "measure_seconds"):
+    for part in ("num_images", "trainings", "generate_seconds", "train_seconds", "measure_seconds"):
         assert cost["grid"][part] == pytest.approx(cost[part])
 
 
@@ -44,16 +44,16 @@ def test_settings_that_share_a_clone_generate_it_once():
         trial_row(number, [60, 61], clone="c", num_generated=250 * (number == 0), seconds=seconds(50.0 * (number == 0), 10.0, 4.0)) for number in range(3)
     ]
     cost = sweep_cost(trials, 3, [(25, 2)], 10)
-    assert (cost["pictures"], cost["grid"]["pictures"]) == (250, 250)
+    assert (cost["num_images"], cost["grid"]["num_images"]) == (250, 250)
     assert (cost["trainings"], cost["grid"]["trainings"]) == (6, 6)
-    assert cost["grid"]["generation_seconds"] == pytest.approx(50)
+    assert cost["grid"]["generate_seconds"] == pytest.approx(50)
 
 
 def test_what_was_there_already_gives_no_rate():
     cost = sweep_cost([trial_row(0, [60, 61])], 1, RUNGS, 10)
-    assert (cost["pictures"], cost["num_generated"], cost["generation_seconds"], cost["train_seconds"]) == (250, 0, 0.0, 0.0)
-    assert [cost["grid"][f"{part}_seconds"] for part in ("draw", "train", "measure")] == [None] * 3
-    assert sweep_cost([], 4, RUNGS, 10)["grid"]["pictures"] == 4000
+    assert (cost["num_images"], cost["num_generated"], cost["generate_seconds"], cost["train_seconds"]) == (250, 0, 0.0, 0.0)
+    assert [cost["grid"][f"{part}_seconds"] for part in ("generate", "train", "measure")] == [None] * 3
+    assert sweep_cost([], 4, RUNGS, 10)["grid"]["num_images"] == 4000
 
 
 def test_steps_that_found_their_work_done_do_not_lower_the_rates():

@@ -151,7 +151,7 @@ def test_the_answer_ranks_every_setting_and_names_the_cost(swept):
     assert [each["images_per_class"] for each in row["ranking"]] == [12, 8, 4, 4]
     assert row["ranking"][0]["setting"] == row["best"]["setting"]
     assert {effect["factor"] for effect in row["effects"]} == {"generation.guidance_scale", "generation.variant"}
-    assert row["cost"]["pictures"] == 280 and row["cost"]["grid"]["pictures"] == 480
+    assert row["cost"]["num_images"] == 280 and row["cost"]["grid"]["num_images"] == 480
     assert row["cost"]["trainings"] == 4 + 4 + 2 and row["cost"]["grid"]["trainings"] == 8
     assert {each["proxy"] for each in row["proxies"]} >= {"frechet_distance", "coverage"}
     assert {each["with"] for each in row["comparisons"]} == {"real", "random"}
@@ -166,7 +166,7 @@ def test_a_second_run_generates_and_trains_nothing(swept):
 
 def sweep_here(root, training=(), **changes):
     """A sweep in this process, on the tests' cluster: its row and its steps."""
-    from raysd import commands as commands
+    from raysd import commands
 
     evaluation = {"transfer_sets": [{"name": "digits", "shots": 4}]}
     own = {"objective": "transfer", "random": False, "max_concurrent_trials": 1, **changes}
@@ -196,7 +196,7 @@ def test_asha_stops_trials_and_holds_nothing(ray_cluster, tmp_path):
     row, steps = sweep_here(tmp_path, {"seeds": [0]}, space=space, scheduler="asha", keep=0.5, rungs=[4, 8])
     assert [step["rung"] for step in steps].count(0) == 2
     assert 1 <= [step["rung"] for step in steps].count(1) <= 2
-    assert sum(step["num_generated"] for step in steps) == row["cost"]["pictures"] == 10 * sum(clone["images_per_class"] for clone in row["clones"])
+    assert sum(step["num_generated"] for step in steps) == row["cost"]["num_images"] == 10 * sum(clone["images_per_class"] for clone in row["clones"])
     assert_nothing_is_held()
 
 

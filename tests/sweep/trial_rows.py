@@ -21,9 +21,9 @@ def trial_row(number, seed_scores, rung=0, setting=None, clone=None, images_per_
         "score": float(np.mean(scores)) if scores else None,
         "classifiers": [f"k{number}-{rung}-{seed}" for seed in seeds],
         "rows": [],
-        "pictures": 10 * count,
+        "num_planned": 10 * count,
         "num_generated": 0,
-        "seconds": {"draw": 0.0, "train": 0.0, "measure": 0.0},
+        "seconds": {"generate": 0.0, "train": 0.0, "measure": 0.0},
         "proxies": {},
         **values,
     }

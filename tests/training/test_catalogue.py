@@ -45,7 +45,7 @@ def test_each_entry_is_whole(name):
 
 
 def test_the_docs_list_each_set_as_it_is():
-    text = (Path(__file__).parents[2] / "docs" / "real_datasets.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "real_data_sets.md").read_text()
     for name, entry in built_in_sets().items():
         line = next(line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
         cells = [cell.strip() for cell in line.strip("|").split("|")]

@@ -47,7 +47,7 @@ def search_strength(fit: Examples, validation: Examples, num_classes: int, setti
         strengths, models, iterations, scores = [], [], [], []
         study = _study(seed)
         for _ in range(settings.trials):
-            trial = study.request()
+            trial = study.ask()
             strength = trial.suggest_float("C", *STRENGTHS, log=True)
             weaker = [known for known in strengths if known <= strength]
             start = models[strengths.index(max(weaker))] if weaker else None
@@ -75,7 +75,7 @@ def search_sgd(fit: Examples, validation: Examples, num_classes: int, settings: 
     study = _study(seed)
     tried: list[tuple[float, float, float, LinearModel]] = []
     for first in range(0, settings.trials, ROUND):
-        trials = [study.request() for _ in range(min(ROUND, settings.trials - first))]
+        trials = [study.ask() for _ in range(min(ROUND, settings.trials - first))]
         rates = [trial.suggest_float("learning_rate", *LEARNING_RATES, log=True) for trial in trials]
         decays = [trial.suggest_float("weight_decay", *WEIGHT_DECAYS, log=True) for trial in trials]
         result = fit_sgd_probe(fit, num_classes, rates, decays, settings, seed)

@@ -49,7 +49,7 @@ def paper_table(cells: Cells, findings: Findings | None) -> Table:
     """The paper's table, then our best setting and the one at guidance 7.5. Ours stand in a column of their own, unless the sets are the same."""
     ours = _ours(cells, findings)
     same = bool(ours) and same_classes(ours[0][1])
-    columns = [Column("source"), *number_columns("pictures", "guidance"), Column("prompt"), *number_columns(*SETS, "our test set")]
+    columns = [Column("source"), *number_columns("images", "guidance"), Column("prompt"), *number_columns(*SETS, "our test set")]
     rows: list[tuple[Value, ...]] = []
     for entry in PUBLISHED:
         rows.append((entry.data, entry.images, entry.guidance_scale, entry.prompt, *(_percent(score) for score in entry.scores), None))

@@ -27,7 +27,9 @@ def search_lines(inputs: ReportInputs) -> list[str]:
         return []
     lines = [*_noise_lines(inputs.sweep), *_effect_lines(inputs.sweep["effects"])]
     cost, grid = inputs.sweep["cost"], inputs.sweep["cost"]["grid"]
-    ratios = [f"{ratio} the {name}" for name in ("pictures", "trainings") if (ratio := _ratio(cost[name], grid[name])) is not None]
+    ratios = [
+        f"{ratio} the {name}" for name, key in (("images", "num_images"), ("trainings", "trainings")) if (ratio := _ratio(cost[key], grid[key])) is not None
+    ]
     if ratios and len(inputs.budgets) > 1 and _has_grid(inputs.sweep):
         lines.append(f"All {grid['settings']:,} settings at the last rung would take {' and '.join(ratios)}.")
     return [*lines, _how(inputs)]
@@ -151,10 +153,10 @@ def cost_table(inputs: ReportInputs) -> Table | None:
         return None
     cost, grid = sweep["cost"], sweep["cost"]["grid"] if _has_grid(sweep) else {}
     flagged = sum(clone["num_flagged"] for clone in {clone["fingerprint"]: clone for clone in sweep["clones"]}.values())
-    parts = {"generating": "generation_seconds", "training": "train_seconds", "measuring": "measure_seconds"}
+    parts = {"generating": "generate_seconds", "training": "train_seconds", "measuring": "measure_seconds"}
     lines: list[tuple[str, Any, Any, str]] = [
         ("settings", len(inputs.entries), grid.get("settings"), ",d"),
-        ("pictures", cost["pictures"], grid.get("pictures"), ",d"),
+        ("images", cost["num_images"], grid.get("num_images"), ",d"),
         ("images generated", cost["num_generated"], None, ",d"),
         ("images flagged", flagged, None, ",d"),
         ("trainings", cost["trainings"], grid.get("trainings"), ",d"),

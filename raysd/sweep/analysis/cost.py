@@ -26,21 +26,21 @@ def sweep_cost(trials: list[Row], num_settings: int, rungs: Sequence[tuple[int, 
     images_per_class, num_seeds = rungs[-1]
     clones: dict[str, int] = {}
     for trial in trials:
-        clones[trial["clone"]] = max(trial["pictures"], clones.get(trial["clone"], 0))
+        clones[trial["clone"]] = max(trial["num_planned"], clones.get(trial["clone"], 0))
     num_tried = len({setting_key(trial) for trial in trials})
     num_clones = round(num_settings * len(clones) / num_tried) if num_tried else num_settings
     size, trainings = images_per_class * num_classes, num_settings * num_seeds
     return {
-        "pictures": sum(clones.values()),
+        "num_images": sum(clones.values()),
         "num_generated": sum(trial["num_generated"] for trial in trials),
         "trainings": len({fingerprint for trial in trials for fingerprint in trial["classifiers"]}),
-        **{f"{part}_seconds": float(sum(trial["seconds"][part] for trial in trials)) for part in ("draw", "train", "measure")},
+        **{f"{part}_seconds": float(sum(trial["seconds"][part] for trial in trials)) for part in ("generate", "train", "measure")},
         "grid": {
             "settings": num_settings,
-            "pictures": num_clones * size,
+            "num_images": num_clones * size,
             "trainings": trainings,
-            "generation_seconds": _seconds(trials, "draw", lambda trial: trial["num_generated"], num_clones * size),
-            "train_seconds": _seconds(trials, "train", lambda trial: trial["pictures"] * len(trial["seeds"]), trainings * size),
+            "generate_seconds": _seconds(trials, "generate", lambda trial: trial["num_generated"], num_clones * size),
+            "train_seconds": _seconds(trials, "train", lambda trial: trial["num_planned"] * len(trial["seeds"]), trainings * size),
             "measure_seconds": _seconds(trials, "measure", lambda trial: len(trial["classifiers"]), trainings),
         },
     }
