@@ -1,8 +1,9 @@
 """Jobs on a cluster that loses a node in each of them: python benchmarks/clusters.py --storage <an empty folder>
 
-A head and two raylets of two CPUs, with a job server on loopback. `generate`, `train`, `evaluate` and `sweep` are handed in with `ray job submit`.
-While a job works, one raylet gets a SIGKILL. Generating and training go on with the node that is left; in the other two jobs a new node joins at once.
-Then each job is handed in once more, and has nothing left to do. The same jobs without a kill, first on the same cluster, are what it is compared with.
+A head and two raylets of two CPUs, with a job server on loopback. `generate`, `train`, `evaluate` and `sweep` are
+handed in with `ray job submit`. While a job works, one raylet gets a SIGKILL. Generating and training go on with the
+node that is left; in the other two jobs a new node joins at once. Then each job is handed in once more, and has nothing
+left to do. The same jobs without a kill, first on the same cluster, are what it is compared with.
 """
 
 import argparse
@@ -28,12 +29,30 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMAND = "python benchmarks/clusters.py"
 NODE_CPUS = 2
 PATIENCE = 500.0  # seconds until the moment of a kill, and for a job
-CLASSIFIER = {"backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}, "stem_stride": 2, "batch_size": 20, "logger": "none"}
+CLASSIFIER = {
+    "backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]},
+    "stem_stride": 2,
+    "batch_size": 20,
+    "logger": "none",
+}
 EXPERIMENT = {
     "name": "cluster",
     "cluster": {"cpus": 2 * NODE_CPUS},
-    "generation": {"images_per_class": 24, "num_inference_steps": 10, "images_per_shard": 20, "batch_size": 10, "cpus_per_actor": 2},
-    "training": {**CLASSIFIER, "num_workers": 2, "min_workers": 1, "cpus_per_worker": 1.45, "num_steps": 1500, "checkpoint_steps": 50},
+    "generation": {
+        "images_per_class": 24,
+        "num_inference_steps": 10,
+        "images_per_shard": 20,
+        "batch_size": 10,
+        "cpus_per_actor": 2,
+    },
+    "training": {
+        **CLASSIFIER,
+        "num_workers": 2,
+        "min_workers": 1,
+        "cpus_per_worker": 1.45,
+        "num_steps": 1500,
+        "checkpoint_steps": 50,
+    },
     "evaluation": {
         "validation_set": "fashion_mnist",
         "validation_images_per_class": 5,
@@ -44,7 +63,13 @@ EXPERIMENT = {
 SWEEP = {
     **EXPERIMENT,
     "name": "cluster-sweep",
-    "generation": {"images_per_class": 8, "num_inference_steps": 2, "images_per_shard": 20, "batch_size": 10, "num_actors": 2},
+    "generation": {
+        "images_per_class": 8,
+        "num_inference_steps": 2,
+        "images_per_shard": 20,
+        "batch_size": 10,
+        "num_actors": 2,
+    },
     "training": {**CLASSIFIER, "num_workers": 1, "num_epochs": 2},
     "sweep": {"space": {"generation": {"guidance_scale": [1, 7.5]}}, "objective": "transfer", "random": False},
 }
@@ -54,7 +79,8 @@ VERBS = ("generate", "train", "evaluate", "sweep")
 
 
 class Cluster:
-    """A head without CPUs, its job server, and two nodes. Each has a folder of its own, where Ray unpacks a job's working directory."""
+    """A head without CPUs, its job server, and two nodes. Each has a folder of its own, where Ray unpacks a job's
+    working directory."""
 
     def __init__(self, num_nodes=2, **system_config):
         from ray.cluster_utils import Cluster as Raylets
@@ -83,7 +109,11 @@ class Cluster:
         while len(self.nodes) < count:
             self.num_added += 1
             self.nodes.append(
-                self.raylets.add_node(num_cpus=NODE_CPUS, dashboard_agent_listen_port=free_port(), temp_dir=str(self.folder / str(self.num_added)))
+                self.raylets.add_node(
+                    num_cpus=NODE_CPUS,
+                    dashboard_agent_listen_port=free_port(),
+                    temp_dir=str(self.folder / str(self.num_added)),
+                )
             )
 
     def kill_node(self):
@@ -119,7 +149,9 @@ class Cluster:
         """Hand a job in, as a user does; the process that shows its log and ends with its exit code."""
         command = [f"jobs/{verb}.py", str(config), f"storage={storage}", *words]
         words = ["ray", "job", "submit", "--address", self.url, "--working-dir", ".", "--", "python", *command]
-        return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+        return subprocess.Popen(
+            words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
 
     def shutdown(self):
         self.raylets.shutdown()
@@ -138,7 +170,9 @@ def moment(verb, root):
     if verb == "generate":
         return len(list(root.glob("clones/*/data/train-*.parquet"))) >= 2
     if verb == "train":
-        return any("checkpoint_dir_name" in path.read_text() for path in root.glob("runs/*/checkpoint_manager_snapshot.json"))
+        return any(
+            "checkpoint_dir_name" in path.read_text() for path in root.glob("runs/*/checkpoint_manager_snapshot.json")
+        )
     return any(root.glob("features/*/*" if verb == "evaluate" else "results/trial/*.json"))
 
 
@@ -179,13 +213,18 @@ def run_job(cluster, verb, config, root, *more, kill=False, joins=False, replace
         text = log.read()
     seconds = time.monotonic() - began
     if words.returncode or (kill and not killed):
-        own = "\n".join(line for line in text.splitlines() if "(raylet)" not in line)  # without what Ray tells of the dead one
-        raise RuntimeError(f"{verb}: exit code {words.returncode}, {'a' if killed else 'no'} node was killed\n{own[-6000:]}")
+        own = "\n".join(
+            line for line in text.splitlines() if "(raylet)" not in line
+        )  # without what Ray tells of the dead one
+        raise RuntimeError(
+            f"{verb}: exit code {words.returncode}, {'a' if killed else 'no'} node was killed\n{own[-6000:]}"
+        )
     return text, seconds
 
 
 def run_disturbed(cluster, verb, config, root, *more, **kill):
-    """As `run_job` with a kill; a job that ends in an error for it is handed in again, as a user would, and that counts."""
+    """As `run_job` with a kill; a job that ends in an error for it is handed in again, as a user would, and that
+    counts."""
     began = time.monotonic()
     try:
         return *run_job(cluster, verb, config, root, *more, kill=True, **kill), 1
@@ -256,7 +295,9 @@ def disturb(cluster, verb, config, storage, *more, against=True, again=True, joi
         cluster.fill()
         _, row["undisturbed"] = run_job(cluster, verb, config, storage / "undisturbed", *more)
         expected = found(verb, storage / "undisturbed")
-    row["log"], row["disturbed"], row["submissions"] = run_disturbed(cluster, verb, config, storage / "disturbed", *more, joins=joins, replace=replace)
+    row["log"], row["disturbed"], row["submissions"] = run_disturbed(
+        cluster, verb, config, storage / "disturbed", *more, joins=joins, replace=replace
+    )
     row["rows"] = found(verb, storage / "disturbed")
     if against:
         row |= {"lost": (expected - row["rows"]).total(), "doubled": (row["rows"] - expected).total()}
@@ -275,13 +316,18 @@ def upload_bytes():
 
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "package.zip"
-        create_package(str(ROOT), package, include_gitignore=True, excludes=ray_constants.get_runtime_env_default_excludes())
+        create_package(
+            str(ROOT), package, include_gitignore=True, excludes=ray_constants.get_runtime_env_default_excludes()
+        )
         return package.stat().st_size
 
 
 def worker_counts(root):
     """The numbers of workers that a training had, one after the other."""
-    return [[count for _, count in json.loads(path.read_text())["workers"]] for path in root.glob("classifiers/*/record.json")]
+    return [
+        [count for _, count in json.loads(path.read_text())["workers"]]
+        for path in root.glob("classifiers/*/record.json")
+    ]
 
 
 if __name__ == "__main__":
@@ -290,17 +336,49 @@ if __name__ == "__main__":
     storage = Path(parser.parse_args().storage).resolve()
     shutil.rmtree(storage, ignore_errors=True)
     storage.mkdir(parents=True)
-    metrics = [record.metric("job_upload_bytes", upload_bytes(), "bytes", "lower", COMMAND, baseline="the zip file of `ray job submit --working-dir .`")]
+    metrics = [
+        record.metric(
+            "job_upload_bytes",
+            upload_bytes(),
+            "bytes",
+            "lower",
+            COMMAND,
+            baseline="the zip file of `ray job submit --working-dir .`",
+        )
+    ]
     configs, cluster = write_configs(storage), Cluster()
     try:
-        rows = {verb: disturb(cluster, verb, config, storage, replace=verb in REPLACED) for verb, config in configs.items()}
+        rows = {
+            verb: disturb(cluster, verb, config, storage, replace=verb in REPLACED) for verb, config in configs.items()
+        }
     finally:
         cluster.shutdown()
     for verb, row in rows.items():
-        about = f"one raylet of two killed; {row['disturbed']:.0f} s, undisturbed {row['undisturbed']:.0f} s, handed in once more {row['again']:.0f} s"
+        about = (
+            f"one raylet of two killed; {row['disturbed']:.0f} s, undisturbed {row['undisturbed']:.0f} s, handed "
+            f"in once more {row['again']:.0f} s"
+        )
         metrics.append(record.metric(f"{verb}_rows_lost", row["lost"], "rows", "lower", COMMAND, baseline=about))
         metrics.append(record.metric(f"{verb}_rows_doubled", row["doubled"], "rows", "lower", COMMAND, baseline=about))
-        metrics.append(record.metric(f"{verb}_submissions", row["submissions"], "jobs", "lower", COMMAND, baseline="1 where the job itself survived the kill"))
-        metrics.append(record.metric(f"{verb}_seconds_lost", round(row["disturbed"] - row["undisturbed"], 1), "s", "lower", COMMAND, baseline=about))
+        metrics.append(
+            record.metric(
+                f"{verb}_submissions",
+                row["submissions"],
+                "jobs",
+                "lower",
+                COMMAND,
+                baseline="1 where the job itself survived the kill",
+            )
+        )
+        metrics.append(
+            record.metric(
+                f"{verb}_seconds_lost",
+                round(row["disturbed"] - row["undisturbed"], 1),
+                "s",
+                "lower",
+                COMMAND,
+                baseline=about,
+            )
+        )
     print("workers of the training:", worker_counts(storage / "disturbed"))
     record.write("clusters", metrics)

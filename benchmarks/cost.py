@@ -1,7 +1,8 @@
 """How well the cost model predicts the time of a clone: python benchmarks/cost.py --storage <an empty folder>
 
-Three times: `raysd benchmark` measures the rate of the embedded model, `raysd plan`'s formula predicts the time of 1,500 images, and they are generated.
-Ray is up before; its start is not counted. About six minutes on two cores, which should have nothing else to do.
+Three times: `raysd benchmark` measures the rate of the embedded model, `raysd plan`'s formula predicts the time of
+1,500 images, and they are generated. Ray is up before; its start is not counted. About six minutes on two cores, which
+should have nothing else to do.
 """
 
 import argparse
@@ -55,12 +56,36 @@ if __name__ == "__main__":
     runs = []
     for repeat in range(REPEATS):
         runs.append(measure(storage / str(repeat)))
-        print("repeat {}: {:.1f} s predicted, {:.1f} s by the table, {:.1f} s taken".format(repeat, *runs[-1]), flush=True)
+        print(
+            "repeat {}: {:.1f} s predicted, {:.1f} s by the table, {:.1f} s taken".format(repeat, *runs[-1]), flush=True
+        )
     shutil.rmtree(storage)
-    own, table = ([abs(predicted - taken) / taken for predicted, taken in pairs] for pairs in ([run[::2] for run in runs], [run[1:] for run in runs]))
-    about = f"|predicted - taken| / taken, 1,500 images of the embedded model in {median(run[2] for run in runs):.0f} s, Ray being up"
+    own, table = (
+        [abs(predicted - taken) / taken for predicted, taken in pairs]
+        for pairs in ([run[::2] for run in runs], [run[1:] for run in runs])
+    )
+    about = (
+        f"|predicted - taken| / taken, 1,500 images of the embedded model in {median(run[2] for run in runs):.0f} "
+        "s, Ray being up"
+    )
     rows = [
-        record.metric("prediction_error", median(own), "ratio", "lower", COMMAND, baseline=f"{about}; rate by raysd benchmark", runs=own),
-        record.metric("prediction_error_of_table", median(table), "ratio", "lower", COMMAND, baseline=f"{about}; rate of the table", runs=table),
+        record.metric(
+            "prediction_error",
+            median(own),
+            "ratio",
+            "lower",
+            COMMAND,
+            baseline=f"{about}; rate by raysd benchmark",
+            runs=own,
+        ),
+        record.metric(
+            "prediction_error_of_table",
+            median(table),
+            "ratio",
+            "lower",
+            COMMAND,
+            baseline=f"{about}; rate of the table",
+            runs=table,
+        ),
     ]
     record.write("cost", rows)

@@ -1,8 +1,8 @@
 """The demo's figures: python benchmarks/demo.py --storage runs
 
-Runs the demo from nothing, then a sweep over the guidance scale with 500 generated images a class, as many real ones beside, and at last trains on all
-60,000 real images. Needs the full Fashion-MNIST. What is in the storage root already is not made again, except the demo. Writes
-benchmarks/results/demo.json and a table of all rows beside it.
+Runs the demo from nothing, then a sweep over the guidance scale with 500 generated images a class, as many real ones
+beside, and at last trains on all 60,000 real images. Needs the full Fashion-MNIST. What is in the storage root already
+is not made again, except the demo. Writes benchmarks/results/demo.json and a table of all rows beside it.
 """
 
 import argparse
@@ -43,13 +43,19 @@ def test_accuracies(rows, variant=None, guidance_scale=None, kind="clone"):
     """Top-1 on the 10,000 real test images, one value per classifier seed."""
     of = [row for row in rows if row["role"] == "test" and row["trained_on"]["kind"] == kind]
     if kind == "clone":
-        of = [row for row in of if (row["trained_on"]["variant"], row["trained_on"]["guidance_scale"]) == (variant, guidance_scale)]
+        of = [
+            row
+            for row in of
+            if (row["trained_on"]["variant"], row["trained_on"]["guidance_scale"]) == (variant, guidance_scale)
+        ]
     return [row["value"] for row in sorted(of, key=lambda row: row["seed"])]
 
 
 def run_sweep(storage):
     """The sweep at 500 images a class: its row, and the rows of its classifiers."""
-    experiment = load_experiment(CONFIG, [f"storage={storage}", "sweep.space.generation={guidance_scale: [1, 2, 4, 7.5], variant: [name]}"])
+    experiment = load_experiment(
+        CONFIG, [f"storage={storage}", "sweep.space.generation={guidance_scale: [1, 2, 4, 7.5], variant: [name]}"]
+    )
     commands.sweep(experiment, COMMAND)
     (sweep,) = (row for row in read_results(experiment.root, "sweep") if row["name"] == experiment.name)
     wanted = set(sweep["rows"])
@@ -58,7 +64,12 @@ def run_sweep(storage):
 
 def train_on_everything(storage):
     """Top-1 of a classifier of all real images."""
-    overrides = ["training.real=fashion_mnist", "generation.images_per_class=6000", f"training.num_epochs={FULL_EPOCHS}", "training.seeds=[0]"]
+    overrides = [
+        "training.real=fashion_mnist",
+        "generation.images_per_class=6000",
+        f"training.num_epochs={FULL_EPOCHS}",
+        "training.seeds=[0]",
+    ]
     experiment = load_experiment(CONFIG, [f"storage={storage}", *overrides])
     commands.train(experiment)
     return test_accuracies(commands.evaluate(experiment, COMMAND), kind="real")
@@ -96,11 +107,28 @@ if __name__ == "__main__":
     write_table(rows)
     best = sweep["best"]["guidance_scale"]
     clone, usual = (test_accuracies(rows, "name", scale) for scale in (best, 7.5))
-    about = f"guidance {best:g} (chosen on validation images), name prompt, 500 images a class, seed spread {stdev(clone):.2f}"
+    about = (
+        f"guidance {best:g} (chosen on validation images), name prompt, 500 images a class, seed spread "
+        f"{stdev(clone):.2f}"
+    )
     metric("clone_top1_real_test", mean(clone), "percent", "higher", baseline=about, runs=clone)
     effect = [one - other for one, other in zip(clone, usual, strict=True)]
-    metric("guidance_effect", mean(effect), "points", "higher", baseline=f"guidance {best:g} minus 7.5, same classifier seeds", runs=effect)
+    metric(
+        "guidance_effect",
+        mean(effect),
+        "points",
+        "higher",
+        baseline=f"guidance {best:g} minus 7.5, same classifier seeds",
+        runs=effect,
+    )
     real = test_accuracies(rows, kind="real")
     metric("real_top1_same_size", mean(real), "percent", "higher", baseline="500 real images a class", runs=real)
     full = train_on_everything(storage)
-    metric("real_top1_full", mean(full), "percent", "higher", baseline=f"60,000 real images, {FULL_EPOCHS} epochs, one seed", runs=full)
+    metric(
+        "real_top1_full",
+        mean(full),
+        "percent",
+        "higher",
+        baseline=f"60,000 real images, {FULL_EPOCHS} epochs, one seed",
+        runs=full,
+    )

@@ -1,8 +1,11 @@
-"""Kill at random, and see what a clone looks like afterwards: python benchmarks/faults.py --storage <an empty folder> [--kills 1000]
+"""Kill at random, and see what a clone looks like afterwards: python benchmarks/faults.py --storage <an empty
+folder> [--kills 1000]
 
-A small cluster of two raylets generates clones. Two drivers work on each clone at a time, one with half the images of the other. At random points drivers,
-actors and whole raylets get a SIGKILL; a dead driver's command is run again, a dead raylet's place is taken by a new one. When both commands have ended well,
-each shard is compared with the same shard of a clone that was generated undisturbed, and the next clone begins. Ctrl-C ends it with what was compared so far.
+A small cluster of two raylets generates clones. Two drivers work on each clone at a time, one with half the images of
+the other. At random points drivers, actors and whole raylets get a SIGKILL; a dead driver's command is run again, a
+dead raylet's place is taken by a new one. When both commands have ended well, each shard is compared with the same
+shard of a clone that was generated undisturbed, and the next clone begins. Ctrl-C ends it with what was compared so
+far.
 """
 
 import argparse
@@ -24,7 +27,14 @@ import record
 COMMAND = "python benchmarks/faults.py"
 SHARD, BATCH = 16, 16
 ACTORS = {"num_actors": 1, "cpus_per_actor": 0.5}  # of each driver, so that both are at work
-SETTINGS = {"model": "dummy", "color": "gray", "num_inference_steps": 300, "images_per_shard": SHARD, "batch_size": BATCH, **ACTORS}
+SETTINGS = {
+    "model": "dummy",
+    "color": "gray",
+    "num_inference_steps": 300,
+    "images_per_shard": SHARD,
+    "batch_size": BATCH,
+    **ACTORS,
+}
 WORDS = [f"generation.{name}={value}" for name, value in SETTINGS.items()]
 WEIGHTS = {"driver": 3, "actor": 5, "raylet": 1}
 PATIENCE = 300.0  # seconds without a new shard
@@ -62,7 +72,15 @@ class Victims:
 
 
 def start_driver(folder, images, address):
-    command = [sys.executable, "-m", "raysd.cli", "generate", f"storage={folder}", f"generation.images_per_class={images}", *WORDS]
+    command = [
+        sys.executable,
+        "-m",
+        "raysd.cli",
+        "generate",
+        f"storage={folder}",
+        f"generation.images_per_class={images}",
+        *WORDS,
+    ]
     environment = {**os.environ, "RAY_ADDRESS": address}
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
@@ -113,7 +131,10 @@ def generate_under_fire(folder, images, victims, rng, num_kills):
                 error = driver.communicate()[1]
                 if driver.returncode:
                     done["gave up"] += 1
-                    print(f"the driver of {count} ended with {driver.returncode}: {error.strip().splitlines()[-1:]}", flush=True)
+                    print(
+                        f"the driver of {count} ended with {driver.returncode}: {error.strip().splitlines()[-1:]}",
+                        flush=True,
+                    )
                     drivers[count] = start(count)
             if all(driver.poll() == 0 for driver in drivers.values()):
                 return done
@@ -166,7 +187,15 @@ def run(storage, num_kills, images, seed):
             shutil.rmtree(folder, ignore_errors=True)
             totals += generate_under_fire(folder, images, victims, rng, min(15, num_kills - so_far))
             lost, doubled, differing, leftovers = compare(folder, expected)
-            totals += Counter({"rows_lost": lost, "rows_doubled": doubled, "shards_differing": differing, "partial files": leftovers, "clones": 1})
+            totals += Counter(
+                {
+                    "rows_lost": lost,
+                    "rows_doubled": doubled,
+                    "shards_differing": differing,
+                    "partial files": leftovers,
+                    "clones": 1,
+                }
+            )
             print(dict(totals), flush=True)
     except KeyboardInterrupt:
         print("ended early; the clones that were compared count", flush=True)
@@ -181,22 +210,47 @@ if __name__ == "__main__":
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--images", type=int, default=100, help="of each class, of the larger driver")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--print-only", action="store_true", help="print the counts as JSON in the last line, and record nothing")
+    parser.add_argument(
+        "--print-only", action="store_true", help="print the counts as JSON in the last line, and record nothing"
+    )
     arguments = parser.parse_args()
     began = time.monotonic()
     totals = run(Path(arguments.storage).resolve(), arguments.kills, arguments.images, arguments.seed)
     kills = {kind: totals[kind] for kind in WEIGHTS}
     failed = bool(totals["rows_lost"] or totals["rows_doubled"] or totals["shards_differing"])
     if arguments.print_only:
-        print(json.dumps({"kills": kills, **{name: totals[name] for name in ("rows_lost", "rows_doubled", "shards_differing")}}))
+        print(
+            json.dumps(
+                {"kills": kills, **{name: totals[name] for name in ("rows_lost", "rows_doubled", "shards_differing")}}
+            )
+        )
         sys.exit(failed)
     about = ", ".join(f"{count} {kind} kills" for kind, count in kills.items())
-    about += f"; {totals['clones']} clones of {10 * arguments.images} images in shards of {SHARD}, by two drivers, {time.monotonic() - began:.0f} s"
-    about += f"; {totals['gave up']} times a driver gave up and its command was run again; {totals['partial files']} partial files of killed writers left"
+    about += (
+        f"; {totals['clones']} clones of {10 * arguments.images} images in shards of {SHARD}, by two drivers, "
+        f"{time.monotonic() - began:.0f} s"
+    )
+    about += (
+        f"; {totals['gave up']} times a driver gave up and its command was run again; {totals['partial files']} "
+        "partial files of killed writers left"
+    )
     survived = 0 if failed else sum(kills.values())
     metrics = [record.metric("kills_survived", survived, "kills", "higher", COMMAND, baseline=about)]
     for name in ("rows_lost", "rows_doubled"):
-        metrics.append(record.metric(name, totals[name], "rows", "lower", COMMAND, baseline="planned rows of the clones that were disturbed"))
-    metrics.append(record.metric("shards_differing", totals["shards_differing"], "shards", "lower", COMMAND, baseline="bytes of an undisturbed run"))
+        metrics.append(
+            record.metric(
+                name, totals[name], "rows", "lower", COMMAND, baseline="planned rows of the clones that were disturbed"
+            )
+        )
+    metrics.append(
+        record.metric(
+            "shards_differing",
+            totals["shards_differing"],
+            "shards",
+            "lower",
+            COMMAND,
+            baseline="bytes of an undisturbed run",
+        )
+    )
     record.write("faults", metrics)
     sys.exit(failed)

@@ -3,7 +3,8 @@
 Two parts, without Ray, about five minutes on two cores:
 
 - an ImageFolder of 4,000 images, against one that waits for the disk after each image;
-- what is missing of the scores of 20,000 shards: with the counts that a run keeps, with the footers of all files, and with these read one after the other.
+- what is missing of the scores of 20,000 shards: with the counts that a run keeps, with the footers of all files, and
+  with these read one after the other.
 """
 
 import argparse
@@ -49,9 +50,15 @@ def make_clone(folder, num_images):
     """A complete clone of the default experiment's classes."""
     settings = GenerationSettings(images_per_class=num_images // 10, image_size=SIZE, color="rgb", codec="jpeg")
     experiment = Experiment(generation=settings)
-    job = plan_clone(Location(str(folder)), resolve_clone_spec(settings, experiment.table, experiment.all_variants), settings)
+    job = plan_clone(
+        Location(str(folder)), resolve_clone_spec(settings, experiment.table, experiment.all_variants), settings
+    )
     actor = GenerationActor(job.plan.spec, settings.batch_size, 1, NullGenerator)
-    generate_clones([job], settings, generate=lambda jobs, shards: ({**actor.generate_shard(job, int(number)), "job": 0} for number in shards[0]))
+    generate_clones(
+        [job],
+        settings,
+        generate=lambda jobs, shards: ({**actor.generate_shard(job, int(number)), "job": 0} for number in shards[0]),
+    )
     return job
 
 
@@ -59,7 +66,9 @@ def synced_export(job, folder):
     """Write an ImageFolder that waits for the disk after each image."""
     for shard in range(job.plan.num_shards):
         for row in read_shard(job.folder, shard, job.plan.spec).table.to_pylist():
-            Location(str(folder / folder_name(row["label"], row["key"]))).write(f"{row['index']:07d}.jpg", row["image"]["bytes"])
+            Location(str(folder / folder_name(row["label"], row["key"]))).write(
+                f"{row['index']:07d}.jpg", row["image"]["bytes"]
+            )
 
 
 def timed(function, *arguments):
@@ -78,9 +87,33 @@ def measure_export(root):
     ratios = [ours / theirs for ours, theirs in zip(once, each, strict=True)]
     about = f"ImageFolder of {NUM_IMAGES:,} images of {SIZE} px, local disk"
     return [
-        record.metric("export_images_per_second", median(once), "images/s", "higher", COMMAND, f"synced once in the end; {about}", once),
-        record.metric("synced_export_images_per_second", median(each), "images/s", "higher", COMMAND, f"file and folder synced for each image; {about}", each),
-        record.metric("export_speedup_vs_synced_images", median(ratios), "ratio", "higher", COMMAND, f"the two above, in turn; {about}", ratios),
+        record.metric(
+            "export_images_per_second",
+            median(once),
+            "images/s",
+            "higher",
+            COMMAND,
+            f"synced once in the end; {about}",
+            once,
+        ),
+        record.metric(
+            "synced_export_images_per_second",
+            median(each),
+            "images/s",
+            "higher",
+            COMMAND,
+            f"file and folder synced for each image; {about}",
+            each,
+        ),
+        record.metric(
+            "export_speedup_vs_synced_images",
+            median(ratios),
+            "ratio",
+            "higher",
+            COMMAND,
+            f"the two above, in turn; {about}",
+            ratios,
+        ),
     ]
 
 
@@ -103,10 +136,36 @@ def measure_score_scan(root):
     ratios = [slow / fast for slow, fast in zip(in_turn, kept, strict=True)]
     about = f"{NUM_SHARDS:,} shards with scores, local disk"
     return [
-        record.metric("score_scan_seconds", median(kept), "s", "lower", COMMAND, f"by the counts that a run keeps; {about}", kept),
-        record.metric("score_scan_seconds_footers", median(footers), "s", "lower", COMMAND, f"two footers a shard, 32 at a time; {about}", footers),
-        record.metric("score_scan_seconds_in_turn", median(in_turn), "s", "lower", COMMAND, f"two footers a shard, one after the other; {about}", in_turn),
-        record.metric("score_scan_speedup", median(ratios), "ratio", "higher", COMMAND, f"the first against the last, in turn; {about}", ratios),
+        record.metric(
+            "score_scan_seconds", median(kept), "s", "lower", COMMAND, f"by the counts that a run keeps; {about}", kept
+        ),
+        record.metric(
+            "score_scan_seconds_footers",
+            median(footers),
+            "s",
+            "lower",
+            COMMAND,
+            f"two footers a shard, 32 at a time; {about}",
+            footers,
+        ),
+        record.metric(
+            "score_scan_seconds_in_turn",
+            median(in_turn),
+            "s",
+            "lower",
+            COMMAND,
+            f"two footers a shard, one after the other; {about}",
+            in_turn,
+        ),
+        record.metric(
+            "score_scan_speedup",
+            median(ratios),
+            "ratio",
+            "higher",
+            COMMAND,
+            f"the first against the last, in turn; {about}",
+            ratios,
+        ),
     ]
 
 
@@ -115,7 +174,9 @@ def look(job, scores):
 
 
 def read_in_turn(data, parts):
-    assert all(num_rows(parts, shard_name(number)) == num_rows(data, shard_name(number)) for number in range(NUM_SHARDS))
+    assert all(
+        num_rows(parts, shard_name(number)) == num_rows(data, shard_name(number)) for number in range(NUM_SHARDS)
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What generating a clone costs beside the model itself: python benchmarks/generation.py --storage <an empty folder>
 
-Six parts, each in a process of its own, about three quarters of an hour together on two cores; `--part` runs one of them:
+Six parts, each in a process of its own, about three quarters of an hour together on two cores; `--part` runs one of
+them:
 
 - `loop`: one actor against the best plain loop with the same pipeline, sampler, batch, precision and codec.
 - `script`: raysd as it comes against the script that one would write, and the accuracy that both clones teach.
@@ -118,7 +119,13 @@ def commits(job):
 
 
 def measure_loop(root):
-    settings = {"images_per_class": LOOP_IMAGES // 10, "images_per_shard": 250, "batch_size": BATCH, "num_actors": 1, "cpus_per_actor": NUM_CORES}
+    settings = {
+        "images_per_class": LOOP_IMAGES // 10,
+        "images_per_shard": 250,
+        "batch_size": BATCH,
+        "num_actors": 1,
+        "cpus_per_actor": NUM_CORES,
+    }
     actor, loop, starts = [], [], []
     for repeat in range(REPEATS):
         job, logs, began = generate_clone(root / "actor", partial(real_generator, NUM_CORES), settings)
@@ -129,14 +136,24 @@ def measure_loop(root):
         print(f"loop {repeat}: actor {actor[-1]:.1f}, plain loop {loop[-1]:.1f} images/s", flush=True)
     ratios = [one / other for one, other in zip(actor, loop, strict=True)]
     about = f"{LOOP_IMAGES} images, batch {BATCH}, {NUM_CORES} threads, float32, PNG; Ray's start not counted"
-    metric("efficiency_vs_plain_loop", median(ratios), "ratio", "higher", baseline=f"best plain loop, {about}", runs=ratios)
+    metric(
+        "efficiency_vs_plain_loop", median(ratios), "ratio", "higher", baseline=f"best plain loop, {about}", runs=ratios
+    )
     metric("actor_images_per_second", median(actor), "images/s", "higher", baseline=about, runs=actor)
     metric("plain_loop_images_per_second", median(loop), "images/s", "higher", baseline=about, runs=loop)
-    metric("start_seconds", median(starts), "s", "lower", baseline="from the call to the first batch, Ray being up: pool, imports, model", runs=starts)
+    metric(
+        "start_seconds",
+        median(starts),
+        "s",
+        "lower",
+        baseline="from the call to the first batch, Ray being up: pool, imports, model",
+        runs=starts,
+    )
 
 
 def plain_loop(job, folder):
-    """Images per second of one process that generates the plan's images, with prompts encoded once, and writes PNG files."""
+    """Images per second of one process that generates the plan's images, with prompts encoded once, and writes PNG
+    files."""
     import torch
     from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 
@@ -178,7 +195,11 @@ def measure_script(root):
         script.append(usual_script(root / "script", SCRIPT_IMAGES_PER_CLASS, BATCH))
         print(f"script {repeat}: raysd {ours[-1]:.1f}, script {script[-1]:.1f} images/s", flush=True)
     small = usual_script(root / "small", 2 * SMALL_BATCH, SMALL_BATCH)
-    overrides = [f"storage={root / 'runs'}", f"generation.images_per_class={SCRIPT_IMAGES_PER_CLASS}", "evaluation.transfer_sets=[]"]
+    overrides = [
+        f"storage={root / 'runs'}",
+        f"generation.images_per_class={SCRIPT_IMAGES_PER_CLASS}",
+        "evaluation.transfer_sets=[]",
+    ]
     accuracy = {}
     for name, source in (("raysd", []), ("script", [f"training.real={root / 'script'}"])):
         experiment = load_experiment(CONFIG, overrides + source)
@@ -186,12 +207,43 @@ def measure_script(root):
         accuracy[name] = [row["value"] for row in commands.evaluate(experiment, COMMAND) if row["role"] == "test"]
     ratios = [one / other for one, other in zip(ours, script, strict=True)]
     about = f"diffusers pipeline, the checkpoint's scheduler, 50 steps, PNG files, {NUM_CORES} threads"
-    metric("speedup_vs_usual_script", median(ratios), "ratio", "higher", baseline=f"{about}, {BATCH} prompts a call", runs=ratios)
-    metric("script_images_per_second", median(script), "images/s", "higher", baseline=f"{BATCH} prompts a call", runs=script)
-    metric("script_images_per_second_small_batch", small, "images/s", "higher", baseline=f"{SMALL_BATCH} prompts a call", runs=[small])
-    metric("raysd_images_per_second", median(ours), "images/s", "higher", baseline=f"sampler fast, {NUM_CORES} actors, batch {BATCH}", runs=ours)
+    metric(
+        "speedup_vs_usual_script",
+        median(ratios),
+        "ratio",
+        "higher",
+        baseline=f"{about}, {BATCH} prompts a call",
+        runs=ratios,
+    )
+    metric(
+        "script_images_per_second",
+        median(script),
+        "images/s",
+        "higher",
+        baseline=f"{BATCH} prompts a call",
+        runs=script,
+    )
+    metric(
+        "script_images_per_second_small_batch",
+        small,
+        "images/s",
+        "higher",
+        baseline=f"{SMALL_BATCH} prompts a call",
+        runs=[small],
+    )
+    metric(
+        "raysd_images_per_second",
+        median(ours),
+        "images/s",
+        "higher",
+        baseline=f"sampler fast, {NUM_CORES} actors, batch {BATCH}",
+        runs=ours,
+    )
     for name, values in accuracy.items():
-        size = f"top-1 on 10,000 real test images, {SCRIPT_IMAGES_PER_CLASS} images a class, seed spread {stdev(values):.2f}"
+        size = (
+            f"top-1 on 10,000 real test images, {SCRIPT_IMAGES_PER_CLASS} images a class, seed spread "
+            f"{stdev(values):.2f}"
+        )
         metric(f"{name}_clone_top1", mean(values), "percent", "higher", baseline=size, runs=values)
 
 
@@ -217,14 +269,27 @@ def usual_script(folder, images_per_class, batch):
 
 
 def null_settings(num_actors, num_images, images_per_shard):
-    shape = {"image_size": NULL_SIZE, "color": "rgb", "codec": "jpeg", "images_per_shard": images_per_shard, "batch_size": 16}
-    return {**shape, "images_per_class": num_images // 10, "num_actors": num_actors, "cpus_per_actor": min(1.0, NUM_CORES / num_actors)}
+    shape = {
+        "image_size": NULL_SIZE,
+        "color": "rgb",
+        "codec": "jpeg",
+        "images_per_shard": images_per_shard,
+        "batch_size": 16,
+    }
+    return {
+        **shape,
+        "images_per_class": num_images // 10,
+        "num_actors": num_actors,
+        "cpus_per_actor": min(1.0, NUM_CORES / num_actors),
+    }
 
 
 def measure_scale(root):
     for num_actors, shards in SCALE_ACTORS.items():
         num_images = num_actors * shards * SCALE_SHARD
-        job, logs, began = generate_clone(root / "scale", partial(NullGenerator, NULL_SECONDS), null_settings(num_actors, num_images, SCALE_SHARD))
+        job, logs, began = generate_clone(
+            root / "scale", partial(NullGenerator, NULL_SECONDS), null_settings(num_actors, num_images, SCALE_SHARD)
+        )
         firsts, last = np.array([log[0, 0] for log in logs]), commits(job)[-1]
         steady = len(job.plan) * NULL_SECONDS / (last - firsts).sum()
         whole = len(job.plan) * NULL_SECONDS / num_actors / (last - began)
@@ -232,14 +297,24 @@ def measure_scale(root):
         note = f"share of the ideal throughput from each actor's first batch to the last commit; {about}"
         metric(f"scaling_efficiency_{num_actors}_actors", steady, "ratio", "higher", baseline=note, runs=[steady])
         note = f"the same with the start of the actors, a run of {last - began:.0f} s; {about}"
-        metric(f"scaling_efficiency_{num_actors}_actors_with_start", whole, "ratio", "higher", baseline=note, runs=[whole])
-        metric(f"start_seconds_{num_actors}_actors", firsts.max() - began, "s", "lower", baseline=f"until the last actor generates; {about}")
+        metric(
+            f"scaling_efficiency_{num_actors}_actors_with_start", whole, "ratio", "higher", baseline=note, runs=[whole]
+        )
+        metric(
+            f"start_seconds_{num_actors}_actors",
+            firsts.max() - began,
+            "s",
+            "lower",
+            baseline=f"until the last actor generates; {about}",
+        )
 
 
 def measure_memory(root):
     generate_clone(root / "memory", partial(NullGenerator, 0.0), null_settings(NUM_CORES, MEMORY_IMAGES // 10, 250))
     small = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    job, logs, began = generate_clone(root / "memory", partial(NullGenerator, 0.0), null_settings(NUM_CORES, MEMORY_IMAGES, 250))
+    job, logs, began = generate_clone(
+        root / "memory", partial(NullGenerator, 0.0), null_settings(NUM_CORES, MEMORY_IMAGES, 250)
+    )
     driver = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     seconds = commits(job)[-1] - began
     tenth, ends = [log[len(log) // 10, 3] / 1024 for log in logs], [log[-1, 3] / 1024 for log in logs]
@@ -247,8 +322,16 @@ def measure_memory(root):
     metric("driver_peak_mb_200k", driver, "MB", "lower", baseline=about)
     metric("driver_peak_mb_20k", small, "MB", "lower", baseline="the same driver after a tenth of the images")
     metric("actor_peak_mb_200k", max(ends), "MB", "lower", baseline=about, runs=ends)
-    metric("actor_peak_mb_20k", max(tenth), "MB", "lower", baseline="the same actors after a tenth of the run", runs=tenth)
-    metric("null_images_per_second", len(job.plan) / seconds, "images/s", "higher", baseline=f"encoded and committed; {about}")
+    metric(
+        "actor_peak_mb_20k", max(tenth), "MB", "lower", baseline="the same actors after a tenth of the run", runs=tenth
+    )
+    metric(
+        "null_images_per_second",
+        len(job.plan) / seconds,
+        "images/s",
+        "higher",
+        baseline=f"encoded and committed; {about}",
+    )
 
 
 def measure_scan(root):
@@ -256,7 +339,9 @@ def measure_scan(root):
 
     settings = GenerationSettings(images_per_class=SCAN_SHARDS, images_per_shard=10)
     experiment = Experiment(generation=settings)
-    job = plan_clone(Location(str(root / "scan")), resolve_clone_spec(settings, experiment.table, experiment.all_variants), settings)
+    job = plan_clone(
+        Location(str(root / "scan")), resolve_clone_spec(settings, experiment.table, experiment.all_variants), settings
+    )
     small, _, _ = generate_clone(root / "one", partial(NullGenerator, 0.0), null_settings(1, 10, 10))
     shard = Path(small.folder.path, "data", shard_name(0)).read_bytes()
     data = Path(job.folder.path, "data")
@@ -272,35 +357,62 @@ def measure_scan(root):
         began = time.time()
         assert missing_shards(job).tolist() == lost
         runs.append(time.time() - began)
-    metric("resume_scan_seconds_100k_shards", median(runs), "s", "lower", baseline="local disk, 1,000 of the shards missing", runs=runs)
+    metric(
+        "resume_scan_seconds_100k_shards",
+        median(runs),
+        "s",
+        "lower",
+        baseline="local disk, 1,000 of the shards missing",
+        runs=runs,
+    )
     shutil.rmtree(root / "scan")
     settings = GenerationSettings(images_per_class=10_000_000)
     spec = resolve_clone_spec(settings, experiment.table, experiment.all_variants)
     began = time.time()
     job = plan_clone(Location(str(root / "plan")), spec, settings)
     assert len(missing_shards(job)) == job.plan.num_shards
-    metric("plan_seconds_100m_images", time.time() - began, "s", "lower", baseline="plan and first scan of an empty folder")
+    metric(
+        "plan_seconds_100m_images", time.time() - began, "s", "lower", baseline="plan and first scan of an empty folder"
+    )
     tracemalloc.start()
     missing_shards(plan_clone(Location(str(root / "plan")), spec, settings))
-    metric("plan_mb_100m_images", tracemalloc.get_traced_memory()[1] / 2**20, "MB", "lower", baseline="the most memory that the same takes")
+    metric(
+        "plan_mb_100m_images",
+        tracemalloc.get_traced_memory()[1] / 2**20,
+        "MB",
+        "lower",
+        baseline="the most memory that the same takes",
+    )
 
 
 def measure_shards(root):
     """All shards wait in the pool's line at once, which holds a little more."""
     peaks = []
     for count in (FEW_SHARDS, NUM_SHARDS):
-        job, *_ = generate_clone(root, partial(NullGenerator, 0.0), {**null_settings(NUM_CORES, count, 1), "batch_size": 1})
+        job, *_ = generate_clone(
+            root, partial(NullGenerator, 0.0), {**null_settings(NUM_CORES, count, 1), "batch_size": 1}
+        )
         ended, times = time.time(), commits(job)
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     about = f"{NUM_SHARDS:,} shards of one null image that wait at once, {NUM_CORES} actors, local disk"
     metric("null_shards_per_second", len(times) / (times[-1] - times[0]), "shards/s", "higher", baseline=about)
     metric("null_shards_check_seconds", ended - times[-1], "s", "lower", baseline=f"reading all of them back; {about}")
     per_shard = (peaks[1] - peaks[0]) / (NUM_SHARDS - FEW_SHARDS)
-    note = f"the driver's peak of {peaks[1] / 1024:.0f} MB over that of {FEW_SHARDS} shards, {peaks[0] / 1024:.0f} MB; {about}"
+    note = (
+        f"the driver's peak of {peaks[1] / 1024:.0f} MB over that of {FEW_SHARDS} shards, {peaks[0] / 1024:.0f} "
+        f"MB; {about}"
+    )
     metric("driver_kb_per_waiting_shard", per_shard, "kB", "lower", baseline=note)
 
 
-PARTS = {"loop": measure_loop, "script": measure_script, "scale": measure_scale, "memory": measure_memory, "scan": measure_scan, "shards": measure_shards}
+PARTS = {
+    "loop": measure_loop,
+    "script": measure_script,
+    "scale": measure_scale,
+    "memory": measure_memory,
+    "scan": measure_scan,
+    "shards": measure_shards,
+}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

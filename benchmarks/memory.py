@@ -1,7 +1,9 @@
-"""The memory of a generation actor as `raysd doctor` estimates it, against fake-tensor runs that share no code with it: python benchmarks/memory.py
+"""The memory of a generation actor as `raysd doctor` estimates it, against fake-tensor runs that share no code with
+it: python benchmarks/memory.py
 
-Six public architectures, from their configs, without weights. The estimate runs their pipelines (`raysd.generation.fake_run`). The reference calls denoiser and
-VAE by hand, with inputs made here, while torch's own tracker counts. Needs no GPU, and ten minutes: the tracker is slow.
+Six public architectures, from their configs, without weights. The estimate runs their pipelines
+(`raysd.generation.fake_run`). The reference calls denoiser and VAE by hand, with inputs made here, while torch's own
+tracker counts. Needs no GPU, and ten minutes: the tracker is slow.
 """
 
 import argparse
@@ -28,13 +30,47 @@ COMMAND = "python benchmarks/memory.py"
 BATCHES = (1, 8, 32)
 GB = 1e9
 
-CLIP_L = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 12, "projection_dim": 768}
-CLIP_G = {"hidden_size": 1280, "intermediate_size": 5120, "num_attention_heads": 20, "num_hidden_layers": 32, "projection_dim": 1280}
-T5_XXL = {"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64, "feed_forward_proj": "gated-gelu", "vocab_size": 32128}
-GEMMA_2B = {"hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256}
+CLIP_L = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_attention_heads": 12,
+    "num_hidden_layers": 12,
+    "projection_dim": 768,
+}
+CLIP_G = {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_attention_heads": 20,
+    "num_hidden_layers": 32,
+    "projection_dim": 1280,
+}
+T5_XXL = {
+    "d_model": 4096,
+    "d_kv": 64,
+    "d_ff": 10240,
+    "num_layers": 24,
+    "num_heads": 64,
+    "feed_forward_proj": "gated-gelu",
+    "vocab_size": 32128,
+}
+GEMMA_2B = {
+    "hidden_size": 2304,
+    "intermediate_size": 9216,
+    "num_hidden_layers": 26,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+}
 VAE = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "sample_size": 1024}
 VAE |= {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
-VAE_16 = {**VAE, "latent_channels": 16, "use_quant_conv": False, "use_post_quant_conv": False, "shift_factor": 0.1, "scaling_factor": 1.5}
+VAE_16 = {
+    **VAE,
+    "latent_channels": 16,
+    "use_quant_conv": False,
+    "use_post_quant_conv": False,
+    "shift_factor": 0.1,
+    "scaling_factor": 1.5,
+}
 SANA_VAE = {"scaling_factor": 0.41407, "downsample_block_type": "conv", "upsample_block_type": "interpolate"}
 SANA_VAE |= {f"{side}_block_types": ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3 for side in ("encoder", "decoder")}
 SDXL = {
@@ -50,8 +86,21 @@ SDXL = {
     "addition_time_embed_dim": 256,
     "projection_class_embeddings_input_dim": 2816,
 }
-SD3 = {"sample_size": 128, "num_layers": 24, "num_attention_heads": 24, "caption_projection_dim": 1536, "pos_embed_max_size": 192, "out_channels": 16}
-PIXART = {"sample_size": 128, "num_layers": 28, "num_attention_heads": 16, "attention_head_dim": 72, "cross_attention_dim": 1152}
+SD3 = {
+    "sample_size": 128,
+    "num_layers": 24,
+    "num_attention_heads": 24,
+    "caption_projection_dim": 1536,
+    "pos_embed_max_size": 192,
+    "out_channels": 16,
+}
+PIXART = {
+    "sample_size": 128,
+    "num_layers": 28,
+    "num_attention_heads": 16,
+    "attention_head_dim": 72,
+    "cross_attention_dim": 1152,
+}
 PIXART |= {"caption_channels": 4096, "out_channels": 8, "use_additional_conditions": False}
 
 
@@ -69,7 +118,11 @@ def word_tokenizer(kind):
 
 def clip(sizes, kind=transformers.CLIPTextModelWithProjection):
     tokenizer = clip_tokenizer()
-    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    ends = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
     return kind(transformers.CLIPTextConfig(max_position_embeddings=77, vocab_size=49408, **sizes, **ends))
 
 
@@ -85,11 +138,19 @@ def models(name):
     """A pipeline class, and its models by component."""
     if name == "sd15":
         unet = diffusers.UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
-        parts = {"unet": unet, "vae": diffusers.AutoencoderKL(**VAE), "text_encoder": clip(CLIP_L, transformers.CLIPTextModel)}
+        parts = {
+            "unet": unet,
+            "vae": diffusers.AutoencoderKL(**VAE),
+            "text_encoder": clip(CLIP_L, transformers.CLIPTextModel),
+        }
         return diffusers.StableDiffusionPipeline, parts
     if name == "sdxl":
         texts = {"text_encoder": clip(CLIP_L, transformers.CLIPTextModel), "text_encoder_2": clip(CLIP_G)}
-        return diffusers.StableDiffusionXLPipeline, {"unet": diffusers.UNet2DConditionModel(**SDXL), "vae": diffusers.AutoencoderKL(**VAE), **texts}
+        return diffusers.StableDiffusionXLPipeline, {
+            "unet": diffusers.UNet2DConditionModel(**SDXL),
+            "vae": diffusers.AutoencoderKL(**VAE),
+            **texts,
+        }
     if name == "sd3":
         texts = {"text_encoder": clip(CLIP_L), "text_encoder_2": clip(CLIP_G), "text_encoder_3": t5()}
         return diffusers.StableDiffusion3Pipeline, {
@@ -98,20 +159,43 @@ def models(name):
             **texts,
         }
     if name == "flux":
-        parts = {"transformer": diffusers.FluxTransformer2DModel(guidance_embeds=True), "vae": diffusers.AutoencoderKL(**VAE_16)}
-        return diffusers.FluxPipeline, {**parts, "text_encoder": clip(CLIP_L, transformers.CLIPTextModel), "text_encoder_2": t5()}
+        parts = {
+            "transformer": diffusers.FluxTransformer2DModel(guidance_embeds=True),
+            "vae": diffusers.AutoencoderKL(**VAE_16),
+        }
+        return diffusers.FluxPipeline, {
+            **parts,
+            "text_encoder": clip(CLIP_L, transformers.CLIPTextModel),
+            "text_encoder_2": t5(),
+        }
     if name == "pixart":
         parts = {"transformer": diffusers.PixArtTransformer2DModel(**PIXART), "vae": diffusers.AutoencoderKL(**VAE)}
         return diffusers.PixArtSigmaPipeline, {**parts, "text_encoder": t5()}
     text = transformers.Gemma2Model(transformers.Gemma2Config(**GEMMA_2B))
-    return diffusers.SanaPipeline, {"transformer": diffusers.SanaTransformer2DModel(), "vae": diffusers.AutoencoderDC(**SANA_VAE), "text_encoder": text}
+    return diffusers.SanaPipeline, {
+        "transformer": diffusers.SanaTransformer2DModel(),
+        "vae": diffusers.AutoencoderDC(**SANA_VAE),
+        "text_encoder": text,
+    }
 
 
 OTHERS = {  # scheduler, tokenizers, and what else the pipeline wants
-    "sd15": (diffusers.DDIMScheduler, {"tokenizer": None}, {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}),
+    "sd15": (
+        diffusers.DDIMScheduler,
+        {"tokenizer": None},
+        {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False},
+    ),
     "sdxl": (diffusers.EulerDiscreteScheduler, {"tokenizer": None, "tokenizer_2": None}, {}),
-    "sd3": (diffusers.FlowMatchEulerDiscreteScheduler, {"tokenizer": None, "tokenizer_2": None, "tokenizer_3": transformers.T5Tokenizer}, {}),
-    "flux": (diffusers.FlowMatchEulerDiscreteScheduler, {"tokenizer": None, "tokenizer_2": transformers.T5Tokenizer}, {}),
+    "sd3": (
+        diffusers.FlowMatchEulerDiscreteScheduler,
+        {"tokenizer": None, "tokenizer_2": None, "tokenizer_3": transformers.T5Tokenizer},
+        {},
+    ),
+    "flux": (
+        diffusers.FlowMatchEulerDiscreteScheduler,
+        {"tokenizer": None, "tokenizer_2": transformers.T5Tokenizer},
+        {},
+    ),
     "pixart": (diffusers.DPMSolverMultistepScheduler, {"tokenizer": transformers.T5Tokenizer}, {}),
     "sana": (diffusers.FlowMatchEulerDiscreteScheduler, {"tokenizer": transformers.GemmaTokenizer}, {}),
 }
@@ -150,12 +234,17 @@ def denoiser_inputs(name, batch, new):
     if name == "sd15":
         return (new(both, 4, 64, 64), time_steps, new(both, 77, 768)), {}
     if name == "sdxl":
-        return (new(both, 4, 128, 128), time_steps, new(both, 77, 2048)), {"added_cond_kwargs": {"text_embeds": new(both, 1280), "time_ids": new(both, 6)}}
+        return (new(both, 4, 128, 128), time_steps, new(both, 77, 2048)), {
+            "added_cond_kwargs": {"text_embeds": new(both, 1280), "time_ids": new(both, 6)}
+        }
     if name == "sd3":
         return (new(both, 16, 128, 128), new(both, 77 + 256, 4096), new(both, 2048), time_steps), {}
     if name == "flux":
         ids = {"img_ids": new(64 * 64, 3), "txt_ids": new(512, 3)}
-        return (new(batch, 64 * 64, 64), new(batch, 512, 4096), new(batch, 768), new(batch)), {"guidance": new(batch), **ids}
+        return (new(batch, 64 * 64, 64), new(batch, 512, 4096), new(batch, 768), new(batch)), {
+            "guidance": new(batch),
+            **ids,
+        }
     mask = {"encoder_attention_mask": new(both, 300)}
     if name == "pixart":
         return (new(both, 4, 128, 128), new(both, 300, 4096), time_steps), mask
@@ -176,7 +265,8 @@ def peak_of(call, *held):
 
 
 def reference(name, batches):
-    """Bytes of all weights, and for each batch the most beside them while denoising, and while decoding one image at a time or all at once."""
+    """Bytes of all weights, and for each batch the most beside them while denoising, and while decoding one image at
+    a time or all at once."""
     size, dtype = SIZES.get(name, 1024), HALF.get(name, torch.bfloat16)
     before, found = torch.get_default_dtype(), {}
     with torch.no_grad(), FakeTensorMode():
@@ -193,12 +283,16 @@ def reference(name, batches):
             part.eval()
         for batch in batches:
             args, kwargs = denoiser_inputs(name, batch, lambda *shape: torch.empty(shape, dtype=dtype))
-            denoising = peak_of(lambda args=args, kwargs=kwargs: denoiser(*args, **kwargs), denoiser) - size_of(denoiser)
+            denoising = peak_of(lambda args=args, kwargs=kwargs: denoiser(*args, **kwargs), denoiser) - size_of(
+                denoiser
+            )
             side = size // (32 if name == "sana" else 8)
             latents = torch.empty(batch, channels, side, side, dtype=vae_dtype)
             image = 3 * size**2 * vae_dtype.itemsize
             one = peak_of(lambda latents=latents: vae.decode(latents[:1]).sample, vae) - size_of(vae)
-            one_by_one = max(one + (batch - 1) * image, 2 * batch * image)  # those that are decoded, then a copy of all as one tensor
+            one_by_one = max(
+                one + (batch - 1) * image, 2 * batch * image
+            )  # those that are decoded, then a copy of all as one tensor
             at_once = peak_of(lambda latents=latents: vae.decode(latents).sample, vae) - size_of(vae)
             found[batch] = (denoising, one_by_one + upcast, at_once + upcast)
     return weights, found
@@ -218,11 +312,44 @@ def compare(name):
             estimate, peak = loaded + max(activations.values()), weights + max(denoising, one_by_one)
             ratios.append(estimate / peak)
             print(name, batch, activations, {"denoising": denoising, "decoding": one_by_one}, flush=True)
-        about = f"{spec.image_size} px, {spec.dtype}, guided, batches of {BATCHES}; weights {weights / GB:.1f} GB, {peak / GB:.1f} GB in batches of {batch}"
-        entries.append(metric(f"{name}: error of the estimate", max(abs(ratio - 1) for ratio in ratios), "share", "lower", COMMAND, about, ratios))
-        entries.append(metric(f"{name}: peak in batches of {batch}", peak / GB, "GB", "lower", COMMAND, "weights and activations, by the reference"))
-        entries.append(metric(f"{name}: decoding {batch} images one at a time", one_by_one / GB, "GB", "lower", COMMAND, f"at once: {at_once / GB:.1f} GB"))
-        entries.append(metric(f"{name}: CPU seconds of the estimate", seconds, "s", "lower", COMMAND, "imports not counted"))
+        about = (
+            f"{spec.image_size} px, {spec.dtype}, guided, batches of {BATCHES}; weights {weights / GB:.1f} GB, "
+            f"{peak / GB:.1f} GB in batches of {batch}"
+        )
+        entries.append(
+            metric(
+                f"{name}: error of the estimate",
+                max(abs(ratio - 1) for ratio in ratios),
+                "share",
+                "lower",
+                COMMAND,
+                about,
+                ratios,
+            )
+        )
+        entries.append(
+            metric(
+                f"{name}: peak in batches of {batch}",
+                peak / GB,
+                "GB",
+                "lower",
+                COMMAND,
+                "weights and activations, by the reference",
+            )
+        )
+        entries.append(
+            metric(
+                f"{name}: decoding {batch} images one at a time",
+                one_by_one / GB,
+                "GB",
+                "lower",
+                COMMAND,
+                f"at once: {at_once / GB:.1f} GB",
+            )
+        )
+        entries.append(
+            metric(f"{name}: CPU seconds of the estimate", seconds, "s", "lower", COMMAND, "imports not counted")
+        )
     return entries
 
 

@@ -1,7 +1,7 @@
 """Plain training loops to compare with; nothing of raysd's loop is in them.
 
-`python benchmarks/plain_training.py cifar10 SEED EPOCHS` trains on CIFAR-10 with the settings of raysd's `timm` recipe and prints the
-top-1 on the test images after each epoch, of the averaged weights.
+`python benchmarks/plain_training.py cifar10 SEED EPOCHS` trains on CIFAR-10 with the settings of raysd's `timm` recipe
+and prints the top-1 on the test images after each epoch, of the averaged weights.
 """
 
 import io
@@ -61,11 +61,19 @@ def train_cifar10(folder, seed, num_epochs):
     torch.set_num_threads(os.cpu_count())
     last = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)]
     changes = [v2.Pad(2, padding_mode="edge"), v2.RandomCrop(32), v2.RandomHorizontalFlip(), v2.RandAugment(2, 21)]
-    train, test = Images(f"{folder}/train.parquet", v2.Compose(changes + last)), Images(f"{folder}/test.parquet", v2.Compose(last))
-    loader = torch.utils.data.DataLoader(train, BATCH, shuffle=True, drop_last=True, num_workers=2, persistent_workers=True)
+    train, test = (
+        Images(f"{folder}/train.parquet", v2.Compose(changes + last)),
+        Images(f"{folder}/test.parquet", v2.Compose(last)),
+    )
+    loader = torch.utils.data.DataLoader(
+        train, BATCH, shuffle=True, drop_last=True, num_workers=2, persistent_workers=True
+    )
     model = small_resnet([32, 64, 128, 256]).to(memory_format=torch.channels_last)
     optimizer = create_optimizer_v2(model, opt="lamb", lr=RATE, weight_decay=DECAY)
-    average, mixup = ModelEmaV3(model, decay=0.99, use_warmup=True), Mixup(0.1, 1.0, label_smoothing=0.1, num_classes=10)
+    average, mixup = (
+        ModelEmaV3(model, decay=0.99, use_warmup=True),
+        Mixup(0.1, 1.0, label_smoothing=0.1, num_classes=10),
+    )
     step, num_steps = 0, num_epochs * len(loader)
     for _ in range(num_epochs):
         model.train()

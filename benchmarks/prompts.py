@@ -1,9 +1,9 @@
 """Prompt families and recipes on the embedded default: python benchmarks/prompts.py --storage runs
 
-Generates a clone of 200 images a class with each prompt family that the embedded class table allows, at guidance scale 2, and trains three
-classifiers on each; then trains on the clone of `name` with each recipe, and with the parts of `paper` switched off one at a time. All are
-measured on the 10,000 real test images and by 10-shot probes. Needs the full Fashion-MNIST. Writes benchmarks/results/prompts.json and a
-table beside it.
+Generates a clone of 200 images a class with each prompt family that the embedded class table allows, at guidance scale
+2, and trains three classifiers on each; then trains on the clone of `name` with each recipe, and with the parts of
+`paper` switched off one at a time. All are measured on the 10,000 real test images and by 10-shot probes. Needs the
+full Fashion-MNIST. Writes benchmarks/results/prompts.json and a table beside it.
 """
 
 import argparse
@@ -19,7 +19,16 @@ from raysd.storage.results import read_results
 
 COMMAND = "python benchmarks/prompts.py"
 CONFIG = Path(__file__).parent.parent / "configs" / "fashion_mnist.yaml"
-FAMILIES = ["name", "name_hypernym", "name_definition", "background", "multiple", "multiple_different", "clip_templates", "attributes"]
+FAMILIES = [
+    "name",
+    "name_hypernym",
+    "name_definition",
+    "background",
+    "multiple",
+    "multiple_different",
+    "clip_templates",
+    "attributes",
+]
 OWN = {"all_names": "{templates: ['{name}'], names: all}", "name_and_attributes": "{mixture: {name: 1, attributes: 1}}"}
 IMAGES, EPOCHS = 200, 24
 SIZE = [f"generation.images_per_class={IMAGES}", f"training.num_epochs={EPOCHS}"]
@@ -41,7 +50,9 @@ def measured(rows):
     """Top-1 on real test images and the mean over the transfer sets, a value per seed."""
     seeds = sorted({row["seed"] for row in rows})
     top1 = [row["value"] for seed in seeds for row in rows if row["seed"] == seed and row["role"] == "test"]
-    transfer = [mean(row["value"] for row in rows if row["seed"] == seed and row["role"] == "transfer") for seed in seeds]
+    transfer = [
+        mean(row["value"] for row in rows if row["seed"] == seed and row["role"] == "transfer") for seed in seeds
+    ]
     return top1, transfer
 
 
@@ -54,7 +65,11 @@ def families(storage):
     commands.sweep(experiment, COMMAND)
     (sweep,) = (row for row in read_results(experiment.root, "sweep") if row["name"] == experiment.name)
     wanted = set(sweep["rows"])
-    rows = [row for row in read_results(experiment.root, "accuracy") if row["fingerprint"] in wanted and row["trained_on"]["kind"] == "clone"]
+    rows = [
+        row
+        for row in read_results(experiment.root, "accuracy")
+        if row["fingerprint"] in wanted and row["trained_on"]["kind"] == "clone"
+    ]
     return {name: [row for row in rows if row["trained_on"]["variant"] == name] for name in variants}
 
 
@@ -62,7 +77,10 @@ def recipes(storage):
     """The rows of each recipe's classifiers on the clone of `name`."""
     found = {}
     for name, (recipe, options) in RECIPES.items():
-        overrides = [f"training.recipe={recipe}", *(f"training.recipe_options.{key}={value}" for key, value in options.items())]
+        overrides = [
+            f"training.recipe={recipe}",
+            *(f"training.recipe_options.{key}={value}" for key, value in options.items()),
+        ]
         experiment = load_experiment(CONFIG, [f"storage={storage}", *SIZE, "generation.guidance_scale=2", *overrides])
         commands.generate(experiment)
         commands.train(experiment)
@@ -81,11 +99,25 @@ if __name__ == "__main__":
         for name, rows in {"families": families, "recipes": recipes}[part](storage).items():
             top1, transfer = measured(rows)
             kind = "prompts" if part == "families" else "recipe"
-            about = f"{name}, {IMAGES} generated images a class, guidance 2, {EPOCHS} epochs, top-1 on 10,000 real images, seed spread {stdev(top1):.2f}"
+            about = (
+                f"{name}, {IMAGES} generated images a class, guidance 2, {EPOCHS} epochs, top-1 on 10,000 real "
+                f"images, seed spread {stdev(top1):.2f}"
+            )
             entries.append(metric(f"{kind}: {name}: top-1", mean(top1), "percent", "higher", COMMAND, about, top1))
             about = f"{name}, mean of 10-shot probes on digits and mnist_5k, seed spread {stdev(transfer):.2f}"
-            entries.append(metric(f"{kind}: {name}: transfer", mean(transfer), "percent", "higher", COMMAND, about, transfer))
-            table.append([kind, name, f"{mean(top1):.2f}", f"{stdev(top1):.2f}", f"{mean(transfer):.2f}", f"{stdev(transfer):.2f}"])
+            entries.append(
+                metric(f"{kind}: {name}: transfer", mean(transfer), "percent", "higher", COMMAND, about, transfer)
+            )
+            table.append(
+                [
+                    kind,
+                    name,
+                    f"{mean(top1):.2f}",
+                    f"{stdev(top1):.2f}",
+                    f"{mean(transfer):.2f}",
+                    f"{stdev(transfer):.2f}",
+                ]
+            )
         write("prompts", entries)
     with (RESULTS / "prompts.csv").open("w", newline="") as file:
         writer = csv.writer(file)

@@ -21,7 +21,12 @@ def metric(name, value, unit, better, command, baseline="", runs=()):
         "baseline": baseline,
         "runs": [round(float(run), 3) for run in runs],
     }
-    entry |= {"command": command, "date": time.strftime("%Y-%m-%d"), "versions": versions(), "machine": f"{os.cpu_count()} cores, {platform.machine()}"}
+    entry |= {
+        "command": command,
+        "date": time.strftime("%Y-%m-%d"),
+        "versions": versions(),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+    }
     print(name, entry["value"], unit, entry["runs"], flush=True)
     return entry
 

@@ -1,8 +1,8 @@
 """What the start of each process costs: python benchmarks/startup.py
 
-CPU seconds (all threads, user and system) of each kind of process until it is ready for its first work, as a multiple of a bare
-`python -c "import torch"` in the same run. What Ray itself needs is measured with an empty actor, an empty training and an empty trial, and
-taken off. Writes benchmarks/results/startup.json.
+CPU seconds (all threads, user and system) of each kind of process until it is ready for its first work, as a multiple
+of a bare `python -c "import torch"` in the same run. What Ray itself needs is measured with an empty actor, an empty
+training and an empty trial, and taken off. Writes benchmarks/results/startup.json.
 """
 
 import argparse
@@ -23,10 +23,25 @@ from record import metric, write
 
 COMMAND = "python benchmarks/startup.py"
 REPEATS = 3
-FAST = ["generation.num_inference_steps=2", "generation.images_per_class=2", "generation.images_per_shard=20", "generation.num_actors=1"]
-TINY = {"backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}, "stem_stride": 2, "batch_size": 20, "num_epochs": 1, "num_workers": 1}
+FAST = [
+    "generation.num_inference_steps=2",
+    "generation.images_per_class=2",
+    "generation.images_per_shard=20",
+    "generation.num_actors=1",
+]
+TINY = {
+    "backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]},
+    "stem_stride": 2,
+    "batch_size": 20,
+    "num_epochs": 1,
+    "num_workers": 1,
+}
 TRAIN = [f"training.{key}={json.dumps(value)}" for key, value in TINY.items()]
-EVALUATE = ["evaluation.validation_set=fashion_mnist", "evaluation.validation_images_per_class=5", "evaluation.test_set=fashion_mnist"]
+EVALUATE = [
+    "evaluation.validation_set=fashion_mnist",
+    "evaluation.validation_images_per_class=5",
+    "evaluation.test_set=fashion_mnist",
+]
 DRIVERS = {
     "plan": [],
     "generate": [],
@@ -106,22 +121,40 @@ def clone_of(root):
     from raysd.generation.generate import generate_clones, plan_clone
 
     experiment = load_experiment(None, [f"storage={root}", *FAST])
-    job = plan_clone(experiment.root, resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants), experiment.generation)
+    job = plan_clone(
+        experiment.root,
+        resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants),
+        experiment.generation,
+    )
     generate_clones([job], experiment.generation)
     return job
 
 
 def image_text_model(folder):
     """A tiny CLIP with random weights; its tokenizer is the embedded generator's."""
-    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
+    from transformers import (
+        CLIPConfig,
+        CLIPImageProcessor,
+        CLIPModel,
+        CLIPProcessor,
+        CLIPTextConfig,
+        CLIPTokenizer,
+        CLIPVisionConfig,
+    )
 
     from raysd.curation.image_text_model import find_image_text_model
     from raysd.diffusion.checkpoint import EMBEDDED
 
     tokenizer = CLIPTokenizer.from_pretrained(EMBEDDED / "tokenizer")
     tiny = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = CLIPTextConfig(vocab_size=len(tokenizer), max_position_embeddings=24, eos_token_id=tokenizer.eos_token_id, **tiny)
-    config = CLIPConfig(text_config=text.to_dict(), vision_config=CLIPVisionConfig(image_size=32, patch_size=8, **tiny).to_dict(), projection_dim=8)
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer), max_position_embeddings=24, eos_token_id=tokenizer.eos_token_id, **tiny
+    )
+    config = CLIPConfig(
+        text_config=text.to_dict(),
+        vision_config=CLIPVisionConfig(image_size=32, patch_size=8, **tiny).to_dict(),
+        projection_dim=8,
+    )
     CLIPModel(config).save_pretrained(folder)
     CLIPProcessor(CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32), tokenizer).save_pretrained(folder)
     return find_image_text_model(str(folder))
@@ -145,7 +178,8 @@ def note_use(folder):
 
 
 def training_cpu(root, is_empty):
-    """CPU seconds of a Ray Train worker and of its controller until the first step, or until an empty loop is called."""
+    """CPU seconds of a Ray Train worker and of its controller until the first step, or until an empty loop is
+    called."""
     from raysd.data.real_datasets import real_dataset
     from raysd.storage.location import Location
     from raysd.training import worker
@@ -213,18 +247,25 @@ def empty_trial_cpu(root):
     from ray.tune import RunConfig, Tuner
 
     file = Path(root, "empty")
-    Tuner(lambda config: file.write_text(str(time.process_time())) and None, run_config=RunConfig(storage_path=root, verbose=0)).fit()
+    Tuner(
+        lambda config: file.write_text(str(time.process_time())) and None,
+        run_config=RunConfig(storage_path=root, verbose=0),
+    ).fit()
     return float(file.read_text())
 
 
 def measure(root):
-    """CPU seconds of each kind of process, less what Ray needs of them; wall seconds of actors and drivers beside them."""
+    """CPU seconds of each kind of process, less what Ray needs of them; wall seconds of actors and drivers beside
+    them."""
     from raysd.curation.scoring import ShardScorer
     from raysd.evaluation.features import Forward
     from raysd.generation.actor import GenerationActor
 
     bare, _ = cpu_of("import torch")
-    used = {"pipeline_import": cpu_of("from diffusers import StableDiffusionPipeline"), "timm_import": cpu_of("import torch, timm")}
+    used = {
+        "pipeline_import": cpu_of("from diffusers import StableDiffusionPipeline"),
+        "timm_import": cpu_of("import torch, timm"),
+    }
     used |= {f"driver_{verb}": driver_cpu(verb, root) for verb in DRIVERS}
     empty, _ = actor_cpu(Empty)
     job = clone_of(root)
@@ -256,15 +297,37 @@ def main():
             runs.append(measure(root))
     close_ray()
     baseline = 'CPU seconds of python -c "import torch" in the same run'
-    rows = [metric("bare_import_s", median(bare for bare, _ in runs), "s", "lower", COMMAND, baseline, [bare for bare, _ in runs])]
+    rows = [
+        metric(
+            "bare_import_s",
+            median(bare for bare, _ in runs),
+            "s",
+            "lower",
+            COMMAND,
+            baseline,
+            [bare for bare, _ in runs],
+        )
+    ]
     for name in runs[0][1]:
         ratios = [used[name][0] / bare for bare, used in runs]
         rows.append(metric(f"{name}_start_ratio", median(ratios), "ratio", "lower", COMMAND, baseline, ratios))
         if runs[0][1][name][1] is not None:
             walls = [used[name][1] for _, used in runs]
-            rows.append(metric(f"{name}_wall_s", median(walls), "s", "lower", COMMAND, "wall seconds until it is ready", walls))
+            rows.append(
+                metric(f"{name}_wall_s", median(walls), "s", "lower", COMMAND, "wall seconds until it is ready", walls)
+            )
     worst = [max(used[f"driver_{verb}"][0] for verb in DRIVERS) / bare for bare, used in runs]
-    rows.append(metric("driver_start_ratio", median(worst), "ratio", "lower", COMMAND, f"the slowest of the drivers above; {baseline}", worst))
+    rows.append(
+        metric(
+            "driver_start_ratio",
+            median(worst),
+            "ratio",
+            "lower",
+            COMMAND,
+            f"the slowest of the drivers above; {baseline}",
+            worst,
+        )
+    )
     write("startup", rows)
 
 

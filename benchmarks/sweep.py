@@ -4,11 +4,13 @@ On the embedded model, six guidance scales x four prompt variants at 300 images 
 
 1. The full grid, as a sweep without a scheduler. `grid.json` and `grid.csv` hold a row per cell.
 2. Halving over the same settings, five times, each with a clone seed and classifier seeds of its own.
-3. What the grid picks, what each halving picks, and the grid's next best are trained again with three fresh seeds: the regret of a halving is what its
-   pick loses against the grid's on those.
-4. The work of the first halving done once more by two plain processes, without Ray: what is left of the sweep's wall time is overhead.
+3. What the grid picks, what each halving picks, and the grid's next best are trained again with three fresh seeds: the
+   regret of a halving is what its pick loses against the grid's on those.
+4. The work of the first halving done once more by two plain processes, without Ray: what is left of the sweep's wall
+   time is overhead.
 
-Each part alone: `--parts grid halving regret overhead`. Parts read what earlier ones left in the storage root. Needs Debian's opencv-doc for one transfer set.
+Each part alone: `--parts grid halving regret overhead`. Parts read what earlier ones left in the storage root. Needs
+Debian's opencv-doc for one transfer set.
 """
 
 import argparse
@@ -29,7 +31,11 @@ from raysd.storage.results import read_results
 COMMAND = "python benchmarks/sweep.py"
 SCALES, VARIANTS = [1, 1.5, 2, 3, 5, 7.5], ["name", "name_definition", "attributes", "clip_templates"]
 FULL, SEEDS, FRESH = 300, 3, [100, 101, 102]
-RUNGS = [{"images_per_class": 30, "num_seeds": 2}, {"images_per_class": 100, "num_seeds": 2}, {"images_per_class": FULL, "num_seeds": SEEDS}]
+RUNGS = [
+    {"images_per_class": 30, "num_seeds": 2},
+    {"images_per_class": 100, "num_seeds": 2},
+    {"images_per_class": FULL, "num_seeds": SEEDS},
+]
 REPEATS, KEEP, NEXT_BEST = 5, 0.25, 3
 PROBE = {"scale": "standard", "trials": 6, "max_iterations": 100}
 SETTINGS = {
@@ -43,7 +49,9 @@ SETTINGS = {
         "num_workers": 1,
         "logger": "none",
     },
-    "evaluation": {"transfer_sets": [{"name": name, "probe": PROBE} for name in ("digits", "mnist_5k", "opencv_digits")]},
+    "evaluation": {
+        "transfer_sets": [{"name": name, "probe": PROBE} for name in ("digits", "mnist_5k", "opencv_digits")]
+    },
 }
 
 
@@ -72,7 +80,8 @@ def halving(storage, repeat):
 
 
 def run_timed(settings, storage):
-    """Run a sweep from nothing in a process of its own, as the command does; its row, and the seconds of the whole command."""
+    """Run a sweep from nothing in a process of its own, as the command does; its row, and the seconds of the whole
+    command."""
     row = find(settings)
     seconds = Path(storage) / f"{settings.name}.seconds"
     if row is None or not seconds.exists():
@@ -107,16 +116,30 @@ def run_grid(storage):
                 if accuracy["classifier"] in step["classifiers"]:
                     sets.setdefault(accuracy["dataset"], []).append(accuracy["value"])
             values = {name: round(mean(found), 2) for name, found in sorted(sets.items())}
-            cells.append({**step["setting"], "transfer": round(step["score"], 3), "seeds": [round(score, 3) for score in step["seed_scores"]], **values})
+            cells.append(
+                {
+                    **step["setting"],
+                    "transfer": round(step["score"], 3),
+                    "seeds": [round(score, 3) for score in step["seed_scores"]],
+                    **values,
+                }
+            )
     ranked = {json.dumps(each["setting"], sort_keys=True): each for each in row["ranking"]}
     for cell in cells:
-        place = ranked[json.dumps({name: cell[name] for name in ("generation.guidance_scale", "generation.variant")}, sort_keys=True)]
+        place = ranked[
+            json.dumps(
+                {name: cell[name] for name in ("generation.guidance_scale", "generation.variant")}, sort_keys=True
+            )
+        ]
         cell |= {"low": place["low"], "high": place["high"], "verdict": place["verdict"]}
     with (RESULTS / "grid.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(cells[0]))
         writer.writeheader()
         writer.writerows(cells)
-    size = f"{FULL} images a class, {SEEDS} classifier seeds; mean of {len(SETTINGS['evaluation']['transfer_sets'])} transfer sets"
+    size = (
+        f"{FULL} images a class, {SEEDS} classifier seeds; mean of {len(SETTINGS['evaluation']['transfer_sets'])} "
+        "transfer sets"
+    )
     entries = []
     for cell in cells:
         name = f"{cell['generation.variant']} at guidance {cell['generation.guidance_scale']:g}"
@@ -127,7 +150,16 @@ def run_grid(storage):
             about = f"difference to the mean over all values, interval {value['low']:+.2f} to {value['high']:+.2f}"
             name = f"effect of {effect['factor']} {value['value']}"
             entries.append(record.metric(name, value["difference"], "points", "higher", COMMAND, about))
-    entries.append(record.metric("grid_seconds", seconds, "s", "lower", COMMAND, f"wall time of the full grid, {row['cost']['num_images']:,} images"))
+    entries.append(
+        record.metric(
+            "grid_seconds",
+            seconds,
+            "s",
+            "lower",
+            COMMAND,
+            f"wall time of the full grid, {row['cost']['num_images']:,} images",
+        )
+    )
     record.write("grid", entries)
 
 
@@ -140,8 +172,22 @@ def run_halvings(storage):
         images.append(row["cost"]["num_images"] / full["cost"]["num_images"])
         seconds.append(own_seconds / full_seconds)
         print(repeat, row["best"]["label"], round(own_seconds), "s", flush=True)
-    yield metric("images_ratio", mean(images), "ratio", "lower", f"images of the full grid, {full['cost']['num_images']:,}", images)
-    yield metric("wall_time_ratio", mean(seconds), "ratio", "lower", f"wall time of the full grid, {full_seconds:.0f} s, same machine and command", seconds)
+    yield metric(
+        "images_ratio",
+        mean(images),
+        "ratio",
+        "lower",
+        f"images of the full grid, {full['cost']['num_images']:,}",
+        images,
+    )
+    yield metric(
+        "wall_time_ratio",
+        mean(seconds),
+        "ratio",
+        "lower",
+        f"wall time of the full grid, {full_seconds:.0f} s, same machine and command",
+        seconds,
+    )
 
 
 def run_regret(storage):
@@ -163,11 +209,17 @@ def run_regret(storage):
     regrets = [mean(best) - mean(of(pick)) for pick in picks]
     for setting in wanted:
         print(setting, round(mean(of(setting)), 2), "+-", round(stdev(of(setting)), 2), flush=True)
-    about = f"the grid's own pick, {label(ranking[0])}, over 3 fresh classifier seeds: {mean(best):.2f} +- {stdev(best):.2f}"
+    about = (
+        f"the grid's own pick, {label(ranking[0])}, over 3 fresh classifier seeds: {mean(best):.2f} +- "
+        f"{stdev(best):.2f}"
+    )
     yield metric("mean_regret", mean(regrets), "points", "lower", about, regrets)
     yield metric("max_regret", max(regrets), "points", "lower", about, regrets)
     over = [mean(top) - mean(of(pick)) for pick in picks]
-    about = f"the highest of {len(wanted)} settings over the same fresh seeds; the highest of several noisy means is too high by itself"
+    about = (
+        f"the highest of {len(wanted)} settings over the same fresh seeds; the highest of several noisy means is "
+        "too high by itself"
+    )
     yield metric("mean_regret_to_highest", mean(over), "points", "lower", about, over)
     print([label(pick) for pick in picks])
 
@@ -196,7 +248,8 @@ def true_scores(settings, setting):
 
 
 def run_overhead(storage):
-    """The share of a halving's wall time that two plain processes do not need for the same shards, trainings and measurements."""
+    """The share of a halving's wall time that two plain processes do not need for the same shards, trainings and
+    measurements."""
     storage = str(Path(storage) / "overhead")
     shutil.rmtree(storage, ignore_errors=True)  # both sides begin with nothing, one after the other
     settings = halving(storage, 1)
@@ -205,10 +258,15 @@ def run_overhead(storage):
     folder, spawn = Path(storage) / "plain", multiprocessing.get_context("spawn")
     began = time.monotonic()
     tasks = spawn.JoinableQueue()
-    workers = [spawn.Process(target=_plain_worker, args=(tasks, str(Path(storage) / "halving-1.yaml"), str(folder))) for _ in range(2)]
+    workers = [
+        spawn.Process(target=_plain_worker, args=(tasks, str(Path(storage) / "halving-1.yaml"), str(folder)))
+        for _ in range(2)
+    ]
     for worker in workers:
         worker.start()
-    for rung in range(len(RUNGS)):  # one process generates, trains and measures a setting; all of a rung come before the next, as in the sweep
+    for rung in range(
+        len(RUNGS)
+    ):  # one process generates, trains and measures a setting; all of a rung come before the next, as in the sweep
         for step in sorted(steps, key=lambda step: step["number"]):
             if step["rung"] == rung:
                 tasks.put((step["setting"], rung))
@@ -237,7 +295,9 @@ def _plain_worker(tasks, path, storage):
     torch.set_num_threads(1)
     settings = load_experiment(path, [f"storage={storage}"])
     evaluation, rungs = Evaluation(settings.root, settings.evaluation, settings.table, COMMAND), rungs_of(settings)
-    actor = GenerationActor(clone_spec(experiment_at(settings, first_setting(settings), rungs[0])), settings.generation.batch_size, 1)
+    actor = GenerationActor(
+        clone_spec(experiment_at(settings, first_setting(settings), rungs[0])), settings.generation.batch_size, 1
+    )
 
     def generate(jobs, shards):
         return [{"job": 0, **actor.try_shard(jobs[0], int(shard))} for shard in shards[0]]

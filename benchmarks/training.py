@@ -1,8 +1,8 @@
 """The training's figures: python benchmarks/training.py --storage runs --photos photos.parquet --cifar10 cifar10
 
-`photos.parquet` holds photos of about 256 px in the columns `image` and `label`, and the folder `cifar10` the files train.parquet and
-test.parquet of that set. Both sides of each ratio run in turn, several times. Parts can be chosen, as `--parts ingest multicrop`. Writes
-benchmarks/results/training.json, and the curves of CIFAR-10 beside it.
+`photos.parquet` holds photos of about 256 px in the columns `image` and `label`, and the folder `cifar10` the files
+train.parquet and test.parquet of that set. Both sides of each ratio run in turn, several times. Parts can be chosen, as
+`--parts ingest multicrop`. Writes benchmarks/results/training.json, and the curves of CIFAR-10 beside it.
 """
 
 import argparse
@@ -35,7 +35,9 @@ def image_folder(images, folder):
     """An image set as an ImageFolder."""
     for file in images.files():
         rows = images.read_rows(file)
-        for image, label, index in zip(rows["image"].to_pylist(), rows["label"].to_pylist(), rows["index"].to_pylist(), strict=True):
+        for image, label, index in zip(
+            rows["image"].to_pylist(), rows["label"].to_pylist(), rows["index"].to_pylist(), strict=True
+        ):
             kind = "png" if image["bytes"][:4] == b"\x89PNG" else "jpg"
             path = Path(folder) / f"{label:04d}" / f"{index:06d}.{kind}"
             path.parent.mkdir(exist_ok=True, parents=True)
@@ -46,7 +48,9 @@ def image_folder(images, folder):
 def loader_rate(folder, transform, num_epochs, batch_size):
     """Images per second that a DataLoader delivers."""
     data = datasets.ImageFolder(folder, transform)
-    loader = torch.utils.data.DataLoader(data, batch_size, shuffle=True, num_workers=CORES, drop_last=True, persistent_workers=True)
+    loader = torch.utils.data.DataLoader(
+        data, batch_size, shuffle=True, num_workers=CORES, drop_last=True, persistent_workers=True
+    )
     return steady_rate(len(images) for _ in range(num_epochs) for images, _ in loader)
 
 
@@ -67,12 +71,17 @@ def raysd_rate(images, recipe, image_size, decoded_size, in_memory, num_epochs, 
     steps = range(len(ingest.pools[0]) // batch_size * num_epochs)
     arrays = ingest.read_into_memory() if in_memory else None
     batches = ingest.memory_batches(arrays, steps, 0, 1, 0) if in_memory else ingest.stream_batches(steps, 0, 1, 0)
-    views = (augment(images, recipe, torch.Generator().manual_seed(step), image_size)[0] for step, (images, _) in enumerate(batches))
+    views = (
+        augment(images, recipe, torch.Generator().manual_seed(step), image_size)[0]
+        for step, (images, _) in enumerate(batches)
+    )
     return steady_rate(len(normalize(view)) for view in views)
 
 
 def normalizing(*transforms):
-    return v2.Compose([*transforms, v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)])
+    return v2.Compose(
+        [*transforms, v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)]
+    )
 
 
 def ingest(root, photos):
@@ -84,10 +93,32 @@ def ingest(root, photos):
     torch.set_num_threads(1)  # the other cores read and decode
     tiny, large = real_dataset("fashion_mnist", "train", root, 200), real_dataset(photos, "train", root)
     shift = normalizing(v2.Pad(2, padding_mode="edge"), v2.RandomCrop(32), v2.RandomHorizontalFlip())
-    resized = normalizing(v2.RandomResizedCrop(224, (0.25, 1.0), interpolation=v2.InterpolationMode.BICUBIC), v2.RandomHorizontalFlip())
+    resized = normalizing(
+        v2.RandomResizedCrop(224, (0.25, 1.0), interpolation=v2.InterpolationMode.BICUBIC), v2.RandomHorizontalFlip()
+    )
     cases = {
-        "32px": (tiny, Recipe(crop="shift"), 32, 32, True, 60, 100, shift, "2,000 images of 32 px, 60 epochs; raysd decodes them once"),
-        "256px": (large, Recipe(crop="random_resized"), 224, 256, False, 16, 50, resized, "1,000 photos, 16 epochs; raysd streams them"),
+        "32px": (
+            tiny,
+            Recipe(crop="shift"),
+            32,
+            32,
+            True,
+            60,
+            100,
+            shift,
+            "2,000 images of 32 px, 60 epochs; raysd decodes them once",
+        ),
+        "256px": (
+            large,
+            Recipe(crop="random_resized"),
+            224,
+            256,
+            False,
+            16,
+            50,
+            resized,
+            "1,000 photos, 16 epochs; raysd streams them",
+        ),
     }
     for name, (images, recipe, size, decoded, in_memory, num_epochs, batch_size, transform, about) in cases.items():
         with tempfile.TemporaryDirectory() as folder:
@@ -97,9 +128,20 @@ def ingest(root, photos):
                 ours = raysd_rate(images, recipe, size, decoded, in_memory, num_epochs, batch_size)
                 pairs.append((ours, loader_rate(folder, transform, num_epochs, batch_size)))
         ratios = [ours / theirs for ours, theirs in pairs]
-        baseline = f"a DataLoader over an ImageFolder, {CORES} processes, same crops and flips, from the first batch on; {about}"
+        baseline = (
+            f"a DataLoader over an ImageFolder, {CORES} processes, same crops and flips, from the first batch on; "
+            f"{about}"
+        )
         yield metric(f"ingest_ratio_{name}", median(ratios), "ratio", "higher", COMMAND, baseline, ratios)
-        yield metric(f"ingest_images_per_s_{name}", median(ours for ours, _ in pairs), "images/s", "higher", COMMAND, about, [ours for ours, _ in pairs])
+        yield metric(
+            f"ingest_images_per_s_{name}",
+            median(ours for ours, _ in pairs),
+            "images/s",
+            "higher",
+            COMMAND,
+            about,
+            [ours for ours, _ in pairs],
+        )
 
 
 def pil_multicrop():
@@ -108,7 +150,12 @@ def pil_multicrop():
     def view(size, scale, blur, solarize):
         jitter = v2.RandomApply([v2.ColorJitter(*PAPER_JITTER)], p=0.8)
         blurring = v2.RandomApply([v2.GaussianBlur(9, (0.1, 2.0))], p=blur)
-        steps = [v2.RandomResizedCrop(size, scale, interpolation=v2.InterpolationMode.BICUBIC), v2.RandomHorizontalFlip(), jitter, v2.RandomGrayscale(0.2)]
+        steps = [
+            v2.RandomResizedCrop(size, scale, interpolation=v2.InterpolationMode.BICUBIC),
+            v2.RandomHorizontalFlip(),
+            jitter,
+            v2.RandomGrayscale(0.2),
+        ]
         return normalizing(*steps, blurring, *([v2.RandomSolarize(128, 0.2)] if solarize else []))
 
     views = [view(224, (0.25, 1), 0.2, True)] + [view(96, (0.05, 0.25), 0.5, False)] * 8
@@ -143,7 +190,9 @@ def multicrop(photos):
     baseline = f"torchvision on PIL images, one by one, {their_rate:.0f} images/s on one core; no PixMix on either side"
     yield metric("multicrop_ratio", median(ratios), "ratio", "higher", COMMAND, baseline, ratios)
     rates = [len(data) / ours for ours, _ in pairs]
-    yield metric("multicrop_images_per_s", median(rates), "images/s", "higher", COMMAND, "1 + 8 crops on one core", rates)
+    yield metric(
+        "multicrop_images_per_s", median(rates), "images/s", "higher", COMMAND, "1 + 8 crops on one core", rates
+    )
 
 
 def timed(function):
@@ -152,14 +201,20 @@ def timed(function):
     return time.monotonic() - began
 
 
-STEP = {"backbone_options": {"layers": [1, 1, 1, 1], "channels": [32, 64, 128, 256]}, "stem_stride": 2, "batch_size": 100, "logger": "tensorboard"}
+STEP = {
+    "backbone_options": {"layers": [1, 1, 1, 1], "channels": [32, 64, 128, 256]},
+    "stem_stride": 2,
+    "batch_size": 100,
+    "logger": "tensorboard",
+}
 STEP_SECONDS = 60
 
 
 def step_efficiency(root):
     """Two DDP workers of raysd against two bare processes: same model, images, batches, and augmentation.
 
-    The bare loop runs with the machine to itself, and again beside an idle Ray, whose own processes take their share of the cores.
+    The bare loop runs with the machine to itself, and again beside an idle Ray, whose own processes take their share of
+    the cores.
     """
     from raysd.cluster.session import close_ray, ensure_ray
     from raysd.data.real_datasets import real_dataset
@@ -174,20 +229,47 @@ def step_efficiency(root):
     alone, beside_ray = [], []
     for repeat in range(REPEATS):
         ensure_ray()
-        run = TrainingRun(root, (Pool((images,)),), 10, TrainingSettings(**STEP, num_steps=num_steps, seeds=[time.time_ns() % 2**31 + repeat]))
+        run = TrainingRun(
+            root,
+            (Pool((images,)),),
+            10,
+            TrainingSettings(**STEP, num_steps=num_steps, seeds=[time.time_ns() % 2**31 + repeat]),
+        )
         (fingerprint,) = train_classifiers(run)
         ours = load_record(root.child("classifiers", fingerprint))["images_per_s"]
         beside_ray.append(ours / plain_training.ddp_rate(images, STEP, num_steps))
         close_ray()
         alone.append(ours / plain_training.ddp_rate(images, STEP, num_steps))
-    baseline = f"a bare DDP loop of two processes, same model, batches and augmentation, {num_steps} steps of {STEP['batch_size']}"
-    yield metric("step_efficiency", median(alone), "ratio", "higher", COMMAND, f"{baseline}, with the machine to itself", alone)
-    yield metric("step_efficiency_beside_ray", median(beside_ray), "ratio", "higher", COMMAND, f"{baseline}, beside an idle Ray of one node", beside_ray)
+    baseline = (
+        f"a bare DDP loop of two processes, same model, batches and augmentation, {num_steps} steps of "
+        f"{STEP['batch_size']}"
+    )
+    yield metric(
+        "step_efficiency", median(alone), "ratio", "higher", COMMAND, f"{baseline}, with the machine to itself", alone
+    )
+    yield metric(
+        "step_efficiency_beside_ray",
+        median(beside_ray),
+        "ratio",
+        "higher",
+        COMMAND,
+        f"{baseline}, beside an idle Ray of one node",
+        beside_ray,
+    )
 
 
 CIFAR_EPOCHS, CIFAR_SEEDS = 2, (0, 1, 2)  # what a quarter of an hour on two cores allows
-CIFAR = {"backbone_options": {"layers": [1, 1, 1, 1], "channels": [32, 64, 128, 256]}, "stem_stride": 2, "batch_size": 128, "num_epochs": CIFAR_EPOCHS}
-CIFAR |= {"precision": "float32", "recipe": "timm", "recipe_options": {"learning_rate": 0.04, "ema_decay": 0.99, "warmup_share": 0.15}}
+CIFAR = {
+    "backbone_options": {"layers": [1, 1, 1, 1], "channels": [32, 64, 128, 256]},
+    "stem_stride": 2,
+    "batch_size": 128,
+    "num_epochs": CIFAR_EPOCHS,
+}
+CIFAR |= {
+    "precision": "float32",
+    "recipe": "timm",
+    "recipe_options": {"learning_rate": 0.04, "ema_decay": 0.99, "warmup_share": 0.15},
+}
 
 
 def cifar10(root, folder):
@@ -203,9 +285,18 @@ def cifar10(root, folder):
     settings = TrainingSettings(**CIFAR, seeds=list(CIFAR_SEEDS), validate_epochs=1)
     run = TrainingRun(root, (Pool((train,)),), 10, settings, test)
     train_classifiers(run)
-    curves = {("raysd", seed): [row["validation_top1"] for row in load_record(run.folder(seed))["history"]] for seed in CIFAR_SEEDS}
+    curves = {
+        ("raysd", seed): [row["validation_top1"] for row in load_record(run.folder(seed))["history"]]
+        for seed in CIFAR_SEEDS
+    }
     for seed in CIFAR_SEEDS:
-        command = [sys.executable, str(Path(__file__).parent / "plain_training.py"), str(folder), str(seed), str(CIFAR_EPOCHS)]
+        command = [
+            sys.executable,
+            str(Path(__file__).parent / "plain_training.py"),
+            str(folder),
+            str(seed),
+            str(CIFAR_EPOCHS),
+        ]
         printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         curves["plain", seed] = [float(word) for word in printed.split()]
         print(seed, curves["plain", seed], flush=True)
@@ -215,7 +306,10 @@ def cifar10(root, folder):
         writer.writerows([loop, seed, *(f"{value:.2f}" for value in curve)] for (loop, seed), curve in curves.items())
     for loop in ("raysd", "plain"):
         values = [curves[loop, seed][-1] for seed in CIFAR_SEEDS]
-        about = f"timm recipe, {CIFAR_EPOCHS} epochs of the 50,000 real images, top-1 on the 10,000 test images, seed spread {stdev(values):.2f}"
+        about = (
+            f"timm recipe, {CIFAR_EPOCHS} epochs of the 50,000 real images, top-1 on the 10,000 test images, seed "
+            f"spread {stdev(values):.2f}"
+        )
         yield metric(f"cifar10_top1_{loop}", mean(values), "percent", "higher", COMMAND, about, values)
 
 

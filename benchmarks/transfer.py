@@ -1,8 +1,10 @@
-"""Is transfer from a clone on par with transfer from real images? python benchmarks/transfer.py --storage runs --cifar10 cifar10
+"""Is transfer from a clone on par with transfer from real images? python benchmarks/transfer.py --storage runs
+--cifar10 cifar10
 
-The embedded generator generates 500 images a class of Fashion-MNIST; classifiers of three seeds are trained on them, on as many real images,
-and not at all. Their frozen features are probed on every set that needs no download, and on CIFAR-10 where `--cifar10` names a folder with
-train.parquet and test.parquet. Writes benchmarks/results/transfer.json and transfer.csv.
+The embedded generator generates 500 images a class of Fashion-MNIST; classifiers of three seeds are trained on them, on
+as many real images, and not at all. Their frozen features are probed on every set that needs no download, and on
+CIFAR-10 where `--cifar10` names a folder with train.parquet and test.parquet. Writes benchmarks/results/transfer.json
+and transfer.csv.
 """
 
 import argparse
@@ -32,7 +34,9 @@ TRAINING = {
 def experiment(storage, transfer_sets, real=None):
     generation = {"images_per_class": 500, "batch_size": 50, "guidance_scale": 2}
     evaluation = {"test_set": "fashion_mnist", "transfer_sets": transfer_sets}
-    return validate_experiment({"storage": storage, "generation": generation, "training": {**TRAINING, "real": real}, "evaluation": evaluation})
+    return validate_experiment(
+        {"storage": storage, "generation": generation, "training": {**TRAINING, "real": real}, "evaluation": evaluation}
+    )
 
 
 def measured(storage, transfer_sets):
@@ -68,10 +72,16 @@ def main(storage, cifar10):
             values = [row["value"] for row in rows[source] if row["dataset"] == name]
             spread[source] = (mean(values), stdev(values))
             role, count = comparison["role"], comparison["num_images"]
-            about = f"{source}-trained, {role}, {count} test images, standard deviation over three seeds {stdev(values):.2f}"
+            about = (
+                f"{source}-trained, {role}, {count} test images, standard deviation over three seeds "
+                f"{stdev(values):.2f}"
+            )
             metrics.append(metric(f"{name}_{source}", mean(values), "percent", "higher", COMMAND, about, values))
         gap = [comparison[field] for field in ("difference", "low", "high")]
-        about = f"clone minus real, 95 % interval {gap[1]:+.2f} to {gap[2]:+.2f}, p = {comparison['p_value']:.2g}: {comparison['verdict']}"
+        about = (
+            f"clone minus real, 95 % interval {gap[1]:+.2f} to {gap[2]:+.2f}, p = {comparison['p_value']:.2g}: "
+            f"{comparison['verdict']}"
+        )
         metrics.append(metric(f"{name}_clone_minus_real", gap[0], "points", "higher", COMMAND, about, gap))
         cells = [f"{value:.2f}" for source in SOURCES for value in spread[source]]
         lines.append(

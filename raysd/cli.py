@@ -11,7 +11,10 @@ import typer
 from raysd.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-Words = Annotated[list[str] | None, typer.Argument(metavar="[CONFIG.yaml] [KEY=VALUE]...", help="an experiment file, and overrides of single values")]
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[CONFIG.yaml] [KEY=VALUE]...", help="an experiment file, and overrides of single values"),
+]
 
 
 def _run(verb: str, words: list[str] | None, action: Callable[[Any, str], object]) -> None:
@@ -68,8 +71,13 @@ def generate(words: Words = None) -> None:
 def grow(
     context: typer.Context,
     words: Words = None,
-    to: Annotated[int | None, typer.Option(help="images that each class has in the end; the same command again adds none")] = None,
-    images: Annotated[int | None, typer.Option(help="images more for each class than there are now; for people at a terminal, jobs take --to")] = None,
+    to: Annotated[
+        int | None, typer.Option(help="images that each class has in the end; the same command again adds none")
+    ] = None,
+    images: Annotated[
+        int | None,
+        typer.Option(help="images more for each class than there are now; for people at a terminal, jobs take --to"),
+    ] = None,
     classes: Annotated[str, typer.Option(help="keys of the classes, with commas; all when left out")] = "",
 ) -> None:
     """Generate more images for a clone, for all classes or for some."""
@@ -83,9 +91,17 @@ def grow(
             commands.grow(experiment, to=to, classes=keys)
             return
         if images is None or to is not None:
-            raise UserError("to", to, "say what each class has in the end, as --to 300, or at a terminal how many more, as --images 100")
+            raise UserError(
+                "to",
+                to,
+                "say what each class has in the end, as --to 300, or at a terminal how many more, as --images 100",
+            )
         if not context.obj:
-            raise UserError("images", images, "would be added again by a job that is retried; say what each class has in the end, as --to 300")
+            raise UserError(
+                "images",
+                images,
+                "would be added again by a job that is retried; say what each class has in the end, as --to 300",
+            )
         target = commands.growth_target(experiment, images, keys)
         say(f"as often as it is run: {command} --to {target}{f' --classes {shlex.quote(classes)}' if keys else ''}")
         commands.grow(experiment, to=target, classes=keys)
@@ -94,7 +110,9 @@ def grow(
 
 
 @app.command()
-def verify(words: Words = None, repair: Annotated[bool, typer.Option(help="generate broken shards again")] = False) -> None:
+def verify(
+    words: Words = None, repair: Annotated[bool, typer.Option(help="generate broken shards again")] = False
+) -> None:
     """Check every image of the clone: counts, hashes, decoding, schema, labels, prompts."""
     from raysd import commands
 
@@ -145,7 +163,10 @@ def evaluate(words: Words = None) -> None:
 def compare(
     words: Words = None,
     other: Annotated[
-        list[str] | None, typer.Option("--with", metavar="KEY=VALUE", help="what is different in the other setting; may stand several times")
+        list[str] | None,
+        typer.Option(
+            "--with", metavar="KEY=VALUE", help="what is different in the other setting; may stand several times"
+        ),
     ] = None,
 ) -> None:
     """Compare the classifiers of two settings, image by image."""

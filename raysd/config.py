@@ -93,7 +93,8 @@ def load_experiment(path: str | Path | None = None, overrides: list[str] | None 
 
     Args:
         path: a YAML file, on a disk or in an object store; the defaults when empty.
-        overrides: `key=value` pairs, as `generation.guidance_scale=4` or `sweep.space.generation.variant=[name,attributes]`.
+        overrides: `key=value` pairs, as `generation.guidance_scale=4` or
+            `sweep.space.generation.variant=[name,attributes]`.
 
     Raises:
         UserError: missing file, malformed YAML or override, unknown key, wrong type or value.
@@ -120,17 +121,26 @@ def validate_experiment(values: Any) -> Experiment:
     try:
         return Experiment(**{str(key): value for key, value in values.items()})
     except ValidationError as error:
-        first = max(error.errors(), key=lambda each: len(_written(each, values)))  # of the kinds that a value may have, the one that was meant
+        first = max(
+            error.errors(), key=lambda each: len(_written(each, values))
+        )  # of the kinds that a value may have, the one that was meant
         field = ".".join(_written(first, values))
         message = first["msg"].removeprefix("Value error, ")
-        raise UserError(field, first.get("input"), REMEDIES.get(first["type"], message[0].lower() + message[1:])) from None
+        raise UserError(
+            field, first.get("input"), REMEDIES.get(first["type"], message[0].lower() + message[1:])
+        ) from None
 
 
 def _written(error: "ErrorDetails", values: Any) -> list[str]:
-    """The keys that lead to an error, as they stand in the file; pydantic names the kinds of value that it tried as well."""
+    """The keys that lead to an error, as they stand in the file; pydantic names the kinds of value that it tried as
+    well."""
     keys = []
     for part in error["loc"]:
-        is_there = part in values if isinstance(values, dict) else isinstance(values, list) and isinstance(part, int) and part < len(values)
+        is_there = (
+            part in values
+            if isinstance(values, dict)
+            else isinstance(values, list) and isinstance(part, int) and part < len(values)
+        )
         if is_there:
             values = values[part]
         if is_there or (error["type"] == "missing" and part == error["loc"][-1]):

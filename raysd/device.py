@@ -13,8 +13,8 @@ KEPT_BYTES, LARGEST_BYTES = 2**30 - 1, 2**25  # the largest that glibc takes
 def keep_freed_memory() -> None:
     """Keep what tensors on the CPU leave behind for the next ones, in this process.
 
-    By default glibc hands blocks back to the system when they are freed, and each step of a training touches thousands of new pages.
-    Does nothing where the C library is another one.
+    By default glibc hands blocks back to the system when they are freed, and each step of a training touches thousands
+    of new pages. Does nothing where the C library is another one.
     """
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
@@ -25,8 +25,8 @@ def keep_freed_memory() -> None:
 def find_device() -> torch.device:
     """The GPU that this process may use, or the CPU: a Ray worker only uses a GPU that Ray gave to it.
 
-    Ray hides the other GPUs from a worker that was given one, unless `RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES` is set. A worker that was given none sees
-    them all.
+    Ray hides the other GPUs from a worker that was given one, unless `RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES` is
+    set. A worker that was given none sees them all.
     """
     if not torch.cuda.is_available():
         return torch.device("cpu")

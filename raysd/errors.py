@@ -2,7 +2,8 @@
 
 
 class UserError(ValueError):
-    """Bad input, said in one line: the field, its value and the remedy. The command line prints it and exits with code 2."""
+    """Bad input, said in one line: the field, its value and the remedy. The command line prints it and exits with
+    code 2."""
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
         self.field, self.value, self.remedy = field, value, remedy

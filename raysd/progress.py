@@ -34,13 +34,21 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         if sys.stdout.isatty():
-            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn())
+            columns = (
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+            )
             self._bar = RichProgress(TextColumn("{task.description}"), *columns, console=Console())
             self._bar.start()
             self._task = self._bar.add_task(self.title, total=self.total, rate="")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bar.stop()
 
@@ -67,5 +75,7 @@ class Progress:
             self._bar.update(self._task, completed=self.done, rate=f"{self._speed}{note}")
         elif time.monotonic() - self.last_line >= LINE_SECONDS or self.done >= self.total:
             self.last_line = time.monotonic()
-            pace = f", {self._speed}, {(self.total - self.done) / self.rate:.0f} s left" if self.rate else ""  # nothing is done yet
+            pace = (
+                f", {self._speed}, {(self.total - self.done) / self.rate:.0f} s left" if self.rate else ""
+            )  # nothing is done yet
             say(f"{self.title}: {self.done}/{self.total} {self.unit}{pace}{note}")

@@ -28,7 +28,8 @@ def training_pools(experiment: Experiment) -> tuple[Pool, ...]:
     """The images that `training` names, with their shares of a batch.
 
     Raises:
-        UserError: a clone that is not complete, filters on a clone without scores, or a real data set that cannot be read.
+        UserError: a clone that is not complete, filters on a clone without scores, or a real data set that cannot be
+            read.
     """
     training, count = experiment.training, experiment.generation.images_per_class
     if training.real is not None:
@@ -52,8 +53,12 @@ def training_run(experiment: Experiment, pools: tuple[Pool, ...]) -> TrainingRun
     validation, settings = None, experiment.evaluation
     if experiment.training.validate_epochs and settings.validation_set is not None:
         count = settings.validation_images_per_class
-        validation = real_dataset(settings.validation_set, "train", experiment.root, count, experiment.table, from_end=count is not None)
-    return TrainingRun(experiment.root, pools, len(experiment.table), experiment.training, validation, tuple(experiment.table.names))
+        validation = real_dataset(
+            settings.validation_set, "train", experiment.root, count, experiment.table, from_end=count is not None
+        )
+    return TrainingRun(
+        experiment.root, pools, len(experiment.table), experiment.training, validation, tuple(experiment.table.names)
+    )
 
 
 def source_generations(experiment: Experiment) -> Iterator[tuple[int, GenerationSettings]]:
@@ -76,12 +81,20 @@ def source_generations(experiment: Experiment) -> Iterator[tuple[int, Generation
             raise UserError(field, first.get("input"), first["msg"].removeprefix("Value error, ")) from None
 
 
-def _complete_clone(experiment: Experiment, generation: GenerationSettings, filters: FilterSettings, field: str) -> ImageSet:
-    job = plan_clone(experiment.root, resolve_clone_spec(generation, experiment.table, experiment.all_variants), generation)
+def _complete_clone(
+    experiment: Experiment, generation: GenerationSettings, filters: FilterSettings, field: str
+) -> ImageSet:
+    job = plan_clone(
+        experiment.root, resolve_clone_spec(generation, experiment.table, experiment.all_variants), generation
+    )
     if not job.is_complete():
         count = generation.images_per_class
         same = "the same configuration" if field == "generation" else "these settings"
-        raise UserError(f"{field}.images_per_class", count, f"the clone does not have all of them; run raysd generate with {same} first")
+        raise UserError(
+            f"{field}.images_per_class",
+            count,
+            f"the clone does not have all of them; run raysd generate with {same} first",
+        )
     return chosen_images(experiment, job, filters)
 
 
@@ -93,13 +106,21 @@ def resolve_scoring(experiment: Experiment) -> tuple[ScoringSpec, list[ImageSet]
     """
     settings = experiment.scoring
     sets = [real_dataset(name, "test", experiment.root) for name in settings.against]
-    return resolve_scoring_spec(settings, experiment.table, [(images.name, images.fingerprint) for images in sets]), sets
+    return resolve_scoring_spec(
+        settings, experiment.table, [(images.name, images.fingerprint) for images in sets]
+    ), sets
 
 
 def score_images(experiment: Experiment, job: CloneJob) -> ScoreSummary:
     """Score what is not scored yet of a complete clone."""
     spec, sets = resolve_scoring(experiment)
-    return score_clone(job, spec, lambda: [read_reference(images) for images in sets], experiment.generation, experiment.scoring.batch_size)
+    return score_clone(
+        job,
+        spec,
+        lambda: [read_reference(images) for images in sets],
+        experiment.generation,
+        experiment.scoring.batch_size,
+    )
 
 
 def chosen_images(experiment: Experiment, job: CloneJob, filters: FilterSettings) -> ImageSet:
@@ -130,4 +151,10 @@ def clone_images(job: CloneJob) -> ImageSet:
     per_class = tuple(counts.array.tolist()) if counts.own else counts.default
     if counts.own:
         about["images_per_class"] = round(counts.total / counts.num_classes)
-    return ImageSet(f"{spec.variant_name}, g={spec.guidance_scale:g}", spec.fingerprint, job.folder.child(DATA), per_class, about=about)
+    return ImageSet(
+        f"{spec.variant_name}, g={spec.guidance_scale:g}",
+        spec.fingerprint,
+        job.folder.child(DATA),
+        per_class,
+        about=about,
+    )

@@ -1,4 +1,5 @@
-"""The command's entry point in the tests' own process, on the tests' Ray, which takes a tenth of the time of a process of its own."""
+"""The command's entry point in the tests' own process, on the tests' Ray, which takes a tenth of the time of a
+process of its own."""
 
 import contextlib
 import io

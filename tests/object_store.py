@@ -7,7 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class FlakyProxy:
-    """Forwards requests to an S3 server; every `period`-th is answered with a 500, every `period`-th after half of that is cut off.
+    """Forwards requests to an S3 server; every `period`-th is answered with a 500, every `period`-th after half of
+    that is cut off.
 
     Requests with one of the headers that it `refuses` are answered as by a server that does not know them.
     """
@@ -47,7 +48,11 @@ class FlakyProxy:
                     self.connection.close()
                     return
                 server = http.client.HTTPConnection("127.0.0.1", port)
-                headers = {name: value for name, value in self.headers.items() if name.lower() not in ("transfer-encoding", "expect", "content-length")}
+                headers = {
+                    name: value
+                    for name, value in self.headers.items()
+                    if name.lower() not in ("transfer-encoding", "expect", "content-length")
+                }
                 server.request(self.command, self.path, body, {**headers, "Content-Length": str(len(body))})
                 answer = server.getresponse()
                 data = answer.read()

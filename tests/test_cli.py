@@ -68,7 +68,11 @@ def test_bad_input_exits_with_2_and_one_line_and_never_starts_ray(run_here, monk
 
 def test_the_command_itself_says_bad_input_in_one_line(run_cli):
     finished = run_cli("plan", "classes=none.csv")
-    assert finished.returncode == 2 and finished.stderr.startswith("error: classes = 'none.csv'") and finished.stderr.count("\n") == 1
+    assert (
+        finished.returncode == 2
+        and finished.stderr.startswith("error: classes = 'none.csv'")
+        and finished.stderr.count("\n") == 1
+    )
 
 
 def test_plan_shows_what_would_be_generated_and_generates_nothing(run_cli, tmp_path):

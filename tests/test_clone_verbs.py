@@ -26,7 +26,12 @@ class Killed(BaseException):
 @pytest.fixture
 def words(tmp_path):
     """Overrides of a clone with shards of 10."""
-    return [f"storage={tmp_path}", "generation.model=dummy", "generation.images_per_class=4", "generation.images_per_shard=10"]
+    return [
+        f"storage={tmp_path}",
+        "generation.model=dummy",
+        "generation.images_per_class=4",
+        "generation.images_per_shard=10",
+    ]
 
 
 @pytest.fixture
@@ -99,7 +104,9 @@ def test_more_images_are_counted_from_what_is_there(experiment):
     commands.generate(experiment)
     commands.grow(experiment, to=6, classes=["bag"])
     assert commands.growth_target(experiment, 3, ["bag"]) == 9
-    with pytest.raises(UserError, match=r"images = 3: the classes have from 4 to 6 images; give what each is to have in all, as --to 9"):
+    with pytest.raises(
+        UserError, match=r"images = 3: the classes have from 4 to 6 images; give what each is to have in all, as --to 9"
+    ):
         commands.growth_target(experiment, 3)
 
 
@@ -130,7 +137,19 @@ def test_a_person_at_a_terminal_may_ask_for_more_and_is_told_the_target(run_here
 
 
 def test_a_job_takes_the_target_alone_even_at_a_terminal(words):
-    script = "import runpy, sys; sys.stdin.isatty = lambda: True; sys.argv = ['grow.py', *sys.argv[1:]]; runpy.run_path('jobs/grow.py', run_name='__main__')"
-    finished = subprocess.run([sys.executable, "-c", script, *words, "--images", "4"], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    script = (
+        "import runpy, sys; sys.stdin.isatty = lambda: True; sys.argv = ['grow.py', *sys.argv[1:]]; "
+        "runpy.run_path('jobs/grow.py', run_name='__main__')"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", script, *words, "--images", "4"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
     assert finished.returncode == 2
-    assert finished.stderr == "error: images = 4: would be added again by a job that is retried; say what each class has in the end, as --to 300\n"
+    assert finished.stderr == (
+        "error: images = 4: would be added again by a job that is retried; say what each class has in the "
+        "end, as --to 300\n"
+    )

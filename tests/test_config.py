@@ -15,15 +15,24 @@ def test_the_defaults_are_valid():
 
 def test_a_file_and_overrides_are_merged(tmp_path):
     (tmp_path / "x.yaml").write_text("name: x\ngeneration: {guidance_scale: 4, images_per_class: 7}\n")
-    experiment = load_experiment(tmp_path / "x.yaml", ["generation.guidance_scale=1.5", "sweep.space.generation.variant=[name,attributes]"])
+    experiment = load_experiment(
+        tmp_path / "x.yaml", ["generation.guidance_scale=1.5", "sweep.space.generation.variant=[name,attributes]"]
+    )
     assert (experiment.generation.guidance_scale, experiment.generation.images_per_class) == (1.5, 7)
     assert experiment.sweep.space.generation["variant"] == ["name", "attributes"]
 
 
 def test_a_variant_of_your_own_is_added_in_yaml(tmp_path):
-    (tmp_path / "x.yaml").write_text(yaml.safe_dump({"variants": {"studio": {"templates": ["a studio photo of a {name}"]}}}))
+    (tmp_path / "x.yaml").write_text(
+        yaml.safe_dump({"variants": {"studio": {"templates": ["a studio photo of a {name}"]}}})
+    )
     experiment = load_experiment(tmp_path / "x.yaml")
-    assert resolve_variant("studio", experiment.all_variants, load_class_table(["cat"])).prompt({"name": "cat", "key": "cat"}, 0) == "a studio photo of a cat"
+    assert (
+        resolve_variant("studio", experiment.all_variants, load_class_table(["cat"])).prompt(
+            {"name": "cat", "key": "cat"}, 0
+        )
+        == "a studio photo of a cat"
+    )
 
 
 def test_the_shipped_configurations_are_valid():
@@ -63,7 +72,9 @@ def test_bad_input_gives_one_line_with_field_value_and_remedy(overrides, message
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("text", "message"), [("a: [1", "no valid YAML"), ("- 1\n- 2\n", "must hold keys"), (None, "no such file")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [1", "no valid YAML"), ("- 1\n- 2\n", "must hold keys"), (None, "no such file")]
+)
 def test_bad_files_give_one_line(tmp_path, text, message):
     if text is not None:
         (tmp_path / "x.yaml").write_text(text)

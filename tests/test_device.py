@@ -13,7 +13,10 @@ from raysd import device
 from raysd.device import find_device
 
 ROOT = Path(__file__).parent.parent
-ASKING = {"device.py", "training/precision.py"}  # for `precision: auto`, which looks at the machine that starts a training
+ASKING = {
+    "device.py",
+    "training/precision.py",
+}  # for `precision: auto`, which looks at the machine that starts a training
 
 
 @pytest.fixture
@@ -50,7 +53,11 @@ def test_a_worker_takes_the_gpu_that_ray_gave_to_it_and_none_without_one(cuda, g
 
 
 def test_no_other_module_chooses_a_gpu_by_itself():
-    asking = {path.relative_to(ROOT / "raysd").as_posix() for path in (ROOT / "raysd").rglob("*.py") if "cuda.is_available" in path.read_text()}
+    asking = {
+        path.relative_to(ROOT / "raysd").as_posix()
+        for path in (ROOT / "raysd").rglob("*.py")
+        if "cuda.is_available" in path.read_text()
+    }
     assert asking <= ASKING
 
 
@@ -115,7 +122,9 @@ def found(tmp_path_factory):
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 2, "include_dashboard": False})
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": cluster.address}
     folder = tmp_path_factory.mktemp("two_gpus")
-    finished = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, cwd=folder, capture_output=True, text=True, timeout=300)
+    finished = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=environment, cwd=folder, capture_output=True, text=True, timeout=300
+    )
     cluster.shutdown()
     assert finished.returncode == 0, finished.stdout + finished.stderr
     *said, last = finished.stdout.splitlines()

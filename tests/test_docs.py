@@ -1,4 +1,5 @@
-"""Each command in the documents is one that raysd accepts, each link leads somewhere, and each shipped experiment adds up."""
+"""Each command in the documents is one that raysd accepts, each link leads somewhere, and each shipped experiment
+adds up."""
 
 import ast
 import importlib
@@ -52,9 +53,17 @@ def blocks(document):
 
 def commands(document):
     """The command lines of a document; those of the table in configs/README.md are words behind `raysd generate`."""
-    joined = ["\n".join(lines).replace("\\\n", " ") for language, lines in blocks(document) if language in ("sh", "bash")]
-    found = [part.strip() for block in joined for line in block.splitlines() for part in line.split(" && ") if part.strip()]
-    return found + [f"raysd generate {words}" for words in re.findall(r"`(configs/\S+\.yaml[^`]*)`", document.read_text()) if document.parent.name == "configs"]
+    joined = [
+        "\n".join(lines).replace("\\\n", " ") for language, lines in blocks(document) if language in ("sh", "bash")
+    ]
+    found = [
+        part.strip() for block in joined for line in block.splitlines() for part in line.split(" && ") if part.strip()
+    ]
+    return found + [
+        f"raysd generate {words}"
+        for words in re.findall(r"`(configs/\S+\.yaml[^`]*)`", document.read_text())
+        if document.parent.name == "configs"
+    ]
 
 
 ALL = [(document, command) for document in DOCUMENTS for command in commands(document)]
@@ -64,7 +73,9 @@ def test_there_are_commands():
     assert len(ALL) > 40
 
 
-@pytest.mark.parametrize(("document", "command"), ALL, ids=[f"{document.name}: {command[:60]}" for document, command in ALL])
+@pytest.mark.parametrize(
+    ("document", "command"), ALL, ids=[f"{document.name}: {command[:60]}" for document, command in ALL]
+)
 def test_each_command_is_accepted(document, command, monkeypatch):
     monkeypatch.chdir(ROOT)
     words = shlex.split(HOLES.sub("x", command), comments=True)
@@ -103,17 +114,23 @@ def test_python_in_a_document_compiles(document):
                     module = importlib.import_module(node.module)
                     assert all(hasattr(module, name.name) for name in node.names)
                 elif isinstance(node, ast.Import):
-                    assert all(importlib.util.find_spec(name.name) for name in node.names if name.name.startswith("raysd"))
+                    assert all(
+                        importlib.util.find_spec(name.name) for name in node.names if name.name.startswith("raysd")
+                    )
 
 
-SNIPPETS = [(document, "\n".join(lines)) for document in DOCUMENTS for language, lines in blocks(document) if language == "yaml"]
+SNIPPETS = [
+    (document, "\n".join(lines)) for document in DOCUMENTS for language, lines in blocks(document) if language == "yaml"
+]
 
 
 def test_there_are_snippets():
     assert len(SNIPPETS) >= 12
 
 
-@pytest.mark.parametrize(("document", "snippet"), SNIPPETS, ids=[f"{document.name}: {snippet[:60]}" for document, snippet in SNIPPETS])
+@pytest.mark.parametrize(
+    ("document", "snippet"), SNIPPETS, ids=[f"{document.name}: {snippet[:60]}" for document, snippet in SNIPPETS]
+)
 def test_each_piece_of_an_experiment_file_is_accepted(document, snippet):
     validate_experiment(yaml.safe_load(snippet))
 
@@ -137,8 +154,14 @@ def test_each_link_leads_somewhere(document):
 
 
 def test_the_pages_make_a_site(tmp_path):
-    subprocess.run([sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)], cwd=ROOT, check=True)
-    assert {page.stem for page in ROOT.glob("docs/*.md")} <= {page.parent.name for page in tmp_path.glob("*/index.html")} | {"index"}
+    subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+    )
+    assert {page.stem for page in ROOT.glob("docs/*.md")} <= {
+        page.parent.name for page in tmp_path.glob("*/index.html")
+    } | {"index"}
 
 
 PAPER = [  # section, guidance scale, images per class, variant
@@ -156,7 +179,13 @@ def test_the_papers_rows_have_its_numbers(classes, words, scale, count, variant)
     experiment = load_experiment(ROOT / f"configs/{classes}_paper.yaml", words)
     generation, training = experiment.generation, experiment.training
     assert (generation.guidance_scale, generation.images_per_class, generation.variant) == (scale, count, variant)
-    assert (generation.sampler, training.backbone, training.recipe, training.num_epochs, training.batch_size) == ("paper", "resnet50", "paper", 100, 1024)
+    assert (generation.sampler, training.backbone, training.recipe, training.num_epochs, training.batch_size) == (
+        "paper",
+        "resnet50",
+        "paper",
+        100,
+        1024,
+    )
     assert len(experiment.table.keys) == (1000 if classes == "imagenet1k" else 100)
 
 

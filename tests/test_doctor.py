@@ -31,7 +31,12 @@ def test_all_is_well_on_this_machine(ray_cluster, run_here):
 @pytest.mark.slow
 def test_all_that_is_wrong_is_shown_each_in_one_line(ray_cluster, run_here, monkeypatch):
     monkeypatch.setattr("raysd.storage.location.Location.free_bytes", lambda self: 10**6)
-    words = ["generation.cpus_per_actor=999", "training.num_workers=999", "sweep.max_concurrent_trials=999", "generation.images_per_class=100000"]
+    words = [
+        "generation.cpus_per_actor=999",
+        "training.num_workers=999",
+        "sweep.max_concurrent_trials=999",
+        "generation.images_per_class=100000",
+    ]
     finished = run_here("doctor", *words)
     assert finished.returncode == 1, finished.stdout + finished.stderr
     fields = [line.split()[1] for line in failed(finished)]
@@ -56,7 +61,11 @@ def test_a_clone_that_the_disk_cannot_hold_is_not_begun(run_here, monkeypatch):
     monkeypatch.setattr("raysd.storage.location.Location.free_bytes", lambda self: 10**6)
     monkeypatch.setattr("raysd.cluster.session.ensure_ray", lambda: pytest.fail("Ray was started"))
     finished = run_here("generate", "generation.images_per_class=100000")
-    assert finished.returncode == 2 and finished.stderr.startswith("error: storage = ") and finished.stderr.count("\n") == 1
+    assert (
+        finished.returncode == 2
+        and finished.stderr.startswith("error: storage = ")
+        and finished.stderr.count("\n") == 1
+    )
 
 
 @pytest.mark.parametrize("words", [["doctor", "generation.imges=1"], ["benchmark", "generation.model=no_such_model"]])
@@ -82,8 +91,12 @@ def test_a_cluster_that_does_not_answer_is_said_in_one_line(tmp_path):
 
 @pytest.fixture
 def two_nodes(tmp_path):
-    """A cluster of two nodes with one CPU each. The second one has another disk where the storage lies, and another timm."""
-    if shutil.which("unshare") is None or subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+    """A cluster of two nodes with one CPU each. The second one has another disk where the storage lies, and another
+    timm."""
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode
+    ):
         pytest.skip("this user may not give a process mounts of its own")
     from ray.cluster_utils import Cluster
 
@@ -98,7 +111,11 @@ def two_nodes(tmp_path):
     environment = {**os.environ, "PYTHONPATH": f"{other.parent}:{ROOT}"}
     environment.pop("RAY_ADDRESS", None)
     node = subprocess.Popen(
-        ["unshare", "--mount", "sh", "-c", script, "sh", *ray, *ports], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ["unshare", "--mount", "sh", "-c", script, "sh", *ray, *ports],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     yield cluster, node
     node.terminate()
@@ -108,7 +125,14 @@ def two_nodes(tmp_path):
 
 def run_on(cluster, folder, *words):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": cluster.address}
-    return subprocess.run([sys.executable, "-m", "raysd.cli", *words], env=environment, cwd=folder, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-m", "raysd.cli", *words],
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
 
 
 @pytest.mark.slow
@@ -122,15 +146,27 @@ def test_a_node_with_another_disk_and_another_version_is_named_by_doctor_and_sto
         time.sleep(0.1)
     lora = tmp_path / "runs" / "style.safetensors"
     lora.touch()
-    finished = run_on(cluster, tmp_path, "doctor", storage, "generation.cpus_per_actor=2", f"generation.lora=[{{path: {lora}}}]")
+    finished = run_on(
+        cluster, tmp_path, "doctor", storage, "generation.cpus_per_actor=2", f"generation.lora=[{{path: {lora}}}]"
+    )
     assert finished.returncode == 1 and "2 nodes of 1 CPUs" in finished.stdout, finished.stdout + finished.stderr
     lines = {line.split()[1]: line for line in failed(finished)}
     assert set(lines) == {"generation.num_actors", "generation.lora.path", "storage", "versions.timm"}
-    assert f"'{lora}': is not on " in lines["generation.lora.path"] and "," not in lines["generation.lora.path"].partition("is not on ")[2].partition(";")[0]
-    assert "1 generation actors x 2 CPUs, and there is room for 0 on 2 nodes of 1 CPUs" in lines["generation.num_actors"]
-    assert "another disk than the driver’s is there, on " in lines["storage"] and "," not in lines["storage"].partition(", on ")[2].partition(";")[0]
+    assert (
+        f"'{lora}': is not on " in lines["generation.lora.path"]
+        and "," not in lines["generation.lora.path"].partition("is not on ")[2].partition(";")[0]
+    )
+    assert (
+        "1 generation actors x 2 CPUs, and there is room for 0 on 2 nodes of 1 CPUs" in lines["generation.num_actors"]
+    )
+    assert (
+        "another disk than the driver’s is there, on " in lines["storage"]
+        and "," not in lines["storage"].partition(", on ")[2].partition(";")[0]
+    )
     assert "0.0.1 on " in lines["versions.timm"]
     finished = run_on(cluster, tmp_path, "generate", storage, *FAST)
     assert finished.returncode == 2
-    assert finished.stderr.splitlines()[-1].startswith(f"error: storage = '{tmp_path / 'runs'}': another disk than the driver’s is there, on ")
+    assert finished.stderr.splitlines()[-1].startswith(
+        f"error: storage = '{tmp_path / 'runs'}': another disk than the driver’s is there, on "
+    )
     assert [path for path in (tmp_path / "runs").rglob("*") if path.is_file()] == [lora]

@@ -52,7 +52,11 @@ def config(tmp_path):
 def test_evaluate_says_each_value_the_means_and_what_is_not_in_them(config, run_here):
     done = run_here("evaluate", str(config))
     assert done.returncode == 0, done.stderr
-    assert "skipped  cog_l1" in done.stdout and "test       digits-test: top-1" in done.stdout and "digits-test, 3 shots" in done.stdout
+    assert (
+        "skipped  cog_l1" in done.stdout
+        and "test       digits-test: top-1" in done.stdout
+        and "digits-test, 3 shots" in done.stdout
+    )
     assert "mean over 2 transfer sets" in done.stdout and "not in it: cog_l1" in done.stdout
     again = run_here("evaluate", str(config))
     assert again.stdout == done.stdout
@@ -70,7 +74,9 @@ def test_compare_gives_a_verdict_for_each_set(config, run_here):
 def test_compare_needs_a_difference_and_classifiers(config, run_here):
     assert "say what is different" in run_here("compare", str(config)).stderr
     assert "both settings have the same classifiers" in run_here("compare", str(config), "--with", "name=other").stderr
-    assert "no classifier of this seed yet" in run_here("compare", str(config), "--with", "training.num_epochs=4").stderr
+    assert (
+        "no classifier of this seed yet" in run_here("compare", str(config), "--with", "training.num_epochs=4").stderr
+    )
 
 
 def test_analyze_describes_features_and_says_how_to_compare_a_clone(config, run_here):
@@ -89,7 +95,9 @@ def test_analyse_compares_a_clone_with_real_images_in_a_models_features(config, 
     train, test = (real_dataset("digits", split, experiment.root) for split in ("train", "test"))
     model = pretrained_model(run.folder(0).path, experiment.table, needs_classes=False)
     settings = AnalysisSettings(images_per_class=20)
-    row = compare_clone(experiment.root, model, replace(train, images_per_class=20), replace(test, images_per_class=20), settings, "cmd")
+    row = compare_clone(
+        experiment.root, model, replace(train, images_per_class=20), replace(test, images_per_class=20), settings, "cmd"
+    )
     assert row["values"]["num_clone"] == row["values"]["num_real"] == 200
     assert row["values"]["frechet_distance"] >= 0 and 0.5 < row["values"]["coverage"] <= 1
     assert read_results(experiment.root, "analysis") == [json.loads(json.dumps(row))]
@@ -97,16 +105,26 @@ def test_analyse_compares_a_clone_with_real_images_in_a_models_features(config, 
 
 def test_a_broken_request_is_one_line(config, run_here):
     for words, message in {
-        ("evaluation.transfer_sets=[nowhere]", "evaluation.skip_absent=false"): "evaluation.transfer_sets.0.name = 'nowhere'",
+        (
+            "evaluation.transfer_sets=[nowhere]",
+            "evaluation.skip_absent=false",
+        ): "evaluation.transfer_sets.0.name = 'nowhere'",
         ("evaluation.pretrained=[./absent]",): "no such folder; use a folder in timm's format",
         ("evaluation.transfer_sets=[{name: digits, shots: 0}]",): "evaluation.transfer_sets.0.shots",
         ("evaluation.test_set=null", "evaluation.transfer_sets=[]"): "nothing to measure on",
         ("evaluation.test_set=null", "evaluation.transfer_sets=[cog_l1]"): "all sets were skipped",
     }.items():
         done = run_here("evaluate", str(config), *words)
-        assert done.returncode == 2 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+        assert done.returncode == 2 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1, (
+            done.stderr
+        )
 
 
 def test_what_is_trained_on_is_not_measured_on(config, run_here):
-    done = run_here("evaluate", str(config), "evaluation.validation_set=digits", "evaluation.validation_images_per_class=50")
-    assert done.returncode == 2 and "meets the 50 images of each class that are trained on: a class has only" in done.stderr
+    done = run_here(
+        "evaluate", str(config), "evaluation.validation_set=digits", "evaluation.validation_images_per_class=50"
+    )
+    assert (
+        done.returncode == 2
+        and "meets the 50 images of each class that are trained on: a class has only" in done.stderr
+    )

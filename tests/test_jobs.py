@@ -22,17 +22,22 @@ def clusters():
 
 @pytest.fixture(scope="module")
 def disturb(clusters, tmp_path_factory):
-    """Hands in the job of a verb on one cluster for all of them, and kills a raylet in it. The cluster begins with one node."""
+    """Hands in the job of a verb on one cluster for all of them, and kills a raylet in it. The cluster begins with
+    one node."""
     storage = tmp_path_factory.mktemp("jobs")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
-        cluster = clusters.Cluster(1, health_check_period_ms=1000, health_check_failure_threshold=3)  # Ray notes a death sooner than by default
+        cluster = clusters.Cluster(
+            1, health_check_period_ms=1000, health_check_failure_threshold=3
+        )  # Ray notes a death sooner than by default
         configs = clusters.write_configs(storage)
 
         def run(verb, *words, full=False, **options):
             if full:
                 cluster.fill()
-            return storage / "disturbed", clusters.disturb(cluster, verb, configs[verb], storage, *words, against=False, **options)
+            return storage / "disturbed", clusters.disturb(
+                cluster, verb, configs[verb], storage, *words, against=False, **options
+            )
 
         yield run
         cluster.shutdown()
@@ -59,7 +64,8 @@ def swept(disturb):
 
 
 def assert_survived(job, title=None):
-    """The job itself went on after the kill, and its log has lines, no bars, and in the end what comes next; behind it Ray may tell of the dead node."""
+    """The job itself went on after the kill, and its log has lines, no bars, and in the end what comes next; behind
+    it Ray may tell of the dead node."""
     assert job["submissions"] == 1
     lines = job["log"].splitlines()
     assert any(line.startswith("next: ") for line in lines[-40:])

@@ -40,11 +40,22 @@ def test_nothing_is_said_of_nodes_that_are_well():
 
 def test_nodes_that_see_another_disk_are_named_in_one_line():
     (line,) = lines(well("worker-0", unseen="another disk"), well("worker-1"), well("worker-2", unseen="another disk"))
-    assert line == "storage = '/data/runs': another disk, on worker-0, worker-2; mount one folder on all nodes, or use s3:// or gs://"
+    assert (
+        line
+        == "storage = '/data/runs': another disk, on worker-0, worker-2; mount one folder on all nodes, or use s3:// or gs://"
+    )
 
 
 def test_each_reason_why_the_storage_cannot_be_used_has_a_line():
-    assert len(lines(well("worker-0", unseen="another disk"), well("worker-1", unseen="it cannot be used (Permission denied)"))) == 2
+    assert (
+        len(
+            lines(
+                well("worker-0", unseen="another disk"),
+                well("worker-1", unseen="it cannot be used (Permission denied)"),
+            )
+        )
+        == 2
+    )
 
 
 def test_a_package_that_differs_is_named_with_both_versions_and_the_nodes():
@@ -55,7 +66,12 @@ def test_a_package_that_differs_is_named_with_both_versions_and_the_nodes():
 
 
 @pytest.mark.parametrize(
-    ("presence", "words"), [("absent", "is not on worker-1"), ("other", "is another model on worker-1"), ("unreachable", "the hub cannot be reached")]
+    ("presence", "words"),
+    [
+        ("absent", "is not on worker-1"),
+        ("other", "is another model on worker-1"),
+        ("unreachable", "the hub cannot be reached"),
+    ],
 )
 def test_a_model_that_a_node_lacks_is_said(presence, words):
     (line,) = lines(well(), well("worker-1", models=(presence,)))
@@ -88,7 +104,9 @@ def test_a_job_looks_for_its_lora_weights_on_the_nodes_before_it_starts_actors(r
     monkeypatch.setattr("raysd.cluster.preflight.check_cluster", stop)
     (tmp_path / "a.safetensors").touch()
     finished = run_here(words[0], f"generation.lora=[{{path: {tmp_path / 'a.safetensors'}}}]", *words[1:])
-    assert finished.returncode == 2 and finished.stderr.startswith(f"error: nodes = ['embedded', '{tmp_path / 'a.safetensors'}']: stop here")
+    assert finished.returncode == 2 and finished.stderr.startswith(
+        f"error: nodes = ['embedded', '{tmp_path / 'a.safetensors'}']: stop here"
+    )
 
 
 def test_a_sweep_looks_for_the_lora_weights_of_all_its_settings(tmp_path, monkeypatch):
@@ -96,8 +114,16 @@ def test_a_sweep_looks_for_the_lora_weights_of_all_its_settings(tmp_path, monkey
     for name in ("a", "b"):
         (tmp_path / f"{name}.safetensors").touch()  # of one content, and still both have to be there
     choices = ", ".join(f"[{{path: {tmp_path}/{name}.safetensors}}]" for name in ("a", "b"))
-    weights = check_sweep(load_experiment(None, ["evaluation.validation_set=fashion_mnist", f"sweep.space.generation.lora=[[], {choices}]"]))
-    assert [each.name for each in weights] == ["embedded", str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors")]
+    weights = check_sweep(
+        load_experiment(
+            None, ["evaluation.validation_set=fashion_mnist", f"sweep.space.generation.lora=[[], {choices}]"]
+        )
+    )
+    assert [each.name for each in weights] == [
+        "embedded",
+        str(tmp_path / "a.safetensors"),
+        str(tmp_path / "b.safetensors"),
+    ]
 
 
 def test_of_a_node_that_does_not_answer_nothing_else_is_said():
@@ -105,15 +131,23 @@ def test_of_a_node_that_does_not_answer_nothing_else_is_said():
     assert line.startswith("node = 'worker-1': did not answer in 300 s;")
 
 
-@given(st.lists(st.tuples(st.sampled_from([None, "a", "b"]), st.sampled_from(["1.0", "2.0"]), st.booleans()), max_size=6))
+@given(
+    st.lists(st.tuples(st.sampled_from([None, "a", "b"]), st.sampled_from(["1.0", "2.0"]), st.booleans()), max_size=6)
+)
 def test_every_failure_is_one_line_and_there_is_none_without_a_cause(kinds):
     reports = []
     for number, (unseen, ray_version, is_there) in enumerate(kinds):
         found = tuple({**HERE, "ray": ray_version}.items())
-        reports.append(well(f"worker-{number}", unseen=unseen, versions=found, models=("same" if is_there else "absent",)))
+        reports.append(
+            well(f"worker-{number}", unseen=unseen, versions=found, models=("same" if is_there else "absent",))
+        )
     failures = lines(*reports)
     assert all("\n" not in line for line in failures)
-    causes = len({unseen for unseen, _, _ in kinds if unseen}) + any(version != "1.0" for _, version, _ in kinds) + any(not is_there for *_, is_there in kinds)
+    causes = (
+        len({unseen for unseen, _, _ in kinds if unseen})
+        + any(version != "1.0" for _, version, _ in kinds)
+        + any(not is_there for *_, is_there in kinds)
+    )
     assert len(failures) == causes
 
 
@@ -122,16 +156,27 @@ def test_actors_that_the_memory_of_their_node_cannot_hold_are_refused():
     memory = ActorMemory(4_000_000_000, {"unet": 800_000_000})
     assert memory_failures(ACTORS, [small, large], memory) == []
     (failure,) = memory_failures(replace(ACTORS, count=8), [small, large], memory)
-    assert str(failure).startswith("generation.num_actors = 4: 8 generation actors x about 6.3 GB, and the nodes' memory has room for 6;")
+    assert str(failure).startswith(
+        "generation.num_actors = 4: 8 generation actors x about 6.3 GB, and the nodes' memory has room for 6;"
+    )
     assert "lower generation.batch_size" in str(failure)
 
 
 def test_half_a_gpu_holds_half_a_gpu_s_memory():
     report = replace(well(), node=Node("w", "w", 8, 2), gpus=(Gpu("A", 16 * 10**9), Gpu("A", 16 * 10**9)))
-    assert memory_failures(replace(ACTORS, gpus=0.5), [report], ActorMemory(5_000_000_000, {"unet": 2_000_000_000})) == []
-    (failure,) = memory_failures(replace(ACTORS, gpus=0.5), [report], ActorMemory(5_000_000_000, {"unet": 3_000_000_000}))
+    assert (
+        memory_failures(replace(ACTORS, gpus=0.5), [report], ActorMemory(5_000_000_000, {"unet": 2_000_000_000})) == []
+    )
+    (failure,) = memory_failures(
+        replace(ACTORS, gpus=0.5), [report], ActorMemory(5_000_000_000, {"unet": 3_000_000_000})
+    )
     assert "GPU memory has room for 2" in str(failure)
-    assert memory_failures(replace(ACTORS, gpus=0.6, count=2), [report], ActorMemory(10_000_000_000, {"unet": 3_000_000_000})) == []
+    assert (
+        memory_failures(
+            replace(ACTORS, gpus=0.6, count=2), [report], ActorMemory(10_000_000_000, {"unet": 3_000_000_000})
+        )
+        == []
+    )
 
 
 def test_unknown_memory_counts_as_enough():

@@ -13,7 +13,11 @@ PACKAGES = ["storage", "prompts", "clone", "training", "evaluation", "sweep", "r
 RESULT_KEYS = {"metric", "value", "unit", "better", "baseline", "runs", "command", "date", "versions", "machine"}
 
 
-@pytest.mark.parametrize("command", [["ruff", "check", "."], ["ruff", "format", "--check", "."], pytest.param(["mypy"], marks=pytest.mark.soak)], ids=" ".join)
+@pytest.mark.parametrize(
+    "command",
+    [["ruff", "check", "."], ["ruff", "format", "--check", "."], pytest.param(["mypy"], marks=pytest.mark.soak)],
+    ids=" ".join,
+)
 def test_the_code_is_clean(command):
     finished = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stdout + finished.stderr
@@ -32,7 +36,9 @@ def test_the_readme_names_files_and_verbs_that_exist():
     text = (ROOT / "README.md").read_text()
     for link in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", text):
         assert (ROOT / link).exists(), link
-    commands = subprocess.run([sys.executable, "-m", "raysd.cli", "--help"], capture_output=True, text=True, check=True).stdout
+    commands = subprocess.run(
+        [sys.executable, "-m", "raysd.cli", "--help"], capture_output=True, text=True, check=True
+    ).stdout
     for verb in re.findall(r"^raysd (\w+)", text, flags=re.MULTILINE):
         assert f" {verb} " in commands, verb
 
@@ -47,7 +53,23 @@ def test_benchmark_files_have_their_form():
 
 @pytest.mark.parametrize(
     "verb",
-    ["plan", "doctor", "benchmark", "generate", "grow", "verify", "score", "export", "train", "evaluate", "compare", "analyse", "sweep", "report", "demo"],
+    [
+        "plan",
+        "doctor",
+        "benchmark",
+        "generate",
+        "grow",
+        "verify",
+        "score",
+        "export",
+        "train",
+        "evaluate",
+        "compare",
+        "analyse",
+        "sweep",
+        "report",
+        "demo",
+    ],
 )
 def test_each_verb_has_a_job_script(verb):
     finished = subprocess.run([sys.executable, f"jobs/{verb}.py", "foo=1"], cwd=ROOT, capture_output=True, text=True)

@@ -84,7 +84,10 @@ def test_weights_that_differ_are_seen_when_it_is_thorough_and_sizes_always(model
 def test_a_folder_that_is_not_there_is_absent(model, tmp_path):
     mark = model_mark(model, True)
     shutil.rmtree(tmp_path / "model")
-    assert seen(tmp_path, (model, mark), (find_model("embedded"), model_mark(find_model("embedded"), True))).models == ("absent", "same")
+    assert seen(tmp_path, (model, mark), (find_model("embedded"), model_mark(find_model("embedded"), True))).models == (
+        "absent",
+        "same",
+    )
 
 
 @pytest.mark.parametrize("thorough", [True, False])
@@ -124,7 +127,10 @@ def test_the_hub_s_cache_is_read_without_the_network(tmp_path, monkeypatch):
 
 
 def test_only_the_files_that_would_be_fetched_are_counted(monkeypatch):
-    files = [SimpleNamespace(rfilename=name, size=size) for name, size in (("unet/a.safetensors", 5), ("unet/config.json", 2), ("unet/a.bin", 7))]
+    files = [
+        SimpleNamespace(rfilename=name, size=size)
+        for name, size in (("unet/a.safetensors", 5), ("unet/config.json", 2), ("unet/a.bin", 7))
+    ]
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: SimpleNamespace(siblings=files))
     assert hub_bytes("owner/name", None) == 7
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: 1 / 0)

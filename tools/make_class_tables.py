@@ -21,19 +21,30 @@ CIFAR_COLUMNS = ("label", "key", "name", "wnid", "synonyms", "definition", "hype
 def imagenet_table(wnids: list[str]) -> ClassTable:
     """One row per wnid, in this order."""
     wordnet = find_wordnet()
-    return fill_from_wordnet(ClassTable([{"label": str(label), "key": wnid, "name": wordnet.synset(wnid).lemmas[0]} for label, wnid in enumerate(wnids)]))
+    return fill_from_wordnet(
+        ClassTable(
+            [
+                {"label": str(label), "key": wnid, "name": wordnet.synset(wnid).lemmas[0]}
+                for label, wnid in enumerate(wnids)
+            ]
+        )
+    )
 
 
 def cifar_table(name: str) -> ClassTable:
     """The names and wnids of the table as it is; the rest is looked up."""
     rows = load_class_table(name).rows
-    return fill_from_wordnet(ClassTable([{column: row[column] for column in ("label", "key", "name", "wnid")} for row in rows]))
+    return fill_from_wordnet(
+        ClassTable([{column: row[column] for column in ("label", "key", "name", "wnid")} for row in rows])
+    )
 
 
 def counted_table(name: str) -> ClassTable:
     """The table as it is, with the number of meanings that WordNet knows of each name; 1 where it knows none."""
     wordnet = find_wordnet()
-    return ClassTable([{**row, "senses": str(max(1, len(wordnet.senses(row["name"]))))} for row in load_class_table(name).rows])
+    return ClassTable(
+        [{**row, "senses": str(max(1, len(wordnet.senses(row["name"]))))} for row in load_class_table(name).rows]
+    )
 
 
 def write_table(path: Path, table: ClassTable, columns: tuple[str, ...]) -> None:

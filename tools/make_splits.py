@@ -1,7 +1,9 @@
 """Write the frozen splits that ship with raysd: python tools/make_splits.py
 
-EuroSAT: 30 % of each class for testing, those whose hash (blake2b of `<class>/<number>`) is lowest. The three sets of digits: the halves that
-raysd has used from its start, generated with NumPy's random numbers; they are written down so that no release of NumPy can change them.
+EuroSAT: 30 % of each class for testing, those whose hash (blake2b of `<class>/<number>`) is lowest. The three sets of
+    digits: the halves that
+raysd has used from its start, generated with NumPy's random numbers; they are written down so that no release of NumPy
+can change them.
 """
 
 import numpy as np
@@ -23,8 +25,14 @@ EUROSAT = {
     "SeaLake": 3000,
 }
 TEST_SHARE = 0.3
-HALVES_SAY = "Half of each class for testing, as seed 0 of NumPy's default_rng gave it when the set came to raysd; frozen here, not generated again."
-EUROSAT_SAYS = "30 % of each class for testing: the numbers whose blake2b of <class>/<number> is lowest. Images are <class>_<number>.jpg."
+HALVES_SAY = (
+    "Half of each class for testing, as seed 0 of NumPy's default_rng gave it when the set came to raysd; frozen "
+    "here, not generated again."
+)
+EUROSAT_SAYS = (
+    "30 % of each class for testing: the numbers whose blake2b of <class>/<number> is lowest. Images are "
+    "<class>_<number>.jpg."
+)
 
 
 def first_halves(labels: np.ndarray) -> np.ndarray:

@@ -33,24 +33,38 @@ def dataset_card(plan: Plan, record: dict[str, Any]) -> str:
     flags = ", ".join(f"{count:,} {flag}" for flag, count in sorted(record["flags"].items())) or "none"
     short = record["short_classes"]
     named = ", ".join(f"{key} ({count:,} fewer)" for key, count in list(short.items())[:MAX_SHORT])
-    size = f"{spec.image_size} px" if spec.stored_size == spec.image_size else f"generated at {spec.image_size} px, stored at {spec.stored_size} px"
+    size = (
+        f"{spec.image_size} px"
+        if spec.stored_size == spec.image_size
+        else f"generated at {spec.image_size} px, stored at {spec.stored_size} px"
+    )
     revision = spec.model.commit or spec.model.revision
     facts = {
-        "generator": f"{spec.model.name}{'@' + revision if revision else ''} ({spec.family.pipeline}), weights {spec.model.digest}, {spec.dtype}",
+        "generator": (
+            f"{spec.model.name}{'@' + revision if revision else ''} ({spec.family.pipeline}), weights "
+            f"{spec.model.digest}, {spec.dtype}"
+        ),
         "LoRA": ", ".join(f"{lora.file.name} x {lora.scale:g}, {lora.digest}" for lora in spec.loras) or "none",
         "prompt variant": spec.variant_name,
         "templates": "; ".join(spec.variant.templates),
         "negative prompt": spec.variant.negative_prompt or "none",
-        "guidance scale": f"{spec.guidance_scale:g}" + ("" if spec.guidance_interval == (0.0, 1.0) else f" in the steps {spec.guidance_interval}"),
+        "guidance scale": f"{spec.guidance_scale:g}"
+        + ("" if spec.guidance_interval == (0.0, 1.0) else f" in the steps {spec.guidance_interval}"),
         "sampler": f"{spec.scheduler or 'of the checkpoint'}, {spec.num_inference_steps} steps",
-        "images": f"{record['num_images']:,} ({_per_class(counts)} for each of {len(spec.table):,} classes), {size}, {spec.codec}, {spec.color}",
+        "images": (
+            f"{record['num_images']:,} ({_per_class(counts)} for each of {len(spec.table):,} classes), {size}, "
+            f"{spec.codec}, {spec.color}"
+        ),
         "flagged images": f"{flags} (column `flag`); policy: {spec.flagged}",
         "short classes": f"{len(short):,}: {named}" if short else "none",
         "seed": str(spec.seed),
-        "made with": f"raysd {importlib.metadata.version('raysd')}, " + ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
+        "made with": f"raysd {importlib.metadata.version('raysd')}, "
+        + ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
     }
     rows = "\n".join(f"| {name} | {_cell(value)} |" for name, value in facts.items())
-    prompts = "\n".join(f"- {_cell(plan.image(position).prompt)}" for position in range(min(NUM_EXAMPLES, len(spec.table))))
+    prompts = "\n".join(
+        f"- {_cell(plan.image(position).prompt)}" for position in range(min(NUM_EXAMPLES, len(spec.table)))
+    )
     return (
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n"
         f"# Synthetic clone {spec.fingerprint}\n\n"

@@ -1,7 +1,9 @@
-"""A clone in other forms: ImageFolder and WebDataset. A clone is a Hugging Face data set as it lies and needs no export for that.
+"""A clone in other forms: ImageFolder and WebDataset. A clone is a Hugging Face data set as it lies and needs no
+export for that.
 
-A file gets its name when it is whole, so an export that is killed leaves whole images, some of them missing; the same command writes all of them again. The
-small files of an ImageFolder are not synced each, but all together in the end: a machine that stops before that may leave empty ones.
+A file gets its name when it is whole, so an export that is killed leaves whole images, some of them missing; the same
+command writes all of them again. The small files of an ImageFolder are not synced each, but all together in the end: a
+machine that stops before that may leave empty ones.
 """
 
 import io
@@ -29,7 +31,8 @@ def export_clone(job: CloneJob, form: Form, out: str, flagged: bool = False) -> 
 
     Args:
         job: the clone.
-        form: `imagefolder`: `<label>_<key>/<index>.png`; `webdataset`: a tar per shard with image, `cls` and `json` of each sample.
+        form: `imagefolder`: `<label>_<key>/<index>.png`; `webdataset`: a tar per shard with image, `cls` and `json` of
+            each sample.
         out: a folder, which must be empty or hold an earlier export; for `webdataset` also a URI.
         flagged: also images with a flag.
 
@@ -37,9 +40,15 @@ def export_clone(job: CloneJob, form: Form, out: str, flagged: bool = False) -> 
         UserError: the clone is not complete, or the folder cannot be written.
     """
     if not job.is_complete():
-        raise UserError("generation.images_per_class", job.plan.counts.default, "the clone is not complete; run raysd generate first")
+        raise UserError(
+            "generation.images_per_class",
+            job.plan.counts.default,
+            "the clone is not complete; run raysd generate first",
+        )
     if form == "imagefolder" and "://" in out:
-        raise UserError("out", out, "an ImageFolder needs a folder on a disk; use --format webdataset for an object store")
+        raise UserError(
+            "out", out, "an ImageFolder needs a folder on a disk; use --format webdataset for an object store"
+        )
     target = Location(out)
     target.check_writable()
     numbers = np.flatnonzero(job.plan.shard_sizes()).tolist()
@@ -65,9 +74,13 @@ def export_clone(job: CloneJob, form: Form, out: str, flagged: bool = False) -> 
 def _rows(job: CloneJob, number: int, flagged: bool) -> Iterator[dict[str, Any]]:
     shard = read_shard(job.folder, number, job.plan.spec)
     if shard is None:
-        raise UserError("clone", job.folder.child(DATA).uri, f"shard {number} cannot be read; run raysd verify --repair")
+        raise UserError(
+            "clone", job.folder.child(DATA).uri, f"shard {number} cannot be read; run raysd verify --repair"
+        )
     limits = job.plan.counts.array
-    yield from (row for row in shard.table.to_pylist() if row["index"] < limits[row["label"]] and (flagged or not row["flag"]))
+    yield from (
+        row for row in shard.table.to_pylist() if row["index"] < limits[row["label"]] and (flagged or not row["flag"])
+    )
 
 
 def folder_name(label: int, key: str) -> str:
@@ -85,7 +98,11 @@ def _tar(rows: list[dict[str, Any]], codec: str) -> bytes:
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for row in rows:
             about = json.dumps({column: row[column] for column in ABOUT}).encode()
-            for suffix, data in ((SUFFIXES[codec], row["image"]["bytes"]), ("cls", str(row["label"]).encode()), ("json", about)):
+            for suffix, data in (
+                (SUFFIXES[codec], row["image"]["bytes"]),
+                ("cls", str(row["label"]).encode()),
+                ("json", about),
+            ):
                 member = tarfile.TarInfo(f"{row['label']:05d}-{row['index']:07d}.{suffix}")
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))

@@ -1,12 +1,14 @@
 """The plan: what each image of a clone is, by arithmetic alone.
 
-Position p of a clone of K classes is image p // K of class p % K. So every prefix has the same number of images of each class, and a
-clone grows by appending. Shard s holds the planned images among the positions s * S to (s + 1) * S - 1. A position does not depend on
-how many images a class has: where a class has ended, its later positions stay empty, until the clone grows into them.
+Position p of a clone of K classes is image p // K of class p % K. So every prefix has the same number of images of each
+class, and a clone grows by appending. Shard s holds the planned images among the positions s * S to (s + 1) * S - 1. A
+position does not depend on how many images a class has: where a class has ended, its later positions stay empty, until
+the clone grows into them.
 
-Worked example: K = 10 classes, 25 images per class, S = 100. Position 137 is image 13 of class 7, and it stands in shard 1. The shards
-hold 100, 100 and 50 images; grown to 40 images per class, they hold 100 each, and the first 50 of shard 2 are those generated before. With
-28 images of class 3 alone, shard 2 has 53 images: positions 253, 263 and 273 more.
+Worked example: K = 10 classes, 25 images per class, S = 100. Position 137 is image 13 of class 7, and it stands in
+shard 1. The shards hold 100, 100 and 50 images; grown to 40 images per class, they hold 100 each, and the first 50 of
+shard 2 are those generated before. With 28 images of class 3 alone, shard 2 has 53 images: positions 253, 263 and 273
+more.
 """
 
 import hashlib
@@ -67,7 +69,9 @@ class ImageCounts:
         """What `to_json` gave."""
         own = value["own"]
         assert isinstance(own, list)
-        return ImageCounts(num_classes, int(str(value["default"])), tuple((int(label), int(count)) for label, count in own))
+        return ImageCounts(
+            num_classes, int(str(value["default"])), tuple((int(label), int(count)) for label, count in own)
+        )
 
 
 def counts_from_array(counts: np.ndarray) -> ImageCounts:

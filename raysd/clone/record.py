@@ -1,9 +1,11 @@
 """What `clone.json` says of a clone, and how it changes. Several drivers may change it at a time.
 
 - `planned`: the counts of all runs so far. The first of them is complete if `complete` says so.
-- `complete`: all shards were read back, and hold what was planned. It is taken back before anything is taken out of a shard, or one is made anew with less.
+- `complete`: all shards were read back, and hold what was planned. It is taken back before anything is taken out of a
+  shard, or one is made anew with less.
 - `withdrawn`: counts that were complete before; `verify --repair` makes them again, whatever it is called with.
-- `repairs`: how often something was taken out of shards. A driver that read the shards back before such a time reads them again.
+- `repairs`: how often something was taken out of shards. A driver that read the shards back before such a time reads
+  them again.
 """
 
 import time
@@ -15,8 +17,8 @@ from raysd.versions import versions
 
 
 def begin_record(job: CloneJob, batch_size: int, is_changed: bool) -> None:
-    """Add the counts of this run to those that were planned so far. A larger clone that lacks a shard is not called complete any more, since this run makes
-    the shard anew with its own counts."""
+    """Add the counts of this run to those that were planned so far. A larger clone that lacks a shard is not called
+    complete any more, since this run makes the shard anew with its own counts."""
 
     def begun(record: dict[str, Any]) -> dict[str, Any] | None:
         before = record
@@ -47,7 +49,8 @@ def num_repairs(job: CloneJob) -> int:
 
 
 def begin_repair(job: CloneJob) -> CloneJob:
-    """Say that something is about to be taken out of shards; returns the clone with all that must be there afterwards."""
+    """Say that something is about to be taken out of shards; returns the clone with all that must be there
+    afterwards."""
     wanted = job
 
     def begun(record: dict[str, Any]) -> dict[str, Any]:
@@ -61,7 +64,8 @@ def begin_repair(job: CloneJob) -> CloneJob:
 
 
 def restore_withdrawn(job: CloneJob, repairs: int) -> None:
-    """Call the clone complete again up to the counts that were withdrawn, if all of that is there, as when another driver made it meanwhile."""
+    """Call the clone complete again up to the counts that were withdrawn, if all of that is there, as when another
+    driver made it meanwhile."""
     record = job.read_record()
     if "withdrawn" not in record:
         return

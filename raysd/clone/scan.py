@@ -1,9 +1,9 @@
 """What is missing of a clone: one listing of its folder, and little more.
 
-A shard that is there was written by some run, and covers at least what that run had planned of it. The counts of all runs so far stand in
-`clone.json`, written before a run generates. So a shard is known to be whole from its name alone, unless an earlier and smaller plan covers
-it in part; only such shards are opened. On a local disk the end of each file is read besides, because a disk may tear a file; an object
-store does not.
+A shard that is there was written by some run, and covers at least what that run had planned of it. The counts of all
+runs so far stand in `clone.json`, written before a run generates. So a shard is known to be whole from its name alone,
+unless an earlier and smaller plan covers it in part; only such shards are opened. On a local disk the end of each file
+is read besides, because a disk may tear a file; an object store does not.
 
 After the generating, `check_shards` reads what each shard covers, and nothing counts as done before that.
 """
@@ -44,7 +44,8 @@ class CloneJob:
             return {}
 
     def change_record(self, update: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
-        """Write what `update` makes of `clone.json`, or nothing when it gives None; what others write at the same time is not lost."""
+        """Write what `update` makes of `clone.json`, or nothing when it gives None; what others write at the same
+        time is not lost."""
 
         def updated(data: bytes | None) -> bytes | None:
             record = update(_parse_record(data))
@@ -99,11 +100,17 @@ def _present_shards(data: Location, images_per_shard: int, num_shards: int) -> n
         elif number < num_shards and size > 2 * len(MAGIC):
             found.append(number)
     if foreign:
-        raise UserError("storage", data.file(foreign[0]), "is no shard of this clone, yet data sets are read from there; move it away")
+        raise UserError(
+            "storage",
+            data.file(foreign[0]),
+            "is no shard of this clone, yet data sets are read from there; move it away",
+        )
     numbers = np.array(sorted(found), dtype=np.int64)
     if not data.is_local:
         return numbers
-    return numbers[[_has_end(data.file(shard_name(number))) for number in numbers.tolist()]] if len(numbers) else numbers
+    return (
+        numbers[[_has_end(data.file(shard_name(number))) for number in numbers.tolist()]] if len(numbers) else numbers
+    )
 
 
 def _has_end(path: str) -> bool:
@@ -118,8 +125,8 @@ def _has_end(path: str) -> bool:
 
 
 def _may_be_short(job: CloneJob, record: dict[str, Any], sizes: np.ndarray) -> np.ndarray:
-    """bool [num_shards]: shards of which some earlier run had planned a part only; all of them when the earlier runs are not known, or while a repair is not
-    done."""
+    """bool [num_shards]: shards of which some earlier run had planned a part only; all of them when the earlier runs
+    are not known, or while a repair is not done."""
     earlier = job.earlier_counts(record)
     if not earlier or "withdrawn" in record:
         return np.ones(len(sizes), dtype=bool)
@@ -141,7 +148,9 @@ def _padded(values: np.ndarray, length: int) -> np.ndarray:
 
 def _covers(job: CloneJob, number: int) -> bool:
     shard = read_shard(job.folder, number, job.plan.spec, LIGHT_COLUMNS)
-    return shard is not None and bool(np.isin(job.plan.positions(number), shard.covered(job.plan.counts.num_classes)).all())
+    return shard is not None and bool(
+        np.isin(job.plan.positions(number), shard.covered(job.plan.counts.num_classes)).all()
+    )
 
 
 @dataclass

@@ -60,7 +60,8 @@ class GenerationSettings(BaseModel):
     safety_checker: bool = True
     """Run the checkpoint's safety checker, if it has one."""
     flagged: Literal["keep", "drop", "redraw"] = "redraw"
-    """Black images and those that the safety checker flags: `keep` them with their flag, `drop` them, or `redraw` them with derived seeds."""
+    """Black images and those that the safety checker flags: `keep` them with their flag, `drop` them, or `redraw`
+    them with derived seeds."""
     max_redraws: Annotated[int, Field(ge=1, le=100)] = 3
     """After so many redraws an image is dropped, and its class listed as short."""
     compile: bool = False
@@ -75,12 +76,14 @@ class GenerationSettings(BaseModel):
     """Fixed when a clone is begun."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
     num_actors: Annotated[int, Field(ge=1)] | None = None
-    """Generation actors; by default as many as the cluster's GPUs, or its CPUs when it has none, and more when nodes join."""
+    """Generation actors; by default as many as the cluster's GPUs, or its CPUs when it has none, and more when nodes
+    join."""
     min_actors: Annotated[int, Field(ge=1)] | None = None
     """Begin when there is room for so many; the others join with their nodes. By default `num_actors`."""
     cpus_per_actor: Annotated[float, Field(ge=LEAST_PART, allow_inf_nan=False)] = 1
     gpus_per_actor: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """By default 1 on a cluster with GPUs, else 0, which computes on CPUs. Below 1 it is a part of one GPU, above a whole number."""
+    """By default 1 on a cluster with GPUs, else 0, which computes on CPUs. Below 1 it is a part of one GPU, above a
+    whole number."""
 
     @model_validator(mode="after")
     def _fewer_before_more(self) -> "GenerationSettings":
@@ -99,7 +102,9 @@ class GenerationSettings(BaseModel):
         if gpus is None or gpus == int(gpus) or LEAST_PART <= gpus < 1:
             return gpus
         if gpus < 1:
-            raise ValueError(f"is less than {LEAST_PART:g} of a GPU, the smallest part that Ray hands out; raise it, or set it to 0")
+            raise ValueError(
+                f"is less than {LEAST_PART:g} of a GPU, the smallest part that Ray hands out; raise it, or set it to 0"
+            )
         raise ValueError(f"an actor has a part of one GPU or whole ones; use {int(gpus)} or {int(gpus) + 1}")
 
     @field_validator("guidance_interval")

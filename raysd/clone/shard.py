@@ -1,7 +1,8 @@
 """Shards: Parquet files of images that Hugging Face `datasets` opens as they lie.
 
-A shard's name is there only when the shard is whole (see `raysd.storage.location`). Its footer holds the clone's fingerprint, and the
-positions of planned images that were dropped, with the reason; so rows and dropped positions together say what the shard covers.
+A shard's name is there only when the shard is whole (see `raysd.storage.location`). Its footer holds the clone's
+fingerprint, and the positions of planned images that were dropped, with the reason; so rows and dropped positions
+together say what the shard covers.
 """
 
 import hashlib
@@ -71,7 +72,10 @@ class Shard:
         """The images and dropped positions at other places."""
         own = self.table["index"].to_numpy() * num_classes + self.table["label"].to_numpy()
         taken = set(positions.tolist())
-        return Shard(self.table.filter(pa.array(~np.isin(own, positions))), {place: why for place, why in self.dropped.items() if place not in taken})
+        return Shard(
+            self.table.filter(pa.array(~np.isin(own, positions))),
+            {place: why for place, why in self.dropped.items() if place not in taken},
+        )
 
     def flag_counts(self, num_classes: int) -> dict[str, np.ndarray]:
         """For each flag, and for `dropped`, images of each label, int64 [K]."""
@@ -80,7 +84,9 @@ class Shard:
         for flag in sorted(set(flags) - {""}):
             counts[flag] = np.bincount(labels[flags == flag], minlength=num_classes)
         if self.dropped:
-            counts["dropped"] = np.bincount([position % num_classes for position in self.dropped], minlength=num_classes)
+            counts["dropped"] = np.bincount(
+                [position % num_classes for position in self.dropped], minlength=num_classes
+            )
         return counts
 
 
@@ -92,7 +98,11 @@ def shard_name(shard: int) -> str:
 def encode_image(pixels: np.ndarray, codec: str) -> bytes:
     """uint8 [H, W] or [H, W, 3] as PNG, or as JPEG or WebP of quality 95."""
     buffer = io.BytesIO()
-    options: dict[str, dict[str, int | bool]] = {"png": {"optimize": True}, "jpeg": {"quality": JPEG_QUALITY}, "webp": {"quality": WEBP_QUALITY}}
+    options: dict[str, dict[str, int | bool]] = {
+        "png": {"optimize": True},
+        "jpeg": {"quality": JPEG_QUALITY},
+        "webp": {"quality": WEBP_QUALITY},
+    }
     Image.fromarray(pixels).save(buffer, codec.upper(), **options[codec])
     return buffer.getvalue()
 
@@ -105,7 +115,10 @@ def class_labels(table: ClassTable) -> list[str]:
 def image_schema(class_names: list[str], schema: pa.Schema = COLUMNS) -> pa.Schema:
     """A schema whose metadata tells `datasets` which column is an image and what the labels are called."""
     dtypes = {pa.int64(): "int64", pa.string(): "string"}
-    features: dict[str, dict[str, object]] = {"image": {"_type": "Image"}, "label": {"names": class_names, "_type": "ClassLabel"}}
+    features: dict[str, dict[str, object]] = {
+        "image": {"_type": "Image"},
+        "label": {"names": class_names, "_type": "ClassLabel"},
+    }
     for column in schema:
         if column.name not in features:
             features[column.name] = {"dtype": dtypes[column.type], "_type": "Value"}
@@ -144,17 +157,24 @@ def to_parquet(shard: Shard, spec: CloneSpec) -> bytes:
     about = {"fingerprint": spec.fingerprint, "dropped": sorted(shard.dropped.items())}
     table = shard.table.replace_schema_metadata({**shard.table.schema.metadata, b"raysd": json.dumps(about).encode()})
     buffer = pa.BufferOutputStream()
-    # The images are compressed already; a dictionary does what is left. Statistics of images would copy two of them into the footer.
-    options = {"compression": "none", "use_dictionary": ["key", "prompt", "flag"], "write_statistics": ["label", "key", "index", "seed", "flag"]}
+    # The images are compressed already; a dictionary does what is left. Statistics of images would copy two of them
+    # into the footer.
+    options = {
+        "compression": "none",
+        "use_dictionary": ["key", "prompt", "flag"],
+        "write_statistics": ["label", "key", "index", "seed", "flag"],
+    }
     pq.write_table(table, buffer, row_group_size=ROWS_PER_GROUP, **options)
     return buffer.getvalue().to_pybytes()
 
 
-def add_to_shard(folder: Location, plan: Plan, number: int, fresh: Shard, is_new: bool = False, place: str = DATA) -> int:
+def add_to_shard(
+    folder: Location, plan: Plan, number: int, fresh: Shard, is_new: bool = False, place: str = DATA
+) -> int:
     """Commit images to a shard, in one atomic step, beside those that are there by now; returns its bytes.
 
-    Another driver may have committed images of the same shard since it was looked at. They are the same images where they have the same place, so
-    those that are there stay, and a shard never loses one.
+    Another driver may have committed images of the same shard since it was looked at. They are the same images where
+    they have the same place, so those that are there stay, and a shard never loses one.
 
     Args:
         folder: the clone's.
@@ -185,12 +205,16 @@ def delete_part(folder: Location, number: int) -> None:
 
 def merge_shards(first: Shard, second: Shard, num_classes: int) -> Shard:
     """The images of both, by position; both must be of one clone and have no image in common."""
-    table = pa.concat_tables([first.table.replace_schema_metadata(second.table.schema.metadata), second.table]).combine_chunks()
+    table = pa.concat_tables(
+        [first.table.replace_schema_metadata(second.table.schema.metadata), second.table]
+    ).combine_chunks()
     positions = table["index"].to_numpy() * num_classes + table["label"].to_numpy()
     return Shard(table.take(np.argsort(positions)), first.dropped | second.dropped)
 
 
-def read_shard(folder: Location, number: int, spec: CloneSpec, columns: list[str] | None = None, place: str = DATA) -> Shard | None:
+def read_shard(
+    folder: Location, number: int, spec: CloneSpec, columns: list[str] | None = None, place: str = DATA
+) -> Shard | None:
     """A shard, or None when it is missing, torn, or not one of this clone.
 
     Raises:
@@ -210,7 +234,9 @@ def parse_shard(data: bytes, spec: CloneSpec) -> Shard | None:
     return _parse(pa.BufferReader(data), None, spec, None)
 
 
-def _parse(source: str | pa.BufferReader, filesystem: fs.FileSystem | None, spec: CloneSpec, columns: list[str] | None) -> Shard | None:
+def _parse(
+    source: str | pa.BufferReader, filesystem: fs.FileSystem | None, spec: CloneSpec, columns: list[str] | None
+) -> Shard | None:
     try:
         file = pq.ParquetFile(source, filesystem=filesystem)
         about = json.loads((file.schema_arrow.metadata or {}).get(b"raysd", b"{}"))

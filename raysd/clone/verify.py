@@ -82,12 +82,14 @@ def _verdicts(job: CloneJob, numbers: np.ndarray) -> Iterator[dict[str, Any]]:
 
 
 def mend_shards(job: CloneJob, numbers: list[int]) -> CloneJob:
-    """Take what is broken out of shards, so that the next generation makes it again. Before that the record stops calling the clone complete.
+    """Take what is broken out of shards, so that the next generation makes it again. Before that the record stops
+    calling the clone complete.
 
     Each shard is looked at again while it is changed: what another driver has mended or added by now stays.
 
     Returns:
-        The clone with all that has to be there afterwards: what the record called complete is more than `job` where that was made larger meanwhile.
+        The clone with all that has to be there afterwards: what the record called complete is more than `job` where
+        that was made larger meanwhile.
     """
     wanted = begin_repair(job)
     for number in numbers:
@@ -106,9 +108,15 @@ def _mended(plan: Plan, number: int, data: bytes | None) -> bytes | None:
     keeps = []
     for row in shard.table.to_pylist():
         position = row["index"] * plan.counts.num_classes + row["label"]
-        keeps.append(position // plan.images_per_shard == number and position not in seen and not _row_problem(plan, row))
+        keeps.append(
+            position // plan.images_per_shard == number and position not in seen and not _row_problem(plan, row)
+        )
         seen |= {position} if keeps[-1] else set()
-    dropped = {position: why for position, why in shard.dropped.items() if position // plan.images_per_shard == number and position not in seen}
+    dropped = {
+        position: why
+        for position, why in shard.dropped.items()
+        if position // plan.images_per_shard == number and position not in seen
+    }
     if all(keeps) and dropped == shard.dropped:
         return None
     return to_parquet(Shard(shard.table.filter(pa.array(keeps)), dropped), plan.spec)

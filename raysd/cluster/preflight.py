@@ -1,6 +1,7 @@
 """What is checked of a cluster before a job: storage, software, models, memory and disk of its nodes.
 
-The checks are plain functions over what `raysd.cluster.probe` saw. Each gives one line per failure. `check_cluster` is what a job does: it stops at the first.
+The checks are plain functions over what `raysd.cluster.probe` saw. Each gives one line per failure. `check_cluster` is
+what a job does: it stops at the first.
 """
 
 import os
@@ -24,15 +25,19 @@ MODEL_REMEDIES = {
     "absent": "is not on {nodes}; put it where all nodes see it, or at the same path on each",
     "other": "is another {noun} on {nodes}; copy the driver's there, or put it where all nodes see it",
     "unloadable": "needs the package peft, which is absent on {nodes}; pip install peft there",
-    "unreachable": "is not in the hub's cache on {nodes}, and the hub cannot be reached from there; fetch it there first, or give a folder all nodes see",
+    "unreachable": (
+        "is not in the hub's cache on {nodes}, and the hub cannot be reached from there; fetch it there first, "
+        "or give a folder all nodes see"
+    ),
 }
 
 
 def check_cluster(root: Location, wanted: ClusterSettings, models: "Sequence[Model | Lora]" = ()) -> None:
-    """Before a job on a running cluster of several nodes: they are there, answer, see the storage and the models, and run this process's versions.
+    """Before a job on a running cluster of several nodes: they are there, answer, see the storage and the models,
+    and run this process's versions.
 
-    Takes a second or two once the nodes are there, and looks at the names and sizes of a model's files, and at the content of LoRA weights. Does nothing where
-    the job runs on this machine alone.
+    Takes a second or two once the nodes are there, and looks at the names and sizes of a model's files, and at the
+    content of LoRA weights. Does nothing where the job runs on this machine alone.
 
     Args:
         root: the storage root.
@@ -65,11 +70,16 @@ def check_disk(root: Location, num_bytes: float) -> None:
     """
     free = root.free_bytes()
     if free is not None and num_bytes > free:
-        remedy = f"about {short(num_bytes / 1e9)} GB are still to be written, and {short(free / 1e9)} GB are free; free some space, or use another storage"
+        remedy = (
+            f"about {short(num_bytes / 1e9)} GB are still to be written, and {short(free / 1e9)} GB are free; "
+            "free some space, or use another storage"
+        )
         raise UserError("storage", root.uri, remedy)
 
 
-def survey_failures(root: Location, reports: Sequence[NodeReport], here: dict[str, str], models: "Sequence[Model | Lora]" = ()) -> list[UserError]:
+def survey_failures(
+    root: Location, reports: Sequence[NodeReport], here: dict[str, str], models: "Sequence[Model | Lora]" = ()
+) -> list[UserError]:
     """What is wrong with the nodes, a line each.
 
     Args:
@@ -84,7 +94,12 @@ def survey_failures(root: Location, reports: Sequence[NodeReport], here: dict[st
         for report in reports
         if report.dead is not None
     ]
-    return [*dead, *storage_failures(root, answered), *version_failures(answered, here), *model_failures(answered, models)]
+    return [
+        *dead,
+        *storage_failures(root, answered),
+        *version_failures(answered, here),
+        *model_failures(answered, models),
+    ]
 
 
 def storage_failures(root: Location, reports: Sequence[NodeReport]) -> list[UserError]:
@@ -102,7 +117,13 @@ def version_failures(reports: Sequence[NodeReport], here: dict[str, str]) -> lis
         theirs = ((dict(report.versions).get(package, "absent"), report.node.name) for report in reports)
         if others := _by_word((version, name) for version, name in theirs if version != ours):
             found = ", ".join(f"{version} on {names}" for version, names in others.items())
-            failures.append(UserError(f"versions.{package}", ours, f"is the driver's, but {found}; use one image, or install the same everywhere"))
+            failures.append(
+                UserError(
+                    f"versions.{package}",
+                    ours,
+                    f"is the driver's, but {found}; use one image, or install the same everywhere",
+                )
+            )
     return failures
 
 
@@ -111,7 +132,9 @@ def model_failures(reports: Sequence[NodeReport], models: "Sequence[Model | Lora
     failures = []
     for place, model in enumerate(models):
         nodes = _by_word((report.models[place], report.node.name) for report in reports)
-        texts = [text.format(noun=model.noun, nodes=nodes[word]) for word, text in MODEL_REMEDIES.items() if word in nodes]
+        texts = [
+            text.format(noun=model.noun, nodes=nodes[word]) for word, text in MODEL_REMEDIES.items() if word in nodes
+        ]
         failures += [UserError(model.field, model.name, text) for text in texts]
     return failures
 

@@ -1,8 +1,9 @@
-"""A look at each node of a cluster: does it see the storage and the model, does it run the same versions, how much memory has it?
+"""A look at each node of a cluster: does it see the storage and the model, does it run the same versions, how much
+memory has it?
 
 1. The driver writes a token into a fresh folder below the storage root.
-2. A small task on each node reads the token, writes one of its own, and says what else there is. A node that does not see the driver's token
-   writes nothing.
+2. A small task on each node reads the token, writes one of its own, and says what else there is. A node that does not
+   see the driver's token writes nothing.
 3. The driver looks for the nodes' tokens, and deletes the folder.
 """
 
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 ANSWER_SECONDS, SAY_SECONDS = 300.0, 30.0  # a worker process starts in seconds, the first one of a cold node in minutes
 GPU_QUERY = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
 DRIVER = "driver"
-# A generator, or LoRA weights, on a node: the driver's, others under the path, none there; LoRA weights that cannot be loaded there; or a hub model that
-# would be fetched, or cannot be.
+# A generator, or LoRA weights, on a node: the driver's, others under the path, none there; LoRA weights that cannot be
+# loaded there; or a hub model that would be fetched, or cannot be.
 Presence = Literal["same", "other", "absent", "unloadable", "fetchable", "unreachable"]
 
 
@@ -59,14 +60,17 @@ class NodeReport:
     """Why the node did not answer; None when it did."""
 
 
-def survey(nodes: Sequence[Node], root: Location, models: "Sequence[Model | Lora]" = (), thorough: bool = False) -> list[NodeReport]:
+def survey(
+    nodes: Sequence[Node], root: Location, models: "Sequence[Model | Lora]" = (), thorough: bool = False
+) -> list[NodeReport]:
     """Look at all nodes at the same time, and leave out those that are gone by then; Ray has to be connected.
 
     Args:
         nodes: of the cluster.
         root: the storage root, which this process can write to.
         models: the generators and LoRA weights as they were found here; none when nothing is generated.
-        thorough: compare the generators' weights, and not only the names and sizes of their files; LoRA weights, of which many are equally large, always are.
+        thorough: compare the generators' weights, and not only the names and sizes of their files; LoRA weights, of
+            which many are equally large, always are.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -102,20 +106,29 @@ def _wait_for(answers: dict[Any, Node]) -> tuple[list[Any], list[Any]]:
     while late and (left := ended - time.monotonic()) > 0:
         _, late = ray.wait(late, num_returns=len(late), timeout=min(SAY_SECONDS, left))
         if late:
-            say(f"waiting for {', '.join(answers[answer].name for answer in late)} to answer; a node's first process may take minutes")
+            say(
+                f"waiting for {', '.join(answers[answer].name for answer in late)} to answer; a node's first "
+                "process may take minutes"
+            )
     return [answer for answer in answers if answer not in set(late)], late
 
 
-def look(node: Node, folder: Location, token: str, marked: "list[tuple[Model | Lora, str | None]]", thorough: bool) -> NodeReport:
+def look(
+    node: Node, folder: Location, token: str, marked: "list[tuple[Model | Lora, str | None]]", thorough: bool
+) -> NodeReport:
     """What this process's node sees; runs there."""
     models = tuple(_presence(model, mark, thorough) for model, mark in marked)
-    return NodeReport(node, _use_storage(node, folder, token), tuple(versions().items()), memory_bytes(), gpus_here(), models)
+    return NodeReport(
+        node, _use_storage(node, folder, token), tuple(versions().items()), memory_bytes(), gpus_here(), models
+    )
 
 
 def _expected_mark(model: "Model | Lora", thorough: bool) -> str | None:
     from raysd.diffusion.checkpoint import Lora
 
-    return model.digest if isinstance(model, Lora) else model_mark(model, thorough)  # the digest that the clone's fingerprint has
+    return (
+        model.digest if isinstance(model, Lora) else model_mark(model, thorough)
+    )  # the digest that the clone's fingerprint has
 
 
 def _presence(model: "Model | Lora", expected: str | None, thorough: bool) -> Presence:
@@ -127,11 +140,14 @@ def _presence(model: "Model | Lora", expected: str | None, thorough: bool) -> Pr
         return "unloadable" if isinstance(model, Lora) and not has_peft() else "same"
     if isinstance(model, Lora) or model.commit is None:
         return "absent" if mark is None else "other"
-    return "unreachable" if hub_bytes(model.name, model.commit) is None else "fetchable"  # a commit's files are always the same, so some are missing
+    return (
+        "unreachable" if hub_bytes(model.name, model.commit) is None else "fetchable"
+    )  # a commit's files are always the same, so some are missing
 
 
 def model_mark(model: "Model | Lora", thorough: bool) -> str | None:
-    """A word that is equal where the model is the same: by its weights if thorough, else by the files' names and sizes. None where it is not there."""
+    """A word that is equal where the model is the same: by its weights if thorough, else by the files' names and
+    sizes. None where it is not there."""
     from raysd.diffusion.checkpoint import SHIPPED, Lora
     from raysd.storage.fingerprint import fingerprint, folder_digest
     from raysd.storage.hub import FILES, cached_model
@@ -158,7 +174,8 @@ def memory_bytes() -> int:
 
 
 def gpus_here() -> tuple[Gpu, ...]:
-    """The NVIDIA GPUs of this machine, whether or not this process may use them; asks the driver, and loads no torch."""
+    """The NVIDIA GPUs of this machine, whether or not this process may use them; asks the driver, and loads no
+    torch."""
     if shutil.which(GPU_QUERY[0]) is None:
         return ()
     try:
@@ -166,7 +183,11 @@ def gpus_here() -> tuple[Gpu, ...]:
     except (subprocess.SubprocessError, OSError):
         return ()
     pairs = (line.rpartition(",") for line in lines if line.strip())
-    return tuple(Gpu(name.strip(), int(float(size) * 2**20)) for name, _, size in pairs if size.strip().replace(".", "").isdigit())
+    return tuple(
+        Gpu(name.strip(), int(float(size) * 2**20))
+        for name, _, size in pairs
+        if size.strip().replace(".", "").isdigit()
+    )
 
 
 def _use_storage(node: Node, folder: Location, token: str) -> str | None:

@@ -60,21 +60,29 @@ def cluster_nodes() -> list[Node]:
         host, resources = node["NodeManagerHostname"], node["Resources"]
         name = host if hosts[host] == 1 else f"{host} ({node['NodeID'][:8]})"
         accelerator = next((key.removeprefix(ACCELERATOR) for key in resources if key.startswith(ACCELERATOR)), None)
-        nodes.append(Node(node["NodeID"], name, float(resources.get("CPU", 0)), float(resources.get("GPU", 0)), accelerator))
+        nodes.append(
+            Node(node["NodeID"], name, float(resources.get("CPU", 0)), float(resources.get("GPU", 0)), accelerator)
+        )
     return nodes
 
 
 def processes_on(gpus: float, each: float) -> int:
-    """How many processes fit on the GPUs of a node that hold a part of one each, or whole ones. Ray never gives parts of two GPUs to a process."""
+    """How many processes fit on the GPUs of a node that hold a part of one each, or whole ones. Ray never gives
+    parts of two GPUs to a process."""
     return int(gpus) * (UNITS // _units(each)) if each < 1 else _units(gpus) // _units(each)
 
 
 def gpus_filled(requests: Sequence[ResourceRequest]) -> float:
-    """GPUs that no other process can have: a part that is left over is of no use to those that need more. Only parts of one size share GPUs."""
+    """GPUs that no other process can have: a part that is left over is of no use to those that need more. Only parts
+    of one size share GPUs."""
     counts: Counter[float] = Counter()
     for request in requests:
         counts[request.gpus] += request.count
-    return sum(count * gpus if gpus >= 1 else math.ceil(count / processes_on(1, gpus)) for gpus, count in counts.items() if gpus)
+    return sum(
+        count * gpus if gpus >= 1 else math.ceil(count / processes_on(1, gpus))
+        for gpus, count in counts.items()
+        if gpus
+    )
 
 
 def room_for(nodes: Sequence[Node], cpus: float, gpus: float) -> int:
@@ -90,18 +98,27 @@ def check_room(nodes: Sequence[Node], requests: Sequence[ResourceRequest]) -> No
     """
     for request in requests:
         if (room := room_for(nodes, request.cpus, request.gpus)) < request.count:
-            raise UserError(request.field, request.value, f"{request}, and there is room for {room} on {describe(nodes)}; ask for fewer, or for less each")
+            raise UserError(
+                request.field,
+                request.value,
+                f"{request}, and there is room for {room} on {describe(nodes)}; ask for fewer, or for less each",
+            )
     for name, needed, there in (
         ("CPUs", sum(request.count * request.cpus for request in requests), sum(node.cpus for node in nodes)),
         ("GPUs", gpus_filled(requests), sum(node.gpus for node in nodes)),
     ):
         if _units(needed) > _units(there):
             parts = " + ".join(map(str, requests))
-            raise UserError(requests[-1].field, requests[-1].value, f"{parts} = {needed:g} {name}, and there are {there:g} on {describe(nodes)}; ask for fewer")
+            raise UserError(
+                requests[-1].field,
+                requests[-1].value,
+                f"{parts} = {needed:g} {name}, and there are {there:g} on {describe(nodes)}; ask for fewer",
+            )
 
 
 def wait_for_nodes(cpus: int, gpus: int, minutes: float) -> None:
-    """Ask for so many CPUs and GPUs, and wait until the cluster has them. An autoscaler starts nodes for what is asked; without one they may join by hand.
+    """Ask for so many CPUs and GPUs, and wait until the cluster has them. An autoscaler starts nodes for what is
+    asked; without one they may join by hand.
 
     The asking is a placement group, which ends with this process; it holds nothing once the nodes are there.
 
@@ -118,8 +135,17 @@ def wait_for_nodes(cpus: int, gpus: int, minutes: float) -> None:
         while not _has(nodes := cluster_nodes(), cpus, gpus):
             waited = time.monotonic() - began
             if waited > 60 * minutes:
-                field, value = ("cluster.gpus", gpus) if sum(node.gpus for node in nodes) < gpus else ("cluster.cpus", cpus)
-                raise UserError(field, value, f"after {minutes:g} minutes there is {describe(nodes)}; ask for less, or raise cluster.wait_minutes")
+                field, value = (
+                    ("cluster.gpus", gpus) if sum(node.gpus for node in nodes) < gpus else ("cluster.cpus", cpus)
+                )
+                raise UserError(
+                    field,
+                    value,
+                    (
+                        f"after {minutes:g} minutes there is {describe(nodes)}; ask for less, or raise "
+                        "cluster.wait_minutes"
+                    ),
+                )
             if waited - said >= SAY_SECONDS:
                 say(f"waiting for nodes with {wanted} in all; there is {describe(nodes)}")
                 said = waited
@@ -135,7 +161,10 @@ def _has(nodes: Sequence[Node], cpus: float, gpus: float) -> bool:
 def describe(nodes: Sequence[Node]) -> str:
     """What the nodes have, in a few words: `2 nodes of 4 CPUs and 1 GPUs, 1 node of 8 CPUs`."""
     kinds = Counter((node.cpus, node.gpus) for node in nodes)
-    return ", ".join(f"{count} node{'s' if count > 1 else ''} of {_resources(*kind)}" for kind, count in kinds.items()) or "no node"
+    return (
+        ", ".join(f"{count} node{'s' if count > 1 else ''} of {_resources(*kind)}" for kind, count in kinds.items())
+        or "no node"
+    )
 
 
 def _resources(cpus: float, gpus: float) -> str:

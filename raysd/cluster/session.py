@@ -14,20 +14,27 @@ from raysd.errors import UserError
 
 LOCAL_OBJECT_STORE_BYTES = 512 * 2**20
 WAVE_SHARDS = 4096  # handed to Ray Data at a time, so that the driver's memory does not grow with the clone
-NO_PROGRESS_SECONDS = 4 * 3600  # of scoring, features or reading; generation has a measure of its own (raysd.generation.actor_pool)
+NO_PROGRESS_SECONDS = (
+    4 * 3600
+)  # of scoring, features or reading; generation has a measure of its own (raysd.generation.actor_pool)
 ADDRESS_SECONDS = 10.0  # to wait for a cluster's head
 MAX_INIT_DEATHS = 2  # one node whose disk or network fails for a moment does not end a run
-WORKER_WARNING = "PYTHON worker processes have been started"  # Ray's, on every small machine; it asks nothing of the user
+WORKER_WARNING = (
+    "PYTHON worker processes have been started"  # Ray's, on every small machine; it asks nothing of the user
+)
 
 
 def ensure_ray() -> None:
     """Connect to Ray once.
 
-    A running cluster is used when `RAY_ADDRESS` names it, as it does in a submitted job. Otherwise a single-node cluster is started that
-    ends with this process. Its workers' logs stay in Ray's session folder; set `RAYSD_VERBOSE=1` to see them.
+    A running cluster is used when `RAY_ADDRESS` names it, as it does in a submitted job. Otherwise a single-node
+    cluster is started that ends with this process. Its workers' logs stay in Ray's session folder; set
+    `RAYSD_VERBOSE=1` to see them.
     """
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # a short training need not wait for the next look
+    os.environ.setdefault(
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5"
+    )  # a short training need not wait for the next look
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
     verbose = os.environ.get("RAYSD_VERBOSE") == "1"
@@ -51,7 +58,9 @@ def _connect(verbose: bool) -> None:
         _check_address(os.environ["RAY_ADDRESS"])
         ray.init(logging_level=level, log_to_driver=verbose)
         return
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process less for each training; nobody takes this machine away
+    os.environ.setdefault(
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0"
+    )  # a process less for each training; nobody takes this machine away
     options = {"include_dashboard": True, "object_store_memory": LOCAL_OBJECT_STORE_BYTES}
     context = ray.init(address="local", logging_level=level, log_to_driver=verbose, **options)
     # Train looks its cluster up again, and would find another one on a shared machine.
@@ -67,7 +76,9 @@ def _check_address(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=ADDRESS_SECONDS).close()
     except OSError:
-        raise UserError("RAY_ADDRESS", address, "no cluster answers there; correct it, or unset it to use this machine") from None
+        raise UserError(
+            "RAY_ADDRESS", address, "no cluster answers there; correct it, or unset it to use this machine"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -90,7 +101,9 @@ def _calm_ray_data(verbose: bool) -> None:
     context = ray.data.DataContext.get_current()
     context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS
     context.max_consecutive_actor_init_deaths = MAX_INIT_DEATHS
-    context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0  # a pool grows once all its actors have as many tasks as they may
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = (
+        1.0  # a pool grows once all its actors have as many tasks as they may
+    )
     if not verbose:
         context.enable_progress_bars = False
         for name in ("ray.data", "ray.train", "ray.tune"):

@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class ClusterSettings(BaseModel):
-    """What a job asks a running cluster for before it begins, so that an autoscaler starts the nodes. Without effect on this machine alone."""
+    """What a job asks a running cluster for before it begins, so that an autoscaler starts the nodes. Without effect
+    on this machine alone."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

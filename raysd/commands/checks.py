@@ -40,7 +40,8 @@ def _step_findings(experiment: Experiment, specs: "list[CloneSpec]") -> "list[Fi
 
 
 def check_prompts(experiment: Experiment, specs: "list[CloneSpec]") -> None:
-    """Say what is suspect about the prompts of some clones, each variant once with each model, and about the steps of each model.
+    """Say what is suspect about the prompts of some clones, each variant once with each model, and about the steps
+    of each model.
 
     Raises:
         UserError: something is, and `lint` is `error`.
@@ -71,7 +72,10 @@ def check_generation(experiment: Experiment, job: "CloneJob") -> None:
     from raysd.storage.change import is_guarded
 
     if not is_guarded(experiment.root):
-        say(f"storage {experiment.root.uri} has no locks and takes no conditional writes: run one job at a time on a clone")
+        say(
+            f"storage {experiment.root.uri} has no locks and takes no conditional writes: run one job at a "
+            "time on a clone"
+        )
     check_disk(experiment.root, num_bytes(job.plan, missing_shards(job)))
     check_cluster(experiment.root, experiment.cluster, job.plan.spec.weights)
 
@@ -104,8 +108,14 @@ def check_apart(experiment: Experiment, sets: "list[ImageSet]") -> None:
 
     evaluation, count = experiment.evaluation, experiment.evaluation.validation_images_per_class
     real = {images.fingerprint: images for images in sets if images.about.get("kind") == "real"}
-    if real and evaluation.test_set is not None and real_dataset(evaluation.test_set, "test", experiment.root).fingerprint in real:
-        raise UserError("evaluation.test_set", evaluation.test_set, "is also what the classifiers are trained on; use other images")
+    if (
+        real
+        and evaluation.test_set is not None
+        and real_dataset(evaluation.test_set, "test", experiment.root).fingerprint in real
+    ):
+        raise UserError(
+            "evaluation.test_set", evaluation.test_set, "is also what the classifiers are trained on; use other images"
+        )
     if not real or evaluation.validation_set is None:
         return
     learnt = real.get(real_dataset(evaluation.validation_set, "train", experiment.root).fingerprint)
@@ -114,7 +124,10 @@ def check_apart(experiment: Experiment, sets: "list[ImageSet]") -> None:
     fewest = int(np.unique(read_labels(learnt), return_counts=True)[1].min())
     taken = learnt.images_per_class if isinstance(learnt.images_per_class, int) else fewest
     if count is None or taken + count > fewest:
-        remedy = f"meets the {taken} images of each class that are trained on: a class has only {fewest}; use fewer of one of them"
+        remedy = (
+            f"meets the {taken} images of each class that are trained on: a class has only {fewest}; use fewer of "
+            "one of them"
+        )
         raise UserError("evaluation.validation_images_per_class", count, remedy)
 
 
@@ -127,8 +140,13 @@ def check_training(experiment: Experiment) -> None:
     from raysd.training.model import check_architecture
 
     training, evaluation = experiment.training, experiment.evaluation
-    options, recipe = (training.backbone_options, len(experiment.table), training.image_size, training.stem_stride), training.resolve_recipe()
-    check_architecture(Architecture(training.backbone, *options, recipe.projector), recipe.view_sizes(training.image_size))
+    options, recipe = (
+        (training.backbone_options, len(experiment.table), training.image_size, training.stem_stride),
+        training.resolve_recipe(),
+    )
+    check_architecture(
+        Architecture(training.backbone, *options, recipe.projector), recipe.view_sizes(training.image_size)
+    )
     check_logger(training.logger)
     named = {
         "training.real": training.real,
@@ -140,7 +158,11 @@ def check_training(experiment: Experiment) -> None:
         named[f"training.sources.{number}.real"] = source.real
     list(source_generations(experiment))
     if training.validate_epochs and evaluation.validation_set is None:
-        raise UserError("training.validate_epochs", training.validate_epochs, "there is nothing to measure on; name evaluation.validation_set")
+        raise UserError(
+            "training.validate_epochs",
+            training.validate_epochs,
+            "there is nothing to measure on; name evaluation.validation_set",
+        )
     for field, name in named.items():
         if name is not None:
             check_real_dataset(field, name)
@@ -154,14 +176,23 @@ def check_further_sets(experiment: Experiment) -> None:
     evaluation = experiment.evaluation
     if evaluation.skip_absent:
         return
-    further: dict[str, Sequence[RealSource]] = {"test_sets": evaluation.test_sets, "transfer_sets": evaluation.transfer_sets}
+    further: dict[str, Sequence[RealSource]] = {
+        "test_sets": evaluation.test_sets,
+        "transfer_sets": evaluation.transfer_sets,
+    }
     for kind, sets in further.items():
         for number, wanted in enumerate(sets):
-            check_real_dataset(f"evaluation.{kind}.{number}.name", wanted.name, wanted.path, wanted.class_map if isinstance(wanted, TestSet) else None)
+            check_real_dataset(
+                f"evaluation.{kind}.{number}.name",
+                wanted.name,
+                wanted.path,
+                wanted.class_map if isinstance(wanted, TestSet) else None,
+            )
 
 
 def check_sweep(experiment: Experiment) -> "list[Model | Lora]":
-    """Every setting of a sweep at every rung, before anything is generated; returns the models that generate, and their LoRA weights.
+    """Every setting of a sweep at every rung, before anything is generated; returns the models that generate, and
+    their LoRA weights.
 
     Raises:
         UserError: what is wrong with the space, a setting, a prompt, the sets, or the batch.
@@ -182,7 +213,14 @@ def check_sweep(experiment: Experiment) -> "list[Model | Lora]":
         _check_batch(at)
     check_prompts(experiment, specs)
     if experiment.sweep.real is not None:
-        check_apart(experiment, [real_dataset(experiment.sweep.real, "train", experiment.root, rungs[-1].images_per_class, experiment.table)])
+        check_apart(
+            experiment,
+            [
+                real_dataset(
+                    experiment.sweep.real, "train", experiment.root, rungs[-1].images_per_class, experiment.table
+                )
+            ],
+        )
     if experiment.sweep.proxies:
         _check_proxies(experiment)
     return list({(weights.name, weights.digest): weights for spec in specs for weights in spec.weights}.values())
@@ -196,7 +234,11 @@ def _check_proxies(experiment: Experiment) -> None:
     """
     real, analysis = experiment.sweep.real, experiment.analysis
     if analysis.model is None and real is None:
-        raise UserError("sweep.proxies", True, "needs features to compare in; name a model in analysis.model, or real images in sweep.real")
+        raise UserError(
+            "sweep.proxies",
+            True,
+            "needs features to compare in; name a model in analysis.model, or real images in sweep.real",
+        )
     if analysis.real is None and experiment.evaluation.validation_set is None and real is None:
         raise UserError("sweep.proxies", True, "needs real images of the classes; name them in analysis.real")
 
@@ -211,7 +253,9 @@ def _check_batch(experiment: Experiment) -> None:
 
     shares = [source.share for source in experiment.training.sources if source.share is not None]
     count = experiment.generation.images_per_class * len(experiment.table)
-    check_batch(sys.maxsize if experiment.training.sources else count, experiment.training, shares)  # what sources hold is known when they are generated
+    check_batch(
+        sys.maxsize if experiment.training.sources else count, experiment.training, shares
+    )  # what sources hold is known when they are generated
 
 
 def check_objective(experiment: Experiment) -> None:
@@ -224,7 +268,11 @@ def check_objective(experiment: Experiment) -> None:
     there = {"validation": evaluation.validation_set, "test": evaluation.test_set, "transfer": evaluation.transfer_sets}
     for role in experiment.sweep.weights:
         if not there[role]:
-            raise UserError("sweep.objective", experiment.sweep.objective, f"evaluation names no {role} set; add one or choose another objective")
+            raise UserError(
+                "sweep.objective",
+                experiment.sweep.objective,
+                f"evaluation names no {role} set; add one or choose another objective",
+            )
 
 
 def check_resolved(experiment: Experiment, roles: list[str]) -> None:
@@ -234,4 +282,6 @@ def check_resolved(experiment: Experiment, roles: list[str]) -> None:
         UserError: all were skipped.
     """
     if not set(experiment.sweep.weights) <= set(roles):
-        raise UserError("sweep.objective", experiment.sweep.objective, "all of its sets were skipped; give one that can be had")
+        raise UserError(
+            "sweep.objective", experiment.sweep.objective, "all of its sets were skipped; give one that can be had"
+        )

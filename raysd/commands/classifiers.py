@@ -50,7 +50,11 @@ def evaluate(experiment: Experiment, command: str = "") -> list[Row]:
     for row in rows:
         say(_described(row))
     for model in models:
-        _say_means(model, [row for row in rows if row["classifier"] == model.fingerprint and row["role"] == "transfer"], list(evaluation.skipped))
+        _say_means(
+            model,
+            [row for row in rows if row["classifier"] == model.fingerprint and row["role"] == "transfer"],
+            list(evaluation.skipped),
+        )
     say(f"rows lie in {experiment.root.child('results', 'accuracy').uri}")
     say("next: raysd sweep, to compare guidance scales and prompts, or raysd compare, for two settings")
     return rows
@@ -81,9 +85,15 @@ def compare(experiment: Experiment, other: Experiment, command: str = "") -> lis
     rows = compare_classifiers(evaluation, both[0], both[1], command)
     for row in rows:
         gap = f"{row['difference']:+.2f} points ({row['low']:+.2f} to {row['high']:+.2f}), p = {row['p_value']:.2g}"
-        say(f"{_set_name(row)}: top-1 {row['a']['top1']:.2f} % against {row['b']['top1']:.2f} %, {gap}: {row['verdict']}")
+        say(
+            f"{_set_name(row)}: top-1 {row['a']['top1']:.2f} % against {row['b']['top1']:.2f} %, {gap}: "
+            f"{row['verdict']}"
+        )
     if rows and not rows[0]["counts_seeds"]:
-        say("each side has one seed, so what another seed would change is not in the intervals; train with training.seeds=[0,1,2]")
+        say(
+            "each side has one seed, so what another seed would change is not in the intervals; train with "
+            "training.seeds=[0,1,2]"
+        )
     say(f"rows lie in {experiment.root.child('results', 'comparison').uri}")
     return rows
 
@@ -107,19 +117,36 @@ def analyze(experiment: Experiment, command: str = "") -> list[Row]:
     judge = None if settings.model is None else pretrained_model(settings.model, experiment.table, needs_classes=False)
     clone = None
     if judge is not None:
-        clone = next((images for pool in training_pools(experiment) for images in pool.sets if images.about["kind"] == "clone"), None)
+        clone = next(
+            (images for pool in training_pools(experiment) for images in pool.sets if images.about["kind"] == "clone"),
+            None,
+        )
         if clone is None:
-            raise UserError("analysis.model", settings.model, "compares a clone, and the training names none; leave it out")
+            raise UserError(
+                "analysis.model", settings.model, "compares a clone, and the training names none; leave it out"
+            )
     models = _evaluated_models(experiment)
     is_validation = name == evaluation.validation_set and settings.real is None
     real = real_dataset(name, "train" if is_validation else "test", experiment.root, table=experiment.table)
     real = replace(real, images_per_class=settings.images_per_class, from_end=is_validation)
     rows = [analyze_features(experiment.root, model, real, command) for model in models]
     if judge is not None and clone is not None:
-        rows.append(compare_clone(experiment.root, judge, replace(clone, images_per_class=settings.images_per_class), real, settings, command))
+        rows.append(
+            compare_clone(
+                experiment.root,
+                judge,
+                replace(clone, images_per_class=settings.images_per_class),
+                real,
+                settings,
+                command,
+            )
+        )
     for row in rows:
-        values = ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in row["values"].items() if value is not None)
-        say(f"{row['trained_on']['name'] if row['kind'] == 'features' else ' against '.join(row['datasets'])}, seed {row['seed']}: {values}")
+        values = ", ".join(
+            f"{key.replace('_', ' ')} {value:.4g}" for key, value in row["values"].items() if value is not None
+        )
+        what = row["trained_on"]["name"] if row["kind"] == "features" else " against ".join(row["datasets"])
+        say(f"{what}, seed {row['seed']}: {values}")
     if judge is None:
         say("to compare the clone with the real images, name a model in analysis.model")
     say(f"rows lie in {experiment.root.child('results', 'analysis').uri}")
@@ -160,7 +187,11 @@ def _own_models(run: "TrainingRun", experiment: Experiment) -> "list[EvaluatedMo
 
     for seed in experiment.training.seeds:
         if load_record(run.folder(seed)) is None:
-            raise UserError("training.seeds", seed, "no classifier of this seed yet; run raysd train with the same configuration first")
+            raise UserError(
+                "training.seeds",
+                seed,
+                "no classifier of this seed yet; run raysd train with the same configuration first",
+            )
     return [own_model(experiment.root, run.fingerprint(seed)) for seed in experiment.training.seeds]
 
 
@@ -192,4 +223,7 @@ def _say_means(model: "EvaluatedModel", rows: list[Row], skipped: list[str]) -> 
     good = [row for row in rows if row["value"] is not None]
     odds = mean_log_odds([row["value"] for row in good], [row["num_images"] for row in good])
     missing = f"; not in it: {', '.join(mean.missing)}" if mean.missing else ""
-    say(f"seed {model.about['seed']}  mean over {len(mean.used)} transfer sets: {mean.mean:.2f} %, log-odds {odds:.3f}{missing}")
+    say(
+        f"seed {model.about['seed']}  mean over {len(mean.used)} transfer sets: {mean.mean:.2f} %, log-odds "
+        f"{odds:.3f}{missing}"
+    )

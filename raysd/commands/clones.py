@@ -32,7 +32,10 @@ def plan(experiment: Experiment) -> None:
     missing = missing_shards(job)
     say(f"classes       {len(experiment.table)}: {_shortened(experiment.table.names)}")
     say(f"model         {spec.model.name}, weights {spec.model.digest}, {spec.dtype}")
-    say(f"sampler       {spec.scheduler or 'the checkpoint’s own'}, {spec.num_inference_steps} steps, guidance scale {spec.guidance_scale:g}")
+    say(
+        f"sampler       {spec.scheduler or 'the checkpoint’s own'}, {spec.num_inference_steps} steps, "
+        f"guidance scale {spec.guidance_scale:g}"
+    )
     say(f"variant       {spec.variant_name}")
     for position in range(min(NUM_EXAMPLES, len(spec.table))):
         say(f"  prompt      {job.plan.image(position).prompt}")
@@ -49,7 +52,10 @@ def plan(experiment: Experiment) -> None:
     fewest, most = int(job.plan.counts.array.min()), int(job.plan.counts.array.max())
     per_class = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
     stored = "" if spec.stored_size == spec.image_size else f", stored at {spec.stored_size} px"
-    say(f"images      {len(job.plan):,}: {per_class} per class, {spec.image_size} px{stored}, {spec.codec}, {spec.color}")
+    say(
+        f"images      {len(job.plan):,}: {per_class} per class, {spec.image_size} px{stored}, {spec.codec}, "
+        f"{spec.color}"
+    )
     say(f"shards        {job.plan.num_shards:,} of {job.plan.images_per_shard:,}; {len(missing):,} to be generated")
     say(f"size on disk  about {num_bytes(job.plan) / 1e6:,.1f} MB")
     for line in cost_lines(experiment, job):
@@ -68,9 +74,15 @@ def generate(experiment: Experiment) -> str:
     job = plan_clone(experiment.root, spec, experiment.generation)
     check_generation(experiment, job)
     summary = generate_clones([job], experiment.generation)[0]
-    say(f"clone {summary.fingerprint}: {summary.num_images:,} images, {summary.num_generated:,} generated now, {summary.num_flagged:,} flagged")
+    say(
+        f"clone {summary.fingerprint}: {summary.num_images:,} images, {summary.num_generated:,} generated "
+        f"now, {summary.num_flagged:,} flagged"
+    )
     for key, count in summary.short_classes.items():
-        say(f"class {key} is short of {count:,} images: they were still black or flagged after {spec.max_redraws} redraws")
+        say(
+            f"class {key} is short of {count:,} images: they were still black or flagged after "
+            f"{spec.max_redraws} redraws"
+        )
     say(f"it lies in {summary.folder.uri}")
     say(f'open it with datasets.load_dataset("parquet", data_files="{summary.folder.uri}/data/*.parquet")')
     say("next: raysd train, with the same configuration")
@@ -78,10 +90,11 @@ def generate(experiment: Experiment) -> str:
 
 
 def grow(experiment: Experiment, *, to: int, classes: list[str] | None = None) -> str:
-    """Generate what is missing until each of the given classes (by key), or each of all, has `to` images; returns the clone's fingerprint.
+    """Generate what is missing until each of the given classes (by key), or each of all, has `to` images; returns
+    the clone's fingerprint.
 
-    The target is what the classes have in the end, so the same call again generates nothing, and a call after a kill what is still missing. Classes that
-    have more, and classes that are not named, keep what they have.
+    The target is what the classes have in the end, so the same call again generates nothing, and a call after a kill
+    what is still missing. Classes that have more, and classes that are not named, keep what they have.
 
     Args:
         experiment: validated settings.
@@ -108,14 +121,17 @@ def grow(experiment: Experiment, *, to: int, classes: list[str] | None = None) -
     say(f"it lies in {summary.folder.uri}")
     if counts.own:
         own = ", ".join(f"{keys[label]}: {count}" for label, count in counts.own)
-        say(f"next: train on it with generation.images_per_class={counts.default} and generation.class_counts={{{own}}}")
+        say(
+            f"next: train on it with generation.images_per_class={counts.default} and generation.class_counts={{{own}}}"
+        )
     else:
         say(f"next: train on it with generation.images_per_class={counts.default}")
     return summary.fingerprint
 
 
 def growth_target(experiment: Experiment, more: int, classes: list[str] | None = None) -> int:
-    """What `grow` has to be given as `to` for `more` images of each of the given classes (by key), or of each of all, counted from what is there now.
+    """What `grow` has to be given as `to` for `more` images of each of the given classes (by key), or of each of
+    all, counted from what is there now.
 
     Raises:
         UserError: no positive number, a class that the table does not have, or classes of several sizes.
@@ -125,12 +141,20 @@ def growth_target(experiment: Experiment, more: int, classes: list[str] | None =
     _, there, labels = _growing(experiment, classes)
     fewest, most = int(there.array[labels].min()), int(there.array[labels].max())
     if fewest != most:
-        raise UserError("images", more, f"the classes have from {fewest:,} to {most:,} images; give what each is to have in all, as --to {most + more}")
+        raise UserError(
+            "images",
+            more,
+            (
+                f"the classes have from {fewest:,} to {most:,} images; give what each is to have in all, as --to "
+                f"{most + more}"
+            ),
+        )
     return fewest + more
 
 
 def _growing(experiment: Experiment, classes: list[str] | None) -> "tuple[CloneJob, ImageCounts, list[int]]":
-    """A clone as it is planned, the images of each class that it has, or else begins with, and the labels of the classes that are to grow."""
+    """A clone as it is planned, the images of each class that it has, or else begins with, and the labels of the
+    classes that are to grow."""
     from raysd.clone.plan import ImageCounts, Plan
     from raysd.clone.record import with_earlier
     from raysd.clone.scan import CloneJob
@@ -140,7 +164,11 @@ def _growing(experiment: Experiment, classes: list[str] | None) -> "tuple[CloneJ
     keys = experiment.table.keys
     if unknown := [key for key in classes or [] if key not in keys]:
         raise UserError("classes", unknown[0], f"is no key of the class table; use one of {', '.join(keys[:5])}, ...")
-    job = plan_clone(experiment.root, resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants), experiment.generation)
+    job = plan_clone(
+        experiment.root,
+        resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants),
+        experiment.generation,
+    )
     nothing = Plan(job.plan.spec, ImageCounts(len(keys), 0), job.plan.images_per_shard)
     complete = with_earlier(CloneJob(nothing, job.folder)).plan.counts
     return job, complete if complete.total else job.plan.counts, [keys.index(key) for key in classes or keys]
@@ -159,7 +187,9 @@ def verify(experiment: Experiment, repair: bool = False) -> dict[int, str]:
     from raysd.generation.generate import generate_clones, plan_clone
 
     spec = resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)
-    job = with_earlier(plan_clone(experiment.root, spec, experiment.generation))  # a shard that is made anew must not lose what a larger run put there
+    job = with_earlier(
+        plan_clone(experiment.root, spec, experiment.generation)
+    )  # a shard that is made anew must not lose what a larger run put there
     problems = verify_clone(job)
     for number, problem in problems.items():
         say(f"shard {number}: {problem}")
@@ -170,7 +200,10 @@ def verify(experiment: Experiment, repair: bool = False) -> dict[int, str]:
         say(f"clone {summary.fingerprint}: {summary.num_generated:,} images generated again")
         problems = verify_clone(job)
     whole = f"all {len(job.plan):,} planned images are as they should be, or listed as dropped"
-    say(f"clone {job.folder.uri}: {whole if not problems else f'{len(problems)} broken shards; raysd verify --repair generates them again'}")
+    say(
+        f"clone {job.folder.uri}: "
+        f"{whole if not problems else f'{len(problems)} broken shards; raysd verify --repair generates them again'}"
+    )
     return problems
 
 
@@ -191,9 +224,16 @@ def score(experiment: Experiment) -> str:
         check_real_dataset(f"scoring.against.{number}", name)
     experiment.root.check_writable()
     check_cluster(experiment.root, experiment.cluster)
-    job = plan_clone(experiment.root, resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants), experiment.generation)
+    job = plan_clone(
+        experiment.root,
+        resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants),
+        experiment.generation,
+    )
     summary = score_images(experiment, job)
-    say(f"clone {job.plan.spec.fingerprint}: {summary.num_images:,} images have scores, {summary.num_scored:,} scored now")
+    say(
+        f"clone {job.plan.spec.fingerprint}: {summary.num_images:,} images have scores, "
+        f"{summary.num_scored:,} scored now"
+    )
     if summary.agreement is not None:
         worst = ", ".join(f"{key} {share:.0f} %" for key, share in summary.worst_classes.items())
         say(f"the class that fits best is the image's own for {summary.agreement:.1f} %; lowest: {worst}")
@@ -214,7 +254,11 @@ def export(experiment: Experiment, form: str, out: str, flagged: bool = False) -
     forms: dict[str, Form] = {"imagefolder": "imagefolder", "webdataset": "webdataset"}
     if form not in forms:
         raise UserError("format", form, f"use {' or '.join(forms)}")
-    job = plan_clone(experiment.root, resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants), experiment.generation)
+    job = plan_clone(
+        experiment.root,
+        resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants),
+        experiment.generation,
+    )
     count = export_clone(job, forms[form], out, flagged)
     say(f"{count:,} images in {out}")
     return count

@@ -33,7 +33,10 @@ def benchmark(experiment: Experiment) -> Row:
     row = measure_rate(spec, experiment.generation)
     write_result(experiment.root, KIND, row)
     say(f"device        {row['device']}")
-    say(f"generated         {row['num_images']:,} images of {spec.image_size} px, {row['num_inference_steps']} steps at guidance {row['guidance_scale']:g}")
+    say(
+        f"generated         {row['num_images']:,} images of {spec.image_size} px, "
+        f"{row['num_inference_steps']} steps at guidance {row['guidance_scale']:g}"
+    )
     together = f" each, {row['num_actors']} together" if row["num_actors"] > 1 else ""
     say(f"rate          {row['images_per_second']:.3g} images/s an actor{together}, batches of {row['batch_size']}")
     say(f"start         {row['start_seconds']:.1f} s until an actor generates")
@@ -42,7 +45,8 @@ def benchmark(experiment: Experiment) -> Row:
 
 
 def cost_lines(experiment: Experiment, job: "CloneJob") -> list[str]:
-    """What generating a whole clone costs, a line per device that is known: those of the running cluster, or else all."""
+    """What generating a whole clone costs, a line per device that is known: those of the running cluster, or else
+    all."""
     from raysd.cluster.resources import check_room, cluster_nodes
     from raysd.cluster.session import ensure_ray
     from raysd.generation.cost import Pool, devices_per_actor, estimate_cost, find_rates, read_rates, runs_on
@@ -63,13 +67,18 @@ def cost_lines(experiment: Experiment, job: "CloneJob") -> list[str]:
     if not rates:
         return [*lines, "unknown for this model and these devices; raysd benchmark measures it"]
     prices = experiment.cost.price_per_hour
-    return [*lines, *(_described(estimate_cost(job.plan, rate, experiment.generation.batch_size, prices), pool) for rate in rates)]
+    return [
+        *lines,
+        *(_described(estimate_cost(job.plan, rate, experiment.generation.batch_size, prices), pool) for rate in rates),
+    ]
 
 
 def _described(cost: "CostEstimate", pool: "Pool | None") -> str:
     time = "" if pool is None else f", {_duration(cost.wall_seconds(pool))} with {pool.num_actors} actors"
     price = "" if cost.price is None else f", {short(cost.price)} at your price"
-    return f"about {short(cost.device_seconds / 3600)} hours of one {cost.rate.device}{time}{price} ({cost.rate.source})"
+    return (
+        f"about {short(cost.device_seconds / 3600)} hours of one {cost.rate.device}{time}{price} ({cost.rate.source})"
+    )
 
 
 def _duration(seconds: float) -> str:

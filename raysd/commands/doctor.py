@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def doctor(experiment: Experiment) -> list[UserError]:
     """Make all checks of a job, and show what is well and all that is not. Generates and downloads nothing.
 
-    Training and sweep are checked where the experiment has these sections. Without a running cluster, Ray is started on this machine.
+    Training and sweep are checked where the experiment has these sections. Without a running cluster, Ray is started on
+    this machine.
 
     Returns:
         The failures.
@@ -44,7 +45,11 @@ def doctor(experiment: Experiment) -> list[UserError]:
             _check_disk(experiment, spec)
     for failure in failures.all:
         say(f"failed   {failure}")
-    say(f"{len(failures.all)} failures" if failures.all else "all is well; next: raysd plan, or raysd generate, with the same configuration")
+    say(
+        f"{len(failures.all)} failures"
+        if failures.all
+        else "all is well; next: raysd plan, or raysd generate, with the same configuration"
+    )
     return failures.all
 
 
@@ -99,17 +104,32 @@ def _cached_spec(experiment: Experiment) -> "CloneSpec | None":
     settings = experiment.generation
     name, revision = settings.model, settings.revision
     if is_hub_id(name) and (cached := cached_model(name, revision)) is not None:
-        settings = settings.model_copy(update={"revision": cached.name})  # the commit that is there, and not a newer one
+        settings = settings.model_copy(
+            update={"revision": cached.name}
+        )  # the commit that is there, and not a newer one
     elif is_hub_id(name):
         size = hub_bytes(name, revision)
         if size is None:
-            raise UserError("generation.model", name, "is not in the hub's cache, and the hub does not answer for it; check id, revision and network")
-        say(f"model    {name}: {short(size / 1e9)} GB would be downloaded to the driver and to each node; until then, memory and disk are not checked")
+            raise UserError(
+                "generation.model",
+                name,
+                "is not in the hub's cache, and the hub does not answer for it; check id, revision and network",
+            )
+        say(
+            f"model    {name}: {short(size / 1e9)} GB would be downloaded to the driver and to each node; "
+            "until then, memory and disk are not checked"
+        )
         return None
     return resolve_clone_spec(settings, experiment.table, experiment.all_variants)
 
 
-def _check_nodes(experiment: Experiment, nodes: "Sequence[Node]", spec: "CloneSpec | None", request: "ResourceRequest", failures: _Failures) -> None:
+def _check_nodes(
+    experiment: Experiment,
+    nodes: "Sequence[Node]",
+    spec: "CloneSpec | None",
+    request: "ResourceRequest",
+    failures: _Failures,
+) -> None:
     from raysd.cluster.preflight import EQUAL_VERSIONS, survey_failures
     from raysd.cluster.probe import survey
     from raysd.generation.memory import actor_memory, memory_failures
@@ -127,7 +147,10 @@ def _check_nodes(experiment: Experiment, nodes: "Sequence[Node]", spec: "CloneSp
     if "storage" not in broken:
         say(f"storage  {experiment.root.uri}: each node reads what the driver writes, and the other way round")
     if "versions" not in broken:
-        say(f"versions {', '.join(f'{name} {here[name]}' for name in EQUAL_VERSIONS if name in here)}: the same on all nodes")
+        say(
+            f"versions {', '.join(f'{name} {here[name]}' for name in EQUAL_VERSIONS if name in here)}: the "
+            "same on all nodes"
+        )
     if spec is None:
         return
     lacking = [failure.value for failure in found if failure.field.startswith("generation.")]
@@ -139,7 +162,10 @@ def _check_nodes(experiment: Experiment, nodes: "Sequence[Node]", spec: "CloneSp
         if lora.name not in lacking:
             say(f"lora     {lora.name}, weights {lora.digest}: the same on all nodes")
     memory = actor_memory(spec, experiment.generation.batch_size)
-    say(f"memory   a generation actor takes {memory.describe(bool(request.gpus))} (an estimate for batches of {experiment.generation.batch_size})")
+    say(
+        f"memory   a generation actor takes {memory.describe(bool(request.gpus))} (an estimate for batches of "
+        f"{experiment.generation.batch_size})"
+    )
     failures.all += memory_failures(request, [report for report in reports if report.dead is None], memory)
 
 
@@ -152,4 +178,7 @@ def _check_disk(experiment: Experiment, spec: "CloneSpec") -> None:
     job = plan_clone(experiment.root, spec, experiment.generation)
     size, free = num_bytes(job.plan, missing_shards(job)), experiment.root.free_bytes()
     check_disk(experiment.root, size)
-    say(f"disk     about {short(size / 1e9)} GB to be written (an estimate), {'in an object store' if free is None else f'{short(free / 1e9)} GB free'}")
+    say(
+        f"disk     about {short(size / 1e9)} GB to be written (an estimate), "
+        f"{'in an object store' if free is None else f'{short(free / 1e9)} GB free'}"
+    )

@@ -22,17 +22,28 @@ def sweep(experiment: Experiment, command: str = "") -> Row:
 
     models = check_sweep(experiment)
     experiment.root.check_writable()
-    evaluation = Evaluation(experiment.root, experiment.evaluation, experiment.table, command)  # all real images are there, before anything is generated
+    evaluation = Evaluation(
+        experiment.root, experiment.evaluation, experiment.table, command
+    )  # all real images are there, before anything is generated
     check_resolved(experiment, [measured.role for measured in evaluation.sets])
     check_cluster(experiment.root, experiment.cluster, models)
     row = run_sweep(experiment, evaluation)
     folder, best = experiment.root.child("reports", row["fingerprint"]), row["best"]
-    note = f"The best of {len(row['clones'])} settings: {best['label']}, {best['score']:.1f} % at {best['images_per_class']} images per class. {command}"
+    note = (
+        f"The best of {len(row['clones'])} settings: {best['label']}, {best['score']:.1f} % at "
+        f"{best['images_per_class']} images per class. {command}"
+    )
     folder.write(BEST, best_config(experiment, best["setting"], row["images_per_class"], note).encode())
     report(experiment, row["fingerprint"])
     cost, grid = row["cost"], row["cost"]["grid"]
-    say(f"cost: {cost['num_images']:,} images and {cost['trainings']} trainings; all settings in full: {grid['num_images']:,} and {grid['trainings']}")
-    say(f"next: raysd generate {folder.child(BEST).uri}, then raysd train and raysd evaluate with it; raise generation.images_per_class for the full size")
+    say(
+        f"cost: {cost['num_images']:,} images and {cost['trainings']} trainings; all settings in full: "
+        f"{grid['num_images']:,} and {grid['trainings']}"
+    )
+    say(
+        f"next: raysd generate {folder.child(BEST).uri}, then raysd train and raysd evaluate with it; raise "
+        "generation.images_per_class for the full size"
+    )
     return row
 
 

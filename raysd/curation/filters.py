@@ -40,9 +40,15 @@ def filter_images(job: CloneJob, spec: ScoringSpec, filters: FilterSettings) -> 
 def _check_measured(spec: ScoringSpec, filters: FilterSettings) -> None:
     for name in ("min_similarity", "min_probability", "best_share"):
         if getattr(filters, name) is not None and spec.model is None:
-            raise UserError(f"training.filters.{name}", getattr(filters, name), "needs an image-text model; set scoring.model")
+            raise UserError(
+                f"training.filters.{name}", getattr(filters, name), "needs an image-text model; set scoring.model"
+            )
     if filters.max_test_match is not None and not spec.references:
-        raise UserError("training.filters.max_test_match", filters.max_test_match, "needs a test set to compare with; set scoring.against")
+        raise UserError(
+            "training.filters.max_test_match",
+            filters.max_test_match,
+            "needs a test set to compare with; set scoring.against",
+        )
 
 
 def _beyond_share(labels: np.ndarray, values: np.ndarray, share: float) -> np.ndarray:

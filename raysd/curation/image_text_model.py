@@ -22,13 +22,18 @@ def find_image_text_model(name: str, revision: str | None = None) -> Model:
     """Resolve an image-text model of transformers to a local folder; a hub id is fetched, safetensors only.
 
     Raises:
-        UserError: no such folder, not to be had from the hub, or a model that does not give features of images and texts.
+        UserError: no such folder, not to be had from the hub, or a model that does not give features of images and
+            texts.
     """
     folder = Path(name).expanduser().resolve()
     commit = None
     if not folder.is_dir():
         if name.startswith((".", "/", "~")) or name.count("/") != 1:
-            raise UserError(FIELD, name, "no such folder; use a folder that transformers wrote, or a hub id like openai/clip-vit-base-patch32")
+            raise UserError(
+                FIELD,
+                name,
+                "no such folder; use a folder that transformers wrote, or a hub id like openai/clip-vit-base-patch32",
+            )
         folder = fetch_model(FIELD, name, revision)
         commit = folder.name
     if not list(folder.glob("*.safetensors")):
@@ -47,7 +52,11 @@ def _check_architecture(name: str, folder: Path) -> None:
     except (OSError, ValueError, KeyError) as error:
         raise UserError(FIELD, name, f"transformers cannot read it ({str(error).splitlines()[0]})") from None
     if not (hasattr(kind, "get_image_features") and hasattr(kind, "get_text_features")):
-        raise UserError(FIELD, name, f"is a {kind.__name__}, which gives no features of both images and texts; use CLIP, SigLIP or the like")
+        raise UserError(
+            FIELD,
+            name,
+            f"is a {kind.__name__}, which gives no features of both images and texts; use CLIP, SigLIP or the like",
+        )
 
 
 class ImageTextModel:

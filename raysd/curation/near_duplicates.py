@@ -1,8 +1,8 @@
 """Near-duplicates by thumbnails: two images are alike when their gray thumbnails of 16 px correlate.
 
-The correlation (Pearson's, -1 to 1) does not see a change of brightness or contrast, another codec, or another size. It does see a shift or a
-mirror image, and calls images of one simple shape on an empty ground alike though they show different things; so choose a threshold by
-looking.
+The correlation (Pearson's, -1 to 1) does not see a change of brightness or contrast, another codec, or another size. It
+does see a shift or a mirror image, and calls images of one simple shape on an empty ground alike though they show
+different things; so choose a threshold by looking.
 """
 
 import io
@@ -46,7 +46,8 @@ def nearest(queries: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def nearest_earlier(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The highest correlation of each row with a row before it, float32 [N], and which that is, int64 [N]; -1 and -1 for the first."""
+    """The highest correlation of each row with a row before it, float32 [N], and which that is, int64 [N]; -1 and -1
+    for the first."""
     similarity, index = np.full(len(values), -1.0, dtype=np.float32), np.full(len(values), -1, dtype=np.int64)
     for start in range(0, len(values), BLOCK):
         rows = values[start : start + BLOCK]
@@ -56,7 +57,10 @@ def nearest_earlier(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         best = inside.argmax(axis=1)
         found = inside[np.arange(len(rows)), best]
         better = found > similarity[start : start + BLOCK]
-        similarity[start : start + BLOCK][better], index[start : start + BLOCK][better] = found[better], start + best[better]
+        similarity[start : start + BLOCK][better], index[start : start + BLOCK][better] = (
+            found[better],
+            start + best[better],
+        )
     return similarity, index
 
 

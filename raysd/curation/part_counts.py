@@ -1,8 +1,8 @@
 """How many images the part of each shard has in a score table, kept beside the parts.
 
-A part fits its shard when it has as many rows. That stands in the footers of both files, so it costs two reads to find out. `counts.parquet` keeps the answer
-together with the bytes that both files had; where they still have them, by a listing of each folder, no file is opened. The file is only a help: where
-it is missing or old, the footers are read.
+A part fits its shard when it has as many rows. That stands in the footers of both files, so it costs two reads to find
+out. `counts.parquet` keeps the answer together with the bytes that both files had; where they still have them, by a
+listing of each folder, no file is opened. The file is only a help: where it is missing or old, the footers are read.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,9 @@ from raysd.storage.location import Location
 from raysd.storage.tables import num_rows, read_each, read_table, write_table
 
 COUNTS = "counts.parquet"
-SCHEMA = pa.schema([("name", pa.string()), ("shard_bytes", pa.int64()), ("part_bytes", pa.int64()), ("rows", pa.int64())])
+SCHEMA = pa.schema(
+    [("name", pa.string()), ("shard_bytes", pa.int64()), ("part_bytes", pa.int64()), ("rows", pa.int64())]
+)
 
 
 class PartCount(NamedTuple):
@@ -27,7 +29,8 @@ class PartCount(NamedTuple):
 
 
 class PartCounts:
-    """The counts of the parts of one clone; the shards are listed once, so what grows meanwhile is found by the next run.
+    """The counts of the parts of one clone; the shards are listed once, so what grows meanwhile is found by the next
+    run.
 
     Args:
         clone: the clone's folder.
@@ -41,7 +44,8 @@ class PartCounts:
         self.counts = {row.pop("name"): PartCount(**row) for row in rows}
 
     def missing(self, numbers: Sequence[int]) -> list[int]:
-        """Those of some shards that have no part, or have grown since. Footers are read where a file has changed since it was counted."""
+        """Those of some shards that have no part, or have grown since. Footers are read where a file has changed
+        since it was counted."""
         part_bytes = self.parts.list_sizes(".parquet")
         names = [shard_name(number) for number in numbers]
         there = [name for name in names if name in part_bytes and name in self.shard_bytes]
@@ -67,7 +71,11 @@ class PartCounts:
     def rows(self) -> dict[str, int]:
         """Rows of all parts that are there, by file name; those of a larger clone too."""
         part_bytes = self.parts.list_sizes(".parquet")
-        known = {name: self.counts[name].rows for name, size in part_bytes.items() if name in self.counts and self.counts[name].part_bytes == size}
+        known = {
+            name: self.counts[name].rows
+            for name, size in part_bytes.items()
+            if name in self.counts and self.counts[name].part_bytes == size
+        }
         others = sorted(set(part_bytes).difference(known))
         known.update(zip(others, read_each(lambda name: num_rows(self.parts, name), others), strict=True))
         return {name: known[name] for name in sorted(known)}

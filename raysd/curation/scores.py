@@ -1,8 +1,9 @@
-"""Score tables: quality scores of a clone's images, beside the clone, by label and image index. Images are never changed or deleted for
-a score; a filter chooses when they are read.
+"""Score tables: quality scores of a clone's images, beside the clone, by label and image index. Images are never
+changed or deleted for a score; a filter chooses when they are read.
 
-`clones/<fingerprint>/scores/<score fingerprint>/` holds `scores.json` (what was measured), `scores-00000.parquet`, ... (each for a range of
-classes), in `parts/` what was measured of each shard alone, and in `counts.parquet` how many images each part has.
+`clones/<fingerprint>/scores/<score fingerprint>/` holds `scores.json` (what was measured), `scores-00000.parquet`, ...
+(each for a range of classes), in `parts/` what was measured of each shard alone, and in `counts.parquet` how many
+images each part has.
 """
 
 import json
@@ -37,7 +38,13 @@ PART = pa.schema(
         ("thumbnail", pa.binary()),
     ]
 )
-SCORES = pa.schema([*(column for column in PART if column.name != "thumbnail"), ("duplicate_similarity", pa.float32()), ("duplicate_of", pa.int64())])
+SCORES = pa.schema(
+    [
+        *(column for column in PART if column.name != "thumbnail"),
+        ("duplicate_similarity", pa.float32()),
+        ("duplicate_of", pa.int64()),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -68,16 +75,29 @@ class ScoringSpec:
 
     def covers(self, job: CloneJob, record: dict[str, Any]) -> bool:
         """True when all planned images were scored."""
-        return bool(record) and ImageCounts.from_json(job.plan.counts.num_classes, record["counts"]).covers(job.plan.counts)
+        return bool(record) and ImageCounts.from_json(job.plan.counts.num_classes, record["counts"]).covers(
+            job.plan.counts
+        )
 
     def describe(self) -> dict[str, Any]:
         """For `scores.json`."""
-        model = None if self.model is None else {"name": self.model.name, "commit": self.model.commit, "digest": self.model.digest}
+        model = (
+            None
+            if self.model is None
+            else {"name": self.model.name, "commit": self.model.commit, "digest": self.model.digest}
+        )
         references = [{"name": name, "fingerprint": print_} for name, print_ in self.references]
-        return {"fingerprint": self.fingerprint, "model": model, "texts": list(self.texts[:3]), "references": references}
+        return {
+            "fingerprint": self.fingerprint,
+            "model": model,
+            "texts": list(self.texts[:3]),
+            "references": references,
+        }
 
 
-def resolve_scoring_spec(settings: ScoringSettings, table: ClassTable, references: list[tuple[str, str]]) -> ScoringSpec:
+def resolve_scoring_spec(
+    settings: ScoringSettings, table: ClassTable, references: list[tuple[str, str]]
+) -> ScoringSpec:
     """Fill in the model and the classes' texts.
 
     Args:
@@ -109,4 +129,6 @@ def read_scores(job: CloneJob, spec: ScoringSpec) -> pa.Table:
     if not spec.covers(job, record):
         reason = "has grown since it was scored, or was scored in part" if record else "has no such scores"
         raise UserError("scoring", spec.fingerprint, f"the clone {reason}; run raysd score with the same configuration")
-    return pa.concat_tables([read_table(folder, f"scores-{number:05d}.parquet") for number in range(record["num_files"])])
+    return pa.concat_tables(
+        [read_table(folder, f"scores-{number:05d}.parquet") for number in range(record["num_files"])]
+    )

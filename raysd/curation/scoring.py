@@ -1,7 +1,7 @@
 """The scoring job: Ray Data maps scoring actors over a clone's shards, then Ray tasks compare the images of each class.
 
-A shard's part is written once and found again, so a killed run continues and a grown clone is scored where it grew. The class tables are
-made anew from the parts.
+A shard's part is written once and found again, so a killed run continues and a grown clone is scored where it grew. The
+class tables are made anew from the parts.
 """
 
 import io
@@ -55,7 +55,9 @@ class ScoreSummary:
 class ShardScorer:
     """A Ray Data actor: scores the images of one shard at a time, and writes its part."""
 
-    def __init__(self, job: CloneJob, spec: ScoringSpec, references: list[Reference], batch_size: int, num_threads: int) -> None:
+    def __init__(
+        self, job: CloneJob, spec: ScoringSpec, references: list[Reference], batch_size: int, num_threads: int
+    ) -> None:
         self.job, self.spec, self.batch_size = job, spec, batch_size
         self.model = None
         if spec.model is not None:
@@ -71,13 +73,19 @@ class ShardScorer:
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[int]]:
         """Column `shard` to itself, the number of its images, and the bytes of its part."""
         scored = [self.score_shard(int(number)) for number in batch["shard"]]
-        return {"shard": batch["shard"].tolist(), "images": [images for images, _ in scored], "bytes": [num_bytes for _, num_bytes in scored]}
+        return {
+            "shard": batch["shard"].tolist(),
+            "images": [images for images, _ in scored],
+            "bytes": [num_bytes for _, num_bytes in scored],
+        }
 
     def score_shard(self, number: int) -> tuple[int, int]:
         """Score one shard; returns the number of its images, and the bytes of its part."""
         shard = read_shard(self.job.folder, number, self.job.plan.spec, ["image", "label", "index"])
         if shard is None:
-            raise UserError("clone", self.job.folder.child(DATA).uri, f"shard {number} cannot be read; run raysd verify --repair")
+            raise UserError(
+                "clone", self.job.folder.child(DATA).uri, f"shard {number} cannot be read; run raysd verify --repair"
+            )
         encoded = [row["bytes"] for row in shard.table["image"].to_pylist()]
         labels = shard.table["label"].to_numpy()
         thumbnails = [thumbnail(data) for data in encoded]
@@ -94,12 +102,20 @@ class ShardScorer:
         assert self.model is not None
         parts = []
         for start in range(0, len(encoded), self.batch_size):
-            parts.append(self.model.similarities([Image.open(io.BytesIO(data)) for data in encoded[start : start + self.batch_size]]))
+            parts.append(
+                self.model.similarities(
+                    [Image.open(io.BytesIO(data)) for data in encoded[start : start + self.batch_size]]
+                )
+            )
         similarities = np.concatenate(parts)
         logits = self.model.scale * (similarities - similarities.max(axis=1, keepdims=True))
         probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         own = np.arange(len(labels)), labels
-        return {"similarity": similarities[own], "probability": probabilities[own], "guess": similarities.argmax(axis=1)}
+        return {
+            "similarity": similarities[own],
+            "probability": probabilities[own],
+            "guess": similarities.argmax(axis=1),
+        }
 
 
 def _array(values: Any, dtype: pa.DataType, length: int) -> pa.Array:
@@ -107,7 +123,13 @@ def _array(values: Any, dtype: pa.DataType, length: int) -> pa.Array:
     return pa.nulls(length, dtype) if values is None else pa.array(values, type=dtype)
 
 
-def score_clone(job: CloneJob, spec: ScoringSpec, references: Callable[[], list[Reference]], settings: GenerationSettings, batch_size: int) -> ScoreSummary:
+def score_clone(
+    job: CloneJob,
+    spec: ScoringSpec,
+    references: Callable[[], list[Reference]],
+    settings: GenerationSettings,
+    batch_size: int,
+) -> ScoreSummary:
     """Score what is not scored yet. Ray is started only if there is something to do.
 
     Args:
@@ -121,7 +143,11 @@ def score_clone(job: CloneJob, spec: ScoringSpec, references: Callable[[], list[
         UserError: the clone is not complete, or the cluster has no room.
     """
     if not job.is_complete():
-        raise UserError("generation.images_per_class", job.plan.counts.default, "the clone is not complete; run raysd generate first")
+        raise UserError(
+            "generation.images_per_class",
+            job.plan.counts.default,
+            "the clone is not complete; run raysd generate first",
+        )
     counts = PartCounts(job.folder, spec.folder(job))
     missing = counts.missing(np.flatnonzero(job.plan.shard_sizes()).tolist())
     scored: dict[int, tuple[int, int]] = {}
@@ -134,7 +160,12 @@ def score_clone(job: CloneJob, spec: ScoringSpec, references: Callable[[], list[
 
 
 def _score_shards(
-    job: CloneJob, spec: ScoringSpec, references: list[Reference], settings: GenerationSettings, batch_size: int, missing: list[int]
+    job: CloneJob,
+    spec: ScoringSpec,
+    references: list[Reference],
+    settings: GenerationSettings,
+    batch_size: int,
+    missing: list[int],
 ) -> Iterator[tuple[int, tuple[int, int]]]:
     """Numbers of the shards as they are scored, each with its number of images and the bytes of its part."""
     import ray.data
@@ -150,8 +181,16 @@ def _score_shards(
             wave = [{"shard": number} for number in missing[start : start + size.wave_shards]]
             stage = ray.data.from_items(wave, override_num_blocks=len(wave)).map_batches(
                 ShardScorer,
-                fn_constructor_kwargs={"job": job, "spec": spec, "references": references, "batch_size": batch_size, "num_threads": num_threads},
-                compute=ray.data.ActorPoolStrategy(**size.bounds(len(wave)), max_tasks_in_flight_per_actor=TASKS_PER_ACTOR),
+                fn_constructor_kwargs={
+                    "job": job,
+                    "spec": spec,
+                    "references": references,
+                    "batch_size": batch_size,
+                    "num_threads": num_threads,
+                },
+                compute=ray.data.ActorPoolStrategy(
+                    **size.bounds(len(wave)), max_tasks_in_flight_per_actor=TASKS_PER_ACTOR
+                ),
                 batch_size=1,
                 num_cpus=settings.cpus_per_actor,
                 num_gpus=size.gpus_per_actor or None,
@@ -162,7 +201,8 @@ def _score_shards(
 
 
 def _compare_classes(job: CloneJob, spec: ScoringSpec, rows: dict[str, int]) -> None:
-    """Ray tasks over ranges of classes: find near-duplicates, write the class tables, then the record. `rows` has those of each part, by file name."""
+    """Ray tasks over ranges of classes: find near-duplicates, write the class tables, then the record. `rows` has
+    those of each part, by file name."""
     import ray
 
     from raysd.cluster.session import ensure_ray
@@ -175,7 +215,9 @@ def _compare_classes(job: CloneJob, spec: ScoringSpec, rows: dict[str, int]) -> 
     edges = np.linspace(0, num_classes, num_files + 1).astype(int).tolist()
     compare = ray.remote(num_cpus=1)(compare_classes)
     ranges = enumerate(pairwise(edges))
-    tasks = [compare.remote(parts, list(rows), first, last, spec.folder(job), number) for number, (first, last) in ranges]
+    tasks = [
+        compare.remote(parts, list(rows), first, last, spec.folder(job), number) for number, (first, last) in ranges
+    ]
     with Progress("compared", num_classes, "classes") as progress:
         while tasks:
             (done,), tasks = ray.wait(tasks, num_returns=1)
@@ -183,7 +225,13 @@ def _compare_classes(job: CloneJob, spec: ScoringSpec, rows: dict[str, int]) -> 
     earlier, counts = spec.read_record(job), job.plan.counts
     if earlier:
         counts = counts.united(ImageCounts.from_json(num_classes, earlier["counts"]))
-    record = {**spec.describe(), "num_files": num_files, "counts": counts.to_json(), "num_images": total, "versions": versions()}
+    record = {
+        **spec.describe(),
+        "num_files": num_files,
+        "counts": counts.to_json(),
+        "num_images": total,
+        "versions": versions(),
+    }
     record["written"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     spec.folder(job).write(RECORD, json.dumps(record, indent=2, sort_keys=True).encode() + b"\n")
 
@@ -200,7 +248,11 @@ def compare_classes(parts: Location, names: list[str], first: int, last: int, ou
         values, places = nearest_earlier(descriptors(table["thumbnail"][rows].to_pylist()))
         similarity[rows] = values
         match[rows] = np.where(places < 0, -1, index[rows][places])
-    table = table.drop_columns("thumbnail").append_column("duplicate_similarity", pa.array(similarity)).append_column("duplicate_of", pa.array(match))
+    table = (
+        table.drop_columns("thumbnail")
+        .append_column("duplicate_similarity", pa.array(similarity))
+        .append_column("duplicate_of", pa.array(match))
+    )
     write_table(out, f"scores-{number:05d}.parquet", table.cast(SCORES))
     return last - first
 
@@ -212,9 +264,13 @@ def _summary(job: CloneJob, spec: ScoringSpec, num_scored: int) -> ScoreSummary:
     agreement, worst = None, {}
     if spec.model is not None:
         right = (scores["guess"].to_numpy() == labels)[planned]
-        of_class = np.bincount(labels[planned], weights=right, minlength=len(counts)) / np.maximum(np.bincount(labels[planned], minlength=len(counts)), 1)
+        of_class = np.bincount(labels[planned], weights=right, minlength=len(counts)) / np.maximum(
+            np.bincount(labels[planned], minlength=len(counts)), 1
+        )
         agreement = 100 * float(right.mean())
-        worst = {job.plan.spec.table.keys[label]: 100 * float(of_class[label]) for label in np.argsort(of_class)[:3].tolist()}
+        worst = {
+            job.plan.spec.table.keys[label]: 100 * float(of_class[label]) for label in np.argsort(of_class)[:3].tolist()
+        }
     duplicates = int((scores["duplicate_similarity"].to_numpy()[planned] > DUPLICATE).sum())
     matches = int((scores["test_similarity"].to_numpy()[planned] > DUPLICATE).sum()) if spec.references else 0
     return ScoreSummary(spec.folder(job), int(planned.sum()), num_scored, agreement, worst, duplicates, matches)

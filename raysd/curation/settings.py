@@ -15,7 +15,8 @@ class ScoringSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     model: str | None = None
-    """An image-text model of transformers (CLIP, SigLIP): a folder or a hub id. Without one, only near-duplicates are looked for."""
+    """An image-text model of transformers (CLIP, SigLIP): a folder or a hub id. Without one, only near-duplicates
+    are looked for."""
     revision: str | None = None
     """Branch, tag or commit of a hub model."""
     template: Annotated[str, Field(min_length=1)] = "a photo of a {name}"

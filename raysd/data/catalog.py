@@ -1,4 +1,5 @@
-"""The built-in real data sets: what they are, where they come from, how they are split and judged. They are data; `catalog.yaml` holds them."""
+"""The built-in real data sets: what they are, where they come from, how they are split and judged. They are data;
+`catalog.yaml` holds them."""
 
 import gzip
 import os
@@ -67,7 +68,8 @@ DIGIT_NAMES = [str(digit) for digit in range(10)]
 
 @dataclass(frozen=True)
 class OfflineSet:
-    """How such a set is read: images uint8 [N, H, W] and labels [N] of an official split, or of the whole set where it has none."""
+    """How such a set is read: images uint8 [N, H, W] and labels [N] of an official split, or of the whole set where
+    it has none."""
 
     load: Callable[[Split], Arrays]
     class_names: list[str]
@@ -126,7 +128,11 @@ def check_offline_set(field: str, name: str) -> None:
 
 Metric = Literal["top1", "mean_per_class"]
 ClassKeys = Literal["imagenet1k", "imagenet_a", "imagenet_r"]
-KEY_FILES: dict[ClassKeys, str] = {"imagenet1k": "imagenet_synsets.txt", "imagenet_a": "imagenet_a_synsets.txt", "imagenet_r": "imagenet_r_synsets.txt"}
+KEY_FILES: dict[ClassKeys, str] = {
+    "imagenet1k": "imagenet_synsets.txt",
+    "imagenet_a": "imagenet_a_synsets.txt",
+    "imagenet_r": "imagenet_r_synsets.txt",
+}
 
 
 class TorchvisionSet(BaseModel):
@@ -174,7 +180,8 @@ class BuiltInSet(BaseModel):
     """How many each split has."""
     source: SourceSettings
     splits: dict[Split, list[Any]] = {}
-    """The official splits that make up each part: names of the hub's splits, arguments of torchvision's class, folders, or JSON files."""
+    """The official splits that make up each part: names of the hub's splits, arguments of torchvision's class,
+    folders, or JSON files."""
     frozen: str | None = None
     """The committed split of a set that has no official one."""
     probe: Literal["lbfgs", "sgd", "knn"] = "lbfgs"
@@ -224,16 +231,28 @@ def open_built_in(name: str, split: Split, path: Path | None = None) -> Source:
         offline = OFFLINE_SETS[source.offline]
         found = array_source(name, *offline.load(split), offline.class_names)
     elif source.hub is not None:
-        hub = source.hub if path is None else source.hub.model_copy(update={"id": str(path.absolute()), "config": None, "revision": None})
+        hub = (
+            source.hub
+            if path is None
+            else source.hub.model_copy(update={"id": str(path.absolute()), "config": None, "revision": None})
+        )
         found = hub_source(hub, "+".join(parts))[0]
     elif source.torchvision is not None:
         chosen = source.torchvision
-        found = join_sources([torchvision_source(chosen.class_name, chosen.options | (part or {}), path) for part in parts])
+        found = join_sources(
+            [torchvision_source(chosen.class_name, chosen.options | (part or {}), path) for part in parts]
+        )
     else:
         assert path is not None
-        read = annotation_source if source.annotations else lambda folder: folder_source(folder, entry.folders == "index")
+        read = (
+            annotation_source if source.annotations else lambda folder: folder_source(folder, entry.folders == "index")
+        )
         found = join_sources([read(path / part) for part in parts])
-    names = found.class_names if entry.class_keys is None else translate_names(name, found.class_names, class_keys(entry.class_keys))
+    names = (
+        found.class_names
+        if entry.class_keys is None
+        else translate_names(name, found.class_names, class_keys(entry.class_keys))
+    )
     return Source(name, found.labels, names, found.encoded, found.files)
 
 
@@ -257,4 +276,8 @@ def translate_names(name: str, names: list[str], keys: tuple[str, ...]) -> list[
     if all(class_name.isdecimal() and int(class_name) < len(keys) for class_name in names):
         return [keys[int(class_name)] for class_name in names]
     wrong = next(class_name for class_name in names if class_name not in keys)
-    raise UserError("real data set", name, f"its class {wrong!r} is none of the set's {len(keys)} classes; give the folder that holds the class folders")
+    raise UserError(
+        "real data set",
+        name,
+        f"its class {wrong!r} is none of the set's {len(keys)} classes; give the folder that holds the class folders",
+    )

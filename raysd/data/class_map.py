@@ -20,12 +20,15 @@ class ClassMatch:
     """What the labels of a set mean."""
 
     label_map: tuple[int, ...] | None
-    """The table's label for each label of the set, -1 where its images are left out; None when they are the same, or the set names none."""
+    """The table's label for each label of the set, -1 where its images are left out; None when they are the same, or
+    the set names none."""
     groups: tuple[tuple[int, ...], ...] = ()
     """The table's labels that count as one class; the first is the one that images carry."""
 
 
-def match_classes(images: ImageSet, table: ClassTable, shared_classes: bool = False, class_map: str | None = None) -> ClassMatch:
+def match_classes(
+    images: ImageSet, table: ClassTable, shared_classes: bool = False, class_map: str | None = None
+) -> ClassMatch:
     """Match the classes of a set to those of the table by key or name.
 
     Where no name is the same to the letter, case and punctuation do not count.
@@ -34,20 +37,30 @@ def match_classes(images: ImageSet, table: ClassTable, shared_classes: bool = Fa
         images: the set.
         table: the classes.
         shared_classes: leave out classes that the table does not have.
-        class_map: a JSON file that says it instead: for each class of the set a key or name of the table, several that count as right, or null.
+        class_map: a JSON file that says it instead: for each class of the set a key or name of the table, several that
+            count as right, or null.
 
     Raises:
-        UserError: a class that the table does not have, the name of several of its classes, two classes that are one of the table's, no class
-            that it has, more labels than it has classes, or a map that does not fit.
+        UserError: a class that the table does not have, the name of several of its classes, two classes that are one of
+            the table's, no class that it has, more labels than it has classes, or a map that does not fit.
     """
     names, labels = class_names(images), read_labels(images)
     used = set(labels.tolist())
     indexes = [_labels_by(table.keys), _labels_by(table.names), _labels_by([_plain(name) for name in table.names])]
     if class_map is not None:
-        return _match_by_map(class_map, names or [str(label) for label in range(int(labels.max(initial=-1)) + 1)], used, indexes, table, shared_classes)
+        return _match_by_map(
+            class_map,
+            names or [str(label) for label in range(int(labels.max(initial=-1)) + 1)],
+            used,
+            indexes,
+            table,
+            shared_classes,
+        )
     if not names:
         if labels.max(initial=0) >= len(table):
-            raise UserError("real data set", images.name, f"has label {labels.max()}, the class table ends at {len(table) - 1}")
+            raise UserError(
+                "real data set", images.name, f"has label {labels.max()}, the class table ends at {len(table) - 1}"
+            )
         return ClassMatch(None)
     if names in (table.names, table.keys):
         return ClassMatch(None)
@@ -56,24 +69,45 @@ def match_classes(images: ImageSet, table: ClassTable, shared_classes: bool = Fa
         found = _find_class("real data set", images.name, names[label], indexes, table)
         if found is None and not shared_classes:
             shown = ", ".join(table.keys[:5])
-            remedy = f"its class {names[label]!r} is in no row of the class table; name it as one of {shown}, ..., give a class map, or set shared_classes"
+            remedy = (
+                f"its class {names[label]!r} is in no row of the class table; name it as one of {shown}, ..., "
+                "give a class map, or set shared_classes"
+            )
             raise UserError("real data set", images.name, remedy)
         if found is not None and (other := taken.setdefault(found, label)) != label:
-            remedy = f"its classes {names[other]!r} and {names[label]!r} are both {table.keys[found]!r} of the class table; give a class map, or rename one"
+            remedy = (
+                f"its classes {names[other]!r} and {names[label]!r} are both {table.keys[found]!r} of the class "
+                "table; give a class map, or rename one"
+            )
             raise UserError("real data set", images.name, remedy)
         mapping[label] = LEFT_OUT if found is None else found
     if used and all(mapping[label] == LEFT_OUT for label in used):
-        raise UserError("real data set", images.name, f"shares no class with the class table; its classes are {', '.join(names[:5])}, ...")
+        raise UserError(
+            "real data set",
+            images.name,
+            f"shares no class with the class table; its classes are {', '.join(names[:5])}, ...",
+        )
     return ClassMatch(None if all(mapping[label] == label for label in used) else tuple(mapping))
 
 
-def _match_by_map(path: str, names: list[str], used: set[int], indexes: list[dict[str, list[int]]], table: ClassTable, shared_classes: bool) -> ClassMatch:
+def _match_by_map(
+    path: str,
+    names: list[str],
+    used: set[int],
+    indexes: list[dict[str, list[int]]],
+    table: ClassTable,
+    shared_classes: bool,
+) -> ClassMatch:
     given = read_class_map(path)
     mapping, groups = [LEFT_OUT] * len(names), list[tuple[int, ...]]()
     for label in sorted(used):
         name = names[label]
         if name not in given:
-            raise UserError("class_map", path, f"lacks the class {name!r} of the set; map it to a class of the table, or to null to leave it out")
+            raise UserError(
+                "class_map",
+                path,
+                f"lacks the class {name!r} of the set; map it to a class of the table, or to null to leave it out",
+            )
         target = given[name]
         texts = [] if target is None else [target] if isinstance(target, str) else target
         found = [_target(path, name, text, indexes, table, shared_classes) for text in texts]
@@ -85,10 +119,14 @@ def _match_by_map(path: str, names: list[str], used: set[int], indexes: list[dic
     for group in groups:
         for member in group:
             if member in first:
-                raise UserError("class_map", path, f"names {table.keys[member]!r} in two lists that are not the same; make them one")
+                raise UserError(
+                    "class_map", path, f"names {table.keys[member]!r} in two lists that are not the same; make them one"
+                )
             first[member] = group[0]
     if used and all(mapping[label] == LEFT_OUT for label in used):
-        raise UserError("class_map", path, "leaves out every class of the set; map one to a key or name of the class table")
+        raise UserError(
+            "class_map", path, "leaves out every class of the set; map one to a key or name of the class table"
+        )
     mapping = [first.get(label, label) for label in mapping]
     return ClassMatch(None if all(mapping[label] == label for label in used) else tuple(mapping), tuple(groups))
 
@@ -101,7 +139,8 @@ def read_class_map(path: str, field: str = "class_map") -> dict[str, Target]:
         field: the setting that names it.
 
     Raises:
-        UserError: no such file, no JSON, no object, or a class that is mapped to something else than text, a list of texts, or null.
+        UserError: no such file, no JSON, no object, or a class that is mapped to something else than text, a list of
+            texts, or null.
     """
     try:
         content = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
@@ -112,14 +151,22 @@ def read_class_map(path: str, field: str = "class_map") -> dict[str, Target]:
     for name, target in content.items():
         texts = target if isinstance(target, list) else [] if target is None else [target]
         if not all(isinstance(text, str) for text in texts) or target == []:
-            raise UserError(field, path, f"maps the class {name!r} to {target!r}; give the key or name of a class, a list of such, or null")
+            raise UserError(
+                field,
+                path,
+                f"maps the class {name!r} to {target!r}; give the key or name of a class, a list of such, or null",
+            )
     return content
 
 
-def _target(path: str, name: str, text: str, indexes: list[dict[str, list[int]]], table: ClassTable, shared_classes: bool) -> int | None:
+def _target(
+    path: str, name: str, text: str, indexes: list[dict[str, list[int]]], table: ClassTable, shared_classes: bool
+) -> int | None:
     found = _find_class("class_map", path, text, indexes, table)
     if found is None and not shared_classes:
-        raise UserError("class_map", path, f"maps the class {name!r} to {text!r}, which is in no row of the class table")
+        raise UserError(
+            "class_map", path, f"maps the class {name!r} to {text!r}, which is in no row of the class table"
+        )
     return found
 
 
@@ -139,19 +186,27 @@ def _labels_by(names: list[str]) -> dict[str, list[int]]:
     return labels
 
 
-def _find_class(field: str, value: str, name: str, indexes: list[dict[str, list[int]]], table: ClassTable) -> int | None:
-    """The label of the class with this key, with this name, or with a name that differs in case and punctuation alone."""
+def _find_class(
+    field: str, value: str, name: str, indexes: list[dict[str, list[int]]], table: ClassTable
+) -> int | None:
+    """The label of the class with this key, with this name, or with a name that differs in case and punctuation
+    alone."""
     for index, wanted in zip(indexes, (name, name, _plain(name)), strict=True):
         if len(labels := index.get(wanted, []) if wanted else []) > 1:
             keys = [table.keys[label] for label in labels]
-            raise UserError(field, value, f"its class {name!r} is the name of {len(keys)} classes; call it by its key, {' or '.join(keys)}")
+            raise UserError(
+                field,
+                value,
+                f"its class {name!r} is the name of {len(keys)} classes; call it by its key, {' or '.join(keys)}",
+            )
         if labels:
             return labels[0]
     return None
 
 
 def _plain(name: str) -> str:
-    """A name without case and punctuation; empty when nothing is left of it. The marks of a script belong to its letters."""
+    """A name without case and punctuation; empty when nothing is left of it. The marks of a script belong to its
+    letters."""
     kept: list[str] = []
     for sign in unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()):
         if sign.isalnum() or (unicodedata.category(sign).startswith("M") and kept and kept[-1][-1] != " "):

@@ -46,7 +46,8 @@ class HubSet(BaseModel):
 
 
 def parse_hub_name(name: str) -> tuple[HubSet, dict[str, str]]:
-    """The set and the names of its splits in `hf://datasets/<owner>/<name>?config=..&train=..&test=..&image=..&label=..`.
+    """The set and the names of its splits in
+    `hf://datasets/<owner>/<name>?config=..&train=..&test=..&image=..&label=..`.
 
     Raises:
         UserError: another form, or another option.
@@ -54,8 +55,16 @@ def parse_hub_name(name: str) -> tuple[HubSet, dict[str, str]]:
     parts = urlsplit(name)
     path = name.partition("?")[0].removeprefix(SCHEME).strip("/")
     owner_and_name = path.split("/")
-    if not name.startswith(SCHEME) or len(owner_and_name) != 2 or not all(re.fullmatch(r"(?!\.{1,2}$)[\w.-]+", part) for part in owner_and_name):
-        raise UserError("real data set", name, f"write it as {SCHEME}<owner>/<name>, with ?train=..&test=.. where its splits have other names")
+    if (
+        not name.startswith(SCHEME)
+        or len(owner_and_name) != 2
+        or not all(re.fullmatch(r"(?!\.{1,2}$)[\w.-]+", part) for part in owner_and_name)
+    ):
+        raise UserError(
+            "real data set",
+            name,
+            f"write it as {SCHEME}<owner>/<name>, with ?train=..&test=.. where its splits have other names",
+        )
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if wrong := [option for option in options if option not in OPTIONS]:
         raise UserError("real data set", name, f"has no option {wrong[0]}; use {', '.join(OPTIONS)}")
@@ -97,7 +106,8 @@ def _reason(error: Exception) -> str:
 
 
 def hub_source(hub: HubSet, split: str) -> tuple[Source, str]:
-    """One split of a data set, or several joined by `+`, and a hash of what was opened; the library keeps the images on disk.
+    """One split of a data set, or several joined by `+`, and a hash of what was opened; the library keeps the images
+    on disk.
 
     Raises:
         UserError: it cannot be opened, or has no such split or columns.
@@ -112,27 +122,39 @@ def hub_source(hub: HubSet, split: str) -> tuple[Source, str]:
             data = datasets.load_dataset(hub.address, hub.config, split=split, revision=hub.revision)
     except Exception as error:  # the library raises errors of many kinds, its own and those of others
         raise UserError(
-            "real data set", hub.id, f"split {split} cannot be opened ({_reason(error)}); check its name, config and splits, and the connection"
+            "real data set",
+            hub.id,
+            f"split {split} cannot be opened ({_reason(error)}); check its name, config and splits, and the connection",
         ) from None
     for column in (hub.image, hub.label):
         if column not in data.column_names:
-            remedy = "rename its columns to image and label" if hub.is_local else "add the options image=.. and label=.. to its name"
-            raise UserError("real data set", hub.id, f"has no column {column}, only {', '.join(data.column_names)}; {remedy}")
+            remedy = (
+                "rename its columns to image and label"
+                if hub.is_local
+                else "add the options image=.. and label=.. to its name"
+            )
+            raise UserError(
+                "real data set", hub.id, f"has no column {column}, only {', '.join(data.column_names)}; {remedy}"
+            )
     names = list(getattr(data.features[hub.label], "names", None) or [])
     labels, names = checked_labels(hub.id, data.select_columns([hub.label]).with_format("arrow")[:][hub.label], names)
     if isinstance(data.features[hub.image], datasets.Image):
         data = data.cast_column(hub.image, datasets.Image(decode=False))
     images = data.select_columns([hub.image])
-    return Source(hub.id, labels, names, lambda i: image_bytes(hub.id, i, images[i][hub.image], open_paths=True)), str(data._fingerprint)
+    return Source(hub.id, labels, names, lambda i: image_bytes(hub.id, i, images[i][hub.image], open_paths=True)), str(
+        data._fingerprint
+    )
 
 
 def torchvision_source(name: str, options: dict[str, Any], root: Path | None = None) -> Source:
-    """A set as a class of `torchvision.datasets` gives it. The images are its files as they lie; else each is written as PNG.
+    """A set as a class of `torchvision.datasets` gives it. The images are its files as they lie; else each is
+    written as PNG.
 
     Args:
         name: of the class.
         options: its further arguments, as `split`.
-        root: the folder in which the class finds its own; when empty, torchvision's usual one, into which it is fetched if it is not there.
+        root: the folder in which the class finds its own; when empty, torchvision's usual one, into which it is fetched
+            if it is not there.
 
     Raises:
         UserError: it is not there, or cannot be fetched.
@@ -146,12 +168,21 @@ def torchvision_source(name: str, options: dict[str, Any], root: Path | None = N
     except (RuntimeError, OSError) as error:
         if root is not None:
             reason = _reason(error).split(". You can use")[0]
-            raise UserError("path", folder, f"torchvision's {name} does not find its files there ({reason}); give the folder that holds its own") from None
+            raise UserError(
+                "path",
+                folder,
+                f"torchvision's {name} does not find its files there ({reason}); give the folder that holds its own",
+            ) from None
         try:
             data = build(folder, **options, download=True)
         except Exception as failure:  # as many kinds as there are ways to fetch
             raise UserError(
-                "real data set", name, f"cannot be fetched into {folder} ({_reason(failure)}); remove what lies there, or fetch it and set path"
+                "real data set",
+                name,
+                (
+                    f"cannot be fetched into {folder} ({_reason(failure)}); remove what lies there, or fetch it "
+                    "and set path"
+                ),
             ) from None
     labels = _first_there(data, ("_labels", "targets"))
     files = _first_there(data, ("_image_files", "_images"))
@@ -161,8 +192,15 @@ def torchvision_source(name: str, options: dict[str, Any], root: Path | None = N
     names = [str(class_name) for class_name in getattr(data, "classes", [])]
     if files is not None:
         return file_source(name, [str(file) for file in files], np.asarray(labels), names)
-    return Source(name, checked_labels(name, pa.array(np.asarray(labels)), names)[0], names, lambda i: encode_png(np.asarray(data[i][0])))
+    return Source(
+        name,
+        checked_labels(name, pa.array(np.asarray(labels)), names)[0],
+        names,
+        lambda i: encode_png(np.asarray(data[i][0])),
+    )
 
 
 def _first_there(data: Any, attributes: tuple[str, ...]) -> Any:
-    return next((getattr(data, attribute) for attribute in attributes if getattr(data, attribute, None) is not None), None)
+    return next(
+        (getattr(data, attribute) for attribute in attributes if getattr(data, attribute, None) is not None), None
+    )

@@ -36,7 +36,11 @@ class LeftOut:
         """bool [N] for labels and image indices; an image beyond the scored ones is not left out."""
         positions = index * self.num_classes + labels
         inside = positions < len(self._mask)
-        return inside & self._mask[np.where(inside, positions, 0)] if len(self._mask) else np.zeros(len(labels), dtype=bool)
+        return (
+            inside & self._mask[np.where(inside, positions, 0)]
+            if len(self._mask)
+            else np.zeros(len(labels), dtype=bool)
+        )
 
     def __len__(self) -> int:
         return int(self._mask.sum())
@@ -60,7 +64,8 @@ class ImageSet:
     from_end: bool = False
     """Take them from the end of each class instead, away from those that others train on."""
     label_map: tuple[int, ...] | None = None
-    """The class table's label for each label in the files, -1 for those that are left out; None when they are the same."""
+    """The class table's label for each label in the files, -1 for those that are left out; None when they are the
+    same."""
     groups: tuple[tuple[int, ...], ...] = ()
     """The class table's labels that count as one class; the first is the one that images carry."""
     left_out: LeftOut | None = None
@@ -76,7 +81,8 @@ class ImageSet:
         return {"fingerprint": self.fingerprint, **part, **chosen, **grouped}
 
     def kept_rows(self, file: str) -> np.ndarray:
-        """bool [rows of the file]: within `images_per_class`, not flagged, and not left out by a filter or by the label map."""
+        """bool [rows of the file]: within `images_per_class`, not flagged, and not left out by a filter or by the
+        label map."""
         names = pq.read_schema(self.folder.file(file), filesystem=self.folder.filesystem).names
         table = self._read(file, [name for name in ("label", "index", "flag") if name in names])
         keep = np.ones(len(table), dtype=bool)
@@ -84,7 +90,11 @@ class ImageSet:
             index, labels = table["index"].to_numpy(), table["label"].to_numpy()
             if self.from_end:
                 index = self._last_index[labels] - index
-            keep &= index < (self.images_per_class if isinstance(self.images_per_class, int) else np.array(self.images_per_class)[labels])
+            keep &= index < (
+                self.images_per_class
+                if isinstance(self.images_per_class, int)
+                else np.array(self.images_per_class)[labels]
+            )
         if self.label_map is not None and min(self.label_map, default=0) < 0:
             keep &= self.to_labels(table["label"].to_numpy()) >= 0
         if self.left_out is not None:
@@ -152,7 +162,8 @@ class ImageArrays:
 
 
 def decode_image(data: bytes, size: int, resize: int | None = None, interpolation: str = "bicubic") -> np.ndarray:
-    """An encoded image as uint8 [3, size, size], colors innermost in memory: shorter side resized, then the center cropped.
+    """An encoded image as uint8 [3, size, size], colors innermost in memory: shorter side resized, then the center
+    cropped.
 
     The arithmetic is that of torchvision's Resize and CenterCrop on PIL images, so that results equal a plain loop's.
 
@@ -183,8 +194,12 @@ def decode_from(images: ImageSet, file: str, data: bytes, size: int) -> np.ndarr
     try:
         return decode_image(data, size)
     except UNDECODABLE as error:
-        remedy = "raysd verify --repair generates it again" if images.about.get("kind") == "clone" else "repair or remove it"
-        raise UserError("picture", f"{images.folder.uri}/{file}", f"holds an image that cannot be decoded ({error}); {remedy}") from None
+        remedy = (
+            "raysd verify --repair generates it again" if images.about.get("kind") == "clone" else "repair or remove it"
+        )
+        raise UserError(
+            "picture", f"{images.folder.uri}/{file}", f"holds an image that cannot be decoded ({error}); {remedy}"
+        ) from None
 
 
 def encoded_rows(images: ImageSet, rows: pa.Table) -> tuple[list[bytes], np.ndarray]:
@@ -207,7 +222,9 @@ def decode_file(images: ImageSet, file: str, position: int, size: int) -> ImageA
 
 def decode_all(images: ImageSet, size: int) -> ImageArrays:
     """All images of a set in memory, in file order."""
-    return ImageArrays.concatenate([decode_file(images, file, position, size) for position, file in enumerate(images.files())])
+    return ImageArrays.concatenate(
+        [decode_file(images, file, position, size) for position, file in enumerate(images.files())]
+    )
 
 
 def decode_part(images: ImageSet, size: int, part: int, num_parts: int) -> ImageArrays:
@@ -225,7 +242,10 @@ def decode_part(images: ImageSet, size: int, part: int, num_parts: int) -> Image
 
 def read_labels(images: ImageSet) -> np.ndarray:
     """All labels of a set as they stand in its files, int64 [N]."""
-    parts = [pq.read_table(images.folder.file(file), columns=["label"], filesystem=images.folder.filesystem)["label"] for file in images.files()]
+    parts = [
+        pq.read_table(images.folder.file(file), columns=["label"], filesystem=images.folder.filesystem)["label"]
+        for file in images.files()
+    ]
     return np.concatenate([part.to_numpy() for part in parts]).astype(np.int64)
 
 

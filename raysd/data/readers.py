@@ -1,4 +1,5 @@
-"""Where real images come from: any image of a source can be read at any time, as encoded bytes. Here: arrays, folders, Parquet, annotations."""
+"""Where real images come from: any image of a source can be read at any time, as encoded bytes. Here: arrays,
+folders, Parquet, annotations."""
 
 import errno
 import hashlib
@@ -22,8 +23,11 @@ LAST_UNNAMED = 1_000_000
 """The highest label that a class without a name may have."""
 
 
-def checked_labels(name: str, column: pa.Array | pa.ChunkedArray, class_names: list[str]) -> tuple[np.ndarray, list[str]]:
-    """Labels int64 [N], and the class names; where labels are text and no names are known, the names are the texts, sorted.
+def checked_labels(
+    name: str, column: pa.Array | pa.ChunkedArray, class_names: list[str]
+) -> tuple[np.ndarray, list[str]]:
+    """Labels int64 [N], and the class names; where labels are text and no names are known, the names are the texts,
+    sorted.
 
     Raises:
         UserError: a row without a label, or with one that is no class.
@@ -43,7 +47,9 @@ def checked_labels(name: str, column: pa.Array | pa.ChunkedArray, class_names: l
             raise refuse(wrong[0], texts[wrong[0]], f"its classes are {', '.join(class_names[:5])}, ...")
         return np.array([place[text] for text in texts], dtype=np.int64), class_names
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        raise UserError("real data set", name, f"its labels are of type {column.type}; give whole numbers or class names")
+        raise UserError(
+            "real data set", name, f"its labels are of type {column.type}; give whole numbers or class names"
+        )
     values = np.asarray(column.to_numpy())
     end = len(class_names) or LAST_UNNAMED + 1
     wrong_rows = np.flatnonzero(~((values >= 0) & (values < end) & (values == np.floor(values))))
@@ -60,7 +66,8 @@ def image_bytes(name: str, row: int, value: Any, open_paths: bool = False) -> by
         name: of the set.
         row: number of the row.
         value: of the cell.
-        open_paths: where a struct has no bytes, read the file at its `path`; only for sets whose files a library has fetched.
+        open_paths: where a struct has no bytes, read the file at its `path`; only for sets whose files a library has
+            fetched.
 
     Raises:
         UserError: there is none.
@@ -69,7 +76,9 @@ def image_bytes(name: str, row: int, value: Any, open_paths: bool = False) -> by
     if not data and path and open_paths and Path(path).is_file():
         data = Path(path).read_bytes()
     if not data and path and not open_paths:
-        raise UserError("real data set", name, f"row {row} has the path of an image, not its bytes; write the bytes into the file")
+        raise UserError(
+            "real data set", name, f"row {row} has the path of an image, not its bytes; write the bytes into the file"
+        )
     return checked_bytes(name, row, data)
 
 
@@ -124,7 +133,9 @@ def file_source(name: str, files: list[str], labels: Sequence[int] | np.ndarray,
         try:
             data = Path(files[i]).read_bytes()
         except OSError as error:
-            raise UserError("real data set", name, f"image {i}, {files[i]}, cannot be read ({error.strerror}); repair or remove it") from None
+            raise UserError(
+                "real data set", name, f"image {i}, {files[i]}, cannot be read ({error.strerror}); repair or remove it"
+            ) from None
         return checked_bytes(name, i, data)
 
     return Source(name, checked_labels(name, pa.array(np.asarray(labels)), class_names)[0], class_names, encoded, files)
@@ -141,17 +152,27 @@ def folder_source(path: Path, by_number: bool = False) -> Source:
         UserError: no folder, a folder whose name is no number, or two of one number.
     """
     if not path.is_dir():
-        raise UserError("real data set", str(path), "is no folder; give the folder that holds one folder of images per class")
+        raise UserError(
+            "real data set", str(path), "is no folder; give the folder that holds one folder of images per class"
+        )
     names = sorted(child.name for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
     if by_number:
         if wrong := [name for name in names if not name.isdecimal()]:
-            raise UserError("real data set", str(path), f"its folder {wrong[0]} is no class number; give the folder with the folders 0, 1, 2, ...")
+            raise UserError(
+                "real data set",
+                str(path),
+                f"its folder {wrong[0]} is no class number; give the folder with the folders 0, 1, 2, ...",
+            )
         names.sort(key=int)
         if len({int(name) for name in names}) < len(names):
             raise UserError("real data set", str(path), "has two folders of one class number; remove one")
     files, labels = [], []
     for label, name in enumerate(names):
-        found = sorted(file for file in (path / name).iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith("."))
+        found = sorted(
+            file
+            for file in (path / name).iterdir()
+            if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+        )
         files += [str(file) for file in found]
         labels += [label] * len(found)
     return file_source(path.name, files, np.array(labels, dtype=np.int64), names)
@@ -169,20 +190,31 @@ def parquet_source(path: Path) -> Source:
         parquet = pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20)  # by default a file is read whole
         schema = parquet.schema_arrow
         if not {"image", "label"} <= set(schema.names):
-            raise UserError("real data set", str(path), f"needs the columns image and label, has {', '.join(schema.names)}; rename them in the file")
+            raise UserError(
+                "real data set",
+                str(path),
+                f"needs the columns image and label, has {', '.join(schema.names)}; rename them in the file",
+            )
         names = _schema_class_names(schema)
         with tempfile.NamedTemporaryFile(suffix=".arrow") as file:
             label = schema.field("label").type
-            kept = pa.schema([schema.field("image"), pa.field("label", label.value_type if pa.types.is_dictionary(label) else label)])
+            kept = pa.schema(
+                [schema.field("image"), pa.field("label", label.value_type if pa.types.is_dictionary(label) else label)]
+            )
             with pa.ipc.new_file(file.name, kept) as writer:
                 for batch in parquet.iter_batches(BATCH_ROWS, columns=["image", "label"]):
                     writer.write_batch(batch.select(["image", "label"]).cast(kept))
             table = pa.ipc.open_file(pa.memory_map(file.name)).read_all()
     except (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            remedy = f"does not fit the disk of {tempfile.gettempdir()}, where it lies while it is read; free some space, or set TMPDIR to another folder"
+            remedy = (
+                f"does not fit the disk of {tempfile.gettempdir()}, where it lies while it is read; free some "
+                "space, or set TMPDIR to another folder"
+            )
             raise UserError("real data set", str(path), remedy) from None
-        raise UserError("real data set", str(path), f"is no readable Parquet file ({str(error).splitlines()[0]})") from None
+        raise UserError(
+            "real data set", str(path), f"is no readable Parquet file ({str(error).splitlines()[0]})"
+        ) from None
     labels, names = checked_labels(path.name, table["label"], names)
     images = table["image"]
     return Source(path.name, labels, names, lambda i: image_bytes(path.name, i, images[i].as_py()))
@@ -197,7 +229,8 @@ def _schema_class_names(schema: pa.Schema) -> list[str]:
 
 
 def annotation_source(path: Path) -> Source:
-    """Images listed in a JSON file in COCO's form, as iNaturalist has it: `images`, `categories` and one category per image in `annotations`.
+    """Images listed in a JSON file in COCO's form, as iNaturalist has it: `images`, `categories` and one category
+    per image in `annotations`.
 
     Raises:
         UserError: no such file, one of another form, or one that lists images outside its folder.
@@ -209,11 +242,21 @@ def annotation_source(path: Path) -> Source:
         names = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
         class_names = [names[label] for label in range(len(names))]
     except OSError as error:
-        raise UserError("real data set", str(path), f"cannot be read ({error.strerror}); unpack the annotations beside the images") from None
+        raise UserError(
+            "real data set", str(path), f"cannot be read ({error.strerror}); unpack the annotations beside the images"
+        ) from None
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError("real data set", str(path), f"is no list of annotated images ({type(error).__name__}: {error}); fetch it again") from None
+        raise UserError(
+            "real data set",
+            str(path),
+            f"is no list of annotated images ({type(error).__name__}: {error}); fetch it again",
+        ) from None
     if outside := [file for file, _ in listed if os.path.isabs(file) or ".." in PurePath(file).parts]:
-        raise UserError("real data set", str(path), f"lists the image {outside[0]!r}, which is not below its own folder; fetch it again")
+        raise UserError(
+            "real data set",
+            str(path),
+            f"lists the image {outside[0]!r}, which is not below its own folder; fetch it again",
+        )
     files = [str(path.parent / file) for file, _ in listed]
     return file_source(path.stem, files, np.array([label for _, label in listed], dtype=np.int64), class_names)
 
@@ -228,7 +271,9 @@ def join_sources(sources: list[Source]) -> Source:
         return sources[0]
     first = sources[0]
     if any(source.class_names != first.class_names for source in sources):
-        raise UserError("real data set", first.name, "its parts do not have the same classes; give the set as it was published")
+        raise UserError(
+            "real data set", first.name, "its parts do not have the same classes; give the set as it was published"
+        )
     starts = np.cumsum([0, *(len(source.labels) for source in sources)])
 
     def encoded(i: int) -> bytes:
@@ -240,7 +285,8 @@ def join_sources(sources: list[Source]) -> Source:
 
 
 def files_key(path: Path) -> str:
-    """A hash of the names, sizes and times of a file or of all files in a folder, 16 hex digits: a set is read again when it changes.
+    """A hash of the names, sizes and times of a file or of all files in a folder, 16 hex digits: a set is read again
+    when it changes.
 
     Links are followed, as readers do; each folder is looked at once, so that links which lead back do no harm.
 
@@ -265,7 +311,9 @@ def files_key(path: Path) -> str:
                 except OSError:  # a link that leads nowhere
                     digest.update(os.fsencode(f"{file}\n"))
     except OSError as error:
-        raise UserError("real data set", str(path), f"cannot be read ({error.strerror}: {error.filename}); allow it, or remove it") from None
+        raise UserError(
+            "real data set", str(path), f"cannot be read ({error.strerror}: {error.filename}); allow it, or remove it"
+        ) from None
     return digest.hexdigest()
 
 

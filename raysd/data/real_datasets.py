@@ -1,4 +1,5 @@
-"""Real image sets: built-in ones by name, and your own by path or hub name. Each is brought into the storage root, once."""
+"""Real image sets: built-in ones by name, and your own by path or hub name. Each is brought into the storage root,
+once."""
 
 import hashlib
 from collections.abc import Callable
@@ -58,7 +59,9 @@ def own_set(name: str, split: Split, root: Location, halve: bool) -> WantedSet:
         return np.flatnonzero(half_mask(source.labels, split)) if halve else all_rows(source)
 
     part = split if halve or own.is_split else "whole"
-    return WantedSet(f"{own.stem}-{part}", root.child("sets", "own", short_digest(own.stem, part, own.key)), own.open, rows)
+    return WantedSet(
+        f"{own.stem}-{part}", root.child("sets", "own", short_digest(own.stem, part, own.key)), own.open, rows
+    )
 
 
 def _hub(name: str, split: Split) -> _OwnSource:
@@ -80,7 +83,9 @@ def _only_split(hub: HubSet, splits: dict[str, str]) -> str | None:
 
 def _hub_split(hub: HubSet, split: str, is_split: bool) -> _OwnSource:
     source, key = hub_source(hub, split)
-    key = short_digest(hub.id, hub.image, hub.label, str(is_split), key)  # one split is halved under one name and whole under another
+    key = short_digest(
+        hub.id, hub.image, hub.label, str(is_split), key
+    )  # one split is halved under one name and whole under another
     return _OwnSource(hub.id.replace("/", "_"), key, lambda: source, is_split)
 
 
@@ -92,7 +97,12 @@ def _local(path: Path, split: Split) -> _OwnSource:
         return _OwnSource(path.stem, key, lambda: folder_source(path))
     hub = HubSet(id=str(path.absolute()))
     chosen = _local_splits(hub)
-    return _OwnSource(path.stem, short_digest(hub.image, hub.label, key), lambda: hub_source(hub, chosen[split])[0], chosen["train"] != chosen["test"])
+    return _OwnSource(
+        path.stem,
+        short_digest(hub.image, hub.label, key),
+        lambda: hub_source(hub, chosen[split])[0],
+        chosen["train"] != chosen["test"],
+    )
 
 
 def _local_splits(hub: HubSet) -> dict[Split, str]:
@@ -114,7 +124,9 @@ def _local_splits(hub: HubSet) -> dict[Split, str]:
 
 def _is_data_set(path: Path) -> bool:
     """True for a folder that holds a Hugging Face data set: Parquet files, or what `save_to_disk` wrote."""
-    return any((path / file).is_file() for file in (SAVED, SAVED_DICT)) or any(any(folder.glob("*.parquet")) for folder in (path, path / "data"))
+    return any((path / file).is_file() for file in (SAVED, SAVED_DICT)) or any(
+        any(folder.glob("*.parquet")) for folder in (path, path / "data")
+    )
 
 
 def all_rows(source: Source) -> np.ndarray:
@@ -145,8 +157,8 @@ def real_dataset(
     """A real data set as images that training and evaluation read.
 
     Args:
-        name: a built-in set, a Parquet file with columns `image` and `label`, a folder with one folder of images per class, a folder that
-            holds a Hugging Face data set, or `hf://datasets/<owner>/<name>`.
+        name: a built-in set, a Parquet file with columns `image` and `label`, a folder with one folder of images per
+            class, a folder that holds a Hugging Face data set, or `hf://datasets/<owner>/<name>`.
         split: which part of a built-in set, or of one of the hub; a path is taken whole unless `halve` is set.
         root: the storage root; the set is kept in its `sets` folder.
         images_per_class: only so many of each class.
@@ -154,7 +166,8 @@ def real_dataset(
         from_end: take the last images of each class, not the first.
         halve: split a path in two frozen halves, for training and testing a probe.
         path: where a built-in set lies on this machine, if it cannot or shall not be fetched.
-        shared_classes: leave out the images of classes that the table does not have; when None, as the built-in set says, else not.
+        shared_classes: leave out the images of classes that the table does not have; when None, as the built-in set
+            says, else not.
         class_map: a JSON file that says which class of the table each class of the set is.
 
     Raises:
@@ -168,7 +181,14 @@ def real_dataset(
     if class_map is not None:
         read_class_map(class_map)
     elif table is not None and entry is not None and entry.needs_class_map:
-        raise UserError("class_map", None, f"{name} needs one, its class names are not those of the class table; docs/real_data_sets.md tells its form")
+        raise UserError(
+            "class_map",
+            None,
+            (
+                f"{name} needs one, its class names are not those of the class table; docs/real_data_sets.md "
+                "tells its form"
+            ),
+        )
     wanted = own_set(name, split, root, halve) if entry is None else _built_in(name, entry, split, root, path)
     fingerprint = find_set(wanted.folder)
     if fingerprint is None:
@@ -193,14 +213,24 @@ def _matched(images: ImageSet, match: ClassMatch) -> ImageSet:
 
 def _built_in(name: str, entry: BuiltInSet, split: Split, root: Location, path: str | None) -> WantedSet:
     if not entry.has(split):
-        raise UserError("real data set", name, f"has no {split} images, only {', '.join(entry.splits)} ones; choose another set")
+        raise UserError(
+            "real data set", name, f"has no {split} images, only {', '.join(entry.splits)} ones; choose another set"
+        )
     if name == "fashion_mnist" and fashion_mnist_folder() is None:
         sample = f"fashion_mnist_sample-{split}"
-        return WantedSet(sample, root.child("sets", sample), lambda: parquet_source(SAMPLE / f"{split}.parquet"), all_rows, one_file=True)
+        return WantedSet(
+            sample,
+            root.child("sets", sample),
+            lambda: parquet_source(SAMPLE / f"{split}.parquet"),
+            all_rows,
+            one_file=True,
+        )
 
     def opened() -> Source:
         if entry.download and path is None:
-            say(f"{name}: {entry.download}, license: {entry.license}, {entry.url}; fetched unless it is on this machine")
+            say(
+                f"{name}: {entry.download}, license: {entry.license}, {entry.url}; fetched unless it is on this machine"
+            )
         return open_built_in(name, split, None if path is None else local_path("path", path))
 
     def chosen(source: Source) -> np.ndarray:
@@ -208,12 +238,20 @@ def _built_in(name: str, entry: BuiltInSet, split: Split, root: Location, path: 
         published = entry.images.get(split)
         remedy = "unpack it again, whole" if entry.by_hand else "fetch it again"
         if published is not None and entry.source.offline is None and len(rows) != published:
-            raise UserError("real data set", name, f"has {len(rows):,} {split} images, {published:,} were published; {remedy}")
+            raise UserError(
+                "real data set", name, f"has {len(rows):,} {split} images, {published:,} were published; {remedy}"
+            )
         if entry.source.folder and (there := len(np.unique(source.labels[rows]))) != entry.classes:
-            raise UserError("real data set", name, f"has {split} images of {there:,} classes, {entry.classes:,} were published; {remedy}")
+            raise UserError(
+                "real data set",
+                name,
+                f"has {split} images of {there:,} classes, {entry.classes:,} were published; {remedy}",
+            )
         return rows
 
-    folder = root.child("sets", f"{name}-{split}")  # what others publish never changes; a folder that was filled by hand may
+    folder = root.child(
+        "sets", f"{name}-{split}"
+    )  # what others publish never changes; a folder that was filled by hand may
     if path is not None and entry.source.folder:
         folder = root.child("sets", "own", short_digest(name, split, files_key(local_path("path", path))))
     return WantedSet(f"{name}-{split}", folder, opened, chosen, one_file=entry.source.offline is not None)
@@ -223,19 +261,23 @@ def _check_counts(images: ImageSet) -> None:
     labels = read_labels(images)
     labels = labels[images.to_labels(labels) >= 0]
     if len(labels) == 0:
-        raise UserError("real data set", images.name, "has no image of a class of the class table; check names, or give a class map")
+        raise UserError(
+            "real data set", images.name, "has no image of a class of the class table; check names, or give a class map"
+        )
     fewest = int(np.unique(labels, return_counts=True)[1].min())
     if isinstance(images.images_per_class, int) and fewest < images.images_per_class:
         remedy = f"has a class of only {fewest} images, {images.images_per_class} are wanted; ask for fewer"
-        raise UserError("real data set", images.name, remedy + (" or install the full set" if "sample" in images.name else ""))
+        raise UserError(
+            "real data set", images.name, remedy + (" or install the full set" if "sample" in images.name else "")
+        )
 
 
 def check_real_dataset(field: str, name: str, path: str | None = None, class_map: str | None = None) -> None:
     """Say early that a set cannot be had.
 
     Raises:
-        UserError: neither a built-in set, a path nor a hub name; one that must be fetched by hand, and no path; a package that is missing; or a
-            class map that cannot be read.
+        UserError: neither a built-in set, a path nor a hub name; one that must be fetched by hand, and no path; a
+            package that is missing; or a class map that cannot be read.
     """
     if class_map is not None:
         read_class_map(class_map, field.removesuffix(".name") + ".class_map")
@@ -247,12 +289,22 @@ def check_real_dataset(field: str, name: str, path: str | None = None, class_map
         if path is not None and not local_path(path_field, path).exists():
             raise UserError(path_field, path, f"is not there; give the place where {name} lies")
         if path is None and entry.by_hand:
-            raise UserError(field, name, f"cannot be fetched ({entry.download}, license: {entry.license}, {entry.url}); unpack it and set path")
+            raise UserError(
+                field,
+                name,
+                f"cannot be fetched ({entry.download}, license: {entry.license}, {entry.url}); unpack it and set path",
+            )
         if entry.source.offline is not None:
             check_offline_set(field, name)
     elif name.startswith(SCHEME):
         parse_hub_name(name)
     elif not local_path(field, name).exists():
         close = get_close_matches(name, built_in_sets(), n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"use one of {', '.join(list(built_in_sets())[:5])}, ... (docs/real_data_sets.md),"
-        raise UserError(field, name, f"no such set; {hint} or give a Parquet file, or a folder with one folder per class")
+        hint = (
+            f"did you mean {' or '.join(close)}?"
+            if close
+            else f"use one of {', '.join(list(built_in_sets())[:5])}, ... (docs/real_data_sets.md),"
+        )
+        raise UserError(
+            field, name, f"no such set; {hint} or give a Parquet file, or a folder with one folder per class"
+        )

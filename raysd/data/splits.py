@@ -1,8 +1,8 @@
 """Frozen splits: which images of a set without an official split are for testing. They are committed text files.
 
-A line that is no comment holds a class, its number of images, and in hexadecimal one bit per image, the highest bit first: 1 is for
-testing. Images are counted by the number in their file name, 1 to n; or, where the class is `*`, all images of the set in its own order.
-The last line is a checksum of the others. `tools/make_splits.py` writes them.
+A line that is no comment holds a class, its number of images, and in hexadecimal one bit per image, the highest bit
+first: 1 is for testing. Images are counted by the number in their file name, 1 to n; or, where the class is `*`, all
+images of the set in its own order. The last line is a checksum of the others. `tools/make_splits.py` writes them.
 """
 
 import hashlib
@@ -33,7 +33,8 @@ def hashed_mask(name: str, count: int, test_share: float) -> np.ndarray:
 def half_mask(labels: np.ndarray, split: Split) -> np.ndarray:
     """The halves of your own sets, stratified by class; bool [N]. Of an odd number the larger part is for training.
 
-    Each class is split by `hashed_mask` over its images in their order, so the halves stay what they are as long as the set does.
+    Each class is split by `hashed_mask` over its images in their order, so the halves stay what they are as long as the
+    set does.
     """
     is_test = np.zeros(len(labels), dtype=bool)
     by_label = np.argsort(labels, kind="stable")
@@ -46,7 +47,11 @@ def half_mask(labels: np.ndarray, split: Split) -> np.ndarray:
 def split_text(masks: dict[str, np.ndarray], header: str) -> str:
     """A frozen split as the text of its file: one mask bool [n] per class, or one for all under `*`."""
     lines = [f"{name} {len(mask)} {np.packbits(mask).tobytes().hex()}" for name, mask in masks.items()]
-    return "".join(f"# {line}\n" for line in header.splitlines()) + "\n".join([*lines, f"checksum {_checksum(lines)}"]) + "\n"
+    return (
+        "".join(f"# {line}\n" for line in header.splitlines())
+        + "\n".join([*lines, f"checksum {_checksum(lines)}"])
+        + "\n"
+    )
 
 
 def read_split(name: str) -> dict[str, np.ndarray]:
@@ -86,7 +91,14 @@ def frozen_mask(name: str, source: Source, split: Split) -> np.ndarray:
             _check_count(name, f"of class {class_name} ", len(members), len(mask))
             numbers = np.array([_number(name, source.files[int(i)]) for i in members])
             if sorted(numbers.tolist()) != list(range(1, len(mask) + 1)):
-                raise UserError("frozen split", name, f"the files of class {class_name} are not numbered 1 to {len(mask)}; give the set as it was published")
+                raise UserError(
+                    "frozen split",
+                    name,
+                    (
+                        f"the files of class {class_name} are not numbered 1 to {len(mask)}; give the set as it "
+                        "was published"
+                    ),
+                )
             is_test[members] = mask[numbers - 1]
         _check_count(name, "", len(source.class_names), len(masks), "classes")
     return is_test if split == "test" else ~is_test
@@ -101,7 +113,14 @@ def _number(name: str, file: str) -> int:
 
 def _check_count(name: str, of_what: str, there: int, wanted: int, unit: str = "images") -> None:
     if there != wanted:
-        raise UserError("frozen split", name, f"the set has {there} {unit} {of_what}and the split was made for {wanted}; give the set as it was published")
+        raise UserError(
+            "frozen split",
+            name,
+            (
+                f"the set has {there} {unit} {of_what}and the split was made for {wanted}; give the set as it was "
+                "published"
+            ),
+        )
 
 
 def _checksum(lines: Iterable[str]) -> str:

@@ -1,7 +1,9 @@
-"""A real data set in the storage root: Parquet files in rounds, image 0 of each class first, so that prefixes are balanced.
+"""A real data set in the storage root: Parquet files in rounds, image 0 of each class first, so that prefixes are
+balanced.
 
-A set that fits one file is that file, named by its content. A larger one is `part-00000.parquet`, ... and `set.json`, which is written last:
-a set without it does not count, and is written again under the same names. So no rename is needed, and an object store will do.
+A set that fits one file is that file, named by its content. A larger one is `part-00000.parquet`, ... and `set.json`,
+which is written last: a set without it does not count, and is written again under the same names. So no rename is
+needed, and an object store will do.
 """
 
 import hashlib
@@ -17,7 +19,13 @@ from raysd.data.readers import Source
 from raysd.progress import Progress
 from raysd.storage.location import Location
 
-SCHEMA = pa.schema([("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("label", pa.int64()), ("index", pa.int64())])
+SCHEMA = pa.schema(
+    [
+        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        ("label", pa.int64()),
+        ("index", pa.int64()),
+    ]
+)
 SET = "set.json"
 ROW_GROUP = 1024
 SHARD_ROWS, SHARD_BYTES = 20_000, 128 * 2**20
@@ -26,7 +34,8 @@ PROGRESS_FROM = 10_000
 
 
 def round_major(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The order in which images are stored, int64 [N], and each image's number in its class, int64 [N], before they are ordered."""
+    """The order in which images are stored, int64 [N], and each image's number in its class, int64 [N], before they
+    are ordered."""
     by_label = np.argsort(labels, kind="stable")
     _, starts, counts = np.unique(labels[by_label], return_index=True, return_counts=True)
     index = np.empty(len(labels), dtype=np.int64)
@@ -41,13 +50,20 @@ def image_table(encoded: list[bytes], labels: np.ndarray, class_names: list[str]
 
 
 def _schema(class_names: list[str]) -> pa.Schema:
-    features = {"image": {"_type": "Image"}, "label": {"names": class_names, "_type": "ClassLabel"}, "index": {"dtype": "int64", "_type": "Value"}}
+    features = {
+        "image": {"_type": "Image"},
+        "label": {"names": class_names, "_type": "ClassLabel"},
+        "index": {"dtype": "int64", "_type": "Value"},
+    }
     return SCHEMA.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
 
 
 def _table(encoded: list[bytes], labels: np.ndarray, index: np.ndarray, schema: pa.Schema) -> pa.Table:
     rows = [{"bytes": data, "path": None} for data in encoded]
-    return pa.table([pa.array(rows, SCHEMA.field("image").type), pa.array(labels, pa.int64()), pa.array(index, pa.int64())], schema=schema)
+    return pa.table(
+        [pa.array(rows, SCHEMA.field("image").type), pa.array(labels, pa.int64()), pa.array(index, pa.int64())],
+        schema=schema,
+    )
 
 
 def find_set(folder: Location) -> str | None:
@@ -61,7 +77,8 @@ def find_set(folder: Location) -> str | None:
 
 
 def write_set(folder: Location, source: Source, rows: np.ndarray, one_file: bool = False) -> str:
-    """Write some images of a source into a folder, and return their fingerprint. One file's images are in memory at a time.
+    """Write some images of a source into a folder, and return their fingerprint. One file's images are in memory at
+    a time.
 
     Args:
         folder: where they go.
@@ -73,7 +90,11 @@ def write_set(folder: Location, source: Source, rows: np.ndarray, one_file: bool
     order, index = round_major(source.labels[rows])
     encoded: list[bytes] = []
     start = size = 0
-    with Progress(f"storing {source.name}", len(rows), "images") if len(rows) > PROGRESS_FROM else nullcontext() as progress:
+    with (
+        Progress(f"storing {source.name}", len(rows), "images")
+        if len(rows) > PROGRESS_FROM
+        else nullcontext() as progress
+    ):
         for place, position in enumerate(order):
             data, is_last = source.encoded(int(rows[position])), place == len(order) - 1
             digest.update(data + str(source.labels[rows[position]]).encode())

@@ -90,11 +90,22 @@ class Lora:
         """
         digest, node = self.digest_here(), platform.node()
         if digest is None:
-            raise UserError(self.field, self.name, f"is not on {node}; put it where all nodes see it, or at the same path on each")
+            raise UserError(
+                self.field, self.name, f"is not on {node}; put it where all nodes see it, or at the same path on each"
+            )
         if digest != self.digest:
-            raise UserError(self.field, self.name, f"is another file on {node} than where the job began; copy that one there, or put it where all nodes see it")
+            raise UserError(
+                self.field,
+                self.name,
+                (
+                    f"is another file on {node} than where the job began; copy that one there, or put it where "
+                    "all nodes see it"
+                ),
+            )
         if not has_peft():
-            raise UserError(self.field, self.name, f"needs the package peft, which is absent on {node}; pip install peft there")
+            raise UserError(
+                self.field, self.name, f"needs the package peft, which is absent on {node}; pip install peft there"
+            )
         return self.file
 
 
@@ -116,14 +127,22 @@ def find_model(name: str, revision: str | None = None) -> Model:
     elif Path(name).expanduser().is_dir():
         folder = Path(name).expanduser().resolve()
     elif not is_hub_id(name):
-        raise UserError("generation.model", name, "no such folder; use embedded, a folder in diffusers format, or a hub id like owner/name")
+        raise UserError(
+            "generation.model",
+            name,
+            "no such folder; use embedded, a folder in diffusers format, or a hub id like owner/name",
+        )
     else:
         folder = fetch_model("generation.model", name, revision)
         commit = folder.name  # the hub's cache keeps each commit in a folder of its name
     if not (folder / "model_index.json").is_file():
         raise UserError("generation.model", name, "no model_index.json in it; use a folder in diffusers format")
     if name != "dummy" and not list(folder.rglob("*.safetensors")):
-        raise UserError("generation.model", name, "has no safetensors weights; convert it with save_pretrained(safe_serialization=True)")
+        raise UserError(
+            "generation.model",
+            name,
+            "has no safetensors weights; convert it with save_pretrained(safe_serialization=True)",
+        )
     check_tokenizers("generation.model", name, folder)
     return Model(name, revision, folder, folder_digest(folder, FILES), commit)
 
@@ -132,14 +151,17 @@ def check_tokenizers(field: str, name: str, folder: Path) -> None:
     """The tokenizers in a model's folder can be read here; transformers itself would ask for another package.
 
     Raises:
-        UserError: for the setting `field`, one of them is a SentencePiece model alone, and the package for these is missing.
+        UserError: for the setting `field`, one of them is a SentencePiece model alone, and the package for these is
+            missing.
     """
     if all((path.parent / "tokenizer.json").is_file() for path in folder.rglob("*.model")):
         return
     try:
         import sentencepiece  # noqa: F401
     except ImportError:
-        raise UserError(field, name, "its tokenizer needs the package sentencepiece; pip install sentencepiece") from None
+        raise UserError(
+            field, name, "its tokenizer needs the package sentencepiece; pip install sentencepiece"
+        ) from None
 
 
 @cache
@@ -159,7 +181,8 @@ def find_lora(path: str, scale: float) -> Lora:
 
 
 def weight_bytes(folder: Path, dtype: str) -> int:
-    """Memory that a pipeline's weights take once they are loaded as `dtype` (float32, float16, bfloat16), in bytes; read from the files' headers."""
+    """Memory that a pipeline's weights take once they are loaded as `dtype` (float32, float16, bfloat16), in bytes;
+    read from the files' headers."""
     total = 0
     for component in sorted(path for path in folder.iterdir() if path.is_dir()):
         files = list(component.glob("*.safetensors"))

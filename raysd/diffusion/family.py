@@ -1,9 +1,12 @@
 """What raysd needs to know of a pipeline before it is loaded, read from the checkpoint's JSON files.
 
-Guidance has one meaning everywhere: eps = eps_uncond + g (eps_cond - eps_uncond), and 1 is none. Families differ in how they get there:
+Guidance has one meaning everywhere: eps = eps_uncond + g (eps_cond - eps_uncond), and 1 is none. Families differ in how
+they get there:
 
-- `classifier_free`: two passes of the denoiser, mixed. Negative prompts work; a guidance interval does where both passes are known to be one call.
-- `embedded`: the scale is an input of a distilled denoiser (Flux dev, latent consistency models). One pass, no negative prompt.
+- `classifier_free`: two passes of the denoiser, mixed. Negative prompts work; a guidance interval does where both
+  passes are known to be one call.
+- `embedded`: the scale is an input of a distilled denoiser (Flux dev, latent consistency models). One pass, no negative
+  prompt.
 - `none`: distilled without a scale (Flux schnell). Only 1 is possible.
 """
 
@@ -16,7 +19,8 @@ from typing import Any, Literal
 
 Guidance = Literal["classifier_free", "embedded", "none"]
 
-# What `encode_prompt` returns, as arguments of the pipeline's call; None is thrown away. Other pipelines encode their prompts themselves.
+# What `encode_prompt` returns, as arguments of the pipeline's call; None is thrown away. Other pipelines encode their
+# prompts themselves.
 PAIR = ("prompt_embeds", "negative_prompt_embeds")
 POOLED = (*PAIR, "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
 MASKED = ("prompt_embeds", "prompt_attention_mask", "negative_prompt_embeds", "negative_prompt_attention_mask")
@@ -32,9 +36,21 @@ EMBEDDINGS: dict[str, tuple[str | None, ...]] = {
     "SanaSprintPipeline": ("prompt_embeds", "prompt_attention_mask"),
 }
 # Schedulers that follow a plain noise schedule, so that another solver can take their place.
-EXCHANGEABLE = ("PNDM", "DDIM", "DDPM", "LMSDiscrete", "EulerDiscrete", "HeunDiscrete", "DPMSolver", "UniPC", "DEIS", "KDPM2Discrete")
-# Pipelines that call their denoiser once a step, with the unconditional half of a doubled batch before the conditional one, whatever the prompts are.
-# Others call it once for each pass, or with parts of other sizes. The stand-in has no denoiser.
+EXCHANGEABLE = (
+    "PNDM",
+    "DDIM",
+    "DDPM",
+    "LMSDiscrete",
+    "EulerDiscrete",
+    "HeunDiscrete",
+    "DPMSolver",
+    "UniPC",
+    "DEIS",
+    "KDPM2Discrete",
+)
+# Pipelines that call their denoiser once a step, with the unconditional half of a doubled batch before the conditional
+# one, whatever the prompts are. Others call it once for each pass, or with parts of other sizes. The stand-in has no
+# denoiser.
 ONE_CALL = (
     "StableDiffusionPipeline",
     "StableDiffusionXLPipeline",
@@ -47,9 +63,11 @@ ONE_CALL = (
 SIZE_MULTIPLES = {"SanaPipeline": 32, "SanaSprintPipeline": 32}
 FEW_STEPS = 4
 FEW_STEP_SCHEDULERS = ("LCM", "TCD", "SCM", "FlowMatchLCM")
-# Latent, trajectory and phased consistency (LCM, TCD, PCM), adversarial and distribution matching distillation (Turbo, Lightning, DMD), and the like.
+# Latent, trajectory and phased consistency (LCM, TCD, PCM), adversarial and distribution matching distillation (Turbo,
+# Lightning, DMD), and the like.
 FEW_STEP_WORDS = re.compile(
-    r"(?<![a-z])(turbo|lightning|lcm|tcd|pcm|hyper[-_ ]?(?:sd(?:xl)?|flux)|schnell|sprint|flash|dmd2?|insta-?flow|vega-?rt)(?![a-z])"
+    r"(?<![a-z])(turbo|lightning|lcm|tcd|pcm|hyper[-_ ]?(?:sd(?:xl)?|flux)|schnell|sprint"
+    r"|flash|dmd2?|insta-?flow|vega-?rt)(?![a-z])"
     r"|(?<![a-z\d])((?:1|2|4|8|16)[-_ ]?steps?)(?![a-z])"
 )
 FLUX_SAMPLE_SIZE = 128
@@ -120,14 +138,18 @@ def few_step_word(name: str) -> str | None:
 
 
 def _few_step_sign(guidance: Guidance, own_scheduler: str, config: dict[str, Any], saved_from: str) -> str | None:
-    """Euler steps with trailing timesteps are how SD-Turbo and SDXL-Turbo are stored, and not Stable Diffusion and SDXL; models with a noise schedule of zero
-    terminal signal have them too."""
+    """Euler steps with trailing timesteps are how SD-Turbo and SDXL-Turbo are stored, and not Stable Diffusion and
+    SDXL; models with a noise schedule of zero terminal signal have them too."""
     if guidance == "none":
         return "it was distilled without guidance"
     if own_scheduler.startswith(FEW_STEP_SCHEDULERS):
         return f"its scheduler is {own_scheduler}"
     is_trailing = config.get("timestep_spacing") == "trailing" and config.get("prediction_type", "epsilon") == "epsilon"
-    if is_trailing and own_scheduler.startswith(("EulerDiscrete", "EulerAncestral")) and not config.get("rescale_betas_zero_snr"):
+    if (
+        is_trailing
+        and own_scheduler.startswith(("EulerDiscrete", "EulerAncestral"))
+        and not config.get("rescale_betas_zero_snr")
+    ):
         return f"its scheduler is {own_scheduler} with trailing timesteps"
     return f"it was saved from {saved_from!r}" if few_step_word(saved_from) else None
 

@@ -1,11 +1,12 @@
 """Guidance in a part of the denoising steps.
 
-A pipeline in `raysd.diffusion.family.ONE_CALL` calls its denoiser once a step, with the unconditional half of the batch before the conditional half. In
-steps outside the interval the wrapper runs the conditional half alone and hands it out for both: then
-eps_uncond + g (eps_cond - eps_uncond) = eps_cond for any g, at half the cost. A pipeline that makes a call for each pass would lose half of its images'
-prompts instead, so each call is checked.
+A pipeline in `raysd.diffusion.family.ONE_CALL` calls its denoiser once a step, with the unconditional half of the batch
+before the conditional half. In steps outside the interval the wrapper runs the conditional half alone and hands it out
+for both: then eps_uncond + g (eps_cond - eps_uncond) = eps_cond for any g, at half the cost. A pipeline that makes a
+call for each pass would lose half of its images' prompts instead, so each call is checked.
 
-Source: Kynkäänniemi et al., Applying guidance in a limited interval improves sample and distribution quality (NeurIPS 2024).
+Source: Kynkäänniemi et al., Applying guidance in a limited interval improves sample and distribution quality (NeurIPS
+    2024).
 """
 
 from collections.abc import Callable
@@ -26,7 +27,9 @@ class GuidanceInterval:
         num_calls: how often the pipeline will call the denoiser.
     """
 
-    def __init__(self, forward: Callable[..., Any], interval: tuple[float, float], num_images: int, num_calls: Callable[[], int]) -> None:
+    def __init__(
+        self, forward: Callable[..., Any], interval: tuple[float, float], num_images: int, num_calls: Callable[[], int]
+    ) -> None:
         self.forward, self.interval, self.num_images, self.num_calls = forward, interval, num_images, num_calls
         self.calls = 0
 
@@ -38,7 +41,10 @@ class GuidanceInterval:
         """
         size, num_calls = _batch_size(args, kwargs), self.num_calls()
         if size != 2 * self.num_images or self.calls >= num_calls:
-            remedy = "this version of diffusers does not call the model's denoiser once a step for both passes; leave it at [0, 1], or use another version"
+            remedy = (
+                "this version of diffusers does not call the model's denoiser once a step for both passes; leave "
+                "it at [0, 1], or use another version"
+            )
             raise UserError("generation.guidance_interval", list(self.interval), remedy)
         share = self.calls / num_calls
         self.calls += 1

@@ -1,4 +1,5 @@
-"""Prompt embeddings, computed once per distinct prompt and kept; those of a negative prompt are kept once, whatever prompts it stands beside."""
+"""Prompt embeddings, computed once per distinct prompt and kept; those of a negative prompt are kept once, whatever
+prompts it stands beside."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -18,8 +19,8 @@ Values = dict[str, torch.Tensor]
 class PromptEmbeddings:
     """Encodes prompts one at a time, so that an embedding does not depend on its neighbors, and keeps the last 512 MB.
 
-    That is 196 prompts of Stable Diffusion 3 in half precision (333 tokens x 4096). Where a clone has more, each is encoded once in a row of equal ones; a
-    shard is generated in such rows.
+    That is 196 prompts of Stable Diffusion 3 in half precision (333 tokens x 4096). Where a clone has more, each is
+    encoded once in a row of equal ones; a shard is generated in such rows.
 
     Args:
         pipeline: a diffusers pipeline of a family in `EMBEDDINGS`.
@@ -36,7 +37,10 @@ class PromptEmbeddings:
         """Arguments of the pipeline's call for a batch: tensors [B, ...]."""
         guided = guided and self.has_negative
         pairs = zip(prompts, negative_prompts, strict=True)
-        rows = [{**self._one((prompt, False)), **(self._one((negative, True)) if guided else {})} for prompt, negative in pairs]
+        rows = [
+            {**self._one((prompt, False)), **(self._one((negative, True)) if guided else {})}
+            for prompt, negative in pairs
+        ]
         return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
 
     def _one(self, key: Key) -> Values:
@@ -54,7 +58,11 @@ class PromptEmbeddings:
 
     def _encode(self, prompt: str, negative_prompt: str, guided: bool) -> Values:
         accepted = encode_parameters(self.pipeline)
-        options: dict[str, Any] = {"prompt": prompt, "device": self.pipeline._execution_device, "num_images_per_prompt": 1}
+        options: dict[str, Any] = {
+            "prompt": prompt,
+            "device": self.pipeline._execution_device,
+            "num_images_per_prompt": 1,
+        }
         options |= {name: None for name in ("prompt_2", "prompt_3") if name in accepted}
         if "do_classifier_free_guidance" in accepted:
             options["do_classifier_free_guidance"] = guided
@@ -64,7 +72,11 @@ class PromptEmbeddings:
             if name in accepted:
                 options[name] = None
         outputs = self.pipeline.encode_prompt(**options)
-        return {name: output for name, output in zip(self.names, outputs, strict=True) if name is not None and output is not None}
+        return {
+            name: output
+            for name, output in zip(self.names, outputs, strict=True)
+            if name is not None and output is not None
+        }
 
 
 def encode_parameters(pipeline: Any) -> set[str]:

@@ -30,10 +30,14 @@ class PromptTokenizer:
         return [len(ids) for ids in self.tokenizer(prompts, truncation=False, verbose=False)["input_ids"]]
 
     def unknown(self, prompts: list[str]) -> list[list[str]]:
-        """The words of each prompt that the model cannot know; none where the tokenizer spells out what it does not have."""
+        """The words of each prompt that the model cannot know; none where the tokenizer spells out what it does not
+        have."""
         if self.vocabulary is not None:
             return [[word for word in _words(prompt) if word not in self.vocabulary] for prompt in prompts]
-        unknown, special = self.tokenizer.unk_token_id, (self.tokenizer.eos_token_id, self.tokenizer.bos_token_id, self.tokenizer.pad_token_id)
+        unknown, special = (
+            self.tokenizer.unk_token_id,
+            (self.tokenizer.eos_token_id, self.tokenizer.bos_token_id, self.tokenizer.pad_token_id),
+        )
         if unknown is None or unknown in special:
             return [[] for _ in prompts]
         words = {word for prompt in prompts for word in prompt.split()}
@@ -50,9 +54,13 @@ def prompt_tokenizers(model: Model) -> list[PromptTokenizer]:
                 tokenizer = _load_tokenizer(folder, name)
             except Exception as error:  # tokenizers raise many kinds on files that are broken
                 reason = (str(error) or type(error).__name__).splitlines()[0]
-                raise UserError("generation.model", model.name, f"its {name} cannot be read ({reason}); repair the model's folder") from None
+                raise UserError(
+                    "generation.model", model.name, f"its {name} cannot be read ({reason}); repair the model's folder"
+                ) from None
             limit = tokenizer.model_max_length
-            if "CLIP" not in type(tokenizer).__name__:  # other encoders take as many tokens as the pipeline asks of them
+            if (
+                "CLIP" not in type(tokenizer).__name__
+            ):  # other encoders take as many tokens as the pipeline asks of them
                 limit = min(limit, _pipeline_limit(folder))
             if limit < LONGEST:
                 found.append(PromptTokenizer(tokenizer, limit, _embedded_words() if model.is_embedded else None))
@@ -60,7 +68,8 @@ def prompt_tokenizers(model: Model) -> list[PromptTokenizer]:
 
 
 def _load_tokenizer(folder: Path, name: str) -> Any:
-    """By the class that `model_index.json` names, as diffusers loads it; transformers' `AutoTokenizer` would load torch, which takes seconds."""
+    """By the class that `model_index.json` names, as diffusers loads it; transformers' `AutoTokenizer` would load
+    torch, which takes seconds."""
     import transformers
 
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
@@ -82,7 +91,12 @@ def _pipeline_limit(folder: Path) -> int:
 def _embedded_words() -> frozenset[str]:
     """What the embedded model was trained on: the cells of its class table, and the fields of `attributes`."""
     cells = [cell for row in load_class_table("fashion_mnist").rows for cell in row.values()]
-    fields = [choice for choices in built_in_variants()["attributes"].fields.values() if isinstance(choices, list) for choice in choices]
+    fields = [
+        choice
+        for choices in built_in_variants()["attributes"].fields.values()
+        if isinstance(choices, list)
+        for choice in choices
+    ]
     return frozenset(word for text in [*cells, *fields] for word in _words(text.replace("|", " ")))
 
 

@@ -34,8 +34,8 @@ WORKING_MEMORY = 128
 def sparsity(features: np.ndarray, tolerance: float = ZERO) -> float | None:
     """Share of entries at zero, 0 to 1: those with |z| <= tolerance x the root mean square of all entries.
 
-    The scale makes it the same for features times a constant, and the tolerance also counts activations that only come near zero; where all
-    entries are zero it is 1. features [N, D]; None when empty.
+    The scale makes it the same for features times a constant, and the tolerance also counts activations that only come
+    near zero; where all entries are zero it is 1. features [N, D]; None when empty.
     """
     if features.size == 0:
         return None
@@ -46,8 +46,8 @@ def sparsity(features: np.ndarray, tolerance: float = ZERO) -> float | None:
 def intra_class_distance(features: np.ndarray, labels: np.ndarray) -> float | None:
     """Mean distance between images of a class, 0 to 2.
 
-    The Euclidean distance of features at unit length, over all pairs of different images of a class, then over classes, each of which weighs
-    the same. features [N, D], labels [N]; None when no class has two images.
+    The Euclidean distance of features at unit length, over all pairs of different images of a class, then over classes,
+    each of which weighs the same. features [N, D], labels [N]; None when no class has two images.
     """
     if not features.size:
         return None
@@ -63,8 +63,8 @@ def intra_class_distance(features: np.ndarray, labels: np.ndarray) -> float | No
 def redundancy(features: np.ndarray) -> float | None:
     """Mean absolute Pearson correlation between different dimensions, 0 to 1 (Wang et al. 2022).
 
-    Unlike theirs, the mean leaves out the correlation of a dimension with itself, so that independent dimensions come near 0; and constant
-    dimensions are left out. features [N, D]; None when fewer than 2 dimensions vary.
+    Unlike theirs, the mean leaves out the correlation of a dimension with itself, so that independent dimensions come
+    near 0; and constant dimensions are left out. features [N, D]; None when fewer than 2 dimensions vary.
     """
     if len(features) < 2:
         return None
@@ -79,7 +79,8 @@ def redundancy(features: np.ndarray) -> float | None:
 
 
 def coding_length(features: np.ndarray, eps2: float = EPS2) -> float | None:
-    """Coding length per image in nats, of features at unit length (Ma et al. 2007; Yu et al. 2020): how much space they fill.
+    """Coding length per image in nats, of features at unit length (Ma et al. 2007; Yu et al. 2020): how much space
+    they fill.
 
     R = 1/2 log det(I + D / (N eps^2) Z^T Z), 0 or more. features [N, D]; None when empty.
     """
@@ -87,7 +88,8 @@ def coding_length(features: np.ndarray, eps2: float = EPS2) -> float | None:
 
 
 def class_coding_length(features: np.ndarray, labels: np.ndarray, eps2: float = EPS2) -> float | None:
-    """Coding length of the classes in nats (Yu et al. 2020): the mean of R over classes, each weighted by its number of images.
+    """Coding length of the classes in nats (Yu et al. 2020): the mean of R over classes, each weighted by its number
+    of images.
 
     features [N, D], labels [N]; None when empty.
     """
@@ -97,7 +99,8 @@ def class_coding_length(features: np.ndarray, labels: np.ndarray, eps2: float = 
 
 
 def rate_reduction(features: np.ndarray, labels: np.ndarray, eps2: float = EPS2) -> float | None:
-    """Coding length of all images minus that of the classes in nats, 0 or more (Yu et al. 2020): how far apart classes lie.
+    """Coding length of all images minus that of the classes in nats, 0 or more (Yu et al. 2020): how far apart
+    classes lie.
 
     features [N, D], labels [N]; None when empty.
     """
@@ -105,12 +108,20 @@ def rate_reduction(features: np.ndarray, labels: np.ndarray, eps2: float = EPS2)
 
 
 def analyze(features: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
-    """All analyses of one set by name; None where one is not defined, and everywhere when a feature is not finite. features [N, D], labels [N]."""
+    """All analyses of one set by name; None where one is not defined, and everywhere when a feature is not finite.
+    features [N, D], labels [N]."""
     names = ("sparsity", "intra_class_distance", "redundancy", "coding_length", "class_coding_length", "rate_reduction")
     if not np.isfinite(features).all():
         return dict.fromkeys(names)
     whole, classes = coding_length(features), class_coding_length(features, labels)
-    values = (sparsity(features), intra_class_distance(features, labels), redundancy(features), whole, classes, _reduction(whole, classes))
+    values = (
+        sparsity(features),
+        intra_class_distance(features, labels),
+        redundancy(features),
+        whole,
+        classes,
+        _reduction(whole, classes),
+    )
     return dict(zip(names, values, strict=True))
 
 
@@ -162,8 +173,11 @@ def analyze_features(root: Location, model: EvaluatedModel, images: ImageSet, co
     return _row(root, "features", model, [images], {}, measure, command)
 
 
-def compare_clone(root: Location, model: EvaluatedModel, clone: ImageSet, real: ImageSet, settings: AnalysisSettings, command: str) -> Row:
-    """Precision, recall, density, coverage and Frechet distance of a clone against real images, in the features of a model.
+def compare_clone(
+    root: Location, model: EvaluatedModel, clone: ImageSet, real: ImageSet, settings: AnalysisSettings, command: str
+) -> Row:
+    """Precision, recall, density, coverage and Frechet distance of a clone against real images, in the features of a
+    model.
 
     Raises:
         UserError: fewer images than neighbors.
@@ -174,7 +188,12 @@ def compare_clone(root: Location, model: EvaluatedModel, clone: ImageSet, real: 
         _extract([ours, theirs])
         fake, true = ours.read_features()[0], theirs.read_features()[0]
         values = asdict(precision_recall_density_coverage(true, fake, settings.neighbors))
-        return {**values, "frechet_distance": frechet_distance(true, fake), "num_clone": len(fake), "num_real": len(true)}
+        return {
+            **values,
+            "frechet_distance": frechet_distance(true, fake),
+            "num_clone": len(fake),
+            "num_real": len(true),
+        }
 
     return _row(root, "clone", model, [clone, real], {"neighbours": settings.neighbors}, measure, command)
 
@@ -185,13 +204,33 @@ def _extract(extractions: list[Extraction]) -> None:
 
 
 def _row(
-    root: Location, kind: str, model: EvaluatedModel, sets: list[ImageSet], options: dict[str, Any], measure: Callable[[], dict[str, Any]], command: str
+    root: Location,
+    kind: str,
+    model: EvaluatedModel,
+    sets: list[ImageSet],
+    options: dict[str, Any],
+    measure: Callable[[], dict[str, Any]],
+    command: str,
 ) -> Row:
-    key = fingerprint({"analysis": kind, "classifier": model.fingerprint, "sets": [images.identity() for images in sets], **options})
+    key = fingerprint(
+        {"analysis": kind, "classifier": model.fingerprint, "sets": [images.identity() for images in sets], **options}
+    )
     if (found := find_result(root, KIND, key)) is not None:
         return found
     began = time.monotonic()
-    row: Row = {"fingerprint": key, "kind": kind, "datasets": [images.name for images in sets], "classifier": model.fingerprint, **model.about}
-    row |= {**options, "values": measure(), "seconds": time.monotonic() - began, "command": command, "versions": versions()}
+    row: Row = {
+        "fingerprint": key,
+        "kind": kind,
+        "datasets": [images.name for images in sets],
+        "classifier": model.fingerprint,
+        **model.about,
+    }
+    row |= {
+        **options,
+        "values": measure(),
+        "seconds": time.monotonic() - began,
+        "command": command,
+        "versions": versions(),
+    }
     write_result(root, KIND, row)
     return row

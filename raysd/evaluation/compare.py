@@ -46,7 +46,9 @@ def _compare_on(root: Location, measured: MeasuredOn, a: list[Row], b: list[Row]
         "b": {"top1": 100 * float(correct[1].mean()), "rows": [row["fingerprint"] for row in theirs]},
         "num_images": correct[0].shape[1],
         **asdict(comparison),
-        "mcnemar_p_value": mcnemar(*(part[0] for part in correct)) if all(len(part) == 1 and measured.train is None for part in correct) else None,
+        "mcnemar_p_value": mcnemar(*(part[0] for part in correct))
+        if all(len(part) == 1 and measured.train is None for part in correct)
+        else None,
         "command": command,
         "versions": versions(),
     }

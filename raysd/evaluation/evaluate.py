@@ -1,7 +1,8 @@
 """Measure classifiers: accuracy on real images of their classes, and probes of their features on other sets.
 
 1. What a classifier makes of each set is computed once, and kept (see `raysd.evaluation.features`).
-2. Rows are made from that: of a test set by counting, of a transfer set by fitting probes, in parallel on Ray where there are many.
+2. Rows are made from that: of a test set by counting, of a transfer set by fitting probes, in parallel on Ray where
+   there are many.
 
 A row is named by the hash of classifier, set and settings, so a second run measures nothing again.
 """
@@ -73,7 +74,8 @@ class Evaluation:
         return self.measure_all([own_model(self.root, classifier)], quiet=True, here=here)
 
     def measure_all(self, models: list[EvaluatedModel], quiet: bool = False, here: bool = False) -> list[Row]:
-        """All rows of some classifiers. A probe that fails is a row without a value, which says why, and is tried again next time.
+        """All rows of some classifiers. A probe that fails is a row without a value, which says why, and is tried
+        again next time.
 
         Args:
             subjects: the classifiers.
@@ -109,17 +111,27 @@ class Evaluation:
     def _check_classes(self, model: EvaluatedModel) -> None:
         num_classes = len(model.outputs) if model.outputs is not None else model.num_outputs
         if num_classes != len(self.table) and any(measured.train is None for measured in self.sets):
-            raise UserError("classes", len(self.table), f"the classifier {model.fingerprint} has {num_classes} classes; name the class table it was made for")
+            raise UserError(
+                "classes",
+                len(self.table),
+                f"the classifier {model.fingerprint} has {num_classes} classes; name the class table it was made for",
+            )
 
     def _found(self, key: str) -> Row | None:
         return find_result(self.root, KIND, key)
 
-    def _rows(self, todo: list[tuple[EvaluatedModel, MeasuredOn]], failed: dict[str, UserError], quiet: bool) -> Iterator[Row]:
+    def _rows(
+        self, todo: list[tuple[EvaluatedModel, MeasuredOn]], failed: dict[str, UserError], quiet: bool
+    ) -> Iterator[Row]:
         """The rows, as they come."""
         ready = []
         for model, measured in todo:
             arguments = (self.root, model, measured, self.command, self.table.names)
-            errors = [failed[part.fingerprint] for part in extractions(self.root, model, measured) if part.fingerprint in failed]
+            errors = [
+                failed[part.fingerprint]
+                for part in extractions(self.root, model, measured)
+                if part.fingerprint in failed
+            ]
             if errors:
                 yield failed_row(*arguments, errors[0])
             elif measured.train is None:
@@ -158,7 +170,10 @@ def _rows_on_ray(arguments: list[tuple[Any, ...]]) -> Iterator[Row]:
     most = NODE_SHARE * max(node["Resources"].get("memory", 0.0) for node in ray.nodes())  # more would wait for ever
     task = ray.remote(num_cpus=1, num_gpus=1 if cluster_gpus() else 0)(_measure_row_alone)
     wanted = [FEATURE_COPIES * extractions(*each[:3])[0].num_bytes() for each in arguments]
-    pending = [task.options(memory=int(min(num_bytes, most))).remote(*each) for num_bytes, each in zip(wanted, arguments, strict=True)]
+    pending = [
+        task.options(memory=int(min(num_bytes, most))).remote(*each)
+        for num_bytes, each in zip(wanted, arguments, strict=True)
+    ]
     while pending:
         (done,), pending = ray.wait(pending, num_returns=1)
         yield ray.get(done)
@@ -171,18 +186,26 @@ def _measure_row_alone(*arguments: Any) -> Row:
     return measure_row(*arguments)
 
 
-def measure_row(root: Location, model: EvaluatedModel, measured: MeasuredOn, command: str, class_names: list[str]) -> Row:
+def measure_row(
+    root: Location, model: EvaluatedModel, measured: MeasuredOn, command: str, class_names: list[str]
+) -> Row:
     """The row of a classifier on a set, from what was extracted."""
     began = time.monotonic()
     row = _begun_row(model, measured, command)
     try:
-        row |= _measure_test(root, model, measured, class_names) if measured.train is None else _measure_probe(root, model, measured, row["fingerprint"])
+        row |= (
+            _measure_test(root, model, measured, class_names)
+            if measured.train is None
+            else _measure_probe(root, model, measured, row["fingerprint"])
+        )
     except UserError as error:
         return failed_row(root, model, measured, command, class_names, error)
     return {**row, "seconds": time.monotonic() - began}
 
 
-def failed_row(root: Location, model: EvaluatedModel, measured: MeasuredOn, command: str, class_names: list[str], error: UserError) -> Row:
+def failed_row(
+    root: Location, model: EvaluatedModel, measured: MeasuredOn, command: str, class_names: list[str], error: UserError
+) -> Row:
     """A row without a value, which says why."""
     nothing = {"value": None, "low": None, "high": None, "num_images": None, "per_class": None, "class_names": None}
     return {**_begun_row(model, measured, command), **nothing, "error": str(error)}
@@ -210,14 +233,22 @@ def _begun_row(model: EvaluatedModel, measured: MeasuredOn, command: str) -> Row
     }
 
 
-def _measure_test(root: Location, model: EvaluatedModel, measured: MeasuredOn, class_names: list[str]) -> dict[str, Any]:
+def _measure_test(
+    root: Location, model: EvaluatedModel, measured: MeasuredOn, class_names: list[str]
+) -> dict[str, Any]:
     (extraction,) = extractions(root, model, measured)
     stored = extraction.read()
     table = {name: stored[name].to_numpy() for name in stored.column_names}
     num_classes = len(class_names)
     result = _counted(table["label"], table["rank"], table["confidence"], num_classes)
     low, high = wilson_interval(result["value"], len(table["label"]))
-    found: dict[str, Any] = {**result, "low": low, "high": high, "num_images": len(table["label"]), "predictions": f"predictions/{extraction.fingerprint}"}
+    found: dict[str, Any] = {
+        **result,
+        "low": low,
+        "high": high,
+        "num_images": len(table["label"]),
+        "predictions": f"predictions/{extraction.fingerprint}",
+    }
     found |= {"per_class": per_class(table["label"], table["rank"] == 0, num_classes), "class_names": class_names}
     found["confusions"] = [
         {"label": class_names[label], "prediction": class_names[prediction], "count": count}
@@ -248,7 +279,10 @@ def _measure_probe(root: Location, model: EvaluatedModel, measured: MeasuredOn, 
     columns = {f"prediction_{seed}": result.predictions for seed, result in zip(seeds, results, strict=True)}
     write_table(root.child("predictions", key), PROBE_FILE, pa.table({"label": check[1], **columns}))
     correct = np.mean([result.predictions == check[1] for result in results], axis=0)
-    values = {"top1": [result.top1 for result in results], "mean_per_class": [result.mean_per_class for result in results]}
+    values = {
+        "top1": [result.top1 for result in results],
+        "mean_per_class": [result.mean_per_class for result in results],
+    }
     value = float(np.mean(values[measured.metric]))
     if measured.metric == "top1":
         low, high = wilson_interval(value, len(correct))
@@ -265,12 +299,15 @@ def _measure_probe(root: Location, model: EvaluatedModel, measured: MeasuredOn, 
         "num_features": learn[0].shape[1],
         "predictions": f"predictions/{key}",
         "probe": {**measured.probe.model_dump(), "scale": measured.probe.used_scale},
-        "probe_seeds": [{"seed": seed, **result.chosen, "top1": result.top1} for seed, result in zip(seeds, results, strict=True)],
+        "probe_seeds": [
+            {"seed": seed, **result.chosen, "top1": result.top1} for seed, result in zip(seeds, results, strict=True)
+        ],
     }
 
 
 def read_correct(root: Location, row: Row) -> np.ndarray:
-    """Whether each image of a row's set was told right, float [N], in the set's order; a mean where a probe has several seeds."""
+    """Whether each image of a row's set was told right, float [N], in the set's order; a mean where a probe has
+    several seeds."""
     folder = root.child(*row["predictions"].split("/"))
     tables = [read_table(folder, name) for name in folder.list_files(".parquet")]
     table = pa.concat_tables(tables)

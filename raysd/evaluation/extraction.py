@@ -82,7 +82,9 @@ class Extraction:
 
     def read(self, columns: list[str] | None = None) -> pa.Table:
         """All parts as one table, in the set's order."""
-        return pa.concat_tables([read_table(self.folder, part_name(number), columns) for number in range(len(self.parts))])
+        return pa.concat_tables(
+            [read_table(self.folder, part_name(number), columns) for number in range(len(self.parts))]
+        )
 
     def num_bytes(self) -> int:
         """Of all features together, once they are there."""

@@ -1,7 +1,8 @@
 """What a frozen classifier makes of a set of images, computed once and kept.
 
-A part of the work is a stretch of a row group of the set; its result is one Parquet file, whose name exists only when it is whole. So a killed run
-continues, and nothing is computed twice. Few images are seen in this process, many by Ray Data actors, one for each GPU.
+A part of the work is a stretch of a row group of the set; its result is one Parquet file, whose name exists only when
+it is whole. So a killed run continues, and nothing is computed twice. Few images are seen in this process, many by Ray
+Data actors, one for each GPU.
 """
 
 import contextlib
@@ -57,13 +58,21 @@ class Forward:
         return self._held[1]
 
     def __call__(self, batch: dict[str, np.ndarray], extractions: list[Extraction]) -> dict[str, np.ndarray]:
-        """Work off a part, given by the number of its extraction and its own; says by which process, when, and what the user must mend."""
+        """Work off a part, given by the number of its extraction and its own; says by which process, when, and what
+        the user must mend."""
         began, error, num_images = time.time(), "", 0
         try:
             num_images = self.write_part(extractions[int(batch["job"][0])], int(batch["part"][0]))
         except UserError as found:  # Ray Data would lose it
             error = json.dumps([found.field, found.value, found.remedy], default=str)
-        row = {"job": int(batch["job"][0]), "images": num_images, "process": os.getpid(), "began": began, "ended": time.time(), "error": error}
+        row = {
+            "job": int(batch["job"][0]),
+            "images": num_images,
+            "process": os.getpid(),
+            "began": began,
+            "ended": time.time(),
+            "error": error,
+        }
         return {name: np.array([value]) for name, value in row.items()}
 
     def write_part(self, extraction: Extraction, number: int, decoded: "DecodedImages | None" = None) -> int:
@@ -71,13 +80,18 @@ class Forward:
         images, part = extraction.images, extraction.parts[number]
         rows = images.read_rows(part.file, part.row_group).slice(part.first, len(part))
         encoded, labels = encoded_rows(images, rows)
-        results = [self._results(extraction, batch, labels[first : first + len(batch)]) for first, batch in self._batches(extraction, number, encoded, decoded)]
+        results = [
+            self._results(extraction, batch, labels[first : first + len(batch)])
+            for first, batch in self._batches(extraction, number, encoded, decoded)
+        ]
         table = {"label": labels, "index": rows["index"].to_numpy()}
         table |= {name: np.concatenate([result[name] for result in results]) for name in results[0]}
         write_table(extraction.folder, part_name(number), _to_arrow(table))
         return len(labels)
 
-    def _batches(self, extraction: Extraction, number: int, encoded: list[bytes], decoded: "DecodedImages | None") -> Iterator[tuple[int, np.ndarray]]:
+    def _batches(
+        self, extraction: Extraction, number: int, encoded: list[bytes], decoded: "DecodedImages | None"
+    ) -> Iterator[tuple[int, np.ndarray]]:
         """First place and uint8 images [B, 3, S, S] of each batch; threads decode the next ones meanwhile."""
         preprocessing = extraction.preprocessing
         size = SMALL_BATCH if preprocessing.size <= SMALL_IMAGE else BATCH
@@ -113,7 +127,9 @@ def _decode(extraction: Extraction, number: int, data: bytes) -> np.ndarray:
     except UNDECODABLE as error:
         images = extraction.images
         place = f"{images.folder.uri}/{extraction.parts[number].file}"
-        raise UserError("picture", place, f"of the set {images.name} cannot be decoded ({error}); repair or remove it") from None
+        raise UserError(
+            "picture", place, f"of the set {images.name} cannot be decoded ({error}); repair or remove it"
+        ) from None
 
 
 def _to_arrow(columns: dict[str, np.ndarray]) -> pa.Table:
@@ -145,7 +161,9 @@ class DecodedImages:
         return fingerprint([extraction.images.identity(), asdict(extraction.preprocessing), number])
 
 
-def extract(extractions: list[Extraction], decoded: DecodedImages | None = None, quiet: bool = False, here: bool = False) -> dict[str, UserError]:
+def extract(
+    extractions: list[Extraction], decoded: DecodedImages | None = None, quiet: bool = False, here: bool = False
+) -> dict[str, UserError]:
     """Compute what is missing of some extractions. Ray is started only if there is much to do.
 
     Args:
@@ -155,10 +173,13 @@ def extract(extractions: list[Extraction], decoded: DecodedImages | None = None,
         here: do all of it in this process, which holds the GPU that it needs.
 
     Returns:
-        What the user must mend of those that failed, by their fingerprint: an image that cannot be decoded, or logits that are no numbers.
+        What the user must mend of those that failed, by their fingerprint: an image that cannot be decoded, or logits
+        that are no numbers.
     """
     todo = [(job, number) for job, extraction in enumerate(extractions) for number in extraction.missing()]
-    num_pixels = sum(len(extractions[job].parts[number]) * extractions[job].preprocessing.size ** 2 for job, number in todo)
+    num_pixels = sum(
+        len(extractions[job].parts[number]) * extractions[job].preprocessing.size ** 2 for job, number in todo
+    )
     if num_pixels > HERE_PIXELS and not here:
         return _extract_by_actors(extractions, todo, quiet)
     failed: dict[str, UserError] = {}
@@ -185,7 +206,8 @@ def _extract_by_actors(extractions: list[Extraction], todo: list[tuple[int, int]
 
 
 def rows_of_actors(extractions: list[Extraction], todo: list[tuple[int, int]]) -> Iterator[dict[str, Any]]:
-    """Have Ray Data actors work off parts, each given by the number of its extraction and its own; a row for each, with its error if it failed."""
+    """Have Ray Data actors work off parts, each given by the number of its extraction and its own; a row for each,
+    with its error if it failed."""
     import ray.data
 
     from raysd.cluster.session import cluster_cpus, cluster_gpus, ensure_ray
@@ -193,7 +215,9 @@ def rows_of_actors(extractions: list[Extraction], todo: list[tuple[int, int]]) -
     ensure_ray()
     cpus, gpus = int(cluster_cpus()), int(cluster_gpus())
     num_threads = max(1, min(MOST_THREADS, cpus // 2))
-    stage = ray.data.from_items([{"job": job, "part": number} for job, number in todo], override_num_blocks=len(todo)).map_batches(
+    stage = ray.data.from_items(
+        [{"job": job, "part": number} for job, number in todo], override_num_blocks=len(todo)
+    ).map_batches(
         Forward,
         fn_constructor_args=(num_threads,),
         fn_kwargs={"extractions": extractions},

@@ -1,6 +1,7 @@
 """A clone against real images, by their features in one network.
 
-Features are float32 [N, D]. Sums are in float64; distances are computed in chunks, so that memory stays at N x D and D x D.
+Features are float32 [N, D]. Sums are in float64; distances are computed in chunks, so that memory stays at N x D and D
+x D.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from raysd.errors import UserError
 from raysd.evaluation.statistics import moments
 
 SLACK = 1e-6
-"""Of the root mean square length; distances that differ by less are the same distance, as float32 cannot tell them apart."""
+"""Of the root mean square length; distances that differ by less are the same distance, as float32 cannot tell them
+apart."""
 WORKING_MEMORY = 128
 """MiB of one chunk of distances."""
 
@@ -28,7 +30,8 @@ class Overlap:
     recall: float
     """Share of real images that lie among the clone, 0 to 1."""
     density: float
-    """How many real neighborhoods an image of the clone lies in, over those expected; 0 or more, about 1 when both are alike."""
+    """How many real neighborhoods an image of the clone lies in, over those expected; 0 or more, about 1 when both
+    are alike."""
     coverage: float
     """Share of real images that have an image of the clone in their neighborhood, 0 to 1."""
 
@@ -36,10 +39,11 @@ class Overlap:
 def precision_recall_density_coverage(real: np.ndarray, fake: np.ndarray, neighbors: int = 5) -> Overlap:
     """Compare a clone with real images by nearest neighbors.
 
-    An image's neighborhood is the closed ball that reaches its k-th nearest other image of the same set. Precision is the share of fake
-    images in any real neighborhood, recall the share of real images in any fake one (Kynkaanniemi et al. 2019). Density is the mean number
-    of real neighborhoods that a fake image lies in over k, coverage the share of real neighborhoods that hold a fake one (Naeem et al.
-    2020). All depend on N, M and k, so compare only numbers of the same three.
+    An image's neighborhood is the closed ball that reaches its k-th nearest other image of the same set. Precision is
+    the share of fake images in any real neighborhood, recall the share of real images in any fake one (Kynkaanniemi et
+    al. 2019). Density is the mean number of real neighborhoods that a fake image lies in over k, coverage the share of
+    real neighborhoods that hold a fake one (Naeem et al. 2020). All depend on N, M and k, so compare only numbers of
+    the same three.
 
     Args:
         real: features of real images [N, D].
@@ -47,7 +51,8 @@ def precision_recall_density_coverage(real: np.ndarray, fake: np.ndarray, neighb
         neighbors: k.
 
     Raises:
-        UserError: when a set has fewer than neighbors + 1 images, k is below 1, or the features do not fit each other or are not finite.
+        UserError: when a set has fewer than neighbors + 1 images, k is below 1, or the features do not fit each other
+            or are not finite.
     """
     _need_fitting(real, fake)
     fewest = min(len(real), len(fake))
@@ -69,11 +74,13 @@ def precision_recall_density_coverage(real: np.ndarray, fake: np.ndarray, neighb
 
 
 def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
-    """Squared Frechet distance of two normal distributions with the sets' means and covariances, 0 or more (Heusel et al. 2017).
+    """Squared Frechet distance of two normal distributions with the sets' means and covariances, 0 or more (Heusel
+    et al. 2017).
 
-    |m1 - m2|^2 + tr(C1) + tr(C2) - 2 tr((C1 C2)^(1/2)). With C = F F^T from the eigenvalues of C above rounding, the last trace is the sum of
-    the singular values of F1^T F2: it needs no square root of a product that is not symmetric, and holds for fewer images than dimensions.
-    The distance of few images is too high (Chong and Forsyth 2020), so compare only numbers of the same N and M.
+    |m1 - m2|^2 + tr(C1) + tr(C2) - 2 tr((C1 C2)^(1/2)). With C = F F^T from the eigenvalues of C above rounding, the
+    last trace is the sum of the singular values of F1^T F2: it needs no square root of a product that is not symmetric,
+    and holds for fewer images than dimensions. The distance of few images is too high (Chong and Forsyth 2020), so
+    compare only numbers of the same N and M.
 
     Args:
         real: features [N, D].
@@ -106,6 +113,8 @@ def _radii(features: np.ndarray, neighbors: int) -> np.ndarray:
 
 def _need_fitting(real: np.ndarray, fake: np.ndarray) -> None:
     if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1]:
-        raise UserError("analysis.features", (real.shape, fake.shape), "give features of the same network for both sets")
+        raise UserError(
+            "analysis.features", (real.shape, fake.shape), "give features of the same network for both sets"
+        )
     if not (np.isfinite(real).all() and np.isfinite(fake).all()):
         raise UserError("analysis.features", "NaN or infinity", "choose a network whose features are finite numbers")

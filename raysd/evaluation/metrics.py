@@ -1,7 +1,7 @@
 """What is counted of predictions: accuracies, calibration and mix-ups.
 
-It starts from what is stored of each image: its label, the predicted class, the confidence (softmax of the predicted class) and the
-rank of the right class among the sorted logits, 0 for the highest one.
+It starts from what is stored of each image: its label, the predicted class, the confidence (softmax of the predicted
+class) and the rank of the right class among the sorted logits, 0 for the highest one.
 """
 
 import numpy as np
@@ -11,12 +11,15 @@ from raysd.errors import UserError
 
 
 def predict(
-    logits: torch.Tensor, labels: torch.Tensor, groups: tuple[tuple[int, ...], ...] = (), shared: tuple[int, ...] | None = None
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    groups: tuple[tuple[int, ...], ...] = (),
+    shared: tuple[int, ...] | None = None,
 ) -> dict[str, np.ndarray]:
     """What is kept of the logits float32 [B, K] of images with labels int64 [B].
 
-    `prediction` int64, its softmax `confidence` float32, and the `rank` int64 of the right class: how many classes come before it.
-    With `shared`, the same as `shared_prediction` and so on, with all other classes masked.
+    `prediction` int64, its softmax `confidence` float32, and the `rank` int64 of the right class: how many classes come
+    before it. With `shared`, the same as `shared_prediction` and so on, with all other classes masked.
 
     Args:
         logits: over the class table.
@@ -28,7 +31,11 @@ def predict(
         UserError: logits that are no numbers.
     """
     if not torch.isfinite(logits).all():
-        raise UserError("classifier", "logits", "are not all numbers, so its training went astray; train it again with a lower learning rate")
+        raise UserError(
+            "classifier",
+            "logits",
+            "are not all numbers, so its training went astray; train it again with a lower learning rate",
+        )
     for first, *others in groups:  # one logit for the group: the sum of its probabilities would favor large groups
         logits = logits.clone()
         logits[:, first] = logits[:, [first, *others]].amax(1)
@@ -43,7 +50,9 @@ def predict(
 
 def _predict(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, np.ndarray]:
     right, classes = logits.gather(1, labels[:, None]), torch.arange(logits.shape[1])
-    before = (logits > right) | ((logits == right) & (classes < labels[:, None]))  # of equal logits the first class wins: constant ones are no hit
+    before = (logits > right) | (
+        (logits == right) & (classes < labels[:, None])
+    )  # of equal logits the first class wins: constant ones are no hit
     prediction = logits.argmax(1)
     confidence = logits.softmax(1).gather(1, prediction[:, None])[:, 0]
     return {"prediction": prediction.numpy(), "confidence": confidence.numpy(), "rank": before.sum(1).numpy()}
@@ -64,7 +73,8 @@ def top_k(rank: np.ndarray, k: int) -> float:
 def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:
     """Expected calibration error in percent (Naeini et al. 2015): how far confidence and accuracy lie apart.
 
-    The sum over equally wide bins of confidence of (share of the images in the bin) x |accuracy in the bin - mean confidence in the bin|.
+    The sum over equally wide bins of confidence of (share of the images in the bin) x |accuracy in the bin - mean
+    confidence in the bin|.
 
     Args:
         confidence: of the predicted class, 0 to 1 [N]; rounding above 1 is cut off.
@@ -103,7 +113,8 @@ def mean_per_class(labels: np.ndarray, correct: np.ndarray, num_classes: int) ->
 
 
 def confusion_pairs(labels: np.ndarray, predictions: np.ndarray, most: int = 10) -> list[tuple[int, int, int]]:
-    """The mix-ups as (right class, predicted class, number of images), most frequent first, then by class; labels [N], predictions [N]."""
+    """The mix-ups as (right class, predicted class, number of images), most frequent first, then by class; labels
+    [N], predictions [N]."""
     wrong = labels != predictions
     pairs, counts = np.unique(np.stack([labels[wrong], predictions[wrong]], axis=1), axis=0, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:most]

@@ -45,7 +45,9 @@ class Preprocessing:
 
     def normalize(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 [B, 3, S, S] to the classifier's input, float32, channels last."""
-        mean, std = (torch.tensor(values, device=images.device).view(1, 3, 1, 1).mul_(255) for values in (self.mean, self.std))
+        mean, std = (
+            torch.tensor(values, device=images.device).view(1, 3, 1, 1).mul_(255) for values in (self.mean, self.std)
+        )
         return normalize(images, mean, std)
 
 
@@ -89,7 +91,9 @@ def own_model(root: Location, classifier: str) -> EvaluatedModel:
     architecture = record["architecture"]
     about = {"seed": record["seed"], "backbone": architecture["backbone"], "trained_on": record["trained_on"]}
     size = architecture["image_size"]
-    return EvaluatedModel(classifier, folder.uri, about, Preprocessing(size, size), num_outputs=architecture["num_classes"])
+    return EvaluatedModel(
+        classifier, folder.uri, about, Preprocessing(size, size), num_outputs=architecture["num_classes"]
+    )
 
 
 def pretrained_model(name: str, table: ClassTable, needs_classes: bool) -> EvaluatedModel:
@@ -108,12 +112,23 @@ def pretrained_model(name: str, table: ClassTable, needs_classes: bool) -> Evalu
         with torch.device("meta"):
             model = timm.create_model(f"local-dir:{folder}", pretrained=False)
     except Exception as error:  # timm fails in many ways on a configuration that does not fit
-        raise UserError(FIELD, name, f"timm cannot open it ({(str(error) or type(error).__name__).splitlines()[0]})") from None
+        raise UserError(
+            FIELD, name, f"timm cannot open it ({(str(error) or type(error).__name__).splitlines()[0]})"
+        ) from None
     config = resolve_data_config({}, model=model)
     if config["crop_mode"] != "center":
-        raise UserError(FIELD, name, f"was made for images that are cut in another way ({config['crop_mode']}), which raysd does not do; use another one")
+        raise UserError(
+            FIELD,
+            name,
+            (
+                f"was made for images that are cut in another way ({config['crop_mode']}), which raysd does not "
+                "do; use another one"
+            ),
+        )
     size = config["input_size"][-1]
-    preprocessing = Preprocessing(size, int(size / config["crop_pct"]), config["interpolation"], tuple(config["mean"]), tuple(config["std"]))
+    preprocessing = Preprocessing(
+        size, int(size / config["crop_pct"]), config["interpolation"], tuple(config["mean"]), tuple(config["std"])
+    )
     outputs = _outputs(name, model.num_classes, table) if needs_classes else None
     digest = folder_digest(folder, FILES)
     identity = {"weights": digest, "preprocessing": asdict(preprocessing), "outputs": outputs}
@@ -128,7 +143,9 @@ def _find(name: str) -> Path:
     folder = Path(name).expanduser().resolve()
     if not folder.is_dir():
         if name.startswith((".", "/", "~")) or name.count("/") != 1:
-            raise UserError(FIELD, name, "no such folder; use a folder in timm's format, or a hub id like timm/resnet50.a1_in1k")
+            raise UserError(
+                FIELD, name, "no such folder; use a folder in timm's format, or a hub id like timm/resnet50.a1_in1k"
+            )
         folder = fetch_model(FIELD, name, None)
     if absent := [file for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()]:
         raise UserError(FIELD, name, f"has no {absent[0]}; timm.models.push_to_hf_hub and save_for_hf write one")
@@ -151,4 +168,8 @@ def _outputs(name: str, num_outputs: int, table: ClassTable) -> tuple[int, ...] 
         return None if outputs == tuple(range(num_outputs)) else outputs
     if num_outputs == len(table):
         return None
-    raise UserError(FIELD, name, f"has {num_outputs} classes, the class table {len(table)}; leave out the test sets, or use another table")
+    raise UserError(
+        FIELD,
+        name,
+        f"has {num_outputs} classes, the class table {len(table)}; leave out the test sets, or use another table",
+    )

@@ -23,7 +23,8 @@ class ProbeSettings(BaseModel):
     scale: Scale | None = None
     """What is done to the features first; when empty, nothing for `lbfgs`, and unit length for `sgd` and `knn`."""
     search: Literal["path", "tpe"] = "path"
-    """How `lbfgs` tries its strengths: evenly spaced and solved together, or one by one as Optuna's TPE asks. `sgd` always asks TPE."""
+    """How `lbfgs` tries its strengths: evenly spaced and solved together, or one by one as Optuna's TPE asks. `sgd`
+    always asks TPE."""
     trials: PositiveInt = 30
     """Settings that are tried on the validation split; the best one is fitted again on all training images."""
     max_iterations: PositiveInt = 2000
@@ -32,7 +33,9 @@ class ProbeSettings(BaseModel):
     """Of SGD."""
     batch_size: PositiveInt = 1024
     """Of SGD."""
-    neighbors: Annotated[PositiveInt, Field(serialization_alias="neighbours")] = 20  # the alias is what fingerprints are made of
+    neighbors: Annotated[PositiveInt, Field(serialization_alias="neighbours")] = (
+        20  # the alias is what fingerprints are made of
+    )
     """That vote for the class, in `knn`."""
 
     @model_validator(mode="before")
@@ -51,7 +54,13 @@ class ProbeSettings(BaseModel):
         usual = ProbeSettings(kind=self.kind)
         own = {name: value for name, value in self if name not in ("kind", "scale") and value != getattr(usual, name)}
         scale = [f"{SCALE_NAMES[self.used_scale]} features"] if self.used_scale != usual.used_scale else []
-        return ", ".join([*([self.kind] if self.kind != "lbfgs" else []), *scale, *(f"{name} {value}" for name, value in own.items())])
+        return ", ".join(
+            [
+                *([self.kind] if self.kind != "lbfgs" else []),
+                *scale,
+                *(f"{name} {value}" for name, value in own.items()),
+            ]
+        )
 
 
 class RealSource(BaseModel):
@@ -71,7 +80,8 @@ class TestSet(RealSource):
     __test__ = False  # pytest takes it for a test
 
     shared_classes: bool | None = None
-    """Leave out the images of classes that the class table does not have; when empty, as the built-in set says, else not."""
+    """Leave out the images of classes that the class table does not have; when empty, as the built-in set says, else
+    not."""
     class_map: str | None = None
     """A JSON file: for each class of the set the class of the table, several that count as right, or null for none."""
 
@@ -108,10 +118,12 @@ class EvaluationSettings(BaseModel):
     validation_set: str | None = None
     """Real images on which a sweep chooses; the training split of a built-in set. The test set is only reported."""
     validation_images_per_class: PositiveInt | None = 100
-    """The last so many of each class, away from the first ones that a comparison with real images trains on; all when empty."""
+    """The last so many of each class, away from the first ones that a comparison with real images trains on; all
+    when empty."""
     transfer_sets: list[TransferSet] = []
     pretrained: list[str] = []
-    """Classifiers that are measured beside your own: folders in timm's format, or hub ids as `timm/resnet50.a1_in1k`."""
+    """Classifiers that are measured beside your own: folders in timm's format, or hub ids as
+    `timm/resnet50.a1_in1k`."""
     skip_absent: bool = False
     """List sets that cannot be had as skipped, and measure the others, instead of stopping."""
 
@@ -129,10 +141,13 @@ class AnalysisSettings(BaseModel):
     real: str | None = None
     """Real images of the classes; the evaluation's validation set when empty, else its test set."""
     model: str | None = None
-    """Whose features compare the clone with the real images: a folder in timm's format, or a hub id as `timm/resnet50.a1_in1k`."""
+    """Whose features compare the clone with the real images: a folder in timm's format, or a hub id as
+    `timm/resnet50.a1_in1k`."""
     images_per_class: PositiveInt = 100
     """At most so many of each class, the first ones, of the clone and of the real images."""
-    neighbors: Annotated[PositiveInt, Field(serialization_alias="neighbours")] = 5  # the alias is what fingerprints are made of
+    neighbors: Annotated[PositiveInt, Field(serialization_alias="neighbours")] = (
+        5  # the alias is what fingerprints are made of
+    )
     """Of precision, recall, density and coverage."""
 
     @model_validator(mode="before")

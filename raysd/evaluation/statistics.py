@@ -59,7 +59,8 @@ class _Side:
     seeds: float
     """Variance of the accuracy between classifiers; 0 with one classifier."""
     rest: float
-    """Part of `seeds` that comes from the choice of images: the mean square of (classifier x image) over N; 0 with one classifier."""
+    """Part of `seeds` that comes from the choice of images: the mean square of (classifier x image) over N; 0 with
+    one classifier."""
 
 
 def wilson_interval(percent: float, num_images: int) -> tuple[float, float]:
@@ -73,8 +74,9 @@ def wilson_interval(percent: float, num_images: int) -> tuple[float, float]:
 def bootstrap_interval(correct: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float]:
     """95 % percentile interval in percent of a mean over images (Efron 1979).
 
-    The mean of N values that are sampled again needs only how often each different value came up, which is one multinomial sample (binomial for
-    right and wrong). Only where there are many different values are images sampled one by one.
+    The mean of N values that are sampled again needs only how often each different value came up, which is one
+    multinomial sample (binomial for right and wrong). Only where there are many different values are images sampled one
+    by one.
 
     Args:
         correct: of each image [N], true or false, or a share from 0 to 1, as the mean over several classifiers.
@@ -95,7 +97,9 @@ def bootstrap_interval(correct: np.ndarray, seed: int = 0, resamples: int = RESA
         from scipy.stats import bootstrap  # half a second to import, and seldom needed
 
         batch = max(1, CHUNK // num_images)
-        found = bootstrap((values,), np.mean, n_resamples=resamples, batch=batch, vectorized=True, method="percentile", rng=rng)
+        found = bootstrap(
+            (values,), np.mean, n_resamples=resamples, batch=batch, vectorized=True, method="percentile", rng=rng
+        )
         means = found.bootstrap_distribution
     low, high = np.quantile(means, [0.025, 0.975])
     return 100 * float(low), 100 * float(high)
@@ -125,23 +129,26 @@ def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
 def paired_difference(correct_a: np.ndarray, correct_b: np.ndarray) -> Comparison:
     """Compare two settings, each with several classifiers, on the same images.
 
-    Both the images and the classifiers are a sample: another test set, or another seed, gives another difference. With c[s, i] = classifier
-    s is right on image i, d[i] = mean over s of A minus that of B, and D = mean of d, three parts add up (a crossed random-effects
-    analysis, as for several readers of the same cases: Dorfman, Berbaum and Metz 1992, Hillis 2007):
+    Both the images and the classifiers are a sample: another test set, or another seed, gives another difference. With
+    c[s, i] = classifier s is right on image i, d[i] = mean over s of A minus that of B, and D = mean of d, three parts
+    add up (a crossed random-effects analysis, as for several readers of the same cases: Dorfman, Berbaum and Metz 1992,
+    Hillis 2007):
 
-        classifiers  V_A = s2_A / S_A, V_B = s2_B / S_B           s2 = variance of the accuracies of one setting's classifiers
-        images     V_P = max(0, v / N - m_A / S_A - m_B / S_B)  v = variance of d over images
-        Var(D)       V = V_A + V_B + V_P
+        classifiers  V_A = s2_A / S_A, V_B = s2_B / S_B           s2 = variance of the accuracies of one setting's
+        classifiers images     V_P = max(0, v / N - m_A / S_A - m_B / S_B)  v = variance of d over images Var(D)       V
+        = V_A + V_B + V_P
 
-    Chance that belongs to neither alone, a classifier that happens to be right on an image, is in s2 and in v. So m, its part of s2, is taken
-    off once: m = (mean square of c without its means over rows and columns) / N. The interval is D +- t * sqrt(V); t has the degrees of freedom
-    V^2 / (V_A^2 / (S_A - 1) + V_B^2 / (S_B - 1) + V_P^2 / (N - 1)) (Satterthwaite 1946, Welch 1947).
+    Chance that belongs to neither alone, a classifier that happens to be right on an image, is in s2 and in v. So m,
+    its part of s2, is taken off once: m = (mean square of c without its means over rows and columns) / N. The interval
+    is D +- t * sqrt(V); t has the degrees of freedom V^2 / (V_A^2 / (S_A - 1) + V_B^2 / (S_B - 1) + V_P^2 / (N - 1))
+    (Satterthwaite 1946, Welch 1947).
 
-    In simulation with 2 to 5 classifiers of two equal settings, 3 to 6 % of the comparisons are not within noise. With one classifier on one
-    side alone, that side takes s2 and m of the other (as in a t-test of equal variances; 5 to 8 % in simulation). With one on both sides,
-    only the images count: the interval is that of these two classifiers, it says nothing of other seeds, and `counts_seeds` is false.
-    The classifiers of A and B count as independent, also where they share a seed. To v are added one image that only A gets right and one
-    that only B does (Bonett and Price 2012), as few discordant images else make the interval too narrow; this is sqrt(2) / N in D.
+    In simulation with 2 to 5 classifiers of two equal settings, 3 to 6 % of the comparisons are not within noise. With
+    one classifier on one side alone, that side takes s2 and m of the other (as in a t-test of equal variances; 5 to 8 %
+    in simulation). With one on both sides, only the images count: the interval is that of these two classifiers, it
+    says nothing of other seeds, and `counts_seeds` is false. The classifiers of A and B count as independent, also
+    where they share a seed. To v are added one image that only A gets right and one that only B does (Bonett and Price
+    2012), as few discordant images else make the interval too narrow; this is sqrt(2) / N in D.
 
     Args:
         correct_a: of setting A, bool or 0 to 1 [S_a, N]; [N] is one classifier.
@@ -153,7 +160,11 @@ def paired_difference(correct_a: np.ndarray, correct_b: np.ndarray) -> Compariso
     a, b = (np.atleast_2d(np.asarray(values, dtype=np.float64)) for values in (correct_a, correct_b))
     num_images = a.shape[1]
     if a.ndim != 2 or b.ndim != 2 or b.shape[1] != num_images or num_images < 2 or not len(a) or not len(b):
-        raise UserError("correct", (a.shape, b.shape), "give at least one classifier of each setting, on the same images, at least 2")
+        raise UserError(
+            "correct",
+            (a.shape, b.shape),
+            "give at least one classifier of each setting, on the same images, at least 2",
+        )
     differences = a.mean(axis=0) - b.mean(axis=0)
     difference = float(differences.mean())
     images = float((np.sum((differences - difference) ** 2) + 2) / (num_images + 1)) / num_images
@@ -162,7 +173,11 @@ def paired_difference(correct_a: np.ndarray, correct_b: np.ndarray) -> Compariso
     parts = _seed_parts(*sides) if counts_seeds else []
     images = max(0.0, images - sum(rest for _, _, rest in parts))
     total = images + sum(part for part, _, _ in parts)
-    freedom = total**2 / (images**2 / (num_images - 1) + sum(part**2 / own for part, own, _ in parts)) if total else num_images - 1
+    freedom = (
+        total**2 / (images**2 / (num_images - 1) + sum(part**2 / own for part, own, _ in parts))
+        if total
+        else num_images - 1
+    )
     error = math.sqrt(total)
     half = float(stdtrit(freedom, 0.975)) * error
     p_value = 2 * float(stdtr(freedom, -abs(difference) / error)) if error else float(difference == 0)

@@ -49,7 +49,9 @@ class MeasuredOn:
         return {**measured, "probe": probe, "seeds": self.seeds, "metric": self.metric, "version": ROW_VERSION}
 
 
-def resolve_sets(root: Location, settings: EvaluationSettings, table: ClassTable) -> tuple[list[MeasuredOn], dict[str, str]]:
+def resolve_sets(
+    root: Location, settings: EvaluationSettings, table: ClassTable
+) -> tuple[list[MeasuredOn], dict[str, str]]:
     """All sets, and the reason of each that was skipped, by its name.
 
     Raises:
@@ -59,7 +61,13 @@ def resolve_sets(root: Location, settings: EvaluationSettings, table: ClassTable
     skipped: dict[str, str] = {}
     if settings.validation_set is not None:
         count = settings.validation_images_per_class
-        sets.append(_same_classes("validation", real_dataset(settings.validation_set, "train", root, count, table, from_end=count is not None), table))
+        sets.append(
+            _same_classes(
+                "validation",
+                real_dataset(settings.validation_set, "train", root, count, table, from_end=count is not None),
+                table,
+            )
+        )
     if settings.test_set is not None:
         sets.append(_same_classes("test", real_dataset(settings.test_set, "test", root, table=table), table))
     further: list[TestSet | TransferSet] = [*settings.test_sets, *settings.transfer_sets]
@@ -74,7 +82,15 @@ def resolve_sets(root: Location, settings: EvaluationSettings, table: ClassTable
 
 
 def _shifted(root: Location, wanted: TestSet, table: ClassTable) -> MeasuredOn:
-    images = real_dataset(wanted.name, "test", root, table=table, path=wanted.path, shared_classes=wanted.shared_classes, class_map=wanted.class_map)
+    images = real_dataset(
+        wanted.name,
+        "test",
+        root,
+        table=table,
+        path=wanted.path,
+        shared_classes=wanted.shared_classes,
+        class_map=wanted.class_map,
+    )
     return _same_classes("shift", images, table)
 
 
@@ -82,10 +98,16 @@ def _same_classes(role: str, images: ImageSet, table: ClassTable) -> MeasuredOn:
     labels = images.to_labels(read_labels(images))
     there = sorted({int(label) for label in labels if label >= 0})
     if not there:
-        raise UserError("evaluation.test_sets", images.name, "has no image of a class of the table; check names, or give a class_map")
+        raise UserError(
+            "evaluation.test_sets",
+            images.name,
+            "has no image of a class of the table; check names, or give a class_map",
+        )
     others = {label for first, *rest in images.groups for label in rest if first in there}
     shared = tuple(sorted({*there, *others}))
-    return MeasuredOn(role, images, shared=None if len(shared) == len(table) else shared, num_left_out=int((labels < 0).sum()))
+    return MeasuredOn(
+        role, images, shared=None if len(shared) == len(table) else shared, num_left_out=int((labels < 0).sum())
+    )
 
 
 def _transfer(root: Location, wanted: TransferSet) -> list[MeasuredOn]:
@@ -96,7 +118,9 @@ def _transfer(root: Location, wanted: TransferSet) -> list[MeasuredOn]:
     if entry is not None and "kind" not in probe.model_fields_set:
         probe = probe.model_copy(update={"kind": entry.probe})
     metric: Metric = entry.metric if entry else "top1"
-    return [MeasuredOn("transfer", test, train, shots, probe, tuple(wanted.seeds), metric) for shots in wanted.all_shots]
+    return [
+        MeasuredOn("transfer", test, train, shots, probe, tuple(wanted.seeds), metric) for shots in wanted.all_shots
+    ]
 
 
 def _aligned(train: ImageSet, test: ImageSet) -> ImageSet:
@@ -110,5 +134,7 @@ def _aligned(train: ImageSet, test: ImageSet) -> ImageSet:
         return test
     places = {name: label for label, name in enumerate(learnt)}
     if unknown := [asked[label] for label in sorted(set(read_labels(test).tolist())) if asked[label] not in places]:
-        raise UserError("transfer set", test.name, f"has test images of {unknown[0]!r} and no training images; leave the class out")
+        raise UserError(
+            "transfer set", test.name, f"has test images of {unknown[0]!r} and no training images; leave the class out"
+        )
     return replace(test, label_map=tuple(places.get(name, -1) for name in asked))

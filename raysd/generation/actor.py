@@ -15,7 +15,17 @@ import numpy as np
 
 from raysd.clone.plan import PlannedImage
 from raysd.clone.scan import LIGHT_COLUMNS, CloneJob
-from raysd.clone.shard import PARTS, GeneratedImage, Shard, add_to_shard, delete_part, encode_image, merge_shards, read_shard, shard_table
+from raysd.clone.shard import (
+    PARTS,
+    GeneratedImage,
+    Shard,
+    add_to_shard,
+    delete_part,
+    encode_image,
+    merge_shards,
+    read_shard,
+    shard_table,
+)
 from raysd.clone.spec import CloneSpec
 from raysd.errors import UserError
 from raysd.generation.batch import GeneratedBatch, generate_batch
@@ -36,9 +46,10 @@ class BatchGenerator(Protocol):
 class GenerationActor:
     """A generation actor. It holds one pipeline and serves all clones that this can generate.
 
-    Two calls may run at a time: one generates, while the other one encodes its last images and commits its shard. One thread loads the model
-    and generates with it: OpenMP keeps a team of threads for each thread that computes, and two teams on the same cores slow each other down.
-    Batches keep one shape; a batch that would be short is filled up, and what was generated too much is thrown away.
+    Two calls may run at a time: one generates, while the other one encodes its last images and commits its shard. One
+    thread loads the model and generates with it: OpenMP keeps a team of threads for each thread that computes, and two
+    teams on the same cores slow each other down. Batches keep one shape; a batch that would be short is filled up, and
+    what was generated too much is thrown away.
 
     Args:
         spec: of one of the clones; its pipeline is loaded.
@@ -47,7 +58,13 @@ class GenerationActor:
         make_generator: generates in the place of the pipeline, for measurements.
     """
 
-    def __init__(self, spec: CloneSpec, batch_size: int, num_threads: int, make_generator: Callable[[CloneSpec], BatchGenerator] | None = None) -> None:
+    def __init__(
+        self,
+        spec: CloneSpec,
+        batch_size: int,
+        num_threads: int,
+        make_generator: Callable[[CloneSpec], BatchGenerator] | None = None,
+    ) -> None:
         self.batch_size = batch_size
         make = make_generator or partial(_load_pipeline, num_threads)
         self.artist = ThreadPoolExecutor(1)
@@ -71,7 +88,9 @@ class GenerationActor:
 
         context = ray.get_runtime_context()
         devices = tuple(str(each) for each in context.get_accelerator_ids().get("GPU", []))
-        return Place(context.get_node_id(), socket.gethostname(), devices), "" if self.error is None else _as_json(self.error)
+        return Place(context.get_node_id(), socket.gethostname(), devices), "" if self.error is None else _as_json(
+            self.error
+        )
 
     def pace(self) -> tuple[float, float]:
         """Seconds since a batch ended while there is work, and the longest that one took."""
@@ -82,8 +101,12 @@ class GenerationActor:
         return self.try_shard(self.jobs.fetch(sent), shard)
 
     def try_shard(self, job: CloneJob, shard: int) -> dict[str, Any]:
-        """As `generate_shard`. `error` holds bad input as JSON, `failure` what this device or node failed with; both are empty when all went well."""
-        nothing: dict[str, Any] = {"shard": shard, **dict.fromkeys(("drawn", "flagged", "dropped", "batches", "bytes", "gpu_bytes"), 0)}
+        """As `generate_shard`. `error` holds bad input as JSON, `failure` what this device or node failed with; both
+        are empty when all went well."""
+        nothing: dict[str, Any] = {
+            "shard": shard,
+            **dict.fromkeys(("drawn", "flagged", "dropped", "batches", "bytes", "gpu_bytes"), 0),
+        }
         nothing |= {"generation_seconds": 0.0, "busy": 0.0, "seconds": 0.0, "error": "", "failure": ""}
         with self.lock:
             self.moved = self.moved if self.num_in_work else time.monotonic()  # an idle actor did not hang
@@ -105,7 +128,8 @@ class GenerationActor:
                 self.moved = time.monotonic()
 
     def generate_shard(self, job: CloneJob, shard: int) -> dict[str, Any]:
-        """Generate and commit one shard; returns its row of statistics. What took long is kept in parts, which a later call for the same shard takes over."""
+        """Generate and commit one shard; returns its row of statistics. What took long is kept in parts, which a
+        later call for the same shard takes over."""
         began = time.monotonic()
         plan, folder = job.plan, job.folder
         num_classes = plan.counts.num_classes
@@ -118,7 +142,9 @@ class GenerationActor:
             if there is not None and plan.belong(covered := there.covered(num_classes), shard):
                 missing = np.setdiff1d(missing, covered)
         saves: list[Future[None]] = []
-        images, dropped, num_calls, generating, busy = self.artist.submit(self._generate_timed, job, shard, missing, saves).result()
+        images, dropped, num_calls, generating, busy = self.artist.submit(
+            self._generate_timed, job, shard, missing, saves
+        ).result()
         generated = [future.result() for future in images]
         wait(saves)  # or a part would be there after it was deleted
         generated.sort(key=lambda image: image.planned.position)
@@ -157,12 +183,15 @@ class GenerationActor:
     def _generate(
         self, job: CloneJob, shard: int, positions: np.ndarray, saves: list[Future[None]]
     ) -> tuple[list[Future[GeneratedImage]], dict[int, str], int]:
-        """Encoded images to come, dropped positions with their reasons, and the number of batches; what keeps parts goes into `saves`."""
+        """Encoded images to come, dropped positions with their reasons, and the number of batches; what keeps parts
+        goes into `saves`."""
         plan, spec = job.plan, job.plan.spec
         encoded: list[Future[GeneratedImage]] = []
         dropped: dict[int, str] = {}
         num_batches, num_saved, last_part = 0, 0, time.monotonic()
-        waiting = sorted(map(plan.image, positions.tolist()), key=lambda image: image.prompt)  # equal prompts in a row are encoded once
+        waiting = sorted(
+            map(plan.image, positions.tolist()), key=lambda image: image.prompt
+        )  # equal prompts in a row are encoded once
         while waiting:
             again: list[PlannedImage] = []
             for start in range(0, len(waiting), self.batch_size):
@@ -241,7 +270,9 @@ class _Metrics:
         self.flagged = Counter("raysd_flagged_images", "Committed images with a flag.")
         self.dropped = Counter("raysd_dropped_images", "Planned images that were dropped.")
         self.rate = Gauge("raysd_images_per_second", "Images per second of one actor, over its last shard.")
-        self.busy = Gauge("raysd_busy_share", "Share of the time since its last shard that an actor was generating, 0 to 1.")
+        self.busy = Gauge(
+            "raysd_busy_share", "Share of the time since its last shard that an actor was generating, 0 to 1."
+        )
 
     def count(self, generated: int, flagged: int, dropped: int, seconds: float, busy: float) -> None:
         """Count one shard."""

@@ -1,9 +1,11 @@
 """The pool of generation actors: starts them, hands them shards, and parts with those whose device or node fails.
 
-One pool holds the actors of one pipeline. Shards wait in one line, in the order in which they were asked for, and keep their place there when an actor is lost
-before it committed them. All this happens in an event loop in a thread of its own; whoever asks for a shard gets a future.
+One pool holds the actors of one pipeline. Shards wait in one line, in the order in which they were asked for, and keep
+their place there when an actor is lost before it committed them. All this happens in an event loop in a thread of its
+own; whoever asks for a shard gets a future.
 
-Ray Data's actor pools do not part with an actor, avoid a node or take work back from a broken device; so the actors are held here.
+Ray Data's actor pools do not part with an actor, avoid a node or take work back from a broken device; so the actors are
+held here.
 """
 
 import asyncio
@@ -33,7 +35,8 @@ from raysd.storage.location import Location
 LOOK_SECONDS = 5.0  # between two looks for nodes that joined
 WATCH_SECONDS = 30.0  # between two looks whether an actor moves
 MAX_TRIES = 10  # of one shard
-# An actor hangs that ends no batch for so many times the longest batch, and for so long at least; while no batch is known, for so long.
+# An actor hangs that ends no batch for so many times the longest batch, and for so long at least; while no batch is
+# known, for so long.
 HANG_BATCHES, HANG_SECONDS, FIRST_BATCH_SECONDS = 20, 1800.0, 12 * 3600.0
 WINDOW = 4096  # shards that wait at a time for a job, so that the driver's memory does not grow with the clone
 NUM_SENT = 64  # jobs that stay in Ray's object store
@@ -72,7 +75,13 @@ class ActorPool:
     ) -> None:
         import ray
 
-        self.spec, self.settings, self.shape, self.keeps, self.make_generator = spec, settings, shape, keeps, make_generator
+        self.spec, self.settings, self.shape, self.keeps, self.make_generator = (
+            spec,
+            settings,
+            shape,
+            keeps,
+            make_generator,
+        )
         self.sent_spec = ray.put(spec)  # once for all actors
         self.failures = Failures()
         self.nodes, self.looked = cluster_nodes(), time.monotonic()
@@ -94,7 +103,8 @@ class ActorPool:
     def submit(self, job: CloneJob, shard: int) -> "Future[dict[str, Any]]":
         """Ask for a shard; the row of statistics of `GenerationActor.try_shard` will be there once it is committed.
 
-        The future raises a UserError when the shard cannot be had, because the storage is full or no node is left; or what the pipeline raised.
+        The future raises a UserError when the shard cannot be had, because the storage is full or no node is left; or
+        what the pipeline raised.
         """
         item = _Item(next(self.numbers), job, shard)
         self.loop.call_soon_threadsafe(self._enter, item)
@@ -153,7 +163,11 @@ class ActorPool:
             self._stop(error)
             return
         left = [node for node in fit if node.id not in self.failures.avoided]
-        most = room_for(left, self.shape.num_cpus, self.shape.num_gpus) if self.shape.num_actors is None else self.shape.num_actors
+        most = (
+            room_for(left, self.shape.num_cpus, self.shape.num_gpus)
+            if self.shape.num_actors is None
+            else self.shape.num_actors
+        )
         wanted = most if self.keeps else min(most, self.line.qsize() + self.num_in_work)
         for _ in range(wanted - len(self.employed)):
             self.employed.add(asyncio.create_task(self._employ()))
@@ -185,8 +199,16 @@ class ActorPool:
         except Failed as failure:
             self.failures.fail(place, failure.kind, failure.error)
         except RayError as error:
-            if place.node == UNKNOWN or any(node.id == place.node for node in cluster_nodes()):  # a node that is gone is no bad node
-                self.failures.fail(place, "death", UserError("node", place.name, f"an actor died there ({str(error).strip().splitlines()[-1].strip()})"))
+            if place.node == UNKNOWN or any(
+                node.id == place.node for node in cluster_nodes()
+            ):  # a node that is gone is no bad node
+                self.failures.fail(
+                    place,
+                    "death",
+                    UserError(
+                        "node", place.name, f"an actor died there ({str(error).strip().splitlines()[-1].strip()})"
+                    ),
+                )
         except Exception as error:  # of looking at the node
             self.failures.fail(place, "device", UserError("node", place.name, one_line(error)))
         finally:
@@ -198,13 +220,17 @@ class ActorPool:
     def _start_actor(self) -> Any:
         import ray
 
-        is_whole = self.shape.num_gpus == int(self.shape.num_gpus)  # parts of GPUs are packed, so that whole ones stay free for others
+        is_whole = self.shape.num_gpus == int(
+            self.shape.num_gpus
+        )  # parts of GPUs are packed, so that whole ones stay free for others
         options: dict[str, Any] = {"num_cpus": self.shape.num_cpus, "num_gpus": self.shape.num_gpus}
         options |= {"scheduling_strategy": "SPREAD" if is_whole else "DEFAULT", "max_concurrency": TASKS_PER_ACTOR + 1}
         if avoided := [node for node in self.failures.avoided if node != UNKNOWN]:
             options["label_selector"] = {NODE_ID: f"!in({','.join(avoided)})"}
         num_threads = max(1, int(self.settings.cpus_per_actor))
-        return ray.remote(max_restarts=0, **options)(GenerationActor).remote(self.sent_spec, self.settings.batch_size, num_threads, self.make_generator)
+        return ray.remote(max_restarts=0, **options)(GenerationActor).remote(
+            self.sent_spec, self.settings.batch_size, num_threads, self.make_generator
+        )
 
     async def _look_at(self, node: str) -> None:
         """Nodes that joined late are looked at as the first ones were before the job; raises Failed."""
@@ -225,8 +251,11 @@ class ActorPool:
             raise Failed("start", problems[0])
 
     async def _work(self, actor: Any, place: Place) -> None:
-        """Hand shards to an actor, as many at a time as it may have, until it fails; what it had then goes back to the line."""
-        tasks = [asyncio.create_task(self._work_off(actor, place)) for _ in range(TASKS_PER_ACTOR)] + [asyncio.create_task(self._watch(actor, place))]
+        """Hand shards to an actor, as many at a time as it may have, until it fails; what it had then goes back to
+        the line."""
+        tasks = [asyncio.create_task(self._work_off(actor, place)) for _ in range(TASKS_PER_ACTOR)] + [
+            asyncio.create_task(self._watch(actor, place))
+        ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
@@ -267,7 +296,12 @@ class ActorPool:
     def _take_back(self, item: _Item, error: BaseException) -> None:
         item.tries += not isinstance(error, asyncio.CancelledError)
         if item.tries >= MAX_TRIES:
-            item.row.set_exception(RuntimeError(f"shard {item.shard} was begun {MAX_TRIES} times, and each time it failed; the last time: {one_line(error)}"))
+            item.row.set_exception(
+                RuntimeError(
+                    f"shard {item.shard} was begun {MAX_TRIES} times, and each time it failed; the last time: "
+                    f"{one_line(error)}"
+                )
+            )
         else:
             self._enter(item)
 
@@ -289,4 +323,6 @@ class ActorPool:
             self.longest_batch = max(self.longest_batch, longest)
             limit = max(HANG_SECONDS, HANG_BATCHES * self.longest_batch) if self.longest_batch else FIRST_BATCH_SECONDS
             if waited > limit:
-                raise Failed("device", UserError("node", place.name, f"no batch ended in {waited / 60:.0f} minutes there"))
+                raise Failed(
+                    "device", UserError("node", place.name, f"no batch ended in {waited / 60:.0f} minutes there")
+                )

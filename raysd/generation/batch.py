@@ -1,4 +1,5 @@
-"""A batch of generated images: generate it in the size that a GPU has memory for, flag what is suspect, and make it ready to be stored."""
+"""A batch of generated images: generate it in the size that a GPU has memory for, flag what is suspect, and make it
+ready to be stored."""
 
 import gc
 import sys
@@ -38,7 +39,9 @@ def finish_images(generated: np.ndarray, unsafe: Sequence[bool], stored_size: in
     for image, is_unsafe, is_finite in zip(pixels, unsafe, finite, strict=True):
         flags.append("unsafe" if is_unsafe else "nan" if not is_finite else "black" if is_black(image) else "")
     if pixels.shape[1:3] != (stored_size, stored_size):
-        small = [Image.fromarray(image).resize((stored_size, stored_size), Image.Resampling.LANCZOS) for image in pixels]
+        small = [
+            Image.fromarray(image).resize((stored_size, stored_size), Image.Resampling.LANCZOS) for image in pixels
+        ]
         pixels = np.stack([np.asarray(image) for image in small])
     if color == "gray":
         pixels = pixels.astype(np.float32).mean(axis=3).round().astype(np.uint8)
@@ -56,8 +59,9 @@ FIELD = "generation.batch_size"
 def generate_batch(generator: "BatchGenerator", spec: CloneSpec, images: Sequence[PlannedImage]) -> GeneratedBatch:
     """Generate a batch.
 
-    One that the GPU has no memory for is tried again, once what was left there is freed. It is never split: the size of a batch shapes the bytes of its
-    images, and one device's images would differ from another's. Halves are only tried to find the size that fits.
+    One that the GPU has no memory for is tried again, once what was left there is freed. It is never split: the size of
+    a batch shapes the bytes of its images, and one device's images would differ from another's. Halves are only tried
+    to find the size that fits.
 
     Raises:
         UserError: it does not fit.
@@ -70,12 +74,21 @@ def generate_batch(generator: "BatchGenerator", spec: CloneSpec, images: Sequenc
         size //= 2
     pixels = f"{spec.image_size} px"
     if not size:
-        raise UserError(FIELD, len(images), f"not even one image of {pixels} fits into {_gpu()}; lower generation.image_size, or use larger GPUs")
-    raise UserError(FIELD, len(images), f"does not fit into {_gpu()} with images of {pixels}; set it to {size}, which does, or use larger GPUs")
+        raise UserError(
+            FIELD,
+            len(images),
+            f"not even one image of {pixels} fits into {_gpu()}; lower generation.image_size, or use larger GPUs",
+        )
+    raise UserError(
+        FIELD,
+        len(images),
+        f"does not fit into {_gpu()} with images of {pixels}; set it to {size}, which does, or use larger GPUs",
+    )
 
 
 def _try(generator: "BatchGenerator", spec: CloneSpec, images: Sequence[PlannedImage]) -> GeneratedBatch | None:
-    """None where the memory is too small. What the failed call held is freed after its error is gone, which holds it."""
+    """None where the memory is too small. What the failed call held is freed after its error is gone, which holds
+    it."""
     try:
         return generator.generate(spec, images)
     except Exception as error:
@@ -93,4 +106,6 @@ def _gpu() -> str:
     torch, device = sys.modules["torch"], find_device()
     if device.type != "cuda":
         return "the device"
-    return f"{torch.cuda.get_device_name(device)} ({torch.cuda.get_device_properties(device).total_memory / 1e9:.0f} GB)"
+    return (
+        f"{torch.cuda.get_device_name(device)} ({torch.cuda.get_device_properties(device).total_memory / 1e9:.0f} GB)"
+    )

@@ -1,7 +1,7 @@
 """How fast a device generates, and what a clone will cost before it is generated: device hours, time, bytes and money.
 
-Rates come from a table of what is known, and from the user's own measurements, which come first. They are kept per guided
-denoising step of one image, and scaled to other numbers of steps and, in the table, to other sizes.
+Rates come from a table of what is known, and from the user's own measurements, which come first. They are kept per
+guided denoising step of one image, and scaled to other numbers of steps and, in the table, to other sizes.
 """
 
 import math
@@ -47,7 +47,11 @@ class Rate:
 
 def guided_steps(spec: CloneSpec) -> float:
     """What an image takes, in guided steps: those without the unconditional pass count in part."""
-    share = spec.guidance_interval[1] - spec.guidance_interval[0] if spec.guidance_scale > 1 and spec.family.guidance == "classifier_free" else 0.0
+    share = (
+        spec.guidance_interval[1] - spec.guidance_interval[0]
+        if spec.guidance_scale > 1 and spec.family.guidance == "classifier_free"
+        else 0.0
+    )
     return spec.num_inference_steps * (share + (1 - share) * UNGUIDED_SHARE)
 
 
@@ -58,10 +62,15 @@ def same_device(one: str, other: str) -> bool:
 
 
 def find_rates(spec: CloneSpec, measured: list[Row]) -> list[Rate]:
-    """The best known rate of each device for a clone: your own of this pipeline and size, nearest in steps; else the table's."""
+    """The best known rate of each device for a clone: your own of this pipeline and size, nearest in steps; else the
+    table's."""
     own: dict[str, Rate] = {}
-    mine = [row for row in measured if row["pipeline_key"] == spec.pipeline_key and row["image_size"] == spec.image_size]
-    for row in sorted(mine, key=lambda row: abs(math.log(row["guided_steps"] / guided_steps(spec))), reverse=True):  # the nearest comes last, and stays
+    mine = [
+        row for row in measured if row["pipeline_key"] == spec.pipeline_key and row["image_size"] == spec.image_size
+    ]
+    for row in sorted(
+        mine, key=lambda row: abs(math.log(row["guided_steps"] / guided_steps(spec))), reverse=True
+    ):  # the nearest comes last, and stays
         own[row["device"]] = _own_rate(row)
     known = [rate for rate in _table(_family(spec)) if not any(same_device(rate.device, device) for device in own)]
     return [*own.values(), *known]
@@ -85,7 +94,11 @@ def _family(spec: CloneSpec) -> str:
 @cache
 def _table(family: str) -> tuple[Rate, ...]:
     rows = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
-    return tuple(Rate(row["device"], row["seconds_per_step"], row["image_size"], row["source"]) for row in rows if row["family"] == family)
+    return tuple(
+        Rate(row["device"], row["seconds_per_step"], row["image_size"], row["source"])
+        for row in rows
+        if row["family"] == family
+    )
 
 
 PNG_BYTES_PER_PIXEL = 0.85
@@ -147,8 +160,8 @@ def num_bytes(plan: Plan, shards: np.ndarray | None = None) -> float:
 
 
 def devices_per_actor(cpus: float, gpus: float) -> float:
-    """Devices that an actor holds: its GPUs, or the part of one that no other actor can have, or its cores; a thread that generates counts as a whole core
-    unless two actors share one."""
+    """Devices that an actor holds: its GPUs, or the part of one that no other actor can have, or its cores; a thread
+    that generates counts as a whole core unless two actors share one."""
     if gpus:
         return gpus if gpus >= 1 else 1 / processes_on(1, gpus)
     return cpus if cpus < 1 else math.floor(cpus)

@@ -1,8 +1,9 @@
 """Which nodes fail at generating, which of them are avoided, and when a job stops for it.
 
-A device that works again is forgiven. A node is avoided once it could not begin, or one of its devices failed several times in a row, or its actors died many
-times in a row; actors that work there on other devices go on. The job stops when no node is left, or when the same error comes from half of the nodes, several
-at least, and nothing was generated anywhere.
+A device that works again is forgiven. A node is avoided once it could not begin, or one of its devices failed several
+times in a row, or its actors died many times in a row; actors that work there on other devices go on. The job stops
+when no node is left, or when the same error comes from half of the nodes, several at least, and nothing was generated
+anywhere.
 """
 
 import re
@@ -15,7 +16,11 @@ from raysd.cluster.resources import Node
 from raysd.errors import UserError
 
 Kind = Literal["start", "device", "death"]
-LIMITS: dict[Kind, int] = {"start": 1, "device": 3, "death": 10}  # in a row; processes may be killed by others, so they have more tries
+LIMITS: dict[Kind, int] = {
+    "start": 1,
+    "device": 3,
+    "death": 10,
+}  # in a row; processes may be killed by others, so they have more tries
 SEVERAL = 2
 UNKNOWN = "unknown"
 DEVICE_WORDS = ("CUDA", "cuDNN", "CUBLAS", "NCCL", "HIP error", "device-side assert")
@@ -47,7 +52,8 @@ class Failed(Exception):
 
 
 def is_local(error: Exception) -> bool:
-    """True for an error of a device or a node, which another one may not have; false for one of the program, or of the settings."""
+    """True for an error of a device or a node, which another one may not have; false for one of the program, or of
+    the settings."""
     of_device = isinstance(error, RuntimeError) and any(word in str(error) for word in DEVICE_WORDS)
     return of_device or isinstance(error, (OSError, MemoryError))
 
@@ -73,7 +79,9 @@ class Failures:
     def fail(self, place: Place, kind: Kind, error: UserError) -> None:
         """Count a failure."""
         self.counts[place, kind] += 1
-        self.errors[re.sub(r"0x[0-9a-f]+|\d+", "#", f"{error.field} {error.remedy}".replace(place.name, ""))].add(place.node)
+        self.errors[re.sub(r"0x[0-9a-f]+|\d+", "#", f"{error.field} {error.remedy}".replace(place.name, ""))].add(
+            place.node
+        )
         self.last = error
         if self.counts[place, kind] >= LIMITS[kind]:
             self.avoided.setdefault(place.node, error)

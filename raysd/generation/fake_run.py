@@ -1,10 +1,12 @@
 """A run of a pipeline's own code on fake tensors, which have shapes and no data, to count the memory that it takes.
 
 1. The pipeline's models are made from the checkpoint's configs. Weights are not read.
-2. The pipeline runs as in an actor, with its tokenizers and a scheduler. Each call of a model is made with fake tensors, and answered with zeros.
+2. The pipeline runs as in an actor, with its tokenizers and a scheduler. Each call of a model is made with fake
+   tensors, and answered with zeros.
 3. The bytes of all fake tensors that live at a time are counted.
 
-What a kernel needs within one operation is not counted. Attention counts as torch's fused kernels, which never hold the matrix of its weights.
+What a kernel needs within one operation is not counted. Attention counts as torch's fused kernels, which never hold the
+matrix of its weights.
 """
 
 import json
@@ -33,7 +35,8 @@ STEPS = 2  # a model runs once for all calls of the same shapes
 
 
 def run_on_fake_tensors(spec: CloneSpec, batch_size: int) -> tuple[int, dict[str, int]]:
-    """The bytes of a pipeline's weights, and those that each of its models takes beside them while it works on a batch of `batch_size` images.
+    """The bytes of a pipeline's weights, and those that each of its models takes beside them while it works on a
+    batch of `batch_size` images.
 
     Raises:
         Exception: of any kind, where a pipeline's code asks for the values of its tensors.
@@ -94,24 +97,35 @@ class _FakeModels:
         """The models of a pipeline, by component."""
         folder, models = spec.model.find_here(), {}
         for name, value in json.loads((folder / "model_index.json").read_text(encoding="utf-8")).items():
-            is_wanted = isinstance(value, list) and value[0] is not None and (name != "safety_checker" or spec.safety_checker)
+            is_wanted = (
+                isinstance(value, list) and value[0] is not None and (name != "safety_checker" or spec.safety_checker)
+            )
             if is_wanted and issubclass(kind := _class(*value), nn.Module):
                 models[name] = self._model(name, kind, folder / name, getattr(torch, spec.dtype))
         return models
 
     def _model(self, name: str, kind: Any, folder: Path, dtype: torch.dtype) -> nn.Module:
         with self.fake, self.memory:
-            config = kind.config_class.from_pretrained(folder) if hasattr(kind, "config_class") else kind.load_config(folder)
+            config = (
+                kind.config_class.from_pretrained(folder) if hasattr(kind, "config_class") else kind.load_config(folder)
+            )
             model: nn.Module = (kind if hasattr(kind, "config_class") else kind.from_config)(config).eval()
         self._cast(model, dtype=dtype, kept=getattr(model, "_keep_in_fp32_modules", None) or ())
         changes: dict[str, Any] = {"to": partial(self._cast, model)}
-        changes |= {method: partial(self._call, name, method, getattr(model, method)) for method in ("forward", "decode") if hasattr(model, method)}
+        changes |= {
+            method: partial(self._call, name, method, getattr(model, method))
+            for method in ("forward", "decode")
+            if hasattr(model, method)
+        }
         for method, function in changes.items():
             setattr(model, method, function)
         return model
 
-    def _cast(self, model: nn.Module, *places: Any, dtype: torch.dtype | None = None, kept: Sequence[str] = (), **_: Any) -> nn.Module:
-        """In the place of `model.to`, which cannot change fake weights. Some models keep parts in float32 where the others are float16."""
+    def _cast(
+        self, model: nn.Module, *places: Any, dtype: torch.dtype | None = None, kept: Sequence[str] = (), **_: Any
+    ) -> nn.Module:
+        """In the place of `model.to`, which cannot change fake weights. Some models keep parts in float32 where the
+        others are float16."""
         dtype = dtype or next((place for place in places if isinstance(place, torch.dtype)), None)
         made: dict[int, Any] = {}  # some weights are used in two places
         with self.fake, self.memory:
@@ -121,18 +135,26 @@ class _FakeModels:
                     for name, old in tensors.items():
                         if wanted is not None and old is not None and old.is_floating_point() and old.dtype != wanted:
                             new = torch.empty_like(old, dtype=wanted)
-                            tensors[name] = made.setdefault(id(old), nn.Parameter(new, requires_grad=False) if isinstance(old, nn.Parameter) else new)
+                            tensors[name] = made.setdefault(
+                                id(old),
+                                nn.Parameter(new, requires_grad=False) if isinstance(old, nn.Parameter) else new,
+                            )
         return model
 
     def _call(self, name: str, method: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        shapes = ((leaf.shape, leaf.dtype) if isinstance(leaf, torch.Tensor) else str(leaf) for leaf in tree_leaves((args, kwargs)))
+        shapes = (
+            (leaf.shape, leaf.dtype) if isinstance(leaf, torch.Tensor) else str(leaf)
+            for leaf in tree_leaves((args, kwargs))
+        )
         if (key := (name, method, *shapes)) not in self.answers:
             with self.fake, self.memory:
                 args, kwargs = self.inputs[name] = tree_map_only(torch.Tensor, _fake_of, (args, kwargs))
                 self.memory.peak = self.memory.live
                 output = function(*args, **kwargs)
                 if method == "decode":
-                    tree_map_only(torch.Tensor, lambda image: (image * 0.5 + 0.5).clamp(0, 1), output)  # what image processors do next
+                    tree_map_only(
+                        torch.Tensor, lambda image: (image * 0.5 + 0.5).clamp(0, 1), output
+                    )  # what image processors do next
                 self.peaks[name] = max(self.peaks.get(name, 0), self.memory.peak)
             if method == "decode":
                 raise _DecodedError
@@ -141,7 +163,9 @@ class _FakeModels:
 
 
 def _class(library: str, name: str) -> Any:
-    return getattr(import_module(library if library in ("diffusers", "transformers") else f"diffusers.pipelines.{library}"), name)
+    return getattr(
+        import_module(library if library in ("diffusers", "transformers") else f"diffusers.pipelines.{library}"), name
+    )
 
 
 def _fake_of(tensor: torch.Tensor) -> torch.Tensor:

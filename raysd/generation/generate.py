@@ -1,10 +1,11 @@
 """The generation job: a pool of generation actors works off the missing shards of one or many clones.
 
-1. For each clone, list its shards; what is absent, torn or short is missing (see `raysd.clone.scan`). The counts of this run are written
-   into `clone.json` before anything is generated.
-2. One pool of actors generates the missing shards of all clones that one loaded pipeline can generate. Each actor commits its shard under its
-   final name and returns a row of statistics. Images never pass through Ray's object store.
-3. What each shard covers is read back. A shard that fails is generated again; then `clone.json` and the card are written.
+1. For each clone, list its shards; what is absent, torn or short is missing (see `raysd.clone.scan`). The counts of
+   this run are written into `clone.json` before anything is generated.
+2. One pool of actors generates the missing shards of all clones that one loaded pipeline can generate. Each actor
+   commits its shard under its final name and returns a row of statistics. Images never pass through Ray's object store.
+3. What each shard covers is read back. A shard that fails is generated again; then `clone.json` and the card are
+   written.
 
 There is no other state. A run that is killed at any point and started again generates what is missing.
 """
@@ -68,7 +69,9 @@ def plan_clone(root: Location, spec: CloneSpec, settings: GenerationSettings) ->
     """
     counts = resolve_counts(settings.images_per_class, settings.class_counts, spec.table)
     record = CloneJob(Plan(spec, counts, 1), clone_folder(root, spec)).read_record()
-    return CloneJob(Plan(spec, counts, record.get("images_per_shard", settings.images_per_shard)), clone_folder(root, spec))
+    return CloneJob(
+        Plan(spec, counts, record.get("images_per_shard", settings.images_per_shard)), clone_folder(root, spec)
+    )
 
 
 def generate_clones(
@@ -98,8 +101,13 @@ def generate_clones(
     num_generated, seconds = np.zeros(len(jobs), dtype=np.int64), np.zeros(len(jobs))
     finished: dict[int, CloneSummary] = {}
     for _ in range(ROUNDS):
-        for pipeline_key in sorted({job.plan.spec.pipeline_key for job, shards in zip(jobs, missing, strict=True) if len(shards)}):
-            shards = [part if job.plan.spec.pipeline_key == pipeline_key else part[:0] for job, part in zip(jobs, missing, strict=True)]
+        for pipeline_key in sorted(
+            {job.plan.spec.pipeline_key for job, shards in zip(jobs, missing, strict=True) if len(shards)}
+        ):
+            shards = [
+                part if job.plan.spec.pipeline_key == pipeline_key else part[:0]
+                for job, part in zip(jobs, missing, strict=True)
+            ]
             for row in generate(jobs, shards):
                 num_generated[row["job"]] += row["drawn"]
                 seconds[row["job"]] += row["seconds"]
@@ -131,13 +139,18 @@ class PoolUse:
 
 
 def _generate(
-    jobs: list[CloneJob], shards: list[np.ndarray], settings: GenerationSettings, make_generator: Callable[[CloneSpec], BatchGenerator] | None
+    jobs: list[CloneJob],
+    shards: list[np.ndarray],
+    settings: GenerationSettings,
+    make_generator: Callable[[CloneSpec], BatchGenerator] | None,
 ) -> Iterable[dict[str, Any]]:
     """Generate the shards of clones that share a pipeline; statistics of each, as they come."""
     from raysd.cluster.session import ensure_ray
 
     numbers = np.concatenate([np.full(len(part), number) for number, part in enumerate(shards)])
-    order = np.argsort(np.concatenate(shards), kind="stable")  # all clones grow together, so each is balanced and usable early
+    order = np.argsort(
+        np.concatenate(shards), kind="stable"
+    )  # all clones grow together, so each is balanced and usable early
     items = np.stack([numbers, np.concatenate(shards)], axis=1)[order]
     used = sorted(set(numbers.tolist()))
     ensure_ray()
@@ -147,12 +160,19 @@ def _generate(
     say(f"generating {len(items):,} shards of {len(used)} clones, {total:,} images, with {size}")
     num_flagged = num_dropped = 0
     use = PoolUse("GPUs" if size.gpus_per_actor else "actors", deque(maxlen=size.first))
-    pool = ActorPool(jobs[used[0]].plan.spec, settings, PoolShape(size.most, settings.cpus_per_actor, size.gpus_per_actor), make_generator=make_generator)
+    pool = ActorPool(
+        jobs[used[0]].plan.spec,
+        settings,
+        PoolShape(size.most, settings.cpus_per_actor, size.gpus_per_actor),
+        make_generator=make_generator,
+    )
     try:
         with Progress("drawn", total) as progress:
             for place, row in pool.generate((jobs[number], int(shard)) for number, shard in items):
                 num_flagged, num_dropped = num_flagged + row["flagged"], num_dropped + row["dropped"]
-                notes = [f", {count} {what}" for what, count in (("flagged", num_flagged), ("dropped", num_dropped)) if count]
+                notes = [
+                    f", {count} {what}" for what, count in (("flagged", num_flagged), ("dropped", num_dropped)) if count
+                ]
                 progress.advance(row["drawn"], use.note(row) + "".join(notes))
                 yield {**row, "job": int(items[place, 0])}
     finally:
@@ -162,7 +182,8 @@ def _generate(
 
 
 def _read_back(job: CloneJob, is_changed: bool) -> Findings | None:
-    """What the shards hold, and the clone's record if all are whole; None when nothing was generated and the record says that the clone is whole."""
+    """What the shards hold, and the clone's record if all are whole; None when nothing was generated and the record
+    says that the clone is whole."""
     if not is_changed and job.is_complete():
         return None
     while True:
@@ -181,4 +202,6 @@ def _summary(job: CloneJob, findings: Findings | None, num_generated: int, secon
         job.folder.write("README.md", dataset_card(job.plan, record).encode())
     short = findings.short_classes(spec.table.keys) if findings is not None else record["short_classes"]
     num_flagged = findings.num_flagged if findings is not None else sum(record["flags"].values())
-    return CloneSummary(spec.fingerprint, job.folder, len(job.plan) - sum(short.values()), num_generated, num_flagged, short, seconds)
+    return CloneSummary(
+        spec.fingerprint, job.folder, len(job.plan) - sum(short.values()), num_generated, num_flagged, short, seconds
+    )

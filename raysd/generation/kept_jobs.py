@@ -1,7 +1,8 @@
 """Jobs that are sent by reference.
 
-A job holds the plan with its class table and captions: 15 MB for 130,000 captions. So it is put into Ray's object store once, and a call that names one of
-its shards carries a reference. An actor fetches a job when it first meets it, and keeps the last few.
+A job holds the plan with its class table and captions: 15 MB for 130,000 captions. So it is put into Ray's object store
+once, and a call that names one of its shards carries a reference. An actor fetches a job when it first meets it, and
+keeps the last few.
 """
 
 from collections import OrderedDict
@@ -19,7 +20,8 @@ class SentJob:
     """A job in Ray's object store. It is there as long as the process that put it lives and someone holds this."""
 
     reference: Any
-    """A `ray.ObjectRef`. It stands inside of something, so that Ray hands it over as it is and does not fetch the job for each call."""
+    """A `ray.ObjectRef`. It stands inside of something, so that Ray hands it over as it is and does not fetch the
+    job for each call."""
 
 
 def send_job(job: CloneJob) -> SentJob:

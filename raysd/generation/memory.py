@@ -12,7 +12,9 @@ from raysd.errors import UserError
 
 PROCESS_BYTES = 0.7e9  # of an actor without a pipeline: libraries, Ray; on a GPU its context
 GPU_SHARE = 1.1  # of the activations: blocks that the allocator keeps; assumed
-CPU_SHARE = 2.0  # of the activations: oneDNN copies them into other layouts; Stable Diffusion 1.x, one image (benchmarks/results/full_size.json)
+# of the activations: oneDNN copies them into other layouts; Stable Diffusion 1.x, one image
+# (benchmarks/results/full_size.json)
+CPU_SHARE = 2.0
 UNKNOWN_SHARE = 0.3  # of the weights, for activations that are not known
 IMAGE_COPIES = 4  # of a batch in float32 while it is made ready to be stored
 
@@ -46,12 +48,17 @@ class ActorMemory:
         """Where it goes, in a few words."""
         where, num_bytes = ("a GPU", self.on_gpu) if has_gpu else ("memory", self.on_node(has_gpu))
         component = max(self.activations, key=self.activations.__getitem__, default=None)
-        then = f"{self.largest / 1e9:.1f} GB while {component} works" if component else "more with large batches, which cannot be counted for this pipeline"
+        then = (
+            f"{self.largest / 1e9:.1f} GB while {component} works"
+            if component
+            else "more with large batches, which cannot be counted for this pipeline"
+        )
         return f"about {num_bytes / 1e9:.1f} GB of {where}: weights {self.weights / 1e9:.1f} GB, {then}"
 
 
 def actor_memory(spec: CloneSpec, batch_size: int) -> ActorMemory:
-    """What an actor takes that generates images of `spec`, by a run of its pipeline on fake tensors; some seconds, and no GPU.
+    """What an actor takes that generates images of `spec`, by a run of its pipeline on fake tensors; some seconds,
+    and no GPU.
 
     A pipeline whose code does not run on them has unknown activations.
     """
@@ -84,9 +91,20 @@ def memory_failures(request: ResourceRequest, reports: Sequence[NodeReport], mem
         ("memory", own, [_within(report, request, own) for report in reports]),
         ("GPU memory", on_gpu, [_within_gpu(report, request, on_gpu) for report in reports]),
     ):
-        if (room := sum(rooms)) < min(request.count, room_for([report.node for report in reports], request.cpus, request.gpus)):
-            need = f"{request.count} {request.what} x about {num_bytes / 1e9:.1f} GB, and the nodes' {where} has room for {room}"
-            failures.append(UserError(request.field, request.value, f"{need}; ask for fewer, lower generation.batch_size, or use larger nodes"))
+        if (room := sum(rooms)) < min(
+            request.count, room_for([report.node for report in reports], request.cpus, request.gpus)
+        ):
+            need = (
+                f"{request.count} {request.what} x about {num_bytes / 1e9:.1f} GB, and the nodes' {where} has "
+                f"room for {room}"
+            )
+            failures.append(
+                UserError(
+                    request.field,
+                    request.value,
+                    f"{need}; ask for fewer, lower generation.batch_size, or use larger nodes",
+                )
+            )
     return failures
 
 
@@ -100,4 +118,6 @@ def _within_gpu(report: NodeReport, request: ResourceRequest, num_bytes: float) 
     room = report.node.room(request.cpus, request.gpus)
     if not request.gpus or not report.gpus:
         return room
-    return min(room, sum(min(processes_on(1, min(request.gpus, 1)), int(gpu.num_bytes // num_bytes)) for gpu in report.gpus))
+    return min(
+        room, sum(min(processes_on(1, min(request.gpus, 1)), int(gpu.num_bytes // num_bytes)) for gpu in report.gpus)
+    )

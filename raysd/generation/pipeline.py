@@ -25,7 +25,8 @@ FIXED_ARGUMENTS = {"use_resolution_binning": False, "clean_caption": False, "com
 class Generator:
     """Holds one pipeline, and generates for any clone of its model.
 
-    Images do not depend on their neighbors: each has a noise generator of its own, on the CPU, and batches keep one shape.
+    Images do not depend on their neighbors: each has a noise generator of its own, on the CPU, and batches keep one
+    shape.
 
     Args:
         spec: of one of the clones.
@@ -44,7 +45,11 @@ class Generator:
         transformers_logging.disable_progress_bar()
         self.pipeline_key = spec.pipeline_key
         device = find_device()
-        options: dict[str, Any] = {"dtype": getattr(torch, spec.dtype), "use_safetensors": True, "local_files_only": True}
+        options: dict[str, Any] = {
+            "dtype": getattr(torch, spec.dtype),
+            "use_safetensors": True,
+            "local_files_only": True,
+        }
         if spec.family.has_safety_checker and not spec.safety_checker:
             options |= {"safety_checker": None, "requires_safety_checker": False}
         lora_files = [lora.find_here() for lora in spec.loras]
@@ -75,7 +80,9 @@ class Generator:
         self._set_slicing(spec)
         original = self.denoiser.forward
         if spec.guidance_interval != WHOLE and spec.guidance_scale > 1:
-            self.denoiser.forward = GuidanceInterval(original, spec.guidance_interval, len(images), lambda: len(self.pipeline.scheduler.timesteps))
+            self.denoiser.forward = GuidanceInterval(
+                original, spec.guidance_interval, len(images), lambda: len(self.pipeline.scheduler.timesteps)
+            )
         try:
             with torch.inference_mode():
                 output = self.pipeline(**self._arguments(spec, images))
@@ -112,16 +119,18 @@ class Generator:
         self.pipeline.scheduler = kind.from_config(self.own_scheduler.config, **dict(spec.scheduler_options))
 
     def _set_slicing(self, spec: CloneSpec) -> None:
-        """Decode large images one at a time: together they would take many times the memory of all else. By their size alone, since it shapes bytes."""
+        """Decode large images one at a time: together they would take many times the memory of all else. By their
+        size alone, since it shapes bytes."""
         vae: Any = getattr(self.pipeline, "vae", None)
         if hasattr(vae, "use_slicing"):
             vae.use_slicing = spec.image_size >= SLICED_SIZE
 
     def _compile(self) -> None:
-        """Compile the denoiser's own `forward`, which serves all clones: what takes its place while a batch is generated calls it and stays outside.
+        """Compile the denoiser's own `forward`, which serves all clones: what takes its place while a batch is
+        generated calls it and stays outside.
 
-        Each shape has a graph of its own, so that bytes do not depend on which shapes came before. Where prompts have as many tokens as they need,
-        this would never end, and torch generalizes instead.
+        Each shape has a graph of its own, so that bytes do not depend on which shapes came before. Where prompts have
+        as many tokens as they need, this would never end, and torch generalizes instead.
         """
         torch._dynamo.config.recompile_limit = MAX_GRAPHS
         self.denoiser.forward = torch.compile(self.denoiser.forward, dynamic=None if self.embeddings is None else False)

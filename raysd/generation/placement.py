@@ -1,4 +1,5 @@
-"""How many generation actors a job begins with, how many it may grow to, and how many shards they are handed at a time."""
+"""How many generation actors a job begins with, how many it may grow to, and how many shards they are handed at a
+time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,9 @@ from raysd.cluster.resources import Node, ResourceRequest, check_room, cluster_n
 from raysd.cluster.session import WAVE_SHARDS
 from raysd.errors import UserError
 
-WAVE_SHARDS_PER_ACTOR = 64  # or more for a large pool, since actors are started again, and the last of them waited for, in each wave
+WAVE_SHARDS_PER_ACTOR = (
+    64  # or more for a large pool, since actors are started again, and the last of them waited for, in each wave
+)
 TASKS_PER_ACTOR = 2  # one generates while the other one commits
 
 
@@ -61,7 +64,9 @@ def pool_size(settings: GenerationSettings, num_items: int) -> PoolSize:
 def request_actors(settings: GenerationSettings, nodes: Sequence[Node]) -> ResourceRequest:
     """The actors that must be there to begin; without a number as many as the nodes have room for, at least one."""
     gpus = settings.gpus_per_actor if settings.gpus_per_actor is not None else float(any(node.gpus for node in nodes))
-    field, value = ("min_actors", settings.min_actors) if settings.min_actors is not None else ("num_actors", settings.num_actors)
+    field, value = (
+        ("min_actors", settings.min_actors) if settings.min_actors is not None else ("num_actors", settings.num_actors)
+    )
     count = value or max(1, room_for(nodes, settings.cpus_per_actor, gpus))
     return ResourceRequest(f"generation.{field}", value, "generation actors", count, settings.cpus_per_actor, gpus)
 
@@ -73,4 +78,6 @@ def check_dtype(spec: CloneSpec, gpus_per_actor: float) -> None:
         UserError: there are none.
     """
     if spec.dtype == "float16" and not gpus_per_actor:
-        raise UserError("generation.dtype", spec.dtype, "needs GPUs, and the actors have none; set it to float32 or bfloat16")
+        raise UserError(
+            "generation.dtype", spec.dtype, "needs GPUs, and the actors have none; set it to float32 or bfloat16"
+        )

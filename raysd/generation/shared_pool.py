@@ -1,9 +1,11 @@
 """A shared pool of generation actors, for clones that grow while others are trained on.
 
-`raysd.generation.generate` starts a pool for clones that are known beforehand. A sweep asks for more of one clone or another as its trials go on; so its
-actors stay up, each with its loaded pipeline, and work off one line of shards. Clones of another pipeline have actors of their own.
+`raysd.generation.generate` starts a pool for clones that are known beforehand. A sweep asks for more of one clone or
+another as its trials go on; so its actors stay up, each with its loaded pipeline, and work off one line of shards.
+Clones of another pipeline have actors of their own.
 
-The queue lives in an actor too. It holds nothing that the shards do not say: when it dies, Ray starts it again, and what was asked for is asked again.
+The queue lives in an actor too. It holds nothing that the shards do not say: when it dies, Ray starts it again, and
+what was asked for is asked again.
 """
 
 import threading
@@ -37,11 +39,17 @@ class SharedPool:
     """
 
     def __init__(
-        self, settings: GenerationSettings, shape: PoolShape, num_callers: int, make_generator: Callable[[CloneSpec], BatchGenerator] | None = None
+        self,
+        settings: GenerationSettings,
+        shape: PoolShape,
+        num_callers: int,
+        make_generator: Callable[[CloneSpec], BatchGenerator] | None = None,
     ) -> None:
         import ray
 
-        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=num_callers + SPARE_CALLS)(GenerationQueue)
+        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=num_callers + SPARE_CALLS)(
+            GenerationQueue
+        )
         self.queue = actor.remote(settings, shape, make_generator)
 
     def grow(self, job: CloneJob) -> CloneSummary:
@@ -82,7 +90,12 @@ class GenerationQueue:
     Two calls for the same clone take turns, so that none generates what the other one is generating.
     """
 
-    def __init__(self, settings: GenerationSettings, shape: PoolShape, make_generator: Callable[[CloneSpec], BatchGenerator] | None) -> None:
+    def __init__(
+        self,
+        settings: GenerationSettings,
+        shape: PoolShape,
+        make_generator: Callable[[CloneSpec], BatchGenerator] | None,
+    ) -> None:
         self.settings, self.shape, self.make_generator = settings, shape, make_generator
         self.lock = threading.Lock()
         self.turns: dict[str, threading.Lock] = {}
@@ -96,7 +109,10 @@ class GenerationQueue:
         """Generate what is missing of a clone; counts what was generated ahead since the last call as well."""
         summary = self._grow(job)
         with self.lock:
-            num_generated, seconds = self.generated.pop(summary.fingerprint, 0), self.seconds.pop(summary.fingerprint, 0.0)
+            num_generated, seconds = (
+                self.generated.pop(summary.fingerprint, 0),
+                self.seconds.pop(summary.fingerprint, 0.0),
+            )
         return replace(summary, num_generated=num_generated, seconds=seconds)
 
     def generate_ahead(self, jobs: list[CloneJob]) -> None:
@@ -104,7 +120,9 @@ class GenerationQueue:
         if not jobs:
             return
         num_shards = max(1, jobs[0].plan.num_shards)
-        clones = ThreadPoolExecutor(1 + TASKS_PER_ACTOR * (self.shape.num_actors or 1) // num_shards)  # enough that no actor waits
+        clones = ThreadPoolExecutor(
+            1 + TASKS_PER_ACTOR * (self.shape.num_actors or 1) // num_shards
+        )  # enough that no actor waits
         self.ahead.append(clones)
         for job in jobs:
             clones.submit(self._grow, job)
@@ -132,7 +150,8 @@ class GenerationQueue:
             return summary
 
     def _generate(self, jobs: list[CloneJob], shards: list[np.ndarray]) -> Iterator[dict[str, Any]]:
-        """All shards are waited for before an error is raised, since a clone that is asked for again must not be generated twice at a time."""
+        """All shards are waited for before an error is raised, since a clone that is asked for again must not be
+        generated twice at a time."""
         ((job, numbers),) = zip(jobs, shards, strict=True)  # `_grow` asks for one clone at a time
         pool = self._pool(job.plan.spec)
         rows = [pool.submit(job, int(shard)) for shard in numbers]

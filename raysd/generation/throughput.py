@@ -1,7 +1,8 @@
 """How fast this cluster's devices generate: a few batches with the experiment's own generator, measured.
 
-As many actors as one node holds generate at the same time, since those of one node share its cores and its memory. Each works as in a generation job, two
-shards at a time, with encoding and committing, into a folder that is deleted in the end.
+As many actors as one node holds generate at the same time, since those of one node share its cores and its memory. Each
+works as in a generation job, two shards at a time, with encoding and committing, into a folder that is deleted in the
+end.
 """
 
 import itertools
@@ -55,7 +56,9 @@ class Speedometer:
 
     def _generate(self, seconds: float, num_batches: int) -> tuple[int, float]:
         with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(TASKS_PER_ACTOR) as threads:
-            job = CloneJob(Plan(self.spec, ImageCounts(len(self.spec.table), ENOUGH_IMAGES), self.batch_size), Location(folder))
+            job = CloneJob(
+                Plan(self.spec, ImageCounts(len(self.spec.table), ENOUGH_IMAGES), self.batch_size), Location(folder)
+            )
             began, started = time.monotonic(), itertools.count()
 
             def work() -> int:
@@ -68,7 +71,9 @@ class Speedometer:
             return batches * self.batch_size, time.monotonic() - began
 
 
-def measure_rate(spec: CloneSpec, settings: GenerationSettings, seconds: float = MIN_SECONDS, num_batches: int = MIN_BATCHES) -> Row:
+def measure_rate(
+    spec: CloneSpec, settings: GenerationSettings, seconds: float = MIN_SECONDS, num_batches: int = MIN_BATCHES
+) -> Row:
     """Measure how fast the devices of the largest node generate; Ray has to be connected.
 
     Args:
@@ -142,5 +147,9 @@ def device_name() -> str:
     if (device := find_device()).type == "cuda":
         return str(torch.cuda.get_device_name(device))
     info = Path("/proc/cpuinfo")
-    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
+    names = (
+        [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if info.is_file()
+        else []
+    )
     return f"{CPU}, {names[0] if names else platform.processor() or platform.machine()}"

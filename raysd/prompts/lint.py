@@ -1,7 +1,7 @@
 """Prompt lint: what is likely to go wrong with the prompts of a clone, before an image is sampled.
 
-Two classes with one prompt, a name that means several things, a prompt that the model cuts off: none of these fails, and each costs
-accuracy.
+Two classes with one prompt, a name that means several things, a prompt that the model cuts off: none of these fails,
+and each costs accuracy.
 """
 
 import re
@@ -78,14 +78,18 @@ class Collision:
 
 
 def class_prompts(variant: PromptVariant, row: ClassRow) -> list[str]:
-    """The prompts that matter of a class: each template with each text that is the class's own, and with the longest choice of other fields.
+    """The prompts that matter of a class: each template with each text that is the class's own, and with the longest
+    choice of other fields.
 
     Args:
         variant: no mixture.
         row: of the class.
     """
     choices = {field: max(texts, key=len) for field, texts in variant.fields.items()}
-    own = {field: sorted((text for text, _ in texts[row["key"]]), key=len, reverse=True)[:MOST_TEXTS] for field, texts in variant.class_fields.items()}
+    own = {
+        field: sorted((text for text, _ in texts[row["key"]]), key=len, reverse=True)[:MOST_TEXTS]
+        for field, texts in variant.class_fields.items()
+    }
     prompts = []
     for template in variant.templates:
         used = [own[field] for field in own if field in VARIABLE.findall(template)]
@@ -103,12 +107,17 @@ def find_collisions(variant: PromptVariant, table: ClassTable) -> list[Collision
         for prompt in class_prompts(variant, row):
             groups.setdefault(prompt.lower(), {})[row["key"]] = row
             first.setdefault(prompt.lower(), prompt)
-    found = {tuple(rows): Collision(first[prompt], tuple(rows.values())) for prompt, rows in reversed(groups.items()) if len(rows) > 1}
+    found = {
+        tuple(rows): Collision(first[prompt], tuple(rows.values()))
+        for prompt, rows in reversed(groups.items())
+        if len(rows) > 1
+    }
     return list(reversed(found.values()))
 
 
 def confused_classes(variant: PromptVariant, table: ClassTable, with_ambiguous: bool) -> list[str]:
-    """Keys of the classes whose prompt another class has too; also of those whose name means several things, if asked for."""
+    """Keys of the classes whose prompt another class has too; also of those whose name means several things, if
+    asked for."""
     colliding = {row["key"] for collision in find_collisions(variant, table) for row in collision.rows}
     return [row["key"] for row in table.rows if row["key"] in colliding or (with_ambiguous and _senses(row) > 1)]
 
@@ -134,7 +143,13 @@ def lint_prompts(variant: PromptVariant, table: ClassTable, tokenizers: Iterable
 def _collisions(variant: PromptVariant, table: ClassTable) -> Iterator[Finding]:
     if collisions := find_collisions(variant, table):
         keys = tuple(dict.fromkeys(row["key"] for collision in collisions for row in collision.rows))
-        yield Finding("identical", "the prompt of another class", keys, tuple(map(str, collisions)), _disambiguation(variant, table, False))
+        yield Finding(
+            "identical",
+            "the prompt of another class",
+            keys,
+            tuple(map(str, collisions)),
+            _disambiguation(variant, table, False),
+        )
     if "name" in _variables(variant) and variant.names == "all":
         shared: dict[str, list[str]] = {}
         for row in table.rows:
@@ -144,7 +159,9 @@ def _collisions(variant: PromptVariant, table: ClassTable) -> Iterator[Finding]:
         if shared:
             keys = tuple(dict.fromkeys(key for keys in shared.values() for key in keys))
             examples = tuple(f"{lemma!r} ({', '.join(keys[:NUM_KEYS])})" for lemma, keys in shared.items())
-            yield Finding("shared-synonyms", "a synonym of another class", keys, examples, f"variants.{variant.name}.names=first")
+            yield Finding(
+                "shared-synonyms", "a synonym of another class", keys, examples, f"variants.{variant.name}.names=first"
+            )
 
 
 def _disambiguation(variant: PromptVariant, table: ClassTable, with_ambiguous: bool) -> str:
@@ -172,13 +189,19 @@ def _lengths(variant: PromptVariant, table: ClassTable, tokenizers: Iterable[Tok
                 long.setdefault(key, f"{key} ({count} tokens: {prompt[:60]!r})")
         if long:
             text = f"prompts over the model's {tokenizer.limit} tokens, cut off at the end"
-            yield Finding("too-long", text, tuple(long), tuple(long.values()), "shorten the texts, or use another variant")
+            yield Finding(
+                "too-long", text, tuple(long), tuple(long.values()), "shorten the texts, or use another variant"
+            )
         fix = "use the model's own words, or another model"
         unknown = {key: words for key, words in zip(keys, tokenizer.unknown(prompts), strict=True) if words}
         if unknown:
             examples = tuple(f"{key} ({', '.join(words[:3])})" for key, words in unknown.items())
             yield Finding("unknown-words", "words that the model does not know", tuple(unknown), examples, fix)
-        strange = [(field, words) for (field, _), words in zip(choices, tokenizer.unknown([text for _, text in choices]), strict=True) if words]
+        strange = [
+            (field, words)
+            for (field, _), words in zip(choices, tokenizer.unknown([text for _, text in choices]), strict=True)
+            if words
+        ]
         if strange:
             examples = tuple(f"{field} ({', '.join(words[:3])})" for field, words in strange)
             yield Finding("unknown-words", "fields with words that the model does not know", (), examples, fix)
@@ -188,31 +211,61 @@ def _meanings(variant: PromptVariant, table: ClassTable) -> Iterator[Finding]:
     ambiguous = [row for row in table.rows if _senses(row) > 1 and _stands_alone(variant, row)]
     if ambiguous:
         examples = tuple(f"{row['name']!r} ({row['senses']} meanings)" for row in ambiguous)
-        yield Finding("polysemous", "names of several meanings", tuple(row["key"] for row in ambiguous), examples, _disambiguation(variant, table, True))
+        yield Finding(
+            "polysemous",
+            "names of several meanings",
+            tuple(row["key"] for row in ambiguous),
+            examples,
+            _disambiguation(variant, table, True),
+        )
     guessed = [row for row in table.rows if set(split_cell(row.get("guessed", ""))) & _columns(variant, row)]
     if guessed:
         examples = tuple(f"{row['name']!r} as {row['definition'][:40]!r}" for row in guessed)
         yield Finding(
-            "guessed", "meanings guessed from WordNet", tuple(row["key"] for row in guessed), examples, "give these classes a wnid or a sense in the table"
+            "guessed",
+            "meanings guessed from WordNet",
+            tuple(row["key"] for row in guessed),
+            examples,
+            "give these classes a wnid or a sense in the table",
         )
-    several = [row for row in table.rows if len(split_cell(row.get("hypernym", ""))) > 1 and "hypernym" in _columns(variant, row)]
+    several = [
+        row
+        for row in table.rows
+        if len(split_cell(row.get("hypernym", ""))) > 1 and "hypernym" in _columns(variant, row)
+    ]
     if several and variant.hypernym is None:
         examples = tuple(f"{row['name']!r} ({row['hypernym'].replace('|', ' or ')})" for row in several)
         fix = f"choose with variants.{variant.name}.hypernym=first, last, or all"
-        yield Finding("several-hypernyms", "several hypernyms, of which the first is used", tuple(row["key"] for row in several), examples, fix)
+        yield Finding(
+            "several-hypernyms",
+            "several hypernyms, of which the first is used",
+            tuple(row["key"] for row in several),
+            examples,
+            fix,
+        )
 
 
 def _texts(variant: PromptVariant, table: ClassTable) -> Iterator[Finding]:
     if braces := [template for template in variant.templates if "{" in VARIABLE.sub("", template)]:
-        yield Finding("braces", "braces that are no variable stay as they are", (), tuple(map(repr, braces)), "write variables as {name}")
+        yield Finding(
+            "braces",
+            "braces that are no variable stay as they are",
+            (),
+            tuple(map(repr, braces)),
+            "write variables as {name}",
+        )
     if variant.unmatched:
         examples = tuple(f"{count} rows of the field {field!r}" for field, count in variant.unmatched.items())
-        yield Finding("unmatched-rows", "texts that belong to no class", (), examples, "correct their keys, if they should")
+        yield Finding(
+            "unmatched-rows", "texts that belong to no class", (), examples, "correct their keys, if they should"
+        )
     strange = [(row["key"], what) for row in table.rows for what in _strange_cells(variant, row)]
     if strange:
         examples = tuple(f"{key} ({what})" for key, what in strange)
         fix = "correct the table, or use another variant"
-        yield Finding("implausible", "implausible cells", tuple(dict.fromkeys(key for key, _ in strange)), examples, fix)
+        yield Finding(
+            "implausible", "implausible cells", tuple(dict.fromkeys(key for key, _ in strange)), examples, fix
+        )
     choices = [(field, text) for field, texts in variant.fields.items() for text in texts if MARKUP.search(text)]
     if choices:
         examples = tuple(f"{field} ({text[:40]!r})" for field, text in choices)

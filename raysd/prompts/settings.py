@@ -22,7 +22,8 @@ Texts = Annotated[list[Text], Field(min_length=1)]
 
 
 class TextTable(BaseModel):
-    """Texts from a table: captions, plausible backgrounds. One of the rows of the image's class is sampled per image."""
+    """Texts from a table: captions, plausible backgrounds. One of the rows of the image's class is sampled per
+    image."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -77,7 +78,11 @@ def built_in_variants() -> dict[str, VariantSettings]:
 
 
 def resolve_variant(
-    name: str, variants: dict[str, VariantSettings], table: ClassTable, field: str = "generation.variant", within: tuple[str, ...] = ()
+    name: str,
+    variants: dict[str, VariantSettings],
+    table: ClassTable,
+    field: str = "generation.variant",
+    within: tuple[str, ...] = (),
 ) -> PromptVariant:
     """A variant with its lists and tables read, checked against the class table.
 
@@ -96,12 +101,23 @@ def resolve_variant(
     if settings.mixture:
         if name in within:
             raise UserError(f"{field}.mixture", name, "contains itself; name other variants")
-        parts = [(weight, resolve_variant(part, variants, table, f"{field}.mixture", (*within, name))) for part, weight in settings.mixture.items()]
+        parts = [
+            (weight, resolve_variant(part, variants, table, f"{field}.mixture", (*within, name)))
+            for part, weight in settings.mixture.items()
+        ]
         if len({part.negative_prompt for _, part in parts}) > 1:
-            raise UserError(f"{field}.mixture", ", ".join(settings.mixture), "its variants have different negative prompts; give them the same")
+            raise UserError(
+                f"{field}.mixture",
+                ", ".join(settings.mixture),
+                "its variants have different negative prompts; give them the same",
+            )
         return PromptVariant(name=name, mixture=parts, negative_prompt=parts[0][1].negative_prompt)
     templates = _texts(f"{field}.templates", settings.templates)
-    fields = {key: _texts(f"{field}.fields.{key}", value) for key, value in settings.fields.items() if not isinstance(value, TextTable)}
+    fields = {
+        key: _texts(f"{field}.fields.{key}", value)
+        for key, value in settings.fields.items()
+        if not isinstance(value, TextTable)
+    }
     _check_weights(field, settings, {**fields, "templates": templates})
     weights, read = dict(settings.weights), {}
     for key, value in settings.fields.items():
@@ -141,12 +157,21 @@ def _with_base(name: str, variants: dict[str, VariantSettings], field: str, seen
     settings = known[name]
     if settings.extends is not None:
         if settings.extends in seen or settings.extends == name:
-            raise UserError(f"variants.{name}.extends", settings.extends, "leads back to itself; extend another variant")
+            raise UserError(
+                f"variants.{name}.extends", settings.extends, "leads back to itself; extend another variant"
+            )
         base = _with_base(settings.extends, variants, f"variants.{name}.extends", (*seen, name))
-    elif settings is not built_in_variants().get(name) and name in built_in_variants() and not settings.templates and not settings.mixture:
+    elif (
+        settings is not built_in_variants().get(name)
+        and name in built_in_variants()
+        and not settings.templates
+        and not settings.mixture
+    ):
         base = built_in_variants()[name]
     elif not settings.templates and not settings.mixture:
-        raise UserError(f"variants.{name}.templates", None, "give at least one template, a mixture, or a variant to extend")
+        raise UserError(
+            f"variants.{name}.templates", None, "give at least one template, a mixture, or a variant to extend"
+        )
     else:
         return settings
     own = {key: getattr(settings, key) for key in settings.model_fields_set - {"extends"}}
@@ -169,9 +194,15 @@ def _texts(field: str, value: list[str] | str) -> list[str]:
 def _check_weights(field: str, settings: VariantSettings, choices: dict[str, list[str]]) -> None:
     for name, weights in settings.weights.items():
         if name not in choices:
-            raise UserError(f"{field}.weights.{name}", weights, f"there is nothing of that name to weigh; use one of {', '.join(choices)}")
+            raise UserError(
+                f"{field}.weights.{name}",
+                weights,
+                f"there is nothing of that name to weigh; use one of {', '.join(choices)}",
+            )
         if len(weights) != len(choices[name]):
-            raise UserError(f"{field}.weights.{name}", weights, f"give {len(choices[name])} weights, one for each choice")
+            raise UserError(
+                f"{field}.weights.{name}", weights, f"give {len(choices[name])} weights, one for each choice"
+            )
 
 
 def _read_shared_texts(field: str, source: TextTable) -> Weighted:
@@ -189,12 +220,18 @@ def _read_texts(field: str, source: TextTable, key_column: str, table: ClassTabl
     for row, text, weight in _read_rows(field, source):
         keys = index.get(str(row[key_column]).strip(), [])
         if len(keys) > 1:
-            raise UserError(field, row[key_column], f"is the name of {len(keys)} classes; write their keys, {' and '.join(keys)}")
+            raise UserError(
+                field, row[key_column], f"is the name of {len(keys)} classes; write their keys, {' and '.join(keys)}"
+            )
         num_unmatched += not keys
         for key in keys:
             texts[key] += [(text, weight)] if weight else []
     if empty := [key for key, found in texts.items() if not found]:
-        raise UserError(field, source.table, f"has no text for {len(empty)} classes, as {empty[0]!r}; give each class at least one row")
+        raise UserError(
+            field,
+            source.table,
+            f"has no text for {len(empty)} classes, as {empty[0]!r}; give each class at least one row",
+        )
     return texts, num_unmatched
 
 
@@ -206,10 +243,16 @@ def _read_rows(field: str, source: TextTable) -> Iterator[tuple[dict[str, object
             raise UserError(field, column, f"{source.table} has no such column; it has {', '.join(map(str, rows[0]))}")
     for number, row in enumerate(rows):
         if None in row:
-            raise UserError(f"{field}.table", source.table, f"row {number + 1} has more cells than the header; put cells with commas in quotes")
+            raise UserError(
+                f"{field}.table",
+                source.table,
+                f"row {number + 1} has more cells than the header; put cells with commas in quotes",
+            )
         text = " ".join(str(row[source.column] or "").split())
         if not text:
-            raise UserError(f"{field}.table", source.table, f"row {number + 1} has no {source.column}; fill it in or remove it")
+            raise UserError(
+                f"{field}.table", source.table, f"row {number + 1} has no {source.column}; fill it in or remove it"
+            )
         yield row, text, _weight(field, source, row, number)
 
 
@@ -229,7 +272,11 @@ def _weight(field: str, source: TextTable, row: dict[str, object], number: int) 
     except ValueError:
         weight = -1.0
     if not 0 <= weight < float("inf"):
-        raise UserError(f"{field}.weight", row[source.weight], f"in row {number + 1} of {source.table} is no number from 0 on; correct it")
+        raise UserError(
+            f"{field}.weight",
+            row[source.weight],
+            f"in row {number + 1} of {source.table} is no number from 0 on; correct it",
+        )
     return weight
 
 
@@ -260,15 +307,25 @@ def check_variables(field: str, variant: PromptVariant, table: ClassTable) -> No
     rows = {row["key"]: row for row in table.rows}
     for key, column in variant.added.items():
         if not split_cell(rows[key].get(column, "")):
-            raise UserError(f"{field}.disambiguate", column, f"class {key!r} has no {column}; fill it in or use another column")
+            raise UserError(
+                f"{field}.disambiguate", column, f"class {key!r} has no {column}; fill it in or use another column"
+            )
     for template in variant.templates:
         for variable in VARIABLE.findall(template):
             if variable in variant.free_fields:
                 continue
             if variable not in table.columns:
                 known = ", ".join([*table.columns, *variant.fields, *variant.class_fields])
-                raise UserError(f"{field}.templates", template, f"unknown variable {{{variable}}}; the class table and fields have: {known}")
+                raise UserError(
+                    f"{field}.templates",
+                    template,
+                    f"unknown variable {{{variable}}}; the class table and fields have: {known}",
+                )
             for row in table.rows:
                 if not split_cell(row.get(variable, "")):
                     unknown = "; WordNet does not know its name" if row.get("senses") == "0" else ""
-                    raise UserError(f"{field}.templates", template, f"class {row['key']!r} has no {variable}{unknown}; fill it in or use another variant")
+                    raise UserError(
+                        f"{field}.templates",
+                        template,
+                        f"class {row['key']!r} has no {variable}{unknown}; fill it in or use another variant",
+                    )

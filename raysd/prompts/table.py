@@ -1,4 +1,5 @@
-"""Class tables: one row per class with `label` 0..K-1, a stable `key`, a `name`, and any further columns for prompts."""
+"""Class tables: one row per class with `label` 0..K-1, a stable `key`, a `name`, and any further columns for
+prompts."""
 
 import csv
 import io
@@ -57,8 +58,9 @@ class ClassTable:
 def fill_from_wordnet(table: ClassTable) -> ClassTable:
     """Fill in empty definitions, hypernyms and synonyms from WordNet.
 
-    A class's meaning is that of its `wnid`, or of its key if that is one; or the meaning number `sense` of its name; or the most frequent
-    one: `guessed` then names the columns that were filled in so. A class that WordNet does not know keeps its empty cells, and `senses` says 0.
+    A class's meaning is that of its `wnid`, or of its key if that is one; or the meaning number `sense` of its name; or
+    the most frequent one: `guessed` then names the columns that were filled in so. A class that WordNet does not know
+    keeps its empty cells, and `senses` says 0.
 
     Raises:
         UserError: no WordNet on this machine, a wnid that it does not have, or a sense that the name does not have.
@@ -75,13 +77,22 @@ def fill_from_wordnet(table: ClassTable) -> ClassTable:
             synset = wordnet.synset(wnid) if wnid else senses[int(sense or 1) - 1] if senses else None
         except KeyError:
             raise UserError("classes.wnid", wnid, _no_meaning(row, senses)) from None
-        found = {"definition": "", "hypernym": "", "synonyms": "", "wnid": "", "senses": str(len(senses)), "guessed": ""}
+        found = {
+            "definition": "",
+            "hypernym": "",
+            "synonyms": "",
+            "wnid": "",
+            "senses": str(len(senses)),
+            "guessed": "",
+        }
         if synset is not None:
             others = [lemma for lemma in synset.lemmas if lemma.lower() != row["name"].lower()]
             found |= {"definition": synset.definition, "hypernym": SEPARATOR.join(wordnet.hypernym_names(synset))}
             found |= {"synonyms": SEPARATOR.join(others), "wnid": synset.wnid, "senses": str(max(1, len(senses)))}
             if len(senses) > 1 and not wnid and not sense:
-                found["guessed"] = SEPARATOR.join(column for column in ("definition", "hypernym", "synonyms") if found[column] and not row.get(column))
+                found["guessed"] = SEPARATOR.join(
+                    column for column in ("definition", "hypernym", "synonyms") if found[column] and not row.get(column)
+                )
         rows.append({**row, **{column: row.get(column) or cell for column, cell in found.items()}})
     return ClassTable(rows)
 
@@ -104,7 +115,10 @@ def load_class_table(source: str | list[str]) -> ClassTable:
     if source in built_in_tables():
         path = BUILT_IN / f"{source}.csv"
     elif not path.is_file():
-        remedy = f"no such built-in table or file; use one of {', '.join(built_in_tables())}, or the path of a .csv, .parquet, .yaml or .txt file"
+        remedy = (
+            f"no such built-in table or file; use one of {', '.join(built_in_tables())}, or the path of a .csv, "
+            ".parquet, .yaml or .txt file"
+        )
         raise UserError("classes", source, remedy)
     return _validated(source, _read(path, source))
 
@@ -123,7 +137,9 @@ def _read(path: Path, source: str) -> list[dict[str, Any]]:
                 raise UserError("classes", source, "the YAML file must hold a list of names or of rows")
             return [item if isinstance(item, dict) else {"name": item} for item in items]
         if path.suffix == ".txt":
-            return [{"name": line.strip()} for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+            return [
+                {"name": line.strip()} for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()
+            ]
     except (OSError, UnicodeDecodeError, csv.Error, yaml.YAMLError, ArrowInvalid) as error:
         raise UserError("classes", source, f"cannot be read ({str(error).splitlines()[0]})") from None
     raise UserError("classes", source, "unknown kind of file; use .csv, .parquet, .yaml or .txt")
@@ -136,7 +152,9 @@ def _validated(source: str, items: list[dict[str, Any]]) -> ClassTable:
     columns = list(dict.fromkeys(str(column) for item in items for column in item if column is not None))
     for number, item in enumerate(items):
         if None in item:
-            raise UserError("classes", source, f"row {number + 1} has more cells than the header; put cells with commas in quotes")
+            raise UserError(
+                "classes", source, f"row {number + 1} has more cells than the header; put cells with commas in quotes"
+            )
         cells = {str(column): _text(source, number, str(column), cell) for column, cell in item.items()}
         row = {column: cells.get(column, "") for column in columns}
         if not row.get("name"):
@@ -152,7 +170,11 @@ def _text(source: str, number: int, column: str, cell: Any) -> str:
     if isinstance(cell, list):
         return SEPARATOR.join(text for part in cell if (text := _text(source, number, column, part)))
     if isinstance(cell, (bool, dict)) and column in ("key", "name"):
-        raise UserError(f"classes.{column}", cell, f"in row {number + 1} of {source} is no text; write it as text, in YAML in quotes")
+        raise UserError(
+            f"classes.{column}",
+            cell,
+            f"in row {number + 1} of {source} is no text; write it as text, in YAML in quotes",
+        )
     return "" if cell is None else " ".join(str(cell).split())
 
 

@@ -1,4 +1,5 @@
-"""Prompt variants: how a class-table row becomes a prompt, as a function of the variant, the row and the image's seed alone.
+"""Prompt variants: how a class-table row becomes a prompt, as a function of the variant, the row and the image's
+seed alone.
 
 What a user writes stands in `raysd.prompts.settings`; this is the variant after all tables and lists were read.
 """
@@ -63,7 +64,10 @@ class PromptVariant(BaseModel):
     def fill(self, template: str, row: ClassRow, choose: Callable[[str], str]) -> str:
         """A template with the columns of a class and, for each free field, what `choose` returns for it."""
         fields = self.free_fields
-        return VARIABLE.sub(lambda match: choose(match[1]) if match[1] in fields else self._column(match[1], row), self.template_for(template, row["key"]))
+        return VARIABLE.sub(
+            lambda match: choose(match[1]) if match[1] in fields else self._column(match[1], row),
+            self.template_for(template, row["key"]),
+        )
 
     @property
     def free_fields(self) -> set[str]:
@@ -103,7 +107,8 @@ class PromptVariant(BaseModel):
         return row[column]
 
     def identity(self) -> dict[str, Any]:
-        """What a clone's fingerprint is made of: values that are not at their defaults, and texts by class as a digest."""
+        """What a clone's fingerprint is made of: values that are not at their defaults, and texts by class as a
+        digest."""
         values = self.model_dump(include={"templates", "fields", "negative_prompt"})
         values |= self.model_dump(include={"weights", "names", "added"}, exclude_defaults=True)
         if self.hypernym not in (None, "first"):
@@ -118,7 +123,8 @@ class PromptVariant(BaseModel):
 
 
 def _sample(seed: int, purpose: str, num_choices: int, weights: list[float] | None = None) -> int:
-    """A choice in 0..num_choices-1 that depends on the seed and the purpose alone; all are as likely when there are no weights."""
+    """A choice in 0..num_choices-1 that depends on the seed and the purpose alone; all are as likely when there are
+    no weights."""
     digest = hashlib.blake2b(f"{seed}/{purpose}".encode(), digest_size=8).digest()
     number = int.from_bytes(digest, "big")
     if weights is None:

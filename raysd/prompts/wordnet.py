@@ -1,7 +1,7 @@
 """WordNet 3.0's nouns, read from its own files: definitions and hypernyms for ImageNet's wnids and for a user's names.
 
-Debian's package `wordnet-base` has the files, and so has every download of WordNet 3.0. WordNet 3.1 numbers its synsets differently, so
-wnids would mean other things.
+Debian's package `wordnet-base` has the files, and so has every download of WordNet 3.0. WordNet 3.1 numbers its synsets
+differently, so wnids would mean other things.
 """
 
 import os
@@ -12,11 +12,25 @@ from pathlib import Path
 
 from raysd.errors import UserError
 
-PLACES = ("/usr/share/wordnet", "/usr/local/share/wordnet", "/usr/local/WordNet-3.0/dict", "~/nltk_data/corpora/wordnet")
+PLACES = (
+    "/usr/share/wordnet",
+    "/usr/local/share/wordnet",
+    "/usr/local/WordNet-3.0/dict",
+    "~/nltk_data/corpora/wordnet",
+)
 WNID = re.compile(r"n\d{8}")
 REMEDY = "is not on this machine; install the Debian package wordnet-base, or set WNHOME to a folder of WordNet 3.0"
 HYPERNYM_POINTERS = ("@", "@i")
-PLURALS = (("s", ""), ("ses", "s"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"), ("men", "man"), ("ies", "y"))  # man page morphy(7WN)
+PLURALS = (
+    ("s", ""),
+    ("ses", "s"),
+    ("xes", "x"),
+    ("zes", "z"),
+    ("ches", "ch"),
+    ("shes", "sh"),
+    ("men", "man"),
+    ("ies", "y"),
+)  # man page morphy(7WN)
 
 
 @dataclass(frozen=True)
@@ -45,7 +59,9 @@ class WordNet:
     def __init__(self, folder: Path) -> None:
         self._data = (folder / "data.noun").read_bytes()
         if b"WordNet 3.0 Copyright" not in self._data[:4096]:
-            raise UserError("wordnet", str(folder), "is not WordNet 3.0, whose numbers ImageNet uses; install that version")
+            raise UserError(
+                "wordnet", str(folder), "is not WordNet 3.0, whose numbers ImageNet uses; install that version"
+            )
         self._senses: dict[str, list[str]] = {}
         for line in (folder / "index.noun").read_text(encoding="ascii").splitlines():
             if not line.startswith(" "):
@@ -67,14 +83,19 @@ class WordNet:
         num_lemmas = int(words[3], 16)
         lemmas = tuple(word.replace("_", " ") for word in words[4 : 4 + 2 * num_lemmas : 2])
         pointers = words[5 + 2 * num_lemmas :]
-        hypernyms = tuple(f"n{pointers[i + 1]}" for i in range(0, len(pointers) - 3, 4) if pointers[i] in HYPERNYM_POINTERS)
+        hypernyms = tuple(
+            f"n{pointers[i + 1]}" for i in range(0, len(pointers) - 3, 4) if pointers[i] in HYPERNYM_POINTERS
+        )
         return Synset(wnid, lemmas, gloss.split('; "')[0].strip(), hypernyms)
 
     def senses(self, name: str) -> list[Synset]:
-        """The meanings of a noun, or of the noun that it is the plural of, the most frequent first; none when WordNet does not know it."""
+        """The meanings of a noun, or of the noun that it is the plural of, the most frequent first; none when
+        WordNet does not know it."""
         words = "_".join(name.lower().split())
         for spelling in dict.fromkeys((words, words.replace("-", "_"), words.replace("-", ""))):
-            singulars = [spelling.removesuffix(ending) + singular for ending, singular in PLURALS if spelling.endswith(ending)]
+            singulars = [
+                spelling.removesuffix(ending) + singular for ending, singular in PLURALS if spelling.endswith(ending)
+            ]
             for form in (spelling, *singulars):
                 if form in self._senses:
                     return [self.synset(wnid) for wnid in self._senses[form]]

@@ -1,8 +1,9 @@
 """From accuracy rows to cells: one cell per setting, with the mean over its seeds on each set of images.
 
-Rows whose training data, number of images, generator, steps, backbone or searched fields differ are different cells. Rows do not tell the recipe
-or the number of epochs: classifiers that differ in these alone share a cell outside a sweep, and a note says so where two have one seed. A set is
-one set only when its role, name, probe, metric, shots, fingerprint, size and version of the row agree.
+Rows whose training data, number of images, generator, steps, backbone or searched fields differ are different cells.
+Rows do not tell the recipe or the number of epochs: classifiers that differ in these alone share a cell outside a
+sweep, and a note says so where two have one seed. A set is one set only when its role, name, probe, metric, shots,
+fingerprint, size and version of the row agree.
 """
 
 import json
@@ -59,19 +60,31 @@ class Setting:
     def fields(self, of_images: bool = False) -> dict[str, str]:
         """All that sets it apart beside the images per class, in words; `of_images` leaves out what shapes no image."""
         known: dict[str, Any] = {VARIANT: self.variant, GUIDANCE: self.guidance_scale}
-        known |= {"generation.model": self.model, "generation.num_inference_steps": self.num_inference_steps, "training.backbone": self.backbone}
+        known |= {
+            "generation.model": self.model,
+            "generation.num_inference_steps": self.num_inference_steps,
+            "training.backbone": self.backbone,
+        }
         known |= {"training.images": ", ".join([*([self.name] if self.is_mixture else []), *self.marks]) or "all"}
         known |= {name: json.loads(value) for name, value in self.factors}
-        kept = {name: value for name, value in known.items() if value is not None and not (of_images and name.startswith("training."))}
+        kept = {
+            name: value
+            for name, value in known.items()
+            if value is not None and not (of_images and name.startswith("training."))
+        }
         return {factor_words(name): value_words(value) for name, value in kept.items()}
 
     @property
     def label(self) -> str:
         """The setting in a few words."""
         if self.kind == "clone":
-            text = self.words or (self.name if self.is_mixture else f"{self.variant}, {guidance_words(self.guidance_scale)}")
+            text = self.words or (
+                self.name if self.is_mixture else f"{self.variant}, {guidance_words(self.guidance_scale)}"
+            )
             return ", ".join([text, *(() if self.words else self.marks)])
-        return "random initialization" if self.kind == "random" else f"{self.kind} ({', '.join([self.name, *self.marks])})"
+        return (
+            "random initialization" if self.kind == "random" else f"{self.kind} ({', '.join([self.name, *self.marks])})"
+        )
 
 
 def telling(fields: Sequence[Mapping[str, str]]) -> list[str]:
@@ -111,8 +124,13 @@ class Score:
     high: float
 
     def __str__(self) -> str:
-        """`78.1 ± 0.4` (standard deviation over seeds), or `78.1 [77.3, 78.9]` (one seed, 95 % interval over images)."""
-        return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]" if self.sd is None else f"{self.mean:.1f} ± {self.sd:.1f}"
+        """`78.1 ± 0.4` (standard deviation over seeds), or `78.1 [77.3, 78.9]` (one seed, 95 % interval over
+        images)."""
+        return (
+            f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
+            if self.sd is None
+            else f"{self.mean:.1f} ± {self.sd:.1f}"
+        )
 
 
 @dataclass(frozen=True)
@@ -157,12 +175,22 @@ class Cells:
         """A short name of each set, unlike that of the others."""
         short = {}
         for s in self.sets:
-            name = s.role if len(self.of_role(s.role)) == 1 and s.role != "transfer" else ", ".join([s.dataset, *([s.probe] if s.probe else [])])
+            name = (
+                s.role
+                if len(self.of_role(s.role)) == 1 and s.role != "transfer"
+                else ", ".join([s.dataset, *([s.probe] if s.probe else [])])
+            )
             short[s] = name if s.shots is None else f"{name}, {s.shots} shots"
         found = {}
         for s, name in short.items():
             alike = [other for other in self.sets if short[other] == name]
-            texts = {"role": s.role, "fingerprint": s.fingerprint[:6], "num_images": f"{s.num_images:,}", "metric": s.metric, "version": f"row {s.version}"}
+            texts = {
+                "role": s.role,
+                "fingerprint": s.fingerprint[:6],
+                "num_images": f"{s.num_images:,}",
+                "metric": s.metric,
+                "version": f"row {s.version}",
+            }
             telling = [text for part, text in texts.items() if len({getattr(other, part) for other in alike}) > 1]
             found[s] = f"{name} ({', '.join(telling)})" if telling else name
         return found
@@ -173,8 +201,8 @@ def score_over_seeds(values: Sequence[float], margins: Sequence[tuple[float, flo
 
     Args:
         values: one per seed.
-        margins: how far the 95 % interval over images reaches below and above each of them, in points. Few seeds may agree by chance, so
-            the interval over seeds is made no narrower than the mean of these.
+        margins: how far the 95 % interval over images reaches below and above each of them, in points. Few seeds may
+            agree by chance, so the interval over seeds is made no narrower than the mean of these.
     """
     mean, count = statistics.fmean(values), len(values)
     sd = statistics.stdev(values) if count > 1 else None
@@ -242,7 +270,17 @@ def collect_cells(rows: Sequence[Row], variants: Sequence[str] = (), trials: Seq
     for row in newest.values():
         sizes[set_of(row)] = sizes.get(set_of(row), 0) + 1
         groups.setdefault(setting_of(row, by_classifier.get(row["classifier"])), []).append(row)
-    sets = sorted(sizes, key=lambda s: (ROLES.index(s.role), -sizes[s] if s.role != "transfer" else 0, s.dataset, s.probe, s.shots or 0, s.version))
+    sets = sorted(
+        sizes,
+        key=lambda s: (
+            ROLES.index(s.role),
+            -sizes[s] if s.role != "transfer" else 0,
+            s.dataset,
+            s.probe,
+            s.shots or 0,
+            s.version,
+        ),
+    )
     ranks = {name: rank for rank, name in enumerate(variants)}
     notes: list[str] = []
     cells = [_cell(setting, groups[setting], sets, notes) for setting in sorted(groups, key=lambda s: _order(s, ranks))]
@@ -252,7 +290,14 @@ def collect_cells(rows: Sequence[Row], variants: Sequence[str] = (), trials: Seq
 def _order(setting: Setting, ranks: Mapping[str, int]) -> tuple[object, ...]:
     variant = setting.variant or ""
     guidance = -1.0 if setting.guidance_scale is None else setting.guidance_scale
-    rest = (setting.factors, setting.images_per_class or 0, setting.backbone, setting.model or "", setting.num_inference_steps or 0, setting.name)
+    rest = (
+        setting.factors,
+        setting.images_per_class or 0,
+        setting.backbone,
+        setting.model or "",
+        setting.num_inference_steps or 0,
+        setting.name,
+    )
     kind = KINDS.index(setting.kind) if setting.kind in KINDS else len(KINDS)
     return (kind, ranks.get(variant, len(ranks)), variant, guidance, *rest, setting.source or "", setting.selection)
 
@@ -261,7 +306,10 @@ def _cell(setting: Setting, rows: list[Row], sets: Sequence[MeasuredSet], notes:
     rows = sorted(rows, key=lambda row: (row["seed"], row["classifier"]))
     seeds = {row["classifier"]: row["seed"] for row in rows}
     if len(set(seeds.values())) < len(seeds):
-        notes.append(f"{setting.label}: {len(seeds)} classifiers share {len(set(seeds.values()))} seeds, so they differ in something that rows do not tell.")
+        notes.append(
+            f"{setting.label}: {len(seeds)} classifiers share {len(set(seeds.values()))} seeds, so they "
+            "differ in something that rows do not tell."
+        )
     by_set: dict[MeasuredSet, dict[str, Row]] = {}
     for row in rows:
         by_set.setdefault(set_of(row), {})[row["classifier"]] = row
@@ -269,19 +317,33 @@ def _cell(setting: Setting, rows: list[Row], sets: Sequence[MeasuredSet], notes:
     for measured in (s for s in sets if s in by_set):
         found = list(by_set[measured].values())
         if len(found) < len(seeds):
-            notes.append(f"{setting.label}: {measured.dataset} ({measured.role}) has {len(found)} of {len(seeds)} seeds.")
+            notes.append(
+                f"{setting.label}: {measured.dataset} ({measured.role}) has {len(found)} of {len(seeds)} seeds."
+            )
         scores[measured] = score_over_seeds([row["value"] for row in found], [_margins(row) for row in found])
     transfer = [by_set.get(measured, {}) for measured in sets if measured.role == "transfer"]
-    whole = [[own[classifier] for own in transfer] for classifier in seeds if transfer and all(classifier in own for own in transfer)]
+    whole = [
+        [own[classifier] for own in transfer]
+        for classifier in seeds
+        if transfer and all(classifier in own for own in transfer)
+    ]
     if 0 < len(whole) < len(seeds):
-        notes.append(f"{setting.label}: mean transfer leaves out {len(seeds) - len(whole)} of {len(seeds)} seeds that lack a transfer set.")
+        notes.append(
+            f"{setting.label}: mean transfer leaves out {len(seeds) - len(whole)} of {len(seeds)} seeds that "
+            "lack a transfer set."
+        )
     return Cell(setting, scores, _mean_transfer(whole) if whole else None, tuple(rows))
 
 
 def _mean_transfer(rows: Sequence[Sequence[Row]]) -> Score:
-    """The mean over sets, then over seeds; rows [num_seeds][num_sets]. Sets are independent, so their intervals add up by squares."""
-    margins = [[math.hypot(*side) / len(own) for side in zip(*(_margins(row) for row in own), strict=True)] for own in rows]
-    return score_over_seeds([statistics.fmean(row["value"] for row in own) for own in rows], [(below, above) for below, above in margins])
+    """The mean over sets, then over seeds; rows [num_seeds][num_sets]. Sets are independent, so their intervals add
+    up by squares."""
+    margins = [
+        [math.hypot(*side) / len(own) for side in zip(*(_margins(row) for row in own), strict=True)] for own in rows
+    ]
+    return score_over_seeds(
+        [statistics.fmean(row["value"] for row in own) for own in rows], [(below, above) for below, above in margins]
+    )
 
 
 def _margins(row: Row) -> tuple[float, float]:

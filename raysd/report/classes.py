@@ -48,13 +48,24 @@ def per_class_plot(scores: ClassScores, heading: str = "best clone") -> Plot:
     """Accuracy of each class, the clone beside real; the 30 classes furthest behind where there are more."""
     order, title = sorted(scores.order), "Accuracy of each class, %"
     if len(order) > MAX_CLASSES:
-        title = f"The {MAX_CLASSES} classes {'furthest behind real' if scores.real else 'of lowest accuracy'}, of {len(order):,}"
+        title = (
+            f"The {MAX_CLASSES} classes {'furthest behind real' if scores.real else 'of lowest accuracy'}, of "
+            f"{len(order):,}"
+        )
         order = scores.order[:MAX_CLASSES]
     figure, (axes,) = new_figure(WIDTH, 1.2 + 0.4 * len(order))
     rows = range(len(order))
     axes.barh([row - 0.2 for row in rows], [scores.clone[i] for i in order], 0.38, color=COLORS[0], label=heading)
     if scores.real:
-        axes.barh([row + 0.2 for row in rows], [scores.real[i] for i in order], 0.38, color="#bbbbbb", hatch="///", edgecolor="#666666", label="real images")
+        axes.barh(
+            [row + 0.2 for row in rows],
+            [scores.real[i] for i in order],
+            0.38,
+            color="#bbbbbb",
+            hatch="///",
+            edgecolor="#666666",
+            label="real images",
+        )
     axes.set_yticks(rows, [literal(short(scores.names[i])) for i in order])
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
@@ -63,7 +74,12 @@ def per_class_plot(scores: ClassScores, heading: str = "best clone") -> Plot:
     set_title(axes, title)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=FONT_SIZE - 1)
     worst = min(order, key=lambda i: scores.clone[i])
-    return save_plot(figure, "per-class", title, f"{title}. Lowest for the {heading}: {scores.names[worst]}, {scores.clone[worst]:.1f} %.")
+    return save_plot(
+        figure,
+        "per-class",
+        title,
+        f"{title}. Lowest for the {heading}: {scores.names[worst]}, {scores.clone[worst]:.1f} %.",
+    )
 
 
 def lag_sentence(scores: ClassScores) -> str | None:
@@ -74,7 +90,10 @@ def lag_sentence(scores: ClassScores) -> str | None:
     if not lags:
         return "No class lags behind real images."
     named = ", ".join(f"{name} ({lag:+.1f} points)" for name, lag in lags)
-    return f"Furthest behind real images, of {len(scores.order):,} classes: {named}. The extremes of many classes are partly chance."
+    return (
+        f"Furthest behind real images, of {len(scores.order):,} classes: {named}. The extremes of many classes "
+        "are partly chance."
+    )
 
 
 def lag_table(scores: ClassScores, heading: str = "best clone") -> Table | None:
@@ -83,29 +102,59 @@ def lag_table(scores: ClassScores, heading: str = "best clone") -> Table | None:
         return None
     columns = (Column("class"), *number_columns(heading, "real", "difference"))
     rows = [
-        (scores.names[i], Number(scores.clone[i]), Number(scores.real[i]), Number(scores.clone[i] - scores.real[i], "+.1f")) for i in _behind(scores)[:MAX_LAGS]
+        (
+            scores.names[i],
+            Number(scores.clone[i]),
+            Number(scores.real[i]),
+            Number(scores.clone[i] - scores.real[i], "+.1f"),
+        )
+        for i in _behind(scores)[:MAX_LAGS]
     ]
-    return Table("classes", "Classes furthest behind real", columns, tuple(rows), ("Accuracy in percent on the test images, mean over seeds.",))
+    return Table(
+        "classes",
+        "Classes furthest behind real",
+        columns,
+        tuple(rows),
+        ("Accuracy in percent on the test images, mean over seeds.",),
+    )
 
 
 def confusion_table(findings: Findings) -> Table | None:
     """The most frequent mix-ups of the best setting beside those of real images; None where rows hold none.
 
-    Each row lists its most frequent mix-ups alone. So a pair's count is the mean over the seeds that list it, and a pair that real images'
-    rows do not list is known to be at most as frequent as the last one listed.
+    Each row lists its most frequent mix-ups alone. So a pair's count is the mean over the seeds that list it, and a
+    pair that real images' rows do not list is known to be at most as frequent as the last one listed.
     """
     best = _confusions(findings.best, findings.test)
     if not best:
         return None
     real = _confusions(findings.real, findings.test) if findings.real and findings.real is not findings.best else []
-    columns = [Column("class"), Column("taken for"), *number_columns(findings.heading, "seeds that list it", *(["real"] if real else []))]
+    columns = [
+        Column("class"),
+        Column("taken for"),
+        *number_columns(findings.heading, "seeds that list it", *(["real"] if real else [])),
+    ]
     rows: list[tuple[Value, ...]] = []
-    pairs = sorted({pair for seed in best for pair in seed}, key=lambda pair: (-sum(seed.get(pair, 0) for seed in best), pair))
+    pairs = sorted(
+        {pair for seed in best for pair in seed}, key=lambda pair: (-sum(seed.get(pair, 0) for seed in best), pair)
+    )
     for pair in pairs[:MAX_PAIRS]:
         listed = [seed[pair] for seed in best if pair in seed]
-        rows.append((*pair, _count(sum(listed) / len(listed)), f"{len(listed)} of {len(best)}", *([_real_count(pair, real)] if real else [])))
+        rows.append(
+            (
+                *pair,
+                _count(sum(listed) / len(listed)),
+                f"{len(listed)} of {len(best)}",
+                *([_real_count(pair, real)] if real else []),
+            )
+        )
     assert findings.test is not None
-    notes = [f"Images of {findings.test.num_images:,}, mean over the seeds that list the pair; each seed lists its most frequent pairs alone."]
+    notes = [
+        (
+            f"Images of {findings.test.num_images:,}, mean over the seeds that list the pair; each seed lists its "
+            "most frequent pairs alone."
+        )
+    ]
     if real:
         notes.append("“at most” stands where no seed of real images lists the pair.")
     return Table("confusions", "Most frequent mix-ups", tuple(columns), tuple(rows), tuple(notes))

@@ -1,4 +1,5 @@
-"""What a report is made of: the rows of one sweep, or all accuracy rows of a storage root, and the settings that they are about."""
+"""What a report is made of: the rows of one sweep, or all accuracy rows of a storage root, and the settings that
+they are about."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -85,7 +86,8 @@ class ReportInputs:
 
 
 def widest_and_last(budgets: Iterable[int]) -> list[int]:
-    """The number of images per class that the most settings share, the largest of several, and the largest of all where that is another."""
+    """The number of images per class that the most settings share, the largest of several, and the largest of all
+    where that is another."""
     sizes = Counter(budgets)
     return list(dict.fromkeys([max(sizes, key=lambda budget: (sizes[budget], budget)), max(sizes)])) if sizes else []
 
@@ -116,7 +118,11 @@ def pick_sweep(root: Location, sweep: str | None = None) -> Row | None:
     for row in found:
         if row["fingerprint"] == sweep:
             return row
-    remedy = f"unknown; use one of {', '.join(row['fingerprint'] for row in found[:5])}" if found else "unknown; this storage holds no sweep"
+    remedy = (
+        f"unknown; use one of {', '.join(row['fingerprint'] for row in found[:5])}"
+        if found
+        else "unknown; this storage holds no sweep"
+    )
     raise UserError("report.sweep", sweep, remedy)
 
 
@@ -132,7 +138,17 @@ def gather_sweep(sweep: Row, rows: Sequence[Row], trials: Sequence[Row]) -> Repo
     variants = list(dict.fromkeys(str(clone["variant"]) for clone in sweep["clones"]))
     cells = collect_cells(chosen, variants, trials)
     entries = tuple(_sweep_entry(clone) for clone in sweep["clones"])
-    return ReportInputs(sweep["name"], sweep, sweep["objective"], entries, cells, tuple(chosen), tuple(trials), borrowed, tuple(_lacking(sweep, trials, found)))
+    return ReportInputs(
+        sweep["name"],
+        sweep,
+        sweep["objective"],
+        entries,
+        cells,
+        tuple(chosen),
+        tuple(trials),
+        borrowed,
+        tuple(_lacking(sweep, trials, found)),
+    )
 
 
 def gather_all(root: Location, rows: Sequence[Row], trials: Sequence[Row]) -> ReportInputs:
@@ -142,7 +158,9 @@ def gather_all(root: Location, rows: Sequence[Row], trials: Sequence[Row]) -> Re
         UserError: when there are no accuracy rows.
     """
     if not rows:
-        raise UserError("storage", root.uri, "holds no results; run `raysd sweep` or `raysd evaluate` with this storage first")
+        raise UserError(
+            "storage", root.uri, "holds no results; run `raysd sweep` or `raysd evaluate` with this storage first"
+        )
     cells = collect_cells(rows, (), trials)
     objective = next(role for role in OBJECTIVES if cells.of_role(role))
     groups: dict[Setting, list[Rung]] = {}
@@ -155,31 +173,56 @@ def gather_all(root: Location, rows: Sequence[Row], trials: Sequence[Row]) -> Re
 
 
 def baseline_rows(kind: str, own: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
-    """The rows of other runs' baselines of a kind, of the same backbone and on the same sets; none where a sweep has its own."""
+    """The rows of other runs' baselines of a kind, of the same backbone and on the same sets; none where a sweep has
+    its own."""
     if any(row["trained_on"]["kind"] == kind for row in own):
         return []
     backbones, sets = {row["backbone"] for row in own}, {_measured(row) for row in own}
-    return [row for row in rows if row["trained_on"]["kind"] == kind and row["backbone"] in backbones and _measured(row) in sets]
+    return [
+        row
+        for row in rows
+        if row["trained_on"]["kind"] == kind and row["backbone"] in backbones and _measured(row) in sets
+    ]
 
 
 def _measured(row: Row) -> tuple[Any, ...]:
     """What two rows must share to stand in one column."""
-    return tuple(row[name] for name in ("version", "role", "dataset_fingerprint", "shots", "probe_label", "metric", "num_images"))
+    return tuple(
+        row[name] for name in ("version", "role", "dataset_fingerprint", "shots", "probe_label", "metric", "num_images")
+    )
 
 
 def _lacking(sweep: Row, trials: Sequence[Row], rows: Sequence[Row]) -> list[str]:
-    """A note for each setting whose trial rows name accuracy rows or classifiers of which nothing is there, and one for the rest of the sweep."""
+    """A note for each setting whose trial rows name accuracy rows or classifiers of which nothing is there, and one
+    for the rest of the sweep."""
     there, measured = {row["fingerprint"] for row in rows}, {row["classifier"] for row in rows}
     notes = []
     for label in dict.fromkeys(trial["label"] for trial in trials):
         own = [trial for trial in trials if trial["label"] == label]
-        wanted, classifiers = ([name for trial in own for name in trial.get(part, ())] for part in ("rows", "classifiers"))
-        absent = [f"{sum(name not in there for name in wanted)} of {len(wanted)} accuracy rows"] if not there.issuperset(wanted) else []
-        absent += [f"all rows of {sum(name not in measured for name in classifiers)} classifiers"] if not measured.issuperset(classifiers) else []
+        wanted, classifiers = (
+            [name for trial in own for name in trial.get(part, ())] for part in ("rows", "classifiers")
+        )
+        absent = (
+            [f"{sum(name not in there for name in wanted)} of {len(wanted)} accuracy rows"]
+            if not there.issuperset(wanted)
+            else []
+        )
+        absent += (
+            [f"all rows of {sum(name not in measured for name in classifiers)} classifiers"]
+            if not measured.issuperset(classifiers)
+            else []
+        )
         if absent:
             notes.append(f"{label}: missing {' and '.join(absent)}.")
     further = set(sweep["rows"]).difference(*(trial.get("rows", ()) for trial in trials))
-    return [*notes, *([f"Baselines and further sets: missing {len(further - there)} of {len(further)} accuracy rows."] if further - there else [])]
+    return [
+        *notes,
+        *(
+            [f"Baselines and further sets: missing {len(further - there)} of {len(further)} accuracy rows."]
+            if further - there
+            else []
+        ),
+    ]
 
 
 def _sweep_entry(clone: Row) -> Entry:

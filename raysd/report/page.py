@@ -45,7 +45,8 @@ class ReportFiles:
 
 
 def write_report(root: Location, out: Location | None = None, sweep: str | None = None) -> ReportFiles:
-    """Write the report of a sweep, or of all settings that were measured where there is no sweep, from result rows alone.
+    """Write the report of a sweep, or of all settings that were measured where there is no sweep, from result rows
+    alone.
 
     Args:
         root: the storage root with the rows.
@@ -65,14 +66,22 @@ def write_report(root: Location, out: Location | None = None, sweep: str | None 
     plots = [plot for group in figures.values() for plot in group]
     written = write_parts(out, tables.values(), plots, [grid for gallery in galleries for grid in gallery.grids])
     lines = say_all(inputs, findings)
-    out.write(HTML, render(inputs, lines, galleries, figures, tables, written, lag_sentence(scores) if scores else None).encode())
+    out.write(
+        HTML,
+        render(inputs, lines, galleries, figures, tables, written, lag_sentence(scores) if scores else None).encode(),
+    )
     return ReportFiles(out, out.file(HTML), lines, tables["settings"])
 
 
-def write_parts(out: Location, tables: Iterable[Table], plots: Iterable[Plot], grids: Iterable[SampleGrid]) -> list[tuple[str, list[str]]]:
+def write_parts(
+    out: Location, tables: Iterable[Table], plots: Iterable[Plot], grids: Iterable[SampleGrid]
+) -> list[tuple[str, list[str]]]:
     """Write each table and figure as files of their own; returns what each is, and its files."""
     parts: list[tuple[str, dict[str, bytes | str]]] = []
-    parts += [(f"Table: {table.title}", {f"{table.name}.md": to_markdown(table), f"{table.name}.csv": to_csv(table)}) for table in tables]
+    parts += [
+        (f"Table: {table.title}", {f"{table.name}.md": to_markdown(table), f"{table.name}.csv": to_csv(table)})
+        for table in tables
+    ]
     parts += [(f"Figure: {plot.title}", {f"{plot.name}.png": plot.png, f"{plot.name}.svg": plot.svg}) for plot in plots]
     parts += [(f"Sample images: {grid.label}", {f"{grid.name}.png": grid.png}) for grid in grids]
     for _, files in parts:
@@ -89,7 +98,11 @@ def find_all(inputs: ReportInputs) -> Findings | None:
     """
     sweep = inputs.sweep
     if inputs.is_sweep and not inputs.cells.of_kind("clone"):
-        raise UserError("report.sweep", sweep["fingerprint"], "has no accuracy rows of a clone; run the sweep again, it continues where it ended")
+        raise UserError(
+            "report.sweep",
+            sweep["fingerprint"],
+            "has no accuracy rows of a clone; run the sweep again, it continues where it ended",
+        )
     return find(inputs.cells, sweep.get("best"), inputs.objective, sweep.get("comparisons", ()), inputs.borrowed)
 
 
@@ -99,11 +112,23 @@ def say_all(inputs: ReportInputs, findings: Findings | None) -> tuple[str, ...]:
     if findings:
         lines = findings.lines
     elif best:
-        lines = (f"The sweep chose {best['label']} ({best['score']:.1f} %, {objective_words(inputs.objective)}); its accuracy rows are missing.",)
+        lines = (
+            (
+                f"The sweep chose {best['label']} ({best['score']:.1f} %, {objective_words(inputs.objective)}); "
+                "its accuracy rows are missing."
+            ),
+        )
     else:
         lines = (count_sentence(inputs.cells),)
-    absent = [f"Accuracy rows are missing: {len(inputs.lacking):,} {'notes' if len(inputs.lacking) > 1 else 'note'} below the table of all settings."]
-    failures = [f"Measurements or settings that failed: {len(failed):,}; notes below the table of all settings say why."]
+    absent = [
+        (
+            f"Accuracy rows are missing: {len(inputs.lacking):,} {'notes' if len(inputs.lacking) > 1 else 'note'} "
+            "below the table of all settings."
+        )
+    ]
+    failures = [
+        f"Measurements or settings that failed: {len(failed):,}; notes below the table of all settings say why."
+    ]
     return (*lines, *(absent if inputs.lacking else []), *(failures if failed else []), *search_lines(inputs))
 
 
@@ -143,7 +168,10 @@ def shown_cells(inputs: ReportInputs) -> Cells:
         return inputs.cells
     clones = inputs.cells.of_kind("clone")
     furthest = {c.setting.factors: c for c in sorted(clones, key=lambda c: c.setting.images_per_class or 0)}
-    return replace(inputs.cells, cells=tuple(c for c in inputs.cells.cells if c.setting.kind != "clone" or furthest[c.setting.factors] is c))
+    return replace(
+        inputs.cells,
+        cells=tuple(c for c in inputs.cells.cells if c.setting.kind != "clone" or furthest[c.setting.factors] is c),
+    )
 
 
 def plot_figures(inputs: ReportInputs, findings: Findings | None, scores: ClassScores | None) -> dict[str, list[Plot]]:

@@ -17,7 +17,12 @@ def clone_table(inputs: ReportInputs) -> Table | None:
     groups: dict[str, list[Entry]] = {}
     for entry in (entry for entry in inputs.entries if entry.folder):
         groups.setdefault(entry.folder, []).append(entry)
-    columns = (Column("setting"), *number_columns("images", "flagged"), Column("fingerprint", is_code=True), Column("folder", is_code=True))
+    columns = (
+        Column("setting"),
+        *number_columns("images", "flagged"),
+        Column("fingerprint", is_code=True),
+        Column("folder", is_code=True),
+    )
     rows: list[tuple[Value, ...]] = []
     for folder, entries in groups.items():
         clone = about.get(folder, {})
@@ -30,9 +35,20 @@ def clone_table(inputs: ReportInputs) -> Table | None:
 def behind_table(inputs: ReportInputs) -> Table | None:
     """The rows behind each score of a setting, by the trial rows; None where there are none."""
     names = ("trial", "clone", "classifiers", "accuracy rows")
-    columns = (Column("setting"), *number_columns("images per class", "score"), *(Column(name, is_code=True) for name in names))
+    columns = (
+        Column("setting"),
+        *number_columns("images per class", "score"),
+        *(Column(name, is_code=True) for name in names),
+    )
     rows = [
-        (row["label"], row["images_per_class"], number(row["score"], ".2f"), row["fingerprint"], row["clone"], *(" ".join(row.get(part, ())) for part in PARTS))
+        (
+            row["label"],
+            row["images_per_class"],
+            number(row["score"], ".2f"),
+            row["fingerprint"],
+            row["clone"],
+            *(" ".join(row.get(part, ())) for part in PARTS),
+        )
         for row in inputs.trials
     ]
     return Table("behind", "Rows behind each score", columns, tuple(rows)) if rows else None
@@ -40,11 +56,25 @@ def behind_table(inputs: ReportInputs) -> Table | None:
 
 def row_table(inputs: ReportInputs) -> Table:
     """Each accuracy row and the command that repeats it."""
-    columns = (Column("fingerprint", is_code=True), Column("trained on"), *number_columns("images per class", "seed"), Column("measured on"), Column("metric"))
-    columns += (*number_columns("value, %", "images"), Column("classifier", is_code=True), Column("data", is_code=True), Column("date"))
+    columns = (
+        Column("fingerprint", is_code=True),
+        Column("trained on"),
+        *number_columns("images per class", "seed"),
+        Column("measured on"),
+        Column("metric"),
+    )
+    columns += (
+        *number_columns("value, %", "images"),
+        Column("classifier", is_code=True),
+        Column("data", is_code=True),
+        Column("date"),
+    )
     columns += (Column("command", is_code=True),)
     labels = {row["fingerprint"]: cell.setting.label for cell in inputs.cells.cells for row in cell.rows}
-    order = sorted(inputs.rows, key=lambda r: (r["trained_on"]["kind"], r["trained_on"].get("name") or "", r["role"], r["dataset"], r["seed"]))
+    order = sorted(
+        inputs.rows,
+        key=lambda r: (r["trained_on"]["kind"], r["trained_on"].get("name") or "", r["role"], r["dataset"], r["seed"]),
+    )
     rows = [
         (
             row["fingerprint"],

@@ -1,4 +1,5 @@
-"""What the cells say: the best setting, the share of the gap to real images that it closes, and whether guidance matters."""
+"""What the cells say: the best setting, the share of the gap to real images that it closes, and whether guidance
+matters."""
 
 import json
 import math
@@ -42,7 +43,13 @@ class Findings:
         return f"{self.word} {'clone' if is_clone(self.best.setting) else 'setting'}"
 
 
-def find(cells: Cells, chosen: Row | None, objective: Objective, comparisons: Sequence[Row] = (), borrowed: Collection[str] = ()) -> Findings | None:
+def find(
+    cells: Cells,
+    chosen: Row | None,
+    objective: Objective,
+    comparisons: Sequence[Row] = (),
+    borrowed: Collection[str] = (),
+) -> Findings | None:
     """All findings; None when the best setting was not measured, or nothing that the objective names.
 
     Args:
@@ -61,11 +68,17 @@ def find(cells: Cells, chosen: Row | None, objective: Objective, comparisons: Se
     test = next((measured for measured in cells.of_role("test") if measured in best.scores), None)
     gaps = {s: _gap(s, best, real, random) for s in [*([test] if test else []), *cells.of_role("transfer")]}
     answer = _answer(best, real, random, test, gaps, borrowed)
-    lines = _known(cells, objective, answer) if chosen is None else [f"The best setting is {answer}", _choice(objective)]
+    lines = (
+        _known(cells, objective, answer) if chosen is None else [f"The best setting is {answer}", _choice(objective)]
+    )
     if test is not None and (sentence := guidance_sentence(cells, best, test, comparisons, word)):
         lines.append(sentence)
-    if closed := [f"{cells.names[s]} {100 * gap:.0f} %" for s, gap in gaps.items() if s.role == "transfer" and gap is not None]:
-        optimistic = " These sets had a part in the choice, so this is optimiztic." if counts(objective, "transfer") else ""
+    if closed := [
+        f"{cells.names[s]} {100 * gap:.0f} %" for s, gap in gaps.items() if s.role == "transfer" and gap is not None
+    ]:
+        optimistic = (
+            " These sets had a part in the choice, so this is optimiztic." if counts(objective, "transfer") else ""
+        )
         lines.append(f"Share of the gap to real closed on transfer sets: {'; '.join(closed)}.{optimistic}")
     return Findings(best, real, random, test, gaps, tuple(lines), tuple(notes), word)
 
@@ -81,40 +94,71 @@ def gap_closed(clone: float, real: float, random: float) -> float | None:
 
 
 def find_baseline(cells: Cells, kind: str, best: Setting) -> tuple[Cell | None, list[str]]:
-    """The `real` or `random` cell to compare with, of the same backbone; and a note when its number of images differs."""
-    found = [cell for cell in cells.of_kind(kind) if cell.setting.backbone == best.backbone and not cell.setting.is_mixture]
+    """The `real` or `random` cell to compare with, of the same backbone; and a note when its number of images
+    differs."""
+    found = [
+        cell for cell in cells.of_kind(kind) if cell.setting.backbone == best.backbone and not cell.setting.is_mixture
+    ]
     if not found:
         return None, []
-    chosen = min(found, key=lambda cell: (cell.setting.images_per_class != best.images_per_class, -(cell.setting.images_per_class or math.inf)))
+    chosen = min(
+        found,
+        key=lambda cell: (
+            cell.setting.images_per_class != best.images_per_class,
+            -(cell.setting.images_per_class or math.inf),
+        ),
+    )
     count = chosen.setting.images_per_class
     if kind == "random" or best.kind != "clone" or count == best.images_per_class:
         return chosen, []
-    return chosen, [f"Real has {'all' if count is None else count} images per class, the clone {best.images_per_class}."]
+    return chosen, [
+        f"Real has {'all' if count is None else count} images per class, the clone {best.images_per_class}."
+    ]
 
 
-def guidance_sentence(cells: Cells, best: Cell, test: MeasuredSet, comparisons: Sequence[Row] = (), word: str = "best") -> str | None:
-    """The best setting beside guidance 7.5 of its variant, or the highest guidance where 7.5 was not measured; None where there is no other.
+def guidance_sentence(
+    cells: Cells, best: Cell, test: MeasuredSet, comparisons: Sequence[Row] = (), word: str = "best"
+) -> str | None:
+    """The best setting beside guidance 7.5 of its variant, or the highest guidance where 7.5 was not measured; None
+    where there is no other.
 
     All have the best one's images per class.
     """
-    like = [cell for cell in cells.of_kind("clone") if _same_but_guidance(cell.setting, best.setting) and test in cell.scores]
+    like = [
+        cell
+        for cell in cells.of_kind("clone")
+        if _same_but_guidance(cell.setting, best.setting) and test in cell.scores
+    ]
     others = {cell.setting.guidance_scale: cell for cell in like if cell.setting.guidance_scale is not None}
     own = best.setting.guidance_scale
     if own is None or len(others) < 2:
         return None
     reference = USUAL_GUIDANCE if USUAL_GUIDANCE in others else max(others)
     if own == reference:
-        return f"The guidance scale of the {word} setting, {own:g}, is {'the usual one' if own == USUAL_GUIDANCE else 'the highest that was measured'}."
+        return (
+            f"The guidance scale of the {word} setting, {own:g}, is "
+            f"{'the usual one' if own == USUAL_GUIDANCE else 'the highest that was measured'}."
+        )
     other = others[reference]
     difference = best.scores[test].mean - other.scores[test].mean
     compared = _compared(best, other, test, comparisons)
-    return f"On real test images, guidance {own:g} differs from guidance {reference:g} by {difference:+.1f} points: {compared}."
+    return (
+        f"On real test images, guidance {own:g} differs from guidance {reference:g} by {difference:+.1f} points: "
+        f"{compared}."
+    )
 
 
 def _compared(one: Cell, other: Cell, test: MeasuredSet, comparisons: Sequence[Row]) -> str:
-    """Whether two cells differ by more than noise: by the sweep's own comparison, else by the seeds that both have, else unknown."""
+    """Whether two cells differ by more than noise: by the sweep's own comparison, else by the seeds that both have,
+    else unknown."""
     difference = one.scores[test].mean - other.scores[test].mean
-    wanted = {"label": other.setting.label, "role": test.role, "dataset": test.dataset, "probe_label": test.probe, "shots": test.shots}
+    wanted = {
+        "label": other.setting.label,
+        "role": test.role,
+        "dataset": test.dataset,
+        "probe_label": test.probe,
+        "shots": test.shots,
+    }
     for row in comparisons:
         if all(row[name] == value for name, value in wanted.items()) and row["low"] <= difference <= row["high"]:
             return f"{row['verdict']}, image by image (95 % interval {row['low']:+.1f} to {row['high']:+.1f})"
@@ -137,7 +181,11 @@ def _same_but_guidance(one: Setting, other: Setting) -> bool:
 def _chosen(cells: Cells, chosen: Row) -> Cell | None:
     """The cell of the setting that the sweep chose, at the rung that it was chosen by."""
     factors = {name: json.dumps(value, sort_keys=True) for name, value in chosen["setting"].items()}
-    found = [c for c in cells.of_kind("clone") if dict(c.setting.factors) == factors and c.setting.images_per_class == chosen["images_per_class"]]
+    found = [
+        c
+        for c in cells.of_kind("clone")
+        if dict(c.setting.factors) == factors and c.setting.images_per_class == chosen["images_per_class"]
+    ]
     return found[0] if found else None
 
 
@@ -169,21 +217,41 @@ def _gap(measured: MeasuredSet, best: Cell, real: Cell | None, random: Cell | No
 
 
 def _answer(
-    best: Cell, real: Cell | None, random: Cell | None, test: MeasuredSet | None, gaps: Mapping[MeasuredSet, float | None], borrowed: Collection[str]
+    best: Cell,
+    real: Cell | None,
+    random: Cell | None,
+    test: MeasuredSet | None,
+    gaps: Mapping[MeasuredSet, float | None],
+    borrowed: Collection[str],
 ) -> str:
     setting = best.setting
-    starts_with_variant = setting.kind == "clone" and (VARIANT in dict(setting.factors) or not (setting.words or setting.is_mixture))
+    starts_with_variant = setting.kind == "clone" and (
+        VARIANT in dict(setting.factors) or not (setting.words or setting.is_mixture)
+    )
     start = f"{'prompt variant ' if starts_with_variant else ''}{setting.label}"
     if test is None:
         return f"{start}; it was not measured on real test images."
-    how = f"trained on a mixture ({setting.name}), " if setting.is_mixture else "trained on its images alone, " if setting.kind == "clone" else ""
+    how = (
+        f"trained on a mixture ({setting.name}), "
+        if setting.is_mixture
+        else "trained on its images alone, "
+        if setting.kind == "clone"
+        else ""
+    )
     text = f"{start}: {how}a classifier gets {best.scores[test]} % of real test images right"
     others = []
     for kind, words, cell in (("real", "trained on real images", real), ("random", "with random weights", random)):
         if cell and test in cell.scores:
             count, foreign = cell.setting.images_per_class, kind in borrowed
-            size = ["all" if count is None else f"{count:,} per class"] if kind == "real" and (foreign or count != setting.images_per_class) else []
-            others.append(", ".join([words, *size, *(["a baseline from another run"] if foreign else [])]) + f": {cell.scores[test]} %")
+            size = (
+                ["all" if count is None else f"{count:,} per class"]
+                if kind == "real" and (foreign or count != setting.images_per_class)
+                else []
+            )
+            others.append(
+                ", ".join([words, *size, *(["a baseline from another run"] if foreign else [])])
+                + f": {cell.scores[test]} %"
+            )
     text += f" ({'; '.join(others)})" if others else ""
     gap = gaps.get(test)
     return f"{text}." if gap is None else f"{text}; this closes {100 * gap:.0f} % of the gap to real."
@@ -193,5 +261,8 @@ def _choice(objective: Objective) -> str:
     if objective == "test":
         return "The setting was chosen on the test images themselves, so its test accuracy is optimiztic."
     if counts(objective, "test"):
-        return f"The setting was chosen by {objective_words(objective)}; the test images had a part in the choice, so its test accuracy is optimiztic."
+        return (
+            f"The setting was chosen by {objective_words(objective)}; the test images had a part in the choice, "
+            "so its test accuracy is optimiztic."
+        )
     return f"The setting was chosen by {objective_words(objective)}; the test images had no part in the choice."

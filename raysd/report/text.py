@@ -9,7 +9,12 @@ from typing import Any
 Objective = str | Mapping[str, float]
 
 VARIANT, GUIDANCE = "generation.variant", "generation.guidance_scale"
-FACTORS = {VARIANT: "prompt variant", GUIDANCE: "guidance", "generation.num_inference_steps": "steps", "generation.model": "generator"}
+FACTORS = {
+    VARIANT: "prompt variant",
+    GUIDANCE: "guidance",
+    "generation.num_inference_steps": "steps",
+    "generation.model": "generator",
+}
 METRICS = {"top1": "top-1 accuracy", "mean_per_class": "mean accuracy per class"}
 ROLES = {
     "validation": "accuracy on held-out validation images",

@@ -1,7 +1,7 @@
 """Read a file and write it anew, so that nothing that another process writes at the same time is lost.
 
-On a disk a lock is held meanwhile (`raysd.storage.lock`). On an object store the write is refused if the object changed since it was read, and then all is done
-again with what is there now (`raysd.storage.conditional`).
+On a disk a lock is held meanwhile (`raysd.storage.lock`). On an object store the write is refused if the object changed
+since it was read, and then all is done again with what is there now (`raysd.storage.conditional`).
 """
 
 import uuid
@@ -12,13 +12,16 @@ from raysd.storage.location import Location
 from raysd.storage.lock import can_lock, held
 
 
-def change(folder: Location, name: str, update: Callable[[bytes | None], bytes | None], is_new: bool = False) -> bytes | None:
+def change(
+    folder: Location, name: str, update: Callable[[bytes | None], bytes | None], is_new: bool = False
+) -> bytes | None:
     """Change the file `name` of a folder.
 
     Args:
         folder: where it lies.
         name: of the file.
-        update: what becomes of its bytes, or of None when it is not there; None leaves the file as it is. May be called several times.
+        update: what becomes of its bytes, or of None when it is not there; None leaves the file as it is. May be called
+            several times.
         is_new: the file is most likely not there; saves a request on an object store.
 
     Returns:
@@ -37,7 +40,9 @@ def change(folder: Location, name: str, update: Callable[[bytes | None], bytes |
         return data
 
 
-def _change_object(folder: Location, name: str, update: Callable[[bytes | None], bytes | None], is_new: bool) -> bytes | None:
+def _change_object(
+    folder: Location, name: str, update: Callable[[bytes | None], bytes | None], is_new: bool
+) -> bytes | None:
     store = conditional_store(folder.uri)
     bucket, _, key = folder.file(name).partition("/")
     there = None if is_new else store.read(bucket, key)

@@ -1,7 +1,8 @@
 """Object stores that write an object only while it is as it was when it was read.
 
-S3 takes `If-None-Match: *` and `If-Match: <ETag>` with a PUT, Google Cloud Storage `ifGenerationMatch`. pyarrow's file systems send neither, so these requests
-go through the providers' own clients, `boto3` and `google-cloud-storage`. There is one client in a process for each bucket's server.
+S3 takes `If-None-Match: *` and `If-Match: <ETag>` with a PUT, Google Cloud Storage `ifGenerationMatch`. pyarrow's file
+systems send neither, so these requests go through the providers' own clients, `boto3` and `google-cloud-storage`. There
+is one client in a process for each bucket's server.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,8 @@ class ConditionalStore(Protocol):
         """An object's bytes and the tag of this version of it; None when it is not there."""
 
     def write(self, bucket: str, key: str, data: bytes, tag: str | None) -> bool:
-        """Write an object while it still has that tag, or while it is not there if the tag is None; False when that is not so any more."""
+        """Write an object while it still has that tag, or while it is not there if the tag is None; False when that
+        is not so any more."""
 
 
 class S3Store:
@@ -59,7 +61,10 @@ class S3Store:
         condition = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
         changed = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409", "NoSuchKey", "404"}
         try:
-            return self._ask(lambda: self.client.put_object(Bucket=bucket, Key=key, Body=data, **condition), changed) is not None
+            return (
+                self._ask(lambda: self.client.put_object(Bucket=bucket, Key=key, Body=data, **condition), changed)
+                is not None
+            )
         except NotImplementedError:
             self._ask(lambda: self.client.put_object(Bucket=bucket, Key=key, Body=data), set())
             return True
@@ -85,7 +90,8 @@ class GcsStore:
     """Objects of Google Cloud Storage.
 
     Args:
-        options: as in a URI's query: `endpoint_override`, `scheme`; with them nobody logs in, since that is a server for tests.
+        options: as in a URI's query: `endpoint_override`, `scheme`; with them nobody logs in, since that is a server
+            for tests.
     """
 
     def __init__(self, options: dict[str, str]) -> None:
@@ -143,7 +149,9 @@ def conditional_store(uri: str) -> ConditionalStore:
     try:
         return _open_store(parts.scheme, parts.query)
     except ImportError:
-        raise UserError("storage", uri, f"needs the package {package} on all nodes; pip install 'raysd[{extra}]'") from None
+        raise UserError(
+            "storage", uri, f"needs the package {package} on all nodes; pip install 'raysd[{extra}]'"
+        ) from None
 
 
 @once_per_process

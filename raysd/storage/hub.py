@@ -1,4 +1,5 @@
-"""Models of the Hugging Face hub: what lies in its cache on this machine, what a download would take, and the download."""
+"""Models of the Hugging Face hub: what lies in its cache on this machine, what a download would take, and the
+download."""
 
 from pathlib import Path
 
@@ -49,4 +50,8 @@ def fetch_model(field: str, name: str, revision: str | None) -> Path:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
     except Exception as error:  # the hub's client raises many kinds, none of which a user can act on by type
         reason = type(error).__name__
-        raise UserError(field, name, f"cannot be had from the hub ({reason}); check id, revision and network, or give a local folder") from None
+        raise UserError(
+            field,
+            name,
+            f"cannot be had from the hub ({reason}); check id, revision and network, or give a local folder",
+        ) from None

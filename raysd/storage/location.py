@@ -5,10 +5,11 @@ A file gets its name only when it is whole. On a local disk:
 1. the bytes go to `.<name>.<random>.tmp` in the same folder and are synced to disk;
 2. the file is renamed to its name, which is atomic, and the folder is synced.
 
-On an object store a single upload does the same: the object is there when the upload has ended, or not at all. Requests that fail for a
-reason that may pass (a server error, a dropped connection) are repeated with growing pauses.
+On an object store a single upload does the same: the object is there when the upload has ended, or not at all. Requests
+that fail for a reason that may pass (a server error, a dropped connection) are repeated with growing pauses.
 
-Credentials of an object store come from the environment (`AWS_ACCESS_KEY_ID`, an instance's role, `GOOGLE_APPLICATION_CREDENTIALS`), never from the URI.
+Credentials of an object store come from the environment (`AWS_ACCESS_KEY_ID`, an instance's role,
+`GOOGLE_APPLICATION_CREDENTIALS`), never from the URI.
 """
 
 import errno
@@ -35,7 +36,14 @@ STALE_SECONDS = 3600.0
 ATTEMPTS = 6
 LAST_PAUSE_SECONDS = 8.0
 LOCAL = fs.LocalFileSystem()
-LASTING_ERRORS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "NO_SUCH_KEY", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "HTTP status 40")
+LASTING_ERRORS = (
+    "ACCESS_DENIED",
+    "NO_SUCH_BUCKET",
+    "NO_SUCH_KEY",
+    "INVALID_ACCESS_KEY_ID",
+    "SIGNATURE_DOES_NOT_MATCH",
+    "HTTP status 40",
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,8 @@ class Location:
 
     @property
     def filesystem(self) -> fs.FileSystem:
-        """The pyarrow file system that holds this folder. A process has one for each bucket, with its connections and credentials."""
+        """The pyarrow file system that holds this folder. A process has one for each bucket, with its connections
+        and credentials."""
         return LOCAL if self._parts is None else self._opened(self._parts)[0]
 
     @cached_property
@@ -73,7 +82,11 @@ class Location:
     def _opened(self, parts: SplitResult) -> tuple[fs.FileSystem, str]:
         if "@" in parts.netloc:
             hidden = self.uri.replace(parts.netloc.rpartition("@")[0], "***")
-            raise UserError("storage", hidden, "leave the credentials out of the URI; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+            raise UserError(
+                "storage",
+                hidden,
+                "leave the credentials out of the URI; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            )
         try:
             return _open(urlunsplit(parts._replace(path="", fragment="")))
         except (OSError, ValueError) as error:
@@ -104,14 +117,23 @@ class Location:
         return self.attempt(lambda: self.filesystem.get_file_info(self.file(name))).type == fs.FileType.File
 
     def list_files(self, suffix: str = "") -> list[str]:
-        """Names of the whole files directly in this folder, sorted; one listing, and nothing when the folder is missing."""
+        """Names of the whole files directly in this folder, sorted; one listing, and nothing when the folder is
+        missing."""
         return sorted(self.list_sizes(suffix))
 
     def list_sizes(self, suffix: str = "") -> dict[str, int]:
         """Bytes of each whole file directly in this folder, by name; one listing."""
         selector = fs.FileSelector(self.path, allow_not_found=True)
-        found = [info for info in self.attempt(lambda: self.filesystem.get_file_info(selector)) if info.type == fs.FileType.File]
-        return {info.base_name: info.size for info in found if info.base_name.endswith(suffix) and not info.base_name.startswith(".")}
+        found = [
+            info
+            for info in self.attempt(lambda: self.filesystem.get_file_info(selector))
+            if info.type == fs.FileType.File
+        ]
+        return {
+            info.base_name: info.size
+            for info in found
+            if info.base_name.endswith(suffix) and not info.base_name.startswith(".")
+        }
 
     def read(self, name: str) -> bytes:
         """All bytes of the file `name`."""
@@ -127,7 +149,12 @@ class Location:
         if self.is_local:
             return request()
         pauses = tenacity.wait_exponential_jitter(initial=0.2, max=LAST_PAUSE_SECONDS)
-        return tenacity.Retrying(stop=tenacity.stop_after_attempt(ATTEMPTS), wait=pauses, retry=tenacity.retry_if_exception(_may_pass), reraise=True)(request)
+        return tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(ATTEMPTS),
+            wait=pauses,
+            retry=tenacity.retry_if_exception(_may_pass),
+            reraise=True,
+        )(request)
 
     def _upload(self, name: str, data: bytes) -> None:
         with self.filesystem.open_output_stream(self.file(name)) as stream:
@@ -140,7 +167,8 @@ class Location:
     def write(self, name: str, data: bytes, sync: bool = True) -> None:
         """Write the file `name` in one atomic step, over an older one if there is one.
 
-        Without `sync` a local file may be lost, or be empty, when the machine stops before the disk has all; call `sync_disks` after many small files.
+        Without `sync` a local file may be lost, or be empty, when the machine stops before the disk has all; call
+        `sync_disks` after many small files.
         """
         if not self.is_local:
             self.attempt(lambda: self._upload(name, data))
@@ -157,7 +185,9 @@ class Location:
             os.replace(partial, folder / name)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise UserError("storage", self.uri, "the disk is full; free some space and run the same command again") from None
+                raise UserError(
+                    "storage", self.uri, "the disk is full; free some space and run the same command again"
+                ) from None
             raise
         finally:
             partial.unlink(missing_ok=True)
@@ -170,7 +200,8 @@ class Location:
             os.close(handle)
 
     def sync_disks(self) -> None:
-        """Wait until all that was written on this machine is on its disks; nothing in an object store, where a file is there when it is written."""
+        """Wait until all that was written on this machine is on its disks; nothing in an object store, where a file
+        is there when it is written."""
         if self.is_local:
             os.sync()
 
@@ -207,7 +238,9 @@ class Location:
             self.delete(probe)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise UserError("storage", self.uri, f"cannot be written to ({reason}); choose a folder that you may write to") from None
+            raise UserError(
+                "storage", self.uri, f"cannot be written to ({reason}); choose a folder that you may write to"
+            ) from None
 
 
 @once_per_process
@@ -218,12 +251,15 @@ def _open(uri: str) -> tuple[fs.FileSystem, str]:
 
 
 def _single_upload(uri: str) -> str:
-    """Have small files on S3 sent in one request: a killed multipart upload would leave its parts in the bucket, unseen and paid for."""
+    """Have small files on S3 sent in one request: a killed multipart upload would leave its parts in the bucket,
+    unseen and paid for."""
     if not uri.startswith("s3://") or "allow_delayed_open" in uri:
         return uri
     return f"{uri}{'&' if '?' in uri else '?'}allow_delayed_open=true"
 
 
 def _may_pass(error: BaseException) -> bool:
-    lasting = isinstance(error, (FileNotFoundError, PermissionError)) or any(word in str(error) for word in LASTING_ERRORS)
+    lasting = isinstance(error, (FileNotFoundError, PermissionError)) or any(
+        word in str(error) for word in LASTING_ERRORS
+    )
     return isinstance(error, OSError) and not lasting

@@ -1,7 +1,8 @@
 """One writer at a time for a file that several processes change, on the disks that they share.
 
-The lock is an advisory one of the operating system (`flock`), on a hidden file beside the changed one. It ends with its process, however that ends. A disk may
-not offer such locks, or be full or read-only; then nothing is held, and what is written last stays.
+The lock is an advisory one of the operating system (`flock`), on a hidden file beside the changed one. It ends with its
+process, however that ends. A disk may not offer such locks, or be full or read-only; then nothing is held, and what is
+written last stays.
 """
 
 import fcntl

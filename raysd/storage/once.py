@@ -10,8 +10,8 @@ T = TypeVar("T")
 
 
 def once_per_process(make: Callable[..., T]) -> Callable[..., T]:
-    """Call a function once for the same arguments, from whichever thread, and keep what it made. A forked process makes its own: connections and threads of a
-    client are its process's."""
+    """Call a function once for the same arguments, from whichever thread, and keep what it made. A forked process
+    makes its own: connections and threads of a client are its process's."""
     made: dict[Any, T] = {}
     lock = threading.Lock()
 

@@ -16,7 +16,9 @@ def write_result(root: Location, kind: str, row: Row) -> None:
     """Store `row` under `results/<kind>/<row["fingerprint"]>.json`."""
     if not re.fullmatch(r"[0-9a-f]+", row["fingerprint"]):
         raise ValueError(f"not a fingerprint: {row['fingerprint']!r}")
-    root.child("results", kind).write(f"{row['fingerprint']}.json", json.dumps(row, sort_keys=True, allow_nan=False).encode() + b"\n")
+    root.child("results", kind).write(
+        f"{row['fingerprint']}.json", json.dumps(row, sort_keys=True, allow_nan=False).encode() + b"\n"
+    )
 
 
 def read_results(root: Location, kind: str) -> list[Row]:

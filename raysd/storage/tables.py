@@ -13,9 +13,13 @@ T = TypeVar("T")
 NUM_THREADS = 32  # they wait for an object store
 
 
-def read_table(folder: Location, name: str, columns: list[str] | None = None, filters: list[tuple[str, str, Any]] | None = None) -> pa.Table:
+def read_table(
+    folder: Location, name: str, columns: list[str] | None = None, filters: list[tuple[str, str, Any]] | None = None
+) -> pa.Table:
     """The rows of a file, or those that fit the filters `(column, comparison, value)`."""
-    return folder.attempt(lambda: pq.read_table(folder.file(name), columns=columns, filters=filters, filesystem=folder.filesystem))
+    return folder.attempt(
+        lambda: pq.read_table(folder.file(name), columns=columns, filters=filters, filesystem=folder.filesystem)
+    )
 
 
 def num_rows(folder: Location, name: str) -> int:

@@ -11,11 +11,13 @@ SUFFIX = "-best"
 LONGEST_NAME = 64
 
 
-def best_config(experiment: Experiment, setting: dict[str, Any], images_per_class: int | None = None, note: str = "") -> str:
+def best_config(
+    experiment: Experiment, setting: dict[str, Any], images_per_class: int | None = None, note: str = ""
+) -> str:
     """A file that runs the winner at full size: the experiment's own values and the setting's, without the sweep.
 
-    Values that the experiment was given stay, also where they equal the defaults: in a variant or a probe they stand for another value than none.
-    `training.real` goes, as a sweep's classifiers learn from the clone.
+    Values that the experiment was given stay, also where they equal the defaults: in a variant or a probe they stand
+    for another value than none. `training.real` goes, as a sweep's classifiers learn from the clone.
 
     Args:
         experiment: that was swept.
@@ -26,7 +28,9 @@ def best_config(experiment: Experiment, setting: dict[str, Any], images_per_clas
     Returns:
         YAML that `raysd.config.load_experiment` reads.
     """
-    values = experiment.model_dump(mode="json", exclude_unset=True, exclude={"name": True, "storage": True, "sweep": True, "training": {"real"}})
+    values = experiment.model_dump(
+        mode="json", exclude_unset=True, exclude={"name": True, "storage": True, "sweep": True, "training": {"real"}}
+    )
     size = {} if images_per_class is None else {"generation.images_per_class": images_per_class}
     for name, value in {**setting, **size}.items():
         *parents, field = name.split(".")

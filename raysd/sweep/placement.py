@@ -10,7 +10,9 @@ from raysd.generation.placement import PoolShape
 from raysd.training.placement import MIN_WORKER_CPUS, SPARE_CPUS, TRIAL_CPUS, cpus_per_worker, request_workers
 from raysd.training.settings import TrainingSettings
 
-ACTOR_CPUS = 0.1  # the least of a generation actor, and on a cluster without GPUs all; it computes on as many threads as ever
+ACTOR_CPUS = (
+    0.1  # the least of a generation actor, and on a cluster without GPUs all; it computes on as many threads as ever
+)
 HALF = 0.5
 
 
@@ -27,25 +29,40 @@ class Placement:
     """By the generation actors; what is left is for the trainings."""
     gpus_taken: float
 
-    def requests(self, training: TrainingSettings, num_trials: int, num_pipelines: int, nodes: Sequence[Node]) -> list[ResourceRequest]:
+    def requests(
+        self, training: TrainingSettings, num_trials: int, num_pipelines: int, nodes: Sequence[Node]
+    ) -> list[ResourceRequest]:
         """What the sweep starts at the same time, as `place` gave it for the sum of the nodes.
 
         Raises:
             UserError: the cluster is too small for the workers.
         """
         num_actors = (self.pool.num_actors or 1) * num_pipelines
-        actors = ResourceRequest("generation.num_actors", num_actors, "generation actors", num_actors, self.pool.num_cpus, self.pool.num_gpus)
-        trials = ResourceRequest("sweep.max_concurrent_trials", num_trials, "trials", num_trials, self.trial_cpus, self.trial_gpus)
-        workers = [] if self.trains_here else [request_workers(training, nodes, num_trials, self.cpus_taken, self.gpus_taken)]
+        actors = ResourceRequest(
+            "generation.num_actors", num_actors, "generation actors", num_actors, self.pool.num_cpus, self.pool.num_gpus
+        )
+        trials = ResourceRequest(
+            "sweep.max_concurrent_trials", num_trials, "trials", num_trials, self.trial_cpus, self.trial_gpus
+        )
+        workers = (
+            [] if self.trains_here else [request_workers(training, nodes, num_trials, self.cpus_taken, self.gpus_taken)]
+        )
         return [actors, *workers, trials]
 
 
 def place(
-    cpus: float, gpus: float, generation: GenerationSettings, training: TrainingSettings, num_trials: int, num_pipelines: int = 1, spare_gpus: int = 0
+    cpus: float,
+    gpus: float,
+    generation: GenerationSettings,
+    training: TrainingSettings,
+    num_trials: int,
+    num_pipelines: int = 1,
+    spare_gpus: int = 0,
 ) -> Placement:
     """Share `cpus` and `gpus` of a whole cluster out between shared pools and `num_trials` trainings at a time.
 
-    Trainings get a GPU for each worker, the generation actors the others. Where none is left and a training has one worker, both have half of each GPU.
+    Trainings get a GPU for each worker, the generation actors the others. Where none is left and a training has one
+    worker, both have half of each GPU.
 
     Args:
         cpus: of the cluster.
@@ -71,19 +88,37 @@ def place(
         elif per_actor:
             room = processes_on(left, per_actor)
         if left < 0 or room < num_pipelines:
-            need = f"{needed} for trainings, {spare_gpus} for scores, {per_actor * num_pipelines:g} or more to generate with {num_pipelines} generators"
-            raise UserError("sweep.max_concurrent_trials", num_trials, f"the cluster has {gpus:g} GPUs; needed are {need}; ask for fewer trainings at a time")
+            need = (
+                f"{needed} for trainings, {spare_gpus} for scores, {per_actor * num_pipelines:g} or more to "
+                f"generate with {num_pipelines} generators"
+            )
+            raise UserError(
+                "sweep.max_concurrent_trials",
+                num_trials,
+                f"the cluster has {gpus:g} GPUs; needed are {need}; ask for fewer trainings at a time",
+            )
     num_actors = max(1, min(generation.num_actors or room, max(room, 1)) // num_pipelines)
     all_actors = num_actors * num_pipelines
     cpus_left = cpus - cpus_needed(training, num_trials)
-    num_cpus = max(ACTOR_CPUS, min(generation.cpus_per_actor, int(100 * cpus_left / all_actors) / 100)) if gpus else ACTOR_CPUS
+    num_cpus = (
+        max(ACTOR_CPUS, min(generation.cpus_per_actor, int(100 * cpus_left / all_actors) / 100)) if gpus else ACTOR_CPUS
+    )
     taken = all_actors * num_cpus
     if taken > cpus_left:
-        need = f"{all_actors} generation actors at {ACTOR_CPUS:g} and {cpus_needed(training, num_trials):g} for trainings and reading"
-        raise UserError("generation.num_actors", generation.num_actors, f"the cluster has {cpus:g} CPUs, too few for {need}; ask for fewer")
+        need = (
+            f"{all_actors} generation actors at {ACTOR_CPUS:g} and {cpus_needed(training, num_trials):g} for "
+            "trainings and reading"
+        )
+        raise UserError(
+            "generation.num_actors",
+            generation.num_actors,
+            f"the cluster has {cpus:g} CPUs, too few for {need}; ask for fewer",
+        )
     trial_cpus = cpus_per_worker(training, cpus - taken, num_trials) if trains_here else TRIAL_CPUS
     trial_gpus = (share or 1.0) if gpus and trains_here else 0.0
-    return Placement(PoolShape(num_actors, num_cpus, per_actor), trains_here, trial_cpus, trial_gpus, taken, all_actors * per_actor)
+    return Placement(
+        PoolShape(num_actors, num_cpus, per_actor), trains_here, trial_cpus, trial_gpus, taken, all_actors * per_actor
+    )
 
 
 def cpus_needed(training: TrainingSettings, num_trials: int) -> float:

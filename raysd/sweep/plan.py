@@ -19,13 +19,15 @@ class TrialPlan:
     is_done: Callable[[int], bool]
     """Whether so many ended trials are all of them."""
     known: Callable[[], list[tuple[int, int]]] = list
-    """Steps that an earlier run did and that are taken without a trial, by the setting's place and the rung; complete in the end."""
+    """Steps that an earlier run did and that are taken without a trial, by the setting's place and the rung;
+    complete in the end."""
     num_left_out: int = 0
     """Baselines and, as far as is known at the start, steps without a trial."""
 
 
 def plan_trials(steps: Steps, settings: list[Setting], baselines: list[str]) -> TrialPlan:
-    """The trials of a sweep; none for what an earlier run of it did, as far as that can be told beforehand, since each would start a process.
+    """The trials of a sweep; none for what an earlier run of it did, as far as that can be told beforehand, since
+    each would start a process.
 
     Args:
         steps: does them.
@@ -48,20 +50,37 @@ def plan_trials(steps: Steps, settings: list[Setting], baselines: list[str]) -> 
         inner, setting_of = search.tpe(wanted, list(tried)), partial(search.decode, wanted)
         searcher = search.NumberedSearch(baselines, inner, tried, setting_of, partial(identity_at, steps.experiment))
         number = len(baselines) + (wanted.num_settings or 0)
-        options |= {"search_alg": searcher, "num_samples": number, "max_concurrent_trials": wanted.max_concurrent_trials}
+        options |= {
+            "search_alg": searcher,
+            "num_samples": number,
+            "max_concurrent_trials": wanted.max_concurrent_trials,
+        }
         return TrialPlan({}, options, lambda ended: ended == number, num_left_out=num_there)
     known = steps.known(settings)
     if wanted.scheduler == "halving":
-        halving = search.HalvingSearch(len(settings), num_rungs, wanted.keep, wanted.keep_within_noise, baselines, known)
+        halving = search.HalvingSearch(
+            len(settings), num_rungs, wanted.keep, wanted.keep_within_noise, baselines, known
+        )
         options |= {"search_alg": halving, "num_samples": -1, "max_concurrent_trials": wanted.max_concurrent_trials}
-        return TrialPlan({}, options, lambda ended: halving.is_done, lambda: halving.passed, num_there + len(halving.passed))
+        return TrialPlan(
+            {}, options, lambda ended: halving.is_done, lambda: halving.passed, num_there + len(halving.passed)
+        )
     done = {place for place in range(len(settings)) if all((place, rung) in known for rung in range(num_rungs))}
     if wanted.scheduler == "asha":
         done = set()  # which rung it ends a setting at depends on the others
-    jobs = [*({"setting": place} for place in range(len(settings)) if place not in done), *({"baseline": kind} for kind in baselines)]
+    jobs = [
+        *({"setting": place} for place in range(len(settings)) if place not in done),
+        *({"baseline": kind} for kind in baselines),
+    ]
     options |= {"search_alg": BasicVariantGenerator(max_concurrent=wanted.max_concurrent_trials)}
     passed = [(place, rung) for place in sorted(done) for rung in range(num_rungs)]
-    return TrialPlan({"job": tune.grid_search(jobs)}, options, lambda ended: ended == len(jobs), lambda: passed, num_there + len(done))
+    return TrialPlan(
+        {"job": tune.grid_search(jobs)},
+        options,
+        lambda ended: ended == len(jobs),
+        lambda: passed,
+        num_there + len(done),
+    )
 
 
 def tried_settings(experiment: Experiment, sweep: str) -> dict[Setting, int]:

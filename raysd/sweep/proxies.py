@@ -1,4 +1,5 @@
-"""Proxies of transfer that need no training: how near a clone is to real images, and how well its images fit their texts."""
+"""Proxies of transfer that need no training: how near a clone is to real images, and how well its images fit their
+texts."""
 
 from dataclasses import replace
 
@@ -21,10 +22,11 @@ from raysd.sweep.space import Setting, clone_spec, experiment_at
 
 
 def note_proxies(experiment: Experiment, steps: list[Row], rungs: list[RungSettings], command: str) -> None:
-    """Measure the proxies of each clone of the first rung, and note them in the step's row; what is noted already is not measured again.
+    """Measure the proxies of each clone of the first rung, and note them in the step's row; what is noted already is
+    not measured again.
 
-    Frechet distance, precision, recall, density and coverage are in the features of `analysis.model`, or without one of the first classifier that
-    was trained on real images. The mean similarity of images and texts needs `scoring.model`.
+    Frechet distance, precision, recall, density and coverage are in the features of `analysis.model`, or without one of
+    the first classifier that was trained on real images. The mean similarity of images and texts needs `scoring.model`.
     """
     first = [step for step in steps if step["rung"] == 0 and not step["proxies"]]
     if not first:
@@ -34,7 +36,9 @@ def note_proxies(experiment: Experiment, steps: list[Row], rungs: list[RungSetti
         for step in first:
             at = experiment_at(experiment, Setting(step["setting"]), rungs[0])
             job = plan_clone(at.root, clone_spec(at), at.generation)
-            values = compare_clone(experiment.root, model, clone_images(job), real, experiment.analysis, command)["values"]
+            values = compare_clone(experiment.root, model, clone_images(job), real, experiment.analysis, command)[
+                "values"
+            ]
             step["proxies"] = {name: value for name, value in values.items() if not name.startswith("num_")}
             if experiment.scoring.model is not None:
                 step["proxies"]["image_text_similarity"] = _similarity(at, job)
@@ -50,11 +54,19 @@ def _evaluated_model(experiment: Experiment, last: RungSettings) -> EvaluatedMod
 
 
 def _real_images(experiment: Experiment) -> ImageSet:
-    """Those that `raysd analyze` takes, or without any the last ones of each class of `sweep.real`, away from those that are trained on."""
+    """Those that `raysd analyze` takes, or without any the last ones of each class of `sweep.real`, away from those
+    that are trained on."""
     name, analysis = experiment.evaluation.validation_set or experiment.sweep.real, experiment.analysis
     if analysis.real is not None or name is None:
-        return replace(real_dataset(analysis.real or "", "test", experiment.root, table=experiment.table), images_per_class=analysis.images_per_class)
-    return replace(real_dataset(name, "train", experiment.root, table=experiment.table), images_per_class=analysis.images_per_class, from_end=True)
+        return replace(
+            real_dataset(analysis.real or "", "test", experiment.root, table=experiment.table),
+            images_per_class=analysis.images_per_class,
+        )
+    return replace(
+        real_dataset(name, "train", experiment.root, table=experiment.table),
+        images_per_class=analysis.images_per_class,
+        from_end=True,
+    )
 
 
 def _similarity(experiment: Experiment, job: CloneJob) -> float:

@@ -17,11 +17,30 @@ from raysd.sweep.settings import RungSettings
 from raysd.sweep.space import Setting, clone_spec, experiment_at
 from raysd.versions import versions
 
-COMPARED = ("with", "label", "setting", "role", "dataset", "shots", "probe_label", "difference", "low", "high", "p_value", "verdict")
+COMPARED = (
+    "with",
+    "label",
+    "setting",
+    "role",
+    "dataset",
+    "shots",
+    "probe_label",
+    "difference",
+    "low",
+    "high",
+    "p_value",
+    "verdict",
+)
 
 
 def sweep_row(
-    experiment: Experiment, sweep: str, rungs: list[RungSettings], num_settings: int, steps: list[Row], baselines: dict[str, list[str]], evaluation: Evaluation
+    experiment: Experiment,
+    sweep: str,
+    rungs: list[RungSettings],
+    num_settings: int,
+    steps: list[Row],
+    baselines: dict[str, list[str]],
+    evaluation: Evaluation,
 ) -> Row:
     """The best setting, the ranking, the effects, the cost, and what failed or was skipped.
 
@@ -38,12 +57,25 @@ def sweep_row(
         UserError: no setting was measured on all sets of the objective.
     """
     last = {Setting(step["setting"]): step for step in sorted(steps, key=lambda step: step["rung"])}
-    classifiers = list(dict.fromkeys([key for step in steps for key in step["classifiers"]] + [key for group in baselines.values() for key in group]))
+    classifiers = list(
+        dict.fromkeys(
+            [key for step in steps for key in step["classifiers"]]
+            + [key for group in baselines.values() for key in group]
+        )
+    )
     rows, failed = _measured(evaluation, classifiers)
-    failed += [{"dataset": "-", "error": step["error"], "seed": None, "trained_on": step["label"]} for step in steps if "error" in step]
+    failed += [
+        {"dataset": "-", "error": step["error"], "seed": None, "trained_on": step["label"]}
+        for step in steps
+        if "error" in step
+    ]
     if all(step["score"] is None for step in steps):
         why = f" ({failed[0]['error']})" if failed else ""
-        raise UserError("sweep.objective", experiment.sweep.objective, f"no setting was measured on all of its sets{why}; run the same command again")
+        raise UserError(
+            "sweep.objective",
+            experiment.sweep.objective,
+            f"no setting was measured on all of its sets{why}; run the same command again",
+        )
     ranking = rank_settings(steps)
     best = last[Setting(ranking[0]["setting"])]
     at = experiment_at(experiment, Setting(best["setting"]), rungs[best["rung"]])
@@ -89,7 +121,14 @@ def _measured(evaluation: Evaluation, classifiers: list[str]) -> tuple[list[Row]
         if (row := find_result(evaluation.root, KIND, key)) is not None:
             rows.append(row)
         elif (row := find_result(evaluation.root, FAILED, key)) is not None:
-            failed.append({"dataset": row["dataset"], "error": row["error"], "seed": row["seed"], "trained_on": row["trained_on"]["name"]})
+            failed.append(
+                {
+                    "dataset": row["dataset"],
+                    "error": row["error"],
+                    "seed": row["seed"],
+                    "trained_on": row["trained_on"]["name"],
+                }
+            )
     return rows, failed
 
 
@@ -98,7 +137,9 @@ def _factors(experiment: Experiment, settings: list[Setting]) -> dict[str, list[
     found = {}
     for name, choices in experiment.sweep.space.factors().items():
         tried = [setting.values[name] for setting in settings]
-        found[name] = [value for value in choices if value in tried] if isinstance(choices, list) else sorted(set(tried))
+        found[name] = (
+            [value for value in choices if value in tried] if isinstance(choices, list) else sorted(set(tried))
+        )
     return found
 
 
@@ -121,14 +162,20 @@ def _clone(experiment: Experiment, setting: Setting, last: Row, rungs: list[Rung
     }
 
 
-def _comparisons(evaluation: Evaluation, best: Row, last: list[Row], baselines: dict[str, list[str]], rows: list[Row]) -> list[Row]:
-    """The best setting against each that reached as many images, and against the baselines: image by image, on each set."""
+def _comparisons(
+    evaluation: Evaluation, best: Row, last: list[Row], baselines: dict[str, list[str]], rows: list[Row]
+) -> list[Row]:
+    """The best setting against each that reached as many images, and against the baselines: image by image, on each
+    set."""
     rivals = [step for step in last if step["rung"] == best["rung"] and step["fingerprint"] != best["fingerprint"]]
     sides = [(step["clone"], step["label"], step["setting"], step["classifiers"]) for step in rivals]
     sides += [(kind, kind, None, group) for kind, group in baselines.items()]
     found = []
     ours = [row for row in rows if row["classifier"] in best["classifiers"]]
     for name, label, setting, classifiers in sides:
-        theirs, side = [row for row in rows if row["classifier"] in classifiers], {"with": name, "label": label, "setting": setting}
+        theirs, side = (
+            [row for row in rows if row["classifier"] in classifiers],
+            {"with": name, "label": label, "setting": setting},
+        )
         found += [{**side, **row} for row in compare_classifiers(evaluation, ours, theirs, evaluation.command)]
     return [{field: row[field] for field in COMPARED} for row in found]

@@ -1,4 +1,5 @@
-"""One step of a sweep: a setting at a rung is generated, trained on and measured. A step that was done is not done again.
+"""One step of a sweep: a setting at a rung is generated, trained on and measured. A step that was done is not done
+again.
 
 A step writes its own row (kind `trial`), last of all; so a sweep that is killed knows what is done, and what it cost.
 """
@@ -29,7 +30,16 @@ from raysd.versions import versions
 KIND = "trial"
 OF_A_SETTING = ("training.", "generation.", "sweep.space")
 """Fields of errors that a setting makes by itself; the others go on without it."""
-NOTHING: Row = {"seed_scores": [], "score": None, "classifiers": [], "rows": [], "num_images": 0, "num_flagged": 0, "short_classes": {}, "num_generated": 0}
+NOTHING: Row = {
+    "seed_scores": [],
+    "score": None,
+    "classifiers": [],
+    "rows": [],
+    "num_images": 0,
+    "num_flagged": 0,
+    "short_classes": {},
+    "num_generated": 0,
+}
 NOTHING["seconds"] = {"generate": 0.0, "train": 0.0, "measure": 0.0}
 
 
@@ -128,20 +138,29 @@ class Steps:
         return all(self.evaluation.is_measured(run.fingerprint(seed)) for seed in run.settings.seeds)
 
     def run_baseline(self, kind: str) -> list[str]:
-        """Train and measure the classifiers of real images, as many as the last rung has, or those with random weights; returns their fingerprints."""
+        """Train and measure the classifiers of real images, as many as the last rung has, or those with random
+        weights; returns their fingerprints."""
         run = baseline_run(self.experiment, kind, self.rungs[-1])
         classifiers, _ = self._train(run)
         self._measure(self.evaluation, classifiers)
         return classifiers
 
     def _generate(self, experiment: Experiment) -> tuple[CloneSummary, int, float]:
-        """The clone, images that were generated, of other clones in the training too, and the actors' seconds. Those with filters are scored."""
+        """The clone, images that were generated, of other clones in the training too, and the actors' seconds. Those
+        with filters are scored."""
         training = experiment.training
         jobs = [(_job(experiment), bool(training.filters))]
         for number, other in source_generations(experiment):
-            jobs.append((plan_clone(experiment.root, clone_spec(experiment, other), other), bool(training.sources[number].filters)))
+            jobs.append(
+                (
+                    plan_clone(experiment.root, clone_spec(experiment, other), other),
+                    bool(training.sources[number].filters),
+                )
+            )
         grown = [self.pool.grow(job) for job, _ in jobs]
-        one_actor = experiment.model_copy(update={"generation": experiment.generation.model_copy(update={"num_actors": 1})})
+        one_actor = experiment.model_copy(
+            update={"generation": experiment.generation.model_copy(update={"num_actors": 1})}
+        )
         for job, is_filtered in jobs:
             if is_filtered:
                 score_images(one_actor, job)
@@ -152,7 +171,9 @@ class Steps:
         if self.placement.trains_here:
             return train_here(run), time.monotonic() - began
         num_trials, placement = self.experiment.sweep.max_concurrent_trials, self.placement
-        return train_classifiers(run, True, num_trials, placement.cpus_taken, placement.gpus_taken), time.monotonic() - began
+        return train_classifiers(
+            run, True, num_trials, placement.cpus_taken, placement.gpus_taken
+        ), time.monotonic() - began
 
     def _measure(self, evaluation: Evaluation, classifiers: list[str]) -> tuple[list[Row], float]:
         """In this process where it trains, since it then holds its share of the cluster already."""
@@ -177,11 +198,21 @@ def _job(experiment: Experiment) -> CloneJob:
 
 def baseline_run(experiment: Experiment, kind: str, rung: RungSettings) -> TrainingRun:
     """The training of a baseline: `real` or `random`."""
-    settings = experiment.training.model_copy(update={"real": None, "seeds": experiment.training.seeds[: rung.num_seeds]})
+    settings = experiment.training.model_copy(
+        update={"real": None, "seeds": experiment.training.seeds[: rung.num_seeds]}
+    )
     experiment = experiment.model_copy(update={"training": settings})
     pools: tuple[Pool, ...] = ()
     if kind == "real" and experiment.sweep.real is not None:
-        pools = (Pool((real_dataset(experiment.sweep.real, "train", experiment.root, rung.images_per_class, experiment.table),)),)
+        pools = (
+            Pool(
+                (
+                    real_dataset(
+                        experiment.sweep.real, "train", experiment.root, rung.images_per_class, experiment.table
+                    ),
+                )
+            ),
+        )
     return training_run(experiment, pools)
 
 
@@ -190,8 +221,11 @@ def step_fingerprint(sweep: str, setting: Setting, rung: int) -> str:
     return fingerprint({"sweep": sweep, "setting": dict(setting.values), "rung": rung})
 
 
-def seed_scores(rows: list[Row], classifiers: list[str], evaluation: Evaluation, weights: dict[str, float]) -> list[float]:
-    """The objective of each classifier in percent; nothing when a value of any is missing, so that means stay comparable.
+def seed_scores(
+    rows: list[Row], classifiers: list[str], evaluation: Evaluation, weights: dict[str, float]
+) -> list[float]:
+    """The objective of each classifier in percent; nothing when a value of any is missing, so that means stay
+    comparable.
 
     Args:
         rows: accuracy rows.

@@ -2,10 +2,11 @@
 
 A job is what one Tune trial does: some rungs of a setting, or a baseline.
 
-- A list of settings without a scheduler, or with ASHA: a trial takes a setting from rung to rung, and Tune's `ASHAScheduler` stops it.
+- A list of settings without a scheduler, or with ASHA: a trial takes a setting from rung to rung, and Tune's
+  `ASHAScheduler` stops it.
 - TPE: the same, with settings from Tune's `OptunaSearch`.
-- Halving: a trial takes a setting to one rung. `HalvingSearch` hands out the first rung, waits for all of it, and then hands out the next one for
-  those that are kept. Nothing is paused, so nothing is held while others are waited for.
+- Halving: a trial takes a setting to one rung. `HalvingSearch` hands out the first rung, waits for all of it, and then
+  hands out the next one for those that are kept. Nothing is paused, so nothing is held while others are waited for.
 """
 
 import itertools
@@ -27,7 +28,8 @@ ABOVE_LAST = 1.2
 
 
 class _Forgetful(Searcher):
-    """Tune would keep a searcher's state with its own; a sweep that is started again takes what is done from the rows of its steps."""
+    """Tune would keep a searcher's state with its own; a sweep that is started again takes what is done from the
+    rows of its steps."""
 
     def __init__(self) -> None:
         super().__init__(metric=METRIC, mode=MODE)
@@ -49,8 +51,8 @@ class _Forgetful(Searcher):
 class HalvingSearch(_Forgetful):
     """Synchronous successive halving over a list of settings.
 
-    Each suggestion is `{"setting": place in the list, "rung": number}`, or `{"baseline": kind}` for the baselines, which come last in the first rung, so
-    that nobody waits for them.
+    Each suggestion is `{"setting": place in the list, "rung": number}`, or `{"baseline": kind}` for the baselines,
+    which come last in the first rung, so that nobody waits for them.
 
     Args:
         num_settings: how many settings there are.
@@ -58,7 +60,8 @@ class HalvingSearch(_Forgetful):
         keep: share of a rung's settings that go on.
         within_noise: go on with those, too, that are not worse than the last one kept by more than noise.
         baselines: their kinds.
-        known: the scores of steps that an earlier run did, by setting and rung; no job is handed out for them, since each would start a process.
+        known: the scores of steps that an earlier run did, by setting and rung; no job is handed out for them, since
+            each would start a process.
     """
 
     def __init__(
@@ -100,7 +103,9 @@ class HalvingSearch(_Forgetful):
 
     def _begin_rung(self) -> None:
         """Hand out the steps of the rung that are not known."""
-        self.scores = {place: self.known[place, self.rung] for place in self.members if (place, self.rung) in self.known}
+        self.scores = {
+            place: self.known[place, self.rung] for place in self.members if (place, self.rung) in self.known
+        }
         self.passed += [(place, self.rung) for place in self.scores]
         self.waiting.extend({"setting": place, "rung": self.rung} for place in self.members if place not in self.scores)
 
@@ -128,7 +133,12 @@ class HalvingSearch(_Forgetful):
 def asha(sweep: SweepSettings, num_rungs: int) -> TrialScheduler:
     """Tune's asynchronous halving over the rungs."""
     factor = 1 / sweep.keep
-    return ASHAScheduler(time_attr=LEVEL, max_t=int(np.ceil(ABOVE_LAST * level(sweep, num_rungs - 1))), grace_period=1, reduction_factor=factor)
+    return ASHAScheduler(
+        time_attr=LEVEL,
+        max_t=int(np.ceil(ABOVE_LAST * level(sweep, num_rungs - 1))),
+        grace_period=1,
+        reduction_factor=factor,
+    )
 
 
 def level(sweep: SweepSettings, rung: int) -> float:
@@ -137,10 +147,11 @@ def level(sweep: SweepSettings, rung: int) -> float:
 
 
 class NumberedSearch(_Forgetful):
-    """Numbers the settings of a searcher, and hands none out that is still being tried: two trials must not train the same classifiers.
+    """Numbers the settings of a searcher, and hands none out that is still being tried: two trials must not train
+    the same classifiers.
 
-    A setting keeps its number, and a new one gets the lowest that is free. So a sweep that was interrupted while a setting was being measured leaves no hole:
-    whatever ended first, the numbers of a finished sweep are 0, 1, 2, ...
+    A setting keeps its number, and a new one gets the lowest that is free. So a sweep that was interrupted while a
+    setting was being measured leaves no hole: whatever ended first, the numbers of a finished sweep are 0, 1, 2, ...
 
     Each suggestion is `{"values": ..., "number": ...}`, or first `{"baseline": kind}` for the baselines.
 
@@ -199,7 +210,8 @@ class NumberedSearch(_Forgetful):
 
 
 def tpe(sweep: SweepSettings, tried: list[Setting]) -> Searcher:
-    """Optuna's TPE over the space; settings that an earlier run tried come first, in their order, so that it learns from them again.
+    """Optuna's TPE over the space; settings that an earlier run tried come first, in their order, so that it learns
+    from them again.
 
     Lists of numbers are taken in their order, other lists as categories.
     """
@@ -217,7 +229,9 @@ def tpe(sweep: SweepSettings, tried: list[Setting]) -> Searcher:
         else:
             space[name] = optuna.distributions.CategoricalDistribution(list(range(len(choices))))
     points = [{name: _encode(factors[name], value) for name, value in setting.values.items()} for setting in tried]
-    sampler = optuna.samplers.TPESampler(seed=sweep.seed + len(tried))  # of the same seed it would generate those again that were tried
+    sampler = optuna.samplers.TPESampler(
+        seed=sweep.seed + len(tried)
+    )  # of the same seed it would generate those again that were tried
     return OptunaSearch(space, metric=METRIC, mode=MODE, points_to_evaluate=points or None, sampler=sampler)
 
 

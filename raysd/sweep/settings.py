@@ -17,9 +17,20 @@ OWN = {
         "cpus_per_actor",
         "gpus_per_actor",
     },
-    "training": {"seeds", "real", "sources", "num_workers", "min_workers", "cpus_per_worker", "checkpoint_steps", "validate_epochs", "logger"},
+    "training": {
+        "seeds",
+        "real",
+        "sources",
+        "num_workers",
+        "min_workers",
+        "cpus_per_worker",
+        "checkpoint_steps",
+        "validate_epochs",
+        "logger",
+    },
 }
-"""Settings that are the same for all that is compared: budgets, noise and seeds, and how the work is spread over a cluster."""
+"""Settings that are the same for all that is compared: budgets, noise and seeds, and how the work is spread over a
+cluster."""
 Objective = Literal["validation", "transfer", "test"]
 Count = Annotated[int, Field(ge=1)]
 
@@ -63,13 +74,18 @@ class SpaceSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     generation: dict[str, Choices] = {}
-    """Settings of `generation`, as `guidance_scale`, `variant`, `num_inference_steps`, `sampler`, `negative_prompt`, `model`."""
-    training: dict[str, Annotated[Values | Range | Annotated[dict[str, Choices], Tag("options")], Discriminator(_kind)]] = {}
+    """Settings of `generation`, as `guidance_scale`, `variant`, `num_inference_steps`, `sampler`, `negative_prompt`,
+    `model`."""
+    training: dict[
+        str, Annotated[Values | Range | Annotated[dict[str, Choices], Tag("options")], Discriminator(_kind)]
+    ] = {}
     """Settings of `training`, as `recipe`, or `recipe_options: {learning_rate: ...}`."""
 
     def factors(self) -> dict[str, list[Any] | RangeSettings]:
         """What is searched, by dotted name."""
-        found: dict[str, list[Any] | RangeSettings] = {f"generation.{name}": choices for name, choices in self.generation.items()}
+        found: dict[str, list[Any] | RangeSettings] = {
+            f"generation.{name}": choices for name, choices in self.generation.items()
+        }
         for name, choices in self.training.items():
             if isinstance(choices, dict):
                 found |= {f"training.{name}.{option}": values for option, values in choices.items()}
@@ -101,27 +117,35 @@ class SweepSettings(BaseModel):
     seed: Annotated[int, Field(ge=0)] = 0
     """Of the search."""
     scheduler: Literal["none", "halving", "asha"] = "none"
-    """`halving`: the best settings of a rung go on to the next, when all are measured. `asha`: as soon as a setting is measured."""
+    """`halving`: the best settings of a rung go on to the next, when all are measured. `asha`: as soon as a setting
+    is measured."""
     rungs: list[RungSettings] = []
     """Rising budgets; a number is its images per class. Without rungs there is one: `generation.images_per_class`."""
     keep: Annotated[float, Field(gt=0, lt=1)] = 1 / 3
     """The share of a rung's settings that go on."""
     keep_within_noise: bool = False
-    """With `halving`: go on with those, too, that are not worse than the last one kept by more than the seeds' spread."""
+    """With `halving`: go on with those, too, that are not worse than the last one kept by more than the seeds'
+    spread."""
     objective: Objective | dict[Objective, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = "validation"
-    """What chooses: top-1 on real validation images, the mean over the transfer sets, the test set itself, or a weighted mean of these."""
+    """What chooses: top-1 on real validation images, the mean over the transfer sets, the test set itself, or a
+    weighted mean of these."""
     real: str | None = None
     """A real data set that classifiers are trained on for comparison, with as many images."""
     random: bool = True
     """Also measure classifiers with random weights."""
     proxies: bool = False
-    """Also compare each clone of the first rung with real images, as `raysd analyze` does, to learn what such a proxy would have chosen."""
+    """Also compare each clone of the first rung with real images, as `raysd analyze` does, to learn what such a
+    proxy would have chosen."""
     max_concurrent_trials: Count = 1
 
     @field_validator("rungs", mode="before")
     @classmethod
     def _numbers(cls, rungs: Any) -> Any:
-        return [{"images_per_class": rung} if isinstance(rung, int) else rung for rung in rungs] if isinstance(rungs, list) else rungs
+        return (
+            [{"images_per_class": rung} if isinstance(rung, int) else rung for rung in rungs]
+            if isinstance(rungs, list)
+            else rungs
+        )
 
     @field_validator("rungs")
     @classmethod
@@ -150,9 +174,14 @@ class SweepSettings(BaseModel):
         ranges = [name for name, choices in self.space.factors().items() if isinstance(choices, RangeSettings)]
         if self.search == "grid":
             if ranges:
-                raise ValueError(f"space: {ranges[0]} is a range, which a grid cannot hold; give a list, or set search=random or search=tpe")
+                raise ValueError(
+                    f"space: {ranges[0]} is a range, which a grid cannot hold; give a list, or set "
+                    "search=random or search=tpe"
+                )
             if self.num_settings is not None:
-                raise ValueError("num_settings: a grid tries all settings; leave it out, or set search=random or search=tpe")
+                raise ValueError(
+                    "num_settings: a grid tries all settings; leave it out, or set search=random or search=tpe"
+                )
         elif self.num_settings is None:
             raise ValueError(f"num_settings: say how many settings search={self.search} tries")
         if self.scheduler != "none" and len(self.rungs) < 2:
@@ -160,9 +189,15 @@ class SweepSettings(BaseModel):
         if self.scheduler == "none" and len(self.rungs) > 1:
             raise ValueError("rungs: without a scheduler there is one budget; set scheduler=halving or scheduler=asha")
         if self.search == "tpe" and self.scheduler == "halving":
-            raise ValueError("search: tpe suggests one setting after another, halving compares all of them at once; set scheduler=asha, or search=random")
+            raise ValueError(
+                "search: tpe suggests one setting after another, halving compares all of them at once; set "
+                "scheduler=asha, or search=random"
+            )
         if self.keep_within_noise and self.scheduler != "halving":
-            raise ValueError("keep_within_noise: only halving compares all settings of a rung; set scheduler=halving, or leave it out")
+            raise ValueError(
+                "keep_within_noise: only halving compares all settings of a rung; set scheduler=halving, or "
+                "leave it out"
+            )
         return self
 
     @property

@@ -36,7 +36,10 @@ class Setting:
         parts = [str(values.pop(VARIANT))] if VARIANT in values else []
         if GUIDANCE in values:
             parts.append(f"guidance {values.pop(GUIDANCE):g}")
-        parts += [f"{name.rpartition('.')[2]} {value:g}" if is_number(value) else f"{name.rpartition('.')[2]} {value}" for name, value in values.items()]
+        parts += [
+            f"{name.rpartition('.')[2]} {value:g}" if is_number(value) else f"{name.rpartition('.')[2]} {value}"
+            for name, value in values.items()
+        ]
         return ", ".join(parts)
 
     @cached_property
@@ -57,7 +60,8 @@ def is_number(value: Any) -> bool:
 
 
 def experiment_at(experiment: Experiment, setting: Setting, rung: RungSettings) -> Experiment:
-    """The experiment with a setting's values, a rung's images per class, and its seeds; no real data set takes the clone's place.
+    """The experiment with a setting's values, a rung's images per class, and its seeds; no real data set takes the
+    clone's place.
 
     Raises:
         UserError: a setting that the experiment does not have, or a wrong value.
@@ -76,12 +80,16 @@ def experiment_at(experiment: Experiment, setting: Setting, rung: RungSettings) 
     generation["images_per_class"] = rung.images_per_class
     training |= {"real": None, "seeds": training["seeds"][: rung.num_seeds]}
     try:
-        return experiment.model_copy(update={"generation": GenerationSettings(**generation), "training": TrainingSettings(**training)})
+        return experiment.model_copy(
+            update={"generation": GenerationSettings(**generation), "training": TrainingSettings(**training)}
+        )
     except ValidationError as error:
         first = error.errors()[0]
         section = "generation" if error.title == GenerationSettings.__name__ else "training"
         field = ".".join([f"sweep.space.{section}", *(str(part) for part in first["loc"])])
-        message = {"extra_forbidden": f"{section} has no such setting"}.get(first["type"], first["msg"].removeprefix("Value error, "))
+        message = {"extra_forbidden": f"{section} has no such setting"}.get(
+            first["type"], first["msg"].removeprefix("Value error, ")
+        )
         raise UserError(field, first.get("input"), message) from None
 
 
@@ -104,12 +112,17 @@ def rungs_of(experiment: Experiment) -> list[RungSettings]:
     rungs = experiment.sweep.rungs or [RungSettings(images_per_class=experiment.generation.images_per_class)]
     for place, rung in enumerate(rungs):
         if rung.num_seeds is not None and rung.num_seeds > seeds:
-            raise UserError(f"sweep.rungs.{place}.num_seeds", rung.num_seeds, f"training.seeds names {seeds}; name more, or use fewer")
+            raise UserError(
+                f"sweep.rungs.{place}.num_seeds",
+                rung.num_seeds,
+                f"training.seeds names {seeds}; name more, or use fewer",
+            )
     return [RungSettings(images_per_class=rung.images_per_class, num_seeds=rung.num_seeds or seeds) for rung in rungs]
 
 
 def list_settings(experiment: Experiment) -> list[Setting]:
-    """The settings of a grid, variants outermost, or those of a random search in the order in which they are tried; nothing for TPE.
+    """The settings of a grid, variants outermost, or those of a random search in the order in which they are tried;
+    nothing for TPE.
 
     Raises:
         UserError: a random search for more settings than the space has.
@@ -120,13 +133,20 @@ def list_settings(experiment: Experiment) -> list[Setting]:
         return []
     if sweep.search == "grid":
         names = sorted(factors, key=lambda name: name != VARIANT)
-        return [_in_order(factors, dict(zip(names, values, strict=True))) for values in itertools.product(*(list(factors[name]) for name in names))]
+        return [
+            _in_order(factors, dict(zip(names, values, strict=True)))
+            for values in itertools.product(*(list(factors[name]) for name in names))
+        ]
     generator, found = np.random.default_rng(sweep.seed), dict[Setting, None]()
     for _ in range(SAMPLES_PER_SETTING * (sweep.num_settings or 1)):
         found[Setting({name: _sampled(choices, generator) for name, choices in factors.items()})] = None
         if len(found) == sweep.num_settings:
             return list(found)
-    raise UserError("sweep.num_settings", sweep.num_settings, f"the space has hardly more than {len(found)} settings; ask for fewer, or set search=grid")
+    raise UserError(
+        "sweep.num_settings",
+        sweep.num_settings,
+        f"the space has hardly more than {len(found)} settings; ask for fewer, or set search=grid",
+    )
 
 
 def _in_order(factors: Mapping[str, Any], values: Mapping[str, Any]) -> Setting:
@@ -157,13 +177,16 @@ def settings_to_check(experiment: Experiment) -> list[Setting]:
         return settings
     base, found = dict(first_setting(experiment).values), dict[Setting, None]()
     for name, choices in experiment.sweep.space.factors().items():
-        values = choices if isinstance(choices, list) else [rounded(choices.low, choices), rounded(choices.high, choices)]
+        values = (
+            choices if isinstance(choices, list) else [rounded(choices.low, choices), rounded(choices.high, choices)]
+        )
         found |= {Setting({**base, name: value}): None for value in values}
     return list(found)
 
 
 def distinct_settings(experiment: Experiment, settings: list[Setting]) -> tuple[list[Setting], list[Setting]]:
-    """Settings that are not the same once they are resolved, and those that repeat an earlier one, as guidance intervals without guidance do.
+    """Settings that are not the same once they are resolved, and those that repeat an earlier one, as guidance
+    intervals without guidance do.
 
     Raises:
         UserError: a setting that cannot be.
@@ -185,13 +208,18 @@ def identity_at(experiment: Experiment, setting: Setting) -> str:
     at = experiment_at(experiment, setting, rungs_of(experiment)[-1])
     sources = [clone_spec(at, other).fingerprint for _, other in source_generations(at)]
     scoring = resolve_scoring(at)[0].fingerprint if needs_scoring(at.training) else None
-    return fingerprint({"clone": clone_spec(at).fingerprint, "sources": sources, "scoring": scoring, "training": _shaping(at)})
+    return fingerprint(
+        {"clone": clone_spec(at).fingerprint, "sources": sources, "scoring": scoring, "training": _shaping(at)}
+    )
 
 
 def _shaping(experiment: Experiment) -> dict[str, Any]:
     """What shapes classifiers, without how their training is watched and spread over a cluster."""
     spread = {"logger", "checkpoint_steps", "validate_epochs", "seeds", "min_workers"}
-    return {**experiment.training.model_dump(exclude=spread), "recipe": experiment.training.resolve_recipe().model_dump()}
+    return {
+        **experiment.training.model_dump(exclude=spread),
+        "recipe": experiment.training.resolve_recipe().model_dump(),
+    }
 
 
 def needs_scoring(training: TrainingSettings) -> bool:
@@ -200,17 +228,29 @@ def needs_scoring(training: TrainingSettings) -> bool:
 
 
 def sweep_fingerprint(experiment: Experiment, evaluation: Evaluation) -> str:
-    """Hash of what shapes a sweep's answer: every setting as it is resolved, the budgets and seeds, the sets, and how it is searched and decided."""
+    """Hash of what shapes a sweep's answer: every setting as it is resolved, the budgets and seeds, the sets, and
+    how it is searched and decided."""
     settings = [identity_at(experiment, setting) for setting in settings_to_check(experiment)]
     sweep = experiment.sweep.model_dump(mode="json", exclude={"max_concurrent_trials"})
     sets = [measured.identity() for measured in evaluation.sets]
     generation = {name: getattr(experiment.generation, name) for name in ("images_per_class", "class_counts")}
-    proxies = {**experiment.analysis.model_dump(by_alias=True), **experiment.scoring.model_dump()} if experiment.sweep.proxies else None
+    proxies = (
+        {**experiment.analysis.model_dump(by_alias=True), **experiment.scoring.model_dump()}
+        if experiment.sweep.proxies
+        else None
+    )
     seeds = experiment.training.seeds
-    return fingerprint({"settings": settings, "sweep": sweep, "sets": sets, "counts": generation, "seeds": seeds, "proxies": proxies})
+    return fingerprint(
+        {"settings": settings, "sweep": sweep, "sets": sets, "counts": generation, "seeds": seeds, "proxies": proxies}
+    )
 
 
 def first_setting(experiment: Experiment) -> Setting:
     """A setting of the space: the first value of each factor, the lower end of a range."""
     factors = experiment.sweep.space.factors()
-    return Setting({name: choices[0] if isinstance(choices, list) else rounded(choices.low, choices) for name, choices in factors.items()})
+    return Setting(
+        {
+            name: choices[0] if isinstance(choices, list) else rounded(choices.low, choices)
+            for name, choices in factors.items()
+        }
+    )

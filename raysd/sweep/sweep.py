@@ -1,12 +1,14 @@
 """The sweep: Ray Tune over the settings of a space and their rungs.
 
-1. A shared pool of generation actors is started. It generates what trials ask for, and ahead of them where it is known what comes.
-2. Tune runs the trials (see `raysd.sweep.search`). Each takes a setting to one rung or more: grow its clone, train, measure (`raysd.sweep.rung`).
+1. A shared pool of generation actors is started. It generates what trials ask for, and ahead of them where it is known
+   what comes.
+2. Tune runs the trials (see `raysd.sweep.search`). Each takes a setting to one rung or more: grow its clone, train,
+   measure (`raysd.sweep.rung`).
 3. The answer is made from the rows of the steps (`raysd.sweep.result`).
 
-Clones, classifiers and rows are named by what shapes them, and a step that is done has a row. A sweep that is killed and started again goes on where
-it ended: halving decides again as before, since the same scores lead to the same choice; ASHA decides by the order in which trials end, and so may
-drop other settings than before.
+Clones, classifiers and rows are named by what shapes them, and a step that is done has a row. A sweep that is killed
+and started again goes on where it ended: halving decides again as before, since the same scores lead to the same
+choice; ASHA decides by the order in which trials end, and so may drop other settings than before.
 """
 
 import json
@@ -44,7 +46,9 @@ from raysd.sweep.space import (
 )
 from raysd.training.precision import resolve_precision
 
-MAX_FAILURES = 8  # of a trial whose process or node dies, which Ray takes some time to note; what it had finished is there
+MAX_FAILURES = (
+    8  # of a trial whose process or node dies, which Ray takes some time to note; what it had finished is there
+)
 FAILED_SCORE = -1.0  # below every accuracy; what a trial reports when a measurement failed
 LOOK_SECONDS = 5.0
 
@@ -59,8 +63,12 @@ def run_sweep(experiment: Experiment, evaluation: Evaluation) -> Row:
     Raises:
         UserError: what is wrong with the settings, the cluster, the storage or an image.
     """
-    precision = resolve_precision(experiment.training.precision)  # once, as the machines of trials may differ from this one
-    experiment = experiment.model_copy(update={"training": experiment.training.model_copy(update={"precision": precision})})
+    precision = resolve_precision(
+        experiment.training.precision
+    )  # once, as the machines of trials may differ from this one
+    experiment = experiment.model_copy(
+        update={"training": experiment.training.model_copy(update={"precision": precision})}
+    )
     root, sweep = experiment.root, sweep_fingerprint(experiment, evaluation)
     if (row := find_result(root, "sweep", sweep)) is not None and _is_there(experiment, row):
         say(f"all {len(row['steps'])} steps are there")
@@ -74,7 +82,11 @@ def run_sweep(experiment: Experiment, evaluation: Evaluation) -> Row:
         from raysd.sweep.proxies import note_proxies
 
         note_proxies(experiment, steps, rungs, evaluation.command)
-    others = {kind: [run.fingerprint(seed) for seed in run.settings.seeds] for kind in baselines for run in [baseline_run(experiment, kind, rungs[-1])]}
+    others = {
+        kind: [run.fingerprint(seed) for seed in run.settings.seeds]
+        for kind in baselines
+        for run in [baseline_run(experiment, kind, rungs[-1])]
+    }
     row = sweep_row(experiment, sweep, rungs, len(settings), steps, others, evaluation)
     row["seconds"] |= {"total": time.monotonic() - began}
     for failed in row["failed"]:
@@ -101,16 +113,29 @@ def plan_placement(experiment: Experiment, nodes: Sequence[Node]) -> tuple[Place
         UserError: what is wrong with the settings, or the nodes are too few.
     """
     rung, num_trials = rungs_of(experiment)[0], experiment.sweep.max_concurrent_trials
-    pipelines = {clone_spec(experiment_at(experiment, setting, rung)).pipeline_key for setting in settings_to_check(experiment)}
+    pipelines = {
+        clone_spec(experiment_at(experiment, setting, rung)).pipeline_key for setting in settings_to_check(experiment)
+    }
     pipelines |= {clone_spec(experiment, other).pipeline_key for _, other in source_generations(experiment)}
     cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
-    asked = (experiment.generation, experiment.training, num_trials, len(pipelines), int(needs_scoring(experiment.training)))
+    asked = (
+        experiment.generation,
+        experiment.training,
+        num_trials,
+        len(pipelines),
+        int(needs_scoring(experiment.training)),
+    )
     placement = place(cpus, gpus, *asked)
     return placement, placement.requests(experiment.training, num_trials, len(pipelines), nodes)
 
 
 def _run_trials(
-    experiment: Experiment, evaluation: Evaluation, sweep: str, rungs: list[RungSettings], settings: list[Setting], baselines: list[str]
+    experiment: Experiment,
+    evaluation: Evaluation,
+    sweep: str,
+    rungs: list[RungSettings],
+    settings: list[Setting],
+    baselines: list[str],
 ) -> list[Row]:
     """The rows of all steps that the scheduler took."""
     from raysd.cluster.session import ensure_ray
@@ -123,7 +148,10 @@ def _run_trials(
     pool = SharedPool(experiment.generation, placement.pool, wanted.max_concurrent_trials)
     steps = Steps(experiment, sweep, rungs, evaluation, pool, placement)
     count = f"{len(settings) or wanted.num_settings} settings"
-    say(f"sweep: {count}, {', '.join(str(rung.images_per_class) for rung in rungs)} images per class, {placement.pool.num_actors} generation actors")
+    say(
+        f"sweep: {count}, {', '.join(str(rung.images_per_class) for rung in rungs)} images per class, "
+        f"{placement.pool.num_actors} generation actors"
+    )
     try:
         pool.generate_ahead(_first_clones(experiment, sweep, settings, rungs))
         with _progress(_num_jobs(experiment, len(settings), len(rungs), len(baselines)), pool) as progress:
@@ -160,7 +188,8 @@ def _fit(steps: Steps, settings: list[Setting], baselines: list[str], progress: 
     """Run Tune; returns the fingerprints of the steps that were taken.
 
     Raises:
-        KeyboardInterrupt: Tune was interrupted; it ends its trials then, frees what they hold, and returns as if it were done.
+        KeyboardInterrupt: Tune was interrupted; it ends its trials then, frees what they hold, and returns as if it
+            were done.
     """
     from ray import tune
     from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
@@ -174,7 +203,9 @@ def _fit(steps: Steps, settings: list[Setting], baselines: list[str], progress: 
         except Exception as error:
             if (found := find_user_error(error)) is None:
                 raise
-            tune.report({search.METRIC: FAILED_SCORE, "user_error": json.dumps([found.field, str(found.value), found.remedy])})
+            tune.report(
+                {search.METRIC: FAILED_SCORE, "user_error": json.dumps([found.field, str(found.value), found.remedy])}
+            )
 
     plan = plan_trials(steps, settings, baselines)
     taken: set[str] = set()
@@ -230,10 +261,24 @@ def _run_job(steps: Steps, config: Mapping[str, Any], settings: list[Setting]) -
     for rung in [job["rung"]] if "rung" in job else range(len(steps.rungs)):
         row = steps.run(setting, rung, number)
         if row["score"] is None:
-            tune.report({search.METRIC: FAILED_SCORE, "seed_scores": [], "label": row["label"], "step": row["fingerprint"]})
+            tune.report(
+                {search.METRIC: FAILED_SCORE, "seed_scores": [], "label": row["label"], "step": row["fingerprint"]}
+            )
             return
-        time_at = {search.LEVEL: search.level(steps.experiment.sweep, rung)} if steps.experiment.sweep.scheduler == "asha" else {}
-        tune.report({search.METRIC: row["score"], "seed_scores": row["seed_scores"], "label": row["label"], "step": row["fingerprint"], **time_at})
+        time_at = (
+            {search.LEVEL: search.level(steps.experiment.sweep, rung)}
+            if steps.experiment.sweep.scheduler == "asha"
+            else {}
+        )
+        tune.report(
+            {
+                search.METRIC: row["score"],
+                "seed_scores": row["seed_scores"],
+                "label": row["label"],
+                "step": row["fingerprint"],
+                **time_at,
+            }
+        )
 
 
 @contextmanager
@@ -279,7 +324,9 @@ def _watch(taken: set[str], errors: list[UserError], progress: Progress) -> Any:
 
         num_ended = 0
 
-        def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+        def on_trial_result(
+            self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
+        ) -> None:
             if "user_error" in result:
                 errors.append(UserError(*json.loads(result["user_error"])))
             elif "step" in result:

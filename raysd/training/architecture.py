@@ -1,4 +1,5 @@
-"""What a classifier is, and what its folder says of it. Needs no torch, so that a driver that only names classifiers starts at once."""
+"""What a classifier is, and what its folder says of it. Needs no torch, so that a driver that only names classifiers
+starts at once."""
 
 import json
 from dataclasses import dataclass
@@ -9,8 +10,20 @@ from raysd.training.recipe import SMALL_IMAGE
 
 WEIGHTS, HEAD, CONFIG, RECORD = "model.safetensors", "head.safetensors", "config.json", "record.json"
 SMALL = "small_"
-SMALL_RESNETS = ("resnet18", "resnet18d", "resnet26", "resnet26d", "resnet34", "resnet34d", "resnet50", "resnet50d", "resnet101", "wide_resnet50_2")
-"""Backbones of timm that have a form for small images, under their name behind `small_`; see `raysd.training.small_stem`."""
+SMALL_RESNETS = (
+    "resnet18",
+    "resnet18d",
+    "resnet26",
+    "resnet26d",
+    "resnet34",
+    "resnet34d",
+    "resnet50",
+    "resnet50d",
+    "resnet101",
+    "wide_resnet50_2",
+)
+"""Backbones of timm that have a form for small images, under their name behind `small_`; see
+`raysd.training.small_stem`."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +48,10 @@ class Architecture:
     @property
     def timm_options(self) -> dict[str, Any]:
         """Arguments of `timm.create_model`, without the number of classes."""
-        return {**self.backbone_options, **({"stem_stride": self.stem_stride} if self.timm_name != self.backbone else {})}
+        return {
+            **self.backbone_options,
+            **({"stem_stride": self.stem_stride} if self.timm_name != self.backbone else {}),
+        }
 
 
 def load_record(folder: Location) -> dict[str, Any] | None:

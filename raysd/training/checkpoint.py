@@ -1,8 +1,9 @@
 """Training state on disk as safetensors and JSON; nothing is pickled.
 
-A state is nested dicts and lists of tensors and plain values. `state.safetensors` holds the tensors, `state.json` the rest, with a
-reference in each tensor's place. Tensors come back in the memory layout they had (channels_last, say): elementwise kernels round differently
-where layouts differ, and a resumed training would then stray from an undisturbed one.
+A state is nested dicts and lists of tensors and plain values. `state.safetensors` holds the tensors, `state.json` the
+rest, with a reference in each tensor's place. Tensors come back in the memory layout they had (channels_last, say):
+elementwise kernels round differently where layouts differ, and a resumed training would then stray from an undisturbed
+one.
 """
 
 import json

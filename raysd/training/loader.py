@@ -1,7 +1,7 @@
 """Images into the train loop through Ray Data.
 
-Files are read and decoded in Ray Data tasks, which each worker starts for itself. Which image stands in which batch is arithmetic (see
-`raysd.training.order`), so batches repeat, and a run resumes at any step.
+Files are read and decoded in Ray Data tasks, which each worker starts for itself. Which image stands in which batch is
+arithmetic (see `raysd.training.order`), so batches repeat, and a run resumes at any step.
 
 - Pools that fit into a worker's memory are decoded once; every worker holds all of them.
 - Larger ones are streamed: a task reads the windows of a few steps, and yields whole batches in their order.
@@ -84,7 +84,9 @@ class Ingest:
         """All images of each pool, in a fixed order; decoded by Ray Data tasks, or in this process."""
         return [_read_pool(pool, self.size) if by_tasks else _read_pool_here(pool, self.size) for pool in self.pools]
 
-    def memory_batches(self, arrays: list[ImageArrays], steps: range, rank: int, world_size: int, seed: int) -> Iterator[Batch]:
+    def memory_batches(
+        self, arrays: list[ImageArrays], steps: range, rank: int, world_size: int, seed: int
+    ) -> Iterator[Batch]:
         """This worker's share of each batch: uint8 [B / world size, 3, S, S] and labels int64."""
         import torch
 
@@ -92,7 +94,9 @@ class Ingest:
             before, after = (items_before(at, self.batch_size, self.shares) for at in (step, step + 1))
             images, labels, place = [], [], 0
             for number, (pool, first, last) in enumerate(zip(arrays, before, after, strict=True)):
-                mine = shuffled_items(first, last, len(pool.labels), seed, number)[(rank - place) % world_size :: world_size]
+                mine = shuffled_items(first, last, len(pool.labels), seed, number)[
+                    (rank - place) % world_size :: world_size
+                ]
                 images.append(pool.images[mine])
                 labels.append(pool.labels[mine])
                 place += last - first
@@ -100,11 +104,14 @@ class Ingest:
             yield torch.from_numpy(np.concatenate(images)[order]), torch.from_numpy(np.concatenate(labels)[order])
 
     def stream_batches(self, steps: range, rank: int, world_size: int, seed: int) -> Iterator[Batch]:
-        """This worker's share of each batch, read and decoded by Ray Data tasks: uint8 [B / world size, 3, S, S] and labels int64."""
+        """This worker's share of each batch, read and decoded by Ray Data tasks: uint8 [B / world size, 3, S, S] and
+        labels int64."""
         import torch
 
         share = self.batch_size // world_size + (rank < self.batch_size % world_size)
-        sequences = [WorkerSequence(pool.pieces[:, 2], number, rank, world_size, seed) for number, pool in enumerate(self.pools)]
+        sequences = [
+            WorkerSequence(pool.pieces[:, 2], number, rank, world_size, seed) for number, pool in enumerate(self.pools)
+        ]
         per_task = max(1, WINDOW // share)
         for start in range(steps.start, steps.stop, per_task * STAGE_TASKS):
             stage = range(start, min(start + per_task * STAGE_TASKS, steps.stop), per_task)
@@ -112,7 +119,10 @@ class Ingest:
             dataset = self._stage(tasks, sequences, share)
             for step, batch in enumerate(dataset.iter_batches(batch_size=share, prefetch_batches=2), start):
                 order = mixed_order(share, len(self.pools), seed, step, rank)
-                images, labels = batch["image"].copy()[order], batch["label"].copy()[order]  # Ray's own memory is read-only
+                images, labels = (
+                    batch["image"].copy()[order],
+                    batch["label"].copy()[order],
+                )  # Ray's own memory is read-only
                 yield torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels)
 
     def _stage(self, tasks: list[dict[str, int]], sequences: list[WorkerSequence], share: int) -> Any:
@@ -130,18 +140,29 @@ class Ingest:
             return source.map_batches(read, batch_size=1, num_cpus=TASK_CPUS)
 
     def _read_steps(self, steps: range, sequences: list[WorkerSequence], share: int) -> Iterator[dict[str, np.ndarray]]:
-        """Decode the batches of a few steps of one worker, one at a time; images uint8 [B, S, S, 3], as they lie in memory."""
+        """Decode the batches of a few steps of one worker, one at a time; images uint8 [B, S, S, 3], as they lie in
+        memory."""
         firsts, lasts = (items_before(step, share, self.shares) for step in (steps.start, steps.stop))
         ranges = zip(self.pools, sequences, firsts, lasts, strict=True)
         readers = [_read_items(pool, sequence, first, last, self.size) for pool, sequence, first, last in ranges]
         for step in steps:
             before, after = (items_before(at, share, self.shares) for at in (step, step + 1))
-            parts = [next(reader) for reader, first, last in zip(readers, before, after, strict=True) for _ in range(last - first)]
-            yield {"image": np.stack([image.transpose(1, 2, 0) for image, _ in parts]), "label": np.array([label for _, label in parts], dtype=np.int64)}
+            parts = [
+                next(reader)
+                for reader, first, last in zip(readers, before, after, strict=True)
+                for _ in range(last - first)
+            ]
+            yield {
+                "image": np.stack([image.transpose(1, 2, 0) for image, _ in parts]),
+                "label": np.array([label for _, label in parts], dtype=np.int64),
+            }
 
 
-def _read_items(pool: Pool, sequence: WorkerSequence, first: int, last: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """The images uint8 [3, S, S] and labels of some items of a worker's sequence; encoded ones are held for a window at a time."""
+def _read_items(
+    pool: Pool, sequence: WorkerSequence, first: int, last: int, size: int
+) -> Iterator[tuple[np.ndarray, int]]:
+    """The images uint8 [3, S, S] and labels of some items of a worker's sequence; encoded ones are held for a window
+    at a time."""
     for part in sequence.parts(first, last):
         sources: list[tuple[ImageSet, str]] = []
         encoded: list[bytes] = []
@@ -149,7 +170,9 @@ def _read_items(pool: Pool, sequence: WorkerSequence, first: int, last: int, siz
         for piece in part.slices:
             file, group, _ = pool.pieces[piece.piece]
             images, name = pool.files[file]
-            data, numbers = encoded_rows(images, images.read_rows(name, int(group)).slice(piece.start, piece.stop - piece.start))
+            data, numbers = encoded_rows(
+                images, images.read_rows(name, int(group)).slice(piece.start, piece.stop - piece.start)
+            )
             sources += [(images, name)] * len(data)
             encoded += data
             labels += numbers.tolist()
@@ -175,6 +198,10 @@ def _read_pool(pool: Pool, size: int) -> ImageArrays:
                 yield {"image": part.images, "label": part.labels, "order": part.order}
 
     files = [{"file": number} for number in range(len(pool.files))]
-    dataset = ray.data.from_items(files, override_num_blocks=len(files)).map_batches(decode, batch_size=1, num_cpus=TASK_CPUS)
-    parts = [ImageArrays(batch["image"], batch["label"], batch["order"]) for batch in dataset.iter_batches(batch_size=None)]
+    dataset = ray.data.from_items(files, override_num_blocks=len(files)).map_batches(
+        decode, batch_size=1, num_cpus=TASK_CPUS
+    )
+    parts = [
+        ImageArrays(batch["image"], batch["label"], batch["order"]) for batch in dataset.iter_batches(batch_size=None)
+    ]
     return ImageArrays.concatenate(parts)

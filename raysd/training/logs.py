@@ -1,6 +1,7 @@
 """The course of a training where people look for it: TensorBoard files, MLflow, or Weights & Biases.
 
-Each gets the whole history after each epoch, so that a training that was killed and went on leaves one curve without holes.
+Each gets the whole history after each epoch, so that a training that was killed and went on leaves one curve without
+holes.
 """
 
 import tempfile
@@ -34,7 +35,9 @@ def check_logger(logger: str) -> None:
         UserError: with the command that installs it.
     """
     if logger in PACKAGES and find_spec(PACKAGES[logger]) is None:
-        raise UserError("training.logger", logger, f"needs the package {PACKAGES[logger]}; pip install {PACKAGES[logger]}")
+        raise UserError(
+            "training.logger", logger, f"needs the package {PACKAGES[logger]}; pip install {PACKAGES[logger]}"
+        )
 
 
 def open_log(logger: str, root: Location, classifier: str, record: dict[str, Any]) -> Log | None:
@@ -82,7 +85,11 @@ class MlflowLog:
         experiment = self.client.get_experiment_by_name(PROJECT)
         experiment_id = experiment.experiment_id if experiment is not None else self.client.create_experiment(PROJECT)
         found = self.client.search_runs([experiment_id], f"tags.classifier = '{classifier}'")
-        run = found[0] if found else self.client.create_run(experiment_id, run_name=classifier, tags={"classifier": classifier})
+        run = (
+            found[0]
+            if found
+            else self.client.create_run(experiment_id, run_name=classifier, tags={"classifier": classifier})
+        )
         self.run_id = run.info.run_id
         if not found:
             for name, value in _parameters(record).items():
@@ -107,7 +114,10 @@ class WandbLog:
     def __init__(self, classifier: str, record: dict[str, Any]) -> None:
         import wandb
 
-        self.run, self.num_written = wandb.init(project=PROJECT, id=classifier, resume="allow", config=_parameters(record)), 0
+        self.run, self.num_written = (
+            wandb.init(project=PROJECT, id=classifier, resume="allow", config=_parameters(record)),
+            0,
+        )
 
     def write(self, history: History) -> None:
         """Send the new rows."""

@@ -1,8 +1,9 @@
 """What each worker runs: one classifier per seed, with checkpoints that resume to the step.
 
-Batches, augmentation and dropout are functions of (seed, step, rank), and a checkpoint holds the rest: weights, their average, optimizer,
-scaler, the epoch's sums so far, and the position. So a worker or a driver that is killed and replaced ends, on CPU, with the weights of
-an undisturbed run. Where fewer workers go on, a step still takes the same number of images, and each of them counts the same.
+Batches, augmentation and dropout are functions of (seed, step, rank), and a checkpoint holds the rest: weights, their
+average, optimizer, scaler, the epoch's sums so far, and the position. So a worker or a driver that is killed and
+replaced ends, on CPU, with the weights of an undisturbed run. Where fewer workers go on, a step still takes the same
+number of images, and each of them counts the same.
 """
 
 import contextlib
@@ -51,14 +52,21 @@ PROGRESS_SECONDS = 2.0
 LOG_SECONDS = 10.0  # a log takes the whole course each time, which would slow short epochs down
 VALIDATION_BATCH = 250
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-OPTIMIZERS = {("sgd", False): "momentum", ("sgd", True): "sgd", ("adamw", False): "adamw", ("lamb", False): "lamb"}  # timm's names
+OPTIMIZERS = {
+    ("sgd", False): "momentum",
+    ("sgd", True): "sgd",
+    ("adamw", False): "adamw",
+    ("lamb", False): "lamb",
+}  # timm's names
 
 
 def train_seeds(loop: LoopConfig, workers: Workers) -> None:
     """Train all seeds in turn; rank 0 writes the classifiers into the storage root."""
     keep_freed_memory()
     torch.set_num_threads(loop.num_threads)
-    arrays = loop.ingest.read_into_memory(by_tasks=not isinstance(workers, OneProcess)) if loop.ingest.in_memory else None
+    arrays = (
+        loop.ingest.read_into_memory(by_tasks=not isinstance(workers, OneProcess)) if loop.ingest.in_memory else None
+    )
     validation = None
     if loop.validation is not None and loop.validate_epochs:
         validation = decode_part(loop.validation, loop.architecture.image_size, workers.rank, workers.world_size)
@@ -83,7 +91,9 @@ class SeedTraining:
         validation: this worker's part of the images to measure on now and then.
     """
 
-    def __init__(self, config: LoopConfig, workers: Workers, seed: int, number: int, validation: ImageArrays | None) -> None:
+    def __init__(
+        self, config: LoopConfig, workers: Workers, seed: int, number: int, validation: ImageArrays | None
+    ) -> None:
         self.config, self.workers, self.seed, self.number, self.validation = config, workers, seed, number, validation
         self.rank, self.world_size, self.device = workers.rank, workers.world_size, workers.device
         recipe = self.recipe = config.recipe
@@ -94,19 +104,36 @@ class SeedTraining:
         scale = config.ingest.batch_size / recipe.reference_batch if recipe.reference_batch else 1
         self.peak_rate = recipe.learning_rate * scale
         name = OPTIMIZERS[recipe.optimizer, recipe.nesterov and recipe.optimizer == "sgd"]
-        options = {"max_grad_norm": None} if recipe.optimizer == "lamb" else {"fused": True}  # LAMB would clip by itself, beside `clip_norm`
-        self.optimizer = create_optimizer_v2(self.model, opt=name, lr=self.peak_rate, weight_decay=recipe.weight_decay, momentum=recipe.momentum, **options)
-        self.ema = ModelEmaV3(self.model, decay=recipe.ema_decay, use_warmup=True) if recipe.ema_decay is not None else None
+        options = (
+            {"max_grad_norm": None} if recipe.optimizer == "lamb" else {"fused": True}
+        )  # LAMB would clip by itself, beside `clip_norm`
+        self.optimizer = create_optimizer_v2(
+            self.model,
+            opt=name,
+            lr=self.peak_rate,
+            weight_decay=recipe.weight_decay,
+            momentum=recipe.momentum,
+            **options,
+        )
+        self.ema = (
+            ModelEmaV3(self.model, decay=recipe.ema_decay, use_warmup=True) if recipe.ema_decay is not None else None
+        )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
         self.mixup = _mixup(recipe, config.architecture.num_classes)
         size = config.architecture.image_size
-        self.mixing = torch.from_numpy(fractals(recipe.num_fractals, size, recipe.fractal_seed)).to(self.device) if recipe.pixmix_rounds else None
+        self.mixing = (
+            torch.from_numpy(fractals(recipe.num_fractals, size, recipe.fractal_seed)).to(self.device)
+            if recipe.pixmix_rounds
+            else None
+        )
         self.meters = {name: AverageMeter() for name in ("loss", *(["train_top1"] if self.mixup is None else []))}
         self.history: list[dict[str, float]] = []
         self.resumed_at: list[int] = []
         self.sizes: list[list[int]] = [[0, self.world_size]]
         log = {**config.record, "seed": seed}
-        self.log = open_log(config.logger, Location(config.root), config.fingerprints[seed], log) if self.rank == 0 else None
+        self.log = (
+            open_log(config.logger, Location(config.root), config.fingerprints[seed], log) if self.rank == 0 else None
+        )
         self.step = 0
 
     def run(self, arrays: list[ImageArrays] | None, resumed: dict[str, Any] | None) -> None:
@@ -118,7 +145,11 @@ class SeedTraining:
         parallel = self.workers.wrap(compiled)
         self.began, self.first_step, self.last_progress, self.last_log = time.monotonic(), self.step, 0.0, 0.0
         steps, place = range(self.step, config.num_steps), (self.rank, self.world_size, self.seed)
-        batches = config.ingest.stream_batches(steps, *place) if arrays is None else config.ingest.memory_batches(arrays, steps, *place)
+        batches = (
+            config.ingest.stream_batches(steps, *place)
+            if arrays is None
+            else config.ingest.memory_batches(arrays, steps, *place)
+        )
         for images, labels in batches:
             self._train_step(parallel, images, labels)
             self.step += 1
@@ -142,7 +173,9 @@ class SeedTraining:
         return self.peak_rate * cosine_factor(self.step, num_steps, round(num_steps * recipe.warmup_share), floor)
 
     def _size(self) -> int:
-        return size_at(self.step, self.config.num_steps, self.config.architecture.image_size, self.recipe.smallest_size_share)
+        return size_at(
+            self.step, self.config.num_steps, self.config.architecture.image_size, self.recipe.smallest_size_share
+        )
 
     def _train_step(self, parallel: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> None:
         for group in self.optimizer.param_groups:
@@ -150,18 +183,31 @@ class SeedTraining:
         generator = torch.Generator().manual_seed(((self.seed * 1_000_003 + self.step) * 1009 + self.rank) % 2**63)
         self._seed_dropout(generator.initial_seed())
         labels = labels.to(self.device)
-        views = [normalize(view) for view in augment(images.to(self.device), self.recipe, generator, self._size(), self.mixing)]
+        views = [
+            normalize(view)
+            for view in augment(images.to(self.device), self.recipe, generator, self._size(), self.mixing)
+        ]
         targets = labels
         count = len(labels)
         if self.mixup is not None:
             np.random.seed(generator.initial_seed() % 2**32)
-            even = torch.arange(count + count % 2, device=self.device) % count  # it pairs the images; of an odd number the first one stands in twice
+            even = (
+                torch.arange(count + count % 2, device=self.device) % count
+            )  # it pairs the images; of an odd number the first one stands in twice
             views[0], targets = (mixed[:count] for mixed in self.mixup(views[0][even], labels[even]))
-        weight = count * self.world_size / self.config.ingest.batch_size  # not 1 only where workers have shares of different sizes
+        weight = (
+            count * self.world_size / self.config.ingest.batch_size
+        )  # not 1 only where workers have shares of different sizes
         for part in equal_parts(count, self.config.forward_size or count):
             is_last = part.stop == count
             with contextlib.nullcontext() if is_last or self.world_size == 1 else parallel.no_sync():
-                self._backward(parallel, [part_of(view, count, part) for view in views], targets[part], labels[part], weight * (part.stop - part.start) / count)
+                self._backward(
+                    parallel,
+                    [part_of(view, count, part) for view in views],
+                    targets[part],
+                    labels[part],
+                    weight * (part.stop - part.start) / count,
+                )
         if self.recipe.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
@@ -172,14 +218,24 @@ class SeedTraining:
             self.ema.update(self.model, step=self.step + 1)
 
     def _seed_dropout(self, seed: int) -> None:
-        """As `torch.manual_seed`, for this worker's device alone: that one looks at every kind of device in every step."""
+        """As `torch.manual_seed`, for this worker's device alone: that one looks at every kind of device in every
+        step."""
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
-    def _backward(self, parallel: torch.nn.Module, views: list[torch.Tensor], targets: torch.Tensor, labels: torch.Tensor, share: float) -> None:
+    def _backward(
+        self,
+        parallel: torch.nn.Module,
+        views: list[torch.Tensor],
+        targets: torch.Tensor,
+        labels: torch.Tensor,
+        share: float,
+    ) -> None:
         """Add the gradients of a part of the batch; the loss is the mean over all views."""
-        with torch.autocast(self.device.type, DTYPES[self.config.precision], enabled=self.config.precision != "float32"):
+        with torch.autocast(
+            self.device.type, DTYPES[self.config.precision], enabled=self.config.precision != "float32"
+        ):
             logits = parallel(*views).float()
         smoothing = self.recipe.label_smoothing if self.mixup is None else 0.0  # Mixup smooths the targets itself
         repeats = len(logits) // len(labels)
@@ -195,14 +251,24 @@ class SeedTraining:
             row[name] = round(mean_over_workers(meter, self.device), 4)
             meter.reset()
         if not math.isfinite(row["loss"]):
-            remedy = f"the loss is no number any more before step {self.step}; use a lower rate, or training.precision=float32"
+            remedy = (
+                f"the loss is no number any more before step {self.step}; use a lower rate, or "
+                "training.precision=float32"
+            )
             raise UserError("training.recipe_options.learning_rate", self.recipe.learning_rate, remedy)
-        row |= {"learning_rate": self._rate(), "image_size": self._size(), "images_per_s": self.images_per_s, "time": time.time()}
+        row |= {
+            "learning_rate": self._rate(),
+            "image_size": self._size(),
+            "images_per_s": self.images_per_s,
+            "time": time.time(),
+        }
         epoch, every = round(row["epoch"]), self.config.validate_epochs
         if self.validation is not None and every and (epoch % every == 0 or self.step == self.config.num_steps):
             row["validation_top1"] = self._validate(self.validation)
         self.history.append(row)
-        if self.log is not None and (time.monotonic() - self.last_log > LOG_SECONDS or self.step == self.config.num_steps):
+        if self.log is not None and (
+            time.monotonic() - self.last_log > LOG_SECONDS or self.step == self.config.num_steps
+        ):
             self.log.write(self.history)
             self.last_log = time.monotonic()
 
@@ -217,7 +283,9 @@ class SeedTraining:
         for start in range(0, len(images.labels), VALIDATION_BATCH):
             chosen = slice(start, start + VALIDATION_BATCH)
             batch = normalize(torch.from_numpy(images.images[chosen]).to(self.device))
-            top1.update(*accuracy(model(batch).float(), torch.from_numpy(images.labels[chosen]).to(self.device)), len(batch))
+            top1.update(
+                *accuracy(model(batch).float(), torch.from_numpy(images.labels[chosen]).to(self.device)), len(batch)
+            )
         self.model.train()
         return round(mean_over_workers(top1, self.device), 4)
 
@@ -230,8 +298,19 @@ class SeedTraining:
         if self.rank != 0:
             self.workers.report(self._reported())
             return
-        state = {"seed": self.seed, "step": self.step, "history": self.history, "totals": totals, "resumed_at": self.resumed_at, "sizes": self.sizes}
-        state |= {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+        state = {
+            "seed": self.seed,
+            "step": self.step,
+            "history": self.history,
+            "totals": totals,
+            "resumed_at": self.resumed_at,
+            "sizes": self.sizes,
+        }
+        state |= {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
         state["ema"] = None if self.ema is None else self.ema.module.state_dict()
         self.workers.report(self._reported(), state)
 
@@ -246,7 +325,11 @@ class SeedTraining:
                 resume_meter(meter, state["totals"][name])
         self.step, self.history = state["step"], state["history"]
         self.resumed_at = [*state["resumed_at"], self.step]
-        self.sizes = state["sizes"] if state["sizes"][-1][1] == self.world_size else [*state["sizes"], [self.step, self.world_size]]
+        self.sizes = (
+            state["sizes"]
+            if state["sizes"][-1][1] == self.world_size
+            else [*state["sizes"], [self.step, self.world_size]]
+        )
 
     def _write_progress(self) -> None:
         """Tell the driver how far training is, through the storage that both see."""
@@ -254,15 +337,32 @@ class SeedTraining:
         if self.rank != 0 or (time.monotonic() - self.last_progress < PROGRESS_SECONDS and not is_last):
             return
         self.last_progress = time.monotonic()
-        progress = {"step": self.number * self.config.num_steps + self.step, "images_per_s": self.images_per_s, "last": self.history[-1:]}
+        progress = {
+            "step": self.number * self.config.num_steps + self.step,
+            "images_per_s": self.images_per_s,
+            "last": self.history[-1:],
+        }
         Location(self.config.root).child("runs", self.config.run).write("progress.json", json.dumps(progress).encode())
 
     def _finish(self) -> None:
         config, model = self.config, self.ema.module if self.ema is not None else self.model
-        record = {**config.record, "seed": self.seed, "fingerprint": config.fingerprints[self.seed], "history": self.history}
+        record = {
+            **config.record,
+            "seed": self.seed,
+            "fingerprint": config.fingerprints[self.seed],
+            "history": self.history,
+        }
         record |= {"loss": self.history[-1]["loss"], "images_per_s": self.images_per_s, "device": self.device.type}
-        record |= {"precision": config.precision, "num_steps": config.num_steps, "resumed_at": self.resumed_at, "workers": self.sizes, "versions": versions()}
-        save_classifier(Location(config.root).child("classifiers", record["fingerprint"]), model, config.architecture, record)
+        record |= {
+            "precision": config.precision,
+            "num_steps": config.num_steps,
+            "resumed_at": self.resumed_at,
+            "workers": self.sizes,
+            "versions": versions(),
+        }
+        save_classifier(
+            Location(config.root).child("classifiers", record["fingerprint"]), model, config.architecture, record
+        )
         if self.log is not None:
             self.log.close()
 

@@ -1,8 +1,8 @@
 """A classifier: a timm backbone with a linear head or a projector, and its folder on disk.
 
 The folder is what timm and the Hugging Face hub expect: `model.safetensors` and `config.json`, so that
-`timm.create_model("local-dir:<folder>", pretrained=True)` opens it. `head.safetensors` holds a projector, and `record.json`, written last,
-raysd's own record with the metrics.
+`timm.create_model("local-dir:<folder>", pretrained=True)` opens it. `head.safetensors` holds a projector, and
+`record.json`, written last, raysd's own record with the metrics.
 """
 
 import json
@@ -35,10 +35,14 @@ class Projector(nn.Module):
         temperature: of the softmax.
     """
 
-    def __init__(self, num_features: int, num_classes: int, layers: int, width: int, bottleneck: int, temperature: float) -> None:
+    def __init__(
+        self, num_features: int, num_classes: int, layers: int, width: int, bottleneck: int, temperature: float
+    ) -> None:
         super().__init__()
         widths = [num_features] + [width] * layers
-        hidden = [nn.Sequential(nn.Linear(one, other), nn.BatchNorm1d(other), nn.GELU()) for one, other in pairwise(widths)]
+        hidden = [
+            nn.Sequential(nn.Linear(one, other), nn.BatchNorm1d(other), nn.GELU()) for one, other in pairwise(widths)
+        ]
         self.hidden = nn.Sequential(*hidden, nn.Linear(width, bottleneck, bias=False))
         self.directions = nn.Parameter(torch.empty(num_classes, bottleneck))
         self.temperature = temperature
@@ -66,7 +70,8 @@ class Classifier(torch.nn.Module):
         return outputs if self.head is None else self.head(outputs)
 
     def no_weight_decay(self) -> set[str]:
-        """Parameters that the backbone keeps from weight decay, as position embeddings; timm's optimizers ask for them."""
+        """Parameters that the backbone keeps from weight decay, as position embeddings; timm's optimizers ask for
+        them."""
         own: set[str] = getattr(self.backbone, "no_weight_decay", set)()
         return {f"backbone.{name}" for name in own}
 
@@ -97,7 +102,11 @@ def check_architecture(architecture: Architecture, other_sizes: Iterable[int] = 
                 model(torch.zeros(1, 3, size, size))
         except Exception as error:
             shown = {"image_size": architecture.image_size, **architecture.backbone_options}
-            other = ", which the recipe needs; vision transformers take it with dynamic_img_size: true" if size != architecture.image_size else ""
+            other = (
+                ", which the recipe needs; vision transformers take it with dynamic_img_size: true"
+                if size != architecture.image_size
+                else ""
+            )
             remedy = f"{architecture.backbone} does not run on {size} px with them{other} ({_reason(error)})"
             raise UserError("training.backbone_options", shown, remedy) from None
 
@@ -124,7 +133,9 @@ def build_classifier(architecture: Architecture) -> Classifier:
     try:
         backbone = timm.create_model(architecture.timm_name, num_classes=num_classes, **options)
     except Exception as error:  # backbones fail in many ways on options that do not fit
-        raise UserError("training.backbone_options", options, f"{architecture.backbone} does not take them ({_reason(error)})") from None
+        raise UserError(
+            "training.backbone_options", options, f"{architecture.backbone} does not take them ({_reason(error)})"
+        ) from None
     if projector is None:
         return Classifier(backbone)
     return Classifier(backbone, Projector(backbone.head_hidden_size, architecture.num_classes, **projector))
@@ -142,23 +153,37 @@ def normalize(images: torch.Tensor, mean: float | torch.Tensor = MEAN, std: floa
 
 
 def save_classifier(folder: Location, model: Classifier, architecture: Architecture, record: dict[str, Any]) -> None:
-    """Write weights and timm's configuration, then the record; the record's presence says that the classifier is whole."""
+    """Write weights and timm's configuration, then the record; the record's presence says that the classifier is
+    whole."""
     folder.write(WEIGHTS, save(_tensors(model.backbone)))
     if model.head is not None:
         folder.write(HEAD, save(_tensors(model.head)))
     size = [3, architecture.image_size, architecture.image_size]
-    known = {name: model.backbone.pretrained_cfg[name] for name in ("first_conv", "classifier") if name in model.backbone.pretrained_cfg}
+    known = {
+        name: model.backbone.pretrained_cfg[name]
+        for name in ("first_conv", "classifier")
+        if name in model.backbone.pretrained_cfg
+    }
     config = {
         "architecture": architecture.timm_name,
         "num_classes": architecture.num_classes if model.head is None else 0,
         "num_features": model.backbone.num_features,
         "model_args": architecture.timm_options,
-        "pretrained_cfg": {"input_size": size, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "crop_pct": 1.0, **known},
+        "pretrained_cfg": {
+            "input_size": size,
+            "mean": [0.5] * 3,
+            "std": [0.5] * 3,
+            "interpolation": "bicubic",
+            "crop_pct": 1.0,
+            **known,
+        },
     }
     if model.head is None and "class_names" in record:
         config["label_names"] = record["class_names"]
     folder.write(CONFIG, json.dumps(config, indent=2).encode() + b"\n")
-    folder.write(RECORD, json.dumps({"architecture": vars(architecture), **record}, indent=2, sort_keys=True).encode() + b"\n")
+    folder.write(
+        RECORD, json.dumps({"architecture": vars(architecture), **record}, indent=2, sort_keys=True).encode() + b"\n"
+    )
 
 
 def _tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -1,14 +1,17 @@
-"""Which images stand in which batch, by arithmetic: a function of the seed, the step and the worker, and of nothing else.
+"""Which images stand in which batch, by arithmetic: a function of the seed, the step and the worker, and of nothing
+else.
 
-The images of a training lie in one or several pools. Each pool is an endless sequence: its images in a random order, then again in
-another one, and so on. A step takes the next few items of each pool, as many as the pool's share of the batch. So a run may start at any
-step, and proportions are exact.
+The images of a training lie in one or several pools. Each pool is an endless sequence: its images in a random order,
+then again in another one, and so on. A step takes the next few items of each pool, as many as the pool's share of the
+batch. So a run may start at any step, and proportions are exact.
 
-A large pool is not shuffled as a whole, because that would read a file for each image. Its pieces (row groups) are shuffled, each worker
-takes an equal stretch of them, and within windows of some thousand images the images are shuffled again.
+A large pool is not shuffled as a whole, because that would read a file for each image. Its pieces (row groups) are
+shuffled, each worker takes an equal stretch of them, and within windows of some thousand images the images are shuffled
+again.
 
-Worked example: 1,000 images, 2 workers, batches of 100. In each epoch worker 0 has the first 500 of the shuffled pieces' images, worker
-1 the others, also where that cuts a piece in two. Step 7 takes the items 350 to 399 of each worker's sequence: all of epoch 0.
+Worked example: 1,000 images, 2 workers, batches of 100. In each epoch worker 0 has the first 500 of the shuffled
+pieces' images, worker 1 the others, also where that cuts a piece in two. Step 7 takes the items 350 to 399 of each
+worker's sequence: all of epoch 0.
 """
 
 from collections.abc import Iterator
@@ -91,7 +94,8 @@ class WorkerSequence:
 
     @property
     def per_epoch(self) -> int:
-        """Images that the worker takes in an epoch; fewer than `world_size` of the pool stay out, others in each epoch."""
+        """Images that the worker takes in an epoch; fewer than `world_size` of the pool stay out, others in each
+        epoch."""
         return int(self.sizes.sum()) // self.world_size
 
     def parts(self, first: int, last: int) -> Iterator[WindowPart]:

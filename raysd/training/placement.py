@@ -14,7 +14,11 @@ TRIAL_CPUS = 0.1  # held by the process of each trial of a sweep
 
 
 def request_workers(
-    settings: TrainingSettings, nodes: Sequence[Node], num_concurrent: int = 1, cpus_taken: float = 0.0, gpus_taken: float = 0.0
+    settings: TrainingSettings,
+    nodes: Sequence[Node],
+    num_concurrent: int = 1,
+    cpus_taken: float = 0.0,
+    gpus_taken: float = 0.0,
 ) -> ResourceRequest:
     """The workers of all trainings that run at a time; the least that they start with.
 
@@ -24,7 +28,9 @@ def request_workers(
     cpus = cpus_per_worker(settings, sum(node.cpus for node in nodes) - cpus_taken, num_concurrent)
     use_gpu = _uses_gpus(settings, sum(node.gpus for node in nodes) - gpus_taken, num_concurrent)
     count = settings.least_workers * num_concurrent
-    return ResourceRequest("training.num_workers", settings.num_workers, "training workers", count, cpus, float(use_gpu))
+    return ResourceRequest(
+        "training.num_workers", settings.num_workers, "training workers", count, cpus, float(use_gpu)
+    )
 
 
 def cpus_per_worker(settings: TrainingSettings, cpus: float, num_concurrent: int) -> float:
@@ -32,7 +38,11 @@ def cpus_per_worker(settings: TrainingSettings, cpus: float, num_concurrent: int
     room = round((cpus - SPARE_CPUS - TRIAL_CPUS * num_concurrent) / (settings.num_workers * num_concurrent), 6)
     if room < MIN_WORKER_CPUS:
         need = f"{num_concurrent} trainings of {settings.num_workers} workers"
-        raise UserError("training.num_workers", settings.num_workers, f"the cluster has {cpus:g} CPUs, too few for {need} and {SPARE_CPUS:g} to read images")
+        raise UserError(
+            "training.num_workers",
+            settings.num_workers,
+            f"the cluster has {cpus:g} CPUs, too few for {need} and {SPARE_CPUS:g} to read images",
+        )
     return min(settings.cpus_per_worker, int(room * 100) / 100)
 
 
@@ -40,5 +50,9 @@ def _uses_gpus(settings: TrainingSettings, gpus: float, num_concurrent: int) -> 
     """A GPU for each worker, or none on a cluster without any."""
     needed = settings.least_workers * num_concurrent
     if 0 < gpus < needed:
-        raise UserError("training.num_workers", settings.num_workers, f"{num_concurrent} at a time need {needed} GPUs, the cluster has {gpus:g}; ask for fewer")
+        raise UserError(
+            "training.num_workers",
+            settings.num_workers,
+            f"{num_concurrent} at a time need {needed} GPUs, the cluster has {gpus:g}; ask for fewer",
+        )
     return gpus >= needed

@@ -1,4 +1,5 @@
-"""Recipes: how a classifier is trained, from augmentation to optimizer. They are data; `recipes.yaml` holds the built-in ones."""
+"""Recipes: how a classifier is trained, from augmentation to optimizer. They are data; `recipes.yaml` holds the
+built-in ones."""
 
 import math
 from functools import cache
@@ -13,7 +14,8 @@ SIZE_MULTIPLES = ((128, 32), (0, 4))  # pixels: from this size on, sizes are mul
 
 
 def cosine_factor(step: int, num_steps: int, warmup_steps: int, floor: float) -> float:
-    """Factor on the learning rate at `step` of `num_steps`: linear from 0 to 1 in the warm-up, then half a cosine down to `floor`."""
+    """Factor on the learning rate at `step` of `num_steps`: linear from 0 to 1 in the warm-up, then half a cosine
+    down to `floor`."""
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     progress = (step - warmup_steps) / max(1, num_steps - warmup_steps)
@@ -21,7 +23,8 @@ def cosine_factor(step: int, num_steps: int, warmup_steps: int, floor: float) ->
 
 
 def size_at(step: int, num_steps: int, image_size: int, smallest_share: float) -> int:
-    """Side of the images in pixels at a step: from `smallest_share` of `image_size` at first to all of it at last (progressive resizing)."""
+    """Side of the images in pixels at a step: from `smallest_share` of `image_size` at first to all of it at last
+    (progressive resizing)."""
     begin, end = GROWTH
     progress = min(1.0, max(0.0, (step / num_steps - begin) / (end - begin)))
     size = image_size * (smallest_share + (1 - smallest_share) * progress)
@@ -65,7 +68,8 @@ class Recipe(BaseModel):
 
     # The head and the loss.
     head: Literal["linear", "projector"] = "linear"
-    """`projector`: hidden layers, a bottleneck, and a cosine softmax; dropped for transfer (t-ReX, Sariyildiz et al. 2023)."""
+    """`projector`: hidden layers, a bottleneck, and a cosine softmax; dropped for transfer (t-ReX, Sariyildiz et al.
+    2023)."""
     projector_layers: Annotated[int, Field(ge=1, le=8)] = 1
     projector_width: Annotated[int, Field(ge=8)] = 2048
     bottleneck_width: Annotated[int, Field(ge=2)] = 256
@@ -75,7 +79,8 @@ class Recipe(BaseModel):
 
     # Crops.
     crop: Literal["auto", "shift", "random_resized", "none"] = "auto"
-    """`shift`: up to 1/16 of the side; `random_resized`: a part of the image, resized; `auto`: `shift` up to 64 px, else `random_resized`."""
+    """`shift`: up to 1/16 of the side; `random_resized`: a part of the image, resized; `auto`: `shift` up to 64 px,
+    else `random_resized`."""
     crop_area: AreaShares = (0.25, 1.0)
     """Of a `random_resized` crop."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
@@ -88,7 +93,8 @@ class Recipe(BaseModel):
     local_size_share: Annotated[float, Field(gt=0, le=1)] = 96 / 224
     """Side of a local crop as a share of the image size, rounded to a multiple of 8 pixels."""
     smallest_size_share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Images grow from this share of the image size at 35 % of the steps to all of it at 85 % (progressive resizing)."""
+    """Images grow from this share of the image size at 35 % of the steps to all of it at 85 % (progressive
+    resizing)."""
 
     # Colors.
     jitter: tuple[Strength, Strength, Strength, Annotated[float, Field(ge=0, le=0.5)]] = (0.4, 0.4, 0.2, 0.1)
@@ -96,7 +102,8 @@ class Recipe(BaseModel):
     jitter_probability: Probability = 0.0
     grey_probability: Probability = 0.0
     blur_sigma: tuple[Pixels, Pixels] = (0.1, 2.0)
-    """Narrowest and widest Gaussian in pixels, beside global views of 224 px; others are blurred in proportion, but not more."""
+    """Narrowest and widest Gaussian in pixels, beside global views of 224 px; others are blurred in proportion, but
+    not more."""
     blur_probability: Probability = 0.0
     local_blur_probability: Probability = 0.0
     solarize_probability: Probability = 0.0
@@ -121,7 +128,9 @@ class Recipe(BaseModel):
     @model_validator(mode="after")
     def _mixes_whole_images(self) -> "Recipe":
         if self.local_crops and (self.mixup or self.cutmix):
-            raise ValueError("mixup and cutmix do not go with local crops; set local_crops to 0, or mixup and cutmix to 0")
+            raise ValueError(
+                "mixup and cutmix do not go with local crops; set local_crops to 0, or mixup and cutmix to 0"
+            )
         return self
 
     @model_validator(mode="after")
@@ -147,7 +156,11 @@ class Recipe(BaseModel):
 
     def for_size(self, image_size: int) -> "Recipe":
         """The recipe with the crop that `auto` means for images of this size in pixels."""
-        return self if self.crop != "auto" else self.model_copy(update={"crop": "shift" if image_size <= SMALL_IMAGE else "random_resized"})
+        return (
+            self
+            if self.crop != "auto"
+            else self.model_copy(update={"crop": "shift" if image_size <= SMALL_IMAGE else "random_resized"})
+        )
 
 
 @cache

@@ -66,7 +66,12 @@ class TrainingRun:
         """The classifier's shape."""
         settings = self.settings
         return Architecture(
-            settings.backbone, dict(settings.backbone_options), self.num_classes, settings.image_size, settings.stem_stride, self.recipe.projector
+            settings.backbone,
+            dict(settings.backbone_options),
+            self.num_classes,
+            settings.image_size,
+            settings.stem_stride,
+            self.recipe.projector,
         )
 
     @property
@@ -80,14 +85,21 @@ class TrainingRun:
         if self.pools:
             trained_on = _describe(self.pools)
         names = {"class_names": list(self.class_names)} if self.class_names else {}
-        return {"trained_on": trained_on, "recipe": self.recipe.model_dump(), "num_epochs": self.settings.num_epochs, **names}
+        return {
+            "trained_on": trained_on,
+            "recipe": self.recipe.model_dump(),
+            "num_epochs": self.settings.num_epochs,
+            **names,
+        }
 
     def fingerprint(self, seed: int) -> str:
         """Hash of everything that shapes the weights."""
         settings = self.settings
         return fingerprint(
             {
-                "pools": [{"sets": [images.identity() for images in pool.sets], "share": pool.share} for pool in self.pools],
+                "pools": [
+                    {"sets": [images.identity() for images in pool.sets], "share": pool.share} for pool in self.pools
+                ],
                 "architecture": vars(self.architecture),
                 "recipe": self.recipe.model_dump(),
                 "length": {"steps": settings.num_steps} if settings.num_steps else {"epochs": settings.num_epochs},
@@ -113,14 +125,19 @@ class TrainingRun:
 
     @property
     def decoded_size(self) -> int:
-        """Side in pixels to which images are decoded; a little more than the crops where those are taken from a part."""
+        """Side in pixels to which images are decoded; a little more than the crops where those are taken from a
+        part."""
         size = self.settings.image_size
         return size if size <= SMALL_IMAGE or self.recipe.crop != "random_resized" else round(size * DECODED_SHARE)
 
 
 def _describe(pools: tuple[Pool, ...]) -> dict[str, Any]:
     """Of one set what is known of it; of a mixture its parts, and what is known of its first clone."""
-    parts = [{"name": images.name, "share": pool.share, **images.identity(), **images.about} for pool in pools for images in pool.sets]
+    parts = [
+        {"name": images.name, "share": pool.share, **images.identity(), **images.about}
+        for pool in pools
+        for images in pool.sets
+    ]
     if len(parts) == 1:
         return {name: value for name, value in parts[0].items() if name != "share"}
     first = next((part for part in parts if part["kind"] == "clone"), parts[0])

@@ -56,16 +56,19 @@ class TrainingSettings(BaseModel):
     batch_size: Annotated[int, Field(ge=1)] = 128
     """Images per step over all workers."""
     forward_size: Annotated[int, Field(ge=1)] | None = None
-    """Most images that a worker takes through the model at a time; gradients of a larger share of the batch are accumulated."""
+    """Most images that a worker takes through the model at a time; gradients of a larger share of the batch are
+    accumulated."""
     image_size: Annotated[int, Field(ge=8, le=1024)] = 32
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """`auto`: bfloat16 where the machine that starts the training has it in hardware, else float32. `float16` needs GPUs."""
+    """`auto`: bfloat16 where the machine that starts the training has it in hardware, else float32. `float16` needs
+    GPUs."""
     compile: bool = False
     """Compile the model with `torch.compile`: a minute at the start, then faster on GPUs."""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
     num_workers: Annotated[int, Field(ge=1)] = 2
     min_workers: Annotated[int, Field(ge=1)] | None = None
-    """Go on with as few when nodes are lost, with the same batch, and with more again when they come back; always `num_workers` when empty."""
+    """Go on with as few when nodes are lost, with the same batch, and with more again when they come back; always
+    `num_workers` when empty."""
     cpus_per_worker: Annotated[float, Field(ge=LEAST_PART, allow_inf_nan=False)] = 1
     checkpoint_steps: Annotated[int, Field(ge=1)] = 400
     """Steps between two checkpoints; a killed training goes on from the last one."""
@@ -78,12 +81,15 @@ class TrainingSettings(BaseModel):
     filters: FilterSettings = FilterSettings()
     """Which images of the experiment's own clone, if scored, are left out."""
     real: str | None = None
-    """A real data set to train on instead of a clone, as many images as the clone has: a built-in set, a Parquet file, or a folder."""
+    """A real data set to train on instead of a clone, as many images as the clone has: a built-in set, a Parquet
+    file, or a folder."""
 
     @model_validator(mode="after")
     def _workers_agree(self) -> "TrainingSettings":
         if self.min_workers is not None and self.min_workers > self.num_workers:
-            raise ValueError(f"min_workers is {self.min_workers} and num_workers {self.num_workers}; give it no more than those")
+            raise ValueError(
+                f"min_workers is {self.min_workers} and num_workers {self.num_workers}; give it no more than those"
+            )
         return self
 
     @property

@@ -1,7 +1,8 @@
-"""ResNets for images up to 64 px, as timm models: `small_resnet18` is `resnet18` with a stem of one 3x3 convolution and no pooling.
+"""ResNets for images up to 64 px, as timm models: `small_resnet18` is `resnet18` with a stem of one 3x3 convolution
+and no pooling.
 
-A ResNet's own stem takes an image to a quarter of its side before the first block, which leaves little of 32 pixels. Importing this module
-makes the models known to timm:
+A ResNet's own stem takes an image to a quarter of its side before the first block, which leaves little of 32 pixels.
+Importing this module makes the models known to timm:
 
     import raysd.training.small_stem
     timm.create_model("small_resnet18", stem_stride=2, num_classes=10)
@@ -17,13 +18,18 @@ from raysd.training.architecture import SMALL, SMALL_RESNETS
 
 
 def _register(name: str) -> None:
-    def create(pretrained: bool = False, stem_stride: int = 1, pretrained_cfg: Any = None, **options: Any) -> torch.nn.Module:
-        """`pretrained` loads what `pretrained_cfg` names, as a folder that raysd wrote; there are no weights of ImageNet."""
+    def create(
+        pretrained: bool = False, stem_stride: int = 1, pretrained_cfg: Any = None, **options: Any
+    ) -> torch.nn.Module:
+        """`pretrained` loads what `pretrained_cfg` names, as a folder that raysd wrote; there are no weights of
+        ImageNet."""
         options = {key: value for key, value in options.items() if key not in ("pretrained_cfg_overlay", "cache_dir")}
         if pretrained:
             options.setdefault("num_classes", dict(pretrained_cfg)["num_classes"])
         model = timm.create_model(name, **options)
-        model.conv1 = torch.nn.Conv2d(options.get("in_chans", 3), model.bn1.num_features, kernel_size=3, stride=stem_stride, padding=1, bias=False)
+        model.conv1 = torch.nn.Conv2d(
+            options.get("in_chans", 3), model.bn1.num_features, kernel_size=3, stride=stem_stride, padding=1, bias=False
+        )
         model.maxpool = torch.nn.Identity()
         if pretrained_cfg is not None:  # how images are seen; else it would be the ResNet's for ImageNet
             model.pretrained_cfg = model.default_cfg = dict(pretrained_cfg)

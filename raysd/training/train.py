@@ -18,13 +18,18 @@ from raysd.training.settings import TrainingSettings
 
 MAX_FAILURES = 3
 POLL_SECONDS = 1.0
-START_SECONDS = "60"  # a cold or busy node takes that long; after a death it is also what is waited for a whole group, since Ray Train hears of it late
+# a cold or busy node takes that long; after a death it is also what is waited for a whole group, since Ray Train hears
+# of it late
+START_SECONDS = "60"
 RESIZE_SECONDS = 600.0  # between two looks for room for more workers; each change goes back to the last checkpoint
 LEAST_SHARE = 2  # images of a pool in a worker's batch, so that its items never run backwards
 
 
-def train_classifiers(run: TrainingRun, quiet: bool = False, num_concurrent: int = 1, cpus_taken: float = 0.0, gpus_taken: float = 0.0) -> list[str]:
-    """Train what is missing; returns the fingerprint of each seed's classifier. Ray is started only if there is something to train.
+def train_classifiers(
+    run: TrainingRun, quiet: bool = False, num_concurrent: int = 1, cpus_taken: float = 0.0, gpus_taken: float = 0.0
+) -> list[str]:
+    """Train what is missing; returns the fingerprint of each seed's classifier. Ray is started only if there is
+    something to train.
 
     Args:
         run: what is trained.
@@ -34,7 +39,8 @@ def train_classifiers(run: TrainingRun, quiet: bool = False, num_concurrent: int
         gpus_taken: GPUs likewise.
 
     Raises:
-        UserError: fewer images than one batch, a batch that the workers cannot share, or an image that cannot be decoded.
+        UserError: fewer images than one batch, a batch that the workers cannot share, or an image that cannot be
+            decoded.
     """
     missing = [seed for seed in run.settings.seeds if load_record(run.folder(seed)) is None]
     if missing and not run.pools:
@@ -45,7 +51,8 @@ def train_classifiers(run: TrainingRun, quiet: bool = False, num_concurrent: int
 
 
 def train_here(run: TrainingRun) -> list[str]:
-    """As `train_classifiers`, with one worker, which is this process; the weights are the same. On a GPU if this process sees one.
+    """As `train_classifiers`, with one worker, which is this process; the weights are the same. On a GPU if this
+    process sees one.
 
     Raises:
         UserError: as there.
@@ -88,15 +95,23 @@ def _check_run(run: TrainingRun, use_gpu: bool) -> None:
         UserError: an empty pool, a batch that does not fit, a logger that is not installed, or float16 without GPUs.
     """
     if resolve_precision(run.settings.precision) == "float16" and not use_gpu:
-        raise UserError("training.precision", "float16", "needs GPUs, and the workers have none; set it to float32 or bfloat16")
+        raise UserError(
+            "training.precision", "float16", "needs GPUs, and the workers have none; set it to float32 or bfloat16"
+        )
     for pool in run.pools:
         if not len(pool):
-            raise UserError("training.sources", " + ".join(images.name for images in pool.sets), "holds no images; loosen its filters, or leave it out")
+            raise UserError(
+                "training.sources",
+                " + ".join(images.name for images in pool.sets),
+                "holds no images; loosen its filters, or leave it out",
+            )
     check_batch(sum(map(len, run.pools)), run.settings, [pool.share for pool in run.pools])
     check_logger(run.settings.logger)
 
 
-def _fit(run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int, cpus_taken: float, gpus_taken: float) -> None:
+def _fit(
+    run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int, cpus_taken: float, gpus_taken: float
+) -> None:
     import ray
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -119,7 +134,9 @@ def _fit(run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int, c
         train_loop_config={"loop": ray.put(loop)},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=settings.num_workers if settings.min_workers is None else (settings.min_workers, settings.num_workers),
+            num_workers=settings.num_workers
+            if settings.min_workers is None
+            else (settings.min_workers, settings.num_workers),
             use_gpu=use_gpu,
             resources_per_worker={"CPU": cpus, **({"GPU": 1} if use_gpu else {})},
             elastic_resize_monitor_interval_s=RESIZE_SECONDS,
@@ -134,7 +151,10 @@ def _fit(run: TrainingRun, seeds: list[int], quiet: bool, num_concurrent: int, c
     )
     folder = run.root.child("runs", name)
     take_error(folder)  # of an earlier run
-    with kept_interrupts(), contextlib.nullcontext() if quiet else _ProgressThread(run, name, loop.num_steps * len(seeds)):
+    with (
+        kept_interrupts(),
+        contextlib.nullcontext() if quiet else _ProgressThread(run, name, loop.num_steps * len(seeds)),
+    ):
         trainer.fit()
     if (error := take_error(folder)) is not None:
         raise error
@@ -170,13 +190,16 @@ def check_batch(num_images: int, settings: TrainingSettings, shares: list[float]
     """Say early that a batch does not fit.
 
     Raises:
-        UserError: more images in a batch than there are, a batch that the workers cannot share, or too small a share of one.
+        UserError: more images in a batch than there are, a batch that the workers cannot share, or too small a share of
+            one.
     """
     batch_size, per_worker = settings.batch_size, settings.batch_size // settings.num_workers
     if batch_size % settings.num_workers:
         raise UserError("training.batch_size", batch_size, f"use a multiple of the {settings.num_workers} workers")
     if num_images < batch_size:
-        raise UserError("training.batch_size", batch_size, f"there are only {num_images} images; use a smaller batch or sample more")
+        raise UserError(
+            "training.batch_size", batch_size, f"there are only {num_images} images; use a smaller batch or sample more"
+        )
     if len(shares) > 1 and min(shares) * per_worker < LEAST_SHARE:
         least = f"{LEAST_SHARE / per_worker:.3g} is the least with {per_worker} images per worker"
         raise UserError("training.sources.share", min(shares), f"{least}; use more of it, or a larger batch")

@@ -1,7 +1,8 @@
-"""The entry of each Ray Train worker. It imports next to nothing, because Ray Train's controller loads it too, which else takes seconds.
+"""The entry of each Ray Train worker. It imports next to nothing, because Ray Train's controller loads it too, which
+else takes seconds.
 
-An error that the user can mend is left in the run's folder. The workers that Ray Train then starts again find it and end at once, and the
-driver raises it.
+An error that the user can mend is left in the run's folder. The workers that Ray Train then starts again find it and
+end at once, and the driver raises it.
 """
 
 import json

@@ -79,12 +79,16 @@ class RayTrainWorkers:
     def wrap(self, model: torch.nn.Module) -> torch.nn.Module:
         """See `Workers`.
 
-        After its first step DDP would lay the gradients out anew, and sums over three and more CPU workers round by their layout: a resumed training,
-        whose first step is another one, would stray from an undisturbed one. Looking for unused parameters prevents that.
+        After its first step DDP would lay the gradients out anew, and sums over three and more CPU workers round by
+        their layout: a resumed training, whose first step is another one, would stray from an undisturbed one. Looking
+        for unused parameters prevents that.
         """
         from ray.train.torch import prepare_model
 
-        options = {"broadcast_buffers": False, "find_unused_parameters": self.device.type == "cpu" and self.world_size > 2}
+        options = {
+            "broadcast_buffers": False,
+            "find_unused_parameters": self.device.type == "cpu" and self.world_size > 2,
+        }
         wrapped: torch.nn.Module = prepare_model(model, parallel_strategy_kwargs=options)
         return wrapped
 
@@ -104,7 +108,8 @@ class OneProcess:
     """This process alone, where starting Ray Train's workers would take longer than the training.
 
     Args:
-        folder: of the run; checkpoints lie in it, the last one counts. A checkpoint is whole when its `.json` file is there.
+        folder: of the run; checkpoints lie in it, the last one counts. A checkpoint is whole when its `.json` file is
+            there.
     """
 
     def __init__(self, folder: Location) -> None:

@@ -17,8 +17,12 @@ class StandIn:
 
     def generate(self, spec, images):
         self.batches.append([(image.position, image.redraw) for image in images])
-        pixels = np.stack([np.random.default_rng(image.seed).integers(3, 255, (8, 8), dtype=np.uint8) for image in images])
-        return GeneratedBatch(pixels, ["unsafe" if image.redraw < self.bad.get(image.position, 0) else "" for image in images])
+        pixels = np.stack(
+            [np.random.default_rng(image.seed).integers(3, 255, (8, 8), dtype=np.uint8) for image in images]
+        )
+        return GeneratedBatch(
+            pixels, ["unsafe" if image.redraw < self.bad.get(image.position, 0) else "" for image in images]
+        )
 
 
 def actor_of(job, stand_in, batch_size=4):

@@ -29,7 +29,10 @@ def test_a_pool_begins_with_what_fits_and_grows_to_what_is_asked_for(num_cpus, n
             size_of(num_cpus, num_items, min_actors=least, num_actors=most)
         return
     bounds = size_of(num_cpus, num_items, min_actors=least, num_actors=most).bounds(num_items)
-    assert bounds == {"min_size": min(num_cpus, num_items, most or num_items), "max_size": min(num_items, most or num_items)}
+    assert bounds == {
+        "min_size": min(num_cpus, num_items, most or num_items),
+        "max_size": min(num_items, most or num_items),
+    }
 
 
 def test_a_pool_that_must_be_whole_is_refused_where_one_that_may_grow_begins():
@@ -43,7 +46,10 @@ def test_a_pool_that_must_be_whole_is_refused_where_one_that_may_grow_begins():
 def test_a_pool_begins_with_the_actors_that_fit_on_each_gpu(monkeypatch, gpus, room):
     monkeypatch.setattr(actor_pool, "cluster_nodes", lambda: [Node("0", "node", 8, 2)])
     assert actor_pool.pool_size(GenerationSettings(gpus_per_actor=gpus), 100).first == room
-    with pytest.raises(UserError, match=rf"generation\.num_actors = {room + 1}: .*and there is room for {room} on 1 node of 8 CPUs and 2 GPUs"):
+    with pytest.raises(
+        UserError,
+        match=rf"generation\.num_actors = {room + 1}: .*and there is room for {room} on 1 node of 8 CPUs and 2 GPUs",
+    ):
         actor_pool.pool_size(GenerationSettings(gpus_per_actor=gpus, num_actors=room + 1), 100)
 
 

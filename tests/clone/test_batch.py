@@ -29,18 +29,29 @@ class SmallMemory(StandIn):
         return super().generate(spec, images)
 
 
-@pytest.mark.parametrize(("room", "fits", "sizes"), [(31, 16, [32, 32, 16]), (9, 8, [32, 32, 16, 8]), (1, 1, [32, 32, 16, 8, 4, 2, 1])])
+@pytest.mark.parametrize(
+    ("room", "fits", "sizes"), [(31, 16, [32, 32, 16]), (9, 8, [32, 32, 16, 8]), (1, 1, [32, 32, 16, 8, 4, 2, 1])]
+)
 def test_a_batch_that_does_not_fit_is_refused_with_the_size_that_does(room, fits, sizes):
     stand_in = SmallMemory(room)
     with pytest.raises(UserError) as refused:
         generate_batch(stand_in, SPEC, IMAGES)
     assert stand_in.sizes == sizes
-    line = f"generation.batch_size = 32: does not fit into the device with images of 32 px; set it to {fits}, which does, or use larger GPUs"
+    line = (
+        f"generation.batch_size = 32: does not fit into the device with images of 32 px; set it to {fits}, which "
+        "does, or use larger GPUs"
+    )
     assert str(refused.value) == line
 
 
 def test_not_even_one_image_fits():
-    with pytest.raises(UserError, match=r"generation.batch_size = 3: not even one image of 32 px fits into the device; lower generation.image_size"):
+    with pytest.raises(
+        UserError,
+        match=(
+            r"generation.batch_size = 3: not even one image of 32 px fits into the device; lower "
+            r"generation.image_size"
+        ),
+    ):
         generate_batch(SmallMemory(0), SPEC, IMAGES[:3])
 
 

@@ -6,7 +6,18 @@ from hypothesis import strategies as st
 from plans import spec_of
 
 from raysd.clone.plan import ImageCounts, Plan
-from raysd.generation.cost import Pool, Rate, devices_per_actor, estimate_cost, find_rates, guided_steps, num_bytes, num_generated, runs_on, same_device
+from raysd.generation.cost import (
+    Pool,
+    Rate,
+    devices_per_actor,
+    estimate_cost,
+    find_rates,
+    guided_steps,
+    num_bytes,
+    num_generated,
+    runs_on,
+    same_device,
+)
 
 ROW = {
     "device": "CPU core, AMD EPYC",
@@ -37,12 +48,19 @@ def test_the_table_is_used_for_a_model_that_nobody_measured():
 def test_your_own_measurement_of_the_device_comes_before_the_table():
     spec = spec_of()
     (rate,) = find_rates(spec, [own_row(spec)])
-    assert rate.device == "CPU core, AMD EPYC" and rate.seconds_per_image(spec) == pytest.approx(0.05) and rate.start_seconds == 6
+    assert (
+        rate.device == "CPU core, AMD EPYC"
+        and rate.seconds_per_image(spec) == pytest.approx(0.05)
+        and rate.start_seconds == 6
+    )
 
 
 def test_a_measurement_of_another_device_stands_beside_the_table():
     spec = spec_of()
-    assert [rate.device for rate in find_rates(spec, [own_row(spec, device="NVIDIA H100")])] == ["NVIDIA H100", "CPU core"]
+    assert [rate.device for rate in find_rates(spec, [own_row(spec, device="NVIDIA H100")])] == [
+        "NVIDIA H100",
+        "CPU core",
+    ]
 
 
 def test_of_several_measurements_the_nearest_in_steps_counts_and_is_scaled():
@@ -61,7 +79,9 @@ def test_a_measurement_of_another_model_or_size_does_not_count(different):
 
 
 def test_unguided_steps_cost_less_and_an_interval_lies_between():
-    guided, interval, unguided = (guided_steps(spec_of(**each)) for each in ({}, {"guidance_interval": (0.2, 0.8)}, {"guidance_scale": 1}))
+    guided, interval, unguided = (
+        guided_steps(spec_of(**each)) for each in ({}, {"guidance_interval": (0.2, 0.8)}, {"guidance_scale": 1})
+    )
     assert guided == 20 and unguided == pytest.approx(11.6) and unguided < interval < guided
 
 
@@ -109,7 +129,12 @@ def test_bytes_are_those_of_what_is_to_be_written():
 
 def test_an_actor_holds_its_share_of_a_gpu_or_its_cores():
     assert [devices_per_actor(*held) for held in ((1, 0.5), (4, 0), (0.5, 0), (1.5, 0))] == [0.5, 4, 0.5, 1]
-    assert [devices_per_actor(1, gpus) for gpus in (0.6, 0.3, 1, 2)] == [1, 1 / 3, 1, 2]  # what is left of a GPU is of no use to another actor
+    assert [devices_per_actor(1, gpus) for gpus in (0.6, 0.3, 1, 2)] == [
+        1,
+        1 / 3,
+        1,
+        2,
+    ]  # what is left of a GPU is of no use to another actor
 
 
 def test_only_the_devices_of_the_cluster_fit_it():

@@ -18,11 +18,18 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture
 def graphs(monkeypatch):
-    """The shape of the samples of each graph that was traced. A graph runs as it is: making code of it would take most of a minute."""
+    """The shape of the samples of each graph that was traced. A graph runs as it is: making code of it would take
+    most of a minute."""
     found = []
 
     def keep(graph, inputs):
-        found.append([tuple(tensor.shape) for tensor in filter(torch.is_tensor, inputs) if tensor.ndim == 4 and not isinstance(tensor, torch.nn.Parameter)])
+        found.append(
+            [
+                tuple(tensor.shape)
+                for tensor in filter(torch.is_tensor, inputs)
+                if tensor.ndim == 4 and not isinstance(tensor, torch.nn.Parameter)
+            ]
+        )
         return graph
 
     torch._dynamo.reset()
@@ -44,7 +51,9 @@ def spec_for(checkpoint, **changes):
 @pytest.mark.slow
 def test_a_graph_for_guided_steps_and_one_for_the_others_serve_all_clones(checkpoint, graphs):
     compiled, plain = Generator(spec_for(checkpoint, compile=True)), Generator(spec_for(checkpoint))
-    changes = [{"num_inference_steps": steps, "guidance_interval": (0.0, end)} for steps in (2, 3) for end in (0.5, 0.7)]
+    changes = [
+        {"num_inference_steps": steps, "guidance_interval": (0.0, end)} for steps in (2, 3) for end in (0.5, 0.7)
+    ]
     for change in [*changes, {"guidance_scale": 1}]:
         pixels = generated(compiled, spec_for(checkpoint, compile=True, **change))
         assert np.array_equal(pixels, generated(plain, spec_for(checkpoint, **change))), change

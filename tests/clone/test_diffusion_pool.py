@@ -82,7 +82,9 @@ def job_of(folder, images_per_class=20):
 
 @contextmanager
 def pool_of(job, make, settings=SETTINGS):
-    pool = ActorPool(job.plan.spec, settings, PoolShape(settings.num_actors, settings.cpus_per_actor, 0.0), make_generator=make)
+    pool = ActorPool(
+        job.plan.spec, settings, PoolShape(settings.num_actors, settings.cpus_per_actor, 0.0), make_generator=make
+    )
     try:
         yield pool
     finally:
@@ -110,13 +112,20 @@ def alive(pid):
 def test_a_device_that_fails_again_and_again_ends_the_job_in_one_line_where_it_is_the_only_one(ray_cluster, tmp_path):
     job = job_of(tmp_path / "clone", 2)
     with pytest.raises(UserError, match=r"^node = .*RuntimeError: CUDA error: an illegal memory access") as caught:
-        generate_clones([job], GenerationSettings(**{**SETTINGS.model_dump(), "num_actors": 1}), partial(Failing, str(tmp_path), 99, cuda_error))
+        generate_clones(
+            [job],
+            GenerationSettings(**{**SETTINGS.model_dump(), "num_actors": 1}),
+            partial(Failing, str(tmp_path), 99, cuda_error),
+        )
     assert "\n" not in str(caught.value) and len(list(tmp_path.glob("*.pid"))) == 3
 
 
 def test_an_error_of_the_program_ends_the_job_at_once(ray_cluster, tmp_path):
     job = job_of(tmp_path / "clone", 2)
-    with pool_of(job, partial(Failing, str(tmp_path), 99, no_such_argument)) as pool, pytest.raises(TypeError, match="unexpected keyword"):
+    with (
+        pool_of(job, partial(Failing, str(tmp_path), 99, no_such_argument)) as pool,
+        pytest.raises(TypeError, match="unexpected keyword"),
+    ):
         list(pool.generate((job, shard) for shard in range(job.plan.num_shards)))
 
 
@@ -143,7 +152,10 @@ def test_the_bytes_that_go_with_a_shard_do_not_grow_with_the_captions(ray_cluste
     monkeypatch.setattr(ray.actor.ActorMethod, "_remote", watched)
     for size in (1, 20_000):
         sent[size] = []
-        captions = PromptVariant(templates=["{name}, {caption}"], fields={"caption": [f"the caption of number {number}" for number in range(size)]})
+        captions = PromptVariant(
+            templates=["{name}, {caption}"],
+            fields={"caption": [f"the caption of number {number}" for number in range(size)]},
+        )
         job = CloneJob(plan_of(5, 10, replace(SPEC, variant=captions)), Location(f"{tmp_path}/{size}"))
         assert len(ray.cloudpickle.dumps(job)) > 25 * size
         with pool_of(job, partial(Failing, str(tmp_path), 0, hang)) as pool:
@@ -171,7 +183,8 @@ with pool_of(job, partial(OnNode, nodes[1].node_id, sys.argv[2]), settings) as p
         if len(rows) == 5 and sys.argv[2] == "start":
             late = cluster.add_node(num_cpus=1, resources={"late": 1})
     avoided = {nodes[1].node_id: "bad", nodes[0].node_id: "good"}
-    print(json.dumps({"shards": sorted(rows), "avoided": [avoided.get(node) for node in pool.failures.avoided], "lines": pool.failures.lines(pool.nodes)}))
+    places = [avoided.get(node) for node in pool.failures.avoided]
+    print(json.dumps({"shards": sorted(rows), "avoided": places, "lines": pool.failures.lines(pool.nodes)}))
 import ray
 ray.shutdown()
 cluster.shutdown()
@@ -199,8 +212,16 @@ class OnNode(StandIn):
 @pytest.mark.parametrize("when", ["start", pytest.param("device", marks=pytest.mark.soak)])
 def test_a_node_that_fails_is_avoided_and_named_and_the_others_do_all(tmp_path, when):
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parent.parent), str(Path(__file__).parents[2])])
-    run = subprocess.run([sys.executable, "-c", CLUSTER, str(tmp_path / "clone"), when], env=environment, capture_output=True, text=True, timeout=240)
+    environment["PYTHONPATH"] = os.pathsep.join(
+        [str(Path(__file__).parent), str(Path(__file__).parent.parent), str(Path(__file__).parents[2])]
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", CLUSTER, str(tmp_path / "clone"), when],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
     assert run.returncode == 0, run.stderr[-3000:]
     found = json.loads(run.stdout.splitlines()[-1])
     assert found["shards"] == list(range(20)) and found["avoided"] == ["bad"]

@@ -81,7 +81,9 @@ def test_a_prompt_is_encoded_once_in_a_shard_of_more_prompts_than_are_kept(tmp_p
     class StableDiffusionPipeline:
         _execution_device = "cpu"
 
-        def encode_prompt(self, prompt, device, num_images_per_prompt, do_classifier_free_guidance, negative_prompt=None):
+        def encode_prompt(
+            self, prompt, device, num_images_per_prompt, do_classifier_free_guidance, negative_prompt=None
+        ):
             calls.append((prompt, do_classifier_free_guidance))
             return (torch.zeros(1, 4), torch.ones(1, 4) if do_classifier_free_guidance else None)
 
@@ -89,14 +91,18 @@ def test_a_prompt_is_encoded_once_in_a_shard_of_more_prompts_than_are_kept(tmp_p
         encoded = embeddings.PromptEmbeddings(StableDiffusionPipeline())
 
         def generate(self, spec, images):
-            values = self.encoded.batch([image.prompt for image in images], [image.negative_prompt for image in images], guided=True)
+            values = self.encoded.batch(
+                [image.prompt for image in images], [image.negative_prompt for image in images], guided=True
+            )
             assert values["prompt_embeds"].shape == values["negative_prompt_embeds"].shape == (len(images), 4)
             return super().generate(spec, images)
 
     monkeypatch.setattr(embeddings, "KEPT_BYTES", 4 * 4 * 4)  # four of eleven
     job = CloneJob(plan_of(5, 50, spec_of()), Location(str(tmp_path / "encoded")))
     actor_of(job, Encoding({3: 1})).generate_shard(job, 0)
-    assert sorted(prompt for prompt, is_guided in calls if not is_guided) == sorted([*TABLE.names, job.plan.image(3).prompt])  # position 3 again in its redraw
+    assert sorted(prompt for prompt, is_guided in calls if not is_guided) == sorted(
+        [*TABLE.names, job.plan.image(3).prompt]
+    )  # position 3 again in its redraw
     assert [prompt for prompt, is_guided in calls if is_guided] == [""]
     plain = CloneJob(job.plan, Location(str(tmp_path / "plain")))
     actor_of(plain, StandIn({3: 1}), batch_size=1).generate_shard(plain, 0)
@@ -132,9 +138,13 @@ def test_a_grown_shard_keeps_its_images_and_is_as_if_drawn_at_once(tmp_path):
 
 @settings(max_examples=30)
 @example([3, 1], ["another begins"])
-@given(st.lists(st.integers(1, 4), min_size=2, max_size=3), st.lists(st.sampled_from(["go on", "go on", "another begins", "kill"]), max_size=30))
+@given(
+    st.lists(st.integers(1, 4), min_size=2, max_size=3),
+    st.lists(st.sampled_from(["go on", "go on", "another begins", "kill"]), max_size=30),
+)
 def test_drivers_of_any_counts_whose_shards_overlap_in_time_end_with_the_union(counts, events):
-    """Each driver looks at the shard, generates, and commits; while one generates, others may do all of that. Some are killed before they commit."""
+    """Each driver looks at the shard, generates, and commits; while one generates, others may do all of that. Some
+    are killed before they commit."""
     with tempfile.TemporaryDirectory() as folder:
         waiting = [(number, job_of(folder, number)) for number in counts]
         committed, event = [], iter(events)
@@ -182,7 +192,9 @@ def test_a_smaller_driver_that_commits_last_takes_nothing_away(tmp_path):
         return [] if shard is None else shard.table["index"].to_pylist()
 
     actor_of(small, Slow()).generate_shard(small, 0)
-    assert len(rows_of(large)) == 15 and not [path for path in (tmp_path / "data").iterdir() if path.name.startswith(".")]
+    assert len(rows_of(large)) == 15 and not [
+        path for path in (tmp_path / "data").iterdir() if path.name.startswith(".")
+    ]
 
 
 def test_what_was_dropped_is_not_generated_again_when_the_clone_grows(tmp_path):
@@ -235,7 +247,10 @@ def test_a_shard_that_takes_long_is_kept_in_parts_which_the_next_actor_takes_ove
     with pytest.raises(InterruptedError):
         lost.generate_shard(job, 0)
     lost.encoders.shutdown()  # the last part may be on its way
-    assert read_shard(job.folder, 0, job.plan.spec) is None and missing_shards(job).tolist() == [0, 1]  # a shard has its name only when it is whole
+    assert read_shard(job.folder, 0, job.plan.spec) is None and missing_shards(job).tolist() == [
+        0,
+        1,
+    ]  # a shard has its name only when it is whole
     num_kept = len(read_shard(job.folder, 0, job.plan.spec, place=PARTS).table)
     assert num_kept in (4, 8)
     assert actor_of(job, StandIn()).generate_shard(job, 0)["drawn"] == 15 - num_kept
@@ -257,9 +272,18 @@ def test_what_a_device_fails_with_is_told_apart_from_errors_of_the_program(tmp_p
         def generate(self, spec, images):
             raise self.error
 
-    for error in (RuntimeError("CUDA error: an illegal memory access was encountered\nmore"), OSError(5, "Input/output error"), MemoryError()):
+    for error in (
+        RuntimeError("CUDA error: an illegal memory access was encountered\nmore"),
+        OSError(5, "Input/output error"),
+        MemoryError(),
+    ):
         row = actor_of(job, Raising(error)).try_shard(job, 0)
-        assert row["failure"].startswith(type(error).__name__) and "\n" not in row["failure"] and not row["error"] and row["drawn"] == 0
+        assert (
+            row["failure"].startswith(type(error).__name__)
+            and "\n" not in row["failure"]
+            and not row["error"]
+            and row["drawn"] == 0
+        )
     row = actor_of(job, Raising(UserError("storage", "x", "the disk is full"))).try_shard(job, 0)
     assert json.loads(row["error"]) == ["storage", "x", "the disk is full"] and not row["failure"]
     with pytest.raises(ValueError, match="of the program"):

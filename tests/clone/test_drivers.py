@@ -1,4 +1,5 @@
-"""Several drivers on one clone, in any order of their steps: generating with different counts, growing, repairing, killed. Without Ray."""
+"""Several drivers on one clone, in any order of their steps: generating with different counts, growing, repairing,
+killed. Without Ray."""
 
 import tempfile
 import threading
@@ -138,15 +139,23 @@ VERBS = {"generate": generate, "repair": repair}
 @given(st.data())
 def test_any_order_of_several_drivers_ends_with_the_union(data):
     with tempfile.TemporaryDirectory() as folder:
-        wanted = data.draw(st.lists(st.tuples(st.sampled_from(sorted(VERBS)), st.integers(1, 4)), min_size=2, max_size=3), "drivers")
+        wanted = data.draw(
+            st.lists(st.tuples(st.sampled_from(sorted(VERBS)), st.integers(1, 4)), min_size=2, max_size=3), "drivers"
+        )
         there = data.draw(st.sampled_from([0, 2, 4]), "images per class at the start")
         if there:
             generate(folder, there)
             if any(verb == "repair" for verb, _ in wanted):
-                tear(job_of(folder, there), data.draw(st.integers(0, job_of(folder, there).plan.num_shards - 1), "torn shard"))
-        drivers = [Driver(lambda driver, verb=verb, count=count: VERBS[verb](folder, count, driver)) for verb, count in wanted]
+                tear(
+                    job_of(folder, there),
+                    data.draw(st.integers(0, job_of(folder, there).plan.num_shards - 1), "torn shard"),
+                )
+        drivers = [
+            Driver(lambda driver, verb=verb, count=count: VERBS[verb](folder, count, driver)) for verb, count in wanted
+        ]
         for number, is_killed in data.draw(
-            st.lists(st.tuples(st.integers(0, len(drivers) - 1), st.sampled_from([False] * 19 + [True])), max_size=150), "steps"
+            st.lists(st.tuples(st.integers(0, len(drivers) - 1), st.sampled_from([False] * 19 + [True])), max_size=150),
+            "steps",
         ):
             if not drivers[number].is_done:
                 drivers[number].is_killed |= is_killed
@@ -176,5 +185,7 @@ def check_union(folder, count):
         at_once = job_of(other, complete.plan.counts.default)
         generate(other, complete.plan.counts.default)
         names = at_once.folder.child(DATA).list_files()
-        assert [name for name in names if at_once.folder.child(DATA).read(name) != job.folder.child(DATA).read(name)] == []
+        assert [
+            name for name in names if at_once.folder.child(DATA).read(name) != job.folder.child(DATA).read(name)
+        ] == []
     assert not [path for path in job.folder.child(DATA).list_files() if path not in names]

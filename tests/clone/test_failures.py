@@ -53,7 +53,9 @@ def test_the_job_stops_when_no_node_is_left_and_nobody_works():
 def test_the_same_error_on_half_of_the_nodes_stops_a_job_that_made_nothing():
     failures = Failures()
     for name in "ab":
-        failures.fail(place(name, "0"), "device", UserError("node", name, f"{name}: CUDA error 0x7{name} in line {ord(name)}"))
+        failures.fail(
+            place(name, "0"), "device", UserError("node", name, f"{name}: CUDA error 0x7{name} in line {ord(name)}")
+        )
     assert failures.verdict(NODES, 3) is None and failures.verdict(NODES[:4], 3) is not None
     failures.succeed(place("c"))
     assert failures.verdict(NODES[:4], 3) is None

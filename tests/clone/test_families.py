@@ -35,7 +35,16 @@ def checkpoint(tmp_path_factory):
 def spec_for(folder, name, **changes):
     size = {"image_size": 32} if name.startswith("flux") else {}
     scale = 1 if name == "flux_schnell" else 3
-    return spec_of(**{"model": str(folder), "dtype": "float32", "num_inference_steps": STEPS, "guidance_scale": scale, **size, **changes})
+    return spec_of(
+        **{
+            "model": str(folder),
+            "dtype": "float32",
+            "num_inference_steps": STEPS,
+            "guidance_scale": scale,
+            **size,
+            **changes,
+        }
+    )
 
 
 def planned(spec, count=3):
@@ -72,7 +81,9 @@ def test_without_a_guided_step_the_images_are_those_of_guidance_one(checkpoint, 
     generator, unguided = Generator(never), spec_for(checkpoint(name), name, guidance_scale=1)
     seen = []
     forward = generator.denoiser.forward
-    generator.denoiser.forward = lambda *args, **kwargs: seen.append(len((*args, *kwargs.values())[0])) or forward(*args, **kwargs)
+    generator.denoiser.forward = lambda *args, **kwargs: (
+        seen.append(len((*args, *kwargs.values())[0])) or forward(*args, **kwargs)
+    )
     images = [generator.generate(spec, planned(spec)).pixels.astype(int) for spec in (never, unguided)]
     assert np.abs(images[0] - images[1]).max() <= 1
     assert set(seen) == {3}, "an unconditional pass was made"
@@ -96,10 +107,14 @@ def test_each_family_that_takes_an_interval_is_tried(checkpoint):
 @pytest.mark.parametrize("name", GUIDED)
 def test_with_an_interval_no_image_depends_on_its_neighbors(checkpoint, name, negative_prompt):
     torch.set_num_threads(1)
-    spec = spec_for(checkpoint(name), name, guidance_scale=9, guidance_interval=(0.3, 0.6), negative_prompt=negative_prompt)
+    spec = spec_for(
+        checkpoint(name), name, guidance_scale=9, guidance_interval=(0.3, 0.6), negative_prompt=negative_prompt
+    )
     generator, (first, second, third, other) = Generator(spec), planned(spec, 4)
     sizes, forward = [], generator.denoiser.forward
-    generator.denoiser.forward = lambda *args, **kwargs: sizes.append(len((*args, *kwargs.values())[0])) or forward(*args, **kwargs)
+    generator.denoiser.forward = lambda *args, **kwargs: (
+        sizes.append(len((*args, *kwargs.values())[0])) or forward(*args, **kwargs)
+    )
     together = generator.generate(spec, [first, second, third]).pixels
     assert sizes == [3, 6, 3], "one call a step, and only those in the interval have both halves"
     assert np.array_equal(generator.generate(spec, [first, other, third]).pixels[[0, 2]], together[[0, 2]])
@@ -111,14 +126,25 @@ def test_with_an_interval_no_image_depends_on_its_neighbors(checkpoint, name, ne
 
 @pytest.mark.parametrize(
     "pipeline",
-    ["ChromaPipeline", "CogView4Pipeline", "Lumina2Pipeline", "OvisImagePipeline", "QwenImagePipeline", "StableDiffusionPAGPipeline", "SomeNewPipeline"],
+    [
+        "ChromaPipeline",
+        "CogView4Pipeline",
+        "Lumina2Pipeline",
+        "OvisImagePipeline",
+        "QwenImagePipeline",
+        "StableDiffusionPAGPipeline",
+        "SomeNewPipeline",
+    ],
 )
 @pytest.mark.parametrize("negative_prompt", ["", "dark"])
 def test_a_family_that_is_not_known_takes_no_interval(tmp_path, pipeline, negative_prompt):
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": pipeline}))
     (tmp_path / "weights.safetensors").touch()
     settings = {"model": str(tmp_path), "image_size": 64, "negative_prompt": negative_prompt}
-    with pytest.raises(UserError, match=rf"generation.guidance_interval = \[0.2, 0.8\]: {pipeline} is not known .*; leave it at \[0, 1\]$"):
+    with pytest.raises(
+        UserError,
+        match=rf"generation.guidance_interval = \[0.2, 0.8\]: {pipeline} is not known .*; leave it at \[0, 1\]$",
+    ):
         spec_of(**settings, guidance_interval=(0.2, 0.8))
     assert spec_of(**settings).guidance_interval == (0.0, 1.0)
 
@@ -142,7 +168,10 @@ def test_a_distinct_prompt_is_encoded_once(checkpoint):
 @pytest.mark.parametrize("name", tiny_models.FAMILIES)
 def test_a_negative_prompt_is_encoded_once_for_all_prompts_with_the_same_values(checkpoint, name):
     embeddings = Generator(spec_for(checkpoint(name), name)).embeddings
-    prompts, negatives = ["bag", "a very long coat, and a dress", "shirt", "bag"], ["", "dark, blurry", "", ""] if name in GUIDED else [""] * 4
+    prompts, negatives = (
+        ["bag", "a very long coat, and a dress", "shirt", "bag"],
+        ["", "dark, blurry", "", ""] if name in GUIDED else [""] * 4,
+    )
     encode, calls = embeddings._encode, []
     together = [encode(prompt, negative, True) for prompt, negative in zip(prompts, negatives, strict=True)]
     embeddings._encode = lambda *args: calls.append(args) or encode(*args)
@@ -156,10 +185,19 @@ def test_a_negative_prompt_is_encoded_once_for_all_prompts_with_the_same_values(
 
 def test_a_negative_prompt_changes_the_images(checkpoint):
     table = load_class_table("fashion_mnist")
-    variants = {"plain": VariantSettings(templates=["a {name}"]), "not": VariantSettings(templates=["a {name}"], negative_prompt="dark")}
+    variants = {
+        "plain": VariantSettings(templates=["a {name}"]),
+        "not": VariantSettings(templates=["a {name}"], negative_prompt="dark"),
+    }
     generated = []
     for name in variants:
-        settings = {"model": str(checkpoint("sd1")), "dtype": "float32", "num_inference_steps": STEPS, "guidance_scale": 5, "variant": name}
+        settings = {
+            "model": str(checkpoint("sd1")),
+            "dtype": "float32",
+            "num_inference_steps": STEPS,
+            "guidance_scale": 5,
+            "variant": name,
+        }
         from raysd.clone.settings import GenerationSettings
 
         spec = resolve_clone_spec(GenerationSettings(**settings), table, variants)
@@ -170,7 +208,11 @@ def test_a_negative_prompt_changes_the_images(checkpoint):
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("flux_schnell", {"guidance_scale": 2}, r"guidance_scale = 2.0: .* distilled without guidance and ignores it; set it to 1"),
+        (
+            "flux_schnell",
+            {"guidance_scale": 2},
+            r"guidance_scale = 2.0: .* distilled without guidance and ignores it; set it to 1",
+        ),
         ("flux", {"guidance_interval": (0.1, 0.5)}, r"guidance_interval .* no unconditional pass"),
         ("lcm", {"guidance_interval": (0.1, 0.5)}, r"guidance_interval .* no unconditional pass"),
         ("sana_sprint", {"guidance_interval": (0.1, 0.5)}, r"guidance_interval .* no unconditional pass"),
@@ -179,7 +221,11 @@ def test_a_negative_prompt_changes_the_images(checkpoint):
         ("sd1", {"stored_size": 64}, r"stored_size = 64: is larger than the generated images"),
         ("sd1", {"scheduler": "Nonsense"}, r"scheduler = 'Nonsense': diffusers has no such scheduler"),
         ("sd1", {"scheduler": "UNet2DConditionModel"}, r"diffusers has no such scheduler"),
-        ("sd1", {"scheduler_options": {"bets": 1}}, r"scheduler_options = 'bets': DPMSolverMultistepScheduler has no such option"),
+        (
+            "sd1",
+            {"scheduler_options": {"bets": 1}},
+            r"scheduler_options = 'bets': DPMSolverMultistepScheduler has no such option",
+        ),
         ("sd1", {"lora": [{"path": "/nowhere"}]}, r"lora.path = '/nowhere': 0 safetensors files"),
     ],
 )
@@ -212,7 +258,10 @@ def test_half_precision_is_the_default_of_large_models(checkpoint):
     assert spec_for(checkpoint("sd3"), "sd3", dtype="auto").dtype == "bfloat16"
 
 
-@pytest.mark.parametrize("scheduler", ["UniPCMultistepScheduler", "DDIMScheduler", "HeunDiscreteScheduler", "EulerAncestralDiscreteScheduler"])
+@pytest.mark.parametrize(
+    "scheduler",
+    ["UniPCMultistepScheduler", "DDIMScheduler", "HeunDiscreteScheduler", "EulerAncestralDiscreteScheduler"],
+)
 def test_schedulers_by_name_repeat(checkpoint, scheduler):
     spec = spec_for(checkpoint("sd1"), "sd1", scheduler=scheduler)
     generator = Generator(spec)
@@ -250,12 +299,23 @@ def test_the_safety_checker_flags_and_can_be_left_out(tmp_path):
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
     from transformers import CLIPConfig, CLIPImageProcessor
 
-    tower = {"hidden_size": 32, "intermediate_size": 37, "num_attention_heads": 4, "num_hidden_layers": 1, "projection_dim": 32}
-    config = CLIPConfig(text_config=tower, vision_config={**tower, "image_size": 32, "patch_size": 8}, projection_dim=32)
+    tower = {
+        "hidden_size": 32,
+        "intermediate_size": 37,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 1,
+        "projection_dim": 32,
+    }
+    config = CLIPConfig(
+        text_config=tower, vision_config={**tower, "image_size": 32, "patch_size": 8}, projection_dim=32
+    )
     checker = StableDiffusionSafetyChecker(config)
     checker.concept_embeds_weights.data.fill_(-10)  # every image looks like every concept
     pipeline = tiny_models.sd1()
-    pipeline.register_modules(safety_checker=checker, feature_extractor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}))
+    pipeline.register_modules(
+        safety_checker=checker,
+        feature_extractor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
+    )
     pipeline.save_pretrained(tmp_path)
     with_checker, without = spec_for(tmp_path, "sd1"), spec_for(tmp_path, "sd1", safety_checker=False)
     assert with_checker.family.has_safety_checker

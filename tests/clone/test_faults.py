@@ -12,7 +12,14 @@ from raysd.generation.generate import generate_clones, plan_clone
 from raysd.storage.location import Location
 
 pytestmark = pytest.mark.slow
-FAST = {"model": "dummy", "color": "gray", "num_inference_steps": 2, "images_per_class": 6, "images_per_shard": 16, "batch_size": 8}
+FAST = {
+    "model": "dummy",
+    "color": "gray",
+    "num_inference_steps": 2,
+    "images_per_class": 6,
+    "images_per_shard": 16,
+    "batch_size": 8,
+}
 WORDS = [f"generation.{key}={value}" for key, value in FAST.items()]
 
 
@@ -32,7 +39,9 @@ def undisturbed(tmp_path_factory, ray_cluster):
     return contents(job)
 
 
-def test_a_clone_on_an_object_store_that_fails_is_whole_and_opens_with_datasets(undisturbed, s3_server, tmp_path, run_cli):
+def test_a_clone_on_an_object_store_that_fails_is_whole_and_opens_with_datasets(
+    undisturbed, s3_server, tmp_path, run_cli
+):
     proxy = FlakyProxy(s3_server, 15)
     finished = run_cli("generate", f"storage={s3_uri(proxy.port, 'raysd')}", *WORDS)
     proxy.stop()
@@ -43,9 +52,15 @@ def test_a_clone_on_an_object_store_that_fails_is_whole_and_opens_with_datasets(
     names = [info.base_name for info in job.folder.filesystem.get_file_info(_everything(job))]
     assert not [name for name in names if "tmp" in name]
     datasets = pytest.importorskip("datasets")
-    options = {"key": "test", "secret": "test", "client_kwargs": {"endpoint_url": f"http://127.0.0.1:{s3_server}", "region_name": "us-east-1"}}
+    options = {
+        "key": "test",
+        "secret": "test",
+        "client_kwargs": {"endpoint_url": f"http://127.0.0.1:{s3_server}", "region_name": "us-east-1"},
+    }
     files = f"s3://{job.folder.path}/data/*.parquet"
-    loaded = datasets.load_dataset("parquet", data_files=files, split="train", storage_options=options, cache_dir=str(tmp_path / "cache"))
+    loaded = datasets.load_dataset(
+        "parquet", data_files=files, split="train", storage_options=options, cache_dir=str(tmp_path / "cache")
+    )
     assert loaded.num_rows == 60 and loaded[0]["image"].size == (32, 32)
 
 
@@ -69,7 +84,9 @@ def small_disk(tmp_path):
 def test_a_full_disk_is_said_in_one_line_and_nothing_torn_is_left(undisturbed, small_disk, run_here):
     finished = run_here("generate", f"storage={small_disk}", *WORDS, "generation.num_actors=1")
     assert finished.returncode == 2, finished.stderr
-    assert "storage = " in finished.stderr and "free some space" in finished.stderr and "Traceback" not in finished.stderr
+    assert (
+        "storage = " in finished.stderr and "free some space" in finished.stderr and "Traceback" not in finished.stderr
+    )
     job = plan(small_disk)
     assert set(contents(job).items()) <= set(undisturbed.items())
     assert not [name for name in os.listdir(job.folder.child("data").path) if name.endswith(".tmp")]

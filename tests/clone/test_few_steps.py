@@ -22,7 +22,9 @@ def checkpoint(folder, scheduler, pipeline="StableDiffusionPipeline", **index):
     """A checkpoint's JSON files; returns its path."""
     for name in ("unet", "scheduler"):
         (folder / name).mkdir(parents=True)
-    (folder / "model_index.json").write_text(json.dumps({"_class_name": pipeline, "scheduler": ["diffusers", scheduler["_class_name"]], **index}))
+    (folder / "model_index.json").write_text(
+        json.dumps({"_class_name": pipeline, "scheduler": ["diffusers", scheduler["_class_name"]], **index})
+    )
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
     (folder / "unet" / "config.json").write_text(json.dumps({"sample_size": 64}))
     (folder / "unet" / "weights.safetensors").touch()
@@ -36,11 +38,19 @@ def said(*changes, **common):
 @pytest.mark.parametrize("scheduler", [SD_TURBO, SDXL_TURBO])
 def test_the_schedulers_of_sd_turbo_and_sdxl_turbo_are_known_under_any_name(tmp_path, scheduler):
     (line,) = said(model=checkpoint(tmp_path / "mine", scheduler))
-    assert line.startswith(f"few-steps: its scheduler is {scheduler['_class_name']} with trailing timesteps, and such models are made for 1 to 8 steps")
-    assert ": 20 steps, guidance scale 2, " in line and "Fix: generation.num_inference_steps=4 generation.guidance_scale=1" in line
+    assert line.startswith(
+        f"few-steps: its scheduler is {scheduler['_class_name']} with trailing timesteps, and such models are "
+        "made for 1 to 8 steps"
+    )
+    assert (
+        ": 20 steps, guidance scale 2, " in line
+        and "Fix: generation.num_inference_steps=4 generation.guidance_scale=1" in line
+    )
 
 
-@pytest.mark.parametrize("scheduler", [EULER, ZERO_SNR, FLOW, {"_class_name": "DDIMScheduler", "timestep_spacing": "trailing"}])
+@pytest.mark.parametrize(
+    "scheduler", [EULER, ZERO_SNR, FLOW, {"_class_name": "DDIMScheduler", "timestep_spacing": "trailing"}]
+)
 def test_models_that_take_many_steps_are_not_warned_of(tmp_path, scheduler):
     assert said(model=checkpoint(tmp_path / "stable-diffusion-3.5-medium", scheduler)) == []
     assert said({"model": "embedded"}, {"model": "dummy"}, {"num_inference_steps": 500}) == []
@@ -59,13 +69,18 @@ def test_models_whose_scheduler_says_it_get_few_steps_and_are_warned_of_many(tmp
     assert spec_of(model=model).num_inference_steps == spec_of(model=model, sampler="paper").num_inference_steps == 4
     assert said(model=model, guidance_scale=1) == []
     (line,) = said({"num_inference_steps": 20, "guidance_scale": 1}, {"guidance_scale": 2}, model=model)
-    assert f"its scheduler is {scheduler}" in line and "20 steps, guidance scale 1, its own scheduler; 4 steps, guidance scale 2, its own scheduler" in line
+    assert (
+        f"its scheduler is {scheduler}" in line
+        and "20 steps, guidance scale 1, its own scheduler; 4 steps, guidance scale 2, its own scheduler" in line
+    )
 
 
 def test_following_the_advice_ends_the_warning(tmp_path):
     model = checkpoint(tmp_path / "sd-turbo", SD_TURBO)
     (line,) = said(model=model)
-    words = [word.removeprefix("generation.").split("=") for word in line.partition("Fix: ")[2].partition(",")[0].split()]
+    words = [
+        word.removeprefix("generation.").split("=") for word in line.partition("Fix: ")[2].partition(",")[0].split()
+    ]
     assert [name for name, _ in words] == ["num_inference_steps", "guidance_scale", "sampler"]
     assert said(model=model, **dict(words)) == []
     for name, value in words:
@@ -75,10 +90,19 @@ def test_following_the_advice_ends_the_warning(tmp_path):
 
 def test_lora_weights_tell_it_by_their_file_or_its_folder(tmp_path):
     pytest.importorskip("peft")
-    for path in ("sdxl_lightning_4step_lora.safetensors", "lcm-lora-sdv1-5/pytorch_lora_weights.safetensors", "style.safetensors"):
+    for path in (
+        "sdxl_lightning_4step_lora.safetensors",
+        "lcm-lora-sdv1-5/pytorch_lora_weights.safetensors",
+        "style.safetensors",
+    ):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).touch()
-    (line,) = said(lora=[{"path": str(tmp_path / "style.safetensors")}, {"path": str(tmp_path / "sdxl_lightning_4step_lora.safetensors")}])
+    (line,) = said(
+        lora=[
+            {"path": str(tmp_path / "style.safetensors")},
+            {"path": str(tmp_path / "sdxl_lightning_4step_lora.safetensors")},
+        ]
+    )
     assert "its LoRA 'sdxl_lightning_4step_lora.safetensors' says 'lightning'" in line
     (line,) = said(lora=[{"path": str(tmp_path / "lcm-lora-sdv1-5")}])
     assert "its LoRA 'pytorch_lora_weights.safetensors' says 'lcm'" in line
@@ -126,7 +150,11 @@ def test_plan_and_generate_say_it_once_and_lint_error_refuses_it(run_here, tmp_p
     assert "few-steps" not in run_here("plan", *words, "lint_ignore=[few-steps]").stdout
     assert "few-steps" not in run_here("plan", *words, "lint=off").stdout
     finished = run_here("generate", *words, "lint=error")
-    assert finished.returncode == 2 and finished.stderr.startswith("error: generation.model = ") and "lint_ignore=[few-steps]" in finished.stderr
+    assert (
+        finished.returncode == 2
+        and finished.stderr.startswith("error: generation.model = ")
+        and "lint_ignore=[few-steps]" in finished.stderr
+    )
 
 
 def test_a_sweep_says_it_once_for_each_model(tmp_path, monkeypatch, capsys):

@@ -17,7 +17,14 @@ from raysd.generation.shared_pool import SharedPool
 from raysd.storage.location import Location
 
 pytestmark = pytest.mark.slow
-FAST = {"model": "dummy", "num_inference_steps": 2, "images_per_class": 6, "images_per_shard": 16, "batch_size": 8, "num_actors": 1}
+FAST = {
+    "model": "dummy",
+    "num_inference_steps": 2,
+    "images_per_class": 6,
+    "images_per_shard": 16,
+    "batch_size": 8,
+    "num_actors": 1,
+}
 
 
 def generate(root, specs=None, **changes):
@@ -39,7 +46,9 @@ def grow(standing_pool, tmp_path):
     """Generate the tests' clone with an actor that is up already."""
 
     def run(**changes):
-        return standing_pool.grow(plan_clone(Location(str(tmp_path)), spec_of(**FAST), GenerationSettings(**{**FAST, **changes})))
+        return standing_pool.grow(
+            plan_clone(Location(str(tmp_path)), spec_of(**FAST), GenerationSettings(**{**FAST, **changes}))
+        )
 
     return run
 
@@ -70,14 +79,20 @@ def test_same_plan_same_bytes_whatever_the_number_of_actors(ray_cluster, tmp_pat
 
 def test_exactly_once_every_planned_image_is_there(undisturbed):
     _, job = undisturbed
-    rows = pa.concat_tables([read_shard(job.folder, shard, job.plan.spec).table for shard in range(job.plan.num_shards)]).to_pylist()
+    rows = pa.concat_tables(
+        [read_shard(job.folder, shard, job.plan.spec).table for shard in range(job.plan.num_shards)]
+    ).to_pylist()
     planned = [job.plan.image(position) for position in range(len(job.plan))]
-    assert [(row["label"], row["index"], row["seed"], row["prompt"]) for row in rows] == [(p.label, p.index, p.seed, p.prompt) for p in planned]
+    assert [(row["label"], row["index"], row["seed"], row["prompt"]) for row in rows] == [
+        (p.label, p.index, p.seed, p.prompt) for p in planned
+    ]
 
 
 def test_a_second_run_generates_nothing(undisturbed):
     root, job = undisturbed
-    before = {name: (clone_of(root, job) / "data" / name).stat().st_mtime_ns for name in shard_bytes(clone_of(root, job))}
+    before = {
+        name: (clone_of(root, job) / "data" / name).stat().st_mtime_ns for name in shard_bytes(clone_of(root, job))
+    }
     _, summaries = generate(root)
     assert summaries[0].num_generated == 0
     assert {name: (clone_of(root, job) / "data" / name).stat().st_mtime_ns for name in before} == before
@@ -116,7 +131,9 @@ def test_unequal_counts_and_more_for_one_class(undisturbed, tmp_path, grow):
     assert sum(key == "dress" for key in loaded["key"]) == 12 and loaded.num_rows == 66
 
 
-def test_a_smaller_run_that_makes_a_lost_shard_anew_does_not_leave_a_larger_clone_called_complete(undisturbed, tmp_path, grow):
+def test_a_smaller_run_that_makes_a_lost_shard_anew_does_not_leave_a_larger_clone_called_complete(
+    undisturbed, tmp_path, grow
+):
     _, job = undisturbed
     grow()
     (clone_of(tmp_path, job) / "data" / "train-000001.parquet").unlink()
@@ -143,7 +160,12 @@ def test_two_drivers_on_one_directory_end_with_the_same_bytes(undisturbed, tmp_p
     root, job = undisturbed
     words = [f"generation.{key}={value}" for key, value in FAST.items()]
     with ThreadPoolExecutor(2) as pool:
-        runs = list(pool.map(lambda _: run_cli("generate", f"storage={tmp_path}", *words, RAY_ADDRESS=os.environ["RAY_ADDRESS"]), range(2)))
+        runs = list(
+            pool.map(
+                lambda _: run_cli("generate", f"storage={tmp_path}", *words, RAY_ADDRESS=os.environ["RAY_ADDRESS"]),
+                range(2),
+            )
+        )
     assert [run.returncode for run in runs] == [0, 0], [run.stderr for run in runs]
     assert shard_bytes(clone_of(tmp_path, job)) == shard_bytes(clone_of(root, job))
 
@@ -161,7 +183,12 @@ def test_one_pool_generates_many_clones_and_they_do_not_mix(undisturbed, tmp_pat
 def test_nothing_is_silent_the_record_and_the_card_count(undisturbed):
     root, job = undisturbed
     record = json.loads((clone_of(root, job) / "clone.json").read_text())
-    assert record["complete"] and record["images_per_class"] == 6 and record["flags"] == {} and record["short_classes"] == {}
+    assert (
+        record["complete"]
+        and record["images_per_class"] == 6
+        and record["flags"] == {}
+        and record["short_classes"] == {}
+    )
     assert record["spec"]["guidance_scale"] == 2.0
     assert record["versions"]["torch"]
     card = (clone_of(root, job) / "README.md").read_text()
@@ -170,7 +197,10 @@ def test_nothing_is_silent_the_record_and_the_card_count(undisturbed):
 
 @pytest.mark.parametrize("model", ["dummy", pytest.param("embedded", marks=pytest.mark.soak)])
 def test_sigkill_of_the_driver_then_the_same_command_ends_with_the_same_bytes(ray_cluster, tmp_path, run_here, model):
-    slow = {"model": model, "num_inference_steps": 300 if model == "dummy" else 2}  # the dummy has a second or more left when its first shard is there
+    slow = {
+        "model": model,
+        "num_inference_steps": 300 if model == "dummy" else 2,
+    }  # the dummy has a second or more left when its first shard is there
     (job,), _ = generate(tmp_path / "undisturbed", **slow)
     words = [f"generation.{key}={value}" for key, value in {**FAST, **slow}.items()]
     command = [sys.executable, "-m", "raysd.cli", "generate", f"storage={tmp_path / 'killed'}", *words]
@@ -194,7 +224,9 @@ def test_sigkill_of_an_actor_in_mid_run_costs_nothing_but_time(standing_pool, tm
     import ray.util.state
 
     many = {"images_per_class": 16, "images_per_shard": 10, "num_inference_steps": 100}
-    job = plan_clone(Location(str(tmp_path / "undisturbed")), spec_of(**{**FAST, **many}), GenerationSettings(**{**FAST, **many}))
+    job = plan_clone(
+        Location(str(tmp_path / "undisturbed")), spec_of(**{**FAST, **many}), GenerationSettings(**{**FAST, **many})
+    )
     standing_pool.grow(job)
     others = {actor.pid for actor in ray.util.state.list_actors(filters=[("state", "=", "ALIVE")], detail=True)}
     data = clone_of(tmp_path / "disturbed", job) / "data"
@@ -203,7 +235,11 @@ def test_sigkill_of_an_actor_in_mid_run_costs_nothing_but_time(standing_pool, tm
     def kill_the_actor():
         while not left:
             for actor in ray.util.state.list_actors(filters=[("state", "=", "ALIVE")], detail=True):
-                if "GenerationActor" in actor.class_name and actor.pid not in others and list(data.glob("train-*.parquet")):
+                if (
+                    "GenerationActor" in actor.class_name
+                    and actor.pid not in others
+                    and list(data.glob("train-*.parquet"))
+                ):
                     os.kill(actor.pid, signal.SIGKILL)
                     left.append(job.plan.num_shards - len(list(data.glob("train-*.parquet"))))
                     return
@@ -219,5 +255,11 @@ def test_sigkill_of_an_actor_in_mid_run_costs_nothing_but_time(standing_pool, tm
 def test_more_actors_than_the_cluster_holds_are_refused_with_the_arithmetic(ray_cluster, tmp_path):
     from raysd.errors import UserError
 
-    with pytest.raises(UserError, match=r"generation.num_actors = 999: 999 generation actors x 1 CPUs, and there is room for . on 1 node of . CPUs"):
+    with pytest.raises(
+        UserError,
+        match=(
+            r"generation.num_actors = 999: 999 generation actors x 1 CPUs, and there is room for . on 1 node of . "
+            r"CPUs"
+        ),
+    ):
         generate(tmp_path, num_actors=999)

@@ -48,7 +48,11 @@ def test_switching_the_scheduler_back_and_forth_changes_nothing(generator):
 def test_large_images_are_decoded_one_at_a_time_and_small_ones_together(generator, monkeypatch):
     together = generate(generator, [0, 1, 2])
     sizes, decode = [], generator.pipeline.vae._decode
-    monkeypatch.setattr(generator.pipeline.vae, "_decode", lambda latents, *args, **kwargs: sizes.append(len(latents)) or decode(latents, *args, **kwargs))
+    monkeypatch.setattr(
+        generator.pipeline.vae,
+        "_decode",
+        lambda latents, *args, **kwargs: sizes.append(len(latents)) or decode(latents, *args, **kwargs),
+    )
     assert np.array_equal(generate(generator, [0, 1, 2]), together) and sizes == [3]
     monkeypatch.setattr("raysd.generation.pipeline.SLICED_SIZE", 32)
     one_by_one = generate(generator, [0, 1, 2])
@@ -61,7 +65,11 @@ def test_an_autoencoder_that_cannot_decode_one_at_a_time_decodes_all_together(ge
     together = generate(generator, [0, 1, 2])
     monkeypatch.setattr("raysd.generation.pipeline.SLICED_SIZE", 32)
     monkeypatch.delattr(generator.pipeline.vae, "use_slicing")
-    monkeypatch.setattr(generator.pipeline.vae, "decode", lambda latents, *args, **kwargs: [generator.pipeline.vae._decode(latents).sample])
+    monkeypatch.setattr(
+        generator.pipeline.vae,
+        "decode",
+        lambda latents, *args, **kwargs: [generator.pipeline.vae._decode(latents).sample],
+    )
     assert np.array_equal(generate(generator, [0, 1, 2]), together)
 
 
@@ -80,12 +88,19 @@ def test_a_generator_refuses_a_clone_of_another_model(generator):
     [
         (lambda file, _: file.unlink(), "is not on .*; put it where all nodes see it"),
         (lambda file, _: file.write_bytes(b"WEIGHTS"), "is another file on .* than where the job began"),
-        (lambda _, monkeypatch: monkeypatch.setattr("raysd.diffusion.checkpoint.has_peft", lambda: False), "needs the package peft, which is absent on"),
+        (
+            lambda _, monkeypatch: monkeypatch.setattr("raysd.diffusion.checkpoint.has_peft", lambda: False),
+            "needs the package peft, which is absent on",
+        ),
     ],
 )
-def test_lora_weights_that_are_not_those_of_the_clone_are_refused_before_the_model_is_loaded(tmp_path, monkeypatch, change, message):
+def test_lora_weights_that_are_not_those_of_the_clone_are_refused_before_the_model_is_loaded(
+    tmp_path, monkeypatch, change, message
+):
     monkeypatch.setattr("raysd.diffusion.checkpoint.has_peft", lambda: True)
-    monkeypatch.setattr("diffusers.DiffusionPipeline.from_pretrained", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(
+        "diffusers.DiffusionPipeline.from_pretrained", lambda *_, **__: pytest.fail("the model was loaded")
+    )
     file = tmp_path / "style.safetensors"
     file.write_bytes(b"weights")
     spec = spec_of(lora=[{"path": str(file)}])
@@ -93,7 +108,9 @@ def test_lora_weights_that_are_not_those_of_the_clone_are_refused_before_the_mod
     with pytest.raises(UserError, match=f"generation.lora.path = '{file}': {message}") as raised:
         Generator(spec)
     row = GenerationActor(spec, 4, 1).try_shard(CloneJob(plan_of(1, 10, spec), Location(str(tmp_path))), 0)
-    assert str(UserError(*json.loads(row["error"]))) == str(raised.value), "the actor lives, and its row says it in one line"
+    assert str(UserError(*json.loads(row["error"]))) == str(raised.value), (
+        "the actor lives, and its row says it in one line"
+    )
 
 
 def test_images_with_nan_are_flagged_and_come_out_black():

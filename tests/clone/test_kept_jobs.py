@@ -21,7 +21,10 @@ class Reference:
 def test_a_job_is_fetched_once_while_it_is_one_of_the_last_few(monkeypatch, tmp_path):
     import ray
 
-    fetched, jobs = [], {name: CloneJob(plan_of(number, 8), Location(str(tmp_path))) for number, name in enumerate("abc", 1)}
+    fetched, jobs = (
+        [],
+        {name: CloneJob(plan_of(number, 8), Location(str(tmp_path))) for number, name in enumerate("abc", 1)},
+    )
     monkeypatch.setattr(ray, "get", lambda reference: fetched.append(reference.name) or jobs[reference.name])
     monkeypatch.setattr(kept_jobs, "NUM_KEPT", 2)
     kept = KeptJobs()

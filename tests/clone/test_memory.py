@@ -31,7 +31,16 @@ def checkpoint(tmp_path_factory):
 def spec_for(folder, **changes):
     size = {"image_size": 32} if folder.name in SIZED else {}
     scale = 1 if folder.name == "flux_schnell" else 3
-    return spec_of(**{"model": str(folder), "dtype": "float32", "num_inference_steps": 1, "guidance_scale": scale, **size, **changes})
+    return spec_of(
+        **{
+            "model": str(folder),
+            "dtype": "float32",
+            "num_inference_steps": 1,
+            "guidance_scale": scale,
+            **size,
+            **changes,
+        }
+    )
 
 
 def size_of(tensors):
@@ -51,7 +60,9 @@ def activations_of_a_real_batch(spec, batch_size):
             with tracker:
                 output = function(*args, **kwargs)
             most = max(snapshot["Total"] for snapshot in tracker.get_tracker_snapshot("peak").values())
-            found[name] = most - size_of(part.parameters()) - size_of(part.buffers()) + sum(inputs.values())  # those of the denoiser live until the end
+            found[name] = (
+                most - size_of(part.parameters()) - size_of(part.buffers()) + sum(inputs.values())
+            )  # those of the denoiser live until the end
             inputs.setdefault(name, size_of(held))
             return output
 
@@ -104,12 +115,22 @@ def test_a_safety_checker_counts_where_it_is_used(tmp_path):
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
     from transformers import CLIPConfig, CLIPImageProcessor
 
-    tower = {"hidden_size": 32, "intermediate_size": 37, "num_attention_heads": 4, "num_hidden_layers": 1, "projection_dim": 32}
-    checker = StableDiffusionSafetyChecker(CLIPConfig(text_config=tower, vision_config={**tower, "image_size": 32, "patch_size": 8}, projection_dim=32))
+    tower = {
+        "hidden_size": 32,
+        "intermediate_size": 37,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 1,
+        "projection_dim": 32,
+    }
+    checker = StableDiffusionSafetyChecker(
+        CLIPConfig(text_config=tower, vision_config={**tower, "image_size": 32, "patch_size": 8}, projection_dim=32)
+    )
     pipeline = tiny_models.sd1()
     pipeline.register_modules(safety_checker=checker, feature_extractor=CLIPImageProcessor())
     pipeline.save_pretrained(tmp_path)
-    without, with_checker = (run_on_fake_tensors(spec_for(tmp_path, safety_checker=is_used), 2)[0] for is_used in (False, True))
+    without, with_checker = (
+        run_on_fake_tensors(spec_for(tmp_path, safety_checker=is_used), 2)[0] for is_used in (False, True)
+    )
     assert with_checker - without == size_of(checker.parameters()) + size_of(checker.buffers())
 
 
@@ -133,8 +154,12 @@ def test_a_driver_with_a_gpu_counts_the_same_and_uses_none(checkpoint, monkeypat
     assert run_on_fake_tensors(spec, 2) == expected
 
 
-@pytest.mark.parametrize("failure", [lambda sample: sample.sum().item(), lambda sample: torch.nn.functional.linear(sample, sample[0])])
-def test_a_pipeline_that_does_not_run_on_fake_tensors_counts_by_its_weights_without_noise(checkpoint, monkeypatch, capfd, failure):
+@pytest.mark.parametrize(
+    "failure", [lambda sample: sample.sum().item(), lambda sample: torch.nn.functional.linear(sample, sample[0])]
+)
+def test_a_pipeline_that_does_not_run_on_fake_tensors_counts_by_its_weights_without_noise(
+    checkpoint, monkeypatch, capfd, failure
+):
     monkeypatch.setattr(UNet2DConditionModel, "forward", lambda self, sample, *args, **kwargs: failure(sample))
     spec, _ = spec_for(checkpoint("sd1")), capfd.readouterr()
     memory = actor_memory(spec, 4)
@@ -161,18 +186,34 @@ def test_the_estimate_is_near_the_measured_peak_of_stable_diffusion(tmp_path):
     with FakeTensorMode():
         unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
         vae = AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512), layers_per_block=2, down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4
+            block_out_channels=(128, 256, 512, 512),
+            layers_per_block=2,
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
         )
         sizes = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 12}
         text = CLIPTextModel(CLIPTextConfig(**{**tiny_models.clip_config().to_dict(), **sizes, "vocab_size": 49408}))
     rest = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     pipeline = StableDiffusionPipeline(
-        unet=unet, vae=vae, text_encoder=text, tokenizer=tiny_models.clip_tokenizer(), scheduler=DDIMScheduler(steps_offset=1, clip_sample=False), **rest
+        unet=unet,
+        vae=vae,
+        text_encoder=text,
+        tokenizer=tiny_models.clip_tokenizer(),
+        scheduler=DDIMScheduler(steps_offset=1, clip_sample=False),
+        **rest,
     )
     pipeline.save_config(tmp_path)
     for name, part in pipeline.components.items():
         if part is not None:
-            (part.config.save_pretrained if name == "text_encoder" else part.save_config if name in ("unet", "vae") else part.save_pretrained)(tmp_path / name)
+            (
+                part.config.save_pretrained
+                if name == "text_encoder"
+                else part.save_config
+                if name in ("unet", "vae")
+                else part.save_pretrained
+            )(tmp_path / name)
     spec = replace(SPEC, model=Model("sd1", None, tmp_path, "0" * 16), image_size=512, scheduler=None)
-    measured = next(row["value"] for row in json.loads(FULL_SIZE.read_text()) if row["metric"] == "actor_peak_mb") * 2**20
+    measured = (
+        next(row["value"] for row in json.loads(FULL_SIZE.read_text()) if row["metric"] == "actor_peak_mb") * 2**20
+    )
     assert actor_memory(spec, 1).on_node(has_gpu=False) == pytest.approx(measured, rel=0.1)

@@ -96,7 +96,12 @@ def test_parts_beyond_the_plan_are_counted_too(tmp_path, opened):
     clone = scored_clone(tmp_path, 3)
     clone.grow(7, 4)
     clone.score(7)
-    assert clone.counts().rows() == {shard_name(0): 5, shard_name(1): 5, shard_name(2): 5, shard_name(7): 4} and opened == [shard_name(7)]
+    assert clone.counts().rows() == {
+        shard_name(0): 5,
+        shard_name(1): 5,
+        shard_name(2): 5,
+        shard_name(7): 4,
+    } and opened == [shard_name(7)]
 
 
 def test_a_shard_that_is_gone_is_missing(tmp_path):
@@ -136,6 +141,10 @@ def test_whatever_two_runs_do_at_a_time_what_is_missing_is_what_the_footers_say(
             elif clone.scores.exists(part_counts.COUNTS):
                 clone.scores.delete(part_counts.COUNTS)
         parts = clone.parts.list_files()
-        truth = [number for number in range(3) if shard_name(number) not in parts or num_rows(clone.parts, shard_name(number)) != clone.sizes[number]]
+        truth = [
+            number
+            for number in range(3)
+            if shard_name(number) not in parts or num_rows(clone.parts, shard_name(number)) != clone.sizes[number]
+        ]
         assert clone.counts().missing(range(3)) == truth
         assert clone.counts().rows() == {name: num_rows(clone.parts, name) for name in parts}

@@ -27,7 +27,9 @@ def test_unequal_counts_are_met_exactly(counts, images_per_shard):
     plan = Plan(SPEC, counts_from_array(np.array(counts)), images_per_shard)
     images = [plan.image(position) for shard in range(plan.num_shards) for position in plan.positions(shard)]
     assert len(images) == len(plan) == sum(counts)
-    assert sorted((image.label, image.index) for image in images) == [(label, index) for label, count in enumerate(counts) for index in range(count)]
+    assert sorted((image.label, image.index) for image in images) == [
+        (label, index) for label, count in enumerate(counts) for index in range(count)
+    ]
     assert plan.shard_sizes().tolist() == [len(plan.positions(shard)) for shard in range(plan.num_shards)]
 
 
@@ -56,7 +58,9 @@ def test_counts_of_an_unknown_class_are_refused():
 def test_every_prefix_is_class_balanced(rounds):
     plan = plan_of(100, 64)
     prefix = [plan.image(position) for position in range(rounds * len(TABLE))]
-    assert sorted((image.label, image.index) for image in prefix) == [(label, index) for label in range(len(TABLE)) for index in range(rounds)]
+    assert sorted((image.label, image.index) for image in prefix) == [
+        (label, index) for label in range(len(TABLE)) for index in range(rounds)
+    ]
 
 
 @given(st.integers(0, 999), st.integers(1, 50))

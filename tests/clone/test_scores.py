@@ -29,7 +29,9 @@ ONE_ACTOR = GenerationSettings(num_actors=1)
 
 
 def noise(seed, size=32):
-    return np.random.default_rng(seed).integers(0, 255, (size // 8, size // 8), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    return (
+        np.random.default_rng(seed).integers(0, 255, (size // 8, size // 8), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    )
 
 
 def encoded(pixels, codec="PNG", **options):
@@ -46,7 +48,9 @@ def test_another_codec_size_brightness_or_contrast_is_the_same_image_and_another
     image = noise(0, 64)
     larger = np.asarray(Image.fromarray(image).resize((80, 80), Image.Resampling.BICUBIC))
     darker = (image * 0.6).astype(np.uint8)
-    alike = described(encoded(image), encoded(image, "JPEG", quality=50), encoded(larger), encoded(darker), encoded(noise(1, 64)))
+    alike = described(
+        encoded(image), encoded(image, "JPEG", quality=50), encoded(larger), encoded(darker), encoded(noise(1, 64))
+    )
     correlation = alike @ alike.T
     assert correlation[:4, :4].min() > 0.98 and correlation[4, :4].max() < 0.8
 
@@ -83,7 +87,13 @@ def whole_clone(folder, images_per_class=7):
     job = job_of(folder, images_per_class)
     for shard in range(job.plan.num_shards):
         actor_of(job, Repeating()).generate_shard(job, shard)
-    record = {"planned": [job.plan.counts.to_json()], "complete": True, "num_classes": 10, "images_per_shard": 15, "num_images": len(job.plan)}
+    record = {
+        "planned": [job.plan.counts.to_json()],
+        "complete": True,
+        "num_classes": 10,
+        "images_per_shard": 15,
+        "num_images": len(job.plan),
+    }
     job.folder.write("clone.json", json.dumps(record).encode())
     return job
 
@@ -100,7 +110,12 @@ def scored(ray_cluster, tmp_path_factory):
 
 def test_near_duplicates_inside_the_clone_and_of_test_images_are_found(scored):
     job, spec, _, summary = scored
-    assert (summary.num_images, summary.num_scored, summary.num_duplicates, summary.num_test_matches) == (70, 70, 20, 10)
+    assert (summary.num_images, summary.num_scored, summary.num_duplicates, summary.num_test_matches) == (
+        70,
+        70,
+        20,
+        10,
+    )
     for row in read_scores(job, spec).to_pylist():
         assert (row["duplicate_similarity"] > 0.98) == (row["index"] in (3, 6)), row
         assert row["duplicate_of"] == {3: 0}.get(row["index"], row["duplicate_of"])
@@ -129,8 +144,15 @@ def test_scoring_an_unchanged_clone_again_opens_two_files_and_no_test_set(scored
     opened = []
     for name in ("read_metadata", "read_table", "ParquetFile"):
         original = getattr(pq, name)
-        monkeypatch.setattr(pq, name, lambda file, *args, original=original, **options: opened.append(file) or original(file, *args, **options))
-    assert score_clone(job, spec, lambda: pytest.fail("the test sets were read"), ONE_ACTOR, 8).num_duplicates == summary.num_duplicates
+        monkeypatch.setattr(
+            pq,
+            name,
+            lambda file, *args, original=original, **options: opened.append(file) or original(file, *args, **options),
+        )
+    assert (
+        score_clone(job, spec, lambda: pytest.fail("the test sets were read"), ONE_ACTOR, 8).num_duplicates
+        == summary.num_duplicates
+    )
     assert sorted(file.rpartition("/")[2] for file in opened) == ["counts.parquet", "scores-00000.parquet"]
 
 
@@ -162,7 +184,9 @@ def test_images_are_never_changed_for_a_score(scored):
     job, _, _, _ = scored
     data = job.folder.child("data")
     again = whole_clone(job.folder.child("again").path)
-    assert {name: data.read(name) for name in data.list_files()} == {name: again.folder.child("data").read(name) for name in data.list_files()}
+    assert {name: data.read(name) for name in data.list_files()} == {
+        name: again.folder.child("data").read(name) for name in data.list_files()
+    }
 
 
 @pytest.mark.parametrize(
@@ -207,7 +231,9 @@ def test_left_out_is_exactly_what_was_marked(marked):
     left_out = LeftOut(5, np.packbits(mask).tobytes())
     labels, index = (part.ravel() for part in np.meshgrid(np.arange(5), np.arange(100), indexing="ij"))
     found = left_out.contains(labels, index)
-    assert set(zip(labels[found].tolist(), index[found].tolist(), strict=True)) == marked and len(left_out) == len(marked)
+    assert set(zip(labels[found].tolist(), index[found].tolist(), strict=True)) == marked and len(left_out) == len(
+        marked
+    )
 
 
 @pytest.fixture(scope="module", params=["clip", "siglip2"])
@@ -227,7 +253,12 @@ def test_similarities_are_those_of_the_plain_model(model_folder):
     images = [Image.fromarray(noise(seed)).convert("RGB") for seed in range(3)]
     model, processor = AutoModel.from_pretrained(model_folder).eval(), AutoProcessor.from_pretrained(model_folder)
     inputs = processor(
-        text=list(texts), images=images, padding="max_length", truncation=True, max_length=model.config.text_config.max_position_embeddings, return_tensors="pt"
+        text=list(texts),
+        images=images,
+        padding="max_length",
+        truncation=True,
+        max_length=model.config.text_config.max_position_embeddings,
+        return_tensors="pt",
     )
     with torch.inference_mode():
         output = model(**inputs)
@@ -246,7 +277,11 @@ def test_images_are_scored_by_how_they_fit_their_class(model_folder, tmp_path):
     spec.folder(job).write("scores.json", json.dumps({"num_files": 1, "counts": {"default": 3, "own": []}}).encode())
     rows = read_scores(job, spec).to_pylist()
     model = ImageTextModel(model_folder, spec.texts)
-    images = [row for shard in range(job.plan.num_shards) for row in read_shard(job.folder, shard, job.plan.spec).table.to_pylist()]
+    images = [
+        row
+        for shard in range(job.plan.num_shards)
+        for row in read_shard(job.folder, shard, job.plan.spec).table.to_pylist()
+    ]
     by_place = {(row["label"], row["index"]): row["image"]["bytes"] for row in images}
     for row in rows:
         similarities = model.similarities([Image.open(io.BytesIO(by_place[row["label"], row["index"]]))])[0]
@@ -255,9 +290,15 @@ def test_images_are_scored_by_how_they_fit_their_class(model_folder, tmp_path):
     best = filter_images(job, spec, FilterSettings(best_share=0.5))
     for label in range(10):
         own = sorted((row["similarity"], row["index"]) for row in rows if row["label"] == label)
-        assert [bool(best.contains(np.array([label]), np.array([index]))[0]) for _, index in own] == [True, False, False]
+        assert [bool(best.contains(np.array([label]), np.array([index]))[0]) for _, index in own] == [
+            True,
+            False,
+            False,
+        ]
     middle = float(np.median([row["similarity"] for row in rows]))
-    assert len(filter_images(job, spec, FilterSettings(min_similarity=middle))) == sum(row["similarity"] < middle for row in rows)
+    assert len(filter_images(job, spec, FilterSettings(min_similarity=middle))) == sum(
+        row["similarity"] < middle for row in rows
+    )
 
 
 @pytest.mark.parametrize(
@@ -285,7 +326,13 @@ def test_a_model_without_texts_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_the_command_scores_a_clone_and_the_classifier_learns_from_what_is_left(run_here, ray_cluster):
-    words = ["storage=runs", "generation.model=dummy", "generation.images_per_class=8", "training.num_epochs=1", "training.batch_size=20"]
+    words = [
+        "storage=runs",
+        "generation.model=dummy",
+        "generation.images_per_class=8",
+        "training.num_epochs=1",
+        "training.batch_size=20",
+    ]
     words += [
         "training.backbone_options={layers: [1,1,1,1], channels: [8,8,8,8]}",
         "scoring.against=[digits]",
@@ -298,6 +345,8 @@ def test_the_command_scores_a_clone_and_the_classifier_learns_from_what_is_left(
     assert early.returncode == 2 and "run raysd score" in early.stderr and "Traceback" not in early.stderr
     scored = run_here("score", *words)
     assert scored.returncode == 0, scored.stderr
-    assert "80 images have scores, 80 scored now" in scored.stdout and "near-duplicates of a test image" in scored.stdout
+    assert (
+        "80 images have scores, 80 scored now" in scored.stdout and "near-duplicates of a test image" in scored.stdout
+    )
     trained = run_here("train", *filtered)
     assert trained.returncode == 0, trained.stderr

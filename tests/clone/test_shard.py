@@ -9,7 +9,18 @@ from plans import SPEC, TABLE, plan_of, spec_of
 
 from raysd.clone.plan import ImageCounts, Plan, counts_from_array
 from raysd.clone.scan import CloneJob, check_shards, missing_shards
-from raysd.clone.shard import DATA, GeneratedImage, Shard, add_to_shard, encode_image, merge_shards, read_shard, shard_name, shard_table, write_shard
+from raysd.clone.shard import (
+    DATA,
+    GeneratedImage,
+    Shard,
+    add_to_shard,
+    encode_image,
+    merge_shards,
+    read_shard,
+    shard_name,
+    shard_table,
+    write_shard,
+)
 from raysd.errors import UserError
 from raysd.storage.location import Location
 
@@ -17,12 +28,22 @@ from raysd.storage.location import Location
 def content(plan, positions, flags=(), dropped=None):
     rng = np.random.default_rng(0)
     flags = dict(flags)
-    images = [GeneratedImage(plan.image(p), encode_image(rng.integers(0, 255, (8, 8), dtype=np.uint8), "png"), flags.get(p, "")) for p in positions]
+    images = [
+        GeneratedImage(
+            plan.image(p), encode_image(rng.integers(0, 255, (8, 8), dtype=np.uint8), "png"), flags.get(p, "")
+        )
+        for p in positions
+    ]
     return Shard(shard_table(plan.spec, images), dropped or {})
 
 
 def write(job, shard, **changes):
-    write_shard(job.folder, shard, content(job.plan, changes.pop("positions", job.plan.positions(shard).tolist()), **changes), job.plan.spec)
+    write_shard(
+        job.folder,
+        shard,
+        content(job.plan, changes.pop("positions", job.plan.positions(shard).tolist()), **changes),
+        job.plan.spec,
+    )
 
 
 def record(job, *counts, complete=False):
@@ -86,7 +107,10 @@ def test_only_shards_that_an_earlier_plan_cut_are_opened(clone, monkeypatch):
     small, _ = clone
     large = CloneJob(plan_of(100, 16), small.folder)
     opened = []
-    monkeypatch.setattr("raysd.clone.scan.read_shard", lambda folder, number, *rest: opened.append(number) or read_shard(folder, number, *rest))
+    monkeypatch.setattr(
+        "raysd.clone.scan.read_shard",
+        lambda folder, number, *rest: opened.append(number) or read_shard(folder, number, *rest),
+    )
     assert missing_shards(large).tolist() == list(range(3, large.plan.num_shards))
     assert opened == [3]
 
@@ -95,11 +119,17 @@ def test_without_a_record_every_shard_is_opened(clone, monkeypatch):
     job, _ = clone
     job.folder.delete("clone.json")
     opened = []
-    monkeypatch.setattr("raysd.clone.scan.read_shard", lambda folder, number, *rest: opened.append(number) or read_shard(folder, number, *rest))
+    monkeypatch.setattr(
+        "raysd.clone.scan.read_shard",
+        lambda folder, number, *rest: opened.append(number) or read_shard(folder, number, *rest),
+    )
     assert missing_shards(job).tolist() == [] and opened == [0, 1, 2, 3]
 
 
-@given(st.lists(st.lists(st.integers(0, 9), min_size=len(TABLE), max_size=len(TABLE)), min_size=1, max_size=4), st.integers(3, 40))
+@given(
+    st.lists(st.lists(st.integers(0, 9), min_size=len(TABLE), max_size=len(TABLE)), min_size=1, max_size=4),
+    st.integers(3, 40),
+)
 def test_the_scan_finds_every_short_shard_whatever_the_runs_before(tmp_path_factory, runs, images_per_shard):
     """Each run writes some of its shards, as if it had been killed; then the last plan is scanned."""
     folder = Location(str(tmp_path_factory.mktemp("runs")))
@@ -107,7 +137,9 @@ def test_the_scan_finds_every_short_shard_whatever_the_runs_before(tmp_path_fact
     rng = np.random.default_rng(sum(map(sum, runs)))
     for number, count in enumerate(counts[:-1]):
         job = CloneJob(Plan(SPEC, count, images_per_shard), folder)
-        folder.write("clone.json", json.dumps({"planned": [value.to_json() for value in counts[: number + 1]]}).encode())
+        folder.write(
+            "clone.json", json.dumps({"planned": [value.to_json() for value in counts[: number + 1]]}).encode()
+        )
         for shard in missing_shards(job).tolist():
             if rng.random() < 0.6:
                 add_to_shard(folder, job.plan, shard, content(job.plan, job.plan.positions(shard).tolist()))
@@ -121,7 +153,13 @@ def test_the_scan_finds_every_short_shard_whatever_the_runs_before(tmp_path_fact
 
 def test_dropped_images_count_as_covered_and_their_classes_as_short(clone):
     job, _ = clone
-    write(job, 1, positions=[p for p in range(16, 32) if p not in (17, 27)], flags={20: "unsafe"}, dropped={17: "black", 27: "nan"})
+    write(
+        job,
+        1,
+        positions=[p for p in range(16, 32) if p not in (17, 27)],
+        flags={20: "unsafe"},
+        dropped={17: "black", 27: "nan"},
+    )
     assert missing_shards(job).tolist() == []
     findings = check_shards(job)
     assert (findings.broken, findings.num_images, findings.num_flagged, findings.num_dropped) == ([], 48, 1, 2)
@@ -153,7 +191,9 @@ def test_hostile_keys_never_become_paths(clone):
 def test_hugging_face_opens_a_clone_with_images_and_class_names(clone):
     datasets = pytest.importorskip("datasets")
     job, data = clone
-    loaded = datasets.load_dataset("parquet", data_files=str(data / "*.parquet"), split="train", cache_dir=str(data.parent / "cache"))
+    loaded = datasets.load_dataset(
+        "parquet", data_files=str(data / "*.parquet"), split="train", cache_dir=str(data.parent / "cache")
+    )
     assert loaded.num_rows == len(job.plan)
     assert loaded.features["label"].names == SPEC.table.names
     assert loaded[0]["image"].size == (8, 8)
@@ -169,7 +209,14 @@ def test_images_of_a_merged_shard_stand_in_plan_order(clone):
     job, _ = clone
     merged = merge_shards(content(job.plan, [1, 5, 9]), content(job.plan, [0, 2, 7], dropped={3: "black"}), len(TABLE))
     assert merged.covered(len(TABLE)).tolist() == [0, 1, 2, 3, 5, 7, 9]
-    assert (merged.table["index"].to_numpy() * len(TABLE) + merged.table["label"].to_numpy()).tolist() == [0, 1, 2, 5, 7, 9]
+    assert (merged.table["index"].to_numpy() * len(TABLE) + merged.table["label"].to_numpy()).tolist() == [
+        0,
+        1,
+        2,
+        5,
+        7,
+        9,
+    ]
 
 
 def test_a_hundred_thousand_shards_are_scanned_without_opening_one(tmp_path, monkeypatch):

@@ -16,7 +16,10 @@ def test_a_few_batches_are_generated_and_plan_prefers_what_they_took(ray_cluster
     assert finished.returncode == 0, finished.stdout + finished.stderr
     (row,) = read_results(Location(str(tmp_path / "runs")), KIND)
     assert row["num_images"] == 16 and row["images_per_second"] > 0 and row["start_seconds"] >= 0
-    assert row["device"].startswith("CPU core, ") and f"{row['images_per_second']:.3g} images/s an actor" in finished.stdout
+    assert (
+        row["device"].startswith("CPU core, ")
+        and f"{row['images_per_second']:.3g} images/s an actor" in finished.stdout
+    )
     assert not list(tmp_path.rglob("*.parquet"))
     (line,) = [line for line in run_here("plan", *FAST).stdout.splitlines() if line.startswith("cost ")]
     assert row["device"] in line and "measured" in line and "with 1 actors" in line

@@ -33,7 +33,9 @@ def shard_bytes(job):
 
 
 def positions(job):
-    rows = pa.concat_tables([read_shard(job.folder, shard, job.plan.spec).table for shard in range(job.plan.num_shards)]).to_pylist()
+    rows = pa.concat_tables(
+        [read_shard(job.folder, shard, job.plan.spec).table for shard in range(job.plan.num_shards)]
+    ).to_pylist()
     return [(row["label"], row["index"]) for row in rows]
 
 
@@ -41,7 +43,14 @@ def pid_of(name):
     """The process of the first living actor of a class."""
     import ray.util.state
 
-    return next((actor.pid for actor in ray.util.state.list_actors(filters=[("state", "=", "ALIVE")], detail=True) if name in actor.class_name), None)
+    return next(
+        (
+            actor.pid
+            for actor in ray.util.state.list_actors(filters=[("state", "=", "ALIVE")], detail=True)
+            if name in actor.class_name
+        ),
+        None,
+    )
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,10 @@ from raysd.diffusion.tokenizers import prompt_tokenizers
 from raysd.errors import UserError
 
 
-@pytest.mark.parametrize(("name", "limits"), [("sd1", [32]), ("sdxl", [32, 32]), ("sd3", [32, 32, 256]), ("flux", [32, 512]), ("pixart", [300])])
+@pytest.mark.parametrize(
+    ("name", "limits"),
+    [("sd1", [32]), ("sdxl", [32, 32]), ("sd3", [32, 32, 256]), ("flux", [32, 512]), ("pixart", [300])],
+)
 def test_each_text_encoder_has_the_limit_that_its_pipeline_uses(tmp_path, name, limits):
     folder = save_tiny(name, tmp_path)
     assert [tokenizer.limit for tokenizer in prompt_tokenizers(find_model(str(folder)))] == limits
@@ -43,7 +46,9 @@ def save_clip(folder):
         ("scoring.model", find_image_text_model, save_clip),
     ],
 )
-def test_a_tokenizer_that_needs_a_package_says_which_before_anything_is_generated(tmp_path, monkeypatch, field, find, save):
+def test_a_tokenizer_that_needs_a_package_says_which_before_anything_is_generated(
+    tmp_path, monkeypatch, field, find, save
+):
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
     folder = save(tmp_path)
     (tokenizer,) = folder.rglob("tokenizer.json")
@@ -52,4 +57,7 @@ def test_a_tokenizer_that_needs_a_package_says_which_before_anything_is_generate
     tokenizer.unlink()
     with pytest.raises(UserError) as raised:
         find(str(folder))
-    assert str(raised.value) == f"{field} = {str(folder)!r}: its tokenizer needs the package sentencepiece; pip install sentencepiece"
+    assert (
+        str(raised.value)
+        == f"{field} = {str(folder)!r}: its tokenizer needs the package sentencepiece; pip install sentencepiece"
+    )

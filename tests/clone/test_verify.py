@@ -109,13 +109,17 @@ def test_an_image_folder_is_synced_once_and_not_for_each_image(clone, tmp_path, 
     events = []
     for name in ("fsync", "sync", "replace"):
         original = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *args, name=name, original=original: events.append(name) or original(*args))
+        monkeypatch.setattr(
+            os, name, lambda *args, name=name, original=original: events.append(name) or original(*args)
+        )
     export_clone(clone, "imagefolder", str(tmp_path / "out"))
     assert events.count("fsync") <= 2  # the probe whether the folder can be written to, and its folder
     assert events.count("replace") == 31 and events[-1] == "sync" and events.count("sync") == 1
 
 
-def test_an_export_that_was_killed_leaves_whole_images_and_is_made_whole_by_the_same_command(clone, tmp_path, monkeypatch):
+def test_an_export_that_was_killed_leaves_whole_images_and_is_made_whole_by_the_same_command(
+    clone, tmp_path, monkeypatch
+):
     from PIL import Image
 
     out, left, original = tmp_path / "out", [20], os.replace

@@ -1,4 +1,5 @@
-"""Tiny checkpoints with random weights, one for each architecture that raysd should generate with; none needs a download."""
+"""Tiny checkpoints with random weights, one for each architecture that raysd should generate with; none needs a
+download."""
 
 import json
 
@@ -60,16 +61,30 @@ def clip_tokenizer():
 
 
 def clip_config(width=WIDTH):
-    sizes = {"hidden_size": width, "intermediate_size": 37, "num_attention_heads": 4, "num_hidden_layers": 2, "projection_dim": width}
+    sizes = {
+        "hidden_size": width,
+        "intermediate_size": 37,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+        "projection_dim": width,
+    }
     tokenizer = clip_tokenizer()
-    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    return CLIPTextConfig(vocab_size=len(tokenizer), max_position_embeddings=tokenizer.model_max_length, **sizes, **ends)
+    ends = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer), max_position_embeddings=tokenizer.model_max_length, **sizes, **ends
+    )
 
 
 def t5_tokenizer():
     """A tokenizer that knows letters only."""
     special = ["<pad>", "</s>", "<unk>"]
-    return T5Tokenizer(vocab=[(token, 0.0) for token in special] + [(letter, -3.0) for letter in "▁" + LETTERS], extra_ids=0)
+    return T5Tokenizer(
+        vocab=[(token, 0.0) for token in special] + [(letter, -3.0) for letter in "▁" + LETTERS], extra_ids=0
+    )
 
 
 def gemma_tokenizer():
@@ -84,12 +99,19 @@ def t5():
 
 
 def autoencoder(latent_channels=4, **options):
-    blocks = {"block_out_channels": (16, 16), "down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    blocks = {
+        "block_out_channels": (16, 16),
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+    }
     return AutoencoderKL(latent_channels=latent_channels, norm_num_groups=8, sample_size=32, **blocks, **options)
 
 
 def unet(**options):
-    blocks = {"down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"), "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D")}
+    blocks = {
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    }
     sizes = {"block_out_channels": (16, 32), "layers_per_block": 1, "attention_head_dim": (2, 4), "norm_num_groups": 8}
     return UNet2DConditionModel(sample_size=16, **{"cross_attention_dim": WIDTH, **blocks, **sizes, **options})
 
@@ -196,7 +218,13 @@ def pixart(kind=PixArtSigmaPipeline):
         cross_attention_dim=24,
         out_channels=8,
     )
-    return kind(tokenizer=t5_tokenizer(), text_encoder=t5(), vae=autoencoder(), transformer=transformer, scheduler=DPMSolverMultistepScheduler())
+    return kind(
+        tokenizer=t5_tokenizer(),
+        text_encoder=t5(),
+        vae=autoencoder(),
+        transformer=transformer,
+        scheduler=DPMSolverMultistepScheduler(),
+    )
 
 
 def sana(kind=SanaPipeline, scheduler=None, **options):
@@ -246,12 +274,16 @@ def sana(kind=SanaPipeline, scheduler=None, **options):
     )
     tokenizer = gemma_tokenizer()
     scheduler = scheduler or DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction")
-    return kind(tokenizer=tokenizer, text_encoder=Gemma2Model(text), vae=vae, transformer=transformer, scheduler=scheduler)
+    return kind(
+        tokenizer=tokenizer, text_encoder=Gemma2Model(text), vae=vae, transformer=transformer, scheduler=scheduler
+    )
 
 
 def lcm():
     pipeline = sd1(LCMScheduler(), time_cond_proj_dim=16)
-    return LatentConsistencyModelPipeline(**{**pipeline.components, "image_encoder": None}, requires_safety_checker=False)
+    return LatentConsistencyModelPipeline(
+        **{**pipeline.components, "image_encoder": None}, requires_safety_checker=False
+    )
 
 
 def sana_sprint():
@@ -273,8 +305,17 @@ def save_tiny(name, folder):
 
 def clip():
     """A CLIP with its processor."""
-    vision = {"hidden_size": WIDTH, "intermediate_size": 37, "num_attention_heads": 4, "num_hidden_layers": 2, "image_size": 32, "patch_size": 8}
-    config = CLIPConfig(text_config=clip_config().to_dict(), vision_config={**vision, "projection_dim": WIDTH}, projection_dim=WIDTH)
+    vision = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 37,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+        "image_size": 32,
+        "patch_size": 8,
+    }
+    config = CLIPConfig(
+        text_config=clip_config().to_dict(), vision_config={**vision, "projection_dim": WIDTH}, projection_dim=WIDTH
+    )
     size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
     return CLIPModel(config), CLIPProcessor(CLIPImageProcessor(**size), clip_tokenizer())
 

@@ -40,7 +40,12 @@ def direct_overlap(real, fake, k):
 
     in_real = np.array([[distance(x, y) <= radius(real, i) + 1e-6 for y in fake] for i, x in enumerate(real)])
     in_fake = np.array([[distance(x, y) <= radius(fake, j) + 1e-6 for j, y in enumerate(fake)] for x in real])
-    return in_real.any(axis=0).mean(), in_fake.any(axis=1).mean(), in_real.sum() / (k * len(fake)), in_real.any(axis=1).mean()
+    return (
+        in_real.any(axis=0).mean(),
+        in_fake.any(axis=1).mean(),
+        in_real.sum() / (k * len(fake)),
+        in_real.any(axis=1).mean(),
+    )
 
 
 def test_sparsity_counts_what_is_near_zero_at_any_scale():
@@ -115,7 +120,9 @@ def test_analyzes_do_not_depend_on_the_order_or_on_names_of_classes(seed):
     assert analyze(features, labels) == pytest.approx(analyze(features[order], 7 * labels[order] + 1), rel=1e-4)
 
 
-@pytest.mark.parametrize("features", [np.zeros((0, 4)), np.zeros((1, 4)), np.zeros((6, 4)), np.full((6, 4), np.nan), np.ones((6, 1))])
+@pytest.mark.parametrize(
+    "features", [np.zeros((0, 4)), np.zeros((1, 4)), np.zeros((6, 4)), np.full((6, 4), np.nan), np.ones((6, 1))]
+)
 def test_analyzes_are_numbers_or_missing(features):
     values = analyze(features.astype(np.float32), np.arange(len(features)) // 2)
     assert len(values) == 6
@@ -135,7 +142,9 @@ def test_sums_in_parts_are_those_of_the_whole(monkeypatch):
 def test_overlap_is_that_of_its_definition(seed, neighbors, shift):
     real, fake = draw_features(seed, 15, 3), draw_features(seed + 1, 12, 3) + np.float32(shift)
     found = precision_recall_density_coverage(real, fake, neighbors)
-    assert (found.precision, found.recall, found.density, found.coverage) == pytest.approx(direct_overlap(real, fake, neighbors))
+    assert (found.precision, found.recall, found.density, found.coverage) == pytest.approx(
+        direct_overlap(real, fake, neighbors)
+    )
 
 
 def test_overlap_in_chunks_is_that_of_the_whole(monkeypatch):
@@ -173,7 +182,9 @@ def test_turning_and_shuffling_change_neither_overlap_nor_distance(seed):
     real, fake = draw_features(seed), draw_features(seed + 1, 30) + np.float32(0.5)
     turn = ortho_group.rvs(6, random_state=seed).astype(np.float32)
     order = np.random.default_rng(seed).permutation(30)
-    assert precision_recall_density_coverage(real @ turn, fake[order] @ turn) == precision_recall_density_coverage(real, fake)
+    assert precision_recall_density_coverage(real @ turn, fake[order] @ turn) == precision_recall_density_coverage(
+        real, fake
+    )
     assert frechet_distance(real @ turn, fake[order] @ turn) == pytest.approx(frechet_distance(real, fake), rel=1e-3)
 
 

@@ -26,7 +26,12 @@ TABLE = load_class_table([str(digit) for digit in range(10)])
 @pytest.fixture
 def random_classifier(tmp_path):
     root = Location(str(tmp_path))
-    run = TrainingRun(root, (), 10, TrainingSettings(backbone_options={"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}, image_size=16))
+    run = TrainingRun(
+        root,
+        (),
+        10,
+        TrainingSettings(backbone_options={"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}, image_size=16),
+    )
     return root, train_classifiers(run)[0]
 
 
@@ -36,7 +41,10 @@ def test_the_accuracy_equals_a_plain_loop_to_the_image(random_classifier):
     model, _ = load_classifier(root.child("classifiers", classifier))
     test = decode_all(real_dataset("digits", "test", root), 16)
     with torch.inference_mode():
-        correct = sum(int(model(normalize(torch.from_numpy(test.images[i : i + 1]))).argmax()) == test.labels[i] for i in range(len(test.labels)))
+        correct = sum(
+            int(model(normalize(torch.from_numpy(test.images[i : i + 1]))).argmax()) == test.labels[i]
+            for i in range(len(test.labels))
+        )
     assert row["value"] == pytest.approx(100 * correct / len(test.labels))
     assert row["num_images"] == len(test.labels)
 
@@ -79,12 +87,18 @@ def test_a_transfer_row_says_how_its_probe_was_chosen_and_averages_its_seeds(ran
     root, classifier = random_classifier
     probe = ProbeSettings(trials=4)
     settings = EvaluationSettings(
-        transfer_sets=[TransferSet(name="digits", shots=[1, 4], probe=probe, seeds=[0, 1]), {"name": "digits", "probe": {"kind": "knn"}}]
+        transfer_sets=[
+            TransferSet(name="digits", shots=[1, 4], probe=probe, seeds=[0, 1]),
+            {"name": "digits", "probe": {"kind": "knn"}},
+        ]
     )
     rows = Evaluation(root, settings, TABLE, "").measure(classifier)
     assert [(row["shots"], row["probe"]["kind"]) for row in rows] == [(1, "lbfgs"), (4, "lbfgs"), (None, "knn")]
     four = rows[1]
-    assert four["value"] == pytest.approx(np.mean([seed["top1"] for seed in four["probe_seeds"]])) and len(four["probe_seeds"]) == 2
+    assert (
+        four["value"] == pytest.approx(np.mean([seed["top1"] for seed in four["probe_seeds"]]))
+        and len(four["probe_seeds"]) == 2
+    )
     assert 100 * read_correct(root, four).mean() == pytest.approx(four["value"])
 
 
@@ -105,7 +119,10 @@ def test_a_subset_is_read_twice_with_and_without_the_other_classes(random_classi
     settings = EvaluationSettings(test_sets=[own_digits(root, tmp_path, (3, 5, 8))])
     (row,) = Evaluation(root, settings, TABLE, "").measure(classifier)
     assert row["role"] == "shift" and row["masked"]["num_classes"] == 3
-    assert row["masked"]["value"] >= row["value"] and row["masked"]["low"] <= row["masked"]["value"] <= row["masked"]["high"]
+    assert (
+        row["masked"]["value"] >= row["value"]
+        and row["masked"]["low"] <= row["masked"]["value"] <= row["masked"]["high"]
+    )
     assert [value is None for value in row["per_class"]] == [label not in (3, 5, 8) for label in range(10)]
 
 
@@ -153,7 +170,9 @@ def test_a_set_that_cannot_be_had_stops_all_or_is_listed_as_skipped(tmp_path):
 @pytest.mark.slow
 def test_probes_on_ray_give_the_rows_of_this_process(random_classifier, ray_cluster, monkeypatch):
     root, classifier = random_classifier
-    settings = EvaluationSettings(transfer_sets=[TransferSet(name="digits", shots=shots, probe=ProbeSettings(trials=3)) for shots in (3, 5)])
+    settings = EvaluationSettings(
+        transfer_sets=[TransferSet(name="digits", shots=shots, probe=ProbeSettings(trials=3)) for shots in (3, 5)]
+    )
     model, evaluation = own_model(root, classifier), Evaluation(root, settings, TABLE, "")
     here = evaluation.measure_all([model], quiet=True)
     for row in here:
@@ -165,13 +184,21 @@ def test_probes_on_ray_give_the_rows_of_this_process(random_classifier, ray_clus
 
 def test_two_settings_are_compared_image_by_image(random_classifier):
     root, classifier = random_classifier
-    run = TrainingRun(root, (), 10, TrainingSettings(backbone_options={"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}, image_size=16, seeds=[1]))
+    run = TrainingRun(
+        root,
+        (),
+        10,
+        TrainingSettings(backbone_options={"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}, image_size=16, seeds=[1]),
+    )
     evaluation = Evaluation(root, SETTINGS, TABLE, "")
     ours, theirs = evaluation.measure(classifier), evaluation.measure(train_classifiers(run)[0])
     rows = compare_classifiers(evaluation, ours, theirs, "cmd")
     assert [row["role"] for row in rows] == ["test", "transfer"]
     for row, a, b in zip(rows, ours, theirs, strict=True):
-        assert row["difference"] == pytest.approx(a["value"] - b["value"]) and row["low"] <= row["difference"] <= row["high"]
+        assert (
+            row["difference"] == pytest.approx(a["value"] - b["value"])
+            and row["low"] <= row["difference"] <= row["high"]
+        )
         assert row["verdict"] in ("better", "worse", "within noise")
     same = compare_classifiers(evaluation, ours, ours, "cmd")
     assert {row["verdict"] for row in same} == {"within noise"}
@@ -182,7 +209,9 @@ def test_an_image_that_cannot_be_decoded_fails_its_own_set_alone(random_classifi
     root, classifier = random_classifier
     images = [encode_png(np.zeros((8, 8, 3), dtype=np.uint8))] * 9 + [b"no image"]
     pq.write_table(image_table(images, np.arange(10), TABLE.names), tmp_path / "broken.parquet")
-    evaluation = Evaluation(root, EvaluationSettings(test_sets=[str(tmp_path / "broken.parquet")], test_set="digits"), TABLE, "")
+    evaluation = Evaluation(
+        root, EvaluationSettings(test_sets=[str(tmp_path / "broken.parquet")], test_set="digits"), TABLE, ""
+    )
     good, failed = evaluation.measure(classifier)
     assert good["value"] is not None and failed["value"] is None and "cannot be decoded" in failed["error"]
     assert [row["fingerprint"] for row in read_results(root, "failed")] == [failed["fingerprint"]]

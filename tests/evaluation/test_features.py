@@ -54,7 +54,11 @@ def test_only_missing_parts_are_computed_again(tiny, monkeypatch):
     extraction.folder.delete(part_name(1))
     seen = []
     original = features.Forward.write_part
-    monkeypatch.setattr(features.Forward, "write_part", lambda self, job, number, decoded=None: seen.append(number) or original(self, job, number, decoded))
+    monkeypatch.setattr(
+        features.Forward,
+        "write_part",
+        lambda self, job, number, decoded=None: seen.append(number) or original(self, job, number, decoded),
+    )
     extract([extraction])
     assert seen == [1]
     assert {name: extraction.folder.read(name) for name in extraction.folder.list_files()} == first
@@ -63,7 +67,11 @@ def test_only_missing_parts_are_computed_again(tiny, monkeypatch):
 def test_another_classifier_set_or_reading_has_its_own_place(tiny):
     root, model = tiny
     train, test = (real_dataset("digits", split, root) for split in ("train", "test"))
-    jobs = [Extraction(root, model, train, "features"), Extraction(root, model, test, "features"), Extraction(root, model, test, "predictions")]
+    jobs = [
+        Extraction(root, model, train, "features"),
+        Extraction(root, model, test, "features"),
+        Extraction(root, model, test, "predictions"),
+    ]
     jobs.append(Extraction(root, model, test, "predictions", (0, 1)))
     assert len({job.folder.uri for job in jobs}) == 4
 

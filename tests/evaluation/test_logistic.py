@@ -27,7 +27,9 @@ def exact(features, labels, strength):
     """Scikit-learn's Newton solver, run to the end in float64."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return LogisticRegression(C=strength, solver="newton-cholesky", tol=1e-9, max_iter=100).fit(features.astype(np.float64), labels)
+        return LogisticRegression(C=strength, solver="newton-cholesky", tol=1e-9, max_iter=100).fit(
+            features.astype(np.float64), labels
+        )
 
 
 def objective(weights, bias, features, labels, strength):
@@ -40,7 +42,9 @@ def objective(weights, bias, features, labels, strength):
 def clusters(seed, count=60, dim=5, classes=3):
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % classes
-    return (rng.standard_normal((count, dim)) + 2 * rng.standard_normal((classes, dim))[labels]).astype(np.float32), labels
+    return (rng.standard_normal((count, dim)) + 2 * rng.standard_normal((classes, dim))[labels]).astype(
+        np.float32
+    ), labels
 
 
 @pytest.mark.parametrize("place", range(0, 12, 2))
@@ -72,7 +76,9 @@ def test_features_of_very_unlike_scales_reach_the_minimum_in_hundreds_of_iterati
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 5, 600)
     scales = 10 ** rng.uniform(-3, 3, 100)
-    features = (np.maximum(rng.standard_normal((600, 100)) + rng.standard_normal((5, 100))[labels], 0) * scales).astype(np.float32)
+    features = (np.maximum(rng.standard_normal((600, 100)) + rng.standard_normal((5, 100))[labels], 0) * scales).astype(
+        np.float32
+    )
     features[:, :3] = 0
     features[:, 3] = 7
     path = fit_path(features, labels, 5, STRENGTHS)
@@ -127,5 +133,7 @@ def test_order_shifts_and_names_of_classes_do_not_matter(seed, shift, names):
     features, labels = clusters(seed)
     order = np.random.default_rng(seed).permutation(len(labels))
     plain = fit_path(features, labels, 3, [0.1], tolerance=1e-10).models[0].logits(features)
-    other = fit_path(features[order] + np.float32(shift), np.array(names)[labels[order]], 3, [0.1], tolerance=1e-10).models[0]
+    other = fit_path(
+        features[order] + np.float32(shift), np.array(names)[labels[order]], 3, [0.1], tolerance=1e-10
+    ).models[0]
     assert np.allclose(other.logits(features + np.float32(shift))[:, names], plain, atol=5e-3)

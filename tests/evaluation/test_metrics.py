@@ -21,7 +21,9 @@ def test_calibration_error_is_that_of_all_probabilities(seed, bins):
     rng = np.random.default_rng(seed)
     probabilities = rng.dirichlet(np.full(4, 0.3), size=50)
     labels = rng.integers(0, 4, 50)
-    expected = multiclass_calibration_error(torch.from_numpy(probabilities), torch.from_numpy(labels), num_classes=4, n_bins=bins, norm="l1")
+    expected = multiclass_calibration_error(
+        torch.from_numpy(probabilities), torch.from_numpy(labels), num_classes=4, n_bins=bins, norm="l1"
+    )
     found = calibration_error(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels, bins)
     assert found == pytest.approx(100 * float(expected), abs=1e-4)
 
@@ -33,7 +35,9 @@ def test_calibration_error_of_a_known_case():
 
 
 def test_calibration_error_bears_a_confidence_that_was_rounded_above_1():
-    assert calibration_error(np.array([1.0000001, 1.0], dtype=np.float32), np.array([True, True])) == pytest.approx(0, abs=1e-6)
+    assert calibration_error(np.array([1.0000001, 1.0], dtype=np.float32), np.array([True, True])) == pytest.approx(
+        0, abs=1e-6
+    )
 
 
 def test_a_class_without_images_has_no_accuracy_and_no_part_in_the_mean():
@@ -51,7 +55,14 @@ def test_confusion_pairs_are_the_most_frequent_mistakes(pairs):
     assert [count for *_, count in found] == sorted(expected.values(), reverse=True)[:5]
 
 
-@pytest.mark.parametrize("measure", [lambda none: top_k(none, 1), lambda none: calibration_error(none, none), lambda none: mean_per_class(none, none, 3)])
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda none: top_k(none, 1),
+        lambda none: calibration_error(none, none),
+        lambda none: mean_per_class(none, none, 3),
+    ],
+)
 def test_no_images_have_no_accuracy(measure):
     with pytest.raises(UserError, match="at least one"):
         measure(np.zeros(0, dtype=np.int64))

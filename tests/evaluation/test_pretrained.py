@@ -35,7 +35,9 @@ def test_an_imagenet_classifier_gets_what_a_plain_timm_loop_gets_to_the_image(li
     pq.write_table(photos.select(["image", "label"]).replace_schema_metadata(None), tmp_path / "photos.parquet")
     table = load_class_table("imagenet1k")
     model = pretrained_model(str(lite0), table, needs_classes=True)
-    evaluation = Evaluation(Location(str(tmp_path / "root")), EvaluationSettings(test_set=str(tmp_path / "photos.parquet")), table, "")
+    evaluation = Evaluation(
+        Location(str(tmp_path / "root")), EvaluationSettings(test_set=str(tmp_path / "photos.parquet")), table, ""
+    )
     (row,) = evaluation.measure_all([model])
 
     model = timm.create_model(f"local-dir:{lite0}", pretrained=True).eval()
@@ -44,7 +46,12 @@ def test_an_imagenet_classifier_gets_what_a_plain_timm_loop_gets_to_the_image(li
     with torch.inference_mode():
         for start in range(0, NUM_PHOTOS, 50):
             part = photos.slice(start, 50)
-            images = torch.stack([transform(Image.open(io.BytesIO(image["bytes"])).convert("RGB")) for image in part["image"].to_pylist()])
+            images = torch.stack(
+                [
+                    transform(Image.open(io.BytesIO(image["bytes"])).convert("RGB"))
+                    for image in part["image"].to_pylist()
+                ]
+            )
             first = model(images).topk(5).indices
             right = first == torch.tensor(part["label"].to_pylist())[:, None]
             hits = {k: hits[k] + int(right[:, :k].any(1).sum()) for k in hits}
@@ -56,7 +63,9 @@ def test_an_imagenet_classifier_gets_what_a_plain_timm_loop_gets_to_the_image(li
 def test_a_small_classifier_of_raysds_own_sees_images_as_it_was_trained(tmp_path):
     architecture = Architecture("resnet18", {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}, 10, 16, 1)
     save_classifier(Location(str(tmp_path)), build_classifier(architecture), architecture, {})
-    preprocessing = pretrained_model(str(tmp_path), load_class_table("fashion_mnist"), needs_classes=False).preprocessing
+    preprocessing = pretrained_model(
+        str(tmp_path), load_class_table("fashion_mnist"), needs_classes=False
+    ).preprocessing
     assert (preprocessing.size, preprocessing.resize, preprocessing.mean) == (16, 16, (0.5, 0.5, 0.5))
 
 

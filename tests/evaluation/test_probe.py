@@ -38,7 +38,9 @@ def test_shots_are_per_class_and_follow_the_seed():
     assert len(choose_shots(labels, None, 0)) == 60
 
 
-@pytest.mark.parametrize("settings", [ProbeSettings(), ProbeSettings(search="tpe", trials=8), QUICK_SGD, ProbeSettings(kind="knn")])
+@pytest.mark.parametrize(
+    "settings", [ProbeSettings(), ProbeSettings(search="tpe", trials=8), QUICK_SGD, ProbeSettings(kind="knn")]
+)
 def test_every_probe_finds_a_rule_and_only_guesses_at_noise(settings):
     assert run_probe(separable(), separable(seed=1), settings, 0).top1 > 95
     assert run_probe(separable(gap=0), separable(gap=0, seed=1), settings, 0).top1 < 50
@@ -47,15 +49,26 @@ def test_every_probe_finds_a_rule_and_only_guesses_at_noise(settings):
 def test_the_chosen_strength_and_the_refit_are_those_of_scikit_learn(digits):
     (features, labels), test = digits
     result = run_probe(*digits, ProbeSettings(trials=12), 3)
-    fit, held = train_test_split(np.arange(len(labels)), test_size=round(0.2 * len(labels)), stratify=labels, random_state=3)
+    fit, held = train_test_split(
+        np.arange(len(labels)), test_size=round(0.2 * len(labels)), stratify=labels, random_state=3
+    )
 
     def fitted(strength, rows):
-        return LogisticRegression(C=strength, solver="newton-cholesky", tol=1e-8).fit(features[rows].astype(np.float64), labels[rows])
+        return LogisticRegression(C=strength, solver="newton-cholesky", tol=1e-8).fit(
+            features[rows].astype(np.float64), labels[rows]
+        )
 
-    scores = {strength: 100 * fitted(strength, fit).score(features[held], labels[held]) for strength in np.logspace(-5, 6, 12)[:8]}
-    assert result.chosen["C"] == pytest.approx(max(scores, key=lambda strength: (round(scores[strength], 6), -strength)))
+    scores = {
+        strength: 100 * fitted(strength, fit).score(features[held], labels[held])
+        for strength in np.logspace(-5, 6, 12)[:8]
+    }
+    assert result.chosen["C"] == pytest.approx(
+        max(scores, key=lambda strength: (round(scores[strength], 6), -strength))
+    )
     assert result.chosen["validation_top1"] == pytest.approx(max(scores.values()))
-    assert result.top1 == pytest.approx(100 * fitted(result.chosen["C"], np.arange(len(labels))).score(*test), abs=0.12)  # one image of 898
+    assert result.top1 == pytest.approx(
+        100 * fitted(result.chosen["C"], np.arange(len(labels))).score(*test), abs=0.12
+    )  # one image of 898
     assert not result.chosen["at_edge"] and result.chosen["trials"] == 12
 
 
@@ -80,7 +93,10 @@ def test_few_shots_are_enough_for_an_easy_rule(shots):
 
 
 def test_the_scale_is_used(digits):
-    scores = {scale: run_probe(*digits, ProbeSettings(scale=scale, trials=3), 0).chosen["validation_top1"] for scale in ("raw", "l2", "standard")}
+    scores = {
+        scale: run_probe(*digits, ProbeSettings(scale=scale, trials=3), 0).chosen["validation_top1"]
+        for scale in ("raw", "l2", "standard")
+    }
     assert len(set(scores.values())) == 3
 
 
@@ -127,7 +143,9 @@ def test_neighbors_vote_as_in_scikit_learn(digits):
     def weights(distances):
         return np.exp((1 - distances) / 0.07)
 
-    theirs = KNeighborsClassifier(20, metric="cosine", weights=weights, algorithm="brute").fit(features.astype(np.float64), labels)
+    theirs = KNeighborsClassifier(20, metric="cosine", weights=weights, algorithm="brute").fit(
+        features.astype(np.float64), labels
+    )
     ours = predict_by_neighbors(features, labels, test, 10, 20)
     assert np.mean(ours == theirs.predict(test.astype(np.float64))) > 0.998
 

@@ -44,7 +44,10 @@ def test_a_transfer_sets_test_part_that_lacks_a_class_keeps_the_labels_of_its_tr
     test, names = measured.images, class_names(measured.train)
     rows = test.read_rows(test.files()[0])
     shown = [chr(decode_image(image["bytes"], 8)[0, 0, 0]) for image in rows["image"].to_pylist()]
-    assert sorted(shown) == ["a", "c", "c"] and [names[label] for label in test.to_labels(rows["label"].to_numpy())] == shown
+    assert (
+        sorted(shown) == ["a", "c", "c"]
+        and [names[label] for label in test.to_labels(rows["label"].to_numpy())] == shown
+    )
 
 
 def test_a_class_that_only_the_test_part_has_is_one_line(tmp_path):
@@ -54,12 +57,26 @@ def test_a_class_that_only_the_test_part_has_is_one_line(tmp_path):
 
 def test_a_set_keeps_its_usual_probe(tmp_path, monkeypatch):
     monkeypatch.setitem(built_in_sets(), "digits", built_in_sets()["digits"].model_copy(update={"probe": "knn"}))
-    sets = resolved(tmp_path, transfer_sets=["digits", {"name": "digits", "probe": {"neighbors": 3}}, {"name": "digits", "probe": {"kind": "lbfgs"}}])
+    sets = resolved(
+        tmp_path,
+        transfer_sets=[
+            "digits",
+            {"name": "digits", "probe": {"neighbors": 3}},
+            {"name": "digits", "probe": {"kind": "lbfgs"}},
+        ],
+    )
     assert [measured.probe.kind for measured in sets] == ["knn", "knn", "lbfgs"]
 
 
 def test_a_probe_option_alone_keeps_the_sets_usual_kind_and_equal_sets_are_measured_once(tmp_path):
-    sets = resolved(tmp_path, transfer_sets=["digits", {"name": "digits", "probe": {"trials": 30}}, {"name": "digits", "probe": {"trials": 3}}])
+    sets = resolved(
+        tmp_path,
+        transfer_sets=[
+            "digits",
+            {"name": "digits", "probe": {"trials": 30}},
+            {"name": "digits", "probe": {"trials": 3}},
+        ],
+    )
     assert [(measured.probe.kind, measured.label) for measured in sets] == [("lbfgs", ""), ("lbfgs", "trials 3")]
 
 

@@ -34,7 +34,8 @@ def test_log_odds_of_a_perfect_score_are_finite():
 
 
 def draw_setting(rng, num_seeds, difficulty, own=0.0, seed_sd=0.0, shift=0.0):
-    """Right or wrong [num_seeds, N]: images are hard for all settings or for this one, classifiers are good or bad, and the rest is chance."""
+    """Right or wrong [num_seeds, N]: images are hard for all settings or for this one, classifiers are good or bad,
+    and the rest is chance."""
     num_images = len(difficulty)
     ease = 1 + shift + difficulty + rng.normal(0, own, num_images) + rng.normal(0, seed_sd, (num_seeds, 1))
     return ease + rng.logistic(size=(num_seeds, num_images)) > 0
@@ -68,7 +69,9 @@ def test_the_bootstrap_of_shares_has_the_width_of_their_standard_error(values):
     shares = np.round(np.random.default_rng(0).random(1000) * values) / values
     low, high = bootstrap_interval(shares, resamples=4000)
     error = 100 * shares.std() / math.sqrt(1000)
-    assert (low, high) == pytest.approx((100 * shares.mean() - 1.96 * error, 100 * shares.mean() + 1.96 * error), abs=0.15 * error)
+    assert (low, high) == pytest.approx(
+        (100 * shares.mean() - 1.96 * error, 100 * shares.mean() + 1.96 * error), abs=0.15 * error
+    )
 
 
 def test_mcnemar_has_its_exact_value_and_only_discordant_images_count():
@@ -101,7 +104,9 @@ def test_seeds_that_differ_on_all_images_alike_make_it_welchs_test():
     num_images = 200_000
     accuracies_a, accuracies_b = np.array([0.70, 0.73, 0.72]), np.array([0.68, 0.60, 0.66, 0.63])
     rng = np.random.default_rng(0)
-    a, b = (rng.random((len(accuracies), num_images)) < accuracies[:, None] for accuracies in (accuracies_a, accuracies_b))
+    a, b = (
+        rng.random((len(accuracies), num_images)) < accuracies[:, None] for accuracies in (accuracies_a, accuracies_b)
+    )
     found, welch = paired_difference(a, b), ttest_ind(a.mean(axis=1), b.mean(axis=1), equal_var=False)
     low, high = welch.confidence_interval(0.95)
     assert found.counts_seeds
@@ -110,14 +115,19 @@ def test_seeds_that_differ_on_all_images_alike_make_it_welchs_test():
 
 
 def test_chance_in_seeds_and_images_is_counted_once():
-    """Where each answer is sampled alone, the variance is p (1 - p) / N (1 / S_a + 1 / S_b); counting it twice would double it."""
+    """Where each answer is sampled alone, the variance is p (1 - p) / N (1 / S_a + 1 / S_b); counting it twice would
+    double it."""
     rng = np.random.default_rng(0)
     a, b = rng.random((60, 2000)) < 0.7, rng.random((60, 2000)) < 0.7
     found = paired_difference(a, b)
     assert (found.high - found.low) / 2 == pytest.approx(100 * 1.97 * math.sqrt(0.21 / 2000 * 2 / 60), rel=0.2)
 
 
-@pytest.mark.parametrize("kind", [{}, {"own": 1.5}, {"seed_sd": 0.4}, {"own": 1.0, "seed_sd": 0.12}], ids=["chance", "pictures", "seeds", "images and seeds"])
+@pytest.mark.parametrize(
+    "kind",
+    [{}, {"own": 1.5}, {"seed_sd": 0.4}, {"own": 1.0, "seed_sd": 0.12}],
+    ids=["chance", "pictures", "seeds", "images and seeds"],
+)
 def test_settings_that_are_alike_are_seldom_told_apart(kind):
     assert 0.01 < verdicts((3, 3), **kind) < 0.07
 
@@ -134,7 +144,10 @@ def test_one_seed_each_does_not_know_of_seeds():
 def test_a_real_difference_is_found_in_both_directions():
     rng = np.random.default_rng(0)
     difficulty = rng.normal(0, 2, 2000)
-    good, bad = draw_setting(rng, 3, difficulty, shift=1.0, seed_sd=0.05), draw_setting(rng, 3, difficulty, seed_sd=0.05)
+    good, bad = (
+        draw_setting(rng, 3, difficulty, shift=1.0, seed_sd=0.05),
+        draw_setting(rng, 3, difficulty, seed_sd=0.05),
+    )
     assert paired_difference(good, bad).verdict == "better"
     assert paired_difference(bad, good).verdict == "worse"
 
@@ -144,7 +157,9 @@ def test_the_difference_turns_round_with_the_settings_and_fits_its_verdict(seed,
     rng = np.random.default_rng(seed)
     a, b = (rng.random((count, num_images)) < rng.random() for count in (num_a, num_b))
     there, back = paired_difference(a, b), paired_difference(b, a)
-    assert (there.difference, there.low, there.high, there.p_value) == pytest.approx((-back.difference, -back.high, -back.low, back.p_value), abs=1e-9)
+    assert (there.difference, there.low, there.high, there.p_value) == pytest.approx(
+        (-back.difference, -back.high, -back.low, back.p_value), abs=1e-9
+    )
     assert there.low <= there.difference <= there.high
     assert (there.verdict == "within noise") == (there.low <= 0 <= there.high)
     assert 0 <= there.p_value <= 1

@@ -1,6 +1,8 @@
-"""The schemas of KubeRay's custom resources, read as the API server reads them, but for one thing: fields that it would drop are errors.
+"""The schemas of KubeRay's custom resources, read as the API server reads them, but for one thing: fields that it
+would drop are errors.
 
-They come from KubeRay's own files where those lie beside the checkout, and from `fields.yaml`, which has what our manifests use.
+They come from KubeRay's own files where those lie beside the checkout, and from `fields.yaml`, which has what our
+manifests use.
 """
 
 import copy
@@ -44,7 +46,11 @@ def _expanded(node: object) -> dict:
         return {"type": "object", "additionalProperties": _expanded(node["<name>"])}
     if isinstance(node, dict):
         properties = {name.removesuffix("!"): _expanded(child) for name, child in node.items()}
-        return {"type": "object", "properties": properties, "required": [name[:-1] for name in node if name.endswith("!")]}
+        return {
+            "type": "object",
+            "properties": properties,
+            "required": [name[:-1] for name in node if name.endswith("!")],
+        }
     if node.startswith("enum "):
         return {"type": "string", "enum": node.split()[1:]}
     kind, _, default = node.partition(" = ")
@@ -52,13 +58,16 @@ def _expanded(node: object) -> dict:
 
 
 def wider(ours: dict, theirs: dict, place: str = "spec") -> list[str]:
-    """Where the first schema allows what the second one refuses, a line each; bounds of numbers and of lengths are not compared."""
+    """Where the first schema allows what the second one refuses, a line each; bounds of numbers and of lengths are
+    not compared."""
     unlike = [name for name in ("type", INT_OR_STRING) if ours.get(name) != theirs.get(name)]
     unlike += [name for name in ("enum", "pattern") if name in theirs and name not in ours]
     unlike += ["default"] if "default" in ours and ours["default"] != theirs.get("default") else []
     found = [f"{place}: {name} is {ours.get(name)}, not {theirs.get(name)}" for name in unlike]
     found += [f"{place}: may be {value}" for value in ours.get("enum", []) if value not in theirs.get("enum", [value])]
-    found += [f"{place}: need not have {name}" for name in theirs.get("required", []) if name not in ours.get("required", [])]
+    found += [
+        f"{place}: need not have {name}" for name in theirs.get("required", []) if name not in ours.get("required", [])
+    ]
     for name, child in ours.get("properties", {}).items():
         other = theirs.get("properties", {}).get(name)
         found += [f"{place}/{name}: is not there"] if other is None else wider(child, other, f"{place}/{name}")
@@ -93,7 +102,11 @@ def _fill(node: dict, value: object) -> None:
 
 def _strict(node: dict) -> dict:
     """A JSON schema with Kubernetes' extensions spelled out."""
-    strict = {name: value for name, value in node.items() if not name.startswith("x-kubernetes") and name not in ("description", "default", "nullable")}
+    strict = {
+        name: value
+        for name, value in node.items()
+        if not name.startswith("x-kubernetes") and name not in ("description", "default", "nullable")
+    }
     if "properties" in node:
         strict["properties"] = {name: _strict(child) for name, child in node["properties"].items()}
     if isinstance(node.get("additionalProperties"), dict):

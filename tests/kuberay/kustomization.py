@@ -1,4 +1,5 @@
-"""What `kubectl kustomize` makes of configs/kuberay, for the fields that its kustomizations use; any other field is an error."""
+"""What `kubectl kustomize` makes of configs/kuberay, for the fields that its kustomizations use; any other field is
+an error."""
 
 import copy
 from pathlib import Path
@@ -6,12 +7,24 @@ from pathlib import Path
 import jsonpatch
 import yaml
 
-KNOWN = {"apiVersion", "kind", "namespace", "nameSuffix", "resources", "configMapGenerator", "generatorOptions", "labels", "images", "patches"}
+KNOWN = {
+    "apiVersion",
+    "kind",
+    "namespace",
+    "nameSuffix",
+    "resources",
+    "configMapGenerator",
+    "generatorOptions",
+    "labels",
+    "images",
+    "patches",
+}
 WITHOUT_NAMESPACE = {"Namespace"}
 
 
 def build(folder: Path) -> list[dict]:
-    """The resources of a kustomization, in kustomize's order: resources, generators, patches, namespace, suffix, labels, images."""
+    """The resources of a kustomization, in kustomize's order: resources, generators, patches, namespace, suffix,
+    labels, images."""
     kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
     assert set(kustomization) <= KNOWN, f"{folder}: {set(kustomization) - KNOWN}"
     resources = [each for name in kustomization["resources"] for each in _read(folder, name)]
@@ -52,13 +65,17 @@ def _generate(folder: Path, generator: dict, resources: list[dict]) -> None:
         same[0]["data"].update(data)
     else:
         assert not same
-        resources.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": generator["name"]}, "data": data})
+        resources.append(
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": generator["name"]}, "data": data}
+        )
 
 
 def _patched(folder: Path, patch: dict, resources: list[dict]) -> list[dict]:
     operations = yaml.safe_load(patch["patch"] if "patch" in patch else (folder / patch["path"]).read_text())
     assert set(patch["target"]) == {"kind"}
-    assert any(each["kind"] == patch["target"]["kind"] for each in resources), f"{folder}: nothing to patch at {patch['target']}"
+    assert any(each["kind"] == patch["target"]["kind"] for each in resources), (
+        f"{folder}: nothing to patch at {patch['target']}"
+    )
     changed = []
     for each in resources:
         is_meant = each["kind"] == patch["target"]["kind"]

@@ -44,12 +44,28 @@ def sent():
 
 def test_the_image_is_built_in_two_stages():
     assert list(STAGES) == [BUILD_IMAGE, IMAGE]
-    assert {word for stage in STAGES.values() for word, _ in stage} <= {"FROM", "ARG", "ENV", "WORKDIR", "COPY", "RUN", "USER", "ENTRYPOINT", "CMD"}
+    assert {word for stage in STAGES.values() for word, _ in stage} <= {
+        "FROM",
+        "ARG",
+        "ENV",
+        "WORKDIR",
+        "COPY",
+        "RUN",
+        "USER",
+        "ENTRYPOINT",
+        "CMD",
+    }
 
 
 def test_what_is_copied_is_in_the_repository_and_is_sent():
     files = sent()
-    copied = [word for stage in STAGES for rest in all_of("COPY", stage) if not rest.startswith("--from=") for word in rest.split()[:-1]]
+    copied = [
+        word
+        for stage in STAGES
+        for rest in all_of("COPY", stage)
+        if not rest.startswith("--from=")
+        for word in rest.split()[:-1]
+    ]
     assert set(copied) >= {"pyproject.toml", "raysd", "jobs", "configs"}
     for source in copied:
         assert (ROOT / source).exists(), source
@@ -76,7 +92,12 @@ def test_what_is_taken_from_the_first_stage_is_made_there():
 
 def test_pip_installs_ray_with_the_extras_that_raysd_asks_for():
     (version,) = [rest.removeprefix("RAY_VERSION=") for rest in all_of("ARG") if rest.startswith("RAY_VERSION=")]
-    pinned = [word.replace("${RAY_VERSION}", version) for rest in all_of("RUN") for word in shlex.split(rest) if word.startswith("ray[")]
+    pinned = [
+        word.replace("${RAY_VERSION}", version)
+        for rest in all_of("RUN")
+        for word in shlex.split(rest)
+        if word.startswith("ray[")
+    ]
     (ray,) = (Requirement(word) for word in pinned)
     (asked,) = (Requirement(word) for word in PROJECT["dependencies"] if word.startswith("ray["))
     assert ray.extras == asked.extras
@@ -98,7 +119,10 @@ def test_the_requirements_are_those_of_the_project_its_models_and_object_stores_
     assert (interpreter, option, target) == ("python", "-c", "requirements.txt")
     exec(code.replace("pyproject.toml", str(ROOT / "pyproject.toml")))
     lines = capsys.readouterr().out.split("\n")[:-1]
-    assert lines == [*PROJECT["dependencies"], *(line for extra in ("models", "s3", "gcs") for line in PROJECT["optional-dependencies"][extra])]
+    assert lines == [
+        *PROJECT["dependencies"],
+        *(line for extra in ("models", "s3", "gcs") for line in PROJECT["optional-dependencies"][extra]),
+    ]
     assert {"peft", "sentencepiece"} <= {Requirement(line).name for line in lines}
     (torch,) = (rest for rest in all_of("RUN") if "--index-url" in rest)
     pattern = shlex.split(torch)[2]

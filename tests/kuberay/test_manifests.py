@@ -44,13 +44,24 @@ def clusters(folder):
 
 def ray_pods(cluster):
     """The pod templates of a cluster's head and groups."""
-    return {"head": cluster["headGroupSpec"]["template"], **{group["groupName"]: group["template"] for group in cluster["workerGroupSpecs"]}}
+    return {
+        "head": cluster["headGroupSpec"]["template"],
+        **{group["groupName"]: group["template"] for group in cluster["workerGroupSpecs"]},
+    }
 
 
 def pods(folder):
     """All pod templates, by a readable name."""
-    found = {f"{name} {group}": pod for name, cluster in clusters(folder).items() for group, pod in ray_pods(cluster).items()}
-    return {**found, **{f"{job['metadata']['name']} submitter": job["spec"]["submitterPodTemplate"] for job in of_kind(folder, "RayJob")}}
+    found = {
+        f"{name} {group}": pod for name, cluster in clusters(folder).items() for group, pod in ray_pods(cluster).items()
+    }
+    return {
+        **found,
+        **{
+            f"{job['metadata']['name']} submitter": job["spec"]["submitterPodTemplate"]
+            for job in of_kind(folder, "RayJob")
+        },
+    }
 
 
 def containers(folder):
@@ -61,15 +72,23 @@ def test_each_job_and_the_cluster_are_there():
     for folder in FOLDERS:
         assert [each["metadata"]["name"] for each in of_kind(folder, "RayJob")] == JOBS
         assert [each["metadata"]["name"] for each in of_kind(folder, "RayCluster")] == ["raysd"]
-        assert all(each["kind"] == "Namespace" or each["metadata"]["namespace"] == "raysd" for each in resources(folder))
+        assert all(
+            each["kind"] == "Namespace" or each["metadata"]["namespace"] == "raysd" for each in resources(folder)
+        )
 
 
 def test_each_resource_can_be_applied_by_its_part():
-    parts = {each["metadata"]["name"]: each["metadata"]["labels"]["part"] for folder in FOLDERS for each in resources(folder)}
+    parts = {
+        each["metadata"]["name"]: each["metadata"]["labels"]["part"] for folder in FOLDERS for each in resources(folder)
+    }
     assert {name: parts.pop(name) for name in JOBS} == {name: name.removeprefix("raysd-") for name in JOBS}
     for folder in FOLDERS:
-        assert {each["metadata"]["labels"]["part"] for each in resources(folder) if each["kind"] == "RayCluster"} == {"cluster"}
-        assert {each["metadata"]["labels"]["part"] for each in resources(folder) if not each["kind"].startswith("Ray")} == {"setup"}
+        assert {each["metadata"]["labels"]["part"] for each in resources(folder) if each["kind"] == "RayCluster"} == {
+            "cluster"
+        }
+        assert {
+            each["metadata"]["labels"]["part"] for each in resources(folder) if not each["kind"].startswith("Ray")
+        } == {"setup"}
 
 
 @by_each_schema
@@ -92,14 +111,25 @@ def test_the_schema_refuses_what_kubernetes_would_drop_and_what_has_another_type
     assert broken(lambda spec, pod: None) == []
     assert any("wokerGroupSpecs" in line for line in broken(lambda spec, pod: spec.update(wokerGroupSpecs=[])))
     assert any(
-        "allowPrivilegeEscalatoin" in line for line in broken(lambda spec, pod: pod["containers"][0]["securityContext"].update(allowPrivilegeEscalatoin=False))
+        "allowPrivilegeEscalatoin" in line
+        for line in broken(
+            lambda spec, pod: pod["containers"][0]["securityContext"].update(allowPrivilegeEscalatoin=False)
+        )
     )
     assert any("'0'" in line for line in broken(lambda spec, pod: spec["workerGroupSpecs"][0].update(minReplicas="0")))
     assert any("headGroupSpec" in line for line in broken(lambda spec, pod: spec.pop("headGroupSpec")))
-    assert broken(lambda spec, pod: pod["containers"][0]["resources"]["limits"].update(cpu=8)) == []  # an int or a string
-    assert any("'8 cores'" in line for line in broken(lambda spec, pod: pod["containers"][0]["resources"]["limits"].update(cpu="8 cores")))
+    assert (
+        broken(lambda spec, pod: pod["containers"][0]["resources"]["limits"].update(cpu=8)) == []
+    )  # an int or a string
+    assert any(
+        "'8 cores'" in line
+        for line in broken(lambda spec, pod: pod["containers"][0]["resources"]["limits"].update(cpu="8 cores"))
+    )
     assert any("'v3'" in line for line in broken(lambda spec, pod: spec["autoscalerOptions"].update(version="v3")))
-    assert broken(lambda spec, pod: [spec["workerGroupSpecs"][0].pop(name) for name in ("minReplicas", "maxReplicas")]) == []  # filled in
+    assert (
+        broken(lambda spec, pod: [spec["workerGroupSpecs"][0].pop(name) for name in ("minReplicas", "maxReplicas")])
+        == []
+    )  # filled in
 
 
 @pytest.mark.parametrize("kind", ["RayJob", "RayCluster"])
@@ -117,7 +147,9 @@ def test_what_kubernetes_itself_knows_fits_the_schemas_that_kuberay_embeds(sourc
         for way in ("ingress", "egress"):
             assert (way in policy["spec"]) == (way.title() in policy["spec"]["policyTypes"])
             assert problems(rules[f"{way}Rules"], policy["spec"].get(way, [])) == []
-    volume = cluster["headGroupSpec"]["properties"]["template"]["properties"]["spec"]["properties"]["volumes"]["items"]["properties"]
+    volume = cluster["headGroupSpec"]["properties"]["template"]["properties"]["spec"]["properties"]["volumes"]["items"][
+        "properties"
+    ]
     claim = volume["ephemeral"]["properties"]["volumeClaimTemplate"]["properties"]["spec"]
     for each in of_kind(folder, "PersistentVolumeClaim"):
         assert problems(claim, each["spec"]) == []
@@ -169,15 +201,23 @@ def test_kuberay_accepts_the_jobs(folder):
         assert re.fullmatch(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?", job["metadata"]["name"])
         assert spec["backoffLimit"] >= 1
         assert spec["activeDeadlineSeconds"] >= 3600
-        assert not {"shutdownAfterJobFinishes", "ttlSecondsAfterFinished", "suspend", "clusterSelector"} & set(spec), "not together with deletion rules"
+        assert not {"shutdownAfterJobFinishes", "ttlSecondsAfterFinished", "suspend", "clusterSelector"} & set(spec), (
+            "not together with deletion rules"
+        )
         rules = spec["deletionStrategy"]["deletionRules"]
         assert {rule["policy"] for rule in rules} == {"DeleteCluster"}, "DeleteWorkers is refused with the autoscaler"
-        conditions = [{name: value for name, value in rule["condition"].items() if name != "ttlSeconds"} for rule in rules]
-        assert conditions == [{"jobStatus": "SUCCEEDED"}, {"jobDeploymentStatus": "Failed"}], "no end of a job leaves GPUs behind"
+        conditions = [
+            {name: value for name, value in rule["condition"].items() if name != "ttlSeconds"} for rule in rules
+        ]
+        assert conditions == [{"jobStatus": "SUCCEEDED"}, {"jobDeploymentStatus": "Failed"}], (
+            "no end of a job leaves GPUs behind"
+        )
         assert spec["submissionMode"] == "K8sJobMode"
         assert spec["submitterConfig"] == {"backoffLimit": 0}
         assert spec["submitterPodTemplate"]["spec"]["restartPolicy"] == "Never"
-        assert not {"networkPolicy", "tlsOptions", "historyServerOptions"} & set(cluster), "need feature gates that are off by default"
+        assert not {"networkPolicy", "tlsOptions", "historyServerOptions"} & set(cluster), (
+            "need feature gates that are off by default"
+        )
 
 
 @in_each_folder
@@ -201,7 +241,10 @@ def test_a_run_may_take_as_many_gpus_as_its_folder_says(folder, groups, gpus):
     (quota,) = of_kind(folder, "ResourceQuota")
     assert quota["spec"]["hard"] == {f"requests.{GPU}": str(gpus)}
     for cluster in clusters(folder).values():
-        most = [group["maxReplicas"] * int(group["template"]["spec"]["containers"][0]["resources"]["limits"][GPU]) for group in cluster["workerGroupSpecs"]]
+        most = [
+            group["maxReplicas"] * int(group["template"]["spec"]["containers"][0]["resources"]["limits"][GPU])
+            for group in cluster["workerGroupSpecs"]
+        ]
         assert len(most) == groups
         assert sum(most) == gpus
 
@@ -234,7 +277,9 @@ def test_pods_run_without_rights(folder):
         assert not any("hostPath" in volume for volume in spec.get("volumes", [])), name
     autoscalers = {f"{name} autoscaler": cluster["autoscalerOptions"] for name, cluster in clusters(folder).items()}
     for name, container in {**containers(folder), **autoscalers}.items():
-        assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}, name
+        assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}, (
+            name
+        )
 
 
 @in_each_folder
@@ -242,10 +287,20 @@ def test_only_the_autoscaler_holds_a_token_for_kubernetes(folder):
     for cluster in clusters(folder).values():
         head = cluster["headGroupSpec"]["template"]["spec"]
         (volume,) = (each for each in head["volumes"] if "projected" in each)
-        assert {name for source in volume["projected"]["sources"] for name in source} == {"serviceAccountToken", "configMap", "downwardAPI"}
+        assert {name for source in volume["projected"]["sources"] for name in source} == {
+            "serviceAccountToken",
+            "configMap",
+            "downwardAPI",
+        }
         (mount,) = cluster["autoscalerOptions"]["volumeMounts"]
-        assert mount == {"name": volume["name"], "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": True}
-    assert not any(mount["name"] == "api-token" for each in containers(folder).values() for mount in each.get("volumeMounts", []))
+        assert mount == {
+            "name": volume["name"],
+            "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount",
+            "readOnly": True,
+        }
+    assert not any(
+        mount["name"] == "api-token" for each in containers(folder).values() for mount in each.get("volumeMounts", [])
+    )
 
 
 @in_each_folder
@@ -279,7 +334,8 @@ def gibibytes(quantity):
 
 
 def shared_memory(pod):
-    """GiB of /dev/shm: of the pod's own volume, or of the one that KubeRay adds, which is as large as the requested memory."""
+    """GiB of /dev/shm: of the pod's own volume, or of the one that KubeRay adds, which is as large as the requested
+    memory."""
     (container,) = pod["spec"]["containers"]
     mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
     if "/dev/shm" not in mounts:
@@ -290,7 +346,8 @@ def shared_memory(pod):
 
 
 def object_store_place(memory, shared):
-    """Where Ray itself puts its object store on an idle machine with so many GiB of memory, and of /dev/shm; a folder of `/tmp` lies on a disk."""
+    """Where Ray itself puts its object store on an idle machine with so many GiB of memory, and of /dev/shm; a
+    folder of `/tmp` lies on a disk."""
     import ray
     from ray._common import utils as common
     from ray._private import services, utils
@@ -306,14 +363,22 @@ def object_store_place(memory, shared):
 @in_each_folder
 def test_rays_object_store_lies_in_memory(folder):
     for cluster in clusters(folder).values():
-        for start in [cluster["headGroupSpec"]["rayStartParams"], *(group["rayStartParams"] for group in cluster["workerGroupSpecs"])]:
-            assert not {"plasma-directory", "object-store-memory"} & set(start)  # with a directory of your own KubeRay adds no shared memory
+        for start in [
+            cluster["headGroupSpec"]["rayStartParams"],
+            *(group["rayStartParams"] for group in cluster["workerGroupSpecs"]),
+        ]:
+            assert not {"plasma-directory", "object-store-memory"} & set(
+                start
+            )  # with a directory of your own KubeRay adds no shared memory
         for name, pod in ray_pods(cluster).items():
             memory = gibibytes(pod["spec"]["containers"][0]["resources"]["limits"]["memory"])
             assert object_store_place(memory, shared_memory(pod)) == "/dev/shm", name
 
 
-@pytest.mark.parametrize(("memory", "shared", "place"), [(16, 4, "/tmp"), (32, 8, "/tmp"), (64, 4, "/tmp"), (16, 5, "/dev/shm"), (128, 32, "/dev/shm")])
+@pytest.mark.parametrize(
+    ("memory", "shared", "place"),
+    [(16, 4, "/tmp"), (32, 8, "/tmp"), (64, 4, "/tmp"), (16, 5, "/dev/shm"), (128, 32, "/dev/shm")],
+)
 def test_ray_puts_its_object_store_on_a_disk_where_the_shared_memory_is_small(memory, shared, place):
     assert object_store_place(memory, shared) == place
 
@@ -333,9 +398,13 @@ def test_the_cache_holds_the_largest_model_that_the_docs_name_and_half_as_much_a
     for name, pod in pods(folder).items():
         for volume in pod["spec"].get("volumes", []):
             if volume["name"] == "cache":
-                assert gibibytes(volume["emptyDir"]["sizeLimit"]) * 2**30 > 1.5e9 * max(fetched for fetched, _ in models.values()), name
+                assert gibibytes(volume["emptyDir"]["sizeLimit"]) * 2**30 > 1.5e9 * max(
+                    fetched for fetched, _ in models.values()
+                ), name
     for claim in of_kind(folder, "PersistentVolumeClaim"):
-        assert gibibytes(claim["spec"]["resources"]["requests"]["storage"]) * 2**30 > 3e9 * max(fetched for fetched, _ in models.values())  # and the results
+        assert gibibytes(claim["spec"]["resources"]["requests"]["storage"]) * 2**30 > 3e9 * max(
+            fetched for fetched, _ in models.values()
+        )  # and the results
 
 
 def test_what_is_said_to_be_fetched_is_the_sum_of_the_files():
@@ -345,7 +414,10 @@ def test_what_is_said_to_be_fetched_is_the_sum_of_the_files():
     large = [2567.46, text, wide, vae]
     flux = [11_901.41, text, t5, 83.82]
     sums = {
-        "stable-diffusion-v1-5/stable-diffusion-v1-5": ((4 + 2) * sum(stable) + 4 * 859.52 + 4270 + 7700, 4 * sum(stable)),
+        "stable-diffusion-v1-5/stable-diffusion-v1-5": (
+            (4 + 2) * sum(stable) + 4 * 859.52 + 4270 + 7700,
+            4 * sum(stable),
+        ),
         "stabilityai/stable-diffusion-xl-base-1.0": ((4 + 2) * (sum(large) + vae) + 2 * 6940, 4 * sum(large)),
         "black-forest-labs/FLUX.1-dev": (2 * sum(flux) + 2 * 11_901.41 + 4 * 83.82, 2 * sum(flux)),
     }
@@ -355,14 +427,22 @@ def test_what_is_said_to_be_fetched_is_the_sum_of_the_files():
 
 @in_each_folder
 def test_what_pods_name_is_there(folder):
-    names = {kind: {each["metadata"]["name"] for each in of_kind(folder, kind)} for kind in ("ConfigMap", "ServiceAccount", "PersistentVolumeClaim")}
+    names = {
+        kind: {each["metadata"]["name"] for each in of_kind(folder, kind)}
+        for kind in ("ConfigMap", "ServiceAccount", "PersistentVolumeClaim")
+    }
     for name, pod in pods(folder).items():
         assert pod["spec"]["serviceAccountName"] in names["ServiceAccount"], name
         for volume in pod["spec"].get("volumes", []):
             assert volume.get("configMap", {}).get("name", "experiment") in names["ConfigMap"], name
-            assert "persistentVolumeClaim" not in volume or volume["persistentVolumeClaim"]["claimName"] in names["PersistentVolumeClaim"], name
+            assert (
+                "persistentVolumeClaim" not in volume
+                or volume["persistentVolumeClaim"]["claimName"] in names["PersistentVolumeClaim"]
+            ), name
         for container in pod["spec"]["containers"]:
-            assert all(source["configMapRef"]["name"] in names["ConfigMap"] for source in container.get("envFrom", [])), name
+            assert all(
+                source["configMapRef"]["name"] in names["ConfigMap"] for source in container.get("envFrom", [])
+            ), name
 
 
 @in_each_folder
@@ -373,7 +453,11 @@ def test_secrets_come_from_the_cluster_and_are_optional(folder):
             reference = variable["valueFrom"]["secretKeyRef"]
             assert reference == {"name": "credentials", "key": variable["name"], "optional": True}, name
         if not name.endswith("submitter"):
-            assert {each["name"] for each in container["env"]} == {"HF_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}, name
+            assert {each["name"] for each in container["env"]} == {
+                "HF_TOKEN",
+                "AWS_ACCESS_KEY_ID",
+                "AWS_SECRET_ACCESS_KEY",
+            }, name
     for settings in of_kind(folder, "ConfigMap"):
         assert not any(SECRET_NAMES.search(name) for name in settings["data"])
     # KubeRay keeps the token of a cluster in a secret of the cluster's name.
@@ -386,7 +470,10 @@ def test_nobody_but_the_pods_and_the_operator_comes_in(folder):
     own = {"matchLabels": {"app.kubernetes.io/part-of": "raysd"}}
     assert all(pod["metadata"]["labels"] == own["matchLabels"] for pod in pods(folder).values())
     assert policies["ingress"]["podSelector"] == policies["egress"]["podSelector"] == {}  # of the whole namespace
-    operator = {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app.kubernetes.io/component": "kuberay-operator"}}}
+    operator = {
+        "namespaceSelector": {},
+        "podSelector": {"matchLabels": {"app.kubernetes.io/component": "kuberay-operator"}},
+    }
     inside, from_operator = policies["ingress"]["ingress"]
     assert inside == {"from": [{"podSelector": own}]}
     assert from_operator == {"from": [operator], "ports": [{"protocol": "TCP", "port": 8265}]}
@@ -439,12 +526,25 @@ def test_these_tests_build_what_kubectl_builds(folder):
 def test_kustomizations_are_read_as_kustomize_reads_them(tmp_path):
     """The small part of kustomize in these tests: suffix, labels, patches, merged settings, images."""
     (tmp_path / "base").mkdir()
-    (tmp_path / "base" / "job.yaml").write_text(yaml.safe_dump({"kind": "RayJob", "metadata": {"name": "a"}, "spec": {"containers": [{"image": "x:1"}]}}))
-    settings = {"configMapGenerator": [{"name": "s", "literals": ["a=1", "b=2"]}], "generatorOptions": {"disableNameSuffixHash": True}}
-    (tmp_path / "base" / "kustomization.yaml").write_text(yaml.safe_dump({"resources": ["job.yaml"], "nameSuffix": "-b", **settings}))
+    (tmp_path / "base" / "job.yaml").write_text(
+        yaml.safe_dump({"kind": "RayJob", "metadata": {"name": "a"}, "spec": {"containers": [{"image": "x:1"}]}})
+    )
+    settings = {
+        "configMapGenerator": [{"name": "s", "literals": ["a=1", "b=2"]}],
+        "generatorOptions": {"disableNameSuffixHash": True},
+    }
+    (tmp_path / "base" / "kustomization.yaml").write_text(
+        yaml.safe_dump({"resources": ["job.yaml"], "nameSuffix": "-b", **settings})
+    )
     settings["configMapGenerator"] = [{"name": "s-b", "behavior": "merge", "literals": ["b=3=4"]}]
     patch = {"target": {"kind": "RayJob"}, "patch": "[{op: add, path: /spec/entrypoint, value: go}]"}
-    top = {"resources": ["base"], "namespace": "n", "labels": [{"pairs": {"part": "p"}}], "patches": [patch], **settings}
+    top = {
+        "resources": ["base"],
+        "namespace": "n",
+        "labels": [{"pairs": {"part": "p"}}],
+        "patches": [patch],
+        **settings,
+    }
     top["images"] = [{"name": "x", "newName": "registry/x", "newTag": "2"}]
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(top))
     job, merged = build(tmp_path)

@@ -33,7 +33,12 @@ def lint_kinds(name, variants, table=IMAGENET):
 
 def table_of(**columns):
     keys = [f"k{i}" for i in range(len(columns["name"]))]
-    return ClassTable([{"label": str(i), "key": key, **{name: values[i] for name, values in columns.items()}} for i, key in enumerate(keys)])
+    return ClassTable(
+        [
+            {"label": str(i), "key": key, **{name: values[i] for name, values in columns.items()}}
+            for i, key in enumerate(keys)
+        ]
+    )
 
 
 def test_both_cranes_are_found_and_the_offered_fix_works():
@@ -65,7 +70,9 @@ def test_shared_synonyms_are_found_where_synonyms_are_used():
 
 def test_long_prompts_and_unknown_words_are_found_with_the_models_tokenizer():
     findings = found("name_definition", tokenizers=[Words()])
-    assert "n01440764" in findings["too-long"].keys and "prompts over the model's 12 tokens" in str(findings["too-long"])
+    assert "n01440764" in findings["too-long"].keys and "prompts over the model's 12 tokens" in str(
+        findings["too-long"]
+    )
     assert findings["unknown-words"].keys == ("n01440764",)
     assert "too-long" not in found("name", tokenizers=[Words()])
 
@@ -73,7 +80,9 @@ def test_long_prompts_and_unknown_words_are_found_with_the_models_tokenizer():
 def test_the_embedded_model_knows_its_own_classes_and_few_others():
     tokenizers = prompt_tokenizers(find_model("embedded"))
     assert tokenizers[0].limit == 32
-    assert not found("name", load_class_table("fashion_mnist"), tokenizers) and not found("attributes", load_class_table("fashion_mnist"), tokenizers)
+    assert not found("name", load_class_table("fashion_mnist"), tokenizers) and not found(
+        "attributes", load_class_table("fashion_mnist"), tokenizers
+    )
     assert len(found("name", IMAGENET, tokenizers)["unknown-words"].keys) > 900
 
 
@@ -82,7 +91,11 @@ def test_the_embedded_model_knows_its_own_classes_and_few_others():
     [
         ({"name": ["cat", "Cat"]}, "identical", "k0 and k1"),
         ({"name": ["cat", "dog"], "definition": ["a pet", "dog"]}, "implausible", "the definition repeats the name"),
-        ({"name": ["cat", "dog"], "definition": ["a <b>pet</b>", "a pet too"]}, "implausible", "definition holds 'a <b>pet</b>'"),
+        (
+            {"name": ["cat", "dog"], "definition": ["a <b>pet</b>", "a pet too"]},
+            "implausible",
+            "definition holds 'a <b>pet</b>'",
+        ),
         ({"name": ["cat", "d" * 70], "definition": ["x", "y"]}, "implausible", "a name of 70 characters"),
         ({"name": ["cat", "{dog}"], "definition": ["x", "y"]}, "implausible", "name holds"),
         ({"name": ["cat", "dog"], "definition": ["n/a", "a pet"]}, "implausible", "definition holds 'n/a'"),
@@ -95,7 +108,9 @@ def test_traps_in_your_own_table_are_found(columns, kind, text):
 def test_texts_that_belong_to_no_class_are_counted(tmp_path):
     (tmp_path / "t.csv").write_text("key,caption\nk0,a\nk1,b\nk7,c\n")
     field = {"table": str(tmp_path / "t.csv"), "column": "caption"}
-    finding = found("mine", table_of(name=["cat", "dog"]), templates=["{caption}"], fields={"caption": field})["unmatched-rows"]
+    finding = found("mine", table_of(name=["cat", "dog"]), templates=["{caption}"], fields={"caption": field})[
+        "unmatched-rows"
+    ]
     assert str(finding).startswith("unmatched-rows: texts that belong to no class: 1 rows of the field 'caption'")
 
 
@@ -108,7 +123,9 @@ def test_a_fix_is_one_that_the_table_allows():
     assert "identical" not in found("name", same, disambiguate="definition")
     mixed = found("mixed", mixture={"name": 1, "name_definition": 30})
     assert mixed["identical"].fix == "variants.name.disambiguate=hypernym"
-    assert "identical" not in lint_kinds("mixed", {"mixed": {"mixture": {"name": 1, "name_definition": 30}}, "name": {"disambiguate": "hypernym"}})
+    assert "identical" not in lint_kinds(
+        "mixed", {"mixed": {"mixture": {"name": 1, "name_definition": 30}}, "name": {"disambiguate": "hypernym"}}
+    )
 
 
 def test_digits_alone_are_no_prompt():
@@ -126,7 +143,9 @@ def test_every_text_of_a_class_is_looked_at(tmp_path):
     lines += ["k0,a cat " + "and so on " * 20 + ",0.01", "k1,a <b>dog</b>,0.01", "k0,nobody,1", "k1,nobody,1"]
     (tmp_path / "t.csv").write_text("\n".join(["key,caption,weight", *lines]))
     field = {"table": str(tmp_path / "t.csv"), "column": "caption", "weight": "weight"}
-    findings = found("mine", table_of(name=["cat", "dog"]), [Words()], templates=["{caption}"], fields={"caption": field})
+    findings = found(
+        "mine", table_of(name=["cat", "dog"]), [Words()], templates=["{caption}"], fields={"caption": field}
+    )
     assert findings["identical"].examples == ("k0 and k1 ('nobody')",) and findings["too-long"].keys == ("k0",)
     assert "caption holds 'a <b>dog</b>'" in str(findings["implausible"])
 
@@ -135,7 +154,14 @@ def test_words_of_short_templates_and_choices_are_looked_at_too():
     table = load_class_table("fashion_mnist")
     findings = lint_prompts(
         resolve_variant(
-            "x", {"x": VariantSettings(templates=["dark plain slim {name}", "xylo {name}", "{tone} {name}"], fields={"tone": ["light", "xq"]})}, table
+            "x",
+            {
+                "x": VariantSettings(
+                    templates=["dark plain slim {name}", "xylo {name}", "{tone} {name}"],
+                    fields={"tone": ["light", "xq"]},
+                )
+            },
+            table,
         ),
         table,
         prompt_tokenizers(find_model("embedded")),
@@ -144,10 +170,15 @@ def test_words_of_short_templates_and_choices_are_looked_at_too():
 
 
 def test_a_fix_that_would_be_refused_is_not_offered():
-    cranes = table_of(name=["crane", "crane", "crane"], hypernym=["bird", "bird", "machine"], definition=["tall", "small", ""])
+    cranes = table_of(
+        name=["crane", "crane", "crane"], hypernym=["bird", "bird", "machine"], definition=["tall", "small", ""]
+    )
     for settings in ({}, {"disambiguate": "hypernym"}):
         assert "tell these classes apart" in found("name", cranes, **settings)["identical"].fix
-    assert "tell these classes apart" in found("name", table_of(name=["crane", "crane"], hypernym=["bird", "|"]))["identical"].fix
+    assert (
+        "tell these classes apart"
+        in found("name", table_of(name=["crane", "crane"], hypernym=["bird", "|"]))["identical"].fix
+    )
 
 
 def test_texts_that_say_nothing_of_the_name_are_not_asked_what_it_means():
@@ -156,7 +187,12 @@ def test_texts_that_say_nothing_of_the_name_are_not_asked_what_it_means():
 
 
 def test_fields_may_have_the_names_of_columns():
-    assert not found("mine", table_of(name=["cat", "dog"]), templates=["{name}, {definition}"], fields={"definition": ["sunny", "dark"]})
+    assert not found(
+        "mine",
+        table_of(name=["cat", "dog"]),
+        templates=["{name}, {definition}"],
+        fields={"definition": ["sunny", "dark"]},
+    )
 
 
 def test_braces_that_are_no_variable_are_found():

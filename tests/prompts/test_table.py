@@ -13,7 +13,16 @@ def test_built_in_tables_load(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("cifar10", 10), ("cifar100", 100), ("pets", 37), ("flowers102", 102), ("dtd", 47), ("eurosat", 10), ("food101", 101)]
+    ("name", "count"),
+    [
+        ("cifar10", 10),
+        ("cifar100", 100),
+        ("pets", 37),
+        ("flowers102", 102),
+        ("dtd", 47),
+        ("eurosat", 10),
+        ("food101", 101),
+    ],
 )
 def test_the_tables_of_transfer_sets_have_all_their_classes(name, count):
     assert len(load_class_table(name)) == count == len({row["name"] for row in load_class_table(name).rows})
@@ -27,7 +36,13 @@ def test_sets_with_alphabetical_labels_have_them(name):
 
 @pytest.mark.parametrize(
     ("name", "label", "key"),
-    [("cifar10", 3, "cat"), ("cifar10", 9, "truck"), ("food101", 16, "cheesecake"), ("food101", 100, "waffles"), ("pets", 5, "bengal")],
+    [
+        ("cifar10", 3, "cat"),
+        ("cifar10", 9, "truck"),
+        ("food101", 16, "cheesecake"),
+        ("food101", 100, "waffles"),
+        ("pets", 5, "bengal"),
+    ],
 )
 def test_labels_mean_what_they_mean_in_the_sets(name, label, key):
     assert load_class_table(name).keys[label] == key
@@ -35,7 +50,11 @@ def test_labels_mean_what_they_mean_in_the_sets(name, label, key):
 
 def test_cifars_names_have_the_meaning_of_their_images():
     rows = {row["name"]: row for name in ("cifar10", "cifar100") for row in load_class_table(name).rows}
-    assert rows["ray"]["hypernym"] == "elasmobranch" and rows["seal"]["hypernym"] == "pinniped mammal" and rows["keyboard"]["wnid"] == "n03085013"
+    assert (
+        rows["ray"]["hypernym"] == "elasmobranch"
+        and rows["seal"]["hypernym"] == "pinniped mammal"
+        and rows["keyboard"]["wnid"] == "n03085013"
+    )
     assert all(row["definition"] and row["hypernym"] for row in rows.values())
 
 

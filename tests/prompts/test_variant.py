@@ -41,7 +41,13 @@ def test_clones_of_earlier_variants_keep_their_fingerprints(name):
     [
         ("name", "accordion"),
         ("name_hypernym", "accordion, free-reed instrument"),
-        ("name_definition", "accordion, a portable box-shaped free-reed instrument; the reeds are made to vibrate by air from the bellows"),
+        (
+            "name_definition",
+            (
+                "accordion, a portable box-shaped free-reed instrument; the reeds are made to vibrate by air "
+                "from the bellows"
+            ),
+        ),
         ("multiple", "multiple accordion, free-reed instrument"),
         ("multiple_different", "multiple different accordion, free-reed instrument"),
     ],
@@ -81,21 +87,30 @@ def test_a_prompt_depends_on_the_seed_alone(seed, name):
 
 
 def test_fields_and_templates_are_drawn_evenly_and_apart():
-    variant = PromptVariant(templates=["a {color} {name}", "the {color} {name}"], fields={"color": ["red", "blue", "green"]})
+    variant = PromptVariant(
+        templates=["a {color} {name}", "the {color} {name}"], fields={"color": ["red", "blue", "green"]}
+    )
     counts = Counter(variant.prompt({"name": "cat", "key": "cat"}, seed) for seed in range(6000))
     assert len(counts) == 6
     assert all(850 < count < 1150 for count in counts.values())
 
 
 def test_weights_are_kept():
-    variant = resolve(templates=["a {color}", "b {color}"], fields={"color": ["x", "y"]}, weights={"templates": [3, 1], "color": [1, 9]})
+    variant = resolve(
+        templates=["a {color}", "b {color}"],
+        fields={"color": ["x", "y"]},
+        weights={"templates": [3, 1], "color": [1, 9]},
+    )
     counts = Counter(variant.prompt(ROW, seed) for seed in range(8000))
     assert 0.72 < sum(count for prompt, count in counts.items() if prompt[0] == "a") / 8000 < 0.78
     assert 0.88 < sum(count for prompt, count in counts.items() if prompt[-1] == "y") / 8000 < 0.92
 
 
 def test_a_mixture_draws_its_variants_by_weight_and_shares_their_draws():
-    variants = {"mine": VariantSettings(mixture={"name": 1, "attributes": 3}), "deep": VariantSettings(mixture={"mine": 1, "name_hypernym": 1})}
+    variants = {
+        "mine": VariantSettings(mixture={"name": 1, "attributes": 3}),
+        "deep": VariantSettings(mixture={"mine": 1, "name_hypernym": 1}),
+    }
     mixture, attributes = resolve_variant("mine", variants, TABLE), resolve_variant("attributes", {}, TABLE)
     prompts = [mixture.prompt(ROW, seed) for seed in range(4000)]
     assert 0.22 < prompts.count("sandal") / 4000 < 0.28
@@ -109,7 +124,10 @@ CAPTIONS = "key,caption,score\nsandal,a sandal on sand,3\nsandal,a sandal on a f
 def captions(tmp_path, rows=None, name="captions.csv"):
     others = "".join(f"{row['key']},a {row['name']},1\n" for row in TABLE.rows if row["key"] != "sandal")
     (tmp_path / name).write_text(CAPTIONS + others if rows is None else rows)
-    return {"templates": ["{caption}"], "fields": {"caption": {"table": str(tmp_path / name), "column": "caption", "weight": "score"}}}
+    return {
+        "templates": ["{caption}"],
+        "fields": {"caption": {"table": str(tmp_path / name), "column": "caption", "weight": "score"}},
+    }
 
 
 def test_captions_are_drawn_among_the_rows_of_the_class(tmp_path):
@@ -134,7 +152,9 @@ def test_parquet_tables_and_class_names_do_too(tmp_path):
     rows = [{"class": row["name"], "scene": f"scene of {row['key']}"} for row in TABLE.rows]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
     field = TextTable(table=str(tmp_path / "t.parquet"), column="scene", key="class")
-    assert resolve(templates=["{name} in {scene}"], fields={"scene": field}).prompt(ROW, 0) == "sandal in scene of sandal"
+    assert (
+        resolve(templates=["{name} in {scene}"], fields={"scene": field}).prompt(ROW, 0) == "sandal in scene of sandal"
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,7 +165,11 @@ def test_parquet_tables_and_class_names_do_too(tmp_path):
         ("key,caption,score\nsandal,x,-1\n", {}, "in row 1 of .* is no number from 0 on"),
         ("key,caption,score\nsandal,x, or y,1\n", {}, "row 1 has more cells than the header"),
         ("key,caption,score\nsandal,,1\n", {}, "row 1 has no caption"),
-        ("key,caption,score\nsandal,x,1\n", {"column": "text"}, r"fields\.caption = 'text': .* has no such column; it has key, caption, score"),
+        (
+            "key,caption,score\nsandal,x,1\n",
+            {"column": "text"},
+            r"fields\.caption = 'text': .* has no such column; it has key, caption, score",
+        ),
         ("key,caption,score\nsandal,x,1\n", {"table": "nowhere.csv"}, r"no such \.csv or \.parquet file"),
     ],
 )
@@ -183,15 +207,21 @@ def test_texts_by_the_name_of_two_classes_are_refused(tmp_path):
     table = ClassTable([{"label": str(i), "key": key, "name": "crane"} for i, key in enumerate(("bird", "machine"))])
     (tmp_path / "t.csv").write_text("key,caption\ncrane,a crane\n")
     with pytest.raises(UserError, match="is the name of 2 classes; write their keys, bird and machine"):
-        resolve(table, templates=["{caption}"], fields={"caption": {"table": str(tmp_path / "t.csv"), "column": "caption"}})
+        resolve(
+            table, templates=["{caption}"], fields={"caption": {"table": str(tmp_path / "t.csv"), "column": "caption"}}
+        )
 
 
 def test_a_table_without_keys_is_for_all_classes_and_weights_of_zero_drop_a_text(tmp_path):
     (tmp_path / "t.csv").write_text("scene,weight\nbeach,1\ncity,0\n")
     field = {"table": str(tmp_path / "t.csv"), "column": "scene", "key": None, "weight": "weight"}
     variant = resolve(templates=["{name} at the {scene}"], fields={"scene": field})
-    assert variant.fields == {"scene": ["beach"]} and not variant.class_fields  # held once, however many classes there are
-    assert {variant.prompt(row, seed) for row in TABLE.rows for seed in range(20)} == {f"{row['name']} at the beach" for row in TABLE.rows}
+    assert (
+        variant.fields == {"scene": ["beach"]} and not variant.class_fields
+    )  # held once, however many classes there are
+    assert {variant.prompt(row, seed) for row in TABLE.rows for seed in range(20)} == {
+        f"{row['name']} at the beach" for row in TABLE.rows
+    }
 
 
 def test_a_mixture_with_templates_beside_it_is_refused():
@@ -210,7 +240,10 @@ def test_a_class_name_with_braces_is_not_a_template():
 
 @pytest.mark.parametrize("empty", ["", "|"])
 def test_an_empty_column_is_refused_with_its_class(empty):
-    rows = [{"label": "0", "key": "cat", "name": "cat", "hypernym": "feline"}, {"label": "1", "key": "dog", "name": "dog", "hypernym": empty}]
+    rows = [
+        {"label": "0", "key": "cat", "name": "cat", "hypernym": "feline"},
+        {"label": "1", "key": "dog", "name": "dog", "hypernym": empty},
+    ]
     with pytest.raises(UserError, match="'dog' has no hypernym"):
         resolve_variant("name_hypernym", {}, ClassTable(rows))
 
@@ -224,8 +257,16 @@ def test_a_variant_of_a_built_in_name_changes_that_one():
     assert [apart.prompt(row, 0) for row in cranes] == ["crane, wading bird", "crane, lifting device"]
     before = resolve_variant("clip_templates", {"clip_templates": VariantSettings(disambiguate="hypernym")}, table)
     assert "crane, wading bird" in before.prompt(cranes[0], 0) and not before.prompt(cranes[0], 0).endswith("bird")
-    twice = resolve_variant("name_hypernym", {"name_hypernym": VariantSettings(disambiguate="hypernym", disambiguate_classes="ambiguous")}, table)
+    twice = resolve_variant(
+        "name_hypernym",
+        {"name_hypernym": VariantSettings(disambiguate="hypernym", disambiguate_classes="ambiguous")},
+        table,
+    )
     assert twice.prompt(cranes[0], 0) == "crane, wading bird"
     assert len(apart.added) == 6 and apart.prompt(table.rows[0], 0) == "tench"
-    ambiguous = resolve_variant("name", {"name": VariantSettings(disambiguate="definition", disambiguate_classes="ambiguous")}, table)
-    assert len(ambiguous.added) == 310 + len({key for key in apart.added if next(row for row in table.rows if row["key"] == key)["senses"] == "1"})
+    ambiguous = resolve_variant(
+        "name", {"name": VariantSettings(disambiguate="definition", disambiguate_classes="ambiguous")}, table
+    )
+    assert len(ambiguous.added) == 310 + len(
+        {key for key in apart.added if next(row for row in table.rows if row["key"] == key)["senses"] == "1"}
+    )

@@ -44,7 +44,10 @@ def test_imagenet_has_the_order_the_names_and_the_definitions_of_timm():
     rows, info = rows_of("imagenet1k"), ImageNetInfo("imagenet-1k")
     assert [row["key"] for row in rows] == info.label_names()
     for row in rows:
-        assert info.label_name_to_description(row["key"], detailed=True) == ", ".join([row["name"], *split_cell(row["synonyms"])]) + f": {row['definition']}"
+        assert (
+            info.label_name_to_description(row["key"], detailed=True)
+            == ", ".join([row["name"], *split_cell(row["synonyms"])]) + f": {row['definition']}"
+        )
 
 
 def test_the_known_traps_of_imagenets_names_are_there():
@@ -71,7 +74,11 @@ def test_the_table_is_what_was_derived_from_wordnet_elsewhere():
         reference = {row["wnid"]: row for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)}
     for row in rows_of("imagenet1k"):
         other = reference[row["key"]]
-        assert (row["name"], row["definition"], row["hypernym"]) == (other["name"], other["definition"], other["hypernym"])
+        assert (row["name"], row["definition"], row["hypernym"]) == (
+            other["name"],
+            other["definition"],
+            other["hypernym"],
+        )
 
 
 def test_the_job_makes_the_tables_that_ship(whole_wordnet, tmp_path):
@@ -93,7 +100,11 @@ def test_the_tiny_wordnet_is_read_as_the_whole_one(wordnet, whole_wordnet):
 
 def test_a_synset_has_its_lemmas_definition_and_hypernyms(wordnet):
     crane = wordnet.synset("n02012849")
-    assert crane.lemmas == ("crane",) and crane.definition.startswith("large long-necked wading bird") and wordnet.hypernym_names(crane) == ["wading bird"]
+    assert (
+        crane.lemmas == ("crane",)
+        and crane.definition.startswith("large long-necked wading bird")
+        and wordnet.hypernym_names(crane) == ["wading bird"]
+    )
     assert len(wordnet.senses("Crane")) == 5 and wordnet.senses("no such thing") == []
     with pytest.raises(KeyError):
         wordnet.synset("n02012850")
@@ -107,10 +118,15 @@ def test_a_definition_has_no_examples_and_hypernyms_may_be_several_or_those_of_a
 
 
 def test_names_are_filled_in_and_cells_that_are_there_stay(wordnet, tmp_path):
-    (tmp_path / "t.csv").write_text("key,name,wnid,sense,definition\nbird,crane,n02012849,,\nmachine,crane,,4,\ndog,papillon,,,my own words\nx,blorptron,,,\n")
+    (tmp_path / "t.csv").write_text(
+        "key,name,wnid,sense,definition\nbird,crane,n02012849,,\nmachine,crane,,4,\ndog,papillon,,,my own "
+        "words\nx,blorptron,,,\n"
+    )
     table = fill_from_wordnet(load_class_table(str(tmp_path / "t.csv")))
     bird, machine, dog, unknown = table.rows
-    assert bird["hypernym"] == "wading bird" and machine["hypernym"] == "lifting device" and machine["wnid"] == "n03126707"
+    assert (
+        bird["hypernym"] == "wading bird" and machine["hypernym"] == "lifting device" and machine["wnid"] == "n03126707"
+    )
     assert dog["definition"] == "my own words" and dog["hypernym"] == "toy spaniel"
     assert unknown["senses"] == "0" and unknown["definition"] == ""
 
@@ -120,15 +136,28 @@ def test_a_meaning_that_was_guessed_is_said(wordnet):
     from raysd.prompts.settings import resolve_variant
 
     table = fill_from_wordnet(load_class_table(["crane", "tench"]))
-    (guessed,) = [finding for finding in lint_prompts(resolve_variant("name_definition", {}, table), table) if finding.kind == "guessed"]
+    (guessed,) = [
+        finding
+        for finding in lint_prompts(resolve_variant("name_definition", {}, table), table)
+        if finding.kind == "guessed"
+    ]
     assert guessed.keys == ("crane",) and "United States writer" in str(guessed)
-    own = fill_from_wordnet(ClassTable([{"label": "0", "key": "c", "name": "crane", "definition": "a bird", "hypernym": "bird"}]))
+    own = fill_from_wordnet(
+        ClassTable([{"label": "0", "key": "c", "name": "crane", "definition": "a bird", "hypernym": "bird"}])
+    )
     assert "guessed" not in {finding.kind for finding in lint_prompts(resolve_variant("name_definition", {}, own), own)}
 
 
 @pytest.mark.parametrize(
     ("name", "wnid"),
-    [("waffles", "n07641699"), ("lawn-mower", "n03649909"), ("hot  dog", "n10187710"), ("vases", "n04522168"), ("buses", "n02924116"), ("hooves", None)],
+    [
+        ("waffles", "n07641699"),
+        ("lawn-mower", "n03649909"),
+        ("hot  dog", "n10187710"),
+        ("vases", "n04522168"),
+        ("buses", "n02924116"),
+        ("hooves", None),
+    ],
 )
 def test_plurals_and_hyphens_are_understood(wordnet, name, wnid):
     assert (wordnet.senses(name) or [None])[0] == (wnid and wordnet.synset(wnid))
@@ -141,7 +170,9 @@ def test_a_name_that_wordnet_does_not_know_is_said_where_a_prompt_needs_it(wordn
         resolve_variant("name_definition", {}, fill_from_wordnet(load_class_table(["blorptron"])))
 
 
-@pytest.mark.parametrize(("column", "value"), [("wnid", "n00000001"), ("sense", "9"), ("sense", "0"), ("sense", "-1"), ("sense", "first")])
+@pytest.mark.parametrize(
+    ("column", "value"), [("wnid", "n00000001"), ("sense", "9"), ("sense", "0"), ("sense", "-1"), ("sense", "first")]
+)
 def test_a_meaning_that_is_not_there_is_refused(wordnet, column, value):
     with pytest.raises(UserError, match=rf"classes\.{column} = '{value}': is no meaning of 'crane'"):
         fill_from_wordnet(ClassTable([{"label": "0", "key": "c", "name": "crane", column: value}]))

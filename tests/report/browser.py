@@ -10,7 +10,15 @@ import time
 
 import aiohttp
 
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-sync",
+]
 FLAGS += ["--disable-component-update", "--remote-debugging-port=0"]
 TIMEOUT = 60
 
@@ -41,7 +49,9 @@ class Page:
 
     async def send(self, method, **params):
         number = next(self.numbers)
-        await self.socket.send_json({"id": number, "method": method, "params": params, **({"sessionId": self.session} if self.session else {})})
+        await self.socket.send_json(
+            {"id": number, "method": method, "params": params, **({"sessionId": self.session} if self.session else {})}
+        )
         while (message := await self.receive()).get("id") != number:
             pass
         assert "error" not in message, message
@@ -59,8 +69,13 @@ class Page:
 
     async def open(self, url, width, dark=False, height=900):
         """Load a page in a window of this many pixels."""
-        await self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
-        await self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        await self.send(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
+        await self.send(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
+        )
         self.loaded = False
         await self.send("Page.navigate", url=url)
         while not self.loaded:
@@ -84,7 +99,9 @@ def visit(profile, steps):
         async with aiohttp.ClientSession() as client, client.ws_connect(url, max_msg_size=0) as socket:
             page = Page(socket)
             target = await page.send("Target.createTarget", url="about:blank")
-            page.session = (await page.send("Target.attachToTarget", targetId=target["targetId"], flatten=True))["sessionId"]
+            page.session = (await page.send("Target.attachToTarget", targetId=target["targetId"], flatten=True))[
+                "sessionId"
+            ]
             for domain in ("Page", "Network", "Runtime", "Log"):
                 await page.send(f"{domain}.enable")
             return await steps(page)

@@ -17,7 +17,9 @@ def digest(*parts):
     return hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
-def accuracy_row(value, seed=0, kind="clone", variant="name", guidance=2.0, role="test", dataset="fashion_mnist-test", **changes):
+def accuracy_row(
+    value, seed=0, kind="clone", variant="name", guidance=2.0, role="test", dataset="fashion_mnist-test", **changes
+):
     """One accuracy row; `changes` replace its fields."""
     clone = kind == "clone"
     classifier = digest(kind, variant if clone else "", guidance if clone else "", seed)
@@ -36,7 +38,10 @@ def accuracy_row(value, seed=0, kind="clone", variant="name", guidance=2.0, role
         "high": None if value is None else value + 1.5,
         "num_images": 10000,
         "per_class": [value] * 3 if same_class else None,
-        "confusions": [{"label": "coat", "prediction": "bag", "count": 120 + seed}, {"label": "boot", "prediction": "coat", "count": 31}]
+        "confusions": [
+            {"label": "coat", "prediction": "bag", "count": 120 + seed},
+            {"label": "boot", "prediction": "coat", "count": 31},
+        ]
         if same_class
         else None,
         "class_names": ["boot", "bag", "coat"] if same_class else None,
@@ -46,7 +51,9 @@ def accuracy_row(value, seed=0, kind="clone", variant="name", guidance=2.0, role
         "trained_on": {
             "kind": kind,
             "name": {"clone": f"{variant}-{guidance}", "real": "fashion_mnist-train", "random": "random"}[kind],
-            "fingerprint": None if kind == "random" else digest(kind, variant if clone else "", guidance if clone else ""),
+            "fingerprint": None
+            if kind == "random"
+            else digest(kind, variant if clone else "", guidance if clone else ""),
             "images_per_class": None if kind == "random" else 100,
             "variant": variant if clone else None,
             "guidance_scale": guidance if clone else None,
@@ -73,18 +80,33 @@ def write_clone(folder, class_names, guidance, num_images=4, side=28, prompt="a 
             image = {"bytes": buffer.getvalue(), "path": f"{label}-{index}.png"}
             flag = "black" if (label, index) == (1, 1) else ""
             rows.append(
-                {"image": image, "label": label, "key": name, "index": index, "prompt": prompt.format(name=name), "seed": first_seed + index, "flag": flag}
+                {
+                    "image": image,
+                    "label": label,
+                    "key": name,
+                    "index": index,
+                    "prompt": prompt.format(name=name),
+                    "seed": first_seed + index,
+                    "flag": flag,
+                }
             )
     data = folder / "data"
     data.mkdir(parents=True)
     features = {"label": {"names": class_names, "_type": "ClassLabel"}}
-    table = pa.Table.from_pylist(rows).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    table = pa.Table.from_pylist(rows).replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}})}
+    )
     pq.write_table(table, data / "train-000000.parquet")
 
 
 def experiment_rows(variants=("name", "multiple"), scales=(1.0, 2.0, 7.5), seeds=(0, 1, 2)):
     """Rows of a whole small experiment: every clone, real and random, on validation, test and two transfer sets."""
-    sets = [("validation", "fashion_mnist-train", 0), ("test", "fashion_mnist-test", -1), ("transfer", "kmnist-test", -8), ("transfer", "usps-test", -4)]
+    sets = [
+        ("validation", "fashion_mnist-train", 0),
+        ("test", "fashion_mnist-test", -1),
+        ("transfer", "kmnist-test", -8),
+        ("transfer", "usps-test", -4),
+    ]
     settings = [("clone", v, g, 70 - 3 * rank - abs(g - 2) * 1.2) for rank, v in enumerate(variants) for g in scales]
     settings += [("real", None, None, 84.0), ("random", None, None, 19.0)]
     return [
@@ -101,18 +123,39 @@ def setting_of(variant, guidance, **further):
 
 def label_of(setting):
     values = list(setting.values())
-    return ", ".join([values[0], f"guidance {values[1]:g}", *(f"{name.rpartition('.')[2]} {value}" for name, value in list(setting.items())[2:])])
+    return ", ".join(
+        [
+            values[0],
+            f"guidance {values[1]:g}",
+            *(f"{name.rpartition('.')[2]} {value}" for name, value in list(setting.items())[2:]),
+        ]
+    )
 
 
 def trial_row(number, setting, rung, budget, seeds, scores, classifiers, rows, **changes):
     """A step of a sweep; `scores` are of its seeds, by the objective."""
     row = {
-        "fingerprint": digest("trial", number, rung), "sweep": "5eeb", "number": number, "setting": setting, "label": label_of(setting),
-        "clone": digest("clone", setting["generation.variant"], setting["generation.guidance_scale"]), "rung": rung, "images_per_class": budget,
-        "seeds": seeds, "seed_scores": scores, "score": sum(scores) / len(scores) if scores else None, "classifiers": classifiers, "rows": rows,
-        "num_planned": 3 * budget, "num_images": 3 * budget, "num_flagged": 1, "short_classes": {}, "num_generated": 3 * budget,
-        "seconds": {"generate": 40.0, "train": 50.0, "measure": 3.0}, "proxies": {"frechet_distance": 12.5},
-    }  # fmt: skip
+        "fingerprint": digest("trial", number, rung),
+        "sweep": "5eeb",
+        "number": number,
+        "setting": setting,
+        "label": label_of(setting),
+        "clone": digest("clone", setting["generation.variant"], setting["generation.guidance_scale"]),
+        "rung": rung,
+        "images_per_class": budget,
+        "seeds": seeds,
+        "seed_scores": scores,
+        "score": sum(scores) / len(scores) if scores else None,
+        "classifiers": classifiers,
+        "rows": rows,
+        "num_planned": 3 * budget,
+        "num_images": 3 * budget,
+        "num_flagged": 1,
+        "short_classes": {},
+        "num_generated": 3 * budget,
+        "seconds": {"generate": 40.0, "train": 50.0, "measure": 3.0},
+        "proxies": {"frechet_distance": 12.5},
+    }
     return {**row, **changes}
 
 
@@ -122,11 +165,15 @@ def failed_trial(setting, number=0, rung=0, budget=25):
 
 
 def search_trials(settings, keep=3, budgets=(25, 100)):
-    """Trial rows of a search that halves by validation: all settings at the first rung, the best `keep` at each further one.
+    """Trial rows of a search that halves by validation: all settings at the first rung, the best `keep` at each
+    further one.
 
     All rungs but the last have rows of the objective's sets alone, as in a real sweep.
     """
-    scores = [70 - 4 * (len(setting["generation.variant"]) % 3) - 1.2 * abs(setting["generation.guidance_scale"] - 2) for setting in settings]
+    scores = [
+        70 - 4 * (len(setting["generation.variant"]) % 3) - 1.2 * abs(setting["generation.guidance_scale"] - 2)
+        for setting in settings
+    ]
     order = sorted(range(len(settings)), key=lambda i: -scores[i])
     trials = []
     for rung, budget in enumerate(budgets):
@@ -135,12 +182,26 @@ def search_trials(settings, keep=3, budgets=(25, 100)):
             seeds = [0, 1] if rung == 0 else [0, 1, 2]
             classifiers = [digest("classifier", number, rung, seed) for seed in seeds]
             rows = [digest("row", name, role) for name in classifiers for role in roles]
-            trials.append(trial_row(number, settings[number], rung, budget, seeds, [scores[number] + 8 * rung + 0.4 * s - 0.01 * number for s in seeds],
-                                    classifiers, rows))  # fmt: skip
+            trials.append(
+                trial_row(
+                    number,
+                    settings[number],
+                    rung,
+                    budget,
+                    seeds,
+                    [scores[number] + 8 * rung + 0.4 * s - 0.01 * number for s in seeds],
+                    classifiers,
+                    rows,
+                )
+            )
     return trials
 
 
-SEARCH_SETS = (("validation", "fashion_mnist-train", 0), ("test", "fashion_mnist-test", -1), ("transfer", "kmnist-test", -9))
+SEARCH_SETS = (
+    ("validation", "fashion_mnist-train", 0),
+    ("test", "fashion_mnist-test", -1),
+    ("transfer", "kmnist-test", -9),
+)
 
 
 def search_accuracy(trials):
@@ -168,57 +229,162 @@ def search_row(folder, trials, rows=(), **changes):
     budgets = sorted({trial["images_per_class"] for trial in trials})
     clones = []
     for trial in settings:
-        rungs = [{name: t[name] for name in ("images_per_class", "score", "seed_scores")} for t in trials if t["number"] == trial["number"]]
+        rungs = [
+            {name: t[name] for name in ("images_per_class", "score", "seed_scores")}
+            for t in trials
+            if t["number"] == trial["number"]
+        ]
         setting = trial["setting"]
-        clones.append({
-            "fingerprint": trial["clone"], "folder": str(folder / trial["clone"]), "variant": setting["generation.variant"],
-            "guidance_scale": setting["generation.guidance_scale"], "images_per_class": trial["images_per_class"], "num_images": trial["num_planned"],
-            "num_flagged": 1, "short_classes": {}, "score": trial["score"], "setting": setting, "label": trial["label"], "model": "tiny-sd",
-            "num_inference_steps": 20, "rungs": rungs, "proxies": trial["proxies"],
-        })  # fmt: skip
+        clones.append(
+            {
+                "fingerprint": trial["clone"],
+                "folder": str(folder / trial["clone"]),
+                "variant": setting["generation.variant"],
+                "guidance_scale": setting["generation.guidance_scale"],
+                "images_per_class": trial["images_per_class"],
+                "num_images": trial["num_planned"],
+                "num_flagged": 1,
+                "short_classes": {},
+                "score": trial["score"],
+                "setting": setting,
+                "label": trial["label"],
+                "model": "tiny-sd",
+                "num_inference_steps": 20,
+                "rungs": rungs,
+                "proxies": trial["proxies"],
+            }
+        )
     ranking = []
     for rank, trial in enumerate(ranked, 1):
         at = min(trial["images_per_class"], best["images_per_class"])
-        difference = trial["score"] - next(t["score"] for t in trials if t["number"] == best["number"] and t["images_per_class"] == at)
-        ranking.append({
-            "rank": rank, "label": trial["label"], "setting": trial["setting"], "clone": trial["clone"], "images_per_class": trial["images_per_class"],
-            "num_seeds": len(trial["seeds"]), "score": trial["score"], "low": trial["score"] - 1.1, "high": trial["score"] + 1.1,
-            "difference": difference if rank > 1 else 0.0, "difference_low": difference - 0.8 if rank > 1 else None,
-            "difference_high": difference + 0.8 if rank > 1 else None, "compared_at": at,
-            "verdict": "best" if rank == 1 else "within noise" if rank == 2 else "worse",
-        })  # fmt: skip
-    factors = {name: list(dict.fromkeys(trial["setting"][name] for trial in settings)) for name in settings[0]["setting"]}
+        difference = trial["score"] - next(
+            t["score"] for t in trials if t["number"] == best["number"] and t["images_per_class"] == at
+        )
+        ranking.append(
+            {
+                "rank": rank,
+                "label": trial["label"],
+                "setting": trial["setting"],
+                "clone": trial["clone"],
+                "images_per_class": trial["images_per_class"],
+                "num_seeds": len(trial["seeds"]),
+                "score": trial["score"],
+                "low": trial["score"] - 1.1,
+                "high": trial["score"] + 1.1,
+                "difference": difference if rank > 1 else 0.0,
+                "difference_low": difference - 0.8 if rank > 1 else None,
+                "difference_high": difference + 0.8 if rank > 1 else None,
+                "compared_at": at,
+                "verdict": "best" if rank == 1 else "within noise" if rank == 2 else "worse",
+            }
+        )
+    factors = {
+        name: list(dict.fromkeys(trial["setting"][name] for trial in settings)) for name in settings[0]["setting"]
+    }
     effects = [
-        {"factor": name, "images_per_class": budgets[0], "spread": 4.0, "values": [
-            {"value": value, "mean": 66.0 + i, "difference": i - 1.0, "low": i - 1.8, "high": i - 0.2, "num_settings": 3} for i, value in enumerate(values)
-        ]}
+        {
+            "factor": name,
+            "images_per_class": budgets[0],
+            "spread": 4.0,
+            "values": [
+                {
+                    "value": value,
+                    "mean": 66.0 + i,
+                    "difference": i - 1.0,
+                    "low": i - 1.8,
+                    "high": i - 0.2,
+                    "num_settings": 3,
+                }
+                for i, value in enumerate(values)
+            ],
+        }
         for name, values in factors.items()
-    ]  # fmt: skip
+    ]
     proxy = {"num_settings": 12, "proxy": "frechet_distance", "better": "lower", "images_per_class": budgets[0]}
     proxy |= {"pick": ranked[:2][-1]["label"], "pick_score": 70.1, "best_score": 71.4}
-    rivals = [(t["clone"], t["label"], t["setting"], best["score"] - t["score"]) for t in ranked[1:] if t["rung"] == best["rung"]]
+    rivals = [
+        (t["clone"], t["label"], t["setting"], best["score"] - t["score"])
+        for t in ranked[1:]
+        if t["rung"] == best["rung"]
+    ]
     rivals += [(kind, kind, None, 0.0) for kind in ("real", "random")]
-    about_test = {"role": "test", "dataset": "fashion_mnist-test", "shots": None, "probe_label": "", "p_value": 0.01, "verdict": "better"}
+    about_test = {
+        "role": "test",
+        "dataset": "fashion_mnist-test",
+        "shots": None,
+        "probe_label": "",
+        "p_value": 0.01,
+        "verdict": "better",
+    }
     comparisons = [
-        {"with": name, "label": label, "setting": setting, **about_test, "difference": points, "low": points - 0.8, "high": points + 0.8}
+        {
+            "with": name,
+            "label": label,
+            "setting": setting,
+            **about_test,
+            "difference": points,
+            "low": points - 0.8,
+            "high": points + 0.8,
+        }
         for name, label, setting, points in rivals
     ]
     row = {
-        "fingerprint": "5eeb", "name": "fashion", "objective": "validation", "search": "grid", "scheduler": "halving" if len(budgets) > 1 else "none",
-        "rungs": [{"images_per_class": budget, "num_seeds": 2 + rung} for rung, budget in enumerate(budgets)], "factors": factors,
+        "fingerprint": "5eeb",
+        "name": "fashion",
+        "objective": "validation",
+        "search": "grid",
+        "scheduler": "halving" if len(budgets) > 1 else "none",
+        "rungs": [{"images_per_class": budget, "num_seeds": 2 + rung} for rung, budget in enumerate(budgets)],
+        "factors": factors,
         "best": {
-            "variant": best["setting"]["generation.variant"], "guidance_scale": best["setting"]["generation.guidance_scale"], "clone": best["clone"],
-            "setting": best["setting"], "label": best["label"], "score": best["score"], "low": 1.0, "high": 2.0, "images_per_class": best["images_per_class"]},
-        "images_per_class": budgets[-1], "num_generated": 1500, "seconds": {"generate": 812.0, "train": 1300.5, "measure": 60.0, "total": 721.0},
-        "steps": [trial["fingerprint"] for trial in trials], "rows": sorted(row["fingerprint"] for row in rows),
-        "classifiers": sorted({name for trial in trials for name in trial["classifiers"]} | {row["classifier"] for row in rows}), "failed": [],
-        "skipped_sets": {}, "comparisons": comparisons, "clones": clones, "ranking": ranking, "effects": effects,
-        "proxies": [{**proxy, "regret": 1.3, "spearman": 0.82}, {**proxy, "proxy": "coverage", "better": "higher", "regret": 0.0, "spearman": None}],
-        "cost": {"num_images": 1500, "num_generated": 1500, "trainings": 33,
-            "generate_seconds": 600.0, "train_seconds": 1200.0, "measure_seconds": 60.0, "grid": {
-            "settings": 12, "num_images": 3600, "trainings": 36, "generate_seconds": 1440.0, "train_seconds": None, "measure_seconds": 140.0}},
-        "command": "raysd sweep configs/fashion.yaml", "versions": {"torch": "2.13.0"}, "date": "2026-01-02T03:04:05Z",
-    }  # fmt: skip
+            "variant": best["setting"]["generation.variant"],
+            "guidance_scale": best["setting"]["generation.guidance_scale"],
+            "clone": best["clone"],
+            "setting": best["setting"],
+            "label": best["label"],
+            "score": best["score"],
+            "low": 1.0,
+            "high": 2.0,
+            "images_per_class": best["images_per_class"],
+        },
+        "images_per_class": budgets[-1],
+        "num_generated": 1500,
+        "seconds": {"generate": 812.0, "train": 1300.5, "measure": 60.0, "total": 721.0},
+        "steps": [trial["fingerprint"] for trial in trials],
+        "rows": sorted(row["fingerprint"] for row in rows),
+        "classifiers": sorted(
+            {name for trial in trials for name in trial["classifiers"]} | {row["classifier"] for row in rows}
+        ),
+        "failed": [],
+        "skipped_sets": {},
+        "comparisons": comparisons,
+        "clones": clones,
+        "ranking": ranking,
+        "effects": effects,
+        "proxies": [
+            {**proxy, "regret": 1.3, "spearman": 0.82},
+            {**proxy, "proxy": "coverage", "better": "higher", "regret": 0.0, "spearman": None},
+        ],
+        "cost": {
+            "num_images": 1500,
+            "num_generated": 1500,
+            "trainings": 33,
+            "generate_seconds": 600.0,
+            "train_seconds": 1200.0,
+            "measure_seconds": 60.0,
+            "grid": {
+                "settings": 12,
+                "num_images": 3600,
+                "trainings": 36,
+                "generate_seconds": 1440.0,
+                "train_seconds": None,
+                "measure_seconds": 140.0,
+            },
+        },
+        "command": "raysd sweep configs/fashion.yaml",
+        "versions": {"torch": "2.13.0"},
+        "date": "2026-01-02T03:04:05Z",
+    }
     return {**row, **changes}
 
 
@@ -230,9 +396,16 @@ def write_all(root, sweep, trials, rows, names, prompt):
             write_result(root, kind, row)
 
 
-def write_search(root, folder, settings=None, names=("boot", "bag", "coat"), prompt="a photo of {name}", budgets=(25, 100), **changes):
-    """Write a whole search: clones, trials, accuracy rows and the sweep's row; returns (sweep, trials, accuracy rows)."""
-    settings = settings or [setting_of(variant, scale) for variant in ("name", "attributes", "name_definition") for scale in (1.0, 2.0, 4.0, 7.5)]
+def write_search(
+    root, folder, settings=None, names=("boot", "bag", "coat"), prompt="a photo of {name}", budgets=(25, 100), **changes
+):
+    """Write a whole search: clones, trials, accuracy rows and the sweep's row; returns (sweep, trials, accuracy
+    rows)."""
+    settings = settings or [
+        setting_of(variant, scale)
+        for variant in ("name", "attributes", "name_definition")
+        for scale in (1.0, 2.0, 4.0, 7.5)
+    ]
     trials = search_trials(settings, budgets=budgets)
     rows = search_accuracy(trials)
     sweep = search_row(folder, trials, rows) | changes
@@ -240,18 +413,34 @@ def write_search(root, folder, settings=None, names=("boot", "bag", "coat"), pro
     return sweep, trials, rows
 
 
-def write_experiment(root, folder, names=("boot", "bag", "coat"), prompt="a photo of {name}", rows=None, variants=("name", "multiple"), own=None, **changes):
-    """Write a sweep without further rungs, whose rows are `rows`; those of `own` kinds are its own. Returns (sweep, rows)."""
+def write_experiment(
+    root,
+    folder,
+    names=("boot", "bag", "coat"),
+    prompt="a photo of {name}",
+    rows=None,
+    variants=("name", "multiple"),
+    own=None,
+    **changes,
+):
+    """Write a sweep without further rungs, whose rows are `rows`; those of `own` kinds are its own. Returns (sweep,
+    rows)."""
     rows = experiment_rows(variants) if rows is None else rows
     groups = {}
     for row in [row for row in rows or experiment_rows(variants) if row["trained_on"]["kind"] == "clone"]:
         groups.setdefault((row["trained_on"]["variant"], row["trained_on"]["guidance_scale"]), []).append(row)
     trials = []
     for number, ((variant, guidance), members) in enumerate(groups.items()):
-        scores = [row["value"] for row in members if row["role"] == "validation"] or [row["value"] for row in members if row["role"] == "test"]
+        scores = [row["value"] for row in members if row["role"] == "validation"] or [
+            row["value"] for row in members if row["role"] == "test"
+        ]
         classifiers = list(dict.fromkeys(row["classifier"] for row in members))
         named = [row["fingerprint"] for row in members]
-        trials.append(trial_row(number, setting_of(variant, guidance), 0, 100, list(range(len(scores))), scores, classifiers, named))
+        trials.append(
+            trial_row(
+                number, setting_of(variant, guidance), 0, 100, list(range(len(scores))), scores, classifiers, named
+            )
+        )
     mine = [row for row in rows if own is None or row["trained_on"]["kind"] in own]
     sweep = search_row(folder, trials, mine, **{"fingerprint": digest("sweep", *variants), **changes})
     write_all(root, sweep, trials, rows, names, prompt)

@@ -29,7 +29,9 @@ def seen(tmp_path_factory):
             await page.open(url, width, dark)
             await page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
             found["widths"][width, dark] = await page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-            found["colors"][dark] = await page.evaluate("[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]")
+            found["colors"][dark] = await page.evaluate(
+                "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+            )
         found["before"] = await page.evaluate(SHOWN)
         await page.evaluate("document.querySelector('.tabs > input').focus()")
         await page.press("ArrowRight", 39)
@@ -37,7 +39,8 @@ def seen(tmp_path_factory):
         await page.evaluate("document.querySelectorAll('.labels')[1].children[2].click()")
         found["clicked"] = await page.evaluate(SHOWN)
         found["scrollable"] = await page.evaluate(
-            "[...document.querySelectorAll('.card, .scroll')].filter(e => e.scrollWidth > e.clientWidth && e.tabIndex < 0).length"
+            "[...document.querySelectorAll('.card, .scroll')].filter(e => e.scrollWidth > e.clientWidth && "
+            "e.tabIndex < 0).length"
         )
         found["links"] = await page.evaluate("[...document.querySelectorAll('a')].map(a => a.getAttribute('href'))")
         found["images"] = await page.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth])")

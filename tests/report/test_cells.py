@@ -7,7 +7,9 @@ from raysd.report.cells import collect_cells, score_over_seeds
 
 
 def test_seeds_of_one_setting_are_averaged():
-    cells = collect_cells([accuracy_row(70.0, 0), accuracy_row(72.0, 1), accuracy_row(74.0, 2), accuracy_row(50.0, 0, guidance=7.5)])
+    cells = collect_cells(
+        [accuracy_row(70.0, 0), accuracy_row(72.0, 1), accuracy_row(74.0, 2), accuracy_row(50.0, 0, guidance=7.5)]
+    )
     first, second = cells.cells
     (score,) = first.scores.values()
     assert (score.mean, score.sd, score.num_seeds) == (72.0, 2.0, 3)
@@ -39,7 +41,10 @@ def test_interval_of_equal_seeds_is_no_narrower_than_that_over_images():
 
 
 def test_interval_of_mean_transfer_adds_those_of_its_sets_by_squares():
-    rows = [accuracy_row(value, role="transfer", dataset=name, low=value - 3, high=value + 4) for name, value in (("a", 60.0), ("b", 40.0))]
+    rows = [
+        accuracy_row(value, role="transfer", dataset=name, low=value - 3, high=value + 4)
+        for name, value in (("a", 60.0), ("b", 40.0))
+    ]
     transfer = collect_cells(rows).cells[0].transfer
     assert transfer.low == pytest.approx(50 - 18**0.5 / 2) and transfer.high == pytest.approx(50 + 32**0.5 / 2)
 
@@ -58,7 +63,10 @@ def test_sets_that_share_a_name_but_not_a_fingerprint_are_not_averaged():
 
 
 def test_mean_transfer_is_missing_when_a_set_is():
-    rows = [accuracy_row(60.0, role="transfer", dataset="kmnist-test"), accuracy_row(40.0, role="transfer", dataset="usps-test")]
+    rows = [
+        accuracy_row(60.0, role="transfer", dataset="kmnist-test"),
+        accuracy_row(40.0, role="transfer", dataset="usps-test"),
+    ]
     rows.append(accuracy_row(90.0, guidance=7.5, role="transfer", dataset="kmnist-test"))
     cells = collect_cells(rows)
     whole, lacking = cells.cells
@@ -67,7 +75,10 @@ def test_mean_transfer_is_missing_when_a_set_is():
 
 
 def test_seed_that_lacks_a_transfer_set_is_left_out_of_the_mean_with_a_note():
-    rows = [accuracy_row(value, seed, role="transfer", dataset=name) for seed, name, value in [(0, "a", 60.0), (0, "b", 40.0), (1, "a", 90.0)]]
+    rows = [
+        accuracy_row(value, seed, role="transfer", dataset=name)
+        for seed, name, value in [(0, "a", 60.0), (0, "b", 40.0), (1, "a", 90.0)]
+    ]
     cells = collect_cells(rows)
     assert cells.cells[0].transfer.mean == 50.0
     assert any("1 of 2 seeds" in note for note in cells.notes)
@@ -79,16 +90,33 @@ def test_two_classifiers_with_one_seed_are_noted():
 
 
 def test_clones_come_in_the_sweeps_order_and_baselines_last():
-    rows = [accuracy_row(1.0, kind="random"), accuracy_row(2.0, kind="real"), accuracy_row(3.0, variant="b"), accuracy_row(4.0, variant="a")]
+    rows = [
+        accuracy_row(1.0, kind="random"),
+        accuracy_row(2.0, kind="real"),
+        accuracy_row(3.0, variant="b"),
+        accuracy_row(4.0, variant="a"),
+    ]
     rows.append(accuracy_row(5.0, variant="b", guidance=1.0))
-    order = [(cell.setting.kind, cell.setting.variant, cell.setting.guidance_scale) for cell in collect_cells(rows, ["b", "a"]).cells]
-    assert order == [("clone", "b", 1.0), ("clone", "b", 2.0), ("clone", "a", 2.0), ("real", None, None), ("random", None, None)]
+    order = [
+        (cell.setting.kind, cell.setting.variant, cell.setting.guidance_scale)
+        for cell in collect_cells(rows, ["b", "a"]).cells
+    ]
+    assert order == [
+        ("clone", "b", 1.0),
+        ("clone", "b", 2.0),
+        ("clone", "a", 2.0),
+        ("real", None, None),
+        ("random", None, None),
+    ]
 
 
 def test_probes_of_one_set_that_differ_are_columns_of_their_own():
     rows = [accuracy_row(50.0, role="transfer", probe_label=""), accuracy_row(70.0, role="transfer", probe_label="knn")]
     cells = collect_cells(rows)
-    assert [cells.names[measured] for measured in cells.sets] == ["fashion_mnist-test, 5 shots", "fashion_mnist-test, knn, 5 shots"]
+    assert [cells.names[measured] for measured in cells.sets] == [
+        "fashion_mnist-test, 5 shots",
+        "fashion_mnist-test, knn, 5 shots",
+    ]
     assert [score.mean for score in cells.cells[0].scores.values()] == [50.0, 70.0]
 
 
@@ -101,18 +129,37 @@ def test_clones_that_differ_are_not_averaged_even_where_all_else_agrees():
 def test_searched_fields_set_cells_apart():
     one, two = accuracy_row(70.0, 0), accuracy_row(50.0, 0, classifier="ab", fingerprint="ab")
     tried = ((one, "slow", 0.1), (two, "fast", 1.0))
-    trials = [{"label": label, "setting": {"training.rate": rate}, "images_per_class": 100, "classifiers": [row["classifier"]]} for row, label, rate in tried]
+    trials = [
+        {
+            "label": label,
+            "setting": {"training.rate": rate},
+            "images_per_class": 100,
+            "classifiers": [row["classifier"]],
+        }
+        for row, label, rate in tried
+    ]
     cells = collect_cells([one, two], (), trials)
-    assert [(cell.setting.label, next(iter(cell.scores.values())).mean) for cell in cells.cells] == [("slow", 70.0), ("fast", 50.0)]
+    assert [(cell.setting.label, next(iter(cell.scores.values())).mean) for cell in cells.cells] == [
+        ("slow", 70.0),
+        ("fast", 50.0),
+    ]
     assert not cells.notes
 
 
 def test_pretrained_classifiers_and_unknown_kinds_are_cells_like_others():
-    rows = [accuracy_row(50.0), accuracy_row(90.0, kind="real"), accuracy_row(91.0, kind="real"), accuracy_row(1.0, kind="real")]
+    rows = [
+        accuracy_row(50.0),
+        accuracy_row(90.0, kind="real"),
+        accuracy_row(91.0, kind="real"),
+        accuracy_row(1.0, kind="real"),
+    ]
     for row, kind in zip(rows[2:], ("pretrained", "mystery"), strict=True):
         row["trained_on"] |= {"kind": kind, "name": f"timm/{kind}"}
         row["classifier"] = kind
-    assert [cell.setting.label for cell in collect_cells(rows).cells][2:] == ["pretrained (timm/pretrained)", "mystery (timm/mystery)"]
+    assert [cell.setting.label for cell in collect_cells(rows).cells][2:] == [
+        "pretrained (timm/pretrained)",
+        "mystery (timm/mystery)",
+    ]
 
 
 def test_of_two_versions_of_a_row_the_newer_counts():
@@ -127,8 +174,13 @@ def test_versions_of_two_classifiers_are_not_averaged():
 
 
 def test_metrics_are_not_averaged():
-    cells = collect_cells([accuracy_row(70.0, role="transfer"), accuracy_row(60.0, 1, role="transfer", metric="mean_per_class")])
-    assert sorted(cells.names.values()) == ["fashion_mnist-test, 5 shots (mean_per_class)", "fashion_mnist-test, 5 shots (top1)"]
+    cells = collect_cells(
+        [accuracy_row(70.0, role="transfer"), accuracy_row(60.0, 1, role="transfer", metric="mean_per_class")]
+    )
+    assert sorted(cells.names.values()) == [
+        "fashion_mnist-test, 5 shots (mean_per_class)",
+        "fashion_mnist-test, 5 shots (top1)",
+    ]
 
 
 def test_parts_of_a_clone_and_mixtures_are_settings_of_their_own():
@@ -137,4 +189,7 @@ def test_parts_of_a_clone_and_mixtures_are_settings_of_their_own():
     rows[2]["trained_on"] |= {"from_end": True}
     rows[3]["trained_on"] |= {"parts": [{}, {}], "name": "name-2.0 + digits"}
     labels = {cell.setting.label for cell in collect_cells(rows).cells}
-    assert labels == {"name, guidance 2", "name, guidance 2, filtered", "name-2.0 + digits, mixture"} and len(collect_cells(rows).cells) == 4
+    assert (
+        labels == {"name, guidance 2", "name, guidance 2, filtered", "name-2.0 + digits, mixture"}
+        and len(collect_cells(rows).cells) == 4
+    )

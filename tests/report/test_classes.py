@@ -24,7 +24,9 @@ def test_seeds_are_averaged_and_the_lowest_class_is_named():
 
 
 def test_of_many_classes_those_furthest_behind_are_shown():
-    row = accuracy_row(50.0, per_class=[float(i) for i in range(1, 101)], class_names=[f"class {i}" for i in range(100)])
+    row = accuracy_row(
+        50.0, per_class=[float(i) for i in range(1, 101)], class_names=[f"class {i}" for i in range(100)]
+    )
     plot = per_class_plot(class_scores(found(row)))
     assert "30 classes of lowest accuracy" in plot.title and Image.open(io.BytesIO(plot.png)).height < 4000
 
@@ -35,19 +37,32 @@ def test_class_without_images_is_left_out():
 
 
 def test_classes_that_lag_are_named_and_those_ahead_are_not():
-    scores = class_scores(found(accuracy_row(70.0, per_class=[60.0, 20.0, 99.0]), accuracy_row(80.0, kind="real", per_class=[70.0, 80.0, 90.0])))
-    said = "Furthest behind real images, of 3 classes: bag (-60.0 points), boot (-10.0 points). The extremes of many classes are partly chance."
+    scores = class_scores(
+        found(
+            accuracy_row(70.0, per_class=[60.0, 20.0, 99.0]),
+            accuracy_row(80.0, kind="real", per_class=[70.0, 80.0, 90.0]),
+        )
+    )
+    said = (
+        "Furthest behind real images, of 3 classes: bag (-60.0 points), boot (-10.0 points). The extremes of "
+        "many classes are partly chance."
+    )
     assert lag_sentence(scores) == said
     assert [row[0] for row in lag_table(scores).rows] == ["bag", "boot"]
 
 
 def test_no_class_behind_is_said():
-    scores = class_scores(found(accuracy_row(70.0, per_class=[60.0] * 3), accuracy_row(50.0, kind="real", per_class=[50.0] * 3)))
+    scores = class_scores(
+        found(accuracy_row(70.0, per_class=[60.0] * 3), accuracy_row(50.0, kind="real", per_class=[50.0] * 3))
+    )
     assert "No class lags" in lag_sentence(scores) and lag_table(scores) is None
 
 
 def test_mix_ups_are_means_over_the_seeds_that_list_them():
-    clone = [accuracy_row(70.0, 0, confusions=pairs(("coat", "bag", 90), ("bag", "boot", 20))), accuracy_row(70.0, 1, confusions=pairs(("coat", "bag", 100)))]
+    clone = [
+        accuracy_row(70.0, 0, confusions=pairs(("coat", "bag", 90), ("bag", "boot", 20))),
+        accuracy_row(70.0, 1, confusions=pairs(("coat", "bag", 100))),
+    ]
     real = accuracy_row(80.0, kind="real", confusions=pairs(("boot", "bag", 12), ("bag", "boot", 7)))
     rows = confusion_table(found(*clone, real)).rows
     assert rows[0] == ("coat", "bag", "95", "2 of 2", "at most 7")
@@ -70,7 +85,10 @@ def test_real_images_are_not_compared_with_themselves():
     findings = find(cells, None, "test")
     scores = class_scores(findings)
     assert scores.real is None and lag_table(scores) is None
-    assert [column.name for column in confusion_table(findings).columns][2:] == ["highest setting", "seeds that list it"]
+    assert [column.name for column in confusion_table(findings).columns][2:] == [
+        "highest setting",
+        "seeds that list it",
+    ]
 
 
 def test_classes_that_share_a_name_are_added_up():

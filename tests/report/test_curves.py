@@ -30,7 +30,10 @@ def test_same_rows_give_the_same_svg():
 
 
 def test_names_with_dollar_signs_are_not_read_as_tex():
-    rows = [accuracy_row(70.0, variant=r"$\nope$"), accuracy_row(60.0, variant=r"$\nope$", guidance=7.5, dataset="$x$ $")]
+    rows = [
+        accuracy_row(70.0, variant=r"$\nope$"),
+        accuracy_row(60.0, variant=r"$\nope$", guidance=7.5, dataset="$x$ $"),
+    ]
     assert plot_of(rows).png
 
 
@@ -43,7 +46,9 @@ def test_real_with_another_number_of_images_says_so():
 
 
 def test_lines_say_what_differs_beside_the_variant():
-    rows = [accuracy_row(70.0, guidance=scale) for scale in (1.0, 2.0)] + [accuracy_row(60.0, 1, guidance=scale) for scale in (1.0, 2.0)]
+    rows = [accuracy_row(70.0, guidance=scale) for scale in (1.0, 2.0)] + [
+        accuracy_row(60.0, 1, guidance=scale) for scale in (1.0, 2.0)
+    ]
     for row in rows[2:]:
         row["trained_on"] |= {"num_inference_steps": 50, "fingerprint": f"f{row['trained_on']['guidance_scale']}"}
     cells = collect_cells(rows)
@@ -51,7 +56,10 @@ def test_lines_say_what_differs_beside_the_variant():
 
 
 def trials_of(count):
-    return [{"label": f"setting {i}", "setting": {"training.rate": i}, "images_per_class": 100, "classifiers": [str(i)]} for i in range(count)]
+    return [
+        {"label": f"setting {i}", "setting": {"training.rate": i}, "images_per_class": 100, "classifiers": [str(i)]}
+        for i in range(count)
+    ]
 
 
 def test_many_settings_become_dots_of_their_variant():
@@ -88,12 +96,18 @@ def test_of_many_lines_the_best_are_named_and_the_rest_counted():
     rows = [accuracy_row(70.0 - i, variant=f"v{i}", guidance=scale) for i in range(20) for scale in (1.0, 2.0)]
     plot = plot_of(rows)
     assert "v7: 63.0" in plot.alt and "v8" not in plot.alt and "12 others, all lower" in plot.alt
-    assert len(plot_of([row | {"trained_on": {**row["trained_on"], "guidance_scale": 2.0}} for row in rows[::2]]).alt) < 900
+    assert (
+        len(plot_of([row | {"trained_on": {**row["trained_on"], "guidance_scale": 2.0}} for row in rows[::2]]).alt)
+        < 900
+    )
 
 
 def test_a_label_that_begins_with_an_underscore_is_in_the_legend():
     rows = [accuracy_row(70.0, variant=name, guidance=scale) for name in ("b", "_a") for scale in (1.0, 2.0)]
-    other = [{**row, "trained_on": {**row["trained_on"], "variant": row["trained_on"]["variant"].replace("_a", "a")}} for row in rows]
+    other = [
+        {**row, "trained_on": {**row["trained_on"], "variant": row["trained_on"]["variant"].replace("_a", "a")}}
+        for row in rows
+    ]
     assert (
         plot_of(rows).svg.count("legend") == plot_of(other).svg.count("legend")
         and Image.open(io.BytesIO(plot_of(rows).png)).size == Image.open(io.BytesIO(plot_of(other).png)).size
@@ -101,8 +115,12 @@ def test_a_label_that_begins_with_an_underscore_is_in_the_legend():
 
 
 def rung_rows():
-    """Two settings of which one was measured on test and transfer with 100 images per class, and both on validation with 25."""
-    rows = [accuracy_row(60.0, role="validation", guidance=scale, classifier=f"c{scale}", fingerprint=f"f{scale}") for scale in (1.0, 2.0)]
+    """Two settings of which one was measured on test and transfer with 100 images per class, and both on validation
+    with 25."""
+    rows = [
+        accuracy_row(60.0, role="validation", guidance=scale, classifier=f"c{scale}", fingerprint=f"f{scale}")
+        for scale in (1.0, 2.0)
+    ]
     for row in rows:
         row["trained_on"]["images_per_class"] = 25
     return [*rows, *(accuracy_row(70.0, role=role) for role in ("validation", "test", "transfer"))]
@@ -111,7 +129,12 @@ def rung_rows():
 def test_each_set_is_drawn_where_the_most_settings_have_it_and_at_the_last():
     cells = collect_cells(rung_rows())
     drawn = {plot.name: plot.alt for plot in plot_curves(cells, None, ("validation", "test", "shift", "transfer"))}
-    assert list(drawn) == ["accuracy-validation-25", "accuracy-validation-100", "accuracy-test-100", "transfer-fashion_mnist-test-5-shots-100"]
+    assert list(drawn) == [
+        "accuracy-validation-25",
+        "accuracy-validation-100",
+        "accuracy-test-100",
+        "transfer-fashion_mnist-test-5-shots-100",
+    ]
     assert all("at guidance" in alt for alt in drawn.values())
 
 

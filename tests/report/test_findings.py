@@ -13,7 +13,12 @@ def cells_of(rows):
     for row in rows:
         data = row["trained_on"]
         if data["kind"] == "clone":
-            trials.append({**best_of(data["variant"], data["guidance_scale"], data["images_per_class"]), "classifiers": [row["classifier"]]})
+            trials.append(
+                {
+                    **best_of(data["variant"], data["guidance_scale"], data["images_per_class"]),
+                    "classifiers": [row["classifier"]],
+                }
+            )
     return collect_cells(rows, (), trials)
 
 
@@ -31,11 +36,20 @@ def line_of(found, words):
 
 
 def guidance_rows(ours, theirs):
-    return [accuracy_row(v, s) for s, v in enumerate(ours)] + [accuracy_row(v, s, guidance=7.5) for s, v in enumerate(theirs)]
+    return [accuracy_row(v, s) for s, v in enumerate(ours)] + [
+        accuracy_row(v, s, guidance=7.5) for s, v in enumerate(theirs)
+    ]
 
 
 def comparison(**changes):
-    row = {"with": "ab", "label": "name, guidance 7.5", "role": "test", "dataset": "fashion_mnist-test", "shots": None, "probe_label": ""}
+    row = {
+        "with": "ab",
+        "label": "name, guidance 7.5",
+        "role": "test",
+        "dataset": "fashion_mnist-test",
+        "shots": None,
+        "probe_label": "",
+    }
     return {**row, "difference": 1.0, "low": 0.4, "high": 1.6, "verdict": "better", **changes}
 
 
@@ -65,8 +79,11 @@ def test_gaps_on_the_sets_that_chose_are_called_optimistic():
 
 
 def test_shots_of_one_transfer_set_are_told_apart():
-    rows = [accuracy_row(v, kind=k, role=r, dataset="a", shots=s, fingerprint=f"{k}{s}") for k, v in (("clone", 60.0), ("real", 80.0), ("random", 40.0))
-            for r, s in (("test", None), ("transfer", 5), ("transfer", 10))]  # fmt: skip
+    rows = [
+        accuracy_row(v, kind=k, role=r, dataset="a", shots=s, fingerprint=f"{k}{s}")
+        for k, v in (("clone", 60.0), ("real", 80.0), ("random", 40.0))
+        for r, s in (("test", None), ("transfer", 5), ("transfer", 10))
+    ]
     assert "a, 5 shots 50 %; a, 10 shots 50 %" in line_of(findings_of(rows), "transfer sets: ")
 
 
@@ -82,7 +99,9 @@ def test_a_comparison_of_another_setting_set_or_difference_is_not_used(changes):
 
 
 def test_without_a_comparison_seeds_are_paired():
-    assert "better, seed by seed on these images (3 seeds" in line_of(findings_of(guidance_rows([70.0, 74.0, 78.0], [60.0, 64.1, 68.0])), "differs")
+    assert "better, seed by seed on these images (3 seeds" in line_of(
+        findings_of(guidance_rows([70.0, 74.0, 78.0], [60.0, 64.1, 68.0])), "differs"
+    )
     assert "within noise, seed by seed" in line_of(findings_of(guidance_rows([70.0, 74.0], [69.0, 74.5])), "differs")
 
 
@@ -93,7 +112,12 @@ def test_one_seed_or_equal_differences_give_no_verdict():
 
 
 def test_guidance_is_compared_with_the_highest_when_7_5_was_not_drawn():
-    rows = [accuracy_row(70.0), accuracy_row(60.0, guidance=4.0), accuracy_row(65.0, guidance=3.0), accuracy_row(99.0, variant="other", guidance=7.5)]
+    rows = [
+        accuracy_row(70.0),
+        accuracy_row(60.0, guidance=4.0),
+        accuracy_row(65.0, guidance=3.0),
+        accuracy_row(99.0, variant="other", guidance=7.5),
+    ]
     assert "from guidance 4 " in line_of(findings_of(rows), "differs")
 
 
@@ -116,7 +140,10 @@ def test_real_with_another_number_of_images_is_said():
     real = accuracy_row(90.0, kind="real")
     real["trained_on"]["images_per_class"] = 6000
     found = findings_of([accuracy_row(70.0), real])
-    assert any("6000" in note for note in found.notes) and "trained on real images, 6,000 per class: 90.0" in found.lines[0]
+    assert (
+        any("6000" in note for note in found.notes)
+        and "trained on real images, 6,000 per class: 90.0" in found.lines[0]
+    )
 
 
 def test_real_of_another_run_is_said_and_other_data_are_not_averaged():
@@ -148,7 +175,11 @@ def test_a_mixture_is_named_and_not_called_a_clone():
     rows = [accuracy_row(70.0)]
     rows[0]["trained_on"] |= {"parts": [{}, {}], "name": "name-2.0 + digits"}
     found = findings_of(rows)
-    assert "trained on a mixture (name-2.0 + digits), " in found.lines[0] and "alone" not in found.lines[0] and found.heading == "best setting"
+    assert (
+        "trained on a mixture (name-2.0 + digits), " in found.lines[0]
+        and "alone" not in found.lines[0]
+        and found.heading == "best setting"
+    )
 
 
 def test_a_variant_that_was_not_searched_is_not_named():
@@ -161,7 +192,9 @@ def test_a_variant_that_was_not_searched_is_not_named():
 def test_without_a_sweep_nothing_is_called_best():
     found = find(collect_cells(guidance_rows([70.0], [75.0])), None, "test")
     assert "no sweep chose" in found.lines[0] and not any("best" in line for line in found.lines)
-    assert any("guidance 7.5" in line and "Highest" in line for line in found.lines) and any("optimiztic" in line for line in found.lines)
+    assert any("guidance 7.5" in line and "Highest" in line for line in found.lines) and any(
+        "optimiztic" in line for line in found.lines
+    )
 
 
 def test_without_clones_the_highest_of_the_rest_is_named():

@@ -1,7 +1,16 @@
 """What a report is made of: sweeps, and roots without one."""
 
 import pytest
-from report_rows import accuracy_row, experiment_rows, failed_trial, search_accuracy, search_row, search_trials, setting_of, write_search
+from report_rows import (
+    accuracy_row,
+    experiment_rows,
+    failed_trial,
+    search_accuracy,
+    search_row,
+    search_trials,
+    setting_of,
+    write_search,
+)
 
 from raysd.errors import UserError
 from raysd.report.inputs import gather, gather_all, gather_sweep
@@ -48,7 +57,11 @@ def test_without_a_sweep_labels_say_what_differs(tmp_path):
     fast["trained_on"] |= {"num_inference_steps": 50, "fingerprint": "aa"}
     other["trained_on"] |= {"fingerprint": "bbbbbbbb"}
     labels = [entry.label for entry in gather_all(Location(str(tmp_path)), [slow, fast, other], []).entries]
-    assert len(set(labels)) == 3 and any("steps 50" in label for label in labels) and any("(bbbbbb)" in label for label in labels)
+    assert (
+        len(set(labels)) == 3
+        and any("steps 50" in label for label in labels)
+        and any("(bbbbbb)" in label for label in labels)
+    )
 
 
 def test_without_a_sweep_sizes_of_one_clone_are_its_rungs(tmp_path):

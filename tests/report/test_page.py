@@ -65,8 +65,17 @@ def test_newest_sweep_is_reported(root, tmp_path):
 def test_report_writes_every_file_below_out(written):
     report = written[-1]
     names = set(report.folder.list_files())
-    assert {"report.html", "settings.md", "settings.csv", "per-class.svg", "samples-prompt-name.png", "samples-guidance-7.5.png"} <= names
-    assert sum(name.endswith(".svg") for name in names) == sum(name.endswith(".png") for name in names) - 5  # grids have no SVG
+    assert {
+        "report.html",
+        "settings.md",
+        "settings.csv",
+        "per-class.svg",
+        "samples-prompt-name.png",
+        "samples-guidance-7.5.png",
+    } <= names
+    assert (
+        sum(name.endswith(".svg") for name in names) == sum(name.endswith(".png") for name in names) - 5
+    )  # grids have no SVG
     assert report.html.endswith("/out/report.html")
 
 
@@ -87,7 +96,10 @@ def test_every_accuracy_row_and_clone_is_in_the_page(written):
 def test_baselines_of_another_run_are_used_when_the_sweep_has_none(root, tmp_path):
     write_experiment(root, tmp_path / "clones", own=("clone",))
     answer = write_report(root).summary[0]
-    assert "trained on real images, 100 per class, a baseline from another run: 83.3" in answer and "of the gap to real" in answer
+    assert (
+        "trained on real images, 100 per class, a baseline from another run: 83.3" in answer
+        and "of the gap to real" in answer
+    )
 
 
 def test_classifiers_of_other_sweeps_stay_out(root, tmp_path):
@@ -103,7 +115,9 @@ def test_hostile_text_is_inert(root, tmp_path):
     for row in rows:
         row["command"] = HOSTILE
         row["class_names"] = list(names) if row["class_names"] else None
-    write_experiment(root, tmp_path / "clones", names, HOSTILE, rows, variants=(HOSTILE, "b"), name=HOSTILE, command=HOSTILE)
+    write_experiment(
+        root, tmp_path / "clones", names, HOSTILE, rows, variants=(HOSTILE, "b"), name=HOSTILE, command=HOSTILE
+    )
     report = write_report(root)
     page = page_of(report)
     assert "<script" not in page and "<img src=x" not in page
@@ -129,7 +143,9 @@ def test_headings_alt_texts_and_language(kind, request):
 
 
 def test_report_without_transfer_sets_or_baselines(root, tmp_path):
-    rows = [row for row in experiment_rows(seeds=(0,)) if row["role"] == "test" and row["trained_on"]["kind"] == "clone"]
+    rows = [
+        row for row in experiment_rows(seeds=(0,)) if row["role"] == "test" and row["trained_on"]["kind"] == "clone"
+    ]
     write_experiment(root, tmp_path / "clones", rows=rows)
     report = write_report(root)
     assert "Transfer against guidance" not in page_of(report)
@@ -147,10 +163,32 @@ def test_every_file_is_linked_and_every_link_leads_somewhere(searched):
 def test_a_search_shows_ranking_factors_rungs_proxies_and_cost(searched):
     _, trials, _, report = searched
     page, names = page_of(report), set(report.folder.list_files())
-    for section in ("ranking", "factors", "scaling", "proxies", "settings", "classes", "paper", "cost", "provenance", "files"):
+    for section in (
+        "ranking",
+        "factors",
+        "scaling",
+        "proxies",
+        "settings",
+        "classes",
+        "paper",
+        "cost",
+        "provenance",
+        "files",
+    ):
         assert f'<h2 id="{section}">' in page
-    assert {"scaling.svg", "effects.svg", "heat-map-25.svg", "heat-map-100.svg", "accuracy-validation-25.svg", "accuracy-test-100.svg", "behind.csv"} <= names
-    assert {"transfer-kmnist-test-5-shots-100.svg"} <= names and not {"accuracy-test-25.svg", "transfer-kmnist-test-5-shots-25.svg"} & names
+    assert {
+        "scaling.svg",
+        "effects.svg",
+        "heat-map-25.svg",
+        "heat-map-100.svg",
+        "accuracy-validation-25.svg",
+        "accuracy-test-100.svg",
+        "behind.csv",
+    } <= names
+    assert {"transfer-kmnist-test-5-shots-100.svg"} <= names and not {
+        "accuracy-test-25.svg",
+        "transfer-kmnist-test-5-shots-25.svg",
+    } & names
     assert all(trial["fingerprint"] in page and trial["clone"] in page for trial in trials)
     assert [row[2] for row in report.table.rows if row[0].startswith("name_definition")] == [100, 100, 100, 25]
 
@@ -158,18 +196,38 @@ def test_a_search_shows_ranking_factors_rungs_proxies_and_cost(searched):
 def test_rows_without_a_sweep_are_shown_and_nothing_is_called_best(root, tmp_path):
     rows = experiment_rows()
     pretrained = accuracy_row(95.0, kind="real", classifier="ff", fingerprint="ff")
-    pretrained["trained_on"] = {"kind": "pretrained", "name": "timm/resnet50", "fingerprint": "ee", "images_per_class": None}
+    pretrained["trained_on"] = {
+        "kind": "pretrained",
+        "name": "timm/resnet50",
+        "fingerprint": "ee",
+        "images_per_class": None,
+    }
     for row in [*rows, pretrained]:
         write_result(root, "accuracy", row)
     for row in rows:
-        if row["trained_on"]["kind"] == "clone" and not root.child("clones", row["trained_on"]["fingerprint"]).exists("data"):
-            write_clone(tmp_path / "root" / "clones" / row["trained_on"]["fingerprint"], ["boot", "bag", "coat"], row["trained_on"]["guidance_scale"])
+        if row["trained_on"]["kind"] == "clone" and not root.child("clones", row["trained_on"]["fingerprint"]).exists(
+            "data"
+        ):
+            write_clone(
+                tmp_path / "root" / "clones" / row["trained_on"]["fingerprint"],
+                ["boot", "bag", "coat"],
+                row["trained_on"]["guidance_scale"],
+            )
     report = write_report(root)
     page = page_of(report)
     assert report.folder.uri == root.child("reports", "all").uri
     assert "no sweep chose among them" in report.summary[0] and "best" not in " ".join(report.summary)
-    assert '<h2 id="ranking">' not in page and '<h2 id="cost">' not in page and "(best)" not in page and "best clone" not in page
-    assert "timm/resnet50" in page and all(row["fingerprint"] in page for row in rows) and page.count('class="panels"') == 2
+    assert (
+        '<h2 id="ranking">' not in page
+        and '<h2 id="cost">' not in page
+        and "(best)" not in page
+        and "best clone" not in page
+    )
+    assert (
+        "timm/resnet50" in page
+        and all(row["fingerprint"] in page for row in rows)
+        and page.count('class="panels"') == 2
+    )
 
 
 def test_rows_without_a_sweep_or_a_clone_make_a_page(root):
@@ -187,9 +245,19 @@ def test_one_setting_alone_makes_a_page(root, tmp_path):
 
 def test_hostile_text_of_a_search_is_inert(root, tmp_path):
     attack = '"><img src=x onerror=alert(1)></style><script>alert(1)</script>'
-    settings = [setting_of(variant, scale, **{f"training.{attack}": attack}) for variant in (attack, "../../b") for scale in (1.0, 2.0)]
+    settings = [
+        setting_of(variant, scale, **{f"training.{attack}": attack})
+        for variant in (attack, "../../b")
+        for scale in (1.0, 2.0)
+    ]
     sweep, _, rows = write_search(root, tmp_path / "clones", settings, (attack, "bag", "coat"), "{name}", name=attack)
-    sweep |= {"command": attack, "date": attack, "skipped_sets": {attack: attack}, "versions": {attack: attack}, "objective": {attack: 1.0}}
+    sweep |= {
+        "command": attack,
+        "date": attack,
+        "skipped_sets": {attack: attack},
+        "versions": {attack: attack},
+        "objective": {attack: 1.0},
+    }
     sweep["failed"] = [{"dataset": attack, "error": attack, "seed": 0, "trained_on": attack}]
     for row in [*sweep["ranking"], *sweep["proxies"]]:
         row |= {"label": attack, "verdict": attack, "proxy": attack, "better": attack, "pick": attack}
@@ -208,7 +276,9 @@ def test_hostile_text_of_a_search_is_inert(root, tmp_path):
     assert "<script" not in page and "<img src=x" not in page and page.count("</style>") == 1
     assert all(re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name) for name in names)
     assert all("<script" not in report.folder.read(name).decode() for name in names if name.endswith(".svg"))
-    assert all("<script" not in report.folder.read(name).decode().replace("\\<", "") for name in names if name.endswith(".md"))
+    assert all(
+        "<script" not in report.folder.read(name).decode().replace("\\<", "") for name in names if name.endswith(".md")
+    )
 
 
 def test_a_choice_without_accuracy_rows_is_named_and_no_other_takes_its_place(root, tmp_path):
@@ -217,8 +287,12 @@ def test_a_choice_without_accuracy_rows_is_named_and_no_other_takes_its_place(ro
     for name in best["rows"]:
         (tmp_path / "root" / "results" / "accuracy" / f"{name}.json").unlink()
     report = write_report(root)
-    assert report.summary[0].startswith(f"The sweep chose {sweep['best']['label']} (") and report.summary[0].endswith("its accuracy rows are missing.")
-    assert report.summary[1] == "Accuracy rows are missing: 1 note below the table of all settings." and "(best)" not in page_of(report)
+    assert report.summary[0].startswith(f"The sweep chose {sweep['best']['label']} (") and report.summary[0].endswith(
+        "its accuracy rows are missing."
+    )
+    assert report.summary[
+        1
+    ] == "Accuracy rows are missing: 1 note below the table of all settings." and "(best)" not in page_of(report)
     assert f"{sweep['best']['label']}: missing 9 of 11 accuracy rows and all rows of 3 classifiers." in page_of(report)
 
 
@@ -228,7 +302,9 @@ def test_failures_are_counted_in_the_summary_and_said_in_a_note(root, tmp_path):
     write_experiment(root, tmp_path / "clones", failed=failed)
     report = write_report(root)
     assert any(line.startswith("Measurements or settings that failed: 2;") for line in report.summary)
-    assert "name, rate 9: failed: the loss is not a number" in page_of(report) and "name, guidance 2, seed 1: failed on usps-test: no file" in page_of(report)
+    assert "name, rate 9: failed: the loss is not a number" in page_of(
+        report
+    ) and "name, guidance 2, seed 1: failed on usps-test: no file" in page_of(report)
 
 
 def test_long_tables_are_cut_in_the_page_and_whole_in_their_files(root, tmp_path, monkeypatch):

@@ -23,7 +23,10 @@ def test_other_data_sets_are_called_incomparable_and_keep_a_column_of_their_own(
 
 def test_published_numbers_are_those_of_the_paper():
     rows = {(row[0], row[2], row[3]): row[4] for row in table_of(accuracy_row(70.0)).rows}
-    assert rows["paper: IN-1K-SD", 7.5, "name, definition"] == "26.2" and rows["paper: IN-1K-SD", 2.0, "name, definition"] == "42.9"
+    assert (
+        rows["paper: IN-1K-SD", 7.5, "name, definition"] == "26.2"
+        and rows["paper: IN-1K-SD", 2.0, "name, definition"] == "42.9"
+    )
 
 
 def test_imagenet_100_stands_in_the_papers_columns():
@@ -38,7 +41,9 @@ def test_imagenet_100_stands_in_the_papers_columns():
 
 
 def test_a_hundred_other_classes_are_not_taken_for_imagenet():
-    row = accuracy_row(60.0, dataset="imagenet_val-test", class_names=[f"c{i}" for i in range(100)], per_class=[60.0] * 100)
+    row = accuracy_row(
+        60.0, dataset="imagenet_val-test", class_names=[f"c{i}" for i in range(100)], per_class=[60.0] * 100
+    )
     assert OTHER_DATA in table_of(row).notes
 
 

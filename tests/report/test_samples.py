@@ -19,11 +19,18 @@ from raysd.storage.location import Location
 def entry(folder, variant="name", guidance=2.0, steps=20, **further):
     setting = setting_of(variant, guidance, **further)
     label = f"{variant}, {guidance}"
-    return Entry(Setting("clone", variant, guidance, None, "", "m", steps, "", factors=factors_of(setting), words=label), str(folder))
+    return Entry(
+        Setting("clone", variant, guidance, None, "", "m", steps, "", factors=factors_of(setting), words=label),
+        str(folder),
+    )
 
 
 def grid_of(*folders):
-    return sample_grid("samples", "name", [GridColumn(f"guidance {i}", read_samples(Location(str(folder)))) for i, folder in enumerate(folders, 1)])
+    return sample_grid(
+        "samples",
+        "name",
+        [GridColumn(f"guidance {i}", read_samples(Location(str(folder)))) for i, folder in enumerate(folders, 1)],
+    )
 
 
 def pixels(grid):
@@ -41,7 +48,9 @@ def test_samples_are_the_first_images_of_the_first_classes(tmp_path):
 def test_images_are_scaled_to_a_size_that_can_be_compared(tmp_path, side, shown):
     write_clone(tmp_path, ["boot"], 2.0, num_images=1, side=side)
     image = pixels(grid_of(tmp_path))
-    column = np.flatnonzero((image[:, 30].max(axis=1) < 250) | (image[:, 31].max(axis=1) < 250) | (image[:, 32].max(axis=1) < 250))
+    column = np.flatnonzero(
+        (image[:, 30].max(axis=1) < 250) | (image[:, 31].max(axis=1) < 250) | (image[:, 32].max(axis=1) < 250)
+    )
     assert shown * 0.9 <= column.max() - column.min() and image.shape[0] < 3 * (shown + 6) + 100
 
 
@@ -84,7 +93,9 @@ def test_unreadable_shard_does_not_stop_the_grid(tmp_path):
 def test_galleries_show_guidance_by_variant_and_variants_by_guidance(tmp_path):
     entries = [entry(tmp_path / f"{v}{g}", v, g) for v in ("name", "attributes") for g in (1.0, 7.5)]
     for each in entries:
-        write_clone(Path(each.folder), ["boot", "bag"], each.setting.guidance_scale, prompt=f"{each.setting.variant} {{name}}")
+        write_clone(
+            Path(each.folder), ["boot", "bag"], each.setting.guidance_scale, prompt=f"{each.setting.variant} {{name}}"
+        )
     by_variant, by_guidance = sample_galleries(entries)
     assert by_variant.tabs == ("name", "attributes") and by_guidance.tabs == ("1", "7.5")
     assert "Columns, left to right: guidance 1, guidance 7.5." in by_variant.grids[0].caption
@@ -114,7 +125,9 @@ def test_many_settings_are_thinned_out_and_the_page_says_so(tmp_path):
     entries = [entry(tmp_path / f"v{i}", f"v{i}", 2.0) for i in range(MAX_TABS + 3)]
     entries += [entry(tmp_path / f"g{i}", "v0", 3.0 + i) for i in range(MAX_COLUMNS)]
     gallery, _ = sample_galleries(entries)
-    assert len(gallery.grids) == MAX_TABS and "Shown: 12 of 15." in gallery.note and "v0: 8 of 9 settings" in gallery.note
+    assert (
+        len(gallery.grids) == MAX_TABS and "Shown: 12 of 15." in gallery.note and "v0: 8 of 9 settings" in gallery.note
+    )
 
 
 def test_no_readable_clone_gives_no_gallery(tmp_path):
@@ -132,7 +145,10 @@ def test_noise_of_two_generators_or_sizes_is_not_called_shared(tmp_path):
     write_clone(tmp_path / "b", ["boot"], 7.5)
     write_clone(tmp_path / "c", ["boot"], 7.5, side=32)
     one, two, three = (read_samples(Location(str(tmp_path / name))) for name in "abc")
-    caption = lambda *columns: sample_grid("samples", "name", [GridColumn(str(i), *column) for i, column in enumerate(columns)]).caption  # noqa: E731
+
+    def caption(*columns):
+        return sample_grid("samples", "name", [GridColumn(str(i), *column) for i, column in enumerate(columns)]).caption
+
     assert "share their noise" in caption((one, "m"), (two, "m"))
     assert "share their noise" not in caption((one, "m"), (two, "n")) + caption((one, "m"), (three, "m"))
 
@@ -151,7 +167,9 @@ def test_an_image_that_pillow_refuses_is_a_grey_square(tmp_path, monkeypatch, er
 
 def test_clones_that_are_not_shown_are_not_read(tmp_path, monkeypatch):
     read = []
-    monkeypatch.setattr("raysd.report.samples.gallery.read_samples", lambda folder: read.append(folder.uri) or read_samples(folder))
+    monkeypatch.setattr(
+        "raysd.report.samples.gallery.read_samples", lambda folder: read.append(folder.uri) or read_samples(folder)
+    )
     sample_galleries([entry(tmp_path / f"{i}", "v0", 1.0 + i / 10) for i in range(40)])
     assert len(read) == MAX_COLUMNS
 

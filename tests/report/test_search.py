@@ -42,7 +42,10 @@ def test_ranking_has_intervals_paired_differences_and_verdicts(inputs):
 
 def test_settings_that_share_a_clone_are_named(tmp_path):
     inputs = material_of(tmp_path, [setting_of("name", 2.0, **{"training.rate": rate}) for rate in (0.1, 1.0)])
-    assert any("share a clone" in note and "rate 0.1; name, guidance 2, rate 1.0" in note for note in ranking_table(inputs).notes)
+    assert any(
+        "share a clone" in note and "rate 0.1; name, guidance 2, rate 1.0" in note
+        for note in ranking_table(inputs).notes
+    )
 
 
 def test_empty_results_leave_their_tables_and_figures_out(tmp_path):
@@ -52,7 +55,10 @@ def test_empty_results_leave_their_tables_and_figures_out(tmp_path):
 
 def test_effects_hold_every_value_with_its_interval(inputs):
     table = effects_table(inputs)
-    assert [(row[0], row[1]) for row in table.rows[:2]] == [("prompt variant", "name"), ("prompt variant", "attributes")]
+    assert [(row[0], row[1]) for row in table.rows[:2]] == [
+        ("prompt variant", "name"),
+        ("prompt variant", "attributes"),
+    ]
     assert table.rows[-1][:2] == ("guidance", 7.5) and str(table.rows[-1][3]) == "+1.0 [+0.2, +1.8]"
     assert "prompt variant: name -1.0, attributes +0.0; guidance: 1 -1.0" in effects_plot(inputs).alt
 
@@ -71,7 +77,11 @@ def test_quartiles_are_shown_as_they_are_named(inputs):
 
 def test_proxies_name_their_pick_and_the_points_lost(inputs):
     row = shown(proxies_table(inputs))["frechet distance"]
-    assert row["points lost"] == "1.3" and row["rank correlation"] == "0.82" and row["would pick"] == inputs.sweep["ranking"][1]["label"]
+    assert (
+        row["points lost"] == "1.3"
+        and row["rank correlation"] == "0.82"
+        and row["would pick"] == inputs.sweep["ranking"][1]["label"]
+    )
     assert shown(proxies_table(inputs))["coverage"]["rank correlation"] == "-"
 
 
@@ -83,14 +93,19 @@ def test_cost_stands_beside_all_settings_at_the_last_rung_with_ratios(inputs):
 
 
 def test_wall_time_is_the_total_alone(inputs):
-    assert [(name, row["this sweep"]) for name, row in shown(cost_table(inputs)).items() if "wall" in name] == [("wall time", "12 min 01 s")]
+    assert [(name, row["this sweep"]) for name, row in shown(cost_table(inputs)).items() if "wall" in name] == [
+        ("wall time", "12 min 01 s")
+    ]
 
 
 def test_tpe_is_not_compared_with_a_grid_that_nobody_knows(tmp_path):
     inputs = material_of(tmp_path, SETTINGS, search="tpe", scheduler="asha")
     assert [column.name for column in cost_table(inputs).columns] == ["what", "this sweep"]
     lines = " ".join(search_lines(inputs))
-    assert "at the last rung" not in lines and "Search: tpe, 6 settings tried; scheduler: asha; images per class: 25 (2 seeds), 100 (3 seeds)." in lines
+    assert (
+        "at the last rung" not in lines
+        and "Search: tpe, 6 settings tried; scheduler: asha; images per class: 25 (2 seeds), 100 (3 seeds)." in lines
+    )
 
 
 def test_flagged_images_of_a_shared_clone_count_once(tmp_path):
@@ -139,14 +154,22 @@ def test_nothing_is_claimed_of_noise_that_is_not_known(inputs):
     table = ranking_table(inputs)
     assert [row[3] for row in table.rows] == ["best"] + ["unknown (one seed)"] * 5
     assert not any("[" in value_text(value) for row in table.rows for value in row)
-    assert search_lines(inputs)[0] == "Whether 5 other settings differ by more than noise is unknown: they have one seed."
+    assert (
+        search_lines(inputs)[0] == "Whether 5 other settings differ by more than noise is unknown: they have one seed."
+    )
 
 
 def test_all_others_worse_is_said_with_the_rung_of_the_comparison(inputs):
     inputs.sweep["ranking"][1]["verdict"] = "worse"
-    assert search_lines(inputs)[0] == "All 5 other settings are worse, by more than noise, each at the most images per class that both reached."
+    assert (
+        search_lines(inputs)[0]
+        == "All 5 other settings are worse, by more than noise, each at the most images per class that both reached."
+    )
     inputs.sweep["ranking"][4]["verdict"] = "within noise"
-    assert search_lines(inputs)[0] == f"Within noise of the best, of 5 others: {inputs.sweep['ranking'][4]['label']} (at 25 images per class)."
+    assert (
+        search_lines(inputs)[0]
+        == f"Within noise of the best, of 5 others: {inputs.sweep['ranking'][4]['label']} (at 25 images per class)."
+    )
 
 
 def test_a_factor_whose_intervals_all_hold_zero_is_not_given_points(inputs):
@@ -181,7 +204,9 @@ def test_equal_values_are_white_on_dark_and_one_value_has_no_heat_map(tmp_path, 
 
 
 def test_effect_of_a_value_that_no_scored_setting_has_is_left_out(inputs):
-    inputs.sweep["effects"][0]["values"][0].update({"mean": None, "difference": None, "low": None, "high": None, "num_settings": 0})
+    inputs.sweep["effects"][0]["values"][0].update(
+        {"mean": None, "difference": None, "low": None, "high": None, "num_settings": 0}
+    )
     assert "prompt variant: attributes +0.0;" in effects_plot(inputs).alt
     assert effects_table(inputs).rows[0][2:] == (None, None, 0)
 
@@ -192,4 +217,4 @@ def test_files_hold_numbers_in_full(inputs):
     assert (rows[1]["difference to the best"], rows[1]["difference to the best low"]) == ("-0.123456", "-1.0")
     assert rows[0]["difference to the best"] == "" and float(rows[0]["score high"]) > float(rows[0]["score"])
     cost = {row["what"]: row for row in csv.DictReader(io.StringIO(to_csv(cost_table(inputs))))}
-    assert cost["device time, plotting"]["this sweep"] == "600.0"
+    assert cost["device time, generating"]["this sweep"] == "600.0"

@@ -8,7 +8,17 @@ from rich.console import Console
 
 from raysd.report.cells import collect_cells
 from raysd.report.summary import find
-from raysd.report.tables.tables import Column, Number, Table, gap_table, main_table, to_csv, to_markdown, to_rich, value_text
+from raysd.report.tables.tables import (
+    Column,
+    Number,
+    Table,
+    gap_table,
+    main_table,
+    to_csv,
+    to_markdown,
+    to_rich,
+    value_text,
+)
 
 
 def lacking_rows():
@@ -16,7 +26,11 @@ def lacking_rows():
     return [
         row
         for row in experiment_rows()
-        if not (row["dataset"] == "usps-test" and row["trained_on"]["variant"] == "multiple" and row["trained_on"]["guidance_scale"] == 7.5)
+        if not (
+            row["dataset"] == "usps-test"
+            and row["trained_on"]["variant"] == "multiple"
+            and row["trained_on"]["guidance_scale"] == 7.5
+        )
     ]
 
 
@@ -90,4 +104,7 @@ def test_an_end_just_below_zero_keeps_its_sign():
 def test_the_metric_of_the_rows_is_named():
     rows = [accuracy_row(70.0), accuracy_row(60.0, role="transfer", metric="mean_per_class")]
     notes = main_table(collect_cells(rows)).notes
-    assert "top-1 accuracy and mean accuracy per class" in notes[0] and notes[1] == "On fashion_mnist-test, 5 shots: mean accuracy per class."
+    assert (
+        "top-1 accuracy and mean accuracy per class" in notes[0]
+        and notes[1] == "On fashion_mnist-test, 5 shots: mean accuracy per class."
+    )

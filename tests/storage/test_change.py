@@ -28,8 +28,13 @@ class GoogleServer:
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 boundary = re.search('boundary="?([^";]+)', self.headers["Content-Type"])[1].encode()
-                about, data = (part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n") for part in body.split(b"--" + boundary)[1:3])
-                name, wanted = json.loads(about)["name"], int(parse_qs(urlsplit(self.path).query)["ifGenerationMatch"][0])
+                about, data = (
+                    part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n") for part in body.split(b"--" + boundary)[1:3]
+                )
+                name, wanted = (
+                    json.loads(about)["name"],
+                    int(parse_qs(urlsplit(self.path).query)["ifGenerationMatch"][0]),
+                )
                 with lock:
                     generation = objects.get(name, (b"", 0))[1]
                     if generation != wanted:
@@ -48,7 +53,11 @@ class GoogleServer:
 
             def answer(self, status, data, headers=()):
                 self.send_response(status)
-                for key, value in {"Content-Length": str(len(data)), "Content-Type": "application/json", **dict(headers)}.items():
+                for key, value in {
+                    "Content-Length": str(len(data)),
+                    "Content-Type": "application/json",
+                    **dict(headers),
+                }.items():
                     self.send_header(key, value)
                 self.end_headers()
                 self.wfile.write(data)
@@ -79,7 +88,12 @@ def read(folder, name):
 
 def test_no_change_is_lost_however_many_make_them_at_a_time(folder):
     def add(number):
-        change(folder, "list.json", lambda data: json.dumps([*json.loads(data or b"[]"), number]).encode(), is_new=number % 2 == 0)
+        change(
+            folder,
+            "list.json",
+            lambda data: json.dumps([*json.loads(data or b"[]"), number]).encode(),
+            is_new=number % 2 == 0,
+        )
 
     with ThreadPoolExecutor(8) as writers:
         list(writers.map(add, range(40)))

@@ -72,7 +72,9 @@ def test_a_location_travels_to_another_process_without_its_connection(s3_server)
 
 def test_all_folders_of_a_bucket_share_one_client(s3_server):
     root = Location(s3_uri(s3_server, "raysd"))
-    assert len({id(each.filesystem) for each in (root, root.child("a"), Location(root.uri), root.child("a", "b c"))}) == 1
+    assert (
+        len({id(each.filesystem) for each in (root, root.child("a"), Location(root.uri), root.child("a", "b c"))}) == 1
+    )
     assert root.child("a", "b c").path == "raysd/runs/a/b c"
     with ThreadPoolExecutor(8) as threads:
         stores = set(threads.map(lambda _: id(conditional_store(root.uri)), range(64)))

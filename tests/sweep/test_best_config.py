@@ -11,8 +11,17 @@ OWN = {
     "name": "flowers",
     "classes": ["cat", "dog"],
     "variants": {"studio": {"templates": ["a studio photo of a {name}"]}},
-    "generation": {"images_per_class": 25, "guidance_interval": [0.1, 0.9], "lora": [{"path": "/x.safetensors", "scale": 0.5}]},
-    "training": {"recipe": "paper", "recipe_options": {"weight_decay": 0.1}, "seeds": [0, 1, 2], "sources": [{"clone": {}}, {"real": "/real"}]},
+    "generation": {
+        "images_per_class": 25,
+        "guidance_interval": [0.1, 0.9],
+        "lora": [{"path": "/x.safetensors", "scale": 0.5}],
+    },
+    "training": {
+        "recipe": "paper",
+        "recipe_options": {"weight_decay": 0.1},
+        "seeds": [0, 1, 2],
+        "sources": [{"clone": {}}, {"real": "/real"}],
+    },
     "evaluation": {"transfer_sets": ["digits", {"name": "mnist_5k", "shots": [1, 10], "probe": {"kind": "lbfgs"}}]},
     "sweep": {"space": {"generation": {"guidance_scale": [1, 2], "variant": ["name", "studio"]}}},
 }
@@ -43,7 +52,11 @@ def test_the_file_loads_with_the_experiments_values_and_the_settings(reload):
     options = {"weight_decay": 0.1, "learning_rate": 1e-05, "crop_area": [0.3, 1.0]}
     assert best.training == experiment.training.model_copy(update={"batch_size": 64, "recipe_options": options})
     assert best.training.resolve_recipe().crop_area == (0.3, 1.0)
-    assert (best.evaluation, best.variants, best.classes) == (experiment.evaluation, experiment.variants, experiment.classes)
+    assert (best.evaluation, best.variants, best.classes) == (
+        experiment.evaluation,
+        experiment.variants,
+        experiment.classes,
+    )
 
 
 def test_the_number_of_images_is_that_of_the_full_run(reload):
@@ -55,7 +68,8 @@ def test_the_number_of_images_is_that_of_the_full_run(reload):
 def test_the_sweep_is_gone_and_only_own_values_are_written():
     written = yaml.safe_load(
         best_config(
-            validate_experiment({"name": "x", "sweep": {"space": {"generation": {"variant": ["name", "attributes"]}}}}), {"generation.guidance_scale": 4.0}
+            validate_experiment({"name": "x", "sweep": {"space": {"generation": {"variant": ["name", "attributes"]}}}}),
+            {"generation.guidance_scale": 4.0},
         )
     )
     assert set(written) == {"name", "storage", "generation"}
@@ -80,13 +94,20 @@ def test_real_images_that_a_sweep_does_not_train_on_are_left_out(reload):
 
 
 def test_a_value_that_is_set_back_to_its_default_still_counts(reload):
-    """In a variant that extends another one, and in the probe of a built-in set, a default that is written differs from none."""
-    variants = {"far": {"templates": ["{name}"], "negative_prompt": "blurred"}, "near": {"extends": "far", "negative_prompt": ""}}
+    """In a variant that extends another one, and in the probe of a built-in set, a default that is written differs
+    from none."""
+    variants = {
+        "far": {"templates": ["{name}"], "negative_prompt": "blurred"},
+        "near": {"extends": "far", "negative_prompt": ""},
+    }
     sets = [{"name": "cars196", "probe": {"kind": "lbfgs"}}, {"name": "cars196", "probe": {}}]
     experiment = validate_experiment({"classes": ["cat"], "variants": variants, "evaluation": {"transfer_sets": sets}})
     best = reload(best_config(experiment, {"generation.variant": "near"}))
     wanted = experiment.generation.model_copy(update={"variant": "near"})
-    prints = [resolve_clone_spec(generation, own.table, own.all_variants).fingerprint for generation, own in [(best.generation, best), (wanted, experiment)]]
+    prints = [
+        resolve_clone_spec(generation, own.table, own.all_variants).fingerprint
+        for generation, own in [(best.generation, best), (wanted, experiment)]
+    ]
     assert prints[0] == prints[1]
     assert [each.probe.model_fields_set for each in best.evaluation.transfer_sets] == [{"kind"}, set()]
 

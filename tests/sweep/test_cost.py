@@ -32,7 +32,9 @@ def test_the_grid_is_all_settings_at_the_last_rung_by_this_sweeps_rates():
 
 
 def test_a_grid_that_was_run_in_full_costs_what_it_cost():
-    trials = [trial_row(number, [60, 61], num_generated=250, seconds=seconds(50.0, 10.0 + number, 4.0)) for number in range(3)]
+    trials = [
+        trial_row(number, [60, 61], num_generated=250, seconds=seconds(50.0, 10.0 + number, 4.0)) for number in range(3)
+    ]
     cost = sweep_cost(trials, 3, [(25, 2)], 10)
     assert cost["grid"]["settings"] == 3
     for part in ("num_images", "trainings", "generate_seconds", "train_seconds", "measure_seconds"):
@@ -41,7 +43,14 @@ def test_a_grid_that_was_run_in_full_costs_what_it_cost():
 
 def test_settings_that_share_a_clone_generate_it_once():
     trials = [
-        trial_row(number, [60, 61], clone="c", num_generated=250 * (number == 0), seconds=seconds(50.0 * (number == 0), 10.0, 4.0)) for number in range(3)
+        trial_row(
+            number,
+            [60, 61],
+            clone="c",
+            num_generated=250 * (number == 0),
+            seconds=seconds(50.0 * (number == 0), 10.0, 4.0),
+        )
+        for number in range(3)
     ]
     cost = sweep_cost(trials, 3, [(25, 2)], 10)
     assert (cost["num_images"], cost["grid"]["num_images"]) == (250, 250)
@@ -51,7 +60,12 @@ def test_settings_that_share_a_clone_generate_it_once():
 
 def test_what_was_there_already_gives_no_rate():
     cost = sweep_cost([trial_row(0, [60, 61])], 1, RUNGS, 10)
-    assert (cost["num_images"], cost["num_generated"], cost["generate_seconds"], cost["train_seconds"]) == (250, 0, 0.0, 0.0)
+    assert (cost["num_images"], cost["num_generated"], cost["generate_seconds"], cost["train_seconds"]) == (
+        250,
+        0,
+        0.0,
+        0.0,
+    )
     assert [cost["grid"][f"{part}_seconds"] for part in ("generate", "train", "measure")] == [None] * 3
     assert sweep_cost([], 4, RUNGS, 10)["grid"]["num_images"] == 4000
 

@@ -10,7 +10,10 @@ from trial_rows import trial_row
 
 from raysd.sweep.analysis.effects import marginal_effects
 
-EFFECTS = {"generation.guidance_scale": {1.0: 0.0, 2.0: 5.0, 7.5: -4.0}, "generation.variant": {"name": 0.0, "attributes": 2.0}}
+EFFECTS = {
+    "generation.guidance_scale": {1.0: 0.0, 2.0: 5.0, 7.5: -4.0},
+    "generation.variant": {"name": 0.0, "attributes": 2.0},
+}
 FACTORS = {name: list(values) for name, values in EFFECTS.items()}
 GRID = [dict(zip(FACTORS, values, strict=True)) for values in itertools.product(*FACTORS.values())]
 
@@ -19,7 +22,10 @@ def trials_of(settings, noise=0.0, num_seeds=2, rng=None, rung=0, effects=EFFECT
     """Additive scores with the noise of seeds."""
     rng = rng or np.random.default_rng(0)
     means = [60 + sum(effects[name][value] for name, value in setting.items()) for setting in settings]
-    return [trial_row(n, mean + noise * rng.normal(size=num_seeds), rung, setting) for n, (mean, setting) in enumerate(zip(means, settings, strict=True))]
+    return [
+        trial_row(n, mean + noise * rng.normal(size=num_seeds), rung, setting)
+        for n, (mean, setting) in enumerate(zip(means, settings, strict=True))
+    ]
 
 
 def test_a_grid_has_the_plain_means_of_its_values():
@@ -29,9 +35,15 @@ def test_a_grid_has_the_plain_means_of_its_values():
         (2.0, pytest.approx(66), pytest.approx(14 / 3), 2),
         (7.5, pytest.approx(57), pytest.approx(-13 / 3), 2),
     ]
-    assert (guidance["factor"], guidance["images_per_class"], guidance["spread"]) == ("generation.guidance_scale", 25, pytest.approx(9))
+    assert (guidance["factor"], guidance["images_per_class"], guidance["spread"]) == (
+        "generation.guidance_scale",
+        25,
+        pytest.approx(9),
+    )
     assert json.loads(json.dumps([guidance, variant])) == [guidance, variant]
-    assert [row["value"] for row in variant["values"]] == ["name", "attributes"] and variant["spread"] == pytest.approx(2)
+    assert [row["value"] for row in variant["values"]] == ["name", "attributes"] and variant["spread"] == pytest.approx(
+        2
+    )
 
 
 @given(st.lists(st.sampled_from(GRID), min_size=4, max_size=12))
@@ -44,15 +56,27 @@ def test_effects_of_additive_scores_are_found_whatever_the_balance(settings):
         for value in row["values"]:
             assert value["difference"] == pytest.approx(truth[value["value"]] - centre, abs=1e-6)
         assert row["spread"] == pytest.approx(max(truth.values()) - min(truth.values()), abs=1e-6)
-        others = np.mean([sum(EFFECTS[other][setting[other]] for other in EFFECTS if other != name) for setting in settings])
-        assert row["values"][0]["mean"] == pytest.approx(60 + others + EFFECTS[name][row["values"][0]["value"]], abs=1e-6)
+        others = np.mean(
+            [sum(EFFECTS[other][setting[other]] for other in EFFECTS if other != name) for setting in settings]
+        )
+        assert row["values"][0]["mean"] == pytest.approx(
+            60 + others + EFFECTS[name][row["values"][0]["value"]], abs=1e-6
+        )
 
 
 def test_a_value_that_met_good_company_is_not_taken_for_good():
     """`attributes` was tried with the good guidance scale only; by plain means it wins by far."""
-    effects = {"generation.guidance_scale": {1.0: 0.0, 2.0: 10.0}, "generation.variant": {"name": 0.0, "attributes": -1.0}}
-    settings = [dict(zip(effects, values, strict=True)) for values in [(1.0, "name"), (1.0, "name"), (2.0, "name"), (2.0, "attributes"), (2.0, "attributes")]]
-    _, variant = marginal_effects(trials_of(settings, effects=effects), {name: list(values) for name, values in effects.items()})
+    effects = {
+        "generation.guidance_scale": {1.0: 0.0, 2.0: 10.0},
+        "generation.variant": {"name": 0.0, "attributes": -1.0},
+    }
+    settings = [
+        dict(zip(effects, values, strict=True))
+        for values in [(1.0, "name"), (1.0, "name"), (2.0, "name"), (2.0, "attributes"), (2.0, "attributes")]
+    ]
+    _, variant = marginal_effects(
+        trials_of(settings, effects=effects), {name: list(values) for name, values in effects.items()}
+    )
     name, attributes = variant["values"]
     assert attributes["mean"] - name["mean"] == pytest.approx(-1)
 
@@ -87,7 +111,10 @@ def test_the_highest_rung_that_all_settings_reached_counts_and_failed_ones_do_no
 
 def test_many_numbers_are_cut_into_quartiles():
     rates = np.geomspace(0.001, 0.1, 12).tolist()
-    trials = [trial_row(number, [60 + number // 3] * 2, setting={"training.recipe_options.learning_rate": rate}) for number, rate in enumerate(rates)]
+    trials = [
+        trial_row(number, [60 + number // 3] * 2, setting={"training.recipe_options.learning_rate": rate})
+        for number, rate in enumerate(rates)
+    ]
     (row,) = marginal_effects(trials, {"training.recipe_options.learning_rate": rates[::-1]})
     assert [value["num_settings"] for value in row["values"]] == [3, 3, 3, 3]
     assert [value["mean"] for value in row["values"]] == pytest.approx([60, 61, 62, 63])
@@ -103,19 +130,29 @@ def test_eight_numbers_or_many_words_stay_as_they_are():
 
 def test_values_may_be_lists():
     values = [[0.0, 1.0], [0.2, 0.8]]
-    (row,) = marginal_effects([trial_row(number, [number, number], setting={"x": value}) for number, value in enumerate(values)], {"x": values})
+    (row,) = marginal_effects(
+        [trial_row(number, [number, number], setting={"x": value}) for number, value in enumerate(values)],
+        {"x": values},
+    )
     assert [value["value"] for value in row["values"]] == values and row["spread"] == pytest.approx(1)
 
 
 def test_without_degrees_of_freedom_the_seeds_give_the_interval_and_without_those_nothing_does():
     settings = [{"x": 0}, {"x": 1}]
     scores = [[60.0, 61.5, 63.0], [58.0, 60.5, 60.0]]
-    (row,) = marginal_effects([trial_row(number, own, setting=settings[number]) for number, own in enumerate(scores)], {"x": [0, 1]})
+    (row,) = marginal_effects(
+        [trial_row(number, own, setting=settings[number]) for number, own in enumerate(scores)], {"x": [0, 1]}
+    )
     interval = ttest_rel(*scores).confidence_interval(0.95)  # of the whole difference, twice that to the mean
     first = row["values"][0]
     assert (first["low"], first["high"]) == pytest.approx((interval.low / 2, interval.high / 2))
-    (row,) = marginal_effects([trial_row(number, own[:1], setting=settings[number]) for number, own in enumerate(scores)], {"x": [0, 1]})
-    assert [(value["difference"], value["low"], value["high"]) for value in row["values"]] == [(pytest.approx(1), None, None), (pytest.approx(-1), None, None)]
+    (row,) = marginal_effects(
+        [trial_row(number, own[:1], setting=settings[number]) for number, own in enumerate(scores)], {"x": [0, 1]}
+    )
+    assert [(value["difference"], value["low"], value["high"]) for value in row["values"]] == [
+        (pytest.approx(1), None, None),
+        (pytest.approx(-1), None, None),
+    ]
 
 
 def test_with_one_seed_the_residuals_give_the_interval_of_a_two_way_analysis():
@@ -125,10 +162,14 @@ def test_with_one_seed_the_residuals_give_the_interval_of_a_two_way_analysis():
     residuals = scores - scores.mean(axis=1, keepdims=True) - scores.mean(axis=0) + scores.mean()
     half = 4.302653 * np.sqrt(np.sum(residuals**2) / 2 * (1 / 2 - 1 / 6))
     for value, mean in zip(guidance["values"], scores.mean(axis=1), strict=True):
-        assert (value["low"], value["high"]) == pytest.approx((mean - scores.mean() - half, mean - scores.mean() + half))
+        assert (value["low"], value["high"]) == pytest.approx(
+            (mean - scores.mean() - half, mean - scores.mean() + half)
+        )
 
 
-@pytest.mark.parametrize(("own", "num_seeds"), [(0.0, 1), (0.0, 3), (2.0, 3)], ids=["one seed", "seeds", "settings that are not additive"])
+@pytest.mark.parametrize(
+    ("own", "num_seeds"), [(0.0, 1), (0.0, 3), (2.0, 3)], ids=["one seed", "seeds", "settings that are not additive"]
+)
 def test_intervals_hold_the_truth_as_often_as_they_say(own, num_seeds):
     rng, held, runs = np.random.default_rng(0), 0, 300
     for _ in range(runs):

@@ -10,13 +10,16 @@ from scipy.stats import ttest_rel
 
 from raysd.sweep.analysis.noise import keep_best, noise_margin, pooled_spread, within_noise
 
-SCORES = st.tuples(st.integers(1, 12), st.integers(1, 4)).flatmap(lambda shape: arrays(float, shape, elements=st.integers(0, 100) | st.just(math.nan)))
+SCORES = st.tuples(st.integers(1, 12), st.integers(1, 4)).flatmap(
+    lambda shape: arrays(float, shape, elements=st.integers(0, 100) | st.just(math.nan))
+)
 SHARES = st.floats(0.01, 1)
 
 
 def test_the_spread_is_that_of_a_two_way_layout():
     scores = np.array([[60.0, 62.0, 64.0], [50.0, 54.0, 52.0]])
-    # The differences of the two settings are 10, 8, 12, so the residuals 0, -1, 1 and 0, 1, -1, with 2 degrees of freedom.
+    # The differences of the two settings are 10, 8, 12, so the residuals 0, -1, 1 and 0, 1, -1, with 2 degrees of
+    # freedom.
     assert pooled_spread(scores) == (pytest.approx(math.sqrt(4 / 2)), 2)
 
 
@@ -34,7 +37,11 @@ def test_the_spread_estimates_the_noise():
     assert np.mean(found) == pytest.approx(4, rel=0.1)
 
 
-@pytest.mark.parametrize("scores", [[[60.0], [61.0]], [[60.0, 61.0]], [[60.0, 61.0], [math.nan] * 2]], ids=["one seed", "one setting", "one did not fail"])
+@pytest.mark.parametrize(
+    "scores",
+    [[[60.0], [61.0]], [[60.0, 61.0]], [[60.0, 61.0], [math.nan] * 2]],
+    ids=["one seed", "one setting", "one did not fail"],
+)
 def test_without_seeds_or_settings_to_compare_there_is_no_spread(scores):
     spread, freedom = pooled_spread(np.array(scores))
     assert math.isnan(spread) and freedom == 0

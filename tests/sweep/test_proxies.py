@@ -44,7 +44,10 @@ def test_equal_values_pick_the_setting_that_was_tried_first():
 
 
 def test_each_proxy_is_judged_where_the_most_settings_have_it():
-    low, high = trials_of("coverage", [None, 0.5, 0.6], [1.0, 2.0, 3.0]), trials_of("coverage", [0.1, 0.2, 0.3], [4.0, 6.0, 5.0], rung=1)
+    low, high = (
+        trials_of("coverage", [None, 0.5, 0.6], [1.0, 2.0, 3.0]),
+        trials_of("coverage", [0.1, 0.2, 0.3], [4.0, 6.0, 5.0], rung=1),
+    )
     (row,) = proxy_regrets([*low, *high])
     assert (row["images_per_class"], row["num_settings"], row["regret"]) == (100, 3, 1.0)
     (row,) = proxy_regrets([*low, *high[1:]])
@@ -60,7 +63,10 @@ def test_failed_settings_and_absent_proxies_are_left_out():
     assert proxy_regrets([failed, trial_row(0, [60])]) == []
 
 
-@given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 100)), min_size=1, max_size=10), st.sampled_from(["density", "frechet_distance"]))
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.integers(0, 100)), min_size=1, max_size=10),
+    st.sampled_from(["density", "frechet_distance"]),
+)
 def test_a_regret_is_never_negative_and_a_proxy_that_is_the_score_has_none(pairs, proxy):
     (row,) = proxy_regrets(trials_of(proxy, [value for value, _ in pairs], [score for _, score in pairs]))
     assert row["regret"] >= 0 and (row["spearman"] is None or -1 - 1e-9 <= row["spearman"] <= 1 + 1e-9)

@@ -9,7 +9,13 @@ from raysd.sweep.analysis.ranking import rank_settings
 
 
 def test_a_higher_rung_comes_first_and_within_a_rung_the_score():
-    trials = [trial_row(0, [70, 70]), trial_row(1, [60, 60]), trial_row(2, [65, 65]), trial_row(1, [62, 62], rung=1), trial_row(2, [61, 61], rung=1)]
+    trials = [
+        trial_row(0, [70, 70]),
+        trial_row(1, [60, 60]),
+        trial_row(2, [65, 65]),
+        trial_row(1, [62, 62], rung=1),
+        trial_row(2, [61, 61], rung=1),
+    ]
     ranking = rank_settings(trials)
     assert [(row["rank"], row["label"], row["score"], row["images_per_class"]) for row in ranking] == [
         (1, "setting 1", 62.0, 100),
@@ -24,10 +30,21 @@ def test_settings_are_compared_at_the_highest_rung_that_both_reached():
         *(trial_row(number, scores, rung=1) for number, scores in [(0, [80.0, 81.0, 82.0]), (2, [79.0, 80.5, 80.0])]),
     ]
     first, second, third = rank_settings(trials)
-    assert (first["label"], first["difference"], first["difference_low"], first["difference_high"], first["compared_at"]) == ("setting 0", 0, None, None, 100)
+    assert (
+        first["label"],
+        first["difference"],
+        first["difference_low"],
+        first["difference_high"],
+        first["compared_at"],
+    ) == ("setting 0", 0, None, None, 100)
     assert (second["label"], second["compared_at"], second["num_seeds"]) == ("setting 2", 100, 3)
     assert second["difference"] == pytest.approx(np.mean([-1, -0.5, -2]))
-    assert (third["label"], third["compared_at"], third["num_seeds"], third["difference"]) == ("setting 1", 25, 2, pytest.approx(-9.9))
+    assert (third["label"], third["compared_at"], third["num_seeds"], third["difference"]) == (
+        "setting 1",
+        25,
+        2,
+        pytest.approx(-9.9),
+    )
 
 
 def test_two_settings_have_the_interval_of_the_paired_t_test():
@@ -39,7 +56,9 @@ def test_two_settings_have_the_interval_of_the_paired_t_test():
 
 
 def test_only_a_difference_beyond_noise_is_worse():
-    first, near, far = rank_settings([trial_row(0, [60, 62, 61]), trial_row(1, [59.8, 61.5, 61]), trial_row(2, [50, 52.2, 51.1])])
+    first, near, far = rank_settings(
+        [trial_row(0, [60, 62, 61]), trial_row(1, [59.8, 61.5, 61]), trial_row(2, [50, 52.2, 51.1])]
+    )
     assert (first["verdict"], near["verdict"], far["verdict"]) == ("best", "within noise", "worse")
     assert far["difference_high"] < 0 < near["difference_high"]
 
@@ -68,15 +87,27 @@ def test_a_setting_alone_on_its_rung_has_the_interval_of_its_own_seeds():
 
 
 def test_failed_settings_are_left_out_and_a_failed_rung_falls_back():
-    trials = [trial_row(0, [60, 61]), trial_row(1, []), trial_row(2, [59, 61]), trial_row(0, [65, 66], rung=1), trial_row(2, [], rung=1)]
-    assert [(row["label"], row["images_per_class"]) for row in rank_settings(trials)] == [("setting 0", 100), ("setting 2", 25)]
+    trials = [
+        trial_row(0, [60, 61]),
+        trial_row(1, []),
+        trial_row(2, [59, 61]),
+        trial_row(0, [65, 66], rung=1),
+        trial_row(2, [], rung=1),
+    ]
+    assert [(row["label"], row["images_per_class"]) for row in rank_settings(trials)] == [
+        ("setting 0", 100),
+        ("setting 2", 25),
+    ]
     assert rank_settings([trial_row(0, [])]) == []
 
 
 def test_settings_that_are_alike_are_seldom_called_worse():
     """Of two settings, so that the best is chosen by nothing but noise."""
     rng, runs = np.random.default_rng(0), 400
-    found = [rank_settings([trial_row(number, rng.normal(60, 1, 3)) for number in range(2)])[1]["verdict"] == "worse" for _ in range(runs)]
+    found = [
+        rank_settings([trial_row(number, rng.normal(60, 1, 3)) for number in range(2)])[1]["verdict"] == "worse"
+        for _ in range(runs)
+    ]
     assert 0.02 < np.mean(found) < 0.09
 
 

@@ -28,7 +28,9 @@ def run_to_the_end(search, score_of, num_concurrent, seed=0):
         assert running, "nothing runs and nothing is handed out"
         name = generator.choice(list(running))
         job = running.pop(name)
-        search.on_trial_complete(name, {"seed_scores": score_of(job["setting"], job["rung"])} if "setting" in job else {})
+        search.on_trial_complete(
+            name, {"seed_scores": score_of(job["setting"], job["rung"])} if "setting" in job else {}
+        )
 
 
 @given(
@@ -53,7 +55,13 @@ def test_halving_ends_and_takes_each_step_once(num_settings, num_rungs, keep, nu
             assert own == set(sorted(below)[-len(own) :])
 
 
-@given(num_settings=st.integers(1, 12), num_rungs=st.integers(1, 4), num_known=st.integers(0, 40), num_concurrent=st.integers(1, 4), seed=st.integers(0, 99))
+@given(
+    num_settings=st.integers(1, 12),
+    num_rungs=st.integers(1, 4),
+    num_known=st.integers(0, 40),
+    num_concurrent=st.integers(1, 4),
+    seed=st.integers(0, 99),
+)
 def test_what_an_earlier_run_did_is_not_handed_out_again(num_settings, num_rungs, num_known, num_concurrent, seed):
     def score_of(setting, rung):
         return [setting + 0.1 * rung, setting + 0.2]
@@ -62,9 +70,16 @@ def test_what_an_earlier_run_did_is_not_handed_out_again(num_settings, num_rungs
     steps = [(job["setting"], job["rung"]) for job in whole]
     known = {step: score_of(*step) for step in steps[:num_known]}
     search = HalvingSearch(num_settings, num_rungs, 0.5, False, ["real"], known)
-    jobs = [(job["setting"], job["rung"]) for job in run_to_the_end(search, score_of, num_concurrent, seed) if "setting" in job]
+    jobs = [
+        (job["setting"], job["rung"])
+        for job in run_to_the_end(search, score_of, num_concurrent, seed)
+        if "setting" in job
+    ]
     assert sorted(jobs) == sorted(steps[num_known:]) and sorted(search.passed) == sorted(known)
-    assert search.is_done and HalvingSearch(num_settings, num_rungs, 0.5, False, [], {step: score_of(*step) for step in steps}).is_done
+    assert (
+        search.is_done
+        and HalvingSearch(num_settings, num_rungs, 0.5, False, [], {step: score_of(*step) for step in steps}).is_done
+    )
 
 
 def test_the_next_rung_begins_when_the_last_step_of_a_rung_has_ended():
@@ -77,7 +92,9 @@ def test_the_next_rung_begins_when_the_last_step_of_a_rung_has_ended():
 
 
 def test_a_setting_that_failed_does_not_go_on():
-    jobs = run_to_the_end(HalvingSearch(3, 2, 0.5, False, []), lambda setting, rung: [] if setting == 2 else [setting, setting], 2)
+    jobs = run_to_the_end(
+        HalvingSearch(3, 2, 0.5, False, []), lambda setting, rung: [] if setting == 2 else [setting, setting], 2
+    )
     assert {job["setting"] for job in jobs if job["rung"] == 1} == {0, 1}
 
 
@@ -89,14 +106,24 @@ def test_a_rung_where_all_failed_ends_the_search():
 def test_settings_within_noise_go_on_where_that_is_wanted():
     scores = {0: [70.0, 72.0], 1: [71.0, 70.5], 2: [70.5, 72.5], 3: [50.0, 52.5]}
     jobs = {
-        wanted: [job["setting"] for job in run_to_the_end(HalvingSearch(4, 2, 0.25, wanted, []), lambda setting, _: scores[setting], 1) if job["rung"] == 1]
+        wanted: [
+            job["setting"]
+            for job in run_to_the_end(HalvingSearch(4, 2, 0.25, wanted, []), lambda setting, _: scores[setting], 1)
+            if job["rung"] == 1
+        ]
         for wanted in (False, True)
     }
     assert jobs[False] == [2] and set(jobs[True]) == {0, 1, 2}
 
 
 def sweep_of(**values):
-    space = {"generation": {"guidance_scale": [4, 1, 2], "variant": ["name", "attributes"], "num_inference_steps": {"low": 5, "high": 50, "step": 5}}}
+    space = {
+        "generation": {
+            "guidance_scale": [4, 1, 2],
+            "variant": ["name", "attributes"],
+            "num_inference_steps": {"low": 5, "high": 50, "step": 5},
+        }
+    }
     return validate_experiment({"sweep": {"space": space, "search": "tpe", "num_settings": 6, **values}}).sweep
 
 
@@ -130,11 +157,15 @@ class Suggesting(Searcher):
 
 
 def numbered(inner, numbers=(), baselines=()):
-    return NumberedSearch(list(baselines), inner, dict(numbers), lambda values: Setting(values), lambda setting: setting.label)
+    return NumberedSearch(
+        list(baselines), inner, dict(numbers), lambda values: Setting(values), lambda setting: setting.label
+    )
 
 
 @given(values=st.lists(st.integers(0, 9), min_size=1, max_size=12), num_concurrent=st.integers(1, 4), data=st.data())
-def test_numbers_have_no_holes_and_no_number_is_two_settings_whatever_ends_first_and_whenever_it_is_interrupted(values, num_concurrent, data):
+def test_numbers_have_no_holes_and_no_number_is_two_settings_whatever_ends_first_and_whenever_it_is_interrupted(
+    values, num_concurrent, data
+):
     """Runs are interrupted after any number of events; what ended has a row, which is all that the next run knows."""
     rows = {}
     for run in range(4):
@@ -190,13 +221,20 @@ def test_tpe_repeats_and_learns_and_stays_in_the_space():
         for number in range(count):
             setting = decode(sweep_of(), search.suggest(f"t_{number}"))
             settings.append(setting)
-            search.on_trial_complete(f"t_{number}", {"score": -abs(setting.values["generation.num_inference_steps"] - 20)})
+            search.on_trial_complete(
+                f"t_{number}", {"score": -abs(setting.values["generation.num_inference_steps"] - 20)}
+            )
         return settings
 
     first = play([], 30)
     assert first == play([], 30)
     assert play(first[:5], 5) == first[:5]
     for setting in first:
-        assert setting.values["generation.guidance_scale"] in (1, 2, 4) and setting.values["generation.num_inference_steps"] in range(5, 51, 5)
-    early, late = (sum(abs(setting.values["generation.num_inference_steps"] - 20) for setting in part) for part in (first[:10], first[20:]))
+        assert setting.values["generation.guidance_scale"] in (1, 2, 4) and setting.values[
+            "generation.num_inference_steps"
+        ] in range(5, 51, 5)
+    early, late = (
+        sum(abs(setting.values["generation.num_inference_steps"] - 20) for setting in part)
+        for part in (first[:10], first[20:])
+    )
     assert late < early / 2

@@ -14,7 +14,10 @@ LISTS = {"generation": {"guidance_scale": [1, 2]}}
     [
         ({"space": {}}, "empty"),
         ({"space": {"generation": {"guidance_scale": [1, 1]}}}, "twice"),
-        ({"space": {"generation": {"guidance_scale": {"low": 3, "high": 1}}}, "search": "random", "num_settings": 2}, "low must be below high"),
+        (
+            {"space": {"generation": {"guidance_scale": {"low": 3, "high": 1}}}, "search": "random", "num_settings": 2},
+            "low must be below high",
+        ),
         ({"space": {"generation": {"guidance_scale": {"low": 1, "high": 3}}}}, "search=random"),
         ({"space": {"generation": {"images_per_class": [5, 50]}}}, "same for all settings"),
         ({"space": {"training": {"seeds": [[0], [1]]}}}, "same for all settings"),
@@ -23,7 +26,10 @@ LISTS = {"generation": {"guidance_scale": [1, 2]}}
         ({"space": LISTS, "scheduler": "halving", "rungs": [50]}, "two or more"),
         ({"space": LISTS, "rungs": [10, 20]}, "scheduler=halving"),
         ({"space": LISTS, "scheduler": "asha", "rungs": [20, 10]}, "rise"),
-        ({"space": LISTS, "search": "tpe", "num_settings": 3, "scheduler": "halving", "rungs": [10, 20]}, "scheduler=asha"),
+        (
+            {"space": LISTS, "search": "tpe", "num_settings": 3, "scheduler": "halving", "rungs": [10, 20]},
+            "scheduler=asha",
+        ),
         ({"space": LISTS, "scheduler": "asha", "rungs": [10, 20], "keep_within_noise": True}, "scheduler=halving"),
         ({"space": LISTS, "objective": {"transfer": 0}}, "greater than 0"),
     ],
@@ -37,7 +43,9 @@ def test_settings_that_do_not_fit_are_refused_with_a_remedy(tmp_path, values, wo
 
 
 def test_a_number_is_a_rung(tmp_path):
-    experiment = load_experiment(None, ["sweep.scheduler=halving", "sweep.rungs=[10, {images_per_class: 30, num_seeds: 1}]"])
+    experiment = load_experiment(
+        None, ["sweep.scheduler=halving", "sweep.rungs=[10, {images_per_class: 30, num_seeds: 1}]"]
+    )
     assert [(rung.images_per_class, rung.num_seeds) for rung in experiment.sweep.rungs] == [(10, None), (30, 1)]
 
 

@@ -22,7 +22,9 @@ from raysd.training.settings import TrainingSettings
     num_pipelines=st.integers(1, 4),
     spare_gpus=st.integers(0, 1),
 )
-def test_what_is_held_fits_into_the_cluster(cpus, gpus, num_workers, num_trials, num_actors, gpus_per_actor, num_pipelines, spare_gpus):
+def test_what_is_held_fits_into_the_cluster(
+    cpus, gpus, num_workers, num_trials, num_actors, gpus_per_actor, num_pipelines, spare_gpus
+):
     training = TrainingSettings(num_workers=num_workers, batch_size=840)
     generation = GenerationSettings(num_actors=num_actors, gpus_per_actor=gpus_per_actor)
     try:

@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 from raysd.config import load_experiment, validate_experiment
 from raysd.errors import UserError
 from raysd.sweep.settings import RangeSettings, RungSettings
-from raysd.sweep.space import Setting, clone_spec, distinct_settings, experiment_at, list_settings, rounded, rungs_of, settings_to_check, sweep_fingerprint
+from raysd.sweep.space import (
+    Setting,
+    clone_spec,
+    distinct_settings,
+    experiment_at,
+    list_settings,
+    rounded,
+    rungs_of,
+    settings_to_check,
+    sweep_fingerprint,
+)
 
 RUNG = RungSettings(images_per_class=7, num_seeds=1)
 
@@ -17,14 +27,23 @@ def with_space(space, **sweep):
 
 
 def test_a_grid_holds_every_combination_once_with_variants_outermost():
-    settings = list_settings(with_space({"generation": {"guidance_scale": [1, 2, 4], "variant": ["name", "attributes"]}}))
-    assert [setting.label for setting in settings[:4]] == ["name, guidance 1", "name, guidance 2", "name, guidance 4", "attributes, guidance 1"]
+    settings = list_settings(
+        with_space({"generation": {"guidance_scale": [1, 2, 4], "variant": ["name", "attributes"]}})
+    )
+    assert [setting.label for setting in settings[:4]] == [
+        "name, guidance 1",
+        "name, guidance 2",
+        "name, guidance 4",
+        "attributes, guidance 1",
+    ]
     assert len(set(settings)) == 6
 
 
 def test_a_random_search_repeats_and_has_no_setting_twice():
     space = {"generation": {"guidance_scale": {"low": 1, "high": 8, "log": True}, "variant": ["name", "attributes"]}}
-    first, again, other = (list_settings(with_space(space, search="random", num_settings=9, seed=seed)) for seed in (1, 1, 2))
+    first, again, other = (
+        list_settings(with_space(space, search="random", num_settings=9, seed=seed)) for seed in (1, 1, 2)
+    )
     assert first == again != other
     assert len(set(first)) == 9
     assert all(1 <= setting.values["generation.guidance_scale"] <= 8 for setting in first)
@@ -36,7 +55,12 @@ def test_a_random_search_for_more_settings_than_there_are_is_refused():
 
 
 def test_a_setting_reaches_every_section_of_the_experiment():
-    experiment = with_space({"generation": {"guidance_scale": [3]}, "training": {"recipe": ["fast"], "recipe_options": {"learning_rate": [0.5]}}})
+    experiment = with_space(
+        {
+            "generation": {"guidance_scale": [3]},
+            "training": {"recipe": ["fast"], "recipe_options": {"learning_rate": [0.5]}},
+        }
+    )
     (setting,) = list_settings(experiment)
     at = experiment_at(experiment, setting, RUNG)
     assert (at.generation.guidance_scale, at.generation.images_per_class) == (3, 7)
@@ -72,13 +96,19 @@ def test_rungs_of_one_setting_are_one_clone():
 
 
 def test_a_rung_with_more_seeds_than_there_are_is_refused():
-    experiment = with_space({"generation": {"guidance_scale": [1]}}, scheduler="asha", rungs=[{"images_per_class": 5, "num_seeds": 4}, 10])
+    experiment = with_space(
+        {"generation": {"guidance_scale": [1]}}, scheduler="asha", rungs=[{"images_per_class": 5, "num_seeds": 4}, 10]
+    )
     with pytest.raises(UserError, match=r"sweep\.rungs\.0\.num_seeds"):
         rungs_of(experiment)
 
 
 def test_both_ends_of_a_range_are_checked():
-    experiment = with_space({"generation": {"guidance_scale": {"low": 1, "high": 9}, "variant": ["name", "attributes"]}}, search="tpe", num_settings=4)
+    experiment = with_space(
+        {"generation": {"guidance_scale": {"low": 1, "high": 9}, "variant": ["name", "attributes"]}},
+        search="tpe",
+        num_settings=4,
+    )
     scales = {setting.values["generation.guidance_scale"] for setting in settings_to_check(experiment)}
     variants = {setting.values["generation.variant"] for setting in settings_to_check(experiment)}
     assert {1.0, 9.0} <= scales and variants == {"name", "attributes"}
@@ -109,7 +139,13 @@ def test_a_sweep_is_named_by_what_shapes_its_answer_and_not_by_the_cluster():
         "sweep.max_concurrent_trials=2",
         "training.logger=none",
     ]
-    others = ["generation.seed=1", "sweep.keep=0.5", "training.seeds=[1]", "training.num_epochs=3", "training.filters={best_share: 0.5}"]
+    others = [
+        "generation.seed=1",
+        "sweep.keep=0.5",
+        "training.seeds=[1]",
+        "training.num_epochs=3",
+        "training.filters={best_share: 0.5}",
+    ]
     names = [sweep_fingerprint(load_experiment(None, [override]), NoSets("digits")) for override in [*same, *others]]
     assert len(set(names[: len(same)])) == 1 and len(set(names)) == 1 + len(others)
     assert sweep_fingerprint(load_experiment(None), NoSets("digits", "mnist")) not in names
@@ -118,7 +154,9 @@ def test_a_sweep_is_named_by_what_shapes_its_answer_and_not_by_the_cluster():
 def test_what_every_variant_holds_is_in_the_name_of_a_sweep(tmp_path):
     def named(second):
         variants = {"one": {"templates": ["a {name}"]}, "two": {"templates": [second]}}
-        return validate_experiment({"variants": variants, "sweep": {"space": {"generation": {"variant": ["one", "two"]}}}})
+        return validate_experiment(
+            {"variants": variants, "sweep": {"space": {"generation": {"variant": ["one", "two"]}}}}
+        )
 
     assert sweep_fingerprint(named("b {name}"), NoSets()) != sweep_fingerprint(named("c {name}"), NoSets())
 
@@ -140,10 +178,17 @@ def test_stepped_numbers_stay_in_their_range_and_on_its_steps(low, width, step, 
 
 
 def test_whole_steps_give_whole_numbers():
-    assert rounded(7.4, RangeSettings(low=5, high=50, step=5)) == 5 and isinstance(rounded(7.6, RangeSettings(low=5, high=50, step=5)), int)
+    assert rounded(7.4, RangeSettings(low=5, high=50, step=5)) == 5 and isinstance(
+        rounded(7.6, RangeSettings(low=5, high=50, step=5)), int
+    )
 
 
 def test_a_label_names_every_value():
-    values = {"generation.variant": "name", "generation.guidance_scale": 2.0, "training.recipe_options.learning_rate": 0.01, "generation.sampler": "fast"}
+    values = {
+        "generation.variant": "name",
+        "generation.guidance_scale": 2.0,
+        "training.recipe_options.learning_rate": 0.01,
+        "generation.sampler": "fast",
+    }
     setting = Setting(values)
     assert setting.label == "name, guidance 2, learning_rate 0.01, sampler fast"

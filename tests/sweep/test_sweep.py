@@ -1,4 +1,5 @@
-"""Whole sweeps on real Ray: a killed one goes on, rungs are nested, each search and scheduler ends, and nothing stays held."""
+"""Whole sweeps on real Ray: a killed one goes on, rungs are nested, each search and scheduler ends, and nothing
+stays held."""
 
 import itertools
 import json
@@ -71,7 +72,9 @@ def run_and_kill(folder, config, num_steps):
     """The sweep's command in a process and on a Ray of its own, with a SIGKILL once so many steps are done."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     command = [sys.executable, "-m", "raysd.cli", "sweep", str(config)]
-    driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
+    driver = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder
+    )
     deadline = time.monotonic() + 240
     while len(list(folder.glob("runs/results/trial/*.json"))) < num_steps:
         assert driver.poll() is None and time.monotonic() < deadline
@@ -82,11 +85,14 @@ def run_and_kill(folder, config, num_steps):
 
 @pytest.fixture(scope="module", params=["interrupted", pytest.param("killed", marks=pytest.mark.soak)])
 def swept(request, tmp_path_factory, ray_cluster):
-    """A tiny sweep that was stopped in its middle, then run to its end, then run again. The killed one generates with the real pipeline."""
+    """A tiny sweep that was stopped in its middle, then run to its end, then run again. The killed one generates
+    with the real pipeline."""
     folder = tmp_path_factory.mktemp("sweep")
     config, root = folder / "tiny.yaml", folder / "runs"
     model = "embedded" if request.param == "killed" else "dummy"
-    config.write_text(yaml.safe_dump({**EXPERIMENT, "storage": "runs", "generation": {**EXPERIMENT["generation"], "model": model}}))
+    config.write_text(
+        yaml.safe_dump({**EXPERIMENT, "storage": "runs", "generation": {**EXPERIMENT["generation"], "model": model}})
+    )
     if request.param == "killed":
         run_and_kill(folder, config, 3)
     else:
@@ -104,7 +110,10 @@ def test_a_stopped_sweep_goes_on_and_ends_with_a_report_and_the_winner_as_a_file
     (page,) = root.glob("reports/*/report.html")
     (row,) = read_results(Location(str(root)), "sweep")
     best = load_experiment(page.parent / "best.yaml")
-    assert best.generation.guidance_scale == row["best"]["guidance_scale"] and best.generation.variant == row["best"]["variant"]
+    assert (
+        best.generation.guidance_scale == row["best"]["guidance_scale"]
+        and best.generation.variant == row["best"]["variant"]
+    )
     assert best.generation.images_per_class == 12
     assert "next: raysd generate" in first.stdout
 
@@ -137,12 +146,20 @@ def read_clone(folder):
 
 def test_lower_rungs_are_measured_on_the_objective_alone_and_the_last_one_on_all_sets(swept):
     root, _, _ = swept
-    steps = {classifier: step["rung"] for step in read_results(Location(str(root)), "trial") for classifier in step["classifiers"]}
+    steps = {
+        classifier: step["rung"]
+        for step in read_results(Location(str(root)), "trial")
+        for classifier in step["classifiers"]
+    }
     roles = {}
     for row in read_results(Location(str(root)), "accuracy"):
         if row["classifier"] in steps:
             roles.setdefault(steps[row["classifier"]], set()).add(row["role"])
-    assert roles == {0: {"validation", "transfer"}, 1: {"validation", "transfer"}, 2: {"validation", "transfer", "test"}}
+    assert roles == {
+        0: {"validation", "transfer"},
+        1: {"validation", "transfer"},
+        2: {"validation", "transfer", "test"},
+    }
 
 
 def test_the_answer_ranks_every_setting_and_names_the_cost(swept):
@@ -170,7 +187,13 @@ def sweep_here(root, training=(), **changes):
 
     evaluation = {"transfer_sets": [{"name": "digits", "shots": 4}]}
     own = {"objective": "transfer", "random": False, "max_concurrent_trials": 1, **changes}
-    values = {**EXPERIMENT, "storage": str(root), "evaluation": evaluation, "training": {**EXPERIMENT["training"], **dict(training)}, "sweep": own}
+    values = {
+        **EXPERIMENT,
+        "storage": str(root),
+        "evaluation": evaluation,
+        "training": {**EXPERIMENT["training"], **dict(training)},
+        "sweep": own,
+    }
     row = commands.sweep(validate_experiment(values))
     return row, sorted(read_results(Location(str(root)), "trial"), key=lambda step: (step["number"], step["rung"]))
 
@@ -196,13 +219,19 @@ def test_asha_stops_trials_and_holds_nothing(ray_cluster, tmp_path):
     row, steps = sweep_here(tmp_path, {"seeds": [0]}, space=space, scheduler="asha", keep=0.5, rungs=[4, 8])
     assert [step["rung"] for step in steps].count(0) == 2
     assert 1 <= [step["rung"] for step in steps].count(1) <= 2
-    assert sum(step["num_generated"] for step in steps) == row["cost"]["num_images"] == 10 * sum(clone["images_per_class"] for clone in row["clones"])
+    assert (
+        sum(step["num_generated"] for step in steps)
+        == row["cost"]["num_images"]
+        == 10 * sum(clone["images_per_class"] for clone in row["clones"])
+    )
     assert_nothing_is_held()
 
 
 @pytest.mark.soak
 def test_a_trial_starts_workers_of_its_own_and_holds_nothing(ray_cluster, tmp_path):
-    _, (step,) = sweep_here(tmp_path, {"num_workers": 2, "seeds": [0]}, space={"generation": {"guidance_scale": [4]}}, rungs=[4])
+    _, (step,) = sweep_here(
+        tmp_path, {"num_workers": 2, "seeds": [0]}, space={"generation": {"guidance_scale": [4]}}, rungs=[4]
+    )
     (path,) = tmp_path.glob("classifiers/*/record.json")
     assert [count for _, count in json.loads(path.read_text())["workers"]] == [2] and step["score"] is not None
     assert_nothing_is_held()
@@ -224,10 +253,16 @@ def test_an_interrupted_tpe_leaves_no_answer_and_goes_on_with_what_it_tried(ray_
     row, steps = sweep_here(tmp_path, {"seeds": [0]}, **options)
     after = {step["fingerprint"]: step for step in steps}  # one more where a trial was in its middle
     assert len(before) >= 2 and all(after[name] == step for name, step in before.items())
-    assert len(row["clones"]) == len(row["ranking"]) == 4 and sorted(after[name]["number"] for name in row["steps"]) == [0, 1, 2, 3]
+    assert len(row["clones"]) == len(row["ranking"]) == 4 and sorted(
+        after[name]["number"] for name in row["steps"]
+    ) == [0, 1, 2, 3]
     assert set(before) <= set(row["steps"])
     assert all(step["setting"]["generation.guidance_scale"] in range(1, 6) for step in steps)
-    assert set(row["factors"]) == {"generation.guidance_scale", "generation.variant", "training.recipe_options.learning_rate"}
+    assert set(row["factors"]) == {
+        "generation.guidance_scale",
+        "generation.variant",
+        "training.recipe_options.learning_rate",
+    }
     assert_nothing_is_held()
 
 

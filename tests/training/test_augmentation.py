@@ -57,12 +57,18 @@ def test_a_shift_moves_images_by_at_most_a_sixteenth():
 @given(st.floats(0.05, 0.6), st.floats(0.6, 1), st.integers(0, 1000))
 def test_crops_show_the_asked_share_of_the_image(least, most, seed):
     ramp = torch.arange(128, dtype=torch.uint8)
-    images = torch.stack([ramp.expand(128, 128), ramp[:, None].expand(128, 128), torch.zeros(128, 128, dtype=torch.uint8)])[None].repeat(8, 1, 1, 1)
-    views = global_crop(images, Recipe(crop="random_resized", crop_area=(least, most), crop_aspect=1.5), seeded(seed), 128).float()
+    images = torch.stack(
+        [ramp.expand(128, 128), ramp[:, None].expand(128, 128), torch.zeros(128, 128, dtype=torch.uint8)]
+    )[None].repeat(8, 1, 1, 1)
+    views = global_crop(
+        images, Recipe(crop="random_resized", crop_area=(least, most), crop_aspect=1.5), seeded(seed), 128
+    ).float()
     widths = views[:, 0].amax((1, 2)) - views[:, 0].amin((1, 2)) + 1
     heights = views[:, 1].amax((1, 2)) - views[:, 1].amin((1, 2)) + 1
     areas, ratios = widths * heights / 128**2, widths / heights
-    assert (areas <= most + 0.03).all() and (areas >= least * 0.8 - 0.03).all()  # a side that is cut at the edge makes less of it
+    assert (areas <= most + 0.03).all() and (
+        areas >= least * 0.8 - 0.03
+    ).all()  # a side that is cut at the edge makes less of it
     assert (ratios < 1.5 * 1.15).all() and (ratios > 1 / 1.5 / 1.15).all()
 
 
@@ -92,7 +98,9 @@ def test_each_part_of_the_jitter_does_its_own():
     bright = jitter_and_gray(flat, (0.4, 0, 0, 0), 1, 0, seeded()).float()[:, 0, 0, 0]
     assert 60 <= bright.min() < 75 and 125 < bright.max() <= 140
     assert jitter_and_gray(flat, (1.5, 0, 0, 0), 1, 0, seeded()).float().max() > 215  # up to 2.5 times as bright
-    assert torch.equal(jitter_and_gray(flat, (0, 0.4, 0.2, 0.5), 1, 0, seeded()), flat)  # gray has no contrast, saturation or hue
+    assert torch.equal(
+        jitter_and_gray(flat, (0, 0.4, 0.2, 0.5), 1, 0, seeded()), flat
+    )  # gray has no contrast, saturation or hue
     half = torch.tensor([50, 150], dtype=torch.uint8).repeat(2)[None, None, None].expand(20, 3, 4, 4).contiguous()
     contrast = jitter_and_gray(half, (0, 0.4, 0, 0), 1, 0, seeded()).float()
     assert (contrast.mean((1, 2, 3)) - 100).abs().max() < 1 and contrast.std((1, 2, 3)).std() > 1
@@ -106,7 +114,9 @@ def test_a_blur_keeps_the_light_and_takes_detail():
     images = random_images(8, 64)
     blurred = blur(images, 1, (0.1, 2.0), seeded()).float()
     assert (blurred.mean((1, 2, 3)) - images.float().mean((1, 2, 3))).abs().max() < 1
-    assert (blurred.std((1, 2, 3)) <= images.float().std((1, 2, 3)) + 0.5).all() and blurred.std() < images.float().std() - 2
+    assert (
+        blurred.std((1, 2, 3)) <= images.float().std((1, 2, 3)) + 0.5
+    ).all() and blurred.std() < images.float().std() - 2
     assert torch.equal(blur(images, 0, (0.1, 2.0), seeded()), images)
     wide, narrow = (blur(images, 1, sigma, seeded()).float().std() for sigma in ((3.0, 4.0), (0.2, 0.3)))
     assert wide < narrow
@@ -114,7 +124,9 @@ def test_a_blur_keeps_the_light_and_takes_detail():
 
 def test_solarize_inverts_the_light_half():
     images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(2, 3, 16, 16).contiguous()
-    assert solarize(images, 1, seeded())[0, 0].flatten().tolist() == [value if value < 128 else 255 - value for value in range(256)]
+    assert solarize(images, 1, seeded())[0, 0].flatten().tolist() == [
+        value if value < 128 else 255 - value for value in range(256)
+    ]
 
 
 @given(st.integers(0, 30), st.integers(0, 100))
@@ -129,11 +141,16 @@ def test_operations_in_a_batch_do_what_they_do_alone(magnitude, seed):
 
 
 def test_pixmix_mixes_some_and_leaves_some():
-    images = torch.full((64, 3, 32, 32), 90, dtype=torch.uint8)  # every operation but solarize and posterize leaves a flat image flat
+    images = torch.full(
+        (64, 3, 32, 32), 90, dtype=torch.uint8
+    )  # every operation but solarize and posterize leaves a flat image flat
     mixed = augment(images, Recipe(crop="none", flip=0, pixmix_rounds=4), seeded(), 32, MIXING)[0].float()
     has_detail = mixed[:, :, 4:-4, 4:-4].std((2, 3)).amax(1) > 1
     assert 16 < has_detail.sum() < 60
-    weak, strong = (augment(images, Recipe(crop="none", flip=0, pixmix_rounds=4, pixmix_beta=b), seeded(), 32, MIXING)[0].float() for b in (100, 1))
+    weak, strong = (
+        augment(images, Recipe(crop="none", flip=0, pixmix_rounds=4, pixmix_beta=b), seeded(), 32, MIXING)[0].float()
+        for b in (100, 1)
+    )
     assert (weak - 90).abs().mean() < (strong - 90).abs().mean()
 
 

@@ -7,7 +7,15 @@ import pytest
 import torchvision
 from pydantic import ValidationError
 
-from raysd.data.catalog import KEY_FILES, OFFLINE_SETS, BuiltInSet, built_in_sets, class_keys, open_built_in, translate_names
+from raysd.data.catalog import (
+    KEY_FILES,
+    OFFLINE_SETS,
+    BuiltInSet,
+    built_in_sets,
+    class_keys,
+    open_built_in,
+    translate_names,
+)
 from raysd.data.readers import Source, folder_source
 from raysd.data.splits import ALL, FOLDER, frozen_mask, half_mask, hashed_mask, read_split, split_text
 from raysd.errors import UserError
@@ -61,7 +69,10 @@ def test_an_entry_has_one_source_and_a_split():
         BuiltInSet(about="a", license="b", classes=2, source={"folder": True})
 
 
-@pytest.mark.parametrize(("name", "digest"), [("digits", "fa594ff836aecb4f"), ("mnist_5k", "6fae3c505bd2fb63"), ("opencv_digits", "6fae3c505bd2fb63")])
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [("digits", "fa594ff836aecb4f"), ("mnist_5k", "6fae3c505bd2fb63"), ("opencv_digits", "6fae3c505bd2fb63")],
+)
 def test_frozen_halves_are_those_that_raysd_has_always_used(name, digest):
     mask = read_split(name)[ALL]
     assert hashlib.blake2b(np.packbits(mask).tobytes(), digest_size=8).hexdigest() == digest
@@ -103,7 +114,9 @@ def test_torchvisions_eurosat_is_read_where_it_lies_and_split_by_file_number(tmp
     assert np.array_equal(test, ~frozen_mask("eurosat", source, "train"))
     chosen = {source.files[i].rsplit("/", 1)[-1] for i in np.flatnonzero(test)}
     assert chosen == {f"{name}_{place + 1}.jpg" for name, mask in small.items() for place in np.flatnonzero(mask)}
-    (tmp_path / "eurosat" / "2750" / "River" / "River_12.jpg").rename(tmp_path / "eurosat" / "2750" / "River" / "River_13.jpg")
+    (tmp_path / "eurosat" / "2750" / "River" / "River_12.jpg").rename(
+        tmp_path / "eurosat" / "2750" / "River" / "River_13.jpg"
+    )
     with pytest.raises(UserError, match="the files of class River are not numbered 1 to 12"):
         frozen_mask("eurosat", open_built_in("eurosat", "train", tmp_path), "test")
 
@@ -142,7 +155,10 @@ def test_labels_of_imagenet_sets_mean_the_same_as_in_timms_tables():
         text = resources.files("timm.data").joinpath("_info", KEY_FILES[name].replace("synsets", "indices")).read_text()
         assert [every[int(i)] for i in text.split()] == list(class_keys(name))
     hundred = set(load_class_table("imagenet100").keys)
-    assert {name: len(hundred & set(class_keys(name))) for name in ("imagenet_r", "imagenet_a")} == {"imagenet_r": 19, "imagenet_a": 15}
+    assert {name: len(hundred & set(class_keys(name))) for name in ("imagenet_r", "imagenet_a")} == {
+        "imagenet_r": 19,
+        "imagenet_a": 15,
+    }
 
 
 def test_names_become_wordnet_ids():

@@ -14,7 +14,12 @@ from raysd.errors import UserError
 from raysd.prompts.table import ClassTable, load_class_table
 from raysd.storage.location import Location
 
-CATS = ClassTable([{"label": str(label), "key": key, "name": name} for label, (key, name) in enumerate([("n1", "cat"), ("n2", "tabby"), ("n3", "dog")])])
+CATS = ClassTable(
+    [
+        {"label": str(label), "key": key, "name": name}
+        for label, (key, name) in enumerate([("n1", "cat"), ("n2", "tabby"), ("n3", "dog")])
+    ]
+)
 
 
 @pytest.fixture
@@ -27,7 +32,9 @@ def own(tmp_path):
         if content is not None:
             (tmp_path / "map.json").write_text(content if isinstance(content, str) else json.dumps(content))
             options["class_map"] = str(tmp_path / "map.json")
-        return real_dataset(str(tmp_path / "own.parquet"), "test", Location(str(tmp_path / "root")), table=table, **options)
+        return real_dataset(
+            str(tmp_path / "own.parquet"), "test", Location(str(tmp_path / "root")), table=table, **options
+        )
 
     return read
 
@@ -96,7 +103,10 @@ def patch_entry(monkeypatch, name, **values):
 
 
 def test_a_folder_that_is_not_what_was_published_is_refused(tmp_path, monkeypatch):
-    root, path = Location(str(tmp_path / "root")), wordnet_folder(tmp_path / "imagenet_r", class_keys("imagenet_r")[:199])
+    root, path = (
+        Location(str(tmp_path / "root")),
+        wordnet_folder(tmp_path / "imagenet_r", class_keys("imagenet_r")[:199]),
+    )
     patch_entry(monkeypatch, "imagenet_r", images={"test": 200})
     with pytest.raises(UserError, match="has 199 test images, 200 were published; unpack it again"):
         real_dataset("imagenet_r", "test", root, path=path)
@@ -133,15 +143,31 @@ def test_objectnet_needs_a_class_map(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="objectnet needs one"):
         real_dataset("objectnet", "test", Location(str(tmp_path / "root")), table=table, path=path)
     with pytest.raises(UserError, match=r"class_map = 'none\.json': cannot be read as JSON"):
-        real_dataset("objectnet", "test", Location(str(tmp_path / "root")), table=table, path=path, class_map="none.json")
+        real_dataset(
+            "objectnet", "test", Location(str(tmp_path / "root")), table=table, path=path, class_map="none.json"
+        )
     assert not (tmp_path / "root").exists()  # both are found before images are copied
     (tmp_path / "map.json").write_text('{"backpack": "n02769748", "banana": "n07753592"}')
-    images = real_dataset("objectnet", "test", Location(str(tmp_path / "root")), table=table, path=path, class_map=str(tmp_path / "map.json"))
+    images = real_dataset(
+        "objectnet",
+        "test",
+        Location(str(tmp_path / "root")),
+        table=table,
+        path=path,
+        class_map=str(tmp_path / "map.json"),
+    )
     assert [table.keys[label] for label in decode_all(images, 8).labels] == ["n02769748", "n07753592"]
     monkeypatch.undo()
     patch_entry(monkeypatch, "objectnet", classes=2)
     hundred = load_class_table(["n02769748", "n01440764"])
-    fewer = real_dataset("objectnet", "test", Location(str(tmp_path / "root")), table=hundred, path=path, class_map=str(tmp_path / "map.json"))
+    fewer = real_dataset(
+        "objectnet",
+        "test",
+        Location(str(tmp_path / "root")),
+        table=hundred,
+        path=path,
+        class_map=str(tmp_path / "map.json"),
+    )
     assert fewer.label_map == (0, -1) and fewer.about["num_classes_left_out"] == 1
 
 
@@ -155,12 +181,21 @@ def test_a_class_map_for_a_larger_table_leaves_out_what_this_one_lacks(own):
 
 @pytest.mark.parametrize("names", [["Crane", "crane", "dog"], ["n1", "dog", "CRANE"]])
 def test_two_classes_of_a_set_never_become_one(tmp_path, names):
-    table = ClassTable([{"label": str(label), "key": f"n{label}", "name": name} for label, name in enumerate(["tench", "crane", "dog"])])
+    table = ClassTable(
+        [
+            {"label": str(label), "key": f"n{label}", "name": name}
+            for label, name in enumerate(["tench", "crane", "dog"])
+        ]
+    )
     encoded = [encode_png(np.zeros((8, 8), dtype=np.uint8))] * 3
     pq.write_table(image_table(encoded, np.arange(3), names), tmp_path / "own.parquet")
     first, second = (name for name in names if name != "dog")
-    with pytest.raises(UserError, match=f"its classes '{first}' and '{second}' are both 'n1' of the class table; give a class map"):
-        real_dataset(str(tmp_path / "own.parquet"), "test", Location(str(tmp_path / "root")), table=table, shared_classes=True)
+    with pytest.raises(
+        UserError, match=f"its classes '{first}' and '{second}' are both 'n1' of the class table; give a class map"
+    ):
+        real_dataset(
+            str(tmp_path / "own.parquet"), "test", Location(str(tmp_path / "root")), table=table, shared_classes=True
+        )
 
 
 @pytest.mark.parametrize(
@@ -182,6 +217,13 @@ def test_names_without_case_and_punctuation(name, plain):
 
 
 def test_a_name_of_punctuation_alone_matches_nothing(tmp_path):
-    pq.write_table(image_table([encode_png(np.zeros((8, 8), dtype=np.uint8))], np.arange(1), ["!!"]), tmp_path / "own.parquet")
+    pq.write_table(
+        image_table([encode_png(np.zeros((8, 8), dtype=np.uint8))], np.arange(1), ["!!"]), tmp_path / "own.parquet"
+    )
     with pytest.raises(UserError, match="its class '!!' is in no row of the class table"):
-        real_dataset(str(tmp_path / "own.parquet"), "test", Location(str(tmp_path / "root")), table=load_class_table(["??", "dog"]))
+        real_dataset(
+            str(tmp_path / "own.parquet"),
+            "test",
+            Location(str(tmp_path / "root")),
+            table=load_class_table(["??", "dog"]),
+        )

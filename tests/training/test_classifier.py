@@ -8,13 +8,22 @@ from timm.optim import create_optimizer_v2
 from raysd.errors import UserError
 from raysd.storage.location import Location
 from raysd.training.architecture import Architecture
-from raysd.training.model import Projector, build_classifier, check_architecture, load_classifier, save_classifier, synchronize_norms
+from raysd.training.model import (
+    Projector,
+    build_classifier,
+    check_architecture,
+    load_classifier,
+    save_classifier,
+    synchronize_norms,
+)
 from raysd.training.recipe import built_in_recipes
 
 PROJECTOR = {"layers": 1, "width": 32, "bottleneck": 8, "temperature": 0.1}
 ARCHITECTURES = {
     "small": Architecture("resnet18", {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}, 10, 32, 2),
-    "small with a projector": Architecture("resnet18", {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}, 10, 32, 1, PROJECTOR),
+    "small with a projector": Architecture(
+        "resnet18", {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}, 10, 32, 1, PROJECTOR
+    ),
     "convolutions": Architecture("convnext_atto", {"depths": [1, 1, 1, 1], "dims": [8, 8, 8, 8]}, 7, 96, 2),
     "attention": Architecture("vit_tiny_patch16_224", {"img_size": 96, "depth": 2}, 7, 96, 2),
 }
@@ -24,13 +33,22 @@ ARCHITECTURES = {
 def test_timm_opens_what_raysd_wrote(tmp_path, name):
     architecture = ARCHITECTURES[name]
     model = build_classifier(architecture).eval()
-    save_classifier(Location(str(tmp_path)), model, architecture, {"class_names": [str(i) for i in range(architecture.num_classes)]})
+    save_classifier(
+        Location(str(tmp_path)), model, architecture, {"class_names": [str(i) for i in range(architecture.num_classes)]}
+    )
     images = torch.randn(2, 3, architecture.image_size, architecture.image_size)
     num_classes = 0 if architecture.projector else architecture.num_classes
     expected = model.backbone(images)
     folder = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
-    file = timm.create_model(architecture.timm_name, num_classes=num_classes, checkpoint_path=str(tmp_path / "model.safetensors"), **architecture.timm_options)
-    assert torch.allclose(folder(images), expected, atol=1e-6) and torch.allclose(file.eval()(images), expected, atol=1e-6)
+    file = timm.create_model(
+        architecture.timm_name,
+        num_classes=num_classes,
+        checkpoint_path=str(tmp_path / "model.safetensors"),
+        **architecture.timm_options,
+    )
+    assert torch.allclose(folder(images), expected, atol=1e-6) and torch.allclose(
+        file.eval()(images), expected, atol=1e-6
+    )
     assert tuple(timm.data.resolve_model_data_config(folder)["mean"]) == (0.5, 0.5, 0.5)
     again, _ = load_classifier(Location(str(tmp_path)))
     assert torch.allclose(again(images), model(images), atol=1e-5)
@@ -68,8 +86,16 @@ def test_an_image_size_that_a_backbone_does_not_take_is_refused():
 def test_the_sizes_of_a_recipes_other_views_are_tried_too():
     architecture = Architecture("vit_tiny_patch16_224", {"img_size": 96, "depth": 1}, 7, 96, 2)
     check_architecture(architecture)
-    with pytest.raises(UserError, match="does not run on 48 px with them, which the recipe needs; vision transformers take it with dynamic_img_size: true"):
-        check_architecture(architecture, built_in_recipes()["paper"].model_copy(update={"local_size_share": 0.5}).view_sizes(96))
+    with pytest.raises(
+        UserError,
+        match=(
+            "does not run on 48 px with them, which the recipe needs; vision transformers take it with "
+            "dynamic_img_size: true"
+        ),
+    ):
+        check_architecture(
+            architecture, built_in_recipes()["paper"].model_copy(update={"local_size_share": 0.5}).view_sizes(96)
+        )
     options = {"img_size": 96, "depth": 1, "dynamic_img_size": True}
     check_architecture(Architecture("vit_tiny_patch16_224", options, 7, 96, 2), [48])
 
@@ -79,7 +105,11 @@ def test_biases_norms_and_position_embeddings_have_no_weight_decay():
     groups = create_optimizer_v2(model, opt="adamw", lr=1, weight_decay=0.1).param_groups
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     free = {names[id(parameter)] for group in groups if group["weight_decay"] == 0 for parameter in group["params"]}
-    assert {"backbone.pos_embed", "backbone.cls_token", "backbone.norm.bias"} <= free and "backbone.head.weight" not in free
+    assert {
+        "backbone.pos_embed",
+        "backbone.cls_token",
+        "backbone.norm.bias",
+    } <= free and "backbone.head.weight" not in free
 
 
 def test_synchronised_batch_norms_keep_their_activations():

@@ -27,7 +27,10 @@ def in_memory(batch_size, shares=(1.0,)):
 
 @given(st.integers(8, 60), st.sampled_from([1, 2, 4]), st.integers(0, 5))
 def test_the_workers_share_each_batch_and_an_epoch_has_no_image_twice(count, world_size, seed):
-    shares = [labels_of(in_memory(8).memory_batches([arrays_of(count)], range(count // 8), rank, world_size, seed)) for rank in range(world_size)]
+    shares = [
+        labels_of(in_memory(8).memory_batches([arrays_of(count)], range(count // 8), rank, world_size, seed))
+        for rank in range(world_size)
+    ]
     seen = [label for share in shares for batch in share for label in batch]
     assert len(seen) == len(set(seen)) == count // 8 * 8
 
@@ -36,7 +39,10 @@ def test_the_workers_share_each_batch_and_an_epoch_has_no_image_twice(count, wor
 def test_any_number_of_workers_shares_the_same_batch(world_size, step, shares):
     pools = [arrays_of(50, 100 * number) for number in range(len(shares))]
     ingest = in_memory(10, shares)
-    parts = [labels_of(ingest.memory_batches(pools, range(step, step + 1), rank, world_size, 0))[0] for rank in range(world_size)]
+    parts = [
+        labels_of(ingest.memory_batches(pools, range(step, step + 1), rank, world_size, 0))[0]
+        for rank in range(world_size)
+    ]
     alone = labels_of(ingest.memory_batches(pools, range(step, step + 1), 0, 1, 0))[0]
     assert sorted(label for part in parts for label in part) == sorted(alone)
     assert {len(part) for part in parts} <= {10 // world_size, -(-10 // world_size)}
@@ -52,10 +58,15 @@ def test_a_resumed_run_sees_the_batches_of_an_undisturbed_one(first_step, seed):
 @given(st.sampled_from([1, 2, 4]), st.sampled_from([(0.25, 0.75), (0.5, 0.5), (0.3, 0.3, 0.4)]))
 def test_proportions_are_exact_and_each_source_comes_round(world_size, shares):
     pools = [arrays_of(10, 100 * number) for number in range(len(shares))]
-    ranks = [labels_of(in_memory(40, shares).memory_batches(pools, range(25), rank, world_size, 0)) for rank in range(world_size)]
+    ranks = [
+        labels_of(in_memory(40, shares).memory_batches(pools, range(25), rank, world_size, 0))
+        for rank in range(world_size)
+    ]
     for step in range(25):
         batch = [label for rank in ranks for label in rank[step]]
-        assert Counter(label // 100 for label in batch) == {number: round(40 * share) for number, share in enumerate(shares)}
+        assert Counter(label // 100 for label in batch) == {
+            number: round(40 * share) for number, share in enumerate(shares)
+        }
     counts = Counter(label for rank in ranks for batch in rank for label in batch)
     for number, share in enumerate(shares):
         assert {counts[100 * number + i] for i in range(10)} == {round(1000 * share) // 10}
@@ -63,13 +74,18 @@ def test_proportions_are_exact_and_each_source_comes_round(world_size, shares):
 
 @given(st.integers(0, 50))
 def test_images_of_several_sources_are_mixed_within_a_batch(step):
-    ((_, labels),) = in_memory(40, (0.75, 0.25)).memory_batches([arrays_of(60), arrays_of(60, 100)], range(step, step + 1), 0, 1, 0)
+    ((_, labels),) = in_memory(40, (0.75, 0.25)).memory_batches(
+        [arrays_of(60), arrays_of(60, 100)], range(step, step + 1), 0, 1, 0
+    )
     assert (labels[:10] >= 100).sum() < 10 and (labels[-10:] >= 100).sum() < 10
 
 
 def test_parts_are_put_back_into_their_order():
     parts = [arrays_of(6), arrays_of(6)]
-    shuffled = [ImageArrays(p.images[::-1], p.labels[::-1], p.order[::-1] + 100 * i) for i, p in reversed(list(enumerate(parts)))]
+    shuffled = [
+        ImageArrays(p.images[::-1], p.labels[::-1], p.order[::-1] + 100 * i)
+        for i, p in reversed(list(enumerate(parts)))
+    ]
     assert ImageArrays.concatenate(shuffled).labels.tolist() == [*range(6), *range(6)]
 
 
@@ -95,7 +111,9 @@ def test_streamed_batches_resume_at_any_step_and_take_each_image_once(ray_cluste
     reference = ingest.read_into_memory()[0]
     assert seen == Counter(image.tobytes() for image in reference.images)
     rest = list(ingest.stream_batches(range(7, 20), 1, 2, seed=3))
-    assert all((one[0] == other[0]).all() and (one[1] == other[1]).all() for one, other in zip(rest, whole[1][7:], strict=True))
+    assert all(
+        (one[0] == other[0]).all() and (one[1] == other[1]).all() for one, other in zip(rest, whole[1][7:], strict=True)
+    )
 
 
 @pytest.mark.slow
@@ -103,7 +121,10 @@ def test_streamed_proportions_are_exact(ray_cluster, two_sets):
     digits, mnist = two_sets
     ingest = Ingest((Pool((digits,), 0.2), Pool((mnist,), 0.8)), 8, 20, False)
     known = {image.tobytes() for image in Ingest((Pool((digits,)),), 8, 20, True).read_into_memory()[0].images}
-    counts = [sum(image.numpy().tobytes() in known for image in images) for images, _ in ingest.stream_batches(range(30), 0, 2, seed=0)]
+    counts = [
+        sum(image.numpy().tobytes() in known for image in images)
+        for images, _ in ingest.stream_batches(range(30), 0, 2, seed=0)
+    ]
     assert set(counts) == {2}
 
 
@@ -116,6 +137,9 @@ def test_a_broken_image_is_named(ray_cluster, tmp_path):
     encoded[7] = b"no image"
     pq.write_table(image_table(encoded, np.arange(12) % 2, ["a", "b"]), tmp_path / "set.parquet")
     pool = Pool((real_dataset(str(tmp_path / "set.parquet"), "train", Location(str(tmp_path / "root"))),))
-    for read in (lambda: Ingest((pool,), 8, 4, True).read_into_memory(), lambda: list(Ingest((pool,), 8, 4, False).stream_batches(range(3), 0, 1, 0))):
+    for read in (
+        lambda: Ingest((pool,), 8, 4, True).read_into_memory(),
+        lambda: list(Ingest((pool,), 8, 4, False).stream_batches(range(3), 0, 1, 0)),
+    ):
         with pytest.raises((UserError, ray.exceptions.RayTaskError), match="cannot be decoded"):
             read()

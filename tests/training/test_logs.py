@@ -38,7 +38,9 @@ def test_a_training_that_goes_on_keeps_its_mlflow_run(tmp_path, monkeypatch):
     experiment = client.get_experiment_by_name("raysd")
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED" and run.data.params == {"num_epochs": "3", "recipe.optimizer": "sgd"}
-    assert {metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, "loss")} == {row["step"]: row["loss"] for row in HISTORY}
+    assert {metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, "loss")} == {
+        row["step"]: row["loss"] for row in HISTORY
+    }
 
 
 def test_weights_and_biases_gets_the_rows(tmp_path):

@@ -52,7 +52,9 @@ def test_each_step_takes_the_whole_batch_and_shares_stay_exact(batch_size, step,
 
 @given(st.integers(1, 50), st.integers(0, 120), st.integers(0, 60), st.integers(0, 3))
 def test_an_endless_sequence_is_epoch_after_epoch(num_items, first, more, seed):
-    endless = np.concatenate([epoch_order(num_items, epoch, seed, 1) for epoch in range((first + more) // num_items + 1)])
+    endless = np.concatenate(
+        [epoch_order(num_items, epoch, seed, 1) for epoch in range((first + more) // num_items + 1)]
+    )
     assert shuffled_items(first, first + more, num_items, seed, 1).tolist() == endless[first : first + more].tolist()
 
 

@@ -47,7 +47,9 @@ def test_an_undecodable_image_is_named(tmp_path):
     pq.write_table(pa.table(rows), tmp_path / "a.parquet")
     with pytest.raises(UserError, match=r"a\.parquet.*cannot be decoded"):
         decode_all(ImageSet("s", "f", Location(str(tmp_path))), 8)
-    with pytest.raises(UserError, match=r"real data set = 's': image 0 cannot be decoded \(.*\); repair or remove it") as caught:
+    with pytest.raises(
+        UserError, match=r"real data set = 's': image 0 cannot be decoded \(.*\); repair or remove it"
+    ) as caught:
         read_reference(ImageSet("s", "f", Location(str(tmp_path))))
     assert "\n" not in str(caught.value)
 
@@ -64,7 +66,9 @@ def test_an_image_of_too_many_pixels_is_an_undecodable_one(tmp_path, monkeypatch
 def test_built_in_transfer_sets_have_disjoint_frozen_halves(tmp_path, name):
     root = Location(str(tmp_path))
     train, test = real_dataset(name, "train", root), real_dataset(name, "test", root)
-    images = [{bytes(row["bytes"]) for row in part.read_rows(part.files()[0])["image"].to_pylist()} for part in (train, test)]
+    images = [
+        {bytes(row["bytes"]) for row in part.read_rows(part.files()[0])["image"].to_pylist()} for part in (train, test)
+    ]
     assert len(images[0] & images[1]) <= 2  # two digits are the same scan
     assert real_dataset(name, "train", root) == train
     labels = test.read_rows(test.files()[0])["label"].to_pylist()
@@ -82,7 +86,9 @@ def test_a_folder_of_your_own_is_read_by_class_key(tmp_path):
     for key, value in (("dog", 50), ("cat", 90)):
         (tmp_path / "own" / key).mkdir(parents=True)
         Image.fromarray(np.full((12, 9, 3), value, dtype=np.uint8)).save(tmp_path / "own" / key / "1.jpg")
-    images = real_dataset(str(tmp_path / "own"), "test", Location(str(tmp_path / "root")), table=load_class_table(["dog", "emu", "cat"]))
+    images = real_dataset(
+        str(tmp_path / "own"), "test", Location(str(tmp_path / "root")), table=load_class_table(["dog", "emu", "cat"])
+    )
     arrays = decode_all(images, 8)
     assert dict(zip(arrays.labels.tolist(), (arrays.images[:, 0, 4, 4] // 10).tolist(), strict=True)) == {2: 9, 0: 5}
     with pytest.raises(UserError, match="class 'cat' is in no row of the class table"):
@@ -125,7 +131,10 @@ def test_more_images_than_there_are_is_refused(tmp_path):
 def test_a_probe_never_sees_its_test_images_in_a_set_of_ones_own(tmp_path):
     write_set(tmp_path / "own", list(range(40, 80)), [0, 1] * 20, [i // 2 for i in range(40)])
     root, path = Location(str(tmp_path / "root")), str(tmp_path / "own" / "a.parquet")
-    halves = [decode_all(real_dataset(path, split, root, halve=True), 8).images[:, 0, 0, 0].tolist() for split in ("train", "test")]
+    halves = [
+        decode_all(real_dataset(path, split, root, halve=True), 8).images[:, 0, 0, 0].tolist()
+        for split in ("train", "test")
+    ]
     assert not set(halves[0]) & set(halves[1])
     assert len(halves[0]) == len(halves[1]) == 20
 

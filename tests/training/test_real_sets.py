@@ -70,7 +70,10 @@ def shades(count, num_classes=3):
 def test_a_large_set_is_several_files_that_hold_each_image_once(tmp_path, small_shards):
     source, folder = shades(100), Location(str(tmp_path))
     fingerprint = write_set(folder, source, np.arange(100))
-    assert folder.list_files() == [*(f"part-{i:05d}.parquet" for i in range(5)), "set.json"] and find_set(folder) == fingerprint
+    assert (
+        folder.list_files() == [*(f"part-{i:05d}.parquet" for i in range(5)), "set.json"]
+        and find_set(folder) == fingerprint
+    )
     images = ImageSet("shades", fingerprint, folder)
     arrays = decode_all(images, 8)
     shade = arrays.images[:, 0, 0, 0]
@@ -162,8 +165,17 @@ def test_a_set_without_an_image_that_counts_is_one_line(tmp_path):
 )
 def test_built_in_sets_are_what_they_have_always_been(tmp_path, name, split, fingerprint):
     images = real_dataset(name, split, Location(str(tmp_path)))
-    assert images.files() == [f"{fingerprint}.parquet"] and images.fingerprint == fingerprint and images.name == f"{name}-{split}"
-    assert images.identity() == {"fingerprint": fingerprint, "images_per_class": None, "from_end": False, "label_map": None}
+    assert (
+        images.files() == [f"{fingerprint}.parquet"]
+        and images.fingerprint == fingerprint
+        and images.name == f"{name}-{split}"
+    )
+    assert images.identity() == {
+        "fingerprint": fingerprint,
+        "images_per_class": None,
+        "from_end": False,
+        "label_map": None,
+    }
 
 
 def test_a_set_that_is_there_is_not_read_again(tmp_path, monkeypatch):
@@ -184,7 +196,13 @@ def test_a_set_of_your_own_is_read_again_when_it_changes(tmp_path):
 def test_sets_that_cannot_be_had_are_one_line(tmp_path):
     root = Location(str(tmp_path / "root"))
     cases = {
-        ("imagenet_r", None): r"field = 'imagenet_r': cannot be fetched \(2\.2 GB, license: not stated, https://.*\); unpack it and set path",
+        (
+            "imagenet_r",
+            None,
+        ): (
+            r"field = 'imagenet_r': cannot be fetched \(2\.2 GB, license: not stated, https://.*\); unpack it and "
+            r"set path"
+        ),
         ("food11", None): r"field = 'food11': no such set; did you mean food101.*\? or give a Parquet file",
         ("none", None): "no such set; use one of digits",
         ("hf://datasets/birds", None): "write it as hf://datasets/<owner>/<name>",

@@ -52,7 +52,9 @@ def test_a_folder_is_sorted_and_stray_files_are_ignored(folder):
 def parquet(path, images, labels, names=None):
     table = pa.table({"image": images, "label": labels})
     if names is not None:
-        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": {"label": {"names": names}}}})})
+        table = table.replace_schema_metadata(
+            {"huggingface": json.dumps({"info": {"features": {"label": {"names": names}}}})}
+        )
     pq.write_table(table, path)
     return path
 
@@ -61,14 +63,22 @@ def test_a_parquet_file_holds_bytes_or_structs_and_numbers_or_texts(tmp_path):
     plain = parquet_source(parquet(tmp_path / "a.parquet", [b"x", b"y", b"z"], ["dog", "cat", "dog"]))
     assert plain.class_names == ["cat", "dog"] and plain.labels.tolist() == [1, 0, 1] and plain.encoded(2) == b"z"
     (tmp_path / "lone.png").write_bytes(b"lone")
-    cells = [{"bytes": b"x", "path": "none.png"}, {"bytes": None, "path": str(tmp_path / "lone.png")}, {"bytes": None, "path": None}]
+    cells = [
+        {"bytes": b"x", "path": "none.png"},
+        {"bytes": None, "path": str(tmp_path / "lone.png")},
+        {"bytes": None, "path": None},
+    ]
     struct = parquet_source(parquet(tmp_path / "b.parquet", cells, pa.array([0, 1, 0], pa.int16()), ["u", "v"]))
     assert struct.class_names == ["u", "v"] and struct.labels.dtype == np.int64 and struct.encoded(0) == b"x"
     with pytest.raises(UserError, match=r"'b\.parquet': row 1 has the path of an image, not its bytes"):
         struct.encoded(1)  # a file never says which other files are read
     with pytest.raises(UserError, match=r"'b\.parquet': row 2 has no image"):
         struct.encoded(2)
-    many = parquet_source(parquet(tmp_path / "c.parquet", [str(i).encode() for i in range(700)], pa.array(["k"] * 700).dictionary_encode()))
+    many = parquet_source(
+        parquet(
+            tmp_path / "c.parquet", [str(i).encode() for i in range(700)], pa.array(["k"] * 700).dictionary_encode()
+        )
+    )
     assert many.encoded(699) == b"699" and many.class_names == ["k"]
 
 
@@ -105,14 +115,20 @@ def test_images_of_another_type_are_refused(tmp_path):
 def test_a_full_disk_is_no_broken_parquet_file(tmp_path, monkeypatch):
     path = parquet(tmp_path / "own.parquet", [b"x"], [0])
     monkeypatch.setattr("tempfile.NamedTemporaryFile", lambda **options: nullcontext(SimpleNamespace(name="/dev/full")))
-    with pytest.raises(UserError, match=f"does not fit the disk of {tempfile.gettempdir()}.*set TMPDIR to another folder") as error:
+    with pytest.raises(
+        UserError, match=f"does not fit the disk of {tempfile.gettempdir()}.*set TMPDIR to another folder"
+    ) as error:
         parquet_source(path)
     assert one_line(error)
 
 
 @pytest.mark.parametrize("file", ["/etc/hostname", "../secret.jpg", "x/../../secret.jpg"])
 def test_annotations_may_not_leave_their_folder(tmp_path, file):
-    content = {"images": [{"id": 1, "file_name": file}], "annotations": [{"image_id": 1, "category_id": 0}], "categories": [{"id": 0, "name": "a"}]}
+    content = {
+        "images": [{"id": 1, "file_name": file}],
+        "annotations": [{"image_id": 1, "category_id": 0}],
+        "categories": [{"id": 0, "name": "a"}],
+    }
     (tmp_path / "val.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=f"lists the image '{file}', which is not below its own folder"):
         annotation_source(tmp_path / "val.json")
@@ -128,7 +144,9 @@ def test_annotations_name_images_and_categories(tmp_path):
     (tmp_path / "x" / "7.jpg").write_bytes(b"seven")
     (tmp_path / "val2019.json").write_text(json.dumps(content))
     source = annotation_source(tmp_path / "val2019.json")
-    assert source.labels.tolist() == [1, 0] and source.class_names == ["Acer", "Quercus"] and source.encoded(0) == b"seven"
+    assert (
+        source.labels.tolist() == [1, 0] and source.class_names == ["Acer", "Quercus"] and source.encoded(0) == b"seven"
+    )
     (tmp_path / "val2019.json").write_text(json.dumps({"images": []}))
     with pytest.raises(UserError, match="is no list of annotated images"):
         annotation_source(tmp_path / "val2019.json")
@@ -138,7 +156,10 @@ def test_annotations_name_images_and_categories(tmp_path):
 
 def test_joined_splits_are_one_after_the_other():
     images = np.arange(5 * 64, dtype=np.uint8).reshape(5, 8, 8)
-    first, second = array_source("s", images[:2], np.array([0, 1]), ["a", "b"]), array_source("s", images[2:], np.array([1, 1, 0]), ["a", "b"])
+    first, second = (
+        array_source("s", images[:2], np.array([0, 1]), ["a", "b"]),
+        array_source("s", images[2:], np.array([1, 1, 0]), ["a", "b"]),
+    )
     joined = join_sources([first, second])
     assert joined.labels.tolist() == [0, 1, 1, 1, 0]
     assert [joined.encoded(i) for i in range(5)] == [encode_png(image) for image in images]
@@ -153,8 +174,13 @@ def data_set(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     features = datasets.Features({"img": datasets.Image(), "kind": datasets.ClassLabel(names=["x", "y"])})
     parts = {"train": [10, 20, 30], "test": [40, 50]}
-    cells = {part: {"img": [{"bytes": png(v), "path": None} for v in values], "kind": [v // 10 % 2 for v in values]} for part, values in parts.items()}
-    data = datasets.DatasetDict({part: datasets.Dataset.from_dict(content, features=features) for part, content in cells.items()})
+    cells = {
+        part: {"img": [{"bytes": png(v), "path": None} for v in values], "kind": [v // 10 % 2 for v in values]}
+        for part, values in parts.items()
+    }
+    data = datasets.DatasetDict(
+        {part: datasets.Dataset.from_dict(content, features=features) for part, content in cells.items()}
+    )
     (tmp_path / "data").mkdir()
     for part in parts:
         data[part].to_parquet(tmp_path / "data" / f"{part}-00000-of-00001.parquet")
@@ -166,7 +192,9 @@ def data_set(tmp_path, monkeypatch):
 def test_a_hugging_face_data_set_on_disk_is_read_with_its_own_columns(data_set, form):
     hub = HubSet(id=str(data_set / form), image="img", label="kind")
     source, key = hub_source(hub, "test")
-    assert source.class_names == ["x", "y"] and source.labels.tolist() == [0, 1] and source.encoded(1) == png(50) and key
+    assert (
+        source.class_names == ["x", "y"] and source.labels.tolist() == [0, 1] and source.encoded(1) == png(50) and key
+    )
     if form == "data":
         assert hub_source(hub, "train+test")[0].labels.tolist() == [1, 0, 1, 0, 1]
     with pytest.raises(UserError, match="has no column image, only img, kind; rename its columns") as error:
@@ -184,8 +212,13 @@ def test_a_data_set_folder_is_a_set_of_your_own_with_its_splits(tmp_path, monkey
     (tmp_path / "mine" / "data").mkdir(parents=True)
     for part, values in {"train": [10, 20, 30], "test": [40, 50]}.items():
         cells = [{"bytes": png(value), "path": None} for value in values]
-        parquet(tmp_path / "mine" / "data" / f"{part}-0.parquet", cells, ["a" if value % 20 else "b" for value in values])
-    sets = {part: real_dataset(str(tmp_path / "mine"), part, Location(str(tmp_path / "root")), halve=True) for part in ("train", "test")}
+        parquet(
+            tmp_path / "mine" / "data" / f"{part}-0.parquet", cells, ["a" if value % 20 else "b" for value in values]
+        )
+    sets = {
+        part: real_dataset(str(tmp_path / "mine"), part, Location(str(tmp_path / "root")), halve=True)
+        for part in ("train", "test")
+    }
     assert {part: images.name for part, images in sets.items()} == {"train": "mine-train", "test": "mine-test"}
     assert class_names(sets["train"]) == ["a", "b"]
     assert sorted(decode_all(sets["test"], 8).images[:, 0, 0, 0].tolist()) == [40, 50]
@@ -204,7 +237,10 @@ def test_a_data_set_folder_is_whole_or_tells_its_test_split(tmp_path, splits, na
 
     features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
     cells = [{"image": [{"bytes": png(10 * i), "path": None}], "label": [0]} for i in range(len(splits))]
-    data = {split: datasets.Dataset.from_dict(content, features=features) for split, content in zip(splits, cells, strict=True)}
+    data = {
+        split: datasets.Dataset.from_dict(content, features=features)
+        for split, content in zip(splits, cells, strict=True)
+    }
     datasets.DatasetDict(data).save_to_disk(tmp_path / "mine")
     sets = [real_dataset(str(tmp_path / "mine"), part, Location(str(tmp_path / "root"))) for part in ("train", "test")]
     assert tuple(images.name for images in sets) == names
@@ -280,7 +316,10 @@ def test_a_hub_set_of_one_split_is_whole_or_halved(tmp_path, monkeypatch):
 def test_a_hub_set_is_kept_apart_by_its_columns(tmp_path, monkeypatch):
     names = ("hf://datasets/me/birds", "hf://datasets/me/birds?label=family")
     species, family = (of_hub(monkeypatch, tmp_path, ["train", "test"], name)[1][0] for name in names)
-    assert sorted(decode_all(species, 8).labels.tolist()) == [0, 0, 1, 1] and decode_all(family, 8).labels.tolist() == [0] * 4
+    assert (
+        sorted(decode_all(species, 8).labels.tolist()) == [0, 0, 1, 1]
+        and decode_all(family, 8).labels.tolist() == [0] * 4
+    )
     with pytest.raises(UserError, match=r"has no column img, only image, label, family; add the options image=\.\."):
         of_hub(monkeypatch, tmp_path, ["train", "test"], "hf://datasets/me/birds?image=img")
 
@@ -312,7 +351,10 @@ def test_a_folder_is_read_again_when_what_a_link_leads_to_changes(tmp_path, fold
 
 def test_hub_names_are_read():
     hub, splits = parse_hub_name("hf://datasets/me/birds?config=small&test=validation+test&image=img")
-    assert hub == HubSet(id="me/birds", config="small", image="img") and splits == {"train": "train", "test": "validation+test"}
+    assert hub == HubSet(id="me/birds", config="small", image="img") and splits == {
+        "train": "train",
+        "test": "validation+test",
+    }
     wrong = ("hf://datasets/../birds", "hf://datasets/me/..", "hf://datasets/./birds")
     for name in ("hf://datasets/me", "hf://models/me/birds", "hf://datasets/me/birds/data", *wrong):
         with pytest.raises(UserError, match="write it as hf://datasets/<owner>/<name>"):
@@ -328,7 +370,11 @@ def test_torchvisions_pets_are_the_files_as_they_lie(tmp_path):
     (base / "annotations" / "test.txt").write_text("Boxer_1 2 2 1\nAbyssinian_2 1 1 1\n")
     (base / "images" / "Boxer_1.jpg").write_bytes(b"boxer")
     source = torchvision_source("OxfordIIITPet", {"split": "test", "target_types": "category"}, tmp_path)
-    assert source.labels.tolist() == [1, 0] and source.class_names == ["Abyssinian", "Boxer"] and source.encoded(0) == b"boxer"
+    assert (
+        source.labels.tolist() == [1, 0]
+        and source.class_names == ["Abyssinian", "Boxer"]
+        and source.encoded(0) == b"boxer"
+    )
     with pytest.raises(UserError, match="has 2 test images, 3,669 were published"):
         real_dataset("pets", "test", Location(str(tmp_path / "root")), path=str(tmp_path))
 

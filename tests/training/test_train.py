@@ -31,7 +31,12 @@ from raysd.training.run import TrainingRun
 from raysd.training.settings import TrainingSettings
 from raysd.training.train import train_classifiers, train_here
 
-TINY = {"backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}, "num_epochs": 3, "batch_size": 50, "image_size": 16}
+TINY = {
+    "backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]},
+    "num_epochs": 3,
+    "batch_size": 50,
+    "image_size": 16,
+}
 
 
 def run_of(root, **changes):
@@ -60,7 +65,10 @@ def test_a_state_comes_back_as_it_was(tmp_path):
 
 
 def test_small_images_keep_their_resolution_in_the_stem():
-    small, halved, large = (build_classifier(Architecture("resnet18", {}, 10, size, stride)).backbone for size, stride in ((32, 1), (32, 2), (224, 2)))
+    small, halved, large = (
+        build_classifier(Architecture("resnet18", {}, 10, size, stride)).backbone
+        for size, stride in ((32, 1), (32, 2), (224, 2))
+    )
     assert small.forward_features(torch.zeros(2, 3, 32, 32)).shape[-1] == 4
     assert halved.forward_features(torch.zeros(2, 3, 32, 32)).shape[-1] == 2
     assert large.forward_features(torch.zeros(2, 3, 32, 32)).shape[-1] == 1
@@ -92,9 +100,19 @@ def test_sources_with_shares_and_streamed_images_train_too(ray_cluster, tmp_path
     assert [part["share"] for part in record["trained_on"]["parts"]] == [0.75, 0.25]
 
 
-STREAMED = {"seeds": [0, 1], "num_steps": 88, "validate_epochs": 1, "checkpoint_steps": 47, "batch_size": 36, "recipe": "timm"}  # eleven steps an epoch
+STREAMED = {
+    "seeds": [0, 1],
+    "num_steps": 88,
+    "validate_epochs": 1,
+    "checkpoint_steps": 47,
+    "batch_size": 36,
+    "recipe": "timm",
+}  # eleven steps an epoch
 LONG = 150  # steps that leave time for kills
-STREAMED |= {"backbone_options": {**TINY["backbone_options"], "drop_rate": 0.1}, "recipe_options": {"learning_rate": 1.0, "ema_decay": 0.9}}
+STREAMED |= {
+    "backbone_options": {**TINY["backbone_options"], "drop_rate": 0.1},
+    "recipe_options": {"learning_rate": 1.0, "ema_decay": 0.9},
+}
 
 
 def train_streamed(root, **changes):
@@ -119,7 +137,9 @@ def kill_a_worker(root, killed):
 
     workers = []
     while not workers:  # what is left of a killed driver's Ray may note a checkpoint before these workers live
-        workers = ray.util.state.list_actors(filters=[("state", "=", "ALIVE"), ("class_name", "=", "RayTrainWorker")], detail=True)
+        workers = ray.util.state.list_actors(
+            filters=[("state", "=", "ALIVE"), ("class_name", "=", "RayTrainWorker")], detail=True
+        )
     before = noted_checkpoints(root)
     while not noted_checkpoints(root) - before:
         time.sleep(0.02)
@@ -163,7 +183,9 @@ def test_steps_in_the_place_of_epochs_and_measurements_on_the_way(undisturbed):
 
 
 @pytest.mark.soak
-def test_sigkills_of_the_driver_and_of_a_worker_inside_an_epoch_end_with_the_weights_of_an_undisturbed_run(ray_cluster, tmp_path):
+def test_sigkills_of_the_driver_and_of_a_worker_inside_an_epoch_end_with_the_weights_of_an_undisturbed_run(
+    ray_cluster, tmp_path
+):
     undisturbed = train_streamed(tmp_path / "undisturbed", num_steps=LONG)
     tmp_path /= "disturbed"
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
@@ -228,7 +250,9 @@ def test_the_paper_recipe_trains_and_its_projector_is_dropped_for_transfer(tmp_p
     images = torch.zeros(2, 3, 32, 32)
     features, logits = model.features_and_logits(images)
     assert features.shape == (2, 16) and logits.shape == (2, 10) and logits.abs().max() <= 10
-    assert torch.allclose(timm.create_model(f"local-dir:{run.folder(0).path}", pretrained=True).eval()(images), features, atol=1e-6)
+    assert torch.allclose(
+        timm.create_model(f"local-dir:{run.folder(0).path}", pretrained=True).eval()(images), features, atol=1e-6
+    )
 
 
 @pytest.mark.soak
@@ -241,7 +265,11 @@ def test_a_compiled_model_trains_and_its_weights_are_named_as_any(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("train", [train_here, pytest.param(partial(train_classifiers, quiet=True), marks=pytest.mark.soak)], ids=["here", "workers"])
+@pytest.mark.parametrize(
+    "train",
+    [train_here, pytest.param(partial(train_classifiers, quiet=True), marks=pytest.mark.soak)],
+    ids=["here", "workers"],
+)
 def test_a_broken_image_ends_the_training_in_one_line(ray_cluster, tmp_path, train):
     encoded = [encode_png(np.full((8, 8), 10 * i, dtype=np.uint8)) for i in range(20)]
     encoded[7] = b"no image"
@@ -274,12 +302,16 @@ def test_the_embedded_generator_can_be_trained_again(ray_cluster, tmp_path):
         pytest.skip("needs the full Fashion-MNIST (Debian package dataset-fashion-mnist)")
     command = [sys.executable, "tools/train_tiny_sd.py", "--out", str(tmp_path), "--steps", "2", "--workers", "1"]
     subprocess.run(command, check=True, capture_output=True, timeout=400)
-    assert json.loads((tmp_path / "tiny_sd" / "model_index.json").read_text())["_class_name"] == "StableDiffusionPipeline"
+    assert (
+        json.loads((tmp_path / "tiny_sd" / "model_index.json").read_text())["_class_name"] == "StableDiffusionPipeline"
+    )
 
 
 def test_nesterov_without_momentum_is_refused():
     with pytest.raises(UserError, match="nesterov needs momentum"):
-        load_experiment(None, ["training.recipe=standard", "training.recipe_options.momentum=0"]).training.resolve_recipe()
+        load_experiment(
+            None, ["training.recipe=standard", "training.recipe_options.momentum=0"]
+        ).training.resolve_recipe()
 
 
 @pytest.mark.parametrize("option", ["momentum=1", "speed=1"])
@@ -297,7 +329,12 @@ def test_a_source_without_images_is_refused_by_its_name(tmp_path):
 
 @pytest.mark.slow
 def test_a_loss_that_is_no_number_ends_the_training_in_one_line(tmp_path):
-    run = run_of(tmp_path, recipe_options={"optimizer": "sgd", "learning_rate": 1e30, "clip_norm": None}, precision="float32", num_workers=1)
+    run = run_of(
+        tmp_path,
+        recipe_options={"optimizer": "sgd", "learning_rate": 1e30, "clip_norm": None},
+        precision="float32",
+        num_workers=1,
+    )
     with pytest.raises(UserError, match=r"learning_rate = 1e\+30: the loss is no number any more"):
         train_here(run)
 

@@ -20,12 +20,23 @@ from raysd.training.settings import TrainingSettings
 from raysd.training.train import train_classifiers, train_here
 from raysd.training.workers import OneProcess
 
-TINY = {"backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}, "batch_size": 50, "image_size": 16, "num_workers": 1, "logger": "none"}
+TINY = {
+    "backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]},
+    "batch_size": 50,
+    "image_size": 16,
+    "num_workers": 1,
+    "logger": "none",
+}
 
 
 def run_of(root, **changes):
     location = Location(str(root))
-    return TrainingRun(location, (Pool((real_dataset("digits", "train", location, 40),)),), 10, TrainingSettings(**{**TINY, "num_epochs": 3, **changes}))
+    return TrainingRun(
+        location,
+        (Pool((real_dataset("digits", "train", location, 40),)),),
+        10,
+        TrainingSettings(**{**TINY, "num_epochs": 3, **changes}),
+    )
 
 
 def weights(run, seed):

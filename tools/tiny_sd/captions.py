@@ -1,8 +1,9 @@
 """Captions for real pictures: the class in words, and what the pixels show.
 
-A caption names the class (its name or a synonym), with or without its definition or hypernym, or with adjectives that are measured on
-the picture: how light it is, whether its surface is plain, and how much of the frame it fills. Each adjective compares a picture with
-others of its own class, so drawing adjectives uniformly gives the class's real spread.
+A caption names the class (its name or a synonym), with or without its definition or hypernym, or with adjectives that
+are measured on the picture: how light it is, whether its surface is plain, and how much of the frame it fills. Each
+adjective compares a picture with others of its own class, so drawing adjectives uniformly gives the class's real
+spread.
 """
 
 from dataclasses import dataclass

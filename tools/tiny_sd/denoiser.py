@@ -24,7 +24,9 @@ class DenoiserLoss(torch.nn.Module):
         self.text_encoder = text_encoder
         self.scheduler = build_scheduler()
 
-    def forward(self, latents: torch.Tensor, timesteps: torch.Tensor, noise: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, latents: torch.Tensor, timesteps: torch.Tensor, noise: torch.Tensor, tokens: torch.Tensor
+    ) -> torch.Tensor:
         """Latents and noise [B, 8, 8, 8], timesteps [B] and token ids [B, T] to the loss."""
         noised = self.scheduler.add_noise(latents, noise, timesteps)
         alpha = self.scheduler.alphas_cumprod[timesteps][:, None, None, None]

@@ -70,7 +70,11 @@ def train_tiny_sd(job: Job) -> Path:
 def _fit(worker: Any, job: Job, name: str, schedule: Schedule) -> None:
     trainer = TorchTrainer(
         worker,
-        train_loop_config={"out": str(Path(job.out).resolve()), "schedule": asdict(schedule), "num_images": job.num_images},
+        train_loop_config={
+            "out": str(Path(job.out).resolve()),
+            "schedule": asdict(schedule),
+            "num_images": job.num_images,
+        },
         torch_config=TorchConfig(backend="gloo"),
         scaling_config=ScalingConfig(num_workers=job.num_workers, resources_per_worker={"CPU": 0.9}),
         run_config=RunConfig(
@@ -101,7 +105,9 @@ def _denoiser_worker(config: dict[str, Any]) -> None:
     def caption(i: int, rng: np.random.Generator) -> str:
         return describe(rows[labels[i]], attributes.words(i), rng)
 
-    unet, text_encoder = denoiser.train_denoiser(latents["means"], latents["stds"], caption, tokenizer, Schedule(**config["schedule"]))
+    unet, text_encoder = denoiser.train_denoiser(
+        latents["means"], latents["stds"], caption, tokenizer, Schedule(**config["schedule"])
+    )
     if ray.train.get_context().get_world_rank() == 0:
         unet.save_pretrained(out / "unet")
         text_encoder.save_pretrained(out / "text_encoder")
@@ -110,4 +116,9 @@ def _denoiser_worker(config: dict[str, Any]) -> None:
 
 def shortened(job: Job, steps: int) -> Job:
     """The same job with both parts cut to `steps` steps and few images, for a trial run."""
-    return replace(job, num_images=TRIAL_IMAGES, autoencoder=replace(job.autoencoder, num_steps=steps), denoiser=replace(job.denoiser, num_steps=steps))
+    return replace(
+        job,
+        num_images=TRIAL_IMAGES,
+        autoencoder=replace(job.autoencoder, num_steps=steps),
+        denoiser=replace(job.denoiser, num_steps=steps),
+    )

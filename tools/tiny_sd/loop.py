@@ -1,7 +1,7 @@
 """One data-parallel training loop for both parts of the tiny Stable Diffusion.
 
-Every batch is a pure function of (seed, step, rank), and a checkpoint holds weights, average, optimizer and step. So a killed run that
-is started again ends as an undisturbed one does.
+Every batch is a pure function of (seed, step, rank), and a checkpoint holds weights, average, optimizer and step. So a
+killed run that is started again ends as an undisturbed one does.
 """
 
 import math
@@ -38,12 +38,14 @@ class Schedule:
 
 @cache
 def mixed_precision() -> torch.autocast:
-    """bfloat16 where the CPU has it in hardware, else float32: emulated, two steps of the denoiser took 28 s in the place of 2.5 s."""
+    """bfloat16 where the CPU has it in hardware, else float32: emulated, two steps of the denoiser took 28 s in the
+    place of 2.5 s."""
     return torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bfloat16())
 
 
 def shuffled_indices(step: int, num_items: int, batch_size: int, rank: int, world_size: int, seed: int) -> np.ndarray:
-    """The items of one worker's share of batch `step`: each epoch is one permutation, cut into full batches, rank-strided."""
+    """The items of one worker's share of batch `step`: each epoch is one permutation, cut into full batches,
+    rank-strided."""
     per_epoch = num_items // batch_size
     epoch, position = divmod(step, per_epoch)
     order = epoch_order(num_items, epoch, seed)
@@ -87,11 +89,22 @@ def fit(module: torch.nn.Module, make_batch: Callable[[int, int, int], Batch], s
             images_per_s = (done - start) * schedule.batch_size / (time.monotonic() - began)
             metrics = {"step": done, "loss": float(np.mean(losses)), "images_per_s": images_per_s}
             losses = []
-            state = {"module": module.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict(), "step": done}
+            state = {
+                "module": module.state_dict(),
+                "average": average.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "step": done,
+            }
             workers.report(metrics, state if rank == 0 else None)
             if rank == 0:
                 left = (schedule.num_steps - done) * schedule.batch_size / images_per_s
-                print(f"step {done}/{schedule.num_steps}  loss {metrics['loss']:.4f}  {images_per_s:.0f} images/s  {left / 60:.1f} min left", flush=True)
+                print(
+                    (
+                        f"step {done}/{schedule.num_steps}  loss {metrics['loss']:.4f}  {images_per_s:.0f} "
+                        f"images/s  {left / 60:.1f} min left"
+                    ),
+                    flush=True,
+                )
     return average.module
 
 

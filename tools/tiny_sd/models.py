@@ -51,9 +51,14 @@ def build_tokenizer(texts: list[str], vocab_size: int = 760) -> CLIPTokenizer:
     """A byte-level BPE tokenizer in CLIP's form, learned from `texts`; any other text still encodes, byte by byte."""
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.normalizer = normalizers.Lowercase()
-    learner.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    learner.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    learner.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=alphabet, show_progress=False, min_frequency=1))
+    learner.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=alphabet, show_progress=False, min_frequency=1),
+    )
     merges = [tuple(merge) for merge in json.loads(learner.to_str())["model"]["merges"]]
     tokens = alphabet + [letter + "</w>" for letter in alphabet] + ["".join(merge) for merge in merges]
     vocab = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
@@ -92,7 +97,9 @@ def build_scheduler() -> PNDMScheduler:
     )
 
 
-def save_pipeline(folder: Path, vae: AutoencoderKL, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
+def save_pipeline(
+    folder: Path, vae: AutoencoderKL, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer
+) -> None:
     """Write a diffusers folder with half-precision safetensors that loads in single precision."""
     pipeline = StableDiffusionPipeline(
         vae=vae.to(torch.float16),

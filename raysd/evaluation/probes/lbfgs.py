@@ -1,6 +1,7 @@
 """L-BFGS for many problems of one shape at once (Nocedal 1980), each with its own steps.
 
-Points are float32 tensors [d, G, K]: G problems of d x K unknowns. Values, slopes and products of points are float64 [G].
+Points are float32 tensors [d, G, K]: G problems of d x K unknowns. Values, slopes and products of points are float64
+[G].
 """
 
 from collections.abc import Callable
@@ -16,12 +17,14 @@ DECREASE, SLOPE, NOISE = 0.1, 0.8, 1e-6
 SMALLEST_COSINE = 1e-12
 
 Objective = Callable[[torch.Tensor, torch.Tensor, bool], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
-"""From points [d, G, K] and the numbers of their problems [G]: losses [G], gradients, and, where asked for, the positive diagonals of the Hessians."""
+"""From points [d, G, K] and the numbers of their problems [G]: losses [G], gradients, and, where asked for, the
+positive diagonals of the Hessians."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What L-BFGS knows of the Hessian: past steps, the changes of the gradient along them, and a diagonal; each [d, G, K]."""
+    """What L-BFGS knows of the Hessian: past steps, the changes of the gradient along them, and a diagonal; each [d,
+    G, K]."""
 
     steps: list[torch.Tensor]
     changes: list[torch.Tensor]
@@ -29,16 +32,27 @@ class Memory:
 
     def shifted(self, diagonal: torch.Tensor) -> "Memory":
         """What is then known of a problem whose Hessian has this diagonal more."""
-        return Memory(self.steps, [change + diagonal * step for step, change in zip(self.steps, self.changes, strict=True)], self.curvature + diagonal)
+        return Memory(
+            self.steps,
+            [change + diagonal * step for step, change in zip(self.steps, self.changes, strict=True)],
+            self.curvature + diagonal,
+        )
 
 
 def minimise(
-    objective: Objective, start: torch.Tensor, empty_loss: float, max_iterations: int, tolerance: float, memory: Memory | None = None
+    objective: Objective,
+    start: torch.Tensor,
+    empty_loss: float,
+    max_iterations: int,
+    tolerance: float,
+    memory: Memory | None = None,
 ) -> tuple[torch.Tensor, list[int], Memory]:
-    """The minima of G convex problems, the iterations that each took, and what is known of the Hessian of those that took longest.
+    """The minima of G convex problems, the iterations that each took, and what is known of the Hessian of those that
+    took longest.
 
-    A problem is done, and leaves the batch, when the decrease that a step promises is below `tolerance` times its loss, and below
-    `tolerance` times what it has gained over `empty_loss`; or when no step along its direction decreases the loss any more.
+    A problem is done, and leaves the batch, when the decrease that a step promises is below `tolerance` times its loss,
+    and below `tolerance` times what it has gained over `empty_loss`; or when no step along its direction decreases the
+    loss any more.
 
     Args:
         objective: losses, gradients and curvatures; float32 noise in the losses is expected.
@@ -70,9 +84,13 @@ def minimise(
             if not bool(go_on.any()):
                 break
             active, loss, slope = active[go_on], loss[go_on], slope[go_on]
-            point, gradient, curvature, direction = (value[:, go_on] for value in (point, gradient, curvature, direction))
+            point, gradient, curvature, direction = (
+                value[:, go_on] for value in (point, gradient, curvature, direction)
+            )
             steps, changes = [value[:, go_on] for value in steps], [value[:, go_on] for value in changes]
-        found = _search(objective, active, point, direction, loss, gradient, slope, curvature, (iteration + 1) % REFRESH == 0)
+        found = _search(
+            objective, active, point, direction, loss, gradient, slope, curvature, (iteration + 1) % REFRESH == 0
+        )
         steps.append(found[0] - point)
         changes.append(found[2] - gradient)
         del steps[:-HISTORY], changes[:-HISTORY]
@@ -90,12 +108,17 @@ def scaled(factors: torch.Tensor, point: torch.Tensor) -> torch.Tensor:
     return factors.float()[:, None] * point
 
 
-def _direction(gradient: torch.Tensor, curvature: torch.Tensor, steps: list[torch.Tensor], changes: list[torch.Tensor]) -> torch.Tensor:
-    """The two-loop recursion, which starts from the inverse curvature; pairs with hardly any curvature count for nothing."""
+def _direction(
+    gradient: torch.Tensor, curvature: torch.Tensor, steps: list[torch.Tensor], changes: list[torch.Tensor]
+) -> torch.Tensor:
+    """The two-loop recursion, which starts from the inverse curvature; pairs with hardly any curvature count for
+    nothing."""
     rest, used = gradient, []
     for step, change in zip(reversed(steps), reversed(changes), strict=True):
         product = dot(step, change)
-        weight = torch.where(product > SMALLEST_COSINE * (dot(step, step) * dot(change, change)).sqrt(), 1 / product, 0.0)
+        weight = torch.where(
+            product > SMALLEST_COSINE * (dot(step, step) * dot(change, change)).sqrt(), 1 / product, 0.0
+        )
         share = weight * dot(step, rest)
         rest = rest - scaled(share, change)
         used.append((step, change, weight, share))
@@ -121,10 +144,15 @@ def _search(
 ) -> tuple[torch.Tensor, ...]:
     """Points, losses, gradients and curvatures along the directions, and which problems found no better point.
 
-    A step is taken when the loss falls by enough, or, where float32 cannot tell, when the slope has fallen (Hager and Zhang 2005); else
-    a shorter one is tried, by the parabola through what is known.
+    A step is taken when the loss falls by enough, or, where float32 cannot tell, when the slope has fallen (Hager and
+    Zhang 2005); else a shorter one is tried, by the parabola through what is known.
     """
-    point, loss, gradient, curvature = start.clone(), start_loss.clone(), start_gradient.clone(), start_curvature.clone()
+    point, loss, gradient, curvature = (
+        start.clone(),
+        start_loss.clone(),
+        start_gradient.clone(),
+        start_curvature.clone(),
+    )
     pending, length = torch.arange(len(active), device=active.device), torch.ones_like(loss)
     for _ in range(MAX_TRIALS):
         tried = start[:, pending] + scaled(length, direction[:, pending])

@@ -1,7 +1,8 @@
 """Multinomial logistic regression with an L2 penalty, for many strengths of it.
 
-The objective is scikit-learn's: C times the sum of the cross-entropies plus half the squared weights; the bias is not penalised. With two
-classes scikit-learn penalises the difference of their weights, which is one class's penalty twice, and so does this.
+The objective is scikit-learn's: C times the sum of the cross-entropies plus half the squared weights; the bias is not
+penalised. With two classes scikit-learn penalises the difference of their weights, which is one class's penalty twice,
+and so does this.
 """
 
 from collections.abc import Iterator, Sequence
@@ -70,10 +71,12 @@ def fit_path(
 
 
 class LogisticProblem:
-    """Images to learn from, in a frame that suits the solver: centerd, along their principal axes, and with a column of ones.
+    """Images to learn from, in a frame that suits the solver: centerd, along their principal axes, and with a column
+    of ones.
 
-    None of it changes the minimum: the bias is not penalised, the penalty is the same in all orthogonal frames, and weights outside the
-    span of the images are 0. In this frame the Hessian is close to its diagonal, by which L-BFGS is preconditioned. It runs on the GPU where there is one.
+    None of it changes the minimum: the bias is not penalised, the penalty is the same in all orthogonal frames, and
+    weights outside the span of the images are 0. In this frame the Hessian is close to its diagonal, by which L-BFGS is
+    preconditioned. It runs on the GPU where there is one.
 
     Args:
         features: finite float32 [N, D].
@@ -108,11 +111,18 @@ class LogisticProblem:
         axes = torch.linalg.eigh(scatter).eigenvectors
         return span @ axes if few else axes
 
-    def fit_path(self, strengths: Sequence[float], max_iterations: int = 2000, tolerance: float = TOLERANCE, start: LinearModel | None = None) -> PathFit:
+    def fit_path(
+        self,
+        strengths: Sequence[float],
+        max_iterations: int = 2000,
+        tolerance: float = TOLERANCE,
+        start: LinearModel | None = None,
+    ) -> PathFit:
         """Fit one model for each strength C, from small to large; as the function of this name.
 
-        Large problems are solved one by one. Each starts where the line through its two forerunners leads, with what they found out of the
-        Hessian; only the penalty's part of it has changed. Small ones are solved in groups, each from the last of the group before.
+        Large problems are solved one by one. Each starts where the line through its two forerunners leads, with what
+        they found out of the Hessian; only the penalty's part of it has changed. Small ones are solved in groups, each
+        from the last of the group before.
         """
         shares = torch.bincount(self.labels, minlength=self.num_classes).double() / len(self.labels)
         log_shares = shares.clamp(min=1e-12).log()
@@ -128,14 +138,18 @@ class LogisticProblem:
         models: dict[int, LinearModel] = {}
         iterations: dict[int, int] = {}
         for group in (order[first : first + size] for first in range(0, len(order), size)):
-            penalties = (2 if self.num_classes == 2 else 1) / (torch.tensor([strengths[i] for i in group], dtype=torch.float64) * len(self.labels))
+            penalties = (2 if self.num_classes == 2 else 1) / (
+                torch.tensor([strengths[i] for i in group], dtype=torch.float64) * len(self.labels)
+            )
             objective = _Objective(self, penalties.to(self.device))
             if memory is not None:
                 memory = memory.shifted(((penalties[0] - penalty) * self.penalised).float())
             if size == 1 and len(known) == 2:
                 weights = 2 * known[1] - known[0]  # on as from the one before
             points = weights[:, None].repeat(1, len(group), 1)
-            found, counts, memory = minimise(objective, points, -float(shares @ log_shares), max_iterations, tolerance, memory)
+            found, counts, memory = minimise(
+                objective, points, -float(shares @ log_shares), max_iterations, tolerance, memory
+            )
             memory, penalty = (memory, float(penalties[0])) if size == 1 else (None, 0.0)
             weights = found[:, -1]
             known = [*known[-1:], weights]
@@ -144,7 +158,8 @@ class LogisticProblem:
         return PathFit([models[i] for i in range(len(order))], [iterations[i] for i in range(len(order))])
 
     def _model(self, weights: torch.Tensor) -> LinearModel:
-        """The model of the features as they were given, from weights [d + 1, K]; what all classes share is taken off."""
+        """The model of the features as they were given, from weights [d + 1, K]; what all classes share is taken
+        off."""
         own = weights.double() - weights.double().mean(1, keepdim=True)
         turned = self.axes @ own[:-1]
         return LinearModel(turned.float().cpu().numpy(), (own[-1] - self.mean @ turned).float().cpu().numpy())
@@ -162,8 +177,11 @@ class _Objective:
     problem: LogisticProblem
     penalties: torch.Tensor
 
-    def __call__(self, weights: torch.Tensor, problems: torch.Tensor, want_curvature: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Losses float64 [G], gradients, and the Hessians' diagonals (zeros where not wanted), of weights [d + 1, G, K]."""
+    def __call__(
+        self, weights: torch.Tensor, problems: torch.Tensor, want_curvature: bool
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Losses float64 [G], gradients, and the Hessians' diagonals (zeros where not wanted), of weights [d + 1, G,
+        K]."""
         penalised, n, (dim, group, classes) = self.problem.penalised, len(self.problem.labels), weights.shape
         flat, penalty = weights.reshape(dim, -1), self.penalties[problems]
         gradient, curvature, loss = torch.zeros_like(flat), torch.zeros_like(flat), torch.zeros_like(penalty)
@@ -182,7 +200,11 @@ class _Objective:
                 curvature.addmm_(columns.square().T, errors.abs() * (1 - errors.abs()))
         loss = loss / n + 0.5 * penalty * dot(weights * penalised, weights)
         gradient = gradient.view_as(weights) / n + scaled(penalty, penalised * weights)
-        return loss, gradient, curvature.view_as(weights) / n + scaled(penalty, penalised) + torch.finfo(torch.float32).tiny
+        return (
+            loss,
+            gradient,
+            curvature.view_as(weights) / n + scaled(penalty, penalised) + torch.finfo(torch.float32).tiny,
+        )
 
     def _chunks(self, group: int, classes: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Some columns [n, d + 1] at a time, and their labels [n, G, 1]."""

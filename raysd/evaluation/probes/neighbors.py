@@ -12,7 +12,9 @@ CHUNK = 2**25
 """Similarities that are held at a time."""
 
 
-def predict_by_neighbors(train: np.ndarray, labels: np.ndarray, test: np.ndarray, num_classes: int, neighbors: int) -> np.ndarray:
+def predict_by_neighbors(
+    train: np.ndarray, labels: np.ndarray, test: np.ndarray, num_classes: int, neighbors: int
+) -> np.ndarray:
     """Classes int64 [M] of test features [M, D], by the votes of the most similar training images.
 
     A vote weighs exp(cosine similarity / 0.07), as in Wu et al. 2018 and DINO; at equal votes the smallest class wins.
@@ -25,7 +27,9 @@ def predict_by_neighbors(train: np.ndarray, labels: np.ndarray, test: np.ndarray
         neighbors: that vote; all N when there are fewer.
     """
     device = find_device()
-    known, asked = (normalize(torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32)).to(device)) for part in (train, test))
+    known, asked = (
+        normalize(torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32)).to(device)) for part in (train, test)
+    )
     classes = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(device)
     predictions = []
     for rows in asked.split(max(1, CHUNK // len(known))):

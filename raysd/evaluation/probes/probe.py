@@ -1,7 +1,7 @@
 """Probes of frozen features: logistic regression by L-BFGS or SGD, and nearest neighbors.
 
-A linear probe's settings are chosen on a class-stratified fifth of the training images; then it is fitted on all of them and tested
-once. Features are scaled by what the images that are learned from say, so not by the held-out ones.
+A linear probe's settings are chosen on a class-stratified fifth of the training images; then it is fitted on all of
+them and tested once. Features are scaled by what the images that are learned from say, so not by the held-out ones.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,8 @@ class ProbeResult:
     mean_per_class: float
     """Mean of the classes' accuracies in percent, over the classes of the test images."""
     chosen: dict[str, Any]
-    """The chosen settings, and their validation top-1 in percent, number of trials, iterations, and whether they lie at the edge."""
+    """The chosen settings, and their validation top-1 in percent, number of trials, iterations, and whether they lie
+    at the edge."""
 
 
 def choose_shots(labels: np.ndarray, shots: int | None, seed: int) -> np.ndarray:
@@ -47,7 +48,11 @@ def choose_shots(labels: np.ndarray, shots: int | None, seed: int) -> np.ndarray
 
 
 def run_probe(
-    train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], settings: ProbeSettings, seed: int, shots: int | None = None
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    settings: ProbeSettings,
+    seed: int,
+    shots: int | None = None,
 ) -> ProbeResult:
     """Choose, fit and test a probe.
 
@@ -61,15 +66,22 @@ def run_probe(
         shots: training images per class; all when None.
 
     Raises:
-        UserError: no images, features that are not finite, fewer than two classes, test classes without training images, classes with
-            too few images, or SGD with one shot or features on which it diverges.
+        UserError: no images, features that are not finite, fewer than two classes, test classes without training
+            images, classes with too few images, or SGD with one shot or features on which it diverges.
     """
     _check(train, test, settings, shots)
     kept = choose_shots(train[1], shots, seed)
     classes, labels = np.unique(train[1][kept], return_inverse=True)
     known = train[0] if shots is None else train[0][kept]
-    learn, asked = (known.astype(np.float32, copy=False), labels.astype(np.int64)), test[0].astype(np.float32, copy=False)
-    predictions, chosen = _nearest(learn, asked, settings) if settings.kind == "knn" else _linear(learn, asked, settings, seed, shots == 1)
+    learn, asked = (
+        (known.astype(np.float32, copy=False), labels.astype(np.int64)),
+        test[0].astype(np.float32, copy=False),
+    )
+    predictions, chosen = (
+        _nearest(learn, asked, settings)
+        if settings.kind == "knn"
+        else _linear(learn, asked, settings, seed, shots == 1)
+    )
     named, truth = classes[predictions].astype(np.int64), test[1]
     correct = named == truth
     per_class = mean_per_class(np.searchsorted(classes, truth), correct, len(classes))
@@ -83,7 +95,9 @@ def _nearest(learn: Examples, asked: np.ndarray, settings: ProbeSettings) -> tup
     return predict_by_neighbors(known, labels, scaled, int(labels.max()) + 1, neighbors), {"neighbors": neighbors}
 
 
-def _linear(learn: Examples, asked: np.ndarray, settings: ProbeSettings, seed: int, one_shot: bool) -> tuple[np.ndarray, dict[str, Any]]:
+def _linear(
+    learn: Examples, asked: np.ndarray, settings: ProbeSettings, seed: int, one_shot: bool
+) -> tuple[np.ndarray, dict[str, Any]]:
     """Predicted classes [M], and what was chosen."""
     num_classes = int(learn[1].max()) + 1
     found = None if one_shot else _search(learn, settings, seed)
@@ -93,13 +107,22 @@ def _linear(learn: Examples, asked: np.ndarray, settings: ProbeSettings, seed: i
     if found:
         chosen |= {"validation_top1": found.validation_top1, "trials": found.trials, "at_edge": found.at_edge}
     if settings.kind == "sgd":
-        sgd = fit_sgd_probe((features, learn[1]), num_classes, [values["learning_rate"]], [values["weight_decay"]], settings, seed)
+        sgd = fit_sgd_probe(
+            (features, learn[1]), num_classes, [values["learning_rate"]], [values["weight_decay"]], settings, seed
+        )
         if sgd.diverged[0]:
             rate = f"{values['learning_rate']:.3g}"
-            raise UserError(FIELD, "sgd", f"diverged on all images at the chosen learning rate of {rate}; use lbfgs, or scale: l2")
+            raise UserError(
+                FIELD, "sgd", f"diverged on all images at the chosen learning rate of {rate}; use lbfgs, or scale: l2"
+            )
         return sgd.models[0].predict(scaled), chosen
-    path = fit_path(features, learn[1], num_classes, [values["C"]], settings.max_iterations, start=found.model if found else None)
-    return path.models[0].predict(scaled), chosen | {"iterations": path.iterations[0], "search_iterations": found.iterations if found else []}
+    path = fit_path(
+        features, learn[1], num_classes, [values["C"]], settings.max_iterations, start=found.model if found else None
+    )
+    return path.models[0].predict(scaled), chosen | {
+        "iterations": path.iterations[0],
+        "search_iterations": found.iterations if found else [],
+    }
 
 
 def _search(learn: Examples, settings: ProbeSettings, seed: int) -> Found:
@@ -139,7 +162,12 @@ def _unit(features: np.ndarray) -> np.ndarray:
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
 
-def _check(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], settings: ProbeSettings, shots: int | None) -> None:
+def _check(
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    settings: ProbeSettings,
+    shots: int | None,
+) -> None:
     for name, (features, labels) in (("training", train), ("test", test)):
         if len(labels) == 0:
             raise UserError(FIELD, f"0 {name} images", "give a set with images")
@@ -151,8 +179,14 @@ def _check(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndar
     if unknown := np.setdiff1d(test[1], classes).tolist():
         raise UserError(FIELD, f"test classes {unknown}", "give training images of these classes, or leave them out")
     if few := classes[counts < (shots or 0)].tolist():
-        raise UserError(f"{FIELD}.shots", shots, f"classes {few} have fewer training images; ask for at most {counts.min()}")
+        raise UserError(
+            f"{FIELD}.shots", shots, f"classes {few} have fewer training images; ask for at most {counts.min()}"
+        )
     if settings.kind == "sgd" and shots == 1:
-        raise UserError(f"{FIELD}.shots", 1, "sgd has nothing to choose its learning rate on; use lbfgs or knn, or two shots")
+        raise UserError(
+            f"{FIELD}.shots", 1, "sgd has nothing to choose its learning rate on; use lbfgs or knn, or two shots"
+        )
     if settings.kind != "knn" and shots is None and (single := classes[counts == 1].tolist()):
-        raise UserError(FIELD, f"classes {single} with one training image", "give two of each class, one to hold out, or use knn")
+        raise UserError(
+            FIELD, f"classes {single} with one training image", "give two of each class, one to hold out, or use knn"
+        )

@@ -36,7 +36,8 @@ class Found:
 
 
 def search_strength(fit: Examples, validation: Examples, num_classes: int, settings: ProbeSettings, seed: int) -> Found:
-    """The strength C of logistic regression, 1e-5 to 1e6, with the best validation accuracy; the smallest one where several are equal."""
+    """The strength C of logistic regression, 1e-5 to 1e6, with the best validation accuracy; the smallest one where
+    several are equal."""
     problem = LogisticProblem(*fit, num_classes)
     if settings.search == "path":
         strengths = evenly_spaced(settings.trials)
@@ -58,14 +59,21 @@ def search_strength(fit: Examples, validation: Examples, num_classes: int, setti
             scores.append(_top1(one.models[0], validation))
             study.tell(trial, scores[-1])
     best = min(range(len(scores)), key=lambda i: (-scores[i], strengths[i]))
-    return Found({"C": strengths[best]}, scores[best], len(scores), _at_edge(strengths[best], STRENGTHS), iterations, models[best])
+    return Found(
+        {"C": strengths[best]},
+        scores[best],
+        len(scores),
+        _at_edge(strengths[best], STRENGTHS),
+        iterations,
+        models[best],
+    )
 
 
 def search_sgd(fit: Examples, validation: Examples, num_classes: int, settings: ProbeSettings, seed: int) -> Found:
     """The learning rate, 0.1 to 100, and weight decay, 1e-12 to 1e-4, of SGD with the best validation accuracy.
 
-    TPE is asked for rounds of 5 settings, which are fitted together, and told their results after each round; settings that diverge
-    count as failed. Where several are equal, the smallest learning rate wins.
+    TPE is asked for rounds of 5 settings, which are fitted together, and told their results after each round; settings
+    that diverge count as failed. Where several are equal, the smallest learning rate wins.
 
     Raises:
         UserError: all settings diverged.
@@ -79,20 +87,28 @@ def search_sgd(fit: Examples, validation: Examples, num_classes: int, settings: 
         rates = [trial.suggest_float("learning_rate", *LEARNING_RATES, log=True) for trial in trials]
         decays = [trial.suggest_float("weight_decay", *WEIGHT_DECAYS, log=True) for trial in trials]
         result = fit_sgd_probe(fit, num_classes, rates, decays, settings, seed)
-        for trial, rate, decay, model, diverged in zip(trials, rates, decays, result.models, result.diverged, strict=True):
+        for trial, rate, decay, model, diverged in zip(
+            trials, rates, decays, result.models, result.diverged, strict=True
+        ):
             if diverged:
                 study.tell(trial, state=optuna.trial.TrialState.FAIL)
                 continue
             tried.append((_top1(model, validation), rate, decay, model))
             study.tell(trial, tried[-1][0])
     if not tried:
-        raise UserError("evaluation.transfer_sets.probe.scale", settings.used_scale, "SGD diverges on these features; use l2 or standard")
+        raise UserError(
+            "evaluation.transfer_sets.probe.scale",
+            settings.used_scale,
+            "SGD diverges on these features; use l2 or standard",
+        )
     score, rate, decay, model = min(tried, key=lambda item: (-item[0], item[1]))
     values = {"learning_rate": rate, "weight_decay": decay}
     return Found(values, score, settings.trials, _at_edge(rate, LEARNING_RATES), [], model)
 
 
-def fit_sgd_probe(fit: Examples, num_classes: int, rates: list[float], decays: list[float], settings: ProbeSettings, seed: int) -> SgdFit:
+def fit_sgd_probe(
+    fit: Examples, num_classes: int, rates: list[float], decays: list[float], settings: ProbeSettings, seed: int
+) -> SgdFit:
     """`fit_sgd` with the batch size and epochs of the settings."""
     return fit_sgd(*fit, num_classes, rates, decays, settings.batch_size, settings.epochs, seed)
 
@@ -100,7 +116,9 @@ def fit_sgd_probe(fit: Examples, num_classes: int, rates: list[float], decays: l
 def evenly_spaced(trials: int) -> list[float]:
     """Strengths over the whole range, evenly spaced in logarithms; a single one lies in its middle."""
     low, high = (math.log10(strength) for strength in STRENGTHS)
-    return [float(strength) for strength in (np.logspace(low, high, trials) if trials > 1 else [10 ** ((low + high) / 2)])]
+    return [
+        float(strength) for strength in (np.logspace(low, high, trials) if trials > 1 else [10 ** ((low + high) / 2)])
+    ]
 
 
 def _at_edge(value: float, limits: tuple[float, float]) -> bool:

@@ -32,9 +32,11 @@ def fit_sgd(
     epochs: int,
     seed: int,
 ) -> SgdFit:
-    """Fit one model for each pair of learning rate and weight decay, on the same batches; on the CPU the seed settles the result.
+    """Fit one model for each pair of learning rate and weight decay, on the same batches; on the CPU the seed
+    settles the result.
 
-    Plain SGD with momentum 0.9; weights and bias decay, and the learning rate falls to 0 by half a cosine over all steps.
+    Plain SGD with momentum 0.9; weights and bias decay, and the learning rate falls to 0 by half a cosine over all
+    steps.
 
     Args:
         features: finite float32 [N, D].
@@ -54,7 +56,9 @@ def fit_sgd(
     first = torch.randn(data.shape[1], 1, num_classes, generator=generator) * INITIAL_DEVIATION
     first[-1] = 0
     weights = first.repeat(1, count, 1).to(device)  # [D + 1, T, K]
-    rates, decays = (torch.tensor(values, dtype=torch.float32, device=device)[:, None] for values in (learning_rates, weight_decays))
+    rates, decays = (
+        torch.tensor(values, dtype=torch.float32, device=device)[:, None] for values in (learning_rates, weight_decays)
+    )
     velocity = torch.zeros_like(weights)
     steps_per_epoch = -(-len(data) // batch_size)
     for epoch in range(epochs):
@@ -65,7 +69,9 @@ def fit_sgd(
             errors[torch.arange(len(batch), device=device), :, targets[batch]] -= 1
             gradient = (inputs.T @ errors.flatten(1)).view_as(weights) / len(batch)
             velocity.mul_(MOMENTUM).add_(gradient).add_(weights * decays)
-            weights -= rates * cosine_factor(epoch * steps_per_epoch + step, epochs * steps_per_epoch, 0, 0.0) * velocity
+            weights -= (
+                rates * cosine_factor(epoch * steps_per_epoch + step, epochs * steps_per_epoch, 0, 0.0) * velocity
+            )
     diverged = ~weights.isfinite().all(-1).all(0)
     weights[:, diverged] = 0
     values = weights.cpu().numpy()

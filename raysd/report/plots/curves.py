@@ -8,7 +8,21 @@ from matplotlib.lines import Line2D
 
 from raysd.report.cells import Cell, Cells, MeasuredSet, Score, telling
 from raysd.report.inputs import widest_and_last
-from raysd.report.plots.figure import COLORS, GRAY, INK, MARKERS, ROW, WIDTH, Plot, legend_below, legend_text, new_figure, plot_dots, save_plot, set_title
+from raysd.report.plots.figure import (
+    COLORS,
+    GRAY,
+    INK,
+    MARKERS,
+    ROW,
+    WIDTH,
+    Plot,
+    legend_below,
+    legend_text,
+    new_figure,
+    plot_dots,
+    save_plot,
+    set_title,
+)
 from raysd.report.summary import Findings
 from raysd.report.text import FACTORS, GUIDANCE, VARIANT, metric_words, short, slug
 
@@ -43,27 +57,39 @@ class Level:
 
 
 def plot_curves(cells: Cells, findings: Findings | None, roles: Sequence[str]) -> list[Plot]:
-    """A figure for each set of some roles, at the images per class at which the most settings were measured on it, and at the last."""
+    """A figure for each set of some roles, at the images per class at which the most settings were measured on it,
+    and at the last."""
     plots = []
     for measured in [s for role in roles for s in cells.of_role(role)]:
-        shown = [cell for cell in cells.of_kind("clone") if measured in cell.scores and cell.setting.guidance_scale is not None]
+        shown = [
+            cell
+            for cell in cells.of_kind("clone")
+            if measured in cell.scores and cell.setting.guidance_scale is not None
+        ]
         budgets = widest_and_last(cell.setting.images_per_class or 0 for cell in shown)
         plots += [guidance_plot(cells, findings, measured, budget) for budget in budgets]
     return plots
 
 
 def guidance_plot(cells: Cells, findings: Findings | None, measured: MeasuredSet, images_per_class: int) -> Plot:
-    """Accuracy on one set against guidance with 95 % intervals, of the clones with this many images per class (0 is unknown); real and random as levels."""
+    """Accuracy on one set against guidance with 95 % intervals, of the clones with this many images per class (0 is
+    unknown); real and random as levels."""
     found = find_lines(cells, measured, images_per_class)
     lines = sorted(found, key=lambda line: -line.best)
     kept, rest = [line for line in found if line in lines[:MAX_LINES]], lines[MAX_LINES:]
     name, size = cells.names[measured], f", {images_per_class:,} per class" if images_per_class else ""
-    title = f"{short(name, 26)} ({measured.num_images:,}){size}"  # the images per class are in it, however long the name is
-    file = f"{'transfer' if measured.role == 'transfer' else 'accuracy'}-{slug(name.replace(', ', '-').replace(' ', '-'))}-{images_per_class}"
+    title = (
+        f"{short(name, 26)} ({measured.num_images:,}){size}"  # the images per class are in it, however long the name is
+    )
+    kind = "transfer" if measured.role == "transfer" else "accuracy"
+    file = f"{kind}-{slug(name.replace(', ', '-').replace(' ', '-'))}-{images_per_class}"
     baselines = _baselines(findings, measured, images_per_class)
     scales = sorted({scale for line in lines for scale, _ in line.points})
     what = metric_words(measured.metric)
-    alt = f"{name}, {measured.num_images:,} images{size}. {what.capitalize()} in percent. {_describe(kept, len(rest), baselines)}"
+    alt = (
+        f"{name}, {measured.num_images:,} images{size}. {what.capitalize()} in percent. "
+        f"{_describe(kept, len(rest), baselines)}"
+    )
     if len(scales) == 1 and len(lines) > 1:
         return _dot_plot(lines, baselines, scales[0], what, file, title, alt)
     figure, (axes,) = new_figure(WIDTH, 3.1)
@@ -75,7 +101,13 @@ def guidance_plot(cells: Cells, findings: Findings | None, measured: MeasuredSet
         shift = 0.12 * (rank - (len(kept) - 1) / 2) / max(1, len(kept) / 4) if few else 0.0
         handles.append((_plot_line(axes, line, places, shift, rank), legend_text(line.label)))
     for line in rest:
-        (handle,) = axes.plot([places[scale] for scale, _ in line.points], [s.mean for _, s in line.points], "-" if line.joined else ".", color=GRAY, zorder=1)
+        (handle,) = axes.plot(
+            [places[scale] for scale, _ in line.points],
+            [s.mean for _, s in line.points],
+            "-" if line.joined else ".",
+            color=GRAY,
+            zorder=1,
+        )
         handles[MAX_LINES:] = [(handle, f"{len(rest)} others, all lower at their best")]
     handles += [_plot_level(axes, level) for level in baselines]
     if few:
@@ -97,15 +129,22 @@ def find_lines(cells: Cells, measured: MeasuredSet, images_per_class: int) -> li
     further = [name for name in telling(fields) if name != variant]
     groups: dict[str, list[Cell]] = {}
     for cell, own in zip(shown, fields, strict=True):
-        groups.setdefault(", ".join([str(cell.setting.variant), *(f"{name} {own[name]}" for name in further if name in own)]), []).append(cell)
+        groups.setdefault(
+            ", ".join([str(cell.setting.variant), *(f"{name} {own[name]}" for name in further if name in own)]), []
+        ).append(cell)
     variants = list(dict.fromkeys(str(cell.setting.variant) for cell in shown))
     if len(groups) > len(variants) and all(len(members) == 1 for members in groups.values()):
-        return [Line(name, _points([c for c in shown if str(c.setting.variant) == name], measured), False) for name in variants]
+        return [
+            Line(name, _points([c for c in shown if str(c.setting.variant) == name], measured), False)
+            for name in variants
+        ]
     return [Line(label, _points(members, measured)) for label, members in groups.items()]
 
 
 def _points(members: Sequence[Cell], measured: MeasuredSet) -> tuple[tuple[float, Score], ...]:
-    return tuple(sorted(((c.setting.guidance_scale or 0.0, c.scores[measured]) for c in members), key=lambda point: point[0]))
+    return tuple(
+        sorted(((c.setting.guidance_scale or 0.0, c.scores[measured]) for c in members), key=lambda point: point[0])
+    )
 
 
 def _baselines(findings: Findings | None, measured: MeasuredSet, images_per_class: int) -> list[Level]:
@@ -113,9 +152,17 @@ def _baselines(findings: Findings | None, measured: MeasuredSet, images_per_clas
     if findings is None:
         return []
     count = findings.real.setting.images_per_class if findings.real else None
-    real = "real images" if count == images_per_class else f"real images, {'all' if count is None else f'{count:,} per class'}"
+    real = (
+        "real images"
+        if count == images_per_class
+        else f"real images, {'all' if count is None else f'{count:,} per class'}"
+    )
     found = ((findings.real, real, "--"), (findings.random, "random weights", ":"))
-    return [Level(cell.scores[measured].mean, label, dash) for cell, label, dash in found if cell is not None and measured in cell.scores]
+    return [
+        Level(cell.scores[measured].mean, label, dash)
+        for cell, label, dash in found
+        if cell is not None and measured in cell.scores
+    ]
 
 
 def _plot_line(axes: Axes, line: Line, places: Mapping[float, float], shift: float, rank: int) -> Line2D:
@@ -125,16 +172,22 @@ def _plot_line(axes: Axes, line: Line, places: Mapping[float, float], shift: flo
     # The seventh line has the first one's color, and another marker.
     color, marker = COLORS[rank % len(COLORS)], MARKERS[(rank + rank // len(COLORS)) % len(MARKERS)]
     dash = "none" if not line.joined else "-" if rank < len(COLORS) else "-."
-    return axes.errorbar(x, means, bars, color=color, marker=marker, linestyle=dash, markersize=5, linewidth=1.6, capsize=3)[0]
+    return axes.errorbar(
+        x, means, bars, color=color, marker=marker, linestyle=dash, markersize=5, linewidth=1.6, capsize=3
+    )[0]
 
 
-def _dot_plot(lines: Sequence[Line], baselines: Sequence[Level], scale: float, what: str, file: str, title: str, alt: str) -> Plot:
+def _dot_plot(
+    lines: Sequence[Line], baselines: Sequence[Level], scale: float, what: str, file: str, title: str, alt: str
+) -> Plot:
     """Settings of one guidance scale, best first: a row for each, real and random as vertical lines."""
     rows = [(line.label, score) for line in lines for _, score in line.points]
     shown = sorted(rows, key=lambda row: -row[1].mean)[:MAX_ROWS]
     figure, (axes,) = new_figure(WIDTH, 1.1 + ROW * len(shown))
     plot_dots(axes, [label for label, _ in shown], [(score.mean, score.low, score.high) for _, score in shown])
-    handles = [(axes.axvline(level.value, color=INK, linestyle=level.dash, linewidth=1.4), level.label) for level in baselines]
+    handles = [
+        (axes.axvline(level.value, color=INK, linestyle=level.dash, linewidth=1.4), level.label) for level in baselines
+    ]
     most = f", best {MAX_ROWS} of {len(rows)}" if len(rows) > MAX_ROWS else ""
     axes.set_xlabel(f"{what}, %, at guidance {scale:g}{most}")
     set_title(axes, title)
@@ -146,13 +199,19 @@ def _plot_level(axes: Axes, level: Level) -> tuple[Line2D, str]:
     """A horizontal line; one that would squeeze all others together stands in the legend only, with its value."""
     bottom, top = axes.get_ylim()
     if level.value < bottom - FAR * (top - bottom):
-        return Line2D([], [], color=INK, linestyle=level.dash, linewidth=1.4), f"{level.label}: {level.value:.1f}, far below"
+        return Line2D(
+            [], [], color=INK, linestyle=level.dash, linewidth=1.4
+        ), f"{level.label}: {level.value:.1f}, far below"
     return axes.axhline(level.value, color=INK, linestyle=level.dash, linewidth=1.4), level.label
 
 
 def _describe(lines: Sequence[Line], num_others: int, baselines: Sequence[Level]) -> str:
     """The figure in words, for those who do not see it."""
-    parts = [f"{line.label}: " + ", ".join(f"{score.mean:.1f} at guidance {scale:g}" for scale, score in line.points[:MAX_TICKS]) for line in lines]
+    parts = [
+        f"{line.label}: "
+        + ", ".join(f"{score.mean:.1f} at guidance {scale:g}" for scale, score in line.points[:MAX_TICKS])
+        for line in lines
+    ]
     parts += [f"{num_others} others, all lower at their best"] if num_others else []
     parts += [f"{level.label}: {level.value:.1f}" for level in baselines]
     return "; ".join(parts) + ". The accuracy rows hold all values."

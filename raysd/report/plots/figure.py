@@ -42,7 +42,9 @@ def new_figure(width: float, height: float, parts: Sequence[float] = (1,)) -> tu
     """A figure, in inches, of panels one below the other; `parts` are their shares of the height."""
     figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    panels = list(figure.subplots(len(parts), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": parts})[:, 0])
+    panels = list(
+        figure.subplots(len(parts), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": parts})[:, 0]
+    )
     for axes in panels:
         axes.grid(color=GRID, linewidth=0.8)
         axes.set_axisbelow(True)
@@ -81,7 +83,8 @@ def plot_dots(axes: Axes, labels: Sequence[str], values: Sequence[tuple[float, f
 
 
 def legend_below(figure: Figure, handles: Sequence[tuple[Line2D, str]], columns: int = 1) -> None:
-    """Put a legend of what was plotted and its labels below the panel; the figure grows by its lines, so that the panel keeps its height."""
+    """Put a legend of what was plotted and its labels below the panel; the figure grows by its lines, so that the
+    panel keeps its height."""
     rows = [handles[start : start + columns] for start in range(0, len(handles), columns)]
     lines = sum(max(label.count("\n") + 1 for _, label in row) for row in rows)
     figure.set_figheight(figure.get_figheight() + LEGEND_LINE * lines + LEGEND_ROW * len(rows))
@@ -93,7 +96,9 @@ def legend_text(text: str) -> str:
     """A label in at most three lines that fit below a figure."""
     lines = textwrap.wrap(" ".join(text.split()), LEGEND_CHARACTERS)
     return literal(
-        "\n".join(lines) if len(lines) <= LEGEND_LINES else "\n".join([*lines[: LEGEND_LINES - 1], short(lines[LEGEND_LINES - 1] + " …", LEGEND_CHARACTERS)])
+        "\n".join(lines)
+        if len(lines) <= LEGEND_LINES
+        else "\n".join([*lines[: LEGEND_LINES - 1], short(lines[LEGEND_LINES - 1] + " …", LEGEND_CHARACTERS)])
     )
 
 

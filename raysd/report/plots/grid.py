@@ -1,4 +1,5 @@
-"""Sample grids: a row per image, a column per setting, class below class; so the same noise stands beside itself in each row."""
+"""Sample grids: a row per image, a column per setting, class below class; so the same noise stands beside itself in
+each row."""
 
 import io
 from collections.abc import Sequence
@@ -49,7 +50,9 @@ class SampleGrid:
     """False when no clone could be read."""
 
 
-def sample_grid(name: str, label: str, columns: Sequence[GridColumn], num_images: int = NUM_IMAGES, num_classes: int = MAX_CLASSES) -> SampleGrid:
+def sample_grid(
+    name: str, label: str, columns: Sequence[GridColumn], num_images: int = NUM_IMAGES, num_classes: int = MAX_CLASSES
+) -> SampleGrid:
     """Plot a grid.
 
     Args:
@@ -69,7 +72,15 @@ def sample_grid(name: str, label: str, columns: Sequence[GridColumn], num_images
     image.save(webp, "WEBP", lossless=not shrunk, quality=WEBP_QUALITY, method=3)
     labels = ", ".join(column.label for column in columns)
     alt = f"Sample images, {label}. {len(shown)} classes, images of each: {num_images}. Columns: {labels}."
-    return SampleGrid(name, label, _caption(shown, len(names), columns, num_images), alt, png.getvalue(), webp.getvalue(), bool(indices))
+    return SampleGrid(
+        name,
+        label,
+        _caption(shown, len(names), columns, num_images),
+        alt,
+        png.getvalue(),
+        webp.getvalue(),
+        bool(indices),
+    )
 
 
 def _paste_grid(names: Sequence[str], columns: Sequence[GridColumn], num_images: int) -> tuple[Image.Image, bool]:
@@ -93,7 +104,13 @@ def _paste_grid(names: Sequence[str], columns: Sequence[GridColumn], num_images:
             draw.multiline_text((left + place * pitch, MARGIN), "\n".join(lines), INK, small, spacing=2)
         for row, label in enumerate(range(block * per_block, min((block + 1) * per_block, len(names)))):
             y = top + row * one_class
-            draw.text((left, y + NAME - 5), short(names[label], max(6, min(NAME_CHARACTERS, width // 8))), INK, font, anchor="ls")
+            draw.text(
+                (left, y + NAME - 5),
+                short(names[label], max(6, min(NAME_CHARACTERS, width // 8))),
+                INK,
+                font,
+                anchor="ls",
+            )
             for place, column in enumerate(columns):
                 for index in range(num_images):
                     corner = (left + place * pitch, y + NAME + index * (side + ROW_GAP))
@@ -101,7 +118,9 @@ def _paste_grid(names: Sequence[str], columns: Sequence[GridColumn], num_images:
     return sheet, shrunk
 
 
-def _paste_tile(sheet: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, int], side: int, sample: Sample | None) -> None:
+def _paste_tile(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, int], side: int, sample: Sample | None
+) -> None:
     box = (corner[0], corner[1], corner[0] + side - 1, corner[1] + side - 1)
     tile = _decode(sample.data, side) if sample else None
     if tile is None:
@@ -144,7 +163,8 @@ def _size(sample: Sample) -> tuple[int, int] | None:
 
 
 def _wrap(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
-    """Text in lines of at most `width` pixels, broken after blanks and underscores, or within a word that is too long."""
+    """Text in lines of at most `width` pixels, broken after blanks and underscores, or within a word that is too
+    long."""
     lines = [""]
     for word in " ".join(text.split()).replace("_", "_ ").split(" "):
         gap = "" if not lines[-1] or lines[-1].endswith("_") else " "
@@ -165,13 +185,20 @@ def _caption(shown: Sequence[str], num_classes: int, columns: Sequence[GridColum
     parts = [f"{images} of {which}. Columns, left to right: {', '.join(column.label for column in columns)}."]
     first = [(column.label, column.samples.images[0, 0]) for column in columns if (0, 0) in column.samples.images]
     # The same seed is the same noise only for one generator and one size.
-    if len(first) > 1 and len({(sample.seed, _size(sample)) for _, sample in first}) == 1 and len({column.model for column in columns}) == 1:
+    if (
+        len(first) > 1
+        and len({(sample.seed, _size(sample)) for _, sample in first}) == 1
+        and len({column.model for column in columns}) == 1
+    ):
         parts.append("Images of one row share their noise: the seed depends on the class and the image's number alone.")
     prompts = {sample.prompt: label for label, sample in reversed(first)}
     if len(prompts) == 1:
         parts.append(f"First prompt: “{short(next(iter(prompts)), 120)}”.")
     elif prompts:
-        parts.append(f"First prompts: {'; '.join(f'{label}: “{short(prompt, 90)}”' for prompt, label in reversed(prompts.items()))}.")
+        parts.append(
+            "First prompts: "
+            f"{'; '.join(f'{label}: “{short(prompt, 90)}”' for prompt, label in reversed(prompts.items()))}."
+        )
     wanted = {(label, index) for label in range(len(shown)) for index in range(num_images)}
     lacking = [column.label for column in columns if not wanted or not wanted <= column.samples.images.keys()]
     if lacking:

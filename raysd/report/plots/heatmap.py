@@ -19,10 +19,15 @@ def heat_maps(inputs: ReportInputs) -> list[Plot]:
 
 
 def heat_map(inputs: ReportInputs, images_per_class: int) -> Plot | None:
-    """The map at one number of images per class; None without two scores, two variants, and two to twelve guidance scales."""
-    scored = [(entry.setting, score) for entry in inputs.entries if (score := entry.score_at(images_per_class)) is not None]
+    """The map at one number of images per class; None without two scores, two variants, and two to twelve guidance
+    scales."""
+    scored = [
+        (entry.setting, score) for entry in inputs.entries if (score := entry.score_at(images_per_class)) is not None
+    ]
     variants = list(dict.fromkeys(str(entry.setting.variant) for entry in inputs.entries))
-    scales = sorted({entry.setting.guidance_scale for entry in inputs.entries if entry.setting.guidance_scale is not None})
+    scales = sorted(
+        {entry.setting.guidance_scale for entry in inputs.entries if entry.setting.guidance_scale is not None}
+    )
     found: dict[tuple[str, float], list[float]] = {}
     for setting, score in scored:
         if setting.guidance_scale is not None:
@@ -52,9 +57,19 @@ def heat_map(inputs: ReportInputs, images_per_class: int) -> Plot | None:
     return save_plot(figure, f"heat-map-{images_per_class}", title, _describe(inputs, title, variants, scales, scores))
 
 
-def _describe(inputs: ReportInputs, title: str, variants: Sequence[str], scales: Sequence[float], scores: Sequence[Sequence[float]]) -> str:
+def _describe(
+    inputs: ReportInputs,
+    title: str,
+    variants: Sequence[str],
+    scales: Sequence[float],
+    scores: Sequence[Sequence[float]],
+) -> str:
     lines = []
     for variant, line in zip(variants, scores, strict=True):
-        known = [f"{score:.1f} at guidance {scale:g}" for scale, score in zip(scales, line, strict=True) if not math.isnan(score)]
+        known = [
+            f"{score:.1f} at guidance {scale:g}"
+            for scale, score in zip(scales, line, strict=True)
+            if not math.isnan(score)
+        ]
         lines.append(f"{variant}: {', '.join(known) or 'no setting has a score'}")
     return f"{title}: {objective_words(inputs.objective)}, in percent. {'; '.join(lines)}."

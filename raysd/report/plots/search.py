@@ -6,7 +6,21 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
 from raysd.report.inputs import Entry, ReportInputs, Rung
-from raysd.report.plots.figure import COLORS, GRAY, INK, MARKERS, ROW, WIDTH, Plot, legend_below, legend_text, new_figure, plot_dots, save_plot, set_title
+from raysd.report.plots.figure import (
+    COLORS,
+    GRAY,
+    INK,
+    MARKERS,
+    ROW,
+    WIDTH,
+    Plot,
+    legend_below,
+    legend_text,
+    new_figure,
+    plot_dots,
+    save_plot,
+    set_title,
+)
 from raysd.report.text import factor_words, objective_words, value_words
 from raysd.storage.results import Row
 
@@ -14,18 +28,28 @@ MAX_COLORED = len(COLORS)
 
 
 def effects_plot(inputs: ReportInputs) -> Plot | None:
-    """One panel per factor, a dot with its 95 % interval per value: points above or below the factor's mean. None where rows do not say."""
+    """One panel per factor, a dot with its 95 % interval per value: points above or below the factor's mean. None
+    where rows do not say."""
     stored: Sequence[Row] = inputs.sweep.get("effects", ())
-    effects = [{**effect, "values": [value for value in effect["values"] if value["difference"] is not None]} for effect in stored]
+    effects = [
+        {**effect, "values": [value for value in effect["values"] if value["difference"] is not None]}
+        for effect in stored
+    ]
     effects = [effect for effect in effects if effect["values"]]
     if not effects:
         return None
     counts = [len(effect["values"]) for effect in effects]
-    figure, panels = new_figure(WIDTH, 0.9 + sum(0.75 + ROW * count for count in counts), [0.6 + count for count in counts])
+    figure, panels = new_figure(
+        WIDTH, 0.9 + sum(0.75 + ROW * count for count in counts), [0.6 + count for count in counts]
+    )
     for axes, effect in zip(panels, effects, strict=True):
         values = effect["values"]
         axes.axvline(0, color=INK, linewidth=1)
-        plot_dots(axes, [value_words(value["value"]) for value in values], [(value["difference"], value["low"], value["high"]) for value in values])
+        plot_dots(
+            axes,
+            [value_words(value["value"]) for value in values],
+            [(value["difference"], value["low"], value["high"]) for value in values],
+        )
         set_title(axes, factor_words(effect["factor"]))
     panels[-1].set_xlabel("points above or below the mean")
     return save_plot(figure, "effects", "What each factor does", _describe_effects(effects))
@@ -39,7 +63,11 @@ def scaling_plot(inputs: ReportInputs) -> Plot | None:
     budgets = inputs.budgets
     if len(budgets) < 2:
         return None
-    lines = [(entry, rungs) for entry in inputs.entries if (rungs := [rung for rung in entry.rungs if rung.score is not None])]
+    lines = [
+        (entry, rungs)
+        for entry in inputs.entries
+        if (rungs := [rung for rung in entry.rungs if rung.score is not None])
+    ]
     lines.sort(key=lambda line: (-line[1][-1].images_per_class, -(line[1][-1].score or 0.0)))
     num_reached = sum(rungs[-1].images_per_class == budgets[-1] for _, rungs in lines)
     colored = min(num_reached, MAX_COLORED)
@@ -51,10 +79,20 @@ def scaling_plot(inputs: ReportInputs) -> Plot | None:
             (handle,) = axes.plot(x, y, color=GRAY, linewidth=1.1, marker=".", markersize=6, zorder=1)
             handles[colored:] = [(handle, _others(inputs, num_reached))]
             continue
-        (handle,) = axes.plot(x, y, color=COLORS[rank], linewidth=2.6 if rank == 0 else 1.7, marker=MARKERS[rank], markersize=6, zorder=3)
+        (handle,) = axes.plot(
+            x, y, color=COLORS[rank], linewidth=2.6 if rank == 0 else 1.7, marker=MARKERS[rank], markersize=6, zorder=3
+        )
         handles.append((handle, legend_text(entry.label)))
         for rung in rungs:
-            axes.plot([rung.images_per_class] * len(rung.seed_scores), rung.seed_scores, ".", color=COLORS[rank], markersize=4, alpha=0.5, zorder=2)
+            axes.plot(
+                [rung.images_per_class] * len(rung.seed_scores),
+                rung.seed_scores,
+                ".",
+                color=COLORS[rank],
+                markersize=4,
+                alpha=0.5,
+                zorder=2,
+            )
     axes.set_xscale("log")
     axes.set_xticks(budgets, [f"{budget:,}" for budget in budgets])
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -83,7 +121,13 @@ def _others(inputs: ReportInputs, num_reached: int) -> str:
 def _describe_scaling(inputs: ReportInputs, lines: Sequence[tuple[Entry, Sequence[Rung]]], num_reached: int) -> str:
     """The figure in words; `lines` are those that came furthest first."""
     last, rest = inputs.budgets[-1], len(inputs.entries) - num_reached
-    said = [f"{entry.label}: " + ", ".join(f"{rung.score:.1f} at {rung.images_per_class:,}" for rung in rungs) for entry, rungs in lines[:num_reached]]
+    said = [
+        f"{entry.label}: " + ", ".join(f"{rung.score:.1f} at {rung.images_per_class:,}" for rung in rungs)
+        for entry, rungs in lines[:num_reached]
+    ]
     dropped = f" {rest} {'dropped before, or failed' if inputs.is_sweep else 'not measured there'}." if rest else ""
     what = f"Score by images per class, {objective_words(inputs.objective)}, in percent."
-    return f"{what} {num_reached} of {len(inputs.entries)} settings have {last:,}.{dropped} {'; '.join(said[:MAX_COLORED])}."
+    return (
+        f"{what} {num_reached} of {len(inputs.entries)} settings have {last:,}.{dropped} "
+        f"{'; '.join(said[:MAX_COLORED])}."
+    )

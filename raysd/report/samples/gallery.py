@@ -38,7 +38,11 @@ def sample_galleries(entries: Sequence[Entry]) -> list[Gallery]:
     clones = list({entry.folder: entry for entry in reversed(entries) if entry.folder}.values())[::-1]
     read = cache(lambda folder: read_samples(Location(folder)))
     by_variant, by_guidance = _groups(clones, "variant"), _groups(clones, "guidance_scale")
-    pairs = {guidance: members for guidance, members in sorted(by_guidance.items()) if len({entry.setting.variant for entry in members}) > 1}
+    pairs = {
+        guidance: members
+        for guidance, members in sorted(by_guidance.items())
+        if len({entry.setting.variant for entry in members}) > 1
+    }
     found = [
         _gallery("prompt", "Guidance scales side by side", "Prompt variant", by_variant, read),
         _gallery("guidance", "Prompt variants side by side", "Guidance scale", pairs, read),
@@ -54,7 +58,9 @@ def _groups(entries: Sequence[Entry], attribute: str) -> dict[str | float, list[
     return groups
 
 
-def _gallery(name: str, title: str, legend: str, groups: Mapping[str | float, list[Entry]], read: Callable[[str], CloneSamples]) -> Gallery:
+def _gallery(
+    name: str, title: str, legend: str, groups: Mapping[str | float, list[Entry]], read: Callable[[str], CloneSamples]
+) -> Gallery:
     values = _spread(list(groups), MAX_TABS)
     notes = [f"Shown: {len(values)} of {len(groups)}."] if len(values) < len(groups) else []
     shown: dict[str | float, list[Entry]] = {}
@@ -69,7 +75,10 @@ def _gallery(name: str, title: str, legend: str, groups: Mapping[str | float, li
     grids = []
     for value, kept in shown.items():
         labels = column_labels([entry.setting for entry in kept])
-        columns = [GridColumn(label, read(entry.folder), entry.setting.model) for label, entry in zip(labels, kept, strict=True)]
+        columns = [
+            GridColumn(label, read(entry.folder), entry.setting.model)
+            for label, entry in zip(labels, kept, strict=True)
+        ]
         label = f"prompt variant {value}" if isinstance(value, str) else guidance_words(value)
         grids.append(sample_grid(f"samples-{name}-{slug(value_words(value))}", label, columns, num_classes=num_classes))
     return Gallery(name, title, legend, tuple(grids), tuple(value_words(value) for value in values), " ".join(notes))
@@ -79,7 +88,10 @@ def column_labels(settings: Sequence[Setting]) -> list[str]:
     """What tells the columns of a grid apart; fields of training do not shape images."""
     fields = [setting.fields(of_images=True) for setting in settings]
     names = telling(fields) or [FACTORS[GUIDANCE]]
-    labels = [[own[name] if name == FACTORS[VARIANT] else f"{name} {own[name]}" for name in names if name in own] for own in fields]
+    labels = [
+        [own[name] if name == FACTORS[VARIANT] else f"{name} {own[name]}" for name in names if name in own]
+        for own in fields
+    ]
     return [", ".join(parts) or guidance_words(None) for parts in labels]
 
 

@@ -50,7 +50,9 @@ def read_samples(folder: Location, num_images: int = NUM_IMAGES, num_classes: in
             if images and not table.num_rows:
                 break
             for row in table.to_pylist():
-                images[row["label"], row["index"]] = Sample(row["image"]["bytes"], row["flag"] or "", row["prompt"] or "", row["seed"])
+                images[row["label"], row["index"]] = Sample(
+                    row["image"]["bytes"], row["flag"] or "", row["prompt"] or "", row["seed"]
+                )
             if names and len(images) >= num_images * min(num_classes, len(names)):
                 break
     except (OSError, pa.ArrowInvalid):

@@ -15,10 +15,16 @@ SETS = {
     "IN-R": ("imagenet_r",),
     "IN-A": ("imagenet_a",),
 }
-"""The paper's test sets, and what raysd calls them; which of the three variants of IN-v2 the paper used is not known."""
+"""The paper's test sets, and what raysd calls them; which of the three variants of IN-v2 the paper used is not
+known."""
 CLASS_TABLES = {1000: "imagenet1k", 100: "imagenet100"}
-WHAT = "The paper's numbers: ResNet-50, 100 epochs, on Stable Diffusion images of 512 pixels and 50 steps, from class names alone; top-1 in percent."
-OTHER_DATA = "These numbers are of other data sets than ours, so the two cannot be compared; they stand here as context."
+WHAT = (
+    "The paper's numbers: ResNet-50, 100 epochs, on Stable Diffusion images of 512 pixels and 50 steps, from "
+    "class names alone; top-1 in percent."
+)
+OTHER_DATA = (
+    "These numbers are of other data sets than ours, so the two cannot be compared; they stand here as context."
+)
 SAME_CLASSES = "Our classes are the paper's. Classifier, image size or number of images may still differ: {}."
 GUIDANCE_GAIN = 16.7  # points from guidance 7.5 to 2, ImageNet-1K, name and definition
 
@@ -46,20 +52,41 @@ PUBLISHED = (
 
 
 def paper_table(cells: Cells, findings: Findings | None) -> Table:
-    """The paper's table, then our best setting and the one at guidance 7.5. Ours stand in a column of their own, unless the sets are the same."""
+    """The paper's table, then our best setting and the one at guidance 7.5. Ours stand in a column of their own,
+    unless the sets are the same."""
     ours = _ours(cells, findings)
     same = bool(ours) and same_classes(ours[0][1])
-    columns = [Column("source"), *number_columns("images", "guidance"), Column("prompt"), *number_columns(*SETS, "our test set")]
+    columns = [
+        Column("source"),
+        *number_columns("images", "guidance"),
+        Column("prompt"),
+        *number_columns(*SETS, "our test set"),
+    ]
     rows: list[tuple[Value, ...]] = []
     for entry in PUBLISHED:
-        rows.append((entry.data, entry.images, entry.guidance_scale, entry.prompt, *(_percent(score) for score in entry.scores), None))
+        rows.append(
+            (
+                entry.data,
+                entry.images,
+                entry.guidance_scale,
+                entry.prompt,
+                *(_percent(score) for score in entry.scores),
+                None,
+            )
+        )
     test = findings.test if findings else None
     for label, cell in ours:
         found = {name: _score_on(cell, datasets) if same else None for name, datasets in SETS.items()}
-        other = f"{cell.scores[test]} ({test.dataset})" if test and test in cell.scores and not (same and _is_known(test)) else None
+        other = (
+            f"{cell.scores[test]} ({test.dataset})"
+            if test and test in cell.scores and not (same and _is_known(test))
+            else None
+        )
         count = cell.setting.images_per_class
         images = None if count is None else f"{count:,} per class"
-        rows.append((f"ours: {label}", images, cell.setting.guidance_scale, cell.setting.variant, *found.values(), other))
+        rows.append(
+            (f"ours: {label}", images, cell.setting.guidance_scale, cell.setting.variant, *found.values(), other)
+        )
     if not any(row[-1] for row in rows):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     notes = [WHAT, f"From guidance 7.5 to 2 the paper gained {GUIDANCE_GAIN} points (IN-1K, name and definition)."]
@@ -83,10 +110,19 @@ def _ours(cells: Cells, findings: Findings | None) -> list[tuple[str, Cell]]:
     if findings is None or not is_clone(findings.best.setting):
         return []
     best, test = findings.best, findings.test
-    usual = [cell for cell in cells.of_kind("clone") if cell.setting.guidance_scale == USUAL_GUIDANCE and is_clone(cell.setting) and test in cell.scores]
+    usual = [
+        cell
+        for cell in cells.of_kind("clone")
+        if cell.setting.guidance_scale == USUAL_GUIDANCE and is_clone(cell.setting) and test in cell.scores
+    ]
     found = [(findings.word, best)]
     if usual and test is not None and best.setting.guidance_scale != USUAL_GUIDANCE:
-        found.append(("highest at guidance 7.5", max(usual, key=lambda cell: (cell.setting.images_per_class or 0, cell.scores[test].mean))))
+        found.append(
+            (
+                "highest at guidance 7.5",
+                max(usual, key=lambda cell: (cell.setting.images_per_class or 0, cell.scores[test].mean)),
+            )
+        )
     return found
 
 

@@ -9,16 +9,23 @@ from raysd.report.text import factor_words, objective_words, value_words
 from raysd.storage.results import Row
 
 RANKING_NOTE = (
-    "Score in percent: mean over seeds, its 95 % interval in brackets, from the spread of the seeds pooled over the settings of its rung. "
+    "Score in percent: mean over seeds, its 95 % interval in brackets, from the spread of the seeds "
+    "pooled over the settings of its rung. "
     "Difference to the best setting in points, seed by seed, at the most images per class that both reached."
 )
 UNKNOWN = "unknown (one seed)"
 SIGNED = "+z.1f"
 NAMED = 5  # settings in a sentence
 SHARED_NOTE = "These settings share a clone and differ in training alone: {}."
-CLONE_NOTE = "Flagged images are counted once per clone. Images generated are a lower bound where a run was killed. Wall time is that of the last run."
+CLONE_NOTE = (
+    "Flagged images are counted once per clone. Images generated are a lower bound where a run was killed. "
+    "Wall time is that of the last run."
+)
 DEVICE_NOTE = "Device times are sums over all trials, which run side by side."
-GRID_NOTE = "All at the last rung: all {:,} settings with the most images per class and all seeds; their times by the rates of this sweep."
+GRID_NOTE = (
+    "All at the last rung: all {:,} settings with the most images per class and all seeds; "
+    "their times by the rates of this sweep."
+)
 
 
 def search_lines(inputs: ReportInputs) -> list[str]:
@@ -28,7 +35,9 @@ def search_lines(inputs: ReportInputs) -> list[str]:
     lines = [*_noise_lines(inputs.sweep), *_effect_lines(inputs.sweep["effects"])]
     cost, grid = inputs.sweep["cost"], inputs.sweep["cost"]["grid"]
     ratios = [
-        f"{ratio} the {name}" for name, key in (("images", "num_images"), ("trainings", "trainings")) if (ratio := _ratio(cost[key], grid[key])) is not None
+        f"{ratio} the {name}"
+        for name, key in (("images", "num_images"), ("trainings", "trainings"))
+        if (ratio := _ratio(cost[key], grid[key])) is not None
     ]
     if ratios and len(inputs.budgets) > 1 and _has_grid(inputs.sweep):
         lines.append(f"All {grid['settings']:,} settings at the last rung would take {' and '.join(ratios)}.")
@@ -44,16 +53,20 @@ def _noise_lines(sweep: Row) -> list[str]:
     if near:
         more = f", and {len(near) - NAMED} more" if len(near) > NAMED else ""
         named = [
-            row["label"] if row["compared_at"] == best["images_per_class"] else f"{row['label']} (at {row['compared_at']:,} images per class)"
+            row["label"]
+            if row["compared_at"] == best["images_per_class"]
+            else f"{row['label']} (at {row['compared_at']:,} images per class)"
             for row in near[:NAMED]
         ]
         lines.append(f"Within noise of the best, of {len(known):,} others: {'; '.join(named)}{more}.")
     elif known:
         all_at_best = all(row["compared_at"] == best["images_per_class"] for row in known)
         at = "" if all_at_best else ", each at the most images per class that both reached"
-        lines.append(f"{f'All {len(known):,} other settings are' if len(known) > 1 else 'One other setting is'} worse, by more than noise{at}.")
+        which = f"All {len(known):,} other settings are" if len(known) > 1 else "One other setting is"
+        lines.append(f"{which} worse, by more than noise{at}.")
     if unknown := len(others) - len(known):
-        lines.append(f"Whether {unknown:,} other {'settings differ' if unknown > 1 else 'setting differs'} by more than noise is unknown: they have one seed.")
+        differ = "settings differ" if unknown > 1 else "setting differs"
+        lines.append(f"Whether {unknown:,} other {differ} by more than noise is unknown: they have one seed.")
     return lines
 
 
@@ -63,31 +76,46 @@ def _effect_lines(effects: Sequence[Row]) -> list[str]:
     if not sure:
         known = any(value["low"] is not None for effect in effects for value in effect["values"])
         return ["No factor has an effect beyond noise."] if known else []
-    spreads = ", ".join(f"{factor_words(effect['factor'])} {effect['spread']:.1f}" for effect in sorted(sure, key=lambda effect: -effect["spread"]))
+    spreads = ", ".join(
+        f"{factor_words(effect['factor'])} {effect['spread']:.1f}"
+        for effect in sorted(sure, key=lambda effect: -effect["spread"])
+    )
     at = f"at {sure[0]['images_per_class']:,} images per class"
     rest = [factor_words(effect["factor"]) for effect in effects if effect not in sure]
     none = f" No effect beyond noise: {', '.join(rest)}." if rest else ""
-    return [f"Points between the highest and the lowest value of a factor, {at}, which noise makes larger: {spreads}.{none}"]
+    return [
+        f"Points between the highest and the lowest value of a factor, {at}, which noise makes larger: {spreads}.{none}"
+    ]
 
 
 def _how(inputs: ReportInputs) -> str:
     """How the settings were searched."""
     sweep = inputs.sweep
-    rungs = ", ".join(f"{rung['images_per_class']:,} ({rung['num_seeds']} seed{'s' if rung['num_seeds'] != 1 else ''})" for rung in sweep["rungs"])
-    return f"Search: {sweep['search']}, {len(inputs.entries):,} settings tried; scheduler: {sweep['scheduler']}; images per class: {rungs}."
+    rungs = ", ".join(
+        f"{rung['images_per_class']:,} ({rung['num_seeds']} seed{'s' if rung['num_seeds'] != 1 else ''})"
+        for rung in sweep["rungs"]
+    )
+    tried = f"Search: {sweep['search']}, {len(inputs.entries):,} settings tried"
+    return f"{tried}; scheduler: {sweep['scheduler']}; images per class: {rungs}."
 
 
 def ranking_table(inputs: ReportInputs) -> Table | None:
     """All settings, best first; None without a sweep."""
     if not inputs.is_sweep:
         return None
-    scores = (Column("score", is_number=True, has_interval=True), Column("difference to the best", is_number=True, has_interval=True), Column("verdict"))
+    scores = (
+        Column("score", is_number=True, has_interval=True),
+        Column("difference to the best", is_number=True, has_interval=True),
+        Column("verdict"),
+    )
     columns = (Column("setting"), *scores, *number_columns("images per class", "seeds", "compared at", "rank"))
     shown = [
         (
             row["label"],
             number(row["score"], low=row["low"], high=row["high"]),
-            number(row["difference"], SIGNED, "", row["difference_low"], row["difference_high"]) if row["rank"] != 1 else None,
+            number(row["difference"], SIGNED, "", row["difference_low"], row["difference_high"])
+            if row["rank"] != 1
+            else None,
             row["verdict"] if row["rank"] == 1 or row["difference_high"] is not None else UNKNOWN,
             row["images_per_class"],
             row["num_seeds"],
@@ -108,7 +136,9 @@ def effects_table(inputs: ReportInputs) -> Table | None:
     rows = [
         (
             factor_words(effect["factor"]),
-            value_words(value["value"]) if isinstance(value["value"], bool) or not isinstance(value["value"], int | float) else value["value"],
+            value_words(value["value"])
+            if isinstance(value["value"], bool) or not isinstance(value["value"], int | float)
+            else value["value"],
             number(value["mean"]),
             number(value["difference"], SIGNED, "", value["low"], value["high"]),
             value["num_settings"],
@@ -119,14 +149,19 @@ def effects_table(inputs: ReportInputs) -> Table | None:
     if not rows:
         return None
     at = effects[0]["images_per_class"]
-    note = f"Mean score in percent at {at:,} images per class, adjusted for the other factors; difference to the factor's own mean, with its 95 % interval."
+    note = (
+        f"Mean score in percent at {at:,} images per class, adjusted for the other factors; "
+        "difference to the factor's own mean, with its 95 % interval."
+    )
     return Table("effects", "What each factor does", columns, tuple(rows), (note,))
 
 
 def proxies_table(inputs: ReportInputs) -> Table | None:
     """Which setting each proxy would have picked, and the points lost by it; None where none was computed."""
     proxies: Sequence[Row] = inputs.sweep.get("proxies", ())
-    numbers = number_columns("images per class", "score of its pick", "best score", "points lost", "rank correlation", "settings")
+    numbers = number_columns(
+        "images per class", "score of its pick", "best score", "points lost", "rank correlation", "settings"
+    )
     columns = (Column("proxy"), Column("better"), Column("would pick"), *numbers)
     rows = [
         (
@@ -142,12 +177,16 @@ def proxies_table(inputs: ReportInputs) -> Table | None:
         )
         for row in proxies
     ]
-    note = "A proxy is a cheap guess of the score. Points lost: best score minus that of its pick. Rank correlation: Spearman's, with the score."
+    note = (
+        "A proxy is a cheap guess of the score. Points lost: best score minus that of its pick. "
+        "Rank correlation: Spearman's, with the score."
+    )
     return Table("proxies", "What proxies would have picked", columns, tuple(rows), (note,)) if rows else None
 
 
 def cost_table(inputs: ReportInputs) -> Table | None:
-    """What the sweep took, beside all settings at the last rung where these are known beforehand; None without a sweep."""
+    """What the sweep took, beside all settings at the last rung where these are known beforehand; None without a
+    sweep."""
     sweep = inputs.sweep
     if not sweep:
         return None
@@ -164,7 +203,11 @@ def cost_table(inputs: ReportInputs) -> Table | None:
         ("device time, all", _whole(cost, parts.values()), _whole(grid, parts.values()), "duration"),
         ("wall time", sweep["seconds"].get("total"), None, "duration"),
     ]
-    rows: list[tuple[Value, ...]] = [(what, number(own, form), number(other, form), _ratio(own, other)) for what, own, other, form in lines if own is not None]
+    rows: list[tuple[Value, ...]] = [
+        (what, number(own, form), number(other, form), _ratio(own, other))
+        for what, own, other, form in lines
+        if own is not None
+    ]
     columns = [Column("what"), *number_columns("this sweep", "all at the last rung", "ratio")]
     notes = [CLONE_NOTE, DEVICE_NOTE, *([GRID_NOTE.format(grid["settings"])] if grid else [])]
     width = len(columns) if grid else 2

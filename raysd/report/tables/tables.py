@@ -33,7 +33,9 @@ class Number:
         return text if self.low is None or self.high is None else f"{text} [{self.low:{ends}}, {self.high:{ends}}]"
 
 
-def number(value: float | None, form: str = ".1f", unit: str = "", low: float | None = None, high: float | None = None) -> Number | None:
+def number(
+    value: float | None, form: str = ".1f", unit: str = "", low: float | None = None, high: float | None = None
+) -> Number | None:
     """A number, or None where there is none."""
     return None if value is None else Number(value, form, unit, low, high)
 
@@ -73,7 +75,8 @@ class Table:
 
 
 def main_table(cells: Cells, findings: Findings | None = None) -> Table:
-    """One row per cell, baselines last; a set that a cell lacks is `-`, and the mean transfer is `-` when any transfer set is."""
+    """One row per cell, baselines last; a set that a cell lacks is `-`, and the mean transfer is `-` when any
+    transfer set is."""
     transfer = cells.of_role("transfer")
     columns = [Column("trained on"), *number_columns("guidance", "images per class", "seeds")]
     extra = _telling_columns(cells)
@@ -87,19 +90,38 @@ def main_table(cells: Cells, findings: Findings | None = None) -> Table:
         tail = [cell.transfer] if len(transfer) > 1 else []
         rows.append((*_head(cell, findings), *(values[place] for values in extra.values()), *scores, *tail))
     metrics = " and ".join(dict.fromkeys(metric_words(measured.metric) for measured in cells.sets))
-    notes = [f"In percent ({metrics}): mean ± standard deviation over seeds; with one seed, the 95 % interval over images in brackets."]
+    notes = [
+        (
+            f"In percent ({metrics}): mean ± standard deviation over seeds; with one seed, the 95 % interval over "
+            "images in brackets."
+        )
+    ]
     notes += [f"On {cells.names[s]}: {metric_words(s.metric)}." for s in cells.sets if s.metric != cells.sets[0].metric]
-    return Table("settings", "Accuracy by setting", tuple(columns), tuple(rows), (*notes, *cells.notes, *(findings.notes if findings else ())))
+    return Table(
+        "settings",
+        "Accuracy by setting",
+        tuple(columns),
+        tuple(rows),
+        (*notes, *cells.notes, *(findings.notes if findings else ())),
+    )
 
 
 def gap_table(cells: Cells, findings: Findings) -> Table:
     """The best setting between random and real, for the test set and each transfer set."""
-    columns = (Column("real images of"), *(Column(name, is_score=True) for name in (findings.heading, "real", "random")), *number_columns("gap closed, %"))
+    columns = (
+        Column("real images of"),
+        *(Column(name, is_score=True) for name in (findings.heading, "real", "random")),
+        *number_columns("gap closed, %"),
+    )
     rows = []
     for measured, gap in findings.gaps.items():
-        scores = [cell.scores.get(measured) if cell else None for cell in (findings.best, findings.real, findings.random)]
+        scores = [
+            cell.scores.get(measured) if cell else None for cell in (findings.best, findings.real, findings.random)
+        ]
         rows.append((cells.names[measured], *scores, None if gap is None else Number(100 * gap)))
-    return Table("gap", "Share of the gap to real closed", columns, tuple(rows), ("Share = (clone - random) / (real - random).",))
+    return Table(
+        "gap", "Share of the gap to real closed", columns, tuple(rows), ("Share = (clone - random) / (real - random).",)
+    )
 
 
 def value_text(value: Value) -> str:
@@ -121,7 +143,8 @@ def to_markdown(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """Full precision; a score becomes five columns: mean, sd, low, high (95 % interval) and seeds. Empty where there is no value, seconds as they are.
+    """Full precision; a score becomes five columns: mean, sd, low, high (95 % interval) and seeds. Empty where there
+    is no value, seconds as they are.
 
     A quote goes before a text that a spreadsheet would take for a formula.
     """
@@ -129,14 +152,24 @@ def to_csv(table: Table) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     head: list[str] = []
     for column in table.columns:
-        parts = ("mean", "sd", "low", "high", "seeds") if column.is_score else ("", "low", "high") if column.has_interval else ("",)
+        parts = (
+            ("mean", "sd", "low", "high", "seeds")
+            if column.is_score
+            else ("", "low", "high")
+            if column.has_interval
+            else ("",)
+        )
         head += [f"{column.name} {part}".rstrip() for part in parts]
     writer.writerow(_inert(name) for name in head)
     for row in table.rows:
         values: list[Value] = []
         for column, value in zip(table.columns, row, strict=True):
             if column.is_score:
-                values += [value.mean, value.sd, value.low, value.high, value.num_seeds] if isinstance(value, Score) else [None] * 5
+                values += (
+                    [value.mean, value.sd, value.low, value.high, value.num_seeds]
+                    if isinstance(value, Score)
+                    else [None] * 5
+                )
             elif column.has_interval:
                 values += [value.value, value.low, value.high] if isinstance(value, Number) else [value, None, None]
             else:
@@ -157,7 +190,11 @@ def to_rich(table: Table) -> RichTable:
 
 def _head(cell: Cell, findings: Findings | None) -> tuple[Value, ...]:
     setting = cell.setting
-    name = setting.label if setting.kind != "clone" or setting.is_mixture else ", ".join([str(setting.variant), *setting.marks])
+    name = (
+        setting.label
+        if setting.kind != "clone" or setting.is_mixture
+        else ", ".join([str(setting.variant), *setting.marks])
+    )
     if findings and cell is findings.best:
         name += f" ({findings.word})"
     images: Value = "all" if setting.kind == "real" and setting.images_per_class is None else setting.images_per_class

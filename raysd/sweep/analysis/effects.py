@@ -22,7 +22,8 @@ TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class _Fit:
-    """A least-squares fit with a column of ones and one column for each value of each factor; the pseudoinverse takes care of the surplus."""
+    """A least-squares fit with a column of ones and one column for each value of each factor; the pseudoinverse
+    takes care of the surplus."""
 
     means: np.ndarray
     """Scores of the settings in percent [N]."""
@@ -37,24 +38,27 @@ class _Fit:
 def marginal_effects(trials: list[Row], factors: Mapping[str, Sequence[Any]]) -> list[Row]:
     """The effect of each factor on the score, adjusted for the other factors.
 
-    The mean scores of the settings, on the highest rung that all of them reached, are fitted by least squares with the sum of one number per factor
-    and value (main effects only). `mean` is what these settings would have on average if all of them had this value (adjusted mean; Searle, Speed
-    and Milliken 1980, with the settings' own shares as weights); in a balanced design it is the plain mean. `difference` is to the unweighted mean
-    over the factor's values.
+    The mean scores of the settings, on the highest rung that all of them reached, are fitted by least squares with the
+    sum of one number per factor and value (main effects only). `mean` is what these settings would have on average if
+    all of them had this value (adjusted mean; Searle, Speed and Milliken 1980, with the settings' own shares as
+    weights); in a balanced design it is the plain mean. `difference` is to the unweighted mean over the factor's
+    values.
 
-    The intervals are Student's t. There are two measures of the noise of a setting's mean: the residuals of the fit, which hold the seeds' noise and
-    what main effects leave unexplained, but often have few degrees of freedom; and the pooled spread of the seeds over the root of their number,
-    which has more but knows nothing of the rest. Where the residuals are not larger than the seeds explain (F below its 75 % quantile), both are
-    pooled; else the residuals count alone. A fit without degrees of freedom leaves the seeds alone; with one seed as well there is no interval.
-    In simulation about 95 % of the intervals hold the truth; in a 2 x 2 grid with strong interactions, which one degree of freedom seldom shows, 86 %.
+    The intervals are Student's t. There are two measures of the noise of a setting's mean: the residuals of the fit,
+    which hold the seeds' noise and what main effects leave unexplained, but often have few degrees of freedom; and the
+    pooled spread of the seeds over the root of their number, which has more but knows nothing of the rest. Where the
+    residuals are not larger than the seeds explain (F below its 75 % quantile), both are pooled; else the residuals
+    count alone. A fit without degrees of freedom leaves the seeds alone; with one seed as well there is no interval. In
+    simulation about 95 % of the intervals hold the truth; in a 2 x 2 grid with strong interactions, which one degree of
+    freedom seldom shows, 86 %.
 
     Args:
         trials: of one sweep; failed ones are left out.
         factors: the values of each searched field that were tried, in the order in which they are shown.
 
     Returns:
-        One row per factor, in order; none for a factor with one value. All numbers are in percent or points. Where the design cannot tell a factor
-        from others, the differences are None and the means plain means.
+        One row per factor, in order; none for a factor with one value. All numbers are in percent or points. Where the
+        design cannot tell a factor from others, the differences are None and the means plain means.
     """
     tried = widest_rung(scored(trials))
     levels = {name: _levels(values, [trial["setting"][name] for trial in tried]) for name, values in factors.items()}
@@ -80,7 +84,9 @@ def _levels(order: Sequence[Any], tried: list[Any]) -> tuple[list[Any], np.ndarr
     if len(distinct) <= MOST_VALUES or not all(isinstance(value, int | float) for value in distinct):
         return distinct, np.array([distinct.index(value) for value in tried], dtype=np.int64)
     quarters = np.array_split(np.sort(distinct), 4)
-    return [f"{quarter[0]:.4g} to {quarter[-1]:.4g}" for quarter in quarters], np.searchsorted([quarter[-1] for quarter in quarters], tried)
+    return [f"{quarter[0]:.4g} to {quarter[-1]:.4g}" for quarter in quarters], np.searchsorted(
+        [quarter[-1] for quarter in quarters], tried
+    )
 
 
 def _fit(dummies: list[np.ndarray], scores: np.ndarray) -> _Fit:
@@ -105,9 +111,19 @@ def _effect(values: list[Any], columns: slice, fit: _Fit) -> Row:
     else:
         differences = weights @ fit.means
         adjusted = fit.means.mean() + differences - counts @ differences / len(fit.means)
-        ends = [_ends(float(difference), fit.margin, float(np.linalg.norm(own))) for difference, own in zip(differences, weights, strict=True)]
+        ends = [
+            _ends(float(difference), fit.margin, float(np.linalg.norm(own)))
+            for difference, own in zip(differences, weights, strict=True)
+        ]
     rows = [
-        {"value": value, "mean": float(mean), "difference": difference, "low": low, "high": high, "num_settings": int(count)}
+        {
+            "value": value,
+            "mean": float(mean),
+            "difference": difference,
+            "low": low,
+            "high": high,
+            "num_settings": int(count),
+        }
         for value, mean, (difference, low, high), count in zip(values, adjusted, ends, counts, strict=True)
     ]
     return {"spread": float(np.ptp(adjusted)), "values": rows}
@@ -115,7 +131,11 @@ def _effect(values: list[Any], columns: slice, fit: _Fit) -> Row:
 
 def _ends(difference: float, margin: float | None, error: float) -> tuple[float | None, float | None, float | None]:
     """The difference and the ends of its interval; `error` is in units of the noise of one setting's mean."""
-    return (difference, None, None) if margin is None else (difference, difference - margin * error, difference + margin * error)
+    return (
+        (difference, None, None)
+        if margin is None
+        else (difference, difference - margin * error, difference + margin * error)
+    )
 
 
 def _margin(residuals: np.ndarray, freedom: int, scores: np.ndarray) -> float | None:

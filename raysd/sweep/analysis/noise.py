@@ -1,7 +1,7 @@
 """How much of a difference between settings the seeds alone explain.
 
-All settings are trained with the same seeds. What a seed does to all settings alike is therefore no noise in a comparison; only what it does to
-one setting and not to the others is.
+All settings are trained with the same seeds. What a seed does to all settings alike is therefore no noise in a
+comparison; only what it does to one setting and not to the others is.
 """
 
 import math
@@ -18,8 +18,8 @@ ROUNDING = 9
 def pooled_spread(scores: np.ndarray) -> tuple[float, int]:
     """The spread of the seeds, pooled over settings, and its degrees of freedom.
 
-    The residual standard deviation of a two-way layout with one value per cell (Scheffé 1959, chapter 4): with r = score - mean of its setting -
-    mean of its seed + mean of all, sqrt(sum r^2 / ((S - 1) (K - 1))).
+    The residual standard deviation of a two-way layout with one value per cell (Scheffé 1959, chapter 4): with r =
+    score - mean of its setting - mean of its seed + mean of all, sqrt(sum r^2 / ((S - 1) (K - 1))).
 
     Args:
         scores: in percent [S settings, K seeds]; a setting with a NaN has failed and is left out.
@@ -54,8 +54,8 @@ def noise_margin(scores: np.ndarray, quantile: float, num_means: int = 2) -> flo
 def within_noise(scores: np.ndarray, reference: int, confidence: float = CONFIDENCE) -> np.ndarray:
     """Which settings are not worse than the reference by more than noise.
 
-    A one-sided t-test, paired by seed: a setting as good as the reference fails it with probability 1 - confidence. This holds for a reference that is
-    fixed beforehand; next to one that was chosen for its high score more will fail.
+    A one-sided t-test, paired by seed: a setting as good as the reference fails it with probability 1 - confidence.
+    This holds for a reference that is fixed beforehand; next to one that was chosen for its high score more will fail.
 
     Args:
         scores: in percent [S settings, K seeds], NaN where one failed.
@@ -63,7 +63,8 @@ def within_noise(scores: np.ndarray, reference: int, confidence: float = CONFIDE
         confidence: over 0.5 and below 1.
 
     Returns:
-        bool [S]. False for failed ones. Without a spread, as with one seed, true for those at least as good as the reference.
+        bool [S]. False for failed ones. Without a spread, as with one seed, true for those at least as good as the
+        reference.
     """
     return scores.mean(axis=1) >= _lowest(scores, reference, confidence)
 

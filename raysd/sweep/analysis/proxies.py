@@ -26,9 +26,10 @@ def proxy_regrets(trials: list[Row]) -> list[Row]:
         trials: of one sweep.
 
     Returns:
-        One row per proxy that some trial has. `regret` is in points: the best score of the rung minus that of the setting that the proxy puts first (the
-        one tried first, where several are equal). `spearman` is the rank correlation of proxy and score, turned so that 1 is the same order whichever
-        way the proxy is better; None with fewer than 3 settings or where either is constant.
+        One row per proxy that some trial has. `regret` is in points: the best score of the rung minus that of the
+        setting that the proxy puts first (the one tried first, where several are equal). `spearman` is the rank
+        correlation of proxy and score, turned so that 1 is the same order whichever way the proxy is better; None with
+        fewer than 3 settings or where either is constant.
     """
     return [row for proxy, better in BETTER.items() if (row := _regret(trials, proxy, better)) is not None]
 

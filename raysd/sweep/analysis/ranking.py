@@ -18,11 +18,14 @@ def setting_key(trial: Row) -> str:
 
 def scored(trials: list[Row]) -> list[Row]:
     """The trials that were measured, by setting and rung."""
-    return sorted((trial for trial in trials if trial["score"] is not None), key=lambda trial: (trial["number"], trial["rung"]))
+    return sorted(
+        (trial for trial in trials if trial["score"] is not None), key=lambda trial: (trial["number"], trial["rung"])
+    )
 
 
 def widest_rung(trials: list[Row]) -> list[Row]:
-    """The trials of the rung that the most settings reached, the highest of several, in the order of their settings; nothing of nothing."""
+    """The trials of the rung that the most settings reached, the highest of several, in the order of their settings;
+    nothing of nothing."""
     counts = Counter(trial["rung"] for trial in trials)
     rung = max(counts, key=lambda each: (counts[each], each), default=None)
     return sorted((trial for trial in trials if trial["rung"] == rung), key=lambda trial: trial["number"])
@@ -31,22 +34,28 @@ def widest_rung(trials: list[Row]) -> list[Row]:
 def rank_settings(trials: list[Row]) -> list[Row]:
     """Rank the settings; those that reached a higher rung come first, within a rung the better score.
 
-    Both intervals are Student's t over the rung's pooled spread (`raysd.sweep.analysis.noise.pooled_spread`). So that of a score is for these seeds: what a
-    seed does to all settings alike is not in it. A setting alone on its rung has the interval of its own seeds.
+    Both intervals are Student's t over the rung's pooled spread (`raysd.sweep.analysis.noise.pooled_spread`). So that
+    of a score is for these seeds: what a seed does to all settings alike is not in it. A setting alone on its rung has
+    the interval of its own seeds.
 
     Args:
-        trials: of one sweep. A setting that has a score on a rung has one on all rungs below it. Settings without a score are left out.
+        trials: of one sweep. A setting that has a score on a rung has one on all rungs below it. Settings without a
+            score are left out.
 
     Returns:
-        One row per setting. `score`, `low`, `high` are in percent and of its highest rung with a score; `difference`, `difference_low`,
-        `difference_high` in points: this setting minus the best one, at the highest rung where both have a score (`compared_at`, in images per
-        class). The ends are 95 % intervals, None where nothing is known of the seeds. The verdict is `worse` only where the whole interval of the
-        difference lies below zero; without an interval it is `within noise`.
+        One row per setting. `score`, `low`, `high` are in percent and of its highest rung with a score; `difference`,
+        `difference_low`, `difference_high` in points: this setting minus the best one, at the highest rung where both
+        have a score (`compared_at`, in images per class). The ends are 95 % intervals, None where nothing is known of
+        the seeds. The verdict is `worse` only where the whole interval of the difference lies below zero; without an
+        interval it is `within noise`.
     """
     by_rung: dict[int, dict[str, Row]] = {}
     for trial in scored(trials):
         by_rung.setdefault(trial["rung"], {})[setting_key(trial)] = trial
-    scores = {rung: np.array([trial["seed_scores"] for trial in own.values()], dtype=np.float64) for rung, own in by_rung.items()}
+    scores = {
+        rung: np.array([trial["seed_scores"] for trial in own.values()], dtype=np.float64)
+        for rung, own in by_rung.items()
+    }
     last = {key: own[key] for _, own in sorted(by_rung.items()) for key in own}
     order = sorted(last.values(), key=lambda trial: (-trial["rung"], -trial["score"], trial["number"]))
     ranking = []
@@ -55,7 +64,11 @@ def rank_settings(trials: list[Row]) -> list[Row]:
         rung = max(rung for rung, own in by_rung.items() if ours in own and best in own)
         pair = by_rung[rung][ours], by_rung[rung][best]
         low, high = _interval(trial["score"], _margin_of_mean(scores[trial["rung"]]))
-        compared = {"difference": 0.0, "difference_low": None, "difference_high": None, "verdict": "best"} if rank == 1 else _compared(*pair, scores[rung])
+        compared = (
+            {"difference": 0.0, "difference_low": None, "difference_high": None, "verdict": "best"}
+            if rank == 1
+            else _compared(*pair, scores[rung])
+        )
         ranking.append(
             {
                 "rank": rank,

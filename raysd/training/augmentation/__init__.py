@@ -1,6 +1,8 @@
-"""Augmentation of whole batches: decoded once, on the device of the images, with all random numbers from a generator that is handed in.
+"""Augmentation of whole batches: decoded once, on the device of the images, with all random numbers from a generator
+that is handed in.
 
-The order is crop and flip, RandAugment, PixMix, color jitter and gray, blur, solarize. The paper leaves it open where PixMix stands.
+The order is crop and flip, RandAugment, PixMix, color jitter and gray, blur, solarize. The paper leaves it open where
+PixMix stands.
 """
 
 import torch
@@ -18,7 +20,9 @@ PART_VALUES = 2**20  # changed at a time: what fits into a processor's cache tak
 __all__ = ["augment", "fractals"]
 
 
-def augment(images: torch.Tensor, recipe: Recipe, generator: torch.Generator, size: int, mixing: torch.Tensor | None = None) -> list[torch.Tensor]:
+def augment(
+    images: torch.Tensor, recipe: Recipe, generator: torch.Generator, size: int, mixing: torch.Tensor | None = None
+) -> list[torch.Tensor]:
     """Random views of images; the same generator state gives the same views.
 
     Args:
@@ -29,7 +33,8 @@ def augment(images: torch.Tensor, recipe: Recipe, generator: torch.Generator, si
         mixing: uint8 [M, 3, S, S], S at least `size`; needed for PixMix.
 
     Returns:
-        uint8 [B, 3, size, size], and with L local crops also [L * B, 3, l, l], where crop j of image i stands at j * B + i.
+        uint8 [B, 3, size, size], and with L local crops also [L * B, 3, l, l], where crop j of image i stands at j * B
+        + i.
     """
     views = [global_crop(images, recipe, generator, size)]
     if recipe.local_crops:
@@ -40,17 +45,31 @@ def augment(images: torch.Tensor, recipe: Recipe, generator: torch.Generator, si
     changed = []
     for number, view in enumerate(views):
         parts = view.split(max(1, PART_VALUES // view[0].numel()))
-        changed.append(torch.cat([_change(part, recipe, generator, size, mixing, is_local=number > 0) for part in parts]))
+        changed.append(
+            torch.cat([_change(part, recipe, generator, size, mixing, is_local=number > 0) for part in parts])
+        )
     return changed
 
 
 def _changes_colors(recipe: Recipe) -> bool:
     """True when there is more to do than crops and flips."""
-    probabilities = (recipe.jitter_probability, recipe.grey_probability, recipe.blur_probability, recipe.local_blur_probability)
+    probabilities = (
+        recipe.jitter_probability,
+        recipe.grey_probability,
+        recipe.blur_probability,
+        recipe.local_blur_probability,
+    )
     return any((*probabilities, recipe.solarize_probability, recipe.rand_augment_operations, recipe.pixmix_rounds))
 
 
-def _change(view: torch.Tensor, recipe: Recipe, generator: torch.Generator, size: int, mixing: torch.Tensor | None, is_local: bool) -> torch.Tensor:
+def _change(
+    view: torch.Tensor,
+    recipe: Recipe,
+    generator: torch.Generator,
+    size: int,
+    mixing: torch.Tensor | None,
+    is_local: bool,
+) -> torch.Tensor:
     if recipe.rand_augment_operations:
         view = rand_augment(view, recipe.rand_augment_operations, recipe.rand_augment_magnitude, generator)
     if recipe.pixmix_rounds:

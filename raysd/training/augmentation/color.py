@@ -10,17 +10,24 @@ YIQ = ((0.299, 0.587, 0.114), (0.595716, -0.274453, -0.321263), (0.211456, -0.52
 
 
 def jitter_and_gray(
-    images: torch.Tensor, strengths: tuple[float, float, float, float], probability: float, grey_probability: float, generator: torch.Generator
+    images: torch.Tensor,
+    strengths: tuple[float, float, float, float],
+    probability: float,
+    grey_probability: float,
+    generator: torch.Generator,
 ) -> torch.Tensor:
     """Change brightness, contrast, saturation and hue of a share of the images, and turn a share gray.
 
-    Factors are uniform in [max(0, 1 - strength), 1 + strength], the hue's turn in [-strength, strength] of a circle, as in torchvision's
-    ColorJitter. Here they are one affine map of the colors of each image, in the order brightness, contrast, saturation, hue: nothing is
-    clamped between them, and the hue turns in the YIQ space, where that is a rotation. Contrast is about the image's mean gray.
+    Factors are uniform in [max(0, 1 - strength), 1 + strength], the hue's turn in [-strength, strength] of a circle, as
+    in torchvision's ColorJitter. Here they are one affine map of the colors of each image, in the order brightness,
+    contrast, saturation, hue: nothing is clamped between them, and the hue turns in the YIQ space, where that is a
+    rotation. Contrast is about the image's mean gray.
     """
     count = len(images)
     draws = torch.rand((6, count), generator=generator)
-    brightness, contrast, saturation = (_factor(draw, strength) for draw, strength in zip(draws[:3], strengths[:3], strict=True))
+    brightness, contrast, saturation = (
+        _factor(draw, strength) for draw, strength in zip(draws[:3], strengths[:3], strict=True)
+    )
     angle = 2 * math.pi * strengths[3] * (2 * draws[3] - 1)
     is_jittered, is_gray = draws[4] < probability, draws[5] < grey_probability
     chosen = torch.nonzero(is_jittered | is_gray).flatten()
@@ -36,7 +43,9 @@ def jitter_and_gray(
     mean_gray = pixels.mean(2) @ torch.tensor(GRAY, device=images.device)
     shift = torch.where(is_jittered, brightness * (1 - contrast), 0.0)[chosen].to(images.device) * mean_gray
     changed = torch.baddbmm(shift[:, None, None], colors, pixels)
-    return images.index_copy(0, places, changed.clamp_(0, 255).round_().to(images.dtype).view(len(chosen), *images.shape[1:]))
+    return images.index_copy(
+        0, places, changed.clamp_(0, 255).round_().to(images.dtype).view(len(chosen), *images.shape[1:])
+    )
 
 
 def _factor(draw: torch.Tensor, strength: float) -> torch.Tensor:
@@ -54,7 +63,9 @@ def _hue_rotation(angle: torch.Tensor) -> torch.Tensor:
     return torch.linalg.inv(to_yiq) @ turn @ to_yiq
 
 
-def blur(images: torch.Tensor, probability: float, sigma: tuple[float, float], generator: torch.Generator) -> torch.Tensor:
+def blur(
+    images: torch.Tensor, probability: float, sigma: tuple[float, float], generator: torch.Generator
+) -> torch.Tensor:
     """Blur a share of the images with a Gaussian of a width that is uniform between two, in pixels."""
     size = images.shape[-1]
     draws = torch.rand((2, len(images)), generator=generator)

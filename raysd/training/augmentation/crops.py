@@ -1,7 +1,7 @@
 """Random crops and flips of uint8 images [B, 3, S, S].
 
-Crops are resized one image at a time, with antialiasing: on CPUs torch's resizing of uint8 images is several times faster than one
-call that samples a whole batch.
+Crops are resized one image at a time, with antialiasing: on CPUs torch's resizing of uint8 images is several times
+faster than one call that samples a whole batch.
 """
 
 import math
@@ -27,7 +27,9 @@ def global_crop(images: torch.Tensor, recipe: Recipe, generator: torch.Generator
 def local_crops(images: torch.Tensor, recipe: Recipe, generator: torch.Generator, size: int) -> torch.Tensor:
     """Small crops uint8 [L * B, 3, l, l]; crop j of image i stands at j * B + i."""
     side = recipe.local_size(size)
-    return torch.cat([_random_resized(images, recipe, recipe.local_crop_area, generator, side) for _ in range(recipe.local_crops)])
+    return torch.cat(
+        [_random_resized(images, recipe, recipe.local_crop_area, generator, side) for _ in range(recipe.local_crops)]
+    )
 
 
 def flip(images: torch.Tensor, probability: float, generator: torch.Generator) -> torch.Tensor:
@@ -54,11 +56,13 @@ def _shift(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def _random_resized(images: torch.Tensor, recipe: Recipe, area: AreaShares, generator: torch.Generator, size: int) -> torch.Tensor:
+def _random_resized(
+    images: torch.Tensor, recipe: Recipe, area: AreaShares, generator: torch.Generator, size: int
+) -> torch.Tensor:
     """A random part of each image, resized to `size` pixels.
 
-    The area is uniform in `area`, the ratio of the sides log-uniform in [1 / crop_aspect, crop_aspect] (Szegedy et al. 2015); a side that
-    would be longer than the image is cut.
+    The area is uniform in `area`, the ratio of the sides log-uniform in [1 / crop_aspect, crop_aspect] (Szegedy et al.
+    2015); a side that would be longer than the image is cut.
     """
     side, count = images.shape[-1], len(images)
     draws = torch.rand((4, count), generator=generator)
@@ -68,8 +72,12 @@ def _random_resized(images: torch.Tensor, recipe: Recipe, area: AreaShares, gene
     widths = (side * torch.sqrt(areas * ratios)).round().clamp(1, side)
     tops, lefts = ((side - heights + 1) * draws[2]).floor(), ((side - widths + 1) * draws[3]).floor()
     boxes = torch.stack([tops, lefts, heights, widths], dim=1).long().tolist()
-    crops = torch.empty((count, 3, size, size), dtype=images.dtype, device=images.device, memory_format=torch.channels_last)
+    crops = torch.empty(
+        (count, 3, size, size), dtype=images.dtype, device=images.device, memory_format=torch.channels_last
+    )
     for i, (top, left, height, width) in enumerate(boxes):
-        part = images[i : i + 1, :, top : top + height, left : left + width].contiguous(memory_format=torch.channels_last)
+        part = images[i : i + 1, :, top : top + height, left : left + width].contiguous(
+            memory_format=torch.channels_last
+        )
         crops[i : i + 1] = part if height == width == size else _resize(part, size, recipe)
     return crops

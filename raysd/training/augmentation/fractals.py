@@ -1,7 +1,9 @@
-"""Fractals for a mixing set: attractors of random iterated function systems, sampled by the chaos game in random colors.
+"""Fractals for a mixing set: attractors of random iterated function systems, sampled by the chaos game in random
+colors.
 
-Each system has 3 to 7 affine maps. Their singular values are sampled so that the maps contract, but not so much that the image is a few
-dots (Anderson and Farrell, "Improving fractal pre-training", 2022). A point jumps from map to map; its color follows the maps it took.
+Each system has 3 to 7 affine maps. Their singular values are sampled so that the maps contract, but not so much that
+the image is a few dots (Anderson and Farrell, "Improving fractal pre-training", 2022). A point jumps from map to map;
+its color follows the maps it took.
 """
 
 from functools import lru_cache
@@ -17,7 +19,10 @@ EDGE = 0.02  # share of the points that may fall outside the image, on each side
 @lru_cache(maxsize=1)  # the classifiers of a process have the same ones, and they take seconds
 def fractals(count: int, size: int, seed: int) -> np.ndarray:
     """Colorful fractals uint8 [count, 3, size, size]; the same seed gives the same ones."""
-    parts = [_sample(min(CHUNK, count - start), size, np.random.default_rng([seed, start])) for start in range(0, count, CHUNK)]
+    parts = [
+        _sample(min(CHUNK, count - start), size, np.random.default_rng([seed, start]))
+        for start in range(0, count, CHUNK)
+    ]
     return np.concatenate(parts)
 
 
@@ -63,7 +68,9 @@ def _sample(count: int, size: int, rng: np.random.Generator) -> np.ndarray:
     inside = ((cells >= 0) & (cells < size)).all(axis=2)
     flat = (np.arange(count)[:, None] * size + cells[..., 1]) * size + cells[..., 0]
     density = np.bincount(flat[inside], minlength=count * size * size).reshape(count, size, size)
-    tint = np.bincount(flat[inside], tints[inside], minlength=count * size * size).reshape(count, size, size) / np.maximum(density, 1)
+    tint = np.bincount(flat[inside], tints[inside], minlength=count * size * size).reshape(
+        count, size, size
+    ) / np.maximum(density, 1)
     light = np.log1p(density) / np.log1p(density.max(axis=(1, 2), keepdims=True))
     return _colored(light**0.6, tint, rng)
 

@@ -1,4 +1,5 @@
-"""PixMix (Hendrycks et al., CVPR 2022), from its description: images are mixed with augmented copies and with a mixing set."""
+"""PixMix (Hendrycks et al., CVPR 2022), from its description: images are mixed with augmented copies and with a
+mixing set."""
 
 import torch
 
@@ -9,11 +10,14 @@ LEAST = 1e-37  # keeps a power of zero finite
 LEVELS = 10
 
 
-def pixmix(images: torch.Tensor, mixing: torch.Tensor, rounds: int, beta: float, severity: int, generator: torch.Generator) -> torch.Tensor:
+def pixmix(
+    images: torch.Tensor, mixing: torch.Tensor, rounds: int, beta: float, severity: int, generator: torch.Generator
+) -> torch.Tensor:
     """Mix each of the images up to `rounds` times.
 
-    An image or, as often, an augmented copy of it is mixed 0 to `rounds` times, each time with another augmented copy or with an image
-    of the mixing set, by a weighted sum or by a product of powers. Images of a batch that get the same operation share its strength.
+    An image or, as often, an augmented copy of it is mixed 0 to `rounds` times, each time with another augmented copy
+    or with an image of the mixing set, by a weighted sum or by a product of powers. Images of a batch that get the same
+    operation share its strength.
 
     Args:
         images: uint8 [B, 3, S, S].
@@ -33,12 +37,20 @@ def pixmix(images: torch.Tensor, mixing: torch.Tensor, rounds: int, beta: float,
         active = torch.nonzero(number > done).flatten()
         originals = images.index_select(0, active.to(images.device))
         is_own, is_sum = coin(len(active)), coin(len(active))
-        partners = _scaled(torch.where(_wide(is_own, images), _augmented(originals, is_own, severity, generator), _sampled(originals, mixing, generator)))
+        partners = _scaled(
+            torch.where(
+                _wide(is_own, images),
+                _augmented(originals, is_own, severity, generator),
+                _sampled(originals, mixing, generator),
+            )
+        )
         one, other = _weights(len(active), beta, generator)
         for mix, part in ((_sum, is_sum), (_product, ~is_sum)):
             chosen = torch.nonzero(part).flatten()
             place, partner = active[chosen].to(images.device), partners.index_select(0, chosen.to(images.device))
-            result = mix(mixed.index_select(0, place), partner, _wide(one[chosen], images), _wide(other[chosen], images))
+            result = mix(
+                mixed.index_select(0, place), partner, _wide(one[chosen], images), _wide(other[chosen], images)
+            )
             mixed.index_copy_(0, place, result.clamp_(0, 1))
     return (mixed * 255).round_().to(images.dtype)
 
@@ -54,7 +66,8 @@ def _product(mixed: torch.Tensor, partners: torch.Tensor, one: torch.Tensor, oth
 
 
 def _weights(count: int, beta: float, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights [B] of the image and of its partner: (Beta(b, 1), Beta(1, b)), or as often (1 + Beta(1, b), -Beta(1, b))."""
+    """Weights [B] of the image and of its partner: (Beta(b, 1), Beta(1, b)), or as often (1 + Beta(1, b), -Beta(1,
+    b))."""
     draws = torch.rand((3, count), generator=generator)
     high, low = draws[0] ** (1 / beta), 1 - draws[1] ** (1 / beta)  # inverse distribution functions
     is_plain = draws[2] < HALF
@@ -77,7 +90,10 @@ def _augmented(images: torch.Tensor, chosen: torch.Tensor, severity: int, genera
         ("translate_y", share[8] / 3),
     ]
     signed = [(name, sign * strength) for sign in (1, -1) for name, strength in operations]
-    signed[len(operations) + 2], signed[len(operations) + 4] = operations[2], operations[4]  # bits and thresholds have no sign
+    signed[len(operations) + 2], signed[len(operations) + 4] = (
+        operations[2],
+        operations[4],
+    )  # bits and thresholds have no sign
     choices = torch.randint(len(signed), (len(images),), generator=generator)
     return apply_in_groups(images, torch.where(chosen, choices, len(signed)), [*signed, ("identity", 0.0)])
 

@@ -32,5 +32,7 @@ def rand_augment(images: torch.Tensor, num_operations: int, magnitude: int, gene
     """Apply `num_operations` to each of the uint8 images [B, 3, S, S], each sampled uniformly."""
     operations = strengths(magnitude)
     for _ in range(num_operations):
-        images = apply_in_groups(images, torch.randint(len(operations), (len(images),), generator=generator), operations)
+        images = apply_in_groups(
+            images, torch.randint(len(operations), (len(images),), generator=generator), operations
+        )
     return images
