@@ -14,12 +14,12 @@ from statistics import median
 import record
 
 from raysd import commands
+from raysd.clone.clone import plan_clone
 from raysd.clone.spec import resolve_clone_spec
 from raysd.cluster.resources import cluster_nodes
 from raysd.cluster.session import ensure_ray
 from raysd.config import load_experiment
 from raysd.generation.cost import Pool, devices_per_actor, estimate_cost, find_rates, read_rates
-from raysd.generation.generate import plan_clone
 from raysd.generation.placement import request_actors
 
 COMMAND = "python benchmarks/cost.py"
@@ -31,7 +31,7 @@ def predict(experiment, measured):
     """Seconds that `generate` should take on the running cluster, by the best rate of `measured` or of the table."""
     settings = experiment.generation
     spec = resolve_clone_spec(settings, experiment.table, experiment.all_variants)
-    plan = plan_clone(experiment.root, spec, settings).plan
+    plan = plan_clone(experiment.root, spec, settings)
     request = request_actors(settings, cluster_nodes())
     pool = Pool(min(request.count, plan.num_shards), devices_per_actor(request.cpus, request.gpus))
     return estimate_cost(plan, find_rates(spec, measured)[0], settings.batch_size).wall_seconds(pool)

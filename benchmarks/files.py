@@ -16,6 +16,7 @@ from statistics import median
 import numpy as np
 import record
 
+from raysd.clone.clone import plan_clone
 from raysd.clone.export import export_clone, folder_name
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import DATA, read_shard, shard_name
@@ -24,7 +25,7 @@ from raysd.config import Experiment
 from raysd.curation.part_counts import COUNTS, PartCounts
 from raysd.generation.actor import GenerationActor
 from raysd.generation.batch import GeneratedBatch
-from raysd.generation.generate import generate_clones, plan_clone
+from raysd.generation.generate import generate_clones
 from raysd.storage.location import Location
 from raysd.storage.tables import num_rows
 
@@ -53,19 +54,19 @@ def make_clone(folder, num_images):
     job = plan_clone(
         Location(str(folder)), resolve_clone_spec(settings, experiment.table, experiment.all_variants), settings
     )
-    actor = GenerationActor(job.plan.spec, settings.batch_size, 1, NullGenerator)
+    actor = GenerationActor(job.spec, settings.batch_size, 1, NullGenerator)
     generate_clones(
         [job],
         settings,
-        generate=lambda jobs, shards: ({**actor.generate_shard(job, int(number)), "job": 0} for number in shards[0]),
+        generate=lambda jobs, shards: ({**actor.generate_shard(job, int(number)), "clone": 0} for number in shards[0]),
     )
     return job
 
 
 def synced_export(job, folder):
     """Write an ImageFolder that waits for the disk after each image."""
-    for shard in range(job.plan.num_shards):
-        for row in read_shard(job.folder, shard, job.plan.spec).table.to_pylist():
+    for shard in range(job.num_shards):
+        for row in read_shard(job.folder, shard, job.spec).table.to_pylist():
             Location(str(folder / folder_name(row["label"], row["key"]))).write(
                 f"{row['index']:07d}.jpg", row["image"]["bytes"]
             )

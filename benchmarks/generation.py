@@ -29,6 +29,7 @@ import numpy as np
 import record
 
 from raysd import commands
+from raysd.clone.clone import plan_clone
 from raysd.clone.scan import missing_shards
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import encode_image, shard_name
@@ -37,7 +38,7 @@ from raysd.cluster.session import ensure_ray
 from raysd.config import Experiment, load_experiment
 from raysd.diffusion.checkpoint import EMBEDDED
 from raysd.generation.batch import GeneratedBatch
-from raysd.generation.generate import generate_clones, plan_clone
+from raysd.generation.generate import generate_clones
 
 COMMAND = "python benchmarks/generation.py"
 CONFIG = Path(__file__).parent.parent / "configs" / "fashion_mnist.yaml"
@@ -130,7 +131,7 @@ def measure_loop(root):
     for repeat in range(REPEATS):
         job, logs, began = generate_clone(root / "actor", partial(real_generator, NUM_CORES), settings)
         first = min(log[0, 0] for log in logs)
-        actor.append(len(job.plan) / (commits(job)[-1] - first))
+        actor.append(len(job) / (commits(job)[-1] - first))
         starts.append(first - began)
         loop.append(plain_loop(job, root / "loop"))
         print(f"loop {repeat}: actor {actor[-1]:.1f}, plain loop {loop[-1]:.1f} images/s", flush=True)
@@ -160,15 +161,15 @@ def plain_loop(job, folder):
     torch.set_num_threads(NUM_CORES)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    spec = job.plan.spec
+    spec = job.spec
     pipeline = StableDiffusionPipeline.from_pretrained(EMBEDDED, use_safetensors=True)
     pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     encoded = {}
     began = time.time()
     with torch.inference_mode():
-        for start in range(0, len(job.plan), BATCH):
-            images = [job.plan.image(position) for position in range(start, start + BATCH)]
+        for start in range(0, len(job), BATCH):
+            images = [job.image(position) for position in range(start, start + BATCH)]
             for image in images:
                 if image.prompt not in encoded:
                     encoded[image.prompt] = pipeline.encode_prompt(image.prompt, "cpu", 1, True)
@@ -183,7 +184,7 @@ def plain_loop(job, folder):
             for image, image in zip(images, images, strict=True):
                 grey = (image * 255).round().astype(np.uint8).astype(np.float32).mean(axis=2).round().astype(np.uint8)
                 (folder / f"{image.position:07d}.png").write_bytes(encode_image(grey, "png"))
-    return len(job.plan) / (time.time() - began)
+    return len(job) / (time.time() - began)
 
 
 def measure_script(root):
@@ -191,7 +192,7 @@ def measure_script(root):
     ours, script = [], []
     for repeat in range(REPEATS):
         job, logs, _ = generate_clone(root / "runs", partial(real_generator, 1), settings)
-        ours.append(len(job.plan) / (commits(job)[-1] - min(log[0, 0] for log in logs)))
+        ours.append(len(job) / (commits(job)[-1] - min(log[0, 0] for log in logs)))
         script.append(usual_script(root / "script", SCRIPT_IMAGES_PER_CLASS, BATCH))
         print(f"script {repeat}: raysd {ours[-1]:.1f}, script {script[-1]:.1f} images/s", flush=True)
     small = usual_script(root / "small", 2 * SMALL_BATCH, SMALL_BATCH)
@@ -291,9 +292,9 @@ def measure_scale(root):
             root / "scale", partial(NullGenerator, NULL_SECONDS), null_settings(num_actors, num_images, SCALE_SHARD)
         )
         firsts, last = np.array([log[0, 0] for log in logs]), commits(job)[-1]
-        steady = len(job.plan) * NULL_SECONDS / (last - firsts).sum()
-        whole = len(job.plan) * NULL_SECONDS / num_actors / (last - began)
-        about = f"{num_actors} null actors of {1 / NULL_SECONDS:g} images/s, {len(job.plan)} images of {NULL_SIZE} px"
+        steady = len(job) * NULL_SECONDS / (last - firsts).sum()
+        whole = len(job) * NULL_SECONDS / num_actors / (last - began)
+        about = f"{num_actors} null actors of {1 / NULL_SECONDS:g} images/s, {len(job)} images of {NULL_SIZE} px"
         note = f"share of the ideal throughput from each actor's first batch to the last commit; {about}"
         metric(f"scaling_efficiency_{num_actors}_actors", steady, "ratio", "higher", baseline=note, runs=[steady])
         note = f"the same with the start of the actors, a run of {last - began:.0f} s; {about}"
@@ -318,7 +319,7 @@ def measure_memory(root):
     driver = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     seconds = commits(job)[-1] - began
     tenth, ends = [log[len(log) // 10, 3] / 1024 for log in logs], [log[-1, 3] / 1024 for log in logs]
-    about = f"{len(job.plan)} null images of {NULL_SIZE} px in {seconds:.0f} s, {NUM_CORES} actors"
+    about = f"{len(job)} null images of {NULL_SIZE} px in {seconds:.0f} s, {NUM_CORES} actors"
     metric("driver_peak_mb_200k", driver, "MB", "lower", baseline=about)
     metric("driver_peak_mb_20k", small, "MB", "lower", baseline="the same driver after a tenth of the images")
     metric("actor_peak_mb_200k", max(ends), "MB", "lower", baseline=about, runs=ends)
@@ -327,7 +328,7 @@ def measure_memory(root):
     )
     metric(
         "null_images_per_second",
-        len(job.plan) / seconds,
+        len(job) / seconds,
         "images/s",
         "higher",
         baseline=f"encoded and committed; {about}",
@@ -347,7 +348,7 @@ def measure_scan(root):
     data = Path(job.folder.path, "data")
     shutil.rmtree(root / "scan", ignore_errors=True)
     data.mkdir(parents=True)
-    planned = [job.plan.counts.to_json()]
+    planned = [job.counts.to_json()]
     job.folder.write("clone.json", json.dumps({"planned": planned, "images_per_shard": 10}).encode())
     lost = sorted(random.Random(0).sample(range(SCAN_SHARDS), 1000))
     for number in sorted(set(range(SCAN_SHARDS)) - set(lost)):
@@ -370,7 +371,7 @@ def measure_scan(root):
     spec = resolve_clone_spec(settings, experiment.table, experiment.all_variants)
     began = time.time()
     job = plan_clone(Location(str(root / "plan")), spec, settings)
-    assert len(missing_shards(job)) == job.plan.num_shards
+    assert len(missing_shards(job)) == job.num_shards
     metric(
         "plan_seconds_100m_images", time.time() - began, "s", "lower", baseline="plan and first scan of an empty folder"
     )

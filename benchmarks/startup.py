@@ -116,16 +116,12 @@ def actor_cpu(kind, *arguments):
 
 def clone_of(root):
     """A small clone, and its spec."""
-    from raysd.clone.spec import resolve_clone_spec
     from raysd.config import load_experiment
-    from raysd.generation.generate import generate_clones, plan_clone
+    from raysd.generation.generate import generate_clones
+    from raysd.resolve import clone_of
 
     experiment = load_experiment(None, [f"storage={root}", *FAST])
-    job = plan_clone(
-        experiment.root,
-        resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants),
-        experiment.generation,
-    )
+    job = clone_of(experiment)
     generate_clones([job], experiment.generation)
     return job
 
@@ -163,7 +159,7 @@ def image_text_model(folder):
 def scoring_arguments(job, folder):
     from raysd.curation.scores import ScoringSpec
 
-    return job, ScoringSpec(image_text_model(folder), tuple(job.plan.spec.table.names), ()), [], 8, 1
+    return job, ScoringSpec(image_text_model(folder), tuple(job.spec.table.names), ()), [], 8, 1
 
 
 def note_use(folder):
@@ -270,7 +266,7 @@ def measure(root):
     empty, _ = actor_cpu(Empty)
     job = clone_of(root)
     actors = {
-        "actor": (GenerationActor, job.plan.spec, 8, 1),
+        "actor": (GenerationActor, job.spec, 8, 1),
         "scoring_actor": (ShardScorer, *scoring_arguments(job, Path(root) / "clip")),
         "feature_actor": (Forward, 1),
     }

@@ -26,6 +26,7 @@ import record
 from record import RESULTS
 
 from raysd.config import load_experiment
+from raysd.resolve import clone_spec_of
 from raysd.storage.results import read_results
 
 COMMAND = "python benchmarks/sweep.py"
@@ -286,9 +287,9 @@ def _plain_worker(tasks, path, storage):
     from raysd.device import keep_freed_memory
     from raysd.evaluation.evaluate import Evaluation
     from raysd.generation.actor import GenerationActor
-    from raysd.generation.generate import generate_clones, plan_clone
-    from raysd.resolve import training_pools, training_run
-    from raysd.sweep.space import Setting, clone_spec, experiment_at, first_setting, rungs_of
+    from raysd.generation.generate import generate_clones
+    from raysd.resolve import clone_of, training_pools, training_run
+    from raysd.sweep.space import Setting, experiment_at, first_setting, rungs_of
     from raysd.training.train import train_here
 
     keep_freed_memory()
@@ -296,15 +297,15 @@ def _plain_worker(tasks, path, storage):
     settings = load_experiment(path, [f"storage={storage}"])
     evaluation, rungs = Evaluation(settings.root, settings.evaluation, settings.table, COMMAND), rungs_of(settings)
     actor = GenerationActor(
-        clone_spec(experiment_at(settings, first_setting(settings), rungs[0])), settings.generation.batch_size, 1
+        clone_spec_of(experiment_at(settings, first_setting(settings), rungs[0])), settings.generation.batch_size, 1
     )
 
     def generate(jobs, shards):
-        return [{"job": 0, **actor.try_shard(jobs[0], int(shard))} for shard in shards[0]]
+        return [{"clone": 0, **actor.try_shard(jobs[0], int(shard))} for shard in shards[0]]
 
     while (task := tasks.get()) is not None:
         at = experiment_at(settings, Setting(task[0]), rungs[task[1]])
-        generate_clones([plan_clone(at.root, clone_spec(at), at.generation)], at.generation, generate=generate)
+        generate_clones([clone_of(at)], at.generation, generate=generate)
         for classifier in train_here(training_run(at, training_pools(at))):
             evaluation.measure(classifier)
         tasks.task_done()

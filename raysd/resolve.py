@@ -1,4 +1,4 @@
-"""What an experiment's classifiers learn from: clones and real data sets, as pools of images."""
+"""From an experiment to its objects: the clone, what its classifiers learn from, the training, the scoring."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from raysd.clone.scan import CloneJob
+from raysd.clone.clone import Clone, plan_clone
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import DATA
-from raysd.clone.spec import resolve_clone_spec
+from raysd.clone.spec import CloneSpec, resolve_clone_spec
 from raysd.config import Experiment
 from raysd.curation.filters import filter_images
 from raysd.curation.near_duplicates import read_reference
@@ -19,9 +19,27 @@ from raysd.curation.settings import FilterSettings
 from raysd.data.images import ImageSet
 from raysd.data.real_datasets import real_dataset
 from raysd.errors import UserError
-from raysd.generation.generate import plan_clone
 from raysd.training.loader import Pool
 from raysd.training.run import TrainingRun
+
+
+def clone_spec_of(experiment: Experiment, generation: GenerationSettings | None = None) -> CloneSpec:
+    """Return what shapes the images of an experiment's clone.
+
+    Args:
+        experiment: validated settings.
+        generation: of another clone with the same classes and variants, in the place of the experiment's own.
+
+    Raises:
+        UserError: a variant or a model that is unknown, or that do not fit.
+    """
+    return resolve_clone_spec(generation or experiment.generation, experiment.table, experiment.all_variants)
+
+
+def clone_of(experiment: Experiment, generation: GenerationSettings | None = None) -> Clone:
+    """Return an experiment's clone; the arguments and errors are those of `clone_spec_of`."""
+    generation = generation or experiment.generation
+    return plan_clone(experiment.root, clone_spec_of(experiment, generation), generation)
 
 
 def training_pools(experiment: Experiment) -> tuple[Pool, ...]:
@@ -84,10 +102,8 @@ def source_generations(experiment: Experiment) -> Iterator[tuple[int, Generation
 def _complete_clone(
     experiment: Experiment, generation: GenerationSettings, filters: FilterSettings, field: str
 ) -> ImageSet:
-    job = plan_clone(
-        experiment.root, resolve_clone_spec(generation, experiment.table, experiment.all_variants), generation
-    )
-    if not job.is_complete():
+    clone = clone_of(experiment, generation)
+    if not clone.is_complete():
         count = generation.images_per_class
         same = "the same configuration" if field == "generation" else "these settings"
         raise UserError(
@@ -95,7 +111,7 @@ def _complete_clone(
             count,
             f"the clone does not have all of them; run raysd generate with {same} first",
         )
-    return chosen_images(experiment, job, filters)
+    return chosen_images(experiment, clone, filters)
 
 
 def resolve_scoring(experiment: Experiment) -> tuple[ScoringSpec, list[ImageSet]]:
@@ -111,11 +127,11 @@ def resolve_scoring(experiment: Experiment) -> tuple[ScoringSpec, list[ImageSet]
     ), sets
 
 
-def score_images(experiment: Experiment, job: CloneJob) -> ScoreSummary:
+def score_images(experiment: Experiment, clone: Clone) -> ScoreSummary:
     """Score what is not scored yet of a complete clone."""
     spec, sets = resolve_scoring(experiment)
     return score_clone(
-        job,
+        clone,
         spec,
         lambda: [read_reference(images) for images in sets],
         experiment.generation,
@@ -123,24 +139,24 @@ def score_images(experiment: Experiment, job: CloneJob) -> ScoreSummary:
     )
 
 
-def chosen_images(experiment: Experiment, job: CloneJob, filters: FilterSettings) -> ImageSet:
+def chosen_images(experiment: Experiment, clone: Clone, filters: FilterSettings) -> ImageSet:
     """A clone as images to train on, without those that the filters leave out.
 
     Raises:
         UserError: filters, and a clone without scores.
     """
-    images = clone_images(job)
+    images = clone_images(clone)
     if not filters:
         return images
     spec, _ = resolve_scoring(experiment)
-    left_out = filter_images(job, spec, filters)
+    left_out = filter_images(clone, spec, filters)
     about = {**images.about, "filters": filters.model_dump(exclude_none=True), "num_left_out": len(left_out)}
     return replace(images, name=f"{images.name}, filtered", left_out=left_out, about=about)
 
 
-def clone_images(job: CloneJob) -> ImageSet:
+def clone_images(clone: Clone) -> ImageSet:
     """A clone as images to train on: those that are planned, and not flagged."""
-    spec, counts = job.plan.spec, job.plan.counts
+    spec, counts = clone.spec, clone.counts
     about = {
         "kind": "clone",
         "variant": spec.variant_name,
@@ -154,7 +170,7 @@ def clone_images(job: CloneJob) -> ImageSet:
     return ImageSet(
         f"{spec.variant_name}, g={spec.guidance_scale:g}",
         spec.fingerprint,
-        job.folder.child(DATA),
+        clone.folder.child(DATA),
         per_class,
         about=about,
     )

@@ -46,14 +46,14 @@ def generating(monkeypatch):
     state = SimpleNamespace(left=None, num_generated=0)
 
     def generate_here(jobs, shards):
-        actor = GenerationActor(jobs[0].plan.spec, 32, 1)
+        actor = GenerationActor(jobs[0].spec, 32, 1)
         for number in shards[0].tolist():
             if state.left == 0:
                 raise Killed
             state.left = None if state.left is None else state.left - 1
             row = actor.generate_shard(jobs[0], number)
             state.num_generated += row["drawn"]
-            yield {**row, "job": 0}
+            yield {**row, "clone": 0}
 
     monkeypatch.setattr(generate, "generate_clones", partial(generate.generate_clones, generate=generate_here))
     return state

@@ -90,7 +90,7 @@ class Worker:
 
 def spec_of(*words):
     experiment = load_experiment(None, words)
-    return resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)
+    return clone_spec_of(experiment)
 
 found = {}
 for gpus in (0.6, 0.4, 2):

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from raysd.clone.scan import CloneJob
+from raysd.clone.clone import Clone
 from raysd.clone.shard import DATA, read_shard
 from raysd.errors import UserError
 from raysd.progress import Progress
@@ -26,7 +26,7 @@ SUFFIXES = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 ABOUT = ("key", "index", "prompt", "seed", "redraws", "flag")
 
 
-def export_clone(job: CloneJob, form: Form, out: str, flagged: bool = False) -> int:
+def export_clone(clone: Clone, form: Form, out: str, flagged: bool = False) -> int:
     """Write the planned images of a complete clone; returns how many.
 
     Args:
@@ -39,10 +39,10 @@ def export_clone(job: CloneJob, form: Form, out: str, flagged: bool = False) -> 
     Raises:
         UserError: the clone is not complete, or the folder cannot be written.
     """
-    if not job.is_complete():
+    if not clone.is_complete():
         raise UserError(
             "generation.images_per_class",
-            job.plan.counts.default,
+            clone.counts.default,
             "the clone is not complete; run raysd generate first",
         )
     if form == "imagefolder" and "://" in out:
@@ -51,19 +51,19 @@ def export_clone(job: CloneJob, form: Form, out: str, flagged: bool = False) -> 
         )
     target = Location(out)
     target.check_writable()
-    numbers = np.flatnonzero(job.plan.shard_sizes()).tolist()
-    folders = [target.child(folder_name(label, key)) for label, key in enumerate(job.plan.spec.table.keys)]
+    numbers = np.flatnonzero(clone.shard_sizes()).tolist()
+    folders = [target.child(folder_name(label, key)) for label, key in enumerate(clone.spec.table.keys)]
     if form == "imagefolder":
         for folder in folders:
             folder.remove_stale_partials()
     count = 0
     with Progress("exported", len(numbers), "shards") as progress:
         for number in numbers:
-            rows = list(_rows(job, number, flagged))
+            rows = list(_rows(clone, number, flagged))
             if form == "webdataset":
-                target.write(f"train-{number:06d}.tar", _tar(rows, job.plan.spec.codec))
+                target.write(f"train-{number:06d}.tar", _tar(rows, clone.spec.codec))
             else:
-                _write_images(folders, rows, job.plan.spec.codec)
+                _write_images(folders, rows, clone.spec.codec)
             count += len(rows)
             progress.advance(1)
     if form == "imagefolder":
@@ -71,13 +71,13 @@ def export_clone(job: CloneJob, form: Form, out: str, flagged: bool = False) -> 
     return count
 
 
-def _rows(job: CloneJob, number: int, flagged: bool) -> Iterator[dict[str, Any]]:
-    shard = read_shard(job.folder, number, job.plan.spec)
+def _rows(clone: Clone, number: int, flagged: bool) -> Iterator[dict[str, Any]]:
+    shard = read_shard(clone.folder, number, clone.spec)
     if shard is None:
         raise UserError(
-            "clone", job.folder.child(DATA).uri, f"shard {number} cannot be read; run raysd verify --repair"
+            "clone", clone.folder.child(DATA).uri, f"shard {number} cannot be read; run raysd verify --repair"
         )
-    limits = job.plan.counts.array
+    limits = clone.counts.array
     yield from (
         row for row in shard.table.to_pylist() if row["index"] < limits[row["label"]] and (flagged or not row["flag"])
     )

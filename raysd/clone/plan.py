@@ -17,10 +17,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from raysd.clone.spec import CloneSpec
 from raysd.errors import UserError
 from raysd.prompts.table import ClassTable
+
+
+class StoredCounts(TypedDict):
+    """Counts as they stand in a record."""
+
+    default: int
+    own: list[list[int]]
+    """[label, count] of the classes with a count of their own."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +69,14 @@ class ImageCounts:
         counts[labels] = np.maximum(counts[labels], to)
         return counts_from_array(counts)
 
-    def to_json(self) -> dict[str, object]:
-        """As it stands in a clone's record."""
-        return {"default": self.default, "own": [list(pair) for pair in self.own]}
+    def to_json(self) -> "StoredCounts":
+        """Return the counts as they stand in a record."""
+        return {"default": self.default, "own": [[label, count] for label, count in self.own]}
 
     @staticmethod
-    def from_json(num_classes: int, value: Mapping[str, object]) -> "ImageCounts":
-        """What `to_json` gave."""
-        own = value["own"]
-        assert isinstance(own, list)
-        return ImageCounts(
-            num_classes, int(str(value["default"])), tuple((int(label), int(count)) for label, count in own)
-        )
+    def from_json(num_classes: int, value: "StoredCounts") -> "ImageCounts":
+        """Return what `to_json` gave."""
+        return ImageCounts(num_classes, value["default"], tuple((label, count) for label, count in value["own"]))
 
 
 def counts_from_array(counts: np.ndarray) -> ImageCounts:
@@ -152,6 +157,10 @@ class Plan:
             raise IndexError(f"shard {shard} of {self.num_shards}")
         first = shard * self.images_per_shard
         return first + np.flatnonzero(self._is_planned(first, first + self.images_per_shard))
+
+    def is_planned(self, labels: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """Return which images are planned, bool [N], by their labels and image indices, int64 [N]."""
+        return index < self.counts.array[labels]
 
     def belong(self, positions: np.ndarray, shard: int) -> bool:
         """True when rising positions are those of one shard, each once; they may lie beyond this plan."""

@@ -1,4 +1,4 @@
-"""What `clone.json` says of a clone, and how it changes. Several drivers may change it at a time.
+"""How the record of a clone changes. Several drivers may change it at a time.
 
 - `planned`: the counts of all runs so far. The first of them is complete if `complete` says so.
 - `complete`: all shards were read back, and hold what was planned. It is taken back before anything is taken out of a
@@ -9,95 +9,95 @@
 """
 
 import time
-from typing import Any
 
-from raysd.clone.plan import ImageCounts, Plan
-from raysd.clone.scan import CloneJob, Findings, check_shards
+from raysd.clone.clone import Clone, CloneRecord
+from raysd.clone.scan import ShardCheck, check_shards
 from raysd.versions import versions
 
 
-def begin_record(job: CloneJob, batch_size: int, is_changed: bool) -> None:
+def begin_record(clone: Clone, batch_size: int, is_changed: bool) -> None:
     """Add the counts of this run to those that were planned so far. A larger clone that lacks a shard is not called
     complete any more, since this run makes the shard anew with its own counts."""
 
-    def begun(record: dict[str, Any]) -> dict[str, Any] | None:
+    def begun(record: CloneRecord) -> CloneRecord | None:
         before = record
-        if is_changed and record.get("complete") and not job.plan.counts.covers(job.earlier_counts(record)[0]):
-            record = _withdrawn(job, record)
-        counts = job.plan.counts.to_json()
-        if counts not in record.get("planned", []):
-            record = {**_first(job, batch_size), **record, "planned": [*record.get("planned", []), counts]}
+        if is_changed and record.complete and not clone.counts.covers(record.planned_counts[0]):
+            record = _withdrawn(record)
+        counts = clone.counts.to_json()
+        if counts not in record.planned:
+            first = {} if record.planned else _first(clone, batch_size)
+            record = record.changed(**first, planned=(*record.planned, counts))
         return None if record is before else record
 
-    job.change_record(begun)
+    clone.change_record(begun)
 
 
-def _first(job: CloneJob, batch_size: int) -> dict[str, Any]:
+def _first(clone: Clone, batch_size: int) -> dict[str, object]:
     return {
-        "fingerprint": job.plan.spec.fingerprint,
+        "fingerprint": clone.spec.fingerprint,
         "complete": False,
-        "images_per_shard": job.plan.images_per_shard,
+        "images_per_shard": clone.images_per_shard,
         "batch_size": batch_size,
-        "num_classes": job.plan.counts.num_classes,
-        "spec": job.plan.spec.describe(),
+        "num_classes": clone.counts.num_classes,
+        "spec": clone.spec.describe(),
     }
 
 
-def num_repairs(job: CloneJob) -> int:
-    """How often something was taken out of the clone's shards."""
-    return int(job.read_record().get("repairs", 0))
+def num_repairs(clone: Clone) -> int:
+    """Return how often something was taken out of the clone's shards."""
+    return clone.read_record().repairs
 
 
-def begin_repair(job: CloneJob) -> CloneJob:
-    """Say that something is about to be taken out of shards; returns the clone with all that must be there
+def begin_repair(clone: Clone) -> Clone:
+    """Note that something is about to be taken out of shards; return the clone with all that must be there
     afterwards."""
-    wanted = job
+    wanted = clone
 
-    def begun(record: dict[str, Any]) -> dict[str, Any]:
+    def begun(record: CloneRecord) -> CloneRecord:
         nonlocal wanted
-        record = _withdrawn(job, record) if record.get("complete") else record
-        wanted = with_earlier(job, record)
-        return {**record, "repairs": record.get("repairs", 0) + 1}
+        record = _withdrawn(record) if record.complete else record
+        wanted = with_earlier(clone, record)
+        return record.changed(repairs=record.repairs + 1)
 
-    job.change_record(begun)
+    clone.change_record(begun)
     return wanted
 
 
-def restore_withdrawn(job: CloneJob, repairs: int) -> None:
+def restore_withdrawn(clone: Clone, repairs: int) -> None:
     """Call the clone complete again up to the counts that were withdrawn, if all of that is there, as when another
     driver made it meanwhile."""
-    record = job.read_record()
-    if "withdrawn" not in record:
+    record = clone.read_record()
+    if record.withdrawn is None:
         return
-    larger = with_earlier(job, record)
-    if larger.plan.counts != job.plan.counts and not (findings := check_shards(larger)).broken:
-        end_record(larger, findings, repairs)
+    larger = with_earlier(clone, record)
+    if larger.counts != clone.counts and not (check := check_shards(larger)).broken:
+        end_record(larger, check, repairs)
 
 
-def with_earlier(job: CloneJob, record: dict[str, Any] | None = None) -> CloneJob:
-    """The clone with at least the counts that its record calls complete, or did before they were withdrawn."""
-    record = job.read_record() if record is None else record
-    counts = job.plan.counts
-    if record.get("complete"):
-        counts = counts.united(job.earlier_counts(record)[0])
-    if "withdrawn" in record:
-        counts = counts.united(ImageCounts.from_json(counts.num_classes, record["withdrawn"]))
-    return CloneJob(Plan(job.plan.spec, counts, job.plan.images_per_shard), job.folder)
+def with_earlier(clone: Clone, record: CloneRecord | None = None) -> Clone:
+    """Return the clone with at least the counts that its record calls complete, or did before they were withdrawn."""
+    record = clone.read_record() if record is None else record
+    counts = clone.counts
+    if record.complete:
+        counts = counts.united(record.planned_counts[0])
+    if (withdrawn := record.withdrawn_counts) is not None:
+        counts = counts.united(withdrawn)
+    return clone.with_counts(counts)
 
 
-def _withdrawn(job: CloneJob, record: dict[str, Any]) -> dict[str, Any]:
-    counts = job.earlier_counts(record)[0]
-    if "withdrawn" in record:
-        counts = counts.united(ImageCounts.from_json(counts.num_classes, record["withdrawn"]))
-    return {**record, "complete": False, "withdrawn": counts.to_json()}
+def _withdrawn(record: CloneRecord) -> CloneRecord:
+    counts = record.planned_counts[0]
+    if (earlier := record.withdrawn_counts) is not None:
+        counts = counts.united(earlier)
+    return record.changed(complete=False, withdrawn=counts.to_json())
 
 
-def end_record(job: CloneJob, findings: Findings, repairs: int) -> bool:
-    """Say what the clone holds; the first of the planned counts is then the one that is complete.
+def end_record(clone: Clone, check: ShardCheck, repairs: int) -> bool:
+    """Note what the clone holds; the first of the planned counts is then the one that is complete.
 
     Args:
-        job: the clone.
-        findings: of its shards.
+        clone: the clone.
+        check: of its shards.
         repairs: `num_repairs` before they were read.
 
     Returns:
@@ -105,29 +105,29 @@ def end_record(job: CloneJob, findings: Findings, repairs: int) -> bool:
     """
     is_valid = True
 
-    def ended(record: dict[str, Any]) -> dict[str, Any] | None:
+    def ended(record: CloneRecord) -> CloneRecord | None:
         nonlocal is_valid
-        is_valid = record.get("repairs", 0) == repairs
-        return _completed(job, findings, record) if is_valid else None
+        is_valid = record.repairs == repairs
+        return _completed(clone, check, record) if is_valid else None
 
-    job.change_record(ended)
+    clone.change_record(ended)
     return is_valid
 
 
-def _completed(job: CloneJob, findings: Findings, record: dict[str, Any]) -> dict[str, Any] | None:
-    counts, earlier = job.plan.counts, job.earlier_counts(record)
-    if record.get("complete") and earlier[0].covers(counts) and earlier[0] != counts:
+def _completed(clone: Clone, check: ShardCheck, record: CloneRecord) -> CloneRecord | None:
+    counts, earlier = clone.counts, record.planned_counts
+    if record.complete and earlier[0].covers(counts) and earlier[0] != counts:
         return None  # a larger clone contains this one
-    if "withdrawn" in record and counts.covers(ImageCounts.from_json(counts.num_classes, record["withdrawn"])):
-        record = {name: value for name, value in record.items() if name != "withdrawn"}
-    return {
-        **record,
-        "complete": True,
-        "planned": [counts.to_json(), *(other.to_json() for other in earlier if not counts.covers(other))],
-        "images_per_class": int(counts.array.min()),
-        "num_images": findings.num_images,
-        "flags": {flag: int(values.sum()) for flag, values in findings.flags.items() if flag != "dropped"},
-        "short_classes": findings.short_classes(job.plan.spec.table.keys),
-        "versions": versions(),
-        "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
+    if (withdrawn := record.withdrawn_counts) is not None and counts.covers(withdrawn):
+        record = record.changed(withdrawn=None)
+    return record.changed(
+        complete=True,
+        num_classes=counts.num_classes,
+        planned=(counts.to_json(), *(other.to_json() for other in earlier if not counts.covers(other))),
+        images_per_class=int(counts.array.min()),
+        num_images=check.num_images,
+        flags={flag: int(values.sum()) for flag, values in check.flags.items() if flag != "dropped"},
+        short_classes=check.short_classes(clone.spec.table.keys),
+        versions=versions(),
+        written=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    )

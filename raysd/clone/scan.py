@@ -8,83 +8,38 @@ is read besides, because a disk may tear a file; an object store does not.
 After the generating, `check_shards` reads what each shard covers, and nothing counts as done before that.
 """
 
-import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from raysd.clone.plan import ImageCounts, Plan, counts_from_array
+from raysd.clone.clone import Clone, CloneRecord
+from raysd.clone.plan import counts_from_array
 from raysd.clone.shard import DATA, MAGIC, read_shard, shard_name
 from raysd.errors import UserError
-from raysd.storage.change import change
 from raysd.storage.location import Location
 
-RECORD = "clone.json"
 NUM_THREADS = 32  # they wait for an object store
 FOOTER_BYTES = 8
 LIGHT_COLUMNS = ["label", "index", "flag"]
 
 
-@dataclass(frozen=True)
-class CloneJob:
-    """A clone to be generated to a given size, and its folder."""
-
-    plan: Plan
-    folder: Location
-
-    def read_record(self) -> dict[str, Any]:
-        """`clone.json`, or nothing when it is missing or torn."""
-        try:
-            return _parse_record(self.folder.read(RECORD))
-        except FileNotFoundError:
-            return {}
-
-    def change_record(self, update: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
-        """Write what `update` makes of `clone.json`, or nothing when it gives None; what others write at the same
-        time is not lost."""
-
-        def updated(data: bytes | None) -> bytes | None:
-            record = update(_parse_record(data))
-            return None if record is None else json.dumps(record, indent=2, sort_keys=True).encode() + b"\n"
-
-        change(self.folder, RECORD, updated)
-
-    def earlier_counts(self, record: dict[str, Any]) -> list[ImageCounts]:
-        """The counts of the runs so far."""
-        return [ImageCounts.from_json(self.plan.counts.num_classes, value) for value in record.get("planned", [])]
-
-    def is_complete(self) -> bool:
-        """True when the record says that all planned images are there, or that they were dropped."""
-        record = self.read_record()
-        return bool(record.get("complete")) and self.earlier_counts(record)[0].covers(self.plan.counts)
-
-
-def _parse_record(data: bytes | None) -> dict[str, Any]:
-    try:
-        record: dict[str, Any] = json.loads(data or b"{}")
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        return {}
-    return record
-
-
-def missing_shards(job: CloneJob) -> np.ndarray:
+def missing_shards(clone: Clone) -> np.ndarray:
     """Numbers of the shards to be generated or extended, int64, rising.
 
     Raises:
         UserError: Parquet files in the clone's data folder that are not its shards.
     """
-    plan, data, record = job.plan, job.folder.child(DATA), job.read_record()
-    sizes = plan.shard_sizes()
-    present = _present_shards(data, plan.images_per_shard, len(sizes))
+    data, sizes = clone.folder.child(DATA), clone.shard_sizes()
+    present = _present_shards(data, clone.images_per_shard, len(sizes))
     is_there = np.zeros(len(sizes), dtype=bool)
     is_there[present] = True
     missing = (sizes > 0) & ~is_there
-    doubtful = np.flatnonzero((sizes > 0) & is_there & _may_be_short(job, record, sizes))
-    for number, found in zip(doubtful, _each(lambda number: _covers(job, number), doubtful), strict=True):
+    doubtful = np.flatnonzero((sizes > 0) & is_there & _may_be_short(clone, clone.read_record(), sizes))
+    for number, found in zip(doubtful, _each(lambda number: _covers(clone, number), doubtful), strict=True):
         missing[number] = not found
     return np.flatnonzero(missing)
 
@@ -124,19 +79,19 @@ def _has_end(path: str) -> bool:
     return end[4:] == MAGIC and int.from_bytes(end[:4], "little") < size
 
 
-def _may_be_short(job: CloneJob, record: dict[str, Any], sizes: np.ndarray) -> np.ndarray:
+def _may_be_short(clone: Clone, record: CloneRecord, sizes: np.ndarray) -> np.ndarray:
     """bool [num_shards]: shards of which some earlier run had planned a part only; all of them when the earlier runs
     are not known, or while a repair is not done."""
-    earlier = job.earlier_counts(record)
-    if not earlier or "withdrawn" in record:
+    earlier = record.planned_counts
+    if not earlier or record.withdrawn is not None:
         return np.ones(len(sizes), dtype=bool)
     doubtful = np.zeros(len(sizes), dtype=bool)
     for counts in earlier:
-        if counts.covers(job.plan.counts):
+        if counts.covers(clone.counts):
             continue
-        own = Plan(job.plan.spec, counts, job.plan.images_per_shard).shard_sizes()
-        common = counts_from_array(np.minimum(counts.array, job.plan.counts.array))
-        shared = Plan(job.plan.spec, common, job.plan.images_per_shard).shard_sizes()
+        own = clone.with_counts(counts).shard_sizes()
+        common = counts_from_array(np.minimum(counts.array, clone.counts.array))
+        shared = clone.with_counts(common).shard_sizes()
         length = len(sizes)
         doubtful |= (_padded(own, length) > 0) & (_padded(shared, length) < sizes)
     return doubtful
@@ -146,15 +101,13 @@ def _padded(values: np.ndarray, length: int) -> np.ndarray:
     return np.pad(values[:length], (0, max(0, length - len(values))))
 
 
-def _covers(job: CloneJob, number: int) -> bool:
-    shard = read_shard(job.folder, number, job.plan.spec, LIGHT_COLUMNS)
-    return shard is not None and bool(
-        np.isin(job.plan.positions(number), shard.covered(job.plan.counts.num_classes)).all()
-    )
+def _covers(clone: Clone, number: int) -> bool:
+    shard = read_shard(clone.folder, number, clone.spec, LIGHT_COLUMNS)
+    return shard is not None and bool(np.isin(clone.positions(number), shard.covered(clone.counts.num_classes)).all())
 
 
 @dataclass
-class Findings:
+class ShardCheck:
     """What the shards of a clone hold."""
 
     broken: list[int]
@@ -181,18 +134,18 @@ class Findings:
         return {keys[label]: int(count) for label, count in enumerate(self.flags["dropped"]) if count}
 
 
-def check_shards(job: CloneJob) -> Findings:
+def check_shards(clone: Clone) -> ShardCheck:
     """Read what each shard covers, without its images. Memory does not grow with the clone."""
-    plan, num_classes = job.plan, job.plan.counts.num_classes
-    numbers = np.flatnonzero(plan.shard_sizes())
-    findings = Findings([], 0, {})
+    num_classes = clone.counts.num_classes
+    numbers = np.flatnonzero(clone.shard_sizes())
+    findings = ShardCheck([], 0, {})
 
     def check(number: int) -> tuple[int, bool, int, dict[str, np.ndarray]]:
-        shard = read_shard(job.folder, number, plan.spec, LIGHT_COLUMNS)
+        shard = read_shard(clone.folder, number, clone.spec, LIGHT_COLUMNS)
         if shard is None:
             return number, False, 0, {}
-        covered, planned = shard.covered(num_classes), plan.positions(number)
-        is_whole = plan.belong(covered, number) and bool(np.isin(planned, covered).all())
+        covered, planned = shard.covered(num_classes), clone.positions(number)
+        is_whole = clone.belong(covered, number) and bool(np.isin(planned, covered).all())
         num_dropped = len(set(shard.dropped) & set(planned.tolist()))
         return number, is_whole, len(planned) - num_dropped, shard.flag_counts(num_classes)
 

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from raysd.clone.clone import Clone
 from raysd.clone.plan import Plan
 from raysd.clone.record import begin_repair
-from raysd.clone.scan import CloneJob
 from raysd.clone.shard import COLUMNS, DATA, Shard, parse_shard, read_shard, shard_name, shard_table, to_parquet
 from raysd.cluster.session import WAVE_SHARDS
 from raysd.progress import Progress
@@ -21,10 +21,10 @@ from raysd.storage.change import change
 PLANNED = ("label", "key", "index", "prompt", "seed")
 
 
-def find_problem(job: CloneJob, number: int) -> str:
+def find_problem(clone: Clone, number: int) -> str:
     """What is wrong with a shard, in a few words; empty when nothing is."""
-    plan, spec = job.plan, job.plan.spec
-    shard = read_shard(job.folder, number, spec)
+    plan, spec = clone, clone.spec
+    shard = read_shard(clone.folder, number, spec)
     if shard is None:
         return "missing, torn, or of another clone"
     if not shard.table.schema.equals(COLUMNS):
@@ -57,31 +57,31 @@ def _row_problem(plan: Plan, row: dict[str, Any]) -> str:
     return "" if size == (plan.spec.stored_size,) * 2 else f"is {size[0]} x {size[1]} px"
 
 
-def verify_clone(job: CloneJob) -> dict[int, str]:
+def verify_clone(clone: Clone) -> dict[int, str]:
     """The problem of each shard that has one. Shards are read by Ray tasks, on all nodes."""
     from raysd.cluster.session import ensure_ray
 
     ensure_ray()
-    numbers = np.flatnonzero(job.plan.shard_sizes())
+    numbers = np.flatnonzero(clone.shard_sizes())
     problems: dict[int, str] = {}
     with Progress("verified", len(numbers), "shards") as progress:
-        for row in _verdicts(job, numbers):
+        for row in _verdicts(clone, numbers):
             if row["problem"]:
                 problems[row["shard"]] = row["problem"]
             progress.advance(1, f", {len(problems)} broken" if problems else "")
     return dict(sorted(problems.items()))
 
 
-def _verdicts(job: CloneJob, numbers: np.ndarray) -> Iterator[dict[str, Any]]:
+def _verdicts(clone: Clone, numbers: np.ndarray) -> Iterator[dict[str, Any]]:
     import ray.data
 
     for start in range(0, len(numbers), WAVE_SHARDS):
         wave = [{"shard": int(number)} for number in numbers[start : start + WAVE_SHARDS]]
         stage = ray.data.from_items(wave, override_num_blocks=len(wave))
-        yield from stage.map(lambda row: {**row, "problem": find_problem(job, row["shard"])}, num_cpus=1).iter_rows()
+        yield from stage.map(lambda row: {**row, "problem": find_problem(clone, row["shard"])}, num_cpus=1).iter_rows()
 
 
-def mend_shards(job: CloneJob, numbers: list[int]) -> CloneJob:
+def mend_shards(clone: Clone, numbers: list[int]) -> Clone:
     """Take what is broken out of shards, so that the next generation makes it again. Before that the record stops
     calling the clone complete.
 
@@ -91,9 +91,9 @@ def mend_shards(job: CloneJob, numbers: list[int]) -> CloneJob:
         The clone with all that has to be there afterwards: what the record called complete is more than `job` where
         that was made larger meanwhile.
     """
-    wanted = begin_repair(job)
+    wanted = begin_repair(clone)
     for number in numbers:
-        change(job.folder.child(DATA), shard_name(number), partial(_mended, wanted.plan, number))
+        change(clone.folder.child(DATA), shard_name(number), partial(_mended, wanted, number))
     return wanted
 
 

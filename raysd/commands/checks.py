@@ -8,9 +8,10 @@ from raysd.config import Experiment
 from raysd.errors import UserError
 from raysd.evaluation.settings import RealSource, TestSet
 from raysd.progress import say
+from raysd.resolve import clone_spec_of
 
 if TYPE_CHECKING:
-    from raysd.clone.scan import CloneJob
+    from raysd.clone.clone import Clone
     from raysd.clone.spec import CloneSpec
     from raysd.data.images import ImageSet
     from raysd.diffusion.checkpoint import Lora, Model
@@ -60,7 +61,7 @@ def check_prompts(experiment: Experiment, specs: "list[CloneSpec]") -> None:
         say(f"lint: {value}: {finding}")
 
 
-def check_generation(experiment: Experiment, job: "CloneJob") -> None:
+def check_generation(experiment: Experiment, clone: "Clone") -> None:
     """The storage has room for what is missing of a clone, and the nodes of a running cluster are fit to generate it.
 
     Raises:
@@ -76,8 +77,8 @@ def check_generation(experiment: Experiment, job: "CloneJob") -> None:
             f"storage {experiment.root.uri} has no locks and takes no conditional writes: run one job at a "
             "time on a clone"
         )
-    check_disk(experiment.root, num_bytes(job.plan, missing_shards(job)))
-    check_cluster(experiment.root, experiment.cluster, job.plan.spec.weights)
+    check_disk(experiment.root, num_bytes(clone, missing_shards(clone)))
+    check_cluster(experiment.root, experiment.cluster, clone.spec.weights)
 
 
 def checked_run(experiment: Experiment) -> "TrainingRun":
@@ -199,7 +200,7 @@ def check_sweep(experiment: Experiment) -> "list[Model | Lora]":
     """
     from raysd.data.real_datasets import real_dataset
     from raysd.resolve import source_generations
-    from raysd.sweep.space import clone_spec, experiment_at, rungs_of, settings_to_check
+    from raysd.sweep.space import experiment_at, rungs_of, settings_to_check
 
     rungs = rungs_of(experiment)
     check_objective(experiment)
@@ -207,7 +208,7 @@ def check_sweep(experiment: Experiment) -> "list[Model | Lora]":
     for setting in settings_to_check(experiment):
         at = experiment_at(experiment, setting, rungs[0])
         trainings[at.training.model_dump_json()] = at
-        specs += [clone_spec(at), *(clone_spec(at, other) for _, other in source_generations(at))]
+        specs += [clone_spec_of(at), *(clone_spec_of(at, other) for _, other in source_generations(at))]
     for at in trainings.values():
         check_training(at)
         _check_batch(at)

@@ -8,8 +8,8 @@ from raysd.errors import UserError
 from raysd.progress import say
 
 if TYPE_CHECKING:
+    from raysd.clone.clone import Clone
     from raysd.clone.plan import ImageCounts
-    from raysd.clone.scan import CloneJob
 
 NUM_EXAMPLES = 3
 
@@ -21,15 +21,14 @@ def plan(experiment: Experiment) -> None:
         UserError: what is wrong with the experiment.
     """
     from raysd.clone.scan import missing_shards
-    from raysd.clone.spec import resolve_clone_spec
     from raysd.commands.cost import cost_lines
     from raysd.generation.cost import num_bytes
-    from raysd.generation.generate import plan_clone
     from raysd.prompts.settings import resolve_variant
+    from raysd.resolve import clone_of
 
-    spec = resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)
-    job = plan_clone(experiment.root, spec, experiment.generation)
-    missing = missing_shards(job)
+    clone = clone_of(experiment)
+    spec = clone.spec
+    missing = missing_shards(clone)
     say(f"classes       {len(experiment.table)}: {_shortened(experiment.table.names)}")
     say(f"model         {spec.model.name}, weights {spec.model.digest}, {spec.dtype}")
     say(
@@ -38,7 +37,7 @@ def plan(experiment: Experiment) -> None:
     )
     say(f"variant       {spec.variant_name}")
     for position in range(min(NUM_EXAMPLES, len(spec.table))):
-        say(f"  prompt      {job.plan.image(position).prompt}")
+        say(f"  prompt      {clone.image(position).prompt}")
     for name in experiment.all_variants:
         try:
             variant = resolve_variant(name, experiment.all_variants, experiment.table)
@@ -46,34 +45,30 @@ def plan(experiment: Experiment) -> None:
             if name in experiment.variants:
                 say(f"  broken      {name}: {error}")
             continue
-        say(f"  also        {name}: {variant.prompt(experiment.table.rows[0], job.plan.image(0).seed)}")
+        say(f"  also        {name}: {variant.prompt(experiment.table.rows[0], clone.image(0).seed)}")
     for finding in findings(experiment, spec):
         say(f"lint          {finding}")
-    fewest, most = int(job.plan.counts.array.min()), int(job.plan.counts.array.max())
+    fewest, most = int(clone.counts.array.min()), int(clone.counts.array.max())
     per_class = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
     stored = "" if spec.stored_size == spec.image_size else f", stored at {spec.stored_size} px"
-    say(
-        f"images      {len(job.plan):,}: {per_class} per class, {spec.image_size} px{stored}, {spec.codec}, "
-        f"{spec.color}"
-    )
-    say(f"shards        {job.plan.num_shards:,} of {job.plan.images_per_shard:,}; {len(missing):,} to be generated")
-    say(f"size on disk  about {num_bytes(job.plan) / 1e6:,.1f} MB")
-    for line in cost_lines(experiment, job):
+    say(f"images      {len(clone):,}: {per_class} per class, {spec.image_size} px{stored}, {spec.codec}, {spec.color}")
+    say(f"shards        {clone.num_shards:,} of {clone.images_per_shard:,}; {len(missing):,} to be generated")
+    say(f"size on disk  about {num_bytes(clone) / 1e6:,.1f} MB")
+    for line in cost_lines(experiment, clone):
         say(f"cost          {line}")
-    say(f"clone         {job.folder.uri}")
+    say(f"clone         {clone.folder.uri}")
 
 
 def generate(experiment: Experiment) -> str:
     """Generate what is missing of the experiment's clone; returns its fingerprint."""
-    from raysd.clone.spec import resolve_clone_spec
-    from raysd.generation.generate import generate_clones, plan_clone
+    from raysd.generation.generate import generate_clones
+    from raysd.resolve import clone_of
 
-    spec = resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)
-    check_prompts(experiment, [spec])
+    clone = clone_of(experiment)
+    check_prompts(experiment, [clone.spec])
     experiment.root.check_writable()
-    job = plan_clone(experiment.root, spec, experiment.generation)
-    check_generation(experiment, job)
-    summary = generate_clones([job], experiment.generation)[0]
+    check_generation(experiment, clone)
+    summary = generate_clones([clone], experiment.generation)[0]
     say(
         f"clone {summary.fingerprint}: {summary.num_images:,} images, {summary.num_generated:,} generated "
         f"now, {summary.num_flagged:,} flagged"
@@ -81,7 +76,7 @@ def generate(experiment: Experiment) -> str:
     for key, count in summary.short_classes.items():
         say(
             f"class {key} is short of {count:,} images: they were still black or flagged after "
-            f"{spec.max_redraws} redraws"
+            f"{clone.spec.max_redraws} redraws"
         )
     say(f"it lies in {summary.folder.uri}")
     say(f'open it with datasets.load_dataset("parquet", data_files="{summary.folder.uri}/data/*.parquet")')
@@ -104,17 +99,15 @@ def grow(experiment: Experiment, *, to: int, classes: list[str] | None = None) -
     Raises:
         UserError: no positive number, or a class that the table does not have.
     """
-    from raysd.clone.plan import Plan
-    from raysd.clone.scan import CloneJob
     from raysd.generation.generate import generate_clones
 
     if to < 1:
         raise UserError("to", to, "give the images that each class is to have in all, at least 1")
-    job, there, labels = _growing(experiment, classes)
+    clone, there, labels = _growing(experiment, classes)
     keys, counts = experiment.table.keys, there.grown(to, labels)
-    check_prompts(experiment, [job.plan.spec])
+    check_prompts(experiment, [clone.spec])
     experiment.root.check_writable()
-    grown = CloneJob(Plan(job.plan.spec, counts, job.plan.images_per_shard), job.folder)
+    grown = clone.with_counts(counts)
     check_generation(experiment, grown)
     summary = generate_clones([grown], experiment.generation)[0]
     say(f"clone {summary.fingerprint}: {summary.num_images:,} images, {summary.num_generated:,} generated now")
@@ -152,26 +145,19 @@ def growth_target(experiment: Experiment, more: int, classes: list[str] | None =
     return fewest + more
 
 
-def _growing(experiment: Experiment, classes: list[str] | None) -> "tuple[CloneJob, ImageCounts, list[int]]":
+def _growing(experiment: Experiment, classes: list[str] | None) -> "tuple[Clone, ImageCounts, list[int]]":
     """A clone as it is planned, the images of each class that it has, or else begins with, and the labels of the
     classes that are to grow."""
-    from raysd.clone.plan import ImageCounts, Plan
+    from raysd.clone.plan import ImageCounts
     from raysd.clone.record import with_earlier
-    from raysd.clone.scan import CloneJob
-    from raysd.clone.spec import resolve_clone_spec
-    from raysd.generation.generate import plan_clone
+    from raysd.resolve import clone_of
 
     keys = experiment.table.keys
     if unknown := [key for key in classes or [] if key not in keys]:
         raise UserError("classes", unknown[0], f"is no key of the class table; use one of {', '.join(keys[:5])}, ...")
-    job = plan_clone(
-        experiment.root,
-        resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants),
-        experiment.generation,
-    )
-    nothing = Plan(job.plan.spec, ImageCounts(len(keys), 0), job.plan.images_per_shard)
-    complete = with_earlier(CloneJob(nothing, job.folder)).plan.counts
-    return job, complete if complete.total else job.plan.counts, [keys.index(key) for key in classes or keys]
+    clone = clone_of(experiment)
+    complete = with_earlier(clone.with_counts(ImageCounts(len(keys), 0))).counts
+    return clone, complete if complete.total else clone.counts, [keys.index(key) for key in classes or keys]
 
 
 def verify(experiment: Experiment, repair: bool = False) -> dict[int, str]:
@@ -182,26 +168,23 @@ def verify(experiment: Experiment, repair: bool = False) -> dict[int, str]:
         repair: take out what is broken, and generate it again.
     """
     from raysd.clone.record import with_earlier
-    from raysd.clone.spec import resolve_clone_spec
     from raysd.clone.verify import mend_shards, verify_clone
-    from raysd.generation.generate import generate_clones, plan_clone
+    from raysd.generation.generate import generate_clones
+    from raysd.resolve import clone_of
 
-    spec = resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)
-    job = with_earlier(
-        plan_clone(experiment.root, spec, experiment.generation)
-    )  # a shard that is made anew must not lose what a larger run put there
-    problems = verify_clone(job)
+    clone = with_earlier(clone_of(experiment))  # a shard that is made anew must not lose what a larger run put there
+    problems = verify_clone(clone)
     for number, problem in problems.items():
         say(f"shard {number}: {problem}")
     if problems and repair:
-        check_generation(experiment, job)
-        job = mend_shards(job, list(problems))
-        summary = generate_clones([job], experiment.generation)[0]
+        check_generation(experiment, clone)
+        clone = mend_shards(clone, list(problems))
+        summary = generate_clones([clone], experiment.generation)[0]
         say(f"clone {summary.fingerprint}: {summary.num_generated:,} images generated again")
-        problems = verify_clone(job)
-    whole = f"all {len(job.plan):,} planned images are as they should be, or listed as dropped"
+        problems = verify_clone(clone)
+    whole = f"all {len(clone):,} planned images are as they should be, or listed as dropped"
     say(
-        f"clone {job.folder.uri}: "
+        f"clone {clone.folder.uri}: "
         f"{whole if not problems else f'{len(problems)} broken shards; raysd verify --repair generates them again'}"
     )
     return problems
@@ -213,27 +196,18 @@ def score(experiment: Experiment) -> str:
     Raises:
         UserError: the clone is not complete, or what is wrong with `scoring`.
     """
-    from raysd.clone.spec import resolve_clone_spec
     from raysd.cluster.preflight import check_cluster
     from raysd.curation.scoring import DUPLICATE
     from raysd.data.real_datasets import check_real_dataset
-    from raysd.generation.generate import plan_clone
-    from raysd.resolve import score_images
+    from raysd.resolve import clone_of, score_images
 
     for number, name in enumerate(experiment.scoring.against):
         check_real_dataset(f"scoring.against.{number}", name)
     experiment.root.check_writable()
     check_cluster(experiment.root, experiment.cluster)
-    job = plan_clone(
-        experiment.root,
-        resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants),
-        experiment.generation,
-    )
-    summary = score_images(experiment, job)
-    say(
-        f"clone {job.plan.spec.fingerprint}: {summary.num_images:,} images have scores, "
-        f"{summary.num_scored:,} scored now"
-    )
+    clone = clone_of(experiment)
+    summary = score_images(experiment, clone)
+    say(f"clone {clone.spec.fingerprint}: {summary.num_images:,} images have scores, {summary.num_scored:,} scored now")
     if summary.agreement is not None:
         worst = ", ".join(f"{key} {share:.0f} %" for key, share in summary.worst_classes.items())
         say(f"the class that fits best is the image's own for {summary.agreement:.1f} %; lowest: {worst}")
@@ -248,18 +222,13 @@ def score(experiment: Experiment) -> str:
 def export(experiment: Experiment, form: str, out: str, flagged: bool = False) -> int:
     """Write the clone as ImageFolder or WebDataset into `out`; returns the number of images."""
     from raysd.clone.export import Form, export_clone
-    from raysd.clone.spec import resolve_clone_spec
-    from raysd.generation.generate import plan_clone
+    from raysd.resolve import clone_of
 
     forms: dict[str, Form] = {"imagefolder": "imagefolder", "webdataset": "webdataset"}
     if form not in forms:
         raise UserError("format", form, f"use {' or '.join(forms)}")
-    job = plan_clone(
-        experiment.root,
-        resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants),
-        experiment.generation,
-    )
-    count = export_clone(job, forms[form], out, flagged)
+    clone = clone_of(experiment)
+    count = export_clone(clone, forms[form], out, flagged)
     say(f"{count:,} images in {out}")
     return count
 

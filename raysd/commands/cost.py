@@ -10,7 +10,7 @@ from raysd.progress import say
 from raysd.storage.results import Row, write_result
 
 if TYPE_CHECKING:
-    from raysd.clone.scan import CloneJob
+    from raysd.clone.clone import Clone
     from raysd.generation.cost import CostEstimate, Pool
 
 
@@ -20,13 +20,13 @@ def benchmark(experiment: Experiment) -> Row:
     Raises:
         UserError: what is wrong with the experiment, or the cluster has no room for an actor.
     """
-    from raysd.clone.spec import resolve_clone_spec
     from raysd.cluster.preflight import check_cluster
     from raysd.cluster.session import ensure_ray
     from raysd.generation.cost import KIND
     from raysd.generation.throughput import measure_rate
+    from raysd.resolve import clone_spec_of
 
-    spec = resolve_clone_spec(experiment.generation, experiment.table, experiment.all_variants)
+    spec = clone_spec_of(experiment)
     experiment.root.check_writable()
     ensure_ray()
     check_cluster(experiment.root, experiment.cluster, spec.weights)
@@ -44,7 +44,7 @@ def benchmark(experiment: Experiment) -> Row:
     return row
 
 
-def cost_lines(experiment: Experiment, job: "CloneJob") -> list[str]:
+def cost_lines(experiment: Experiment, clone: "Clone") -> list[str]:
     """What generating a whole clone costs, a line per device that is known: those of the running cluster, or else
     all."""
     from raysd.cluster.resources import check_room, cluster_nodes
@@ -52,14 +52,14 @@ def cost_lines(experiment: Experiment, job: "CloneJob") -> list[str]:
     from raysd.generation.cost import Pool, devices_per_actor, estimate_cost, find_rates, read_rates, runs_on
     from raysd.generation.placement import request_actors
 
-    rates, lines, pool = find_rates(job.plan.spec, read_rates(experiment.root)), [], None
+    rates, lines, pool = find_rates(clone.spec, read_rates(experiment.root)), [], None
     if os.environ.get("RAY_ADDRESS"):
         ensure_ray()
         nodes = cluster_nodes()
         request = request_actors(experiment.generation, nodes)
         accelerators = {node.accelerator for node in nodes if node.accelerator is not None}
         rates = [rate for rate in rates if runs_on(rate, accelerators, request.gpus)]
-        pool = Pool(min(request.count, job.plan.num_shards), devices_per_actor(request.cpus, request.gpus))
+        pool = Pool(min(request.count, clone.num_shards), devices_per_actor(request.cpus, request.gpus))
         try:
             check_room(nodes, [request])
         except UserError as error:
@@ -69,7 +69,7 @@ def cost_lines(experiment: Experiment, job: "CloneJob") -> list[str]:
     prices = experiment.cost.price_per_hour
     return [
         *lines,
-        *(_described(estimate_cost(job.plan, rate, experiment.generation.batch_size, prices), pool) for rate in rates),
+        *(_described(estimate_cost(clone, rate, experiment.generation.batch_size, prices), pool) for rate in rates),
     ]
 
 

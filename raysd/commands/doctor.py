@@ -170,13 +170,13 @@ def _check_nodes(
 
 
 def _check_disk(experiment: Experiment, spec: "CloneSpec") -> None:
+    from raysd.clone.clone import plan_clone
     from raysd.clone.scan import missing_shards
     from raysd.cluster.preflight import check_disk
     from raysd.generation.cost import num_bytes
-    from raysd.generation.generate import plan_clone
 
-    job = plan_clone(experiment.root, spec, experiment.generation)
-    size, free = num_bytes(job.plan, missing_shards(job)), experiment.root.free_bytes()
+    clone = plan_clone(experiment.root, spec, experiment.generation)
+    size, free = num_bytes(clone, missing_shards(clone)), experiment.root.free_bytes()
     check_disk(experiment.root, size)
     say(
         f"disk     about {short(size / 1e9)} GB to be written (an estimate), "

@@ -2,24 +2,24 @@
 
 import numpy as np
 
-from raysd.clone.scan import CloneJob
+from raysd.clone.clone import Clone
 from raysd.curation.scores import ScoringSpec, read_scores
 from raysd.curation.settings import FilterSettings
 from raysd.data.images import LeftOut
 from raysd.errors import UserError
 
 
-def filter_images(job: CloneJob, spec: ScoringSpec, filters: FilterSettings) -> LeftOut:
+def filter_images(clone: Clone, spec: ScoringSpec, filters: FilterSettings) -> LeftOut:
     """What the filters leave out of the planned images of a scored clone.
 
     Raises:
         UserError: no scores, or a filter on something that was not measured.
     """
     _check_measured(spec, filters)
-    scores = read_scores(job, spec)
-    counts = job.plan.counts.array
+    scores = read_scores(clone, spec)
+    counts = clone.counts.array
     columns = {name: scores[name].to_numpy() for name in scores.schema.names if name not in ("test_match", "guess")}
-    planned = columns["index"] < counts[columns["label"]]
+    planned = clone.is_planned(columns["label"], columns["index"])
     columns = {name: values[planned] for name, values in columns.items()}
     dropped = np.zeros(len(columns["label"]), dtype=bool)
     if filters.min_similarity is not None:

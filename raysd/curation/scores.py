@@ -13,8 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from raysd.clone.clone import Clone
 from raysd.clone.plan import ImageCounts
-from raysd.clone.scan import CloneJob
 from raysd.curation.settings import ScoringSettings
 from raysd.diffusion.checkpoint import Model
 from raysd.errors import UserError
@@ -63,21 +63,19 @@ class ScoringSpec:
         model = None if self.model is None else {"digest": self.model.digest, "texts": list(self.texts)}
         return fingerprint({"model": model, "references": [print_ for _, print_ in self.references]})
 
-    def folder(self, job: CloneJob) -> Location:
+    def folder(self, clone: Clone) -> Location:
         """Where the scores of a clone lie."""
-        return job.folder.child("scores", self.fingerprint)
+        return clone.folder.child("scores", self.fingerprint)
 
-    def read_record(self, job: CloneJob) -> dict[str, Any]:
+    def read_record(self, clone: Clone) -> dict[str, Any]:
         """`scores.json` of a clone, or nothing when it was not scored."""
-        folder = self.folder(job)
+        folder = self.folder(clone)
         record: dict[str, Any] = json.loads(folder.read(RECORD)) if folder.exists(RECORD) else {}
         return record
 
-    def covers(self, job: CloneJob, record: dict[str, Any]) -> bool:
+    def covers(self, clone: Clone, record: dict[str, Any]) -> bool:
         """True when all planned images were scored."""
-        return bool(record) and ImageCounts.from_json(job.plan.counts.num_classes, record["counts"]).covers(
-            job.plan.counts
-        )
+        return bool(record) and ImageCounts.from_json(clone.counts.num_classes, record["counts"]).covers(clone.counts)
 
     def describe(self) -> dict[str, Any]:
         """For `scores.json`."""
@@ -119,14 +117,14 @@ def resolve_scoring_spec(
     return ScoringSpec(model, tuple(variant.prompt(row, 0) for row in table.rows), tuple(references))
 
 
-def read_scores(job: CloneJob, spec: ScoringSpec) -> pa.Table:
+def read_scores(clone: Clone, spec: ScoringSpec) -> pa.Table:
     """All scores of a clone, by label and index.
 
     Raises:
         UserError: there are none, or they are older than the clone.
     """
-    folder, record = spec.folder(job), spec.read_record(job)
-    if not spec.covers(job, record):
+    folder, record = spec.folder(clone), spec.read_record(clone)
+    if not spec.covers(clone, record):
         reason = "has grown since it was scored, or was scored in part" if record else "has no such scores"
         raise UserError("scoring", spec.fingerprint, f"the clone {reason}; run raysd score with the same configuration")
     return pa.concat_tables(

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from raysd.clone.clone import Clone
 from raysd.clone.plan import ImageCounts
-from raysd.clone.scan import CloneJob
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import DATA, read_shard, shard_name
 from raysd.curation.near_duplicates import Reference, descriptors, nearest, nearest_earlier, thumbnail
@@ -56,9 +56,9 @@ class ShardScorer:
     """A Ray Data actor: scores the images of one shard at a time, and writes its part."""
 
     def __init__(
-        self, job: CloneJob, spec: ScoringSpec, references: list[Reference], batch_size: int, num_threads: int
+        self, clone: Clone, spec: ScoringSpec, references: list[Reference], batch_size: int, num_threads: int
     ) -> None:
-        self.job, self.spec, self.batch_size = job, spec, batch_size
+        self.clone, self.spec, self.batch_size = clone, spec, batch_size
         self.model = None
         if spec.model is not None:
             import torch
@@ -81,10 +81,10 @@ class ShardScorer:
 
     def score_shard(self, number: int) -> tuple[int, int]:
         """Score one shard; returns the number of its images, and the bytes of its part."""
-        shard = read_shard(self.job.folder, number, self.job.plan.spec, ["image", "label", "index"])
+        shard = read_shard(self.clone.folder, number, self.clone.spec, ["image", "label", "index"])
         if shard is None:
             raise UserError(
-                "clone", self.job.folder.child(DATA).uri, f"shard {number} cannot be read; run raysd verify --repair"
+                "clone", self.clone.folder.child(DATA).uri, f"shard {number} cannot be read; run raysd verify --repair"
             )
         encoded = [row["bytes"] for row in shard.table["image"].to_pylist()]
         labels = shard.table["label"].to_numpy()
@@ -96,7 +96,7 @@ class ShardScorer:
             similarity, match = nearest(descriptors(thumbnails), self.references)
             columns |= {"test_similarity": similarity, "test_match": [self.names[i] for i in match]}
         table = pa.table({name: _array(columns.get(name), PART.field(name).type, len(encoded)) for name in PART.names})
-        return len(encoded), write_table(self.spec.folder(self.job).child("parts"), shard_name(number), table)
+        return len(encoded), write_table(self.spec.folder(self.clone).child("parts"), shard_name(number), table)
 
     def _fit(self, encoded: list[bytes], labels: np.ndarray) -> dict[str, np.ndarray]:
         assert self.model is not None
@@ -124,7 +124,7 @@ def _array(values: Any, dtype: pa.DataType, length: int) -> pa.Array:
 
 
 def score_clone(
-    job: CloneJob,
+    clone: Clone,
     spec: ScoringSpec,
     references: Callable[[], list[Reference]],
     settings: GenerationSettings,
@@ -142,25 +142,25 @@ def score_clone(
     Raises:
         UserError: the clone is not complete, or the cluster has no room.
     """
-    if not job.is_complete():
+    if not clone.is_complete():
         raise UserError(
             "generation.images_per_class",
-            job.plan.counts.default,
+            clone.counts.default,
             "the clone is not complete; run raysd generate first",
         )
-    counts = PartCounts(job.folder, spec.folder(job))
-    missing = counts.missing(np.flatnonzero(job.plan.shard_sizes()).tolist())
+    counts = PartCounts(clone.folder, spec.folder(clone))
+    missing = counts.missing(np.flatnonzero(clone.shard_sizes()).tolist())
     scored: dict[int, tuple[int, int]] = {}
     if missing:
-        scored.update(_score_shards(job, spec, references(), settings, batch_size, missing))
+        scored.update(_score_shards(clone, spec, references(), settings, batch_size, missing))
         counts.keep(scored)
-    if missing or not spec.covers(job, spec.read_record(job)):
-        _compare_classes(job, spec, counts.rows())
-    return _summary(job, spec, sum(images for images, _ in scored.values()))
+    if missing or not spec.covers(clone, spec.read_record(clone)):
+        _compare_classes(clone, spec, counts.rows())
+    return _summary(clone, spec, sum(images for images, _ in scored.values()))
 
 
 def _score_shards(
-    job: CloneJob,
+    clone: Clone,
     spec: ScoringSpec,
     references: list[Reference],
     settings: GenerationSettings,
@@ -176,13 +176,13 @@ def _score_shards(
     size = pool_size(settings, len(missing))
     num_threads = max(1, int(settings.cpus_per_actor))
     say(f"scoring {len(missing):,} shards with {size}")
-    with Progress("scored", int(job.plan.shard_sizes()[missing].sum())) as progress:
+    with Progress("scored", int(clone.shard_sizes()[missing].sum())) as progress:
         for start in range(0, len(missing), size.wave_shards):
             wave = [{"shard": number} for number in missing[start : start + size.wave_shards]]
             stage = ray.data.from_items(wave, override_num_blocks=len(wave)).map_batches(
                 ShardScorer,
                 fn_constructor_kwargs={
-                    "job": job,
+                    "clone": clone,
                     "spec": spec,
                     "references": references,
                     "batch_size": batch_size,
@@ -200,7 +200,7 @@ def _score_shards(
                 yield row["shard"], (row["images"], row["bytes"])
 
 
-def _compare_classes(job: CloneJob, spec: ScoringSpec, rows: dict[str, int]) -> None:
+def _compare_classes(clone: Clone, spec: ScoringSpec, rows: dict[str, int]) -> None:
     """Ray tasks over ranges of classes: find near-duplicates, write the class tables, then the record. `rows` has
     those of each part, by file name."""
     import ray
@@ -208,21 +208,21 @@ def _compare_classes(job: CloneJob, spec: ScoringSpec, rows: dict[str, int]) -> 
     from raysd.cluster.session import ensure_ray
 
     ensure_ray()
-    num_classes = job.plan.counts.num_classes
-    parts = spec.folder(job).child("parts")
+    num_classes = clone.counts.num_classes
+    parts = spec.folder(clone).child("parts")
     total = sum(rows.values())
     num_files = min(num_classes, max(1, -(-total * 256 // CLASS_BYTES)))
     edges = np.linspace(0, num_classes, num_files + 1).astype(int).tolist()
     compare = ray.remote(num_cpus=1)(compare_classes)
     ranges = enumerate(pairwise(edges))
     tasks = [
-        compare.remote(parts, list(rows), first, last, spec.folder(job), number) for number, (first, last) in ranges
+        compare.remote(parts, list(rows), first, last, spec.folder(clone), number) for number, (first, last) in ranges
     ]
     with Progress("compared", num_classes, "classes") as progress:
         while tasks:
             (done,), tasks = ray.wait(tasks, num_returns=1)
             progress.advance(ray.get(done))
-    earlier, counts = spec.read_record(job), job.plan.counts
+    earlier, counts = spec.read_record(clone), clone.counts
     if earlier:
         counts = counts.united(ImageCounts.from_json(num_classes, earlier["counts"]))
     record = {
@@ -233,7 +233,7 @@ def _compare_classes(job: CloneJob, spec: ScoringSpec, rows: dict[str, int]) -> 
         "versions": versions(),
     }
     record["written"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    spec.folder(job).write(RECORD, json.dumps(record, indent=2, sort_keys=True).encode() + b"\n")
+    spec.folder(clone).write(RECORD, json.dumps(record, indent=2, sort_keys=True).encode() + b"\n")
 
 
 def compare_classes(parts: Location, names: list[str], first: int, last: int, out: Location, number: int) -> int:
@@ -257,10 +257,10 @@ def compare_classes(parts: Location, names: list[str], first: int, last: int, ou
     return last - first
 
 
-def _summary(job: CloneJob, spec: ScoringSpec, num_scored: int) -> ScoreSummary:
-    scores = read_scores(job, spec)
-    labels, counts = scores["label"].to_numpy(), job.plan.counts.array
-    planned = scores["index"].to_numpy() < counts[labels]
+def _summary(clone: Clone, spec: ScoringSpec, num_scored: int) -> ScoreSummary:
+    scores = read_scores(clone, spec)
+    labels, counts = scores["label"].to_numpy(), clone.counts.array
+    planned = clone.is_planned(labels, scores["index"].to_numpy())
     agreement, worst = None, {}
     if spec.model is not None:
         right = (scores["guess"].to_numpy() == labels)[planned]
@@ -269,8 +269,8 @@ def _summary(job: CloneJob, spec: ScoringSpec, num_scored: int) -> ScoreSummary:
         )
         agreement = 100 * float(right.mean())
         worst = {
-            job.plan.spec.table.keys[label]: 100 * float(of_class[label]) for label in np.argsort(of_class)[:3].tolist()
+            clone.spec.table.keys[label]: 100 * float(of_class[label]) for label in np.argsort(of_class)[:3].tolist()
         }
     duplicates = int((scores["duplicate_similarity"].to_numpy()[planned] > DUPLICATE).sum())
     matches = int((scores["test_similarity"].to_numpy()[planned] > DUPLICATE).sum()) if spec.references else 0
-    return ScoreSummary(spec.folder(job), int(planned.sum()), num_scored, agreement, worst, duplicates, matches)
+    return ScoreSummary(spec.folder(clone), int(planned.sum()), num_scored, agreement, worst, duplicates, matches)

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from raysd.clone.clone import Clone
 from raysd.clone.plan import PlannedImage
-from raysd.clone.scan import LIGHT_COLUMNS, CloneJob
+from raysd.clone.scan import LIGHT_COLUMNS
 from raysd.clone.shard import (
     PARTS,
     GeneratedImage,
@@ -30,7 +31,7 @@ from raysd.clone.spec import CloneSpec
 from raysd.errors import UserError
 from raysd.generation.batch import GeneratedBatch, generate_batch
 from raysd.generation.failures import Place, is_local, one_line
-from raysd.generation.kept_jobs import KeptJobs, SentJob
+from raysd.generation.sent_clones import KeptClones, SentClone
 
 NUM_ENCODERS = 2
 PART_SECONDS = 600.0  # a lost actor costs no more than so much of a shard
@@ -79,7 +80,7 @@ class GenerationActor:
         self.encoders = ThreadPoolExecutor(NUM_ENCODERS)
         self.last_end: float | None = None
         self.lock, self.num_in_work, self.moved, self.longest_batch = threading.Lock(), 0, time.monotonic(), 0.0
-        self.jobs = KeptJobs()
+        self.clones = KeptClones()
         self.metrics = _Metrics()
 
     def introduce(self) -> tuple[Place, str]:
@@ -96,11 +97,11 @@ class GenerationActor:
         """Seconds since a batch ended while there is work, and the longest that one took."""
         return (time.monotonic() - self.moved if self.num_in_work else 0.0), self.longest_batch
 
-    def try_shard_of(self, sent: SentJob, shard: int) -> dict[str, Any]:
+    def try_shard_of(self, sent: SentClone, shard: int) -> dict[str, Any]:
         """As `try_shard`, of a job that was put into Ray's object store."""
-        return self.try_shard(self.jobs.fetch(sent), shard)
+        return self.try_shard(self.clones.fetch(sent), shard)
 
-    def try_shard(self, job: CloneJob, shard: int) -> dict[str, Any]:
+    def try_shard(self, clone: Clone, shard: int) -> dict[str, Any]:
         """As `generate_shard`. `error` holds bad input as JSON, `failure` what this device or node failed with; both
         are empty when all went well."""
         nothing: dict[str, Any] = {
@@ -114,7 +115,7 @@ class GenerationActor:
         try:
             if self.error is not None:
                 raise self.error
-            return {**nothing, **self.generate_shard(job, shard)}
+            return {**nothing, **self.generate_shard(clone, shard)}
         except UserError as error:
             return {**nothing, "error": _as_json(error)}
         except Exception as error:
@@ -127,11 +128,11 @@ class GenerationActor:
                 self.num_in_work -= 1
                 self.moved = time.monotonic()
 
-    def generate_shard(self, job: CloneJob, shard: int) -> dict[str, Any]:
+    def generate_shard(self, clone: Clone, shard: int) -> dict[str, Any]:
         """Generate and commit one shard; returns its row of statistics. What took long is kept in parts, which a
         later call for the same shard takes over."""
         began = time.monotonic()
-        plan, folder = job.plan, job.folder
+        plan, folder = clone, clone.folder
         num_classes = plan.counts.num_classes
         kept = read_shard(folder, shard, plan.spec, LIGHT_COLUMNS)
         part = read_shard(folder, shard, plan.spec, place=PARTS)
@@ -143,7 +144,7 @@ class GenerationActor:
                 missing = np.setdiff1d(missing, covered)
         saves: list[Future[None]] = []
         images, dropped, num_calls, generating, busy = self.artist.submit(
-            self._generate_timed, job, shard, missing, saves
+            self._generate_timed, clone, shard, missing, saves
         ).result()
         generated = [future.result() for future in images]
         wait(saves)  # or a part would be there after it was deleted
@@ -170,22 +171,22 @@ class GenerationActor:
         }
 
     def _generate_timed(
-        self, job: CloneJob, shard: int, positions: np.ndarray, saves: list[Future[None]]
+        self, clone: Clone, shard: int, positions: np.ndarray, saves: list[Future[None]]
     ) -> tuple[list[Future[GeneratedImage]], dict[int, str], int, float, float]:
         """What `_draw` returns, the seconds that it took, and their share of the time since the last shard."""
         started = time.monotonic()
-        images, dropped, num_batches = self._generate(job, shard, positions, saves)
+        images, dropped, num_batches = self._generate(clone, shard, positions, saves)
         ended = time.monotonic()
         since = ended - (started if self.last_end is None else self.last_end)
         self.last_end = ended
         return images, dropped, num_batches, ended - started, (ended - started) / max(since, 1e-9)
 
     def _generate(
-        self, job: CloneJob, shard: int, positions: np.ndarray, saves: list[Future[None]]
+        self, clone: Clone, shard: int, positions: np.ndarray, saves: list[Future[None]]
     ) -> tuple[list[Future[GeneratedImage]], dict[int, str], int]:
         """Encoded images to come, dropped positions with their reasons, and the number of batches; what keeps parts
         goes into `saves`."""
-        plan, spec = job.plan, job.plan.spec
+        plan, spec = clone, clone.spec
         encoded: list[Future[GeneratedImage]] = []
         dropped: dict[int, str] = {}
         num_batches, num_saved, last_part = 0, 0, time.monotonic()
@@ -206,7 +207,7 @@ class GenerationActor:
                     else:
                         dropped[image.position] = flag
                 if time.monotonic() - last_part > PART_SECONDS:
-                    saves.append(self.encoders.submit(_save_part, job, shard, encoded[num_saved:]))
+                    saves.append(self.encoders.submit(_save_part, clone, shard, encoded[num_saved:]))
                     num_saved, last_part = len(encoded), time.monotonic()
             waiting = again
         return encoded, dropped, num_batches
@@ -220,10 +221,10 @@ class GenerationActor:
         return batch
 
 
-def _save_part(job: CloneJob, shard: int, images: list[Future[GeneratedImage]]) -> None:
+def _save_part(clone: Clone, shard: int, images: list[Future[GeneratedImage]]) -> None:
     """Keep the images so far of a shard that takes long; runs behind their encoding, in the same threads."""
     generated = sorted((future.result() for future in images), key=lambda image: image.planned.position)
-    add_to_shard(job.folder, job.plan, shard, Shard(shard_table(job.plan.spec, generated)), place=PARTS)
+    add_to_shard(clone.folder, clone, shard, Shard(shard_table(clone.spec, generated)), place=PARTS)
 
 
 def _as_json(error: UserError) -> str:

@@ -21,15 +21,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from raysd.clone.scan import CloneJob
+from raysd.clone.clone import Clone
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import CloneSpec
 from raysd.cluster.resources import cluster_nodes, room_for
 from raysd.errors import UserError
 from raysd.generation.actor import BatchGenerator, GenerationActor
 from raysd.generation.failures import UNKNOWN, Failed, Failures, Place, one_line
-from raysd.generation.kept_jobs import SentJob, send_job
 from raysd.generation.placement import TASKS_PER_ACTOR, PoolShape
+from raysd.generation.sent_clones import SentClone, send_clone
 from raysd.storage.location import Location
 
 LOOK_SECONDS = 5.0  # between two looks for nodes that joined
@@ -48,7 +48,7 @@ class _Item:
     """A shard to be generated; its number is its place in the line."""
 
     number: int
-    job: CloneJob = field(compare=False)
+    clone: Clone = field(compare=False)
     shard: int = field(compare=False)
     row: "Future[dict[str, Any]]" = field(compare=False, default_factory=Future)
     tries: int = field(compare=False, default=0)
@@ -92,7 +92,7 @@ class ActorPool:
         self.num_in_work = self.num_ready = 0
         self.longest_batch = 0.0
         self.employed: set[asyncio.Task[None]] = set()
-        self.jobs: OrderedDict[str, SentJob] = OrderedDict()
+        self.clones: OrderedDict[str, SentClone] = OrderedDict()
         self.error: Exception | None = None
         self.folder: Location | None = None
         self.changed, self.is_closed = asyncio.Event(), False
@@ -100,17 +100,17 @@ class ActorPool:
         self.thread = threading.Thread(target=self.loop.run_until_complete, args=(self._manage(),), daemon=True)
         self.thread.start()
 
-    def submit(self, job: CloneJob, shard: int) -> "Future[dict[str, Any]]":
+    def submit(self, clone: Clone, shard: int) -> "Future[dict[str, Any]]":
         """Ask for a shard; the row of statistics of `GenerationActor.try_shard` will be there once it is committed.
 
         The future raises a UserError when the shard cannot be had, because the storage is full or no node is left; or
         what the pipeline raised.
         """
-        item = _Item(next(self.numbers), job, shard)
+        item = _Item(next(self.numbers), clone, shard)
         self.loop.call_soon_threadsafe(self._enter, item)
         return item.row
 
-    def generate(self, items: Iterable[tuple[CloneJob, int]]) -> Iterator[tuple[int, dict[str, Any]]]:
+    def generate(self, items: Iterable[tuple[Clone, int]]) -> Iterator[tuple[int, dict[str, Any]]]:
         """Have shards generated; the place of each among the items and its row, as they come.
 
         Raises:
@@ -119,9 +119,9 @@ class ActorPool:
         done: queue.SimpleQueue[tuple[int, Future[dict[str, Any]]]] = queue.SimpleQueue()
         waiting, num_open = enumerate(items), 0
         while True:
-            for place, (job, shard) in itertools.islice(waiting, WINDOW - num_open):
+            for place, (clone, shard) in itertools.islice(waiting, WINDOW - num_open):
                 num_open += 1
-                self.submit(job, shard).add_done_callback(lambda row, place=place: done.put((place, row)))  # type: ignore[misc]
+                self.submit(clone, shard).add_done_callback(lambda row, place=place: done.put((place, row)))  # type: ignore[misc]
             if not num_open:
                 return
             place, row = done.get()
@@ -138,7 +138,7 @@ class ActorPool:
         if self.error is not None:
             item.row.set_exception(self.error)
             return
-        self.folder = item.job.folder
+        self.folder = item.clone.folder
         self.line.put_nowait(item)
         self.changed.set()
 
@@ -272,7 +272,7 @@ class ActorPool:
             item = await self.line.get()
             self.num_in_work += 1
             try:
-                row = await actor.try_shard_of.remote(self._sent(item.job), item.shard)
+                row = await actor.try_shard_of.remote(self._sent(item.clone), item.shard)
                 if row["failure"]:
                     raise Failed("device", UserError("node", place.name, row["failure"]))
             except RayTaskError as error:  # of the program: it would be the same anywhere
@@ -305,15 +305,15 @@ class ActorPool:
         else:
             self._enter(item)
 
-    def _sent(self, job: CloneJob) -> SentJob:
+    def _sent(self, clone: Clone) -> SentClone:
         """A job in Ray's object store; it is sent to an actor once, however large its class table is."""
-        name = f"{job.folder.uri} {job.plan.images_per_shard} {job.plan.counts.to_json()}"
-        if name not in self.jobs:
-            self.jobs[name] = send_job(job)
-        self.jobs.move_to_end(name)
-        while len(self.jobs) > NUM_SENT:
-            self.jobs.popitem(last=False)
-        return self.jobs[name]
+        name = f"{clone.folder.uri} {clone.images_per_shard} {clone.counts.to_json()}"
+        if name not in self.clones:
+            self.clones[name] = send_clone(clone)
+        self.clones.move_to_end(name)
+        while len(self.clones) > NUM_SENT:
+            self.clones.popitem(last=False)
+        return self.clones[name]
 
     async def _watch(self, actor: Any, place: Place) -> None:
         """Find an actor that hangs: it raises nothing, and ends no batch."""

@@ -17,10 +17,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from raysd.clone.clone import Clone
 from raysd.clone.dataset_card import dataset_card
-from raysd.clone.plan import Plan, resolve_counts
 from raysd.clone.record import begin_record, end_record, num_repairs, restore_withdrawn
-from raysd.clone.scan import CloneJob, Findings, check_shards, missing_shards
+from raysd.clone.scan import ShardCheck, check_shards, missing_shards
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import DATA, PARTS
 from raysd.clone.spec import CloneSpec
@@ -52,30 +52,12 @@ class CloneSummary:
 class GenerateShards(Protocol):
     """Generates the shards of some clones that share a pipeline."""
 
-    def __call__(self, jobs: list[CloneJob], shards: list[np.ndarray]) -> Iterable[dict[str, Any]]:
-        """Generate `shards[i]` of `jobs[i]`; a row of statistics for each, as they come, whose `job` is i."""
-
-
-def clone_folder(root: Location, spec: CloneSpec) -> Location:
-    """Where a clone lies below a storage root."""
-    return root.child("clones", spec.fingerprint)
-
-
-def plan_clone(root: Location, spec: CloneSpec, settings: GenerationSettings) -> CloneJob:
-    """The plan of a clone with the counts of `settings`; a clone that was begun keeps its shard size.
-
-    Raises:
-        UserError: counts for classes that the table does not have.
-    """
-    counts = resolve_counts(settings.images_per_class, settings.class_counts, spec.table)
-    record = CloneJob(Plan(spec, counts, 1), clone_folder(root, spec)).read_record()
-    return CloneJob(
-        Plan(spec, counts, record.get("images_per_shard", settings.images_per_shard)), clone_folder(root, spec)
-    )
+    def __call__(self, clones: list[Clone], shards: list[np.ndarray]) -> Iterable[dict[str, Any]]:
+        """Generate `shards[i]` of `clones[i]`; a row of statistics for each, as they come, whose `clone` is i."""
 
 
 def generate_clones(
-    jobs: list[CloneJob],
+    clones: list[Clone],
     settings: GenerationSettings,
     make_generator: Callable[[CloneSpec], BatchGenerator] | None = None,
     generate: GenerateShards | None = None,
@@ -92,33 +74,33 @@ def generate_clones(
         UserError: when the cluster has no room for one actor, or the storage is full.
         RuntimeError: when shards are still not whole after they were generated several times.
     """
-    generate = generate or (lambda jobs, shards: _generate(jobs, shards, settings, make_generator))
+    generate = generate or (lambda clones, shards: _generate(clones, shards, settings, make_generator))
     missing = []
-    for job in jobs:
-        job.folder.child(DATA).remove_stale_partials()
-        missing.append(missing_shards(job))
-        begin_record(job, settings.batch_size, bool(len(missing[-1])))
-    num_generated, seconds = np.zeros(len(jobs), dtype=np.int64), np.zeros(len(jobs))
+    for clone in clones:
+        clone.folder.child(DATA).remove_stale_partials()
+        missing.append(missing_shards(clone))
+        begin_record(clone, settings.batch_size, bool(len(missing[-1])))
+    num_generated, seconds = np.zeros(len(clones), dtype=np.int64), np.zeros(len(clones))
     finished: dict[int, CloneSummary] = {}
     for _ in range(ROUNDS):
         for pipeline_key in sorted(
-            {job.plan.spec.pipeline_key for job, shards in zip(jobs, missing, strict=True) if len(shards)}
+            {clone.spec.pipeline_key for clone, shards in zip(clones, missing, strict=True) if len(shards)}
         ):
             shards = [
-                part if job.plan.spec.pipeline_key == pipeline_key else part[:0]
-                for job, part in zip(jobs, missing, strict=True)
+                part if clone.spec.pipeline_key == pipeline_key else part[:0]
+                for clone, part in zip(clones, missing, strict=True)
             ]
-            for row in generate(jobs, shards):
-                num_generated[row["job"]] += row["drawn"]
-                seconds[row["job"]] += row["seconds"]
-        for i in set(range(len(jobs))) - set(finished):
-            findings = _read_back(jobs[i], bool(len(missing[i])))
+            for row in generate(clones, shards):
+                num_generated[row["clone"]] += row["drawn"]
+                seconds[row["clone"]] += row["seconds"]
+        for i in set(range(len(clones))) - set(finished):
+            findings = _read_back(clones[i], bool(len(missing[i])))
             missing[i] = np.array(findings.broken if findings is not None else [], dtype=np.int64)
             if not len(missing[i]):
-                finished[i] = _summary(jobs[i], findings, int(num_generated[i]), float(seconds[i]))
-        if len(finished) == len(jobs):
-            return [finished[i] for i in range(len(jobs))]
-    broken = {job.folder.uri: part.tolist() for job, part in zip(jobs, missing, strict=True) if len(part)}
+                finished[i] = _summary(clones[i], findings, int(num_generated[i]), float(seconds[i]))
+        if len(finished) == len(clones):
+            return [finished[i] for i in range(len(clones))]
+    broken = {clone.folder.uri: part.tolist() for clone, part in zip(clones, missing, strict=True) if len(part)}
     raise RuntimeError(f"these shards are not whole, though they were generated {ROUNDS} times: {broken}")
 
 
@@ -139,7 +121,7 @@ class PoolUse:
 
 
 def _generate(
-    jobs: list[CloneJob],
+    clones: list[Clone],
     shards: list[np.ndarray],
     settings: GenerationSettings,
     make_generator: Callable[[CloneSpec], BatchGenerator] | None,
@@ -155,53 +137,53 @@ def _generate(
     used = sorted(set(numbers.tolist()))
     ensure_ray()
     size = pool_size(settings, len(items))
-    check_dtype(jobs[used[0]].plan.spec, size.gpus_per_actor)
-    total = sum(int(jobs[number].plan.shard_sizes()[shards[number]].sum()) for number in used)
+    check_dtype(clones[used[0]].spec, size.gpus_per_actor)
+    total = sum(int(clones[number].shard_sizes()[shards[number]].sum()) for number in used)
     say(f"generating {len(items):,} shards of {len(used)} clones, {total:,} images, with {size}")
     num_flagged = num_dropped = 0
     use = PoolUse("GPUs" if size.gpus_per_actor else "actors", deque(maxlen=size.first))
     pool = ActorPool(
-        jobs[used[0]].plan.spec,
+        clones[used[0]].spec,
         settings,
         PoolShape(size.most, settings.cpus_per_actor, size.gpus_per_actor),
         make_generator=make_generator,
     )
     try:
         with Progress("drawn", total) as progress:
-            for place, row in pool.generate((jobs[number], int(shard)) for number, shard in items):
+            for place, row in pool.generate((clones[number], int(shard)) for number, shard in items):
                 num_flagged, num_dropped = num_flagged + row["flagged"], num_dropped + row["dropped"]
                 notes = [
                     f", {count} {what}" for what, count in (("flagged", num_flagged), ("dropped", num_dropped)) if count
                 ]
                 progress.advance(row["drawn"], use.note(row) + "".join(notes))
-                yield {**row, "job": int(items[place, 0])}
+                yield {**row, "clone": int(items[place, 0])}
     finally:
         pool.close()
         for line in pool.failures.lines(pool.nodes):
             say(line)
 
 
-def _read_back(job: CloneJob, is_changed: bool) -> Findings | None:
+def _read_back(clone: Clone, is_changed: bool) -> ShardCheck | None:
     """What the shards hold, and the clone's record if all are whole; None when nothing was generated and the record
     says that the clone is whole."""
-    if not is_changed and job.is_complete():
+    if not is_changed and clone.is_complete():
         return None
     while True:
-        repairs = num_repairs(job)
-        findings = check_shards(job)
+        repairs = num_repairs(clone)
+        findings = check_shards(clone)
         if not findings.broken:
-            restore_withdrawn(job, repairs)
-        if findings.broken or end_record(job, findings, repairs):
+            restore_withdrawn(clone, repairs)
+        if findings.broken or end_record(clone, findings, repairs):
             return findings
 
 
-def _summary(job: CloneJob, findings: Findings | None, num_generated: int, seconds: float) -> CloneSummary:
-    record, spec = job.read_record(), job.plan.spec
+def _summary(clone: Clone, findings: ShardCheck | None, num_generated: int, seconds: float) -> CloneSummary:
+    record, spec = clone.read_record(), clone.spec
     if findings is not None:
-        job.folder.child(PARTS).delete_folder()
-        job.folder.write("README.md", dataset_card(job.plan, record).encode())
-    short = findings.short_classes(spec.table.keys) if findings is not None else record["short_classes"]
-    num_flagged = findings.num_flagged if findings is not None else sum(record["flags"].values())
+        clone.folder.child(PARTS).delete_folder()
+        clone.folder.write("README.md", dataset_card(clone, record).encode())
+    short = findings.short_classes(spec.table.keys) if findings is not None else record.short_classes
+    num_flagged = findings.num_flagged if findings is not None else sum(record.flags.values())
     return CloneSummary(
-        spec.fingerprint, job.folder, len(job.plan) - sum(short.values()), num_generated, num_flagged, short, seconds
+        spec.fingerprint, clone.folder, len(clone) - sum(short.values()), num_generated, num_flagged, short, seconds
     )

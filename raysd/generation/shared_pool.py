@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from raysd.clone.scan import CloneJob
+from raysd.clone.clone import Clone
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import CloneSpec
 from raysd.generation.actor import BatchGenerator
@@ -52,7 +52,7 @@ class SharedPool:
         )
         self.queue = actor.remote(settings, shape, make_generator)
 
-    def grow(self, job: CloneJob) -> CloneSummary:
+    def grow(self, clone: Clone) -> CloneSummary:
         """Generate what is missing of a clone; waits until it is there.
 
         Raises:
@@ -60,12 +60,12 @@ class SharedPool:
         """
         import ray
 
-        summary: CloneSummary = ray.get(self.queue.grow.remote(job))
+        summary: CloneSummary = ray.get(self.queue.grow.remote(clone))
         return summary
 
-    def generate_ahead(self, jobs: list[CloneJob]) -> None:
+    def generate_ahead(self, clones: list[Clone]) -> None:
         """Generate clones that will be asked for, in this order, while others are trained on; does not wait."""
-        self.queue.generate_ahead.remote(jobs)
+        self.queue.generate_ahead.remote(clones)
 
     def num_generated(self, timeout: float | None = None) -> int:
         """Images so far, those included that were generated ahead; waits at most `timeout` seconds."""
@@ -105,9 +105,9 @@ class GenerationQueue:
         self.seconds: dict[str, float] = {}
         self.total = 0
 
-    def grow(self, job: CloneJob) -> CloneSummary:
+    def grow(self, clone: Clone) -> CloneSummary:
         """Generate what is missing of a clone; counts what was generated ahead since the last call as well."""
-        summary = self._grow(job)
+        summary = self._grow(clone)
         with self.lock:
             num_generated, seconds = (
                 self.generated.pop(summary.fingerprint, 0),
@@ -115,17 +115,16 @@ class GenerationQueue:
             )
         return replace(summary, num_generated=num_generated, seconds=seconds)
 
-    def generate_ahead(self, jobs: list[CloneJob]) -> None:
+    def generate_ahead(self, clones: list[Clone]) -> None:
         """Begin to generate some clones; an error shows when the clone is asked for."""
-        if not jobs:
+        if not clones:
             return
-        num_shards = max(1, jobs[0].plan.num_shards)
-        clones = ThreadPoolExecutor(
-            1 + TASKS_PER_ACTOR * (self.shape.num_actors or 1) // num_shards
-        )  # enough that no actor waits
-        self.ahead.append(clones)
-        for job in jobs:
-            clones.submit(self._grow, job)
+        num_shards = max(1, clones[0].num_shards)
+        # Enough threads that no actor waits.
+        threads = ThreadPoolExecutor(1 + TASKS_PER_ACTOR * (self.shape.num_actors or 1) // num_shards)
+        self.ahead.append(threads)
+        for clone in clones:
+            threads.submit(self._grow, clone)
 
     def num_generated(self) -> int:
         """Images so far."""
@@ -142,26 +141,26 @@ class GenerationQueue:
         for pool in self.pools.values():
             pool.close()
 
-    def _grow(self, job: CloneJob) -> CloneSummary:
+    def _grow(self, clone: Clone) -> CloneSummary:
         with self.lock:
-            turn = self.turns.setdefault(job.plan.spec.fingerprint, threading.Lock())
+            turn = self.turns.setdefault(clone.spec.fingerprint, threading.Lock())
         with turn:
-            (summary,) = generate_clones([job], self.settings, generate=self._generate)
+            (summary,) = generate_clones([clone], self.settings, generate=self._generate)
             return summary
 
-    def _generate(self, jobs: list[CloneJob], shards: list[np.ndarray]) -> Iterator[dict[str, Any]]:
+    def _generate(self, clones: list[Clone], shards: list[np.ndarray]) -> Iterator[dict[str, Any]]:
         """All shards are waited for before an error is raised, since a clone that is asked for again must not be
         generated twice at a time."""
-        ((job, numbers),) = zip(jobs, shards, strict=True)  # `_grow` asks for one clone at a time
-        pool = self._pool(job.plan.spec)
-        rows = [pool.submit(job, int(shard)) for shard in numbers]
+        ((clone, numbers),) = zip(clones, shards, strict=True)  # `_grow` asks for one clone at a time
+        pool = self._pool(clone.spec)
+        rows = [pool.submit(clone, int(shard)) for shard in numbers]
         for done in as_completed(rows):
             if done.exception() is None:
-                self._count(job, done.result())
-        yield from ({**row.result(), "job": 0} for row in rows)
+                self._count(clone, done.result())
+        yield from ({**row.result(), "clone": 0} for row in rows)
 
-    def _count(self, job: CloneJob, row: dict[str, Any]) -> None:
-        name = job.plan.spec.fingerprint
+    def _count(self, clone: Clone, row: dict[str, Any]) -> None:
+        name = clone.spec.fingerprint
         with self.lock:
             self.total += row["drawn"]
             self.generated[name] = self.generated.get(name, 0) + row["drawn"]

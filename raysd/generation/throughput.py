@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from raysd.clone.clone import Clone
 from raysd.clone.plan import ImageCounts, Plan
-from raysd.clone.scan import CloneJob
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import CloneSpec
 from raysd.cluster.resources import check_room, cluster_nodes
@@ -56,7 +56,7 @@ class Speedometer:
 
     def _generate(self, seconds: float, num_batches: int) -> tuple[int, float]:
         with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(TASKS_PER_ACTOR) as threads:
-            job = CloneJob(
+            clone = Clone.of(
                 Plan(self.spec, ImageCounts(len(self.spec.table), ENOUGH_IMAGES), self.batch_size), Location(folder)
             )
             began, started = time.monotonic(), itertools.count()
@@ -64,7 +64,7 @@ class Speedometer:
             def work() -> int:
                 count = 0
                 while next(started) < num_batches or time.monotonic() - began < seconds:
-                    count += self.actor.generate_shard(job, next(self.numbers))["batches"]
+                    count += self.actor.generate_shard(clone, next(self.numbers))["batches"]
                 return count
 
             batches = sum(future.result() for future in [threads.submit(work) for _ in range(TASKS_PER_ACTOR)])

@@ -5,20 +5,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from raysd.clone.scan import CloneJob
+from raysd.clone.clone import Clone
 from raysd.config import Experiment
 from raysd.curation.scores import read_scores
 from raysd.data.images import ImageSet
 from raysd.data.real_datasets import real_dataset
 from raysd.evaluation.analyze import compare_clone
 from raysd.evaluation.models import EvaluatedModel, own_model, pretrained_model
-from raysd.generation.generate import plan_clone
 from raysd.progress import Progress
-from raysd.resolve import clone_images, resolve_scoring, score_images
+from raysd.resolve import clone_images, clone_of, resolve_scoring, score_images
 from raysd.storage.results import Row, write_result
 from raysd.sweep.rung import KIND, baseline_run
 from raysd.sweep.settings import RungSettings
-from raysd.sweep.space import Setting, clone_spec, experiment_at
+from raysd.sweep.space import Setting, experiment_at
 
 
 def note_proxies(experiment: Experiment, steps: list[Row], rungs: list[RungSettings], command: str) -> None:
@@ -35,13 +34,13 @@ def note_proxies(experiment: Experiment, steps: list[Row], rungs: list[RungSetti
     with Progress("compared with real images", len(first), "clones") as progress:
         for step in first:
             at = experiment_at(experiment, Setting(step["setting"]), rungs[0])
-            job = plan_clone(at.root, clone_spec(at), at.generation)
-            values = compare_clone(experiment.root, model, clone_images(job), real, experiment.analysis, command)[
+            clone = clone_of(at)
+            values = compare_clone(experiment.root, model, clone_images(clone), real, experiment.analysis, command)[
                 "values"
             ]
             step["proxies"] = {name: value for name, value in values.items() if not name.startswith("num_")}
             if experiment.scoring.model is not None:
-                step["proxies"]["image_text_similarity"] = _similarity(at, job)
+                step["proxies"]["image_text_similarity"] = _similarity(at, clone)
             write_result(experiment.root, KIND, step)
             progress.advance(1)
 
@@ -69,10 +68,10 @@ def _real_images(experiment: Experiment) -> ImageSet:
     )
 
 
-def _similarity(experiment: Experiment, job: CloneJob) -> float:
+def _similarity(experiment: Experiment, clone: Clone) -> float:
     """Mean cosine similarity of the planned images with their class's text."""
-    score_images(experiment, job)
+    score_images(experiment, clone)
     spec, _ = resolve_scoring(experiment)
-    scores = read_scores(job, spec)
-    planned = scores["index"].to_numpy() < job.plan.counts.array[scores["label"].to_numpy()]
+    scores = read_scores(clone, spec)
+    planned = clone.is_planned(scores["label"].to_numpy(), scores["index"].to_numpy())
     return float(np.mean(scores["similarity"].to_numpy()[planned]))

@@ -3,18 +3,19 @@
 import time
 from typing import Any
 
+from raysd.clone.clone import clone_folder
 from raysd.config import Experiment
 from raysd.errors import UserError
 from raysd.evaluation.compare import compare_classifiers
 from raysd.evaluation.evaluate import FAILED, KIND, Evaluation
-from raysd.generation.generate import clone_folder
+from raysd.resolve import clone_spec_of
 from raysd.storage.results import Row, find_result
 from raysd.sweep.analysis.cost import sweep_cost
 from raysd.sweep.analysis.effects import marginal_effects
 from raysd.sweep.analysis.proxies import proxy_regrets
 from raysd.sweep.analysis.ranking import rank_settings
 from raysd.sweep.settings import RungSettings
-from raysd.sweep.space import Setting, clone_spec, experiment_at
+from raysd.sweep.space import Setting, experiment_at
 from raysd.versions import versions
 
 COMPARED = (
@@ -146,7 +147,7 @@ def _factors(experiment: Experiment, settings: list[Setting]) -> dict[str, list[
 def _clone(experiment: Experiment, setting: Setting, last: Row, rungs: list[RungSettings], steps: list[Row]) -> Row:
     """A setting with its clone, as far as it went."""
     at = experiment_at(experiment, setting, rungs[last["rung"]])
-    spec, own = clone_spec(at), [step for step in steps if Setting(step["setting"]) == setting]
+    spec, own = clone_spec_of(at), [step for step in steps if Setting(step["setting"]) == setting]
     return {
         "fingerprint": spec.fingerprint,
         "folder": clone_folder(experiment.root, spec).uri,

@@ -9,19 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raysd.clone.scan import CloneJob
 from raysd.config import Experiment
 from raysd.data.real_datasets import real_dataset
 from raysd.errors import find_user_error
 from raysd.evaluation.evaluate import Evaluation
-from raysd.generation.generate import CloneSummary, plan_clone
+from raysd.generation.generate import CloneSummary
 from raysd.generation.shared_pool import SharedPool
-from raysd.resolve import score_images, source_generations, training_pools, training_run
+from raysd.resolve import clone_of, clone_spec_of, score_images, source_generations, training_pools, training_run
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.results import Row, find_result, read_results, write_result
 from raysd.sweep.placement import Placement
 from raysd.sweep.settings import RungSettings
-from raysd.sweep.space import Setting, clone_spec, experiment_at
+from raysd.sweep.space import Setting, experiment_at
 from raysd.training.loader import Pool
 from raysd.training.run import TrainingRun
 from raysd.training.train import train_classifiers, train_here
@@ -79,11 +78,11 @@ class Steps:
             "number": number,
             "setting": dict(setting.values),
             "label": setting.label,
-            "clone": clone_spec(experiment).fingerprint,
+            "clone": clone_spec_of(experiment).fingerprint,
             "rung": rung,
             "images_per_class": self.rungs[rung].images_per_class,
             "seeds": experiment.training.seeds,
-            "num_planned": len(_job(experiment).plan),
+            "num_planned": len(clone_of(experiment)),
             "proxies": {},
             "command": self.evaluation.command,
             "versions": versions(),
@@ -149,21 +148,21 @@ class Steps:
         """The clone, images that were generated, of other clones in the training too, and the actors' seconds. Those
         with filters are scored."""
         training = experiment.training
-        jobs = [(_job(experiment), bool(training.filters))]
+        clones = [(clone_of(experiment), bool(training.filters))]
         for number, other in source_generations(experiment):
-            jobs.append(
+            clones.append(
                 (
-                    plan_clone(experiment.root, clone_spec(experiment, other), other),
+                    clone_of(experiment, other),
                     bool(training.sources[number].filters),
                 )
             )
-        grown = [self.pool.grow(job) for job, _ in jobs]
+        grown = [self.pool.grow(clone) for clone, _ in clones]
         one_actor = experiment.model_copy(
             update={"generation": experiment.generation.model_copy(update={"num_actors": 1})}
         )
-        for job, is_filtered in jobs:
+        for clone, is_filtered in clones:
             if is_filtered:
-                score_images(one_actor, job)
+                score_images(one_actor, clone)
         return grown[0], sum(clone.num_generated for clone in grown), sum(clone.seconds for clone in grown)
 
     def _train(self, run: TrainingRun) -> tuple[list[str], float]:
@@ -190,10 +189,6 @@ def evaluation_at(evaluation: Evaluation, experiment: Experiment, rung: int, num
 def is_measured(row: Row, evaluation: Evaluation) -> bool:
     """True when a step and all rows of its classifiers are there."""
     return row["score"] is not None and all(evaluation.is_measured(classifier) for classifier in row["classifiers"])
-
-
-def _job(experiment: Experiment) -> CloneJob:
-    return plan_clone(experiment.root, clone_spec(experiment), experiment.generation)
 
 
 def baseline_run(experiment: Experiment, kind: str, rung: RungSettings) -> TrainingRun:

@@ -10,11 +10,10 @@ import numpy as np
 from pydantic import ValidationError
 
 from raysd.clone.settings import GenerationSettings
-from raysd.clone.spec import CloneSpec, resolve_clone_spec
 from raysd.config import Experiment
 from raysd.errors import UserError
 from raysd.evaluation.evaluate import Evaluation
-from raysd.resolve import resolve_scoring, source_generations
+from raysd.resolve import clone_spec_of, resolve_scoring, source_generations
 from raysd.storage.fingerprint import fingerprint
 from raysd.sweep.settings import RangeSettings, RungSettings
 from raysd.training.settings import TrainingSettings
@@ -91,15 +90,6 @@ def experiment_at(experiment: Experiment, setting: Setting, rung: RungSettings) 
             first["type"], first["msg"].removeprefix("Value error, ")
         )
         raise UserError(field, first.get("input"), message) from None
-
-
-def clone_spec(experiment: Experiment, generation: GenerationSettings | None = None) -> CloneSpec:
-    """The spec of an experiment's clone, or of another one with the same classes and variants.
-
-    Raises:
-        UserError: a variant or a model that is unknown, or that do not fit.
-    """
-    return resolve_clone_spec(generation or experiment.generation, experiment.table, experiment.all_variants)
 
 
 def rungs_of(experiment: Experiment) -> list[RungSettings]:
@@ -206,10 +196,10 @@ def identity_at(experiment: Experiment, setting: Setting) -> str:
         UserError: a setting that cannot be.
     """
     at = experiment_at(experiment, setting, rungs_of(experiment)[-1])
-    sources = [clone_spec(at, other).fingerprint for _, other in source_generations(at)]
+    sources = [clone_spec_of(at, other).fingerprint for _, other in source_generations(at)]
     scoring = resolve_scoring(at)[0].fingerprint if needs_scoring(at.training) else None
     return fingerprint(
-        {"clone": clone_spec(at).fingerprint, "sources": sources, "scoring": scoring, "training": _shaping(at)}
+        {"clone": clone_spec_of(at).fingerprint, "sources": sources, "scoring": scoring, "training": _shaping(at)}
     )
 
 

@@ -22,10 +22,9 @@ from raysd.cluster.resources import Node, ResourceRequest, check_room, cluster_n
 from raysd.config import Experiment
 from raysd.errors import UserError, find_user_error
 from raysd.evaluation.evaluate import KIND, Evaluation
-from raysd.generation.generate import plan_clone
 from raysd.generation.shared_pool import SharedPool
 from raysd.progress import Progress, say
-from raysd.resolve import source_generations
+from raysd.resolve import clone_of, clone_spec_of, source_generations
 from raysd.storage.results import Row, find_result, write_result
 from raysd.sweep.analysis.noise import num_kept
 from raysd.sweep.placement import Placement, place
@@ -35,7 +34,6 @@ from raysd.sweep.rung import Steps, baseline_run, find_steps, step_fingerprint
 from raysd.sweep.settings import RungSettings
 from raysd.sweep.space import (
     Setting,
-    clone_spec,
     distinct_settings,
     experiment_at,
     list_settings,
@@ -114,9 +112,10 @@ def plan_placement(experiment: Experiment, nodes: Sequence[Node]) -> tuple[Place
     """
     rung, num_trials = rungs_of(experiment)[0], experiment.sweep.max_concurrent_trials
     pipelines = {
-        clone_spec(experiment_at(experiment, setting, rung)).pipeline_key for setting in settings_to_check(experiment)
+        clone_spec_of(experiment_at(experiment, setting, rung)).pipeline_key
+        for setting in settings_to_check(experiment)
     }
-    pipelines |= {clone_spec(experiment, other).pipeline_key for _, other in source_generations(experiment)}
+    pipelines |= {clone_spec_of(experiment, other).pipeline_key for _, other in source_generations(experiment)}
     cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
     asked = (
         experiment.generation,
@@ -179,8 +178,8 @@ def _first_clones(experiment: Experiment, sweep: str, settings: list[Setting], r
         if setting in done:
             continue
         at = experiment_at(experiment, setting, rungs[0])
-        job = plan_clone(at.root, clone_spec(at), at.generation)
-        jobs[job.plan.spec.fingerprint] = job
+        job = clone_of(at)
+        jobs[job.spec.fingerprint] = job
     return list(jobs.values())
 
 

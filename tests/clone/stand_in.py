@@ -3,7 +3,7 @@
 import numpy as np
 from plans import plan_of, spec_of
 
-from raysd.clone.scan import CloneJob
+from raysd.clone.clone import Clone
 from raysd.generation.actor import GenerationActor
 from raysd.generation.batch import GeneratedBatch
 from raysd.storage.location import Location
@@ -26,8 +26,8 @@ class StandIn:
 
 
 def actor_of(job, stand_in, batch_size=4):
-    return GenerationActor(job.plan.spec, batch_size, 1, lambda spec: stand_in)
+    return GenerationActor(job.spec, batch_size, 1, lambda spec: stand_in)
 
 
 def job_of(folder, images_per_class=3, **changes):
-    return CloneJob(plan_of(images_per_class, 15, spec_of(**changes)), Location(str(folder)))
+    return Clone.of(plan_of(images_per_class, 15, spec_of(**changes)), Location(str(folder)))

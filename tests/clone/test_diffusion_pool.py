@@ -15,7 +15,8 @@ import stand_in
 from plans import SPEC, plan_of
 from stand_in import StandIn
 
-from raysd.clone.scan import CloneJob, check_shards
+from raysd.clone.clone import Clone
+from raysd.clone.scan import check_shards
 from raysd.clone.settings import GenerationSettings
 from raysd.errors import UserError
 from raysd.generation.actor_pool import ActorPool
@@ -77,13 +78,13 @@ def no_such_argument():
 
 
 def job_of(folder, images_per_class=20):
-    return CloneJob(plan_of(images_per_class, 10), Location(str(folder)))
+    return Clone.of(plan_of(images_per_class, 10), Location(str(folder)))
 
 
 @contextmanager
 def pool_of(job, make, settings=SETTINGS):
     pool = ActorPool(
-        job.plan.spec, settings, PoolShape(settings.num_actors, settings.cpus_per_actor, 0.0), make_generator=make
+        job.spec, settings, PoolShape(settings.num_actors, settings.cpus_per_actor, 0.0), make_generator=make
     )
     try:
         yield pool
@@ -95,7 +96,7 @@ def pool_of(job, make, settings=SETTINGS):
 def test_an_actor_whose_device_fails_leaves_and_its_shards_go_to_others(ray_cluster, tmp_path, fail, num_bad):
     job = job_of(tmp_path / "clone")
     with pool_of(job, partial(Failing, str(tmp_path), num_bad, fail)) as pool:
-        rows = dict(pool.generate((job, shard) for shard in range(job.plan.num_shards)))
+        rows = dict(pool.generate((job, shard) for shard in range(job.num_shards)))
     assert sorted(row["shard"] for row in rows.values()) == list(range(20)) and not check_shards(job).broken
     for number in range(num_bad):
         assert not alive(int((tmp_path / f"{number}.pid").read_text()))
@@ -126,7 +127,7 @@ def test_an_error_of_the_program_ends_the_job_at_once(ray_cluster, tmp_path):
         pool_of(job, partial(Failing, str(tmp_path), 99, no_such_argument)) as pool,
         pytest.raises(TypeError, match="unexpected keyword"),
     ):
-        list(pool.generate((job, shard) for shard in range(job.plan.num_shards)))
+        list(pool.generate((job, shard) for shard in range(job.num_shards)))
 
 
 def test_an_actor_that_hangs_is_parted_with(ray_cluster, tmp_path, monkeypatch):
@@ -134,7 +135,7 @@ def test_an_actor_that_hangs_is_parted_with(ray_cluster, tmp_path, monkeypatch):
         monkeypatch.setattr(f"raysd.generation.actor_pool.{name}", seconds)
     job = job_of(tmp_path / "clone", 4)
     with pool_of(job, partial(Failing, str(tmp_path), 1, hang)) as pool:
-        assert len(list(pool.generate((job, shard) for shard in range(job.plan.num_shards)))) == 4
+        assert len(list(pool.generate((job, shard) for shard in range(job.num_shards)))) == 4
     assert not check_shards(job).broken and "no batch ended in" in str(pool.failures.last)
 
 
@@ -156,7 +157,7 @@ def test_the_bytes_that_go_with_a_shard_do_not_grow_with_the_captions(ray_cluste
             templates=["{name}, {caption}"],
             fields={"caption": [f"the caption of number {number}" for number in range(size)]},
         )
-        job = CloneJob(plan_of(5, 10, replace(SPEC, variant=captions)), Location(f"{tmp_path}/{size}"))
+        job = Clone.of(plan_of(5, 10, replace(SPEC, variant=captions)), Location(f"{tmp_path}/{size}"))
         assert len(ray.cloudpickle.dumps(job)) > 25 * size
         with pool_of(job, partial(Failing, str(tmp_path), 0, hang)) as pool:
             assert len(list(pool.generate((job, shard) for shard in range(5)))) == 5
@@ -178,7 +179,7 @@ job = job_of(sys.argv[1])
 settings = GenerationSettings(**{**SETTINGS.model_dump(), "cpus_per_actor": 1})
 with pool_of(job, partial(OnNode, nodes[1].node_id, sys.argv[2]), settings) as pool:
     rows = []
-    for place, row in pool.draw((job, shard) for shard in range(job.plan.num_shards)):
+    for place, row in pool.draw((job, shard) for shard in range(job.num_shards)):
         rows.append(row["shard"])
         if len(rows) == 5 and sys.argv[2] == "start":
             late = cluster.add_node(num_cpus=1, resources={"late": 1})

@@ -14,7 +14,8 @@ from plans import TABLE, plan_of, spec_of
 from stand_in import StandIn, actor_of, job_of
 
 import raysd.generation.actor as actor_module
-from raysd.clone.scan import CloneJob, check_shards, missing_shards
+from raysd.clone.clone import Clone
+from raysd.clone.scan import check_shards, missing_shards
 from raysd.clone.shard import PARTS, read_shard, shard_name
 from raysd.errors import UserError
 from raysd.generation.actor import GenerationActor
@@ -23,7 +24,7 @@ from raysd.storage.location import Location
 
 
 def rows(job, shard=0):
-    return read_shard(job.folder, shard, job.plan.spec).table.to_pylist()
+    return read_shard(job.folder, shard, job.spec).table.to_pylist()
 
 
 def test_batches_keep_one_shape_and_each_image_is_stored_once(tmp_path):
@@ -48,7 +49,7 @@ def test_one_thread_loads_the_model_and_generates_all_shards(tmp_path):
             return super().generate(spec, images)
 
     job = job_of(tmp_path)
-    actor = GenerationActor(job.plan.spec, 4, 1, Watched)
+    actor = GenerationActor(job.spec, 4, 1, Watched)
     with ThreadPoolExecutor(2) as callers:
         list(callers.map(lambda shard: actor.generate_shard(job, shard), range(2)))
     assert len(threads) == 9 and len(set(threads)) == 1
@@ -67,7 +68,7 @@ def test_a_flagged_image_is_drawn_again_with_another_seed(tmp_path):
     statistics = actor_of(job, stand_in).generate_shard(job, 0)
     redrawn = {row["index"] * 10 + row["label"]: row for row in rows(job) if row["redraws"]}
     assert {position: row["redraws"] for position, row in redrawn.items()} == {3: 1, 7: 2}
-    assert redrawn[3]["seed"] == job.plan.image(3, 1).seed != job.plan.image(3).seed
+    assert redrawn[3]["seed"] == job.image(3, 1).seed != job.image(3).seed
     assert statistics["dropped"] == 0 and len(rows(job)) == 15
 
 
@@ -98,13 +99,13 @@ def test_a_prompt_is_encoded_once_in_a_shard_of_more_prompts_than_are_kept(tmp_p
             return super().generate(spec, images)
 
     monkeypatch.setattr(embeddings, "KEPT_BYTES", 4 * 4 * 4)  # four of eleven
-    job = CloneJob(plan_of(5, 50, spec_of()), Location(str(tmp_path / "encoded")))
+    job = Clone.of(plan_of(5, 50, spec_of()), Location(str(tmp_path / "encoded")))
     actor_of(job, Encoding({3: 1})).generate_shard(job, 0)
     assert sorted(prompt for prompt, is_guided in calls if not is_guided) == sorted(
-        [*TABLE.names, job.plan.image(3).prompt]
+        [*TABLE.names, job.image(3).prompt]
     )  # position 3 again in its redraw
     assert [prompt for prompt, is_guided in calls if is_guided] == [""]
-    plain = CloneJob(job.plan, Location(str(tmp_path / "plain")))
+    plain = Clone.of(job, Location(str(tmp_path / "plain")))
     actor_of(plain, StandIn({3: 1}), batch_size=1).generate_shard(plain, 0)
     assert rows(job) == rows(plain) and [row["index"] * 10 + row["label"] for row in rows(job)] == list(range(50))
 
@@ -160,7 +161,7 @@ def test_drivers_of_any_counts_whose_shards_overlap_in_time_end_with_the_union(c
 
         def run(number, job):
             actor = actor_of(job, Interrupted())
-            for shard in range(job.plan.num_shards):
+            for shard in range(job.num_shards):
                 with suppress(InterruptedError):
                     actor.generate_shard(job, shard)
                     committed.append((job, shard))
@@ -168,11 +169,11 @@ def test_drivers_of_any_counts_whose_shards_overlap_in_time_end_with_the_union(c
         while waiting:
             run(*waiting.pop())
         for job, shard in committed:  # nothing that was committed once is lost, whoever came later
-            there = read_shard(job.folder, shard, job.plan.spec).covered(job.plan.counts.num_classes)
-            assert set(job.plan.positions(shard).tolist()) <= set(there.tolist())
+            there = read_shard(job.folder, shard, job.spec).covered(job.counts.num_classes)
+            assert set(job.positions(shard).tolist()) <= set(there.tolist())
         largest, at_once = job_of(folder, max(counts)), job_of(f"{folder}/at_once", max(counts))
         for job in (largest, at_once):  # the killed ones again
-            for shard in range(job.plan.num_shards):
+            for shard in range(job.num_shards):
                 actor_of(job, StandIn()).generate_shard(job, shard)
         for name in at_once.folder.child("data").list_files():
             assert largest.folder.child("data").read(name) == at_once.folder.child("data").read(name)
@@ -188,7 +189,7 @@ def test_a_smaller_driver_that_commits_last_takes_nothing_away(tmp_path):
             return super().generate(spec, images)
 
     def rows_of(job):
-        shard = read_shard(job.folder, 0, job.plan.spec)
+        shard = read_shard(job.folder, 0, job.spec)
         return [] if shard is None else shard.table["index"].to_pylist()
 
     actor_of(small, Slow()).generate_shard(small, 0)
@@ -220,7 +221,7 @@ def test_two_calls_at_a_time_never_generate_at_a_time(tmp_path):
             return batch
 
     actor = actor_of(job, Watching())
-    threads = [threading.Thread(target=actor.generate_shard, args=(job, shard)) for shard in range(job.plan.num_shards)]
+    threads = [threading.Thread(target=actor.generate_shard, args=(job, shard)) for shard in range(job.num_shards)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -247,11 +248,11 @@ def test_a_shard_that_takes_long_is_kept_in_parts_which_the_next_actor_takes_ove
     with pytest.raises(InterruptedError):
         lost.generate_shard(job, 0)
     lost.encoders.shutdown()  # the last part may be on its way
-    assert read_shard(job.folder, 0, job.plan.spec) is None and missing_shards(job).tolist() == [
+    assert read_shard(job.folder, 0, job.spec) is None and missing_shards(job).tolist() == [
         0,
         1,
     ]  # a shard has its name only when it is whole
-    num_kept = len(read_shard(job.folder, 0, job.plan.spec, place=PARTS).table)
+    num_kept = len(read_shard(job.folder, 0, job.spec, place=PARTS).table)
     assert num_kept in (4, 8)
     assert actor_of(job, StandIn()).generate_shard(job, 0)["drawn"] == 15 - num_kept
     assert read_bytes(job) == read_bytes(at_once) and not job.folder.child(PARTS).list_files()

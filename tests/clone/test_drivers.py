@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from plans import plan_of
 from stand_in import StandIn, actor_of
 
+from raysd.clone.clone import Clone
 from raysd.clone.record import with_earlier
-from raysd.clone.scan import CloneJob, check_shards, missing_shards
+from raysd.clone.scan import check_shards, missing_shards
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import DATA, PARTS, shard_name
 from raysd.clone.verify import find_problem, mend_shards
@@ -114,21 +115,21 @@ class Parking(StandIn):
 
 
 def job_of(folder, count):
-    return CloneJob(plan_of(count, IMAGES_PER_SHARD), Location(str(folder)))
+    return Clone.of(plan_of(count, IMAGES_PER_SHARD), Location(str(folder)))
 
 
 def generate(folder, count, driver=None, job=None):
     def generate(jobs, shards):
         actor = actor_of(jobs[0], Parking(driver))
         for shard in shards[0].tolist():
-            yield {**actor.generate_shard(jobs[0], shard), "job": 0}
+            yield {**actor.generate_shard(jobs[0], shard), "clone": 0}
 
     generate_clones([job or job_of(folder, count)], GenerationSettings(), generate=generate)
 
 
 def repair(folder, count, driver=None):
     job = with_earlier(job_of(folder, count))
-    if problems := [number for number in range(job.plan.num_shards) if find_problem(job, number)]:
+    if problems := [number for number in range(job.num_shards) if find_problem(job, number)]:
         generate(folder, count, driver, mend_shards(job, problems))
 
 
@@ -148,7 +149,7 @@ def test_any_order_of_several_drivers_ends_with_the_union(data):
             if any(verb == "repair" for verb, _ in wanted):
                 tear(
                     job_of(folder, there),
-                    data.draw(st.integers(0, job_of(folder, there).plan.num_shards - 1), "torn shard"),
+                    data.draw(st.integers(0, job_of(folder, there).num_shards - 1), "torn shard"),
                 )
         drivers = [
             Driver(lambda driver, verb=verb, count=count: VERBS[verb](folder, count, driver)) for verb, count in wanted
@@ -179,11 +180,11 @@ def check_union(folder, count):
     """All that was asked for is there and called complete, once, and as if it had been generated at once."""
     job = job_of(folder, count)
     assert job.is_complete() and not check_shards(job).broken and not len(missing_shards(job))
-    complete = job_of(folder, job.earlier_counts(job.read_record())[0].default)
+    complete = job_of(folder, job.read_record().planned_counts[0].default)
     assert not check_shards(complete).broken and not list(job.folder.child(PARTS).list_files())
     with tempfile.TemporaryDirectory() as other:
-        at_once = job_of(other, complete.plan.counts.default)
-        generate(other, complete.plan.counts.default)
+        at_once = job_of(other, complete.counts.default)
+        generate(other, complete.counts.default)
         names = at_once.folder.child(DATA).list_files()
         assert [
             name for name in names if at_once.folder.child(DATA).read(name) != job.folder.child(DATA).read(name)

@@ -7,8 +7,9 @@ import pytest
 from object_store import FlakyProxy, s3_uri
 from plans import spec_of
 
+from raysd.clone.clone import plan_clone
 from raysd.clone.settings import GenerationSettings
-from raysd.generation.generate import generate_clones, plan_clone
+from raysd.generation.generate import generate_clones
 from raysd.storage.location import Location
 
 pytestmark = pytest.mark.slow

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pytest
 from plans import spec_of
 
+from raysd.clone.clone import plan_clone
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import read_shard
-from raysd.generation.generate import generate_clones, plan_clone
+from raysd.generation.generate import generate_clones
 from raysd.generation.placement import PoolShape
 from raysd.generation.shared_pool import SharedPool
 from raysd.storage.location import Location
@@ -66,7 +67,7 @@ def undisturbed(tmp_path_factory, ray_cluster):
 
 
 def clone_of(root, job):
-    return root / "clones" / job.plan.spec.fingerprint
+    return root / "clones" / job.spec.fingerprint
 
 
 @pytest.mark.parametrize("model", ["dummy", pytest.param("embedded", marks=pytest.mark.soak)])
@@ -80,9 +81,9 @@ def test_same_plan_same_bytes_whatever_the_number_of_actors(ray_cluster, tmp_pat
 def test_exactly_once_every_planned_image_is_there(undisturbed):
     _, job = undisturbed
     rows = pa.concat_tables(
-        [read_shard(job.folder, shard, job.plan.spec).table for shard in range(job.plan.num_shards)]
+        [read_shard(job.folder, shard, job.spec).table for shard in range(job.num_shards)]
     ).to_pylist()
-    planned = [job.plan.image(position) for position in range(len(job.plan))]
+    planned = [job.image(position) for position in range(len(job))]
     assert [(row["label"], row["index"], row["seed"], row["prompt"]) for row in rows] == [
         (p.label, p.index, p.seed, p.prompt) for p in planned
     ]
@@ -101,10 +102,10 @@ def test_a_second_run_generates_nothing(undisturbed):
 def test_10x_contains_1x_and_growing_generates_only_what_is_missing(undisturbed, tmp_path, grow):
     _, job = undisturbed
     grow(images_per_class=2)
-    small = read_shard(Location(str(clone_of(tmp_path, job))), 0, job.plan.spec).table.to_pylist()
+    small = read_shard(Location(str(clone_of(tmp_path, job))), 0, job.spec).table.to_pylist()
     assert grow().num_generated == 40
     assert shard_bytes(clone_of(tmp_path, job)) == shard_bytes(clone_of(*undisturbed))
-    assert read_shard(Location(str(clone_of(tmp_path, job))), 0, job.plan.spec).table.to_pylist()[: len(small)] == small
+    assert read_shard(Location(str(clone_of(tmp_path, job))), 0, job.spec).table.to_pylist()[: len(small)] == small
 
 
 def test_a_lost_and_a_torn_shard_are_generated_again(undisturbed, tmp_path, grow):
@@ -241,7 +242,7 @@ def test_sigkill_of_an_actor_in_mid_run_costs_nothing_but_time(standing_pool, tm
                     and list(data.glob("train-*.parquet"))
                 ):
                     os.kill(actor.pid, signal.SIGKILL)
-                    left.append(job.plan.num_shards - len(list(data.glob("train-*.parquet"))))
+                    left.append(job.num_shards - len(list(data.glob("train-*.parquet"))))
                     return
 
     killer = threading.Thread(target=kill_the_actor, daemon=True)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from plans import plan_of, spec_of
 
-from raysd.clone.scan import CloneJob
+from raysd.clone.clone import Clone
 from raysd.diffusion.checkpoint import EMBEDDED, find_model
 from raysd.errors import UserError
 from raysd.generation.actor import GenerationActor
@@ -107,7 +107,7 @@ def test_lora_weights_that_are_not_those_of_the_clone_are_refused_before_the_mod
     change(file, monkeypatch)
     with pytest.raises(UserError, match=f"generation.lora.path = '{file}': {message}") as raised:
         Generator(spec)
-    row = GenerationActor(spec, 4, 1).try_shard(CloneJob(plan_of(1, 10, spec), Location(str(tmp_path))), 0)
+    row = GenerationActor(spec, 4, 1).try_shard(Clone.of(plan_of(1, 10, spec), Location(str(tmp_path))), 0)
     assert str(UserError(*json.loads(row["error"]))) == str(raised.value), (
         "the actor lives, and its row says it in one line"
     )

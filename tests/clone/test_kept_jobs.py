@@ -2,9 +2,9 @@
 
 from plans import plan_of
 
-from raysd.clone.scan import CloneJob
-from raysd.generation import kept_jobs
-from raysd.generation.kept_jobs import KeptJobs, SentJob
+from raysd.clone.clone import Clone
+from raysd.generation import sent_clones
+from raysd.generation.sent_clones import KeptClones, SentClone
 from raysd.storage.location import Location
 
 
@@ -23,11 +23,11 @@ def test_a_job_is_fetched_once_while_it_is_one_of_the_last_few(monkeypatch, tmp_
 
     fetched, jobs = (
         [],
-        {name: CloneJob(plan_of(number, 8), Location(str(tmp_path))) for number, name in enumerate("abc", 1)},
+        {name: Clone.of(plan_of(number, 8), Location(str(tmp_path))) for number, name in enumerate("abc", 1)},
     )
     monkeypatch.setattr(ray, "get", lambda reference: fetched.append(reference.name) or jobs[reference.name])
-    monkeypatch.setattr(kept_jobs, "NUM_KEPT", 2)
-    kept = KeptJobs()
+    monkeypatch.setattr(sent_clones, "NUM_KEPT", 2)
+    kept = KeptClones()
     for name in "aababacabb":
-        assert kept.fetch(SentJob(Reference(name))) is jobs[name]
+        assert kept.fetch(SentClone(Reference(name))) is jobs[name]
     assert "".join(fetched) == "abcb" and len(kept.kept) == 2

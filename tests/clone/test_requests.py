@@ -7,7 +7,8 @@ from object_store import FlakyProxy, s3_uri
 from plans import plan_of
 from stand_in import StandIn, actor_of
 
-from raysd.clone.scan import CloneJob, missing_shards
+from raysd.clone.clone import Clone
+from raysd.clone.scan import missing_shards
 from raysd.clone.settings import GenerationSettings
 from raysd.generation.generate import generate_clones
 from raysd.storage.location import Location
@@ -28,12 +29,12 @@ def requests_of(proxy, work):
 
 def test_requests_of_a_shard_are_few_and_connections_do_not_grow_with_their_number(proxy, tmp_path):
     def job_of(count):
-        return CloneJob(plan_of(count, 10), Location(s3_uri(proxy.port, "raysd")).child(tmp_path.name))
+        return Clone.of(plan_of(count, 10), Location(s3_uri(proxy.port, "raysd")).child(tmp_path.name))
 
     def generate(job):
         def generate(jobs, shards):
             actor = actor_of(job, StandIn(), batch_size=10)
-            yield from ({**actor.generate_shard(job, shard), "job": 0} for shard in shards[0].tolist())
+            yield from ({**actor.generate_shard(job, shard), "clone": 0} for shard in shards[0].tolist())
 
         generate_clones([job], GenerationSettings(), generate=generate)
 

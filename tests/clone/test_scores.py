@@ -85,14 +85,14 @@ class Repeating(StandIn):
 
 def whole_clone(folder, images_per_class=7):
     job = job_of(folder, images_per_class)
-    for shard in range(job.plan.num_shards):
+    for shard in range(job.num_shards):
         actor_of(job, Repeating()).generate_shard(job, shard)
     record = {
-        "planned": [job.plan.counts.to_json()],
+        "planned": [job.counts.to_json()],
         "complete": True,
         "num_classes": 10,
         "images_per_shard": 15,
-        "num_images": len(job.plan),
+        "num_images": len(job),
     }
     job.folder.write("clone.json", json.dumps(record).encode())
     return job
@@ -104,7 +104,7 @@ def scored(ray_cluster, tmp_path_factory):
     job = whole_clone(tmp_path_factory.mktemp("clone"))
     tests = tuple(thumbnails.thumbnail(encoded(noise(1000 + 40 + label))) for label in range(10))
     reference = Reference("tests", "0" * 16, tests)
-    spec = resolve_scoring_spec(ScoringSettings(), job.plan.spec.table, [("tests", reference.fingerprint)])
+    spec = resolve_scoring_spec(ScoringSettings(), job.spec.table, [("tests", reference.fingerprint)])
     return job, spec, [reference], score_clone(job, spec, lambda: [reference], ONE_ACTOR, 8)
 
 
@@ -216,7 +216,7 @@ def test_a_filter_needs_its_score(scored, tmp_path):
     job, spec, _, _ = scored
     with pytest.raises(UserError, match=r"training\.filters\.min_probability = 0\.5: needs an image-text model"):
         filter_images(job, spec, FilterSettings(min_probability=0.5))
-    nothing = resolve_scoring_spec(ScoringSettings(), job.plan.spec.table, [])
+    nothing = resolve_scoring_spec(ScoringSettings(), job.spec.table, [])
     with pytest.raises(UserError, match=r"training\.filters\.max_test_match = 0\.9: needs a test set"):
         filter_images(job, nothing, FilterSettings(max_test_match=0.9))
     with pytest.raises(UserError, match="the clone has no such scores; run raysd score"):
@@ -268,9 +268,9 @@ def test_similarities_are_those_of_the_plain_model(model_folder):
 
 def test_images_are_scored_by_how_they_fit_their_class(model_folder, tmp_path):
     job = whole_clone(tmp_path, 3)
-    spec = resolve_scoring_spec(ScoringSettings(model=str(model_folder), template="{name}"), job.plan.spec.table, [])
+    spec = resolve_scoring_spec(ScoringSettings(model=str(model_folder), template="{name}"), job.spec.table, [])
     scorer = ShardScorer(job, spec, [], batch_size=4, num_threads=1)
-    for shard in range(job.plan.num_shards):
+    for shard in range(job.num_shards):
         scorer.score_shard(shard)
     parts = spec.folder(job).child("parts")
     compare_classes(parts, parts.list_files(), 0, 10, spec.folder(job), 0)
@@ -278,9 +278,7 @@ def test_images_are_scored_by_how_they_fit_their_class(model_folder, tmp_path):
     rows = read_scores(job, spec).to_pylist()
     model = ImageTextModel(model_folder, spec.texts)
     images = [
-        row
-        for shard in range(job.plan.num_shards)
-        for row in read_shard(job.folder, shard, job.plan.spec).table.to_pylist()
+        row for shard in range(job.num_shards) for row in read_shard(job.folder, shard, job.spec).table.to_pylist()
     ]
     by_place = {(row["label"], row["index"]): row["image"]["bytes"] for row in images}
     for row in rows:

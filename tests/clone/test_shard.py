@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plans import SPEC, TABLE, plan_of, spec_of
 
+from raysd.clone.clone import Clone
 from raysd.clone.plan import ImageCounts, Plan, counts_from_array
-from raysd.clone.scan import CloneJob, check_shards, missing_shards
+from raysd.clone.scan import check_shards, missing_shards
 from raysd.clone.shard import (
     DATA,
     GeneratedImage,
@@ -41,8 +42,8 @@ def write(job, shard, **changes):
     write_shard(
         job.folder,
         shard,
-        content(job.plan, changes.pop("positions", job.plan.positions(shard).tolist()), **changes),
-        job.plan.spec,
+        content(job, changes.pop("positions", job.positions(shard).tolist()), **changes),
+        job.spec,
     )
 
 
@@ -53,8 +54,8 @@ def record(job, *counts, complete=False):
 
 @pytest.fixture
 def clone(tmp_path):
-    job = CloneJob(plan_of(5, 16), Location(str(tmp_path)))
-    for shard in range(job.plan.num_shards):
+    job = Clone.of(plan_of(5, 16), Location(str(tmp_path)))
+    for shard in range(job.num_shards):
         write(job, shard)
     record(job, 5)
     return job, tmp_path / DATA
@@ -80,7 +81,7 @@ def test_absent_torn_and_empty_shards_are_missing(clone):
 
 @given(st.data())
 def test_a_shard_cut_anywhere_is_missing(tmp_path_factory, data):
-    job = CloneJob(plan_of(2, 20), Location(str(tmp_path_factory.mktemp("cut"))))
+    job = Clone.of(plan_of(2, 20), Location(str(tmp_path_factory.mktemp("cut"))))
     write(job, 0)
     record(job, 2)
     path = job.folder.child(DATA).file(shard_name(0))
@@ -105,13 +106,13 @@ def test_a_short_and_a_doubled_shard_are_found_when_read_back(clone):
 
 def test_only_shards_that_an_earlier_plan_cut_are_opened(clone, monkeypatch):
     small, _ = clone
-    large = CloneJob(plan_of(100, 16), small.folder)
+    large = Clone.of(plan_of(100, 16), small.folder)
     opened = []
     monkeypatch.setattr(
         "raysd.clone.scan.read_shard",
         lambda folder, number, *rest: opened.append(number) or read_shard(folder, number, *rest),
     )
-    assert missing_shards(large).tolist() == list(range(3, large.plan.num_shards))
+    assert missing_shards(large).tolist() == list(range(3, large.num_shards))
     assert opened == [3]
 
 
@@ -136,19 +137,19 @@ def test_the_scan_finds_every_short_shard_whatever_the_runs_before(tmp_path_fact
     counts = [counts_from_array(np.array(run)) for run in runs]
     rng = np.random.default_rng(sum(map(sum, runs)))
     for number, count in enumerate(counts[:-1]):
-        job = CloneJob(Plan(SPEC, count, images_per_shard), folder)
+        job = Clone.of(Plan(SPEC, count, images_per_shard), folder)
         folder.write(
             "clone.json", json.dumps({"planned": [value.to_json() for value in counts[: number + 1]]}).encode()
         )
         for shard in missing_shards(job).tolist():
             if rng.random() < 0.6:
-                add_to_shard(folder, job.plan, shard, content(job.plan, job.plan.positions(shard).tolist()))
-    last = CloneJob(Plan(SPEC, counts[-1], images_per_shard), folder)
+                add_to_shard(folder, job, shard, content(job, job.positions(shard).tolist()))
+    last = Clone.of(Plan(SPEC, counts[-1], images_per_shard), folder)
     missing = missing_shards(last).tolist()
-    for shard in np.flatnonzero(last.plan.shard_sizes()).tolist():
+    for shard in np.flatnonzero(last.shard_sizes()).tolist():
         found = read_shard(folder, shard, SPEC)
         covered = set() if found is None else set(found.covered(len(TABLE)).tolist())
-        assert (shard in missing) == (not set(last.plan.positions(shard).tolist()) <= covered)
+        assert (shard in missing) == (not set(last.positions(shard).tolist()) <= covered)
 
 
 def test_dropped_images_count_as_covered_and_their_classes_as_short(clone):
@@ -177,7 +178,7 @@ def test_a_foreign_image_file_is_refused_by_name_and_other_files_are_not_looked_
 
 def test_the_same_rows_give_the_same_bytes(clone, tmp_path):
     job, data = clone
-    other = CloneJob(job.plan, Location(str(tmp_path / "other")))
+    other = Clone.of(job, Location(str(tmp_path / "other")))
     write(other, 0)
     assert (tmp_path / "other" / DATA / shard_name(0)).read_bytes() == (data / shard_name(0)).read_bytes()
 
@@ -194,20 +195,20 @@ def test_hugging_face_opens_a_clone_with_images_and_class_names(clone):
     loaded = datasets.load_dataset(
         "parquet", data_files=str(data / "*.parquet"), split="train", cache_dir=str(data.parent / "cache")
     )
-    assert loaded.num_rows == len(job.plan)
+    assert loaded.num_rows == len(job)
     assert loaded.features["label"].names == SPEC.table.names
     assert loaded[0]["image"].size == (8, 8)
     assert loaded[7]["prompt"] == "sneaker"
 
 
 def test_row_groups_stay_small(tmp_path):
-    write(CloneJob(plan_of(60, 600), Location(str(tmp_path))), 0)
+    write(Clone.of(plan_of(60, 600), Location(str(tmp_path))), 0)
     assert pq.ParquetFile(tmp_path / DATA / shard_name(0)).num_row_groups == 3
 
 
 def test_images_of_a_merged_shard_stand_in_plan_order(clone):
     job, _ = clone
-    merged = merge_shards(content(job.plan, [1, 5, 9]), content(job.plan, [0, 2, 7], dropped={3: "black"}), len(TABLE))
+    merged = merge_shards(content(job, [1, 5, 9]), content(job, [0, 2, 7], dropped={3: "black"}), len(TABLE))
     assert merged.covered(len(TABLE)).tolist() == [0, 1, 2, 3, 5, 7, 9]
     assert (merged.table["index"].to_numpy() * len(TABLE) + merged.table["label"].to_numpy()).tolist() == [
         0,
@@ -220,7 +221,7 @@ def test_images_of_a_merged_shard_stand_in_plan_order(clone):
 
 
 def test_a_hundred_thousand_shards_are_scanned_without_opening_one(tmp_path, monkeypatch):
-    job = CloneJob(plan_of(10_000_000, 256), Location(str(tmp_path)))
+    job = Clone.of(plan_of(10_000_000, 256), Location(str(tmp_path)))
     (tmp_path / DATA).mkdir()
     record(job, 10_000_000)
     monkeypatch.setattr("raysd.clone.scan._has_end", lambda path: True)

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 from plans import spec_of
 
+from raysd.clone.clone import plan_clone
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import read_shard
 from raysd.generation.actor import GenerationActor
-from raysd.generation.generate import plan_clone
 from raysd.generation.placement import PoolShape
 from raysd.generation.shared_pool import SharedPool
 from raysd.storage.location import Location
@@ -34,7 +34,7 @@ def shard_bytes(job):
 
 def positions(job):
     rows = pa.concat_tables(
-        [read_shard(job.folder, shard, job.plan.spec).table for shard in range(job.plan.num_shards)]
+        [read_shard(job.folder, shard, job.spec).table for shard in range(job.num_shards)]
     ).to_pylist()
     return [(row["label"], row["index"]) for row in rows]
 
@@ -74,8 +74,8 @@ def test_an_actor_with_the_real_pipeline_generates_the_bytes_of_this_process(ray
     pool = SharedPool(GenerationSettings(**FAST), PoolShape(1, 0.1, 0.0), 1)
     pool.grow(ours)
     pool.close()
-    actor = GenerationActor(theirs.plan.spec, FAST["batch_size"], 1)
-    for shard in range(theirs.plan.num_shards):
+    actor = GenerationActor(theirs.spec, FAST["batch_size"], 1)
+    for shard in range(theirs.num_shards):
         actor.generate_shard(theirs, shard)
     assert len(shard_bytes(ours)) == 4 and shard_bytes(ours) == shard_bytes(theirs)
 

@@ -21,21 +21,21 @@ from raysd.errors import UserError
 def clone(tmp_path):
     """A whole clone of 8 px images, in two shards."""
     job = job_of(tmp_path / "clone", image_size=8)
-    for shard in range(job.plan.num_shards):
+    for shard in range(job.num_shards):
         actor_of(job, StandIn({3: 1})).generate_shard(job, shard)
-    record = {"planned": [job.plan.counts.to_json()], "complete": True, "num_classes": 10, "images_per_shard": 15}
+    record = {"planned": [job.counts.to_json()], "complete": True, "num_classes": 10, "images_per_shard": 15}
     job.folder.write("clone.json", json.dumps(record).encode())
     return job
 
 
 def change(job, number, **columns):
     """Write a shard again with other values in the row 2."""
-    table = read_shard(job.folder, number, job.plan.spec).table
+    table = read_shard(job.folder, number, job.spec).table
     rows = table.to_pylist()
     rows[2] |= columns
     import pyarrow as pa
 
-    write_shard(job.folder, number, Shard(pa.Table.from_pylist(rows, schema=table.schema)), job.plan.spec)
+    write_shard(job.folder, number, Shard(pa.Table.from_pylist(rows, schema=table.schema)), job.spec)
 
 
 def test_a_whole_clone_has_no_problem(clone):
@@ -72,7 +72,7 @@ def test_images_that_cannot_be_decoded_or_have_another_size_are_found(clone):
 
 def test_a_flipped_bit_anywhere_in_an_image_is_found(clone):
     path = Path(clone.folder.child("data").file(shard_name(0)))
-    first = read_shard(clone.folder, 0, clone.plan.spec).table["image"][4].as_py()["bytes"]
+    first = read_shard(clone.folder, 0, clone.spec).table["image"][4].as_py()["bytes"]
     data = bytearray(path.read_bytes())
     data[data.find(first) + len(first) // 2] ^= 1
     path.write_bytes(bytes(data))
@@ -87,14 +87,14 @@ def test_a_flipped_bit_anywhere_in_an_image_is_found(clone):
 def test_a_repair_begins_by_calling_the_clone_incomplete(clone):
     assert clone.is_complete()
     mend_shards(clone, [])
-    assert not clone.is_complete() and clone.read_record()["planned"] == [clone.plan.counts.to_json()]
+    assert not clone.is_complete() and clone.read_record().planned == (clone.counts.to_json(),)
 
 
 def test_a_smaller_plan_is_verified_with_all_that_the_record_calls_complete(clone, tmp_path):
     small = job_of(tmp_path / "clone", 1, image_size=8)
-    assert with_earlier(small).plan.counts == clone.plan.counts
-    assert mend_shards(with_earlier(small), [1]).plan.counts == clone.plan.counts  # and also if this run is killed now
-    assert with_earlier(small).plan.counts == clone.plan.counts
+    assert with_earlier(small).counts == clone.counts
+    assert mend_shards(with_earlier(small), [1]).counts == clone.counts  # and also if this run is killed now
+    assert with_earlier(small).counts == clone.counts
 
 
 def test_an_image_folder_has_one_folder_per_class_in_label_order(clone, tmp_path):

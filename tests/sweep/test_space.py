@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from raysd.config import load_experiment, validate_experiment
 from raysd.errors import UserError
+from raysd.resolve import clone_spec_of
 from raysd.sweep.settings import RangeSettings, RungSettings
 from raysd.sweep.space import (
     Setting,
-    clone_spec,
     distinct_settings,
     experiment_at,
     list_settings,
@@ -92,7 +92,9 @@ def test_settings_share_their_noise_and_their_classifier_seeds():
 def test_rungs_of_one_setting_are_one_clone():
     experiment = with_space({"generation": {"guidance_scale": [1, 2]}}, scheduler="halving", rungs=[10, 30])
     setting = list_settings(experiment)[0]
-    assert len({clone_spec(experiment_at(experiment, setting, rung)).fingerprint for rung in rungs_of(experiment)}) == 1
+    assert (
+        len({clone_spec_of(experiment_at(experiment, setting, rung)).fingerprint for rung in rungs_of(experiment)}) == 1
+    )
 
 
 def test_a_rung_with_more_seeds_than_there_are_is_refused():
@@ -116,9 +118,9 @@ def test_both_ends_of_a_range_are_checked():
 
 def test_a_negative_prompt_is_a_factor():
     experiment = with_space({"generation": {"negative_prompt": ["", "blurry"]}})
-    specs = [clone_spec(experiment_at(experiment, setting, RUNG)) for setting in list_settings(experiment)]
+    specs = [clone_spec_of(experiment_at(experiment, setting, RUNG)) for setting in list_settings(experiment)]
     assert [spec.variant.negative_prompt for spec in specs] == ["", "blurry"]
-    assert specs[0].fingerprint == clone_spec(experiment).fingerprint != specs[1].fingerprint
+    assert specs[0].fingerprint == clone_spec_of(experiment).fingerprint != specs[1].fingerprint
 
 
 class NoSets:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
-from raysd.clone.scan import CloneJob
+from raysd.clone.clone import Clone
 
 NUM_KEPT = 4
 
 
 @dataclass(frozen=True)
-class SentJob:
+class SentClone:
     """A job in Ray's object store. It is there as long as the process that put it lives and someone holds this."""
 
     reference: Any
@@ -24,21 +24,21 @@ class SentJob:
     job for each call."""
 
 
-def send_job(job: CloneJob) -> SentJob:
+def send_clone(clone: Clone) -> SentClone:
     """Put a job into Ray's object store."""
     import ray
 
-    return SentJob(ray.put(job))
+    return SentClone(ray.put(clone))
 
 
-class KeptJobs:
+class KeptClones:
     """The jobs that an actor works on; safe to use from several threads."""
 
     def __init__(self) -> None:
-        self.kept: OrderedDict[str, CloneJob] = OrderedDict()
+        self.kept: OrderedDict[str, Clone] = OrderedDict()
         self.lock = Lock()
 
-    def fetch(self, sent: SentJob) -> CloneJob:
+    def fetch(self, sent: SentClone) -> Clone:
         """The job, from the object store if it is none of the last few.
 
         Raises:

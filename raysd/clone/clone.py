@@ -1,0 +1,134 @@
+"""A clone: its plan, its folder, and the record that says how much of it is there."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from raysd.clone.plan import ImageCounts, Plan, StoredCounts, resolve_counts
+from raysd.clone.settings import GenerationSettings
+from raysd.clone.spec import CloneSpec
+from raysd.storage.change import change
+from raysd.storage.location import Location
+
+RECORD = "clone.json"
+
+
+class CloneRecord(BaseModel):
+    """What `clone.json` holds. A clone that nobody began has an empty one; `raysd.clone.record` says how it changes."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    fingerprint: str | None = None
+    complete: bool = False
+    """All shards were read back and hold the first of the planned counts."""
+    images_per_shard: int | None = None
+    batch_size: int | None = None
+    num_classes: int = 0
+    spec: dict[str, Any] = {}
+    """What shapes the images, as `CloneSpec.describe` gives it."""
+    planned: tuple[StoredCounts, ...] = ()
+    """The counts of all runs so far."""
+    withdrawn: StoredCounts | None = None
+    """Counts that were complete before; `verify --repair` makes them again, whatever it is called with."""
+    repairs: int = 0
+    """How often something was taken out of shards."""
+    images_per_class: int | None = None
+    """Images of the class that has the fewest."""
+    num_images: int = 0
+    """Images of the complete clone."""
+    flags: dict[str, int] = {}
+    """Images with each flag."""
+    short_classes: dict[str, int] = {}
+    """How many images each short class lacks, by key."""
+    versions: dict[str, str] = {}
+    written: str | None = None
+    """When the clone was complete: UTC, as ISO 8601."""
+
+    @property
+    def planned_counts(self) -> list[ImageCounts]:
+        """The counts of the runs so far; the first are complete if any are."""
+        return [ImageCounts.from_json(self.num_classes, value) for value in self.planned]
+
+    @property
+    def withdrawn_counts(self) -> ImageCounts | None:
+        """Counts that were complete before something was taken out of shards."""
+        return None if self.withdrawn is None else ImageCounts.from_json(self.num_classes, self.withdrawn)
+
+    def changed(self, **values: Any) -> "CloneRecord":
+        """Return a copy with other values."""
+        return self.model_copy(update=values)
+
+    def to_json(self) -> bytes:
+        """Return the content of `clone.json`."""
+        values = self.model_dump(exclude_unset=True)
+        if self.withdrawn is None:
+            values.pop("withdrawn", None)
+        return json.dumps(values, indent=2, sort_keys=True).encode() + b"\n"
+
+    @staticmethod
+    def from_json(data: bytes | None, num_classes: int) -> "CloneRecord":
+        """Return what `to_json` wrote of a clone of so many classes; an empty record where the file is missing or
+        torn."""
+        try:
+            record = CloneRecord.model_validate_json(data or b"{}")
+        except ValidationError:
+            record = CloneRecord()
+        return record.changed(num_classes=num_classes)
+
+
+@dataclass(frozen=True)
+class Clone(Plan):
+    """A clone of a given size: what each image is, and the folder that holds them."""
+
+    folder: Location
+
+    @staticmethod
+    def of(plan: Plan, folder: Location) -> "Clone":
+        """Return the clone of a plan in a folder."""
+        return Clone(plan.spec, plan.counts, plan.images_per_shard, folder)
+
+    def with_counts(self, counts: ImageCounts) -> "Clone":
+        """Return the same clone with other numbers of images."""
+        return Clone(self.spec, counts, self.images_per_shard, self.folder)
+
+    def read_record(self) -> CloneRecord:
+        """Read `clone.json`; an empty record when it is missing or torn."""
+        try:
+            return CloneRecord.from_json(self.folder.read(RECORD), self.counts.num_classes)
+        except FileNotFoundError:
+            return CloneRecord(num_classes=self.counts.num_classes)
+
+    def change_record(self, update: Callable[[CloneRecord], CloneRecord | None]) -> None:
+        """Write what `update` makes of the record, or nothing when it gives None. What others write at the same time
+        is not lost."""
+
+        def updated(data: bytes | None) -> bytes | None:
+            record = update(CloneRecord.from_json(data, self.counts.num_classes))
+            return None if record is None else record.to_json()
+
+        change(self.folder, RECORD, updated)
+
+    def is_complete(self) -> bool:
+        """Return whether the record says that all planned images are there, or that they were dropped."""
+        record = self.read_record()
+        return record.complete and record.planned_counts[0].covers(self.counts)
+
+
+def clone_folder(root: Location, spec: CloneSpec) -> Location:
+    """Return the folder of a clone below a storage root."""
+    return root.child("clones", spec.fingerprint)
+
+
+def plan_clone(root: Location, spec: CloneSpec, settings: GenerationSettings) -> Clone:
+    """Return the clone with the counts of `settings`; one that was begun keeps its shard size.
+
+    Raises:
+        UserError: counts for classes that the table does not have.
+    """
+    counts = resolve_counts(settings.images_per_class, settings.class_counts, spec.table)
+    clone = Clone(spec, counts, settings.images_per_shard, clone_folder(root, spec))
+    begun = clone.read_record().images_per_shard
+    return clone if begun is None else Clone(spec, counts, begun, clone.folder)
