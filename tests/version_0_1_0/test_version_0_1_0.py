@@ -1,6 +1,6 @@
 """Clones, classifiers and result rows that version 0.1.0 wrote still open, and nothing of them is made again.
 
-`storage/` and `tiny.yaml` were written by 0.1.0, but for weights, features and real images, which are left out to keep it small.
+Version 0.1.0 wrote `storage/` and `tiny.yaml`. Weights, features and real images are left out to keep it small.
 """
 
 import json
