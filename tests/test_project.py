@@ -24,7 +24,7 @@ def test_the_code_is_clean(command):
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_a_package_imports_only_those_above_it(package):
+def test_a_package_imports_only_those_before_it(package):
     below = PACKAGES[PACKAGES.index(package) + 1 :]
     allowed = {("report", "training")}
     for path in (ROOT / "raysd" / package).rglob("*.py"):
@@ -32,7 +32,7 @@ def test_a_package_imports_only_those_above_it(package):
             assert found not in below or (package, found) in allowed, f"{path} imports raysd.{found}"
 
 
-def test_the_readme_names_files_and_verbs_that_exist():
+def test_the_readme_names_files_and_commands_that_exist():
     text = (ROOT / "README.md").read_text()
     for link in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", text):
         assert (ROOT / link).exists(), link
@@ -71,7 +71,7 @@ def test_benchmark_files_have_their_form():
         "demo",
     ],
 )
-def test_each_verb_has_a_job_script(verb):
+def test_each_command_has_a_job_script(verb):
     finished = subprocess.run([sys.executable, f"jobs/{verb}.py", "foo=1"], cwd=ROOT, capture_output=True, text=True)
     assert finished.returncode == 2
     assert "foo = 1: unknown key" in finished.stderr
