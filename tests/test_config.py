@@ -83,5 +83,5 @@ def test_bad_files_give_one_line(tmp_path, text, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_bare_off_turns_lint_off():
+def test_the_yaml_word_off_without_quotes_turns_lint_off():
     assert load_experiment(None, ["lint=off"]).lint == "off"

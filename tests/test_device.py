@@ -63,7 +63,7 @@ def test_no_other_module_chooses_a_gpu_by_itself():
 
 SCRIPT = """
 import json, ray
-from raysd import commands as verbs
+from raysd import commands
 from raysd.generation.throughput import measure_rate
 from raysd.clone.spec import resolve_clone_spec
 from raysd.config import load_experiment
@@ -83,7 +83,7 @@ class Worker:
         torch.cuda.is_available = lambda: True
         return ray.get_gpu_ids(), str(find_device())
 
-    def draws_on(self):
+    def computes_on(self):
         from raysd.generation.pipeline import Generator
         from raysd.generation.throughput import device_name
         return self.device()[1], str(Generator(spec_of()).denoiser.device), device_name()
@@ -101,7 +101,7 @@ for gpus in (0.6, 0.4, 2):
     found[str(gpus)] = {"room": room, "ids": sorted(ray.get(ready)), "too_many": len(too_many)}
     for worker in workers:
         ray.kill(worker)
-found["without"] = ray.get(Worker.options(num_gpus=0).remote().draws_on.remote())
+found["without"] = ray.get(Worker.options(num_gpus=0).remote().computes_on.remote())
 unmasked = {"env_vars": {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}}
 workers = [Worker.options(num_gpus=1, runtime_env=runtime).remote() for runtime in ({}, unmasked)]
 found["whole"] = ray.get([worker.device.remote() for worker in workers])
@@ -109,7 +109,7 @@ for worker in workers:
     ray.kill(worker)
 words = ["generation.model=dummy", "generation.gpus_per_actor=0.6", "generation.images_per_shard=50"]
 found["measured"] = measure_rate(spec_of(*words), load_experiment(None, words).generation, 0.0, 1)["num_actors"]
-verbs.generate(load_experiment(None, words))
+commands.generate(load_experiment(None, words))
 print(json.dumps(found))
 """
 

@@ -18,7 +18,7 @@ def test_a_line_says_how_fast_it_goes_and_how_long_it_still_takes(capsys):
     assert capsys.readouterr().out == "generated: 10/40 images, 5.0 images/s, 6 s left, actors 90% busy\n"
 
 
-def test_before_anything_is_done_no_time_is_foretold(capsys):
+def test_before_anything_is_done_no_remaining_time_is_estimated(capsys):
     with Progress("measured", 10, "trials") as progress:
         progress.advance(0, ", 500 images generated")
         progress.advance(2)

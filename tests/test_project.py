@@ -1,15 +1,49 @@
 """The project's own files: code style, types, the README's commands, the benchmark files."""
 
+import ast
 import json
 import re
 import subprocess
 import sys
+from collections import Counter
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ["storage", "prompts", "clone", "training", "evaluation", "sweep", "report"]
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted((ROOT / "raysd").rglob("*.py"))
+}
+# Each may import those before it, and itself.
+ORDER = [
+    "errors",
+    "versions",
+    "progress",
+    "formats",
+    "renamed",
+    "device",
+    "storage",
+    "prompts",
+    "diffusion",
+    "cluster",
+    "clone",
+    "generation",
+    "data",
+    "curation",
+    "training",
+    "evaluation",
+    "config",
+    "resolve",
+    "sweep",
+    "report",
+    "commands",
+    "cli",
+]
+LEAVES = {module for module in MODULES if module.endswith(".settings")} - {"raysd.prompts.settings"}
+LEAVES |= {"raysd.training.recipe"}  # what an experiment file may hold: any module may import these
 RESULT_KEYS = {"metric", "value", "unit", "better", "baseline", "runs", "command", "date", "versions", "machine"}
 
 
@@ -23,16 +57,87 @@ def test_the_code_is_clean(command):
     assert finished.returncode == 0, finished.stdout + finished.stderr
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_a_package_imports_only_those_above_it(package):
-    below = PACKAGES[PACKAGES.index(package) + 1 :]
-    allowed = {("report", "training")}
-    for path in (ROOT / "raysd" / package).rglob("*.py"):
-        for found in re.findall(r"(?:from|import) raysd\.(\w+)", path.read_text()):
-            assert found not in below or (package, found) in allowed, f"{path} imports raysd.{found}"
+def room_of(module):
+    """The package or root module of raysd that holds a module: `storage` of `raysd.storage.lock`."""
+    return module.split(".")[1] if "." in module else "raysd"
 
 
-def test_the_readme_names_files_and_verbs_that_exist():
+def imported(node):
+    """The modules of raysd that a statement imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names if alias.name.split(".")[0] == "raysd"]
+    if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "raysd":
+        inner = [f"{node.module}.{alias.name}" for alias in node.names]
+        return [name if name in MODULES else node.module for name in inner]
+    return []
+
+
+def nodes_run_at_import(tree):
+    """All but those inside functions and those for the type checker alone."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            waiting.extend(node.orelse)
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+@cache
+def imports_of(module, only_at_import=False):
+    tree = ast.parse(MODULES[module].read_text())
+    nodes = nodes_run_at_import(tree) if only_at_import else ast.walk(tree)
+    return {found for node in nodes for found in imported(node)}
+
+
+def test_each_package_has_its_place_in_the_order_and_in_the_docs():
+    rooms = {room_of(module) for module in MODULES} - {"raysd"}
+    assert rooms == set(ORDER), "give it a place in ORDER, and a row in docs/layout.md"
+    rows = re.findall(r"^\| `raysd/(\w+)(?:\.py)?` \|", (ROOT / "docs" / "layout.md").read_text(), re.MULTILINE)
+    assert rows == ORDER
+
+
+@pytest.mark.parametrize("room", ORDER)
+def test_a_package_imports_only_those_before_it(room):
+    allowed = {"raysd", *ORDER[: ORDER.index(room) + 1]}
+    for module in (module for module in MODULES if room_of(module) == room):
+        wrong = {name for name in imports_of(module) if room_of(name) not in allowed} - LEAVES
+        assert not wrong, f"{module} imports {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("module", sorted(LEAVES))
+def test_settings_that_anyone_may_import_import_nothing_but_settings(module):
+    assert imports_of(module) <= LEAVES | {"raysd.errors", "raysd.renamed"}
+
+
+def test_no_two_modules_import_each_other():
+    TopologicalSorter({module: imports_of(module, only_at_import=True) for module in MODULES}).prepare()
+
+
+def test_no_module_imports_by_a_relative_name():
+    for module, path in MODULES.items():
+        tree = ast.parse(path.read_text())
+        assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level], module
+
+
+def test_no_folder_holds_more_than_16_modules():
+    folders = Counter(path.parent for path in MODULES.values() if path.name != "__init__.py")
+    assert not {str(folder) for folder, count in folders.items() if count > 16}
+
+
+def test_test_modules_have_names_of_their_own_and_do_not_import_each_other():
+    """pytest imports them without packages, so two of one name would be one."""
+    paths = list((ROOT / "tests").rglob("*.py"))
+    assert len({path.name for path in paths}) == len(paths)
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not [name for name in names if name.startswith("test_")], path
+
+
+def test_the_readme_names_files_and_commands_that_exist():
     text = (ROOT / "README.md").read_text()
     for link in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", text):
         assert (ROOT / link).exists(), link
@@ -71,7 +176,7 @@ def test_benchmark_files_have_their_form():
         "demo",
     ],
 )
-def test_each_verb_has_a_job_script(verb):
+def test_each_command_has_a_job_script(verb):
     finished = subprocess.run([sys.executable, f"jobs/{verb}.py", "foo=1"], cwd=ROOT, capture_output=True, text=True)
     assert finished.returncode == 2
     assert "foo = 1: unknown key" in finished.stderr

@@ -25,7 +25,7 @@ from raysd.evaluation.fidelity import frechet_distance, precision_recall_density
 SEEDS = st.integers(0, 10_000)
 
 
-def draw_features(seed, count=40, dimensions=6):
+def random_features(seed, count=40, dimensions=6):
     return np.random.default_rng(seed).standard_normal((count, dimensions)).astype(np.float32)
 
 
@@ -48,7 +48,7 @@ def direct_overlap(real, fake, k):
     )
 
 
-def test_sparsity_counts_what_is_near_zero_at_any_scale():
+def test_sparsity_counts_values_near_zero_at_any_scale():
     features = np.array([[0, 1, 2, 1e-6], [3, 0, -1, 1]], dtype=np.float32)
     assert sparsity(features) == sparsity(1000 * features) == 3 / 8
     assert sparsity(np.zeros((3, 4), dtype=np.float32)) == 1
@@ -56,32 +56,32 @@ def test_sparsity_counts_what_is_near_zero_at_any_scale():
 
 @given(SEEDS)
 def test_intra_class_distance_is_the_mean_over_pairs_then_classes(seed):
-    features, labels = draw_features(seed, 15), np.random.default_rng(seed).permutation([0] * 8 + [3] * 5 + [4] * 2)
+    features, labels = random_features(seed, 15), np.random.default_rng(seed).permutation([0] * 8 + [3] * 5 + [4] * 2)
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     expected = [np.mean([math.dist(x, y) for x, y in combinations(unit[labels == label], 2)]) for label in (0, 3, 4)]
     assert intra_class_distance(features, labels) == pytest.approx(np.mean(expected), rel=1e-4)
 
 
 def test_intra_class_distance_knows_collapsed_and_opposite_classes():
-    x = draw_features(0, 1)
+    x = random_features(0, 1)
     assert intra_class_distance(np.repeat(x, 6, axis=0), np.zeros(6)) == pytest.approx(0, abs=1e-3)
     assert intra_class_distance(np.concatenate([x, -3 * x]), np.zeros(2)) == pytest.approx(2, rel=1e-5)
-    assert intra_class_distance(draw_features(0, 3), np.arange(3)) is None
+    assert intra_class_distance(random_features(0, 3), np.arange(3)) is None
 
 
 @given(SEEDS)
 def test_redundancy_is_the_mean_correlation_of_dimensions_that_vary(seed):
-    features = draw_features(seed) @ draw_features(seed + 1, 6) + 3
+    features = random_features(seed) @ random_features(seed + 1, 6) + 3
     expected = np.mean([abs(np.corrcoef(features[:, i], features[:, j])[0, 1]) for i, j in combinations(range(6), 2)])
     constant = np.full((40, 2), [0.1, 0], dtype=np.float32)
     assert redundancy(np.concatenate([features, constant], axis=1)) == pytest.approx(expected, abs=1e-4)
 
 
 def test_redundancy_is_one_for_copies_and_missing_without_two_dimensions():
-    x = draw_features(0, 50, 1)
+    x = random_features(0, 50, 1)
     assert redundancy(np.concatenate([x, -2 * x, x + 7], axis=1)) == pytest.approx(1, abs=1e-5)
     assert redundancy(x) is None
-    assert redundancy(draw_features(0, 1)) is None
+    assert redundancy(random_features(0, 1)) is None
 
 
 def test_coding_length_in_closed_form():
@@ -101,7 +101,7 @@ def test_classes_that_are_orthogonal_gain_the_whole_rate_reduction():
 @given(SEEDS, st.integers(1, 12))
 def test_coding_length_is_the_same_over_images_and_dimensions(seed, count):
     """With fewer images than dimensions, the smaller matrix is used; classes are weighted by size."""
-    features = draw_features(seed, count + 3)
+    features = random_features(seed, count + 3)
     unit = (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(float)
     labels = np.array([0] * count + [1] * 3)
 
@@ -114,23 +114,23 @@ def test_coding_length_is_the_same_over_images_and_dimensions(seed, count):
 
 
 @given(SEEDS)
-def test_analyzes_do_not_depend_on_the_order_or_on_names_of_classes(seed):
+def test_analyses_do_not_depend_on_the_order_or_on_names_of_classes(seed):
     rng = np.random.default_rng(seed)
-    features, labels, order = draw_features(seed), rng.integers(0, 4, 40), rng.permutation(40)
+    features, labels, order = random_features(seed), rng.integers(0, 4, 40), rng.permutation(40)
     assert analyze(features, labels) == pytest.approx(analyze(features[order], 7 * labels[order] + 1), rel=1e-4)
 
 
 @pytest.mark.parametrize(
     "features", [np.zeros((0, 4)), np.zeros((1, 4)), np.zeros((6, 4)), np.full((6, 4), np.nan), np.ones((6, 1))]
 )
-def test_analyzes_are_numbers_or_missing(features):
+def test_analyses_are_numbers_or_missing(features):
     values = analyze(features.astype(np.float32), np.arange(len(features)) // 2)
     assert len(values) == 6
     assert all(value is None or math.isfinite(value) for value in values.values())
 
 
 def test_sums_in_parts_are_those_of_the_whole(monkeypatch):
-    features, labels, fake = draw_features(0, 300), np.arange(300) % 3, draw_features(1, 200)
+    features, labels, fake = random_features(0, 300), np.arange(300) % 3, random_features(1, 200)
     whole = analyze(features, labels), frechet_distance(features, fake)
     monkeypatch.setattr(feature_analyses, "ROWS", 7)
     assert analyze(features, labels) == pytest.approx(whole[0], rel=1e-9)
@@ -140,7 +140,7 @@ def test_sums_in_parts_are_those_of_the_whole(monkeypatch):
 @settings(max_examples=20)
 @given(SEEDS, st.integers(1, 5), st.floats(0, 3))
 def test_overlap_is_that_of_its_definition(seed, neighbors, shift):
-    real, fake = draw_features(seed, 15, 3), draw_features(seed + 1, 12, 3) + np.float32(shift)
+    real, fake = random_features(seed, 15, 3), random_features(seed + 1, 12, 3) + np.float32(shift)
     found = precision_recall_density_coverage(real, fake, neighbors)
     assert (found.precision, found.recall, found.density, found.coverage) == pytest.approx(
         direct_overlap(real, fake, neighbors)
@@ -148,7 +148,7 @@ def test_overlap_is_that_of_its_definition(seed, neighbors, shift):
 
 
 def test_overlap_in_chunks_is_that_of_the_whole(monkeypatch):
-    real, fake = draw_features(0, 700), draw_features(1, 500) + np.float32(0.5)
+    real, fake = random_features(0, 700), random_features(1, 500) + np.float32(0.5)
     whole = precision_recall_density_coverage(real, fake)
     monkeypatch.setattr(overlap, "WORKING_MEMORY", 0.02)
     assert precision_recall_density_coverage(real, fake) == whole
@@ -157,7 +157,7 @@ def test_overlap_in_chunks_is_that_of_the_whole(monkeypatch):
 @settings(max_examples=15)
 @given(SEEDS, st.integers(0, 20))
 def test_identical_sets_cover_each_other_also_with_doubles_and_far_from_zero(seed, doubles):
-    real = draw_features(seed)
+    real = random_features(seed)
     real[:doubles] = real[0]
     real += 100
     found = precision_recall_density_coverage(real, np.random.default_rng(seed).permutation(real))
@@ -165,13 +165,13 @@ def test_identical_sets_cover_each_other_also_with_doubles_and_far_from_zero(see
 
 
 def test_sets_far_apart_do_not_overlap():
-    found = precision_recall_density_coverage(draw_features(0), draw_features(1) + 1000)
+    found = precision_recall_density_coverage(random_features(0), random_features(1) + 1000)
     assert (found.precision, found.recall, found.density, found.coverage) == (0, 0, 0, 0)
 
 
 def test_a_clone_of_one_kind_of_image_is_precise_but_covers_little():
-    real = np.concatenate([draw_features(0, 200), draw_features(1, 200) + 50])
-    found = precision_recall_density_coverage(real, draw_features(2, 200))
+    real = np.concatenate([random_features(0, 200), random_features(1, 200) + 50])
+    found = precision_recall_density_coverage(real, random_features(2, 200))
     assert found.precision > 0.7
     assert max(found.recall, found.coverage) <= 0.5
 
@@ -179,7 +179,7 @@ def test_a_clone_of_one_kind_of_image_is_precise_but_covers_little():
 @settings(max_examples=15)
 @given(SEEDS)
 def test_turning_and_shuffling_change_neither_overlap_nor_distance(seed):
-    real, fake = draw_features(seed), draw_features(seed + 1, 30) + np.float32(0.5)
+    real, fake = random_features(seed), random_features(seed + 1, 30) + np.float32(0.5)
     turn = ortho_group.rvs(6, random_state=seed).astype(np.float32)
     order = np.random.default_rng(seed).permutation(30)
     assert precision_recall_density_coverage(real @ turn, fake[order] @ turn) == precision_recall_density_coverage(
@@ -190,21 +190,21 @@ def test_turning_and_shuffling_change_neither_overlap_nor_distance(seed):
 
 @pytest.mark.parametrize("count", [10, 50, 500], ids=["fewer images than dimensions", "about as many", "more"])
 def test_frechet_distance_of_a_set_to_itself_is_zero_and_of_a_shifted_one_the_shift(count):
-    features = draw_features(0, count, 64)
+    features = random_features(0, count, 64)
     assert 0 <= frechet_distance(features, features) < 1e-9
     assert frechet_distance(features, features + np.float32(0.5)) == pytest.approx(64 * 0.25, rel=1e-4)
 
 
-def test_frechet_distance_of_drawn_normals_is_near_its_closed_form():
+def test_frechet_distance_of_sampled_normals_is_near_its_closed_form():
     """(m1 - m2)^2 + (s1 - s2)^2 of each independent dimension."""
-    real, fake = draw_features(0, 50_000, 3), draw_features(1, 50_000, 3)
+    real, fake = random_features(0, 50_000, 3), random_features(1, 50_000, 3)
     scales, shift = np.array([2, 1, 0.5], dtype=np.float32), np.array([0, 1, -1], dtype=np.float32)
     assert frechet_distance(real, fake * scales + shift) == pytest.approx(1 + 1 + 1 + 0.25, rel=0.03)
 
 
 @given(SEEDS, st.integers(10, 60))
 def test_frechet_distance_is_that_of_the_matrix_root_and_the_same_both_ways(seed, count):
-    real, fake = draw_features(seed, count), draw_features(seed + 1) @ draw_features(seed + 2, 6)
+    real, fake = random_features(seed, count), random_features(seed + 1) @ random_features(seed + 2, 6)
     one, other = np.cov(real.T), np.cov(fake.T)
     expected = np.sum((real.mean(0) - fake.mean(0)) ** 2) + np.trace(one + other - 2 * np.real(sqrtm(one @ other)))
     assert frechet_distance(real, fake) == pytest.approx(expected, rel=1e-3)
@@ -213,13 +213,13 @@ def test_frechet_distance_is_that_of_the_matrix_root_and_the_same_both_ways(seed
 
 def test_sets_that_are_too_small_or_do_not_fit_are_refused():
     with pytest.raises(UserError, match=r"analysis\.neighbors = 5: give 1 to 4"):
-        precision_recall_density_coverage(draw_features(0, 5), draw_features(1))
+        precision_recall_density_coverage(random_features(0, 5), random_features(1))
     with pytest.raises(UserError, match=r"analysis\.neighbors"):
-        precision_recall_density_coverage(draw_features(0), draw_features(1), neighbors=0)
+        precision_recall_density_coverage(random_features(0), random_features(1), neighbors=0)
     for compare in (precision_recall_density_coverage, frechet_distance):
         with pytest.raises(UserError, match="same network"):
-            compare(draw_features(0), draw_features(1, dimensions=5))
+            compare(random_features(0), random_features(1, dimensions=5))
         with pytest.raises(UserError, match="finite"):
-            compare(draw_features(0), np.full_like(draw_features(1), np.nan))
+            compare(random_features(0), np.full_like(random_features(1), np.nan))
     with pytest.raises(UserError, match="at least 2"):
-        frechet_distance(draw_features(0, 1), draw_features(1))
+        frechet_distance(random_features(0, 1), random_features(1))

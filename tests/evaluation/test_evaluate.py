@@ -157,7 +157,7 @@ def test_a_probe_that_fails_is_listed_and_tried_again_and_the_others_are_measure
     assert [row["fingerprint"] for row in read_results(root, "accuracy")] == [good["fingerprint"]]
 
 
-def test_a_set_that_cannot_be_had_stops_all_or_is_listed_as_skipped(tmp_path):
+def test_a_set_that_cannot_be_fetched_stops_all_or_is_listed_as_skipped(tmp_path):
     root = Location(str(tmp_path))
     sets = [TransferSet(name="digits"), TransferSet(name="cog_l1")]
     with pytest.raises(UserError, match="cog_l1"):

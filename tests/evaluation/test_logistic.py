@@ -112,7 +112,7 @@ def test_a_start_at_the_minimum_ends_at_once():
     assert again.iterations[0] <= 2 < first.iterations[0]
 
 
-def test_iterations_are_limited():
+def test_the_number_of_iterations_is_limited():
     features, labels = clusters(4)
     assert fit_path(features, labels, 3, [1e6], max_iterations=3).iterations == [3]
 

@@ -33,7 +33,7 @@ def test_log_odds_of_a_perfect_score_are_finite():
     assert math.isfinite(mean_log_odds([100.0], [10]))
 
 
-def draw_setting(rng, num_seeds, difficulty, own=0.0, seed_sd=0.0, shift=0.0):
+def random_setting(rng, num_seeds, difficulty, own=0.0, seed_sd=0.0, shift=0.0):
     """Right or wrong [num_seeds, N]: images are hard for all settings or for this one, classifiers are good or bad,
     and the rest is chance."""
     num_images = len(difficulty)
@@ -46,7 +46,7 @@ def verdicts(num_seeds, runs=1000, num_images=400, **kind):
     rng, found = np.random.default_rng(1), 0
     for _ in range(runs):
         difficulty = rng.normal(0, 2, num_images)
-        a, b = (draw_setting(rng, count, difficulty, **kind) for count in num_seeds)
+        a, b = (random_setting(rng, count, difficulty, **kind) for count in num_seeds)
         found += paired_difference(a, b).verdict != "within noise"
     return found / runs
 
@@ -126,7 +126,7 @@ def test_chance_in_seeds_and_images_is_counted_once():
 @pytest.mark.parametrize(
     "kind",
     [{}, {"own": 1.5}, {"seed_sd": 0.4}, {"own": 1.0, "seed_sd": 0.12}],
-    ids=["chance", "pictures", "seeds", "images and seeds"],
+    ids=["chance", "images", "seeds", "images and seeds"],
 )
 def test_settings_that_are_alike_are_seldom_told_apart(kind):
     assert 0.01 < verdicts((3, 3), **kind) < 0.07
@@ -136,7 +136,7 @@ def test_one_seed_against_several_borrows_their_spread():
     assert verdicts((1, 3), own=1.0, seed_sd=0.12) < 0.10
 
 
-def test_one_seed_each_does_not_know_of_seeds():
+def test_one_seed_each_leaves_the_seeds_out_of_the_interval():
     """Why `counts_seeds` is there: real seed noise is taken for a difference far too often."""
     assert verdicts((1, 1), runs=200, seed_sd=0.4) > 0.3
 
@@ -145,8 +145,8 @@ def test_a_real_difference_is_found_in_both_directions():
     rng = np.random.default_rng(0)
     difficulty = rng.normal(0, 2, 2000)
     good, bad = (
-        draw_setting(rng, 3, difficulty, shift=1.0, seed_sd=0.05),
-        draw_setting(rng, 3, difficulty, seed_sd=0.05),
+        random_setting(rng, 3, difficulty, shift=1.0, seed_sd=0.05),
+        random_setting(rng, 3, difficulty, seed_sd=0.05),
     )
     assert paired_difference(good, bad).verdict == "better"
     assert paired_difference(bad, good).verdict == "worse"

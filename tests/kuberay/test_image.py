@@ -74,7 +74,7 @@ def test_what_is_copied_is_in_the_repository_and_is_sent():
         assert asset.relative_to(ROOT).as_posix() in files, "the wheel needs the embedded generator"
 
 
-def test_nothing_else_is_sent():
+def test_nothing_but_what_a_job_needs_is_sent():
     tops = {path.split("/")[0] for path in sent()} - {"Dockerfile", ".dockerignore"}  # docker always sends these two
     assert tops == {"pyproject.toml", "LICENSE", "raysd", "jobs", "configs"}
     assert not any("__pycache__" in path for path in sent())

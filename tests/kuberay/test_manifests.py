@@ -361,7 +361,7 @@ def object_store_place(memory, shared):
 
 
 @in_each_folder
-def test_rays_object_store_lies_in_memory(folder):
+def test_rays_object_store_is_in_memory(folder):
     for cluster in clusters(folder).values():
         for start in [
             cluster["headGroupSpec"]["rayStartParams"],

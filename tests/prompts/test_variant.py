@@ -58,7 +58,7 @@ def test_the_papers_families(name, prompt):
     assert resolve_variant(name, {}, table).prompt(row, 0).startswith(prompt)
 
 
-def test_backgrounds_and_clip_templates_are_drawn_per_image():
+def test_backgrounds_and_clip_templates_are_chosen_per_image():
     backgrounds = {resolve_variant("background", {}, TABLE).prompt(ROW, seed) for seed in range(60)}
     assert len(backgrounds) > 50 and all(prompt.startswith("sandal, open shoe inside ") for prompt in backgrounds)
     templates = resolve_variant("clip_templates", {}, TABLE)
@@ -86,7 +86,7 @@ def test_a_prompt_depends_on_the_seed_alone(seed, name):
     assert variant.prompt(ROW, seed) == variant.model_copy(deep=True).prompt(dict(ROW), seed)
 
 
-def test_fields_and_templates_are_drawn_evenly_and_apart():
+def test_fields_and_templates_are_chosen_evenly_and_independently():
     variant = PromptVariant(
         templates=["a {color} {name}", "the {color} {name}"], fields={"color": ["red", "blue", "green"]}
     )
@@ -106,7 +106,7 @@ def test_weights_are_kept():
     assert 0.88 < sum(count for prompt, count in counts.items() if prompt[-1] == "y") / 8000 < 0.92
 
 
-def test_a_mixture_draws_its_variants_by_weight_and_shares_their_draws():
+def test_a_mixture_chooses_its_variants_by_weight_and_shares_their_choices():
     variants = {
         "mine": VariantSettings(mixture={"name": 1, "attributes": 3}),
         "deep": VariantSettings(mixture={"mine": 1, "name_hypernym": 1}),
@@ -130,7 +130,7 @@ def captions(tmp_path, rows=None, name="captions.csv"):
     }
 
 
-def test_captions_are_drawn_among_the_rows_of_the_class(tmp_path):
+def test_captions_are_chosen_among_the_rows_of_the_class(tmp_path):
     variant = resolve(**captions(tmp_path))
     counts = Counter(variant.prompt(ROW, seed) for seed in range(4000))
     assert set(counts) == {"a sandal on sand", "a sandal on a foot"} and 0.72 < counts["a sandal on sand"] / 4000 < 0.78

@@ -81,7 +81,7 @@ def test_the_table_is_what_was_derived_from_wordnet_elsewhere():
         )
 
 
-def test_the_job_makes_the_tables_that_ship(whole_wordnet, tmp_path):
+def test_the_tool_makes_the_tables_that_ship(whole_wordnet, tmp_path):
     import subprocess
     import sys
 

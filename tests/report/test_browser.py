@@ -58,7 +58,7 @@ def test_dark_page_has_light_text(seen):
     assert seen["colors"][True] == ["rgb(21, 23, 26)", "rgb(232, 234, 237)"]
 
 
-def test_page_asks_for_itself_alone_and_says_nothing(seen):
+def test_the_page_requests_only_itself_and_logs_nothing(seen):
     assert {address for address in seen["requests"] if not address.startswith("data:")} == {seen["url"]}
     assert seen["messages"] == []
 
@@ -72,7 +72,7 @@ def test_a_click_on_a_guidance_scale_shows_its_grid(seen):
     assert seen["clicked"] == [[False, True], [False, False, True]]
 
 
-def test_what_scrolls_can_be_reached_with_the_keyboard(seen):
+def test_scrolling_parts_can_be_reached_with_the_keyboard(seen):
     assert seen["scrollable"] == 0
 
 

@@ -111,7 +111,7 @@ def test_one_seed_or_equal_differences_give_no_verdict():
         assert "too few seeds" in line and "within noise" not in line and "+10.0 points" in line
 
 
-def test_guidance_is_compared_with_the_highest_when_7_5_was_not_drawn():
+def test_guidance_is_compared_with_the_highest_when_7_5_was_not_generated():
     rows = [
         accuracy_row(70.0),
         accuracy_row(60.0, guidance=4.0),

@@ -125,7 +125,7 @@ def test_hostile_text_is_inert(root, tmp_path):
     assert all("<script" not in report.folder.read(name).decode() for name in report.folder.list_files(".svg"))
 
 
-def test_page_asks_for_nothing_outside_itself(searched):
+def test_the_page_requests_nothing_outside_itself(searched):
     page = page_of(searched[-1])
     sources = re.findall(r"""src\s*=\s*["']([^"']*)["']|url\(([^)]*)\)|<link[^>]*href="([^"]*)\"""", page)
     assert sources and all("".join(pair).startswith("data:") for pair in sources)

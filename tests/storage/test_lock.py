@@ -11,7 +11,7 @@ from raysd.storage.location import Location
 from raysd.storage.lock import held
 
 
-def test_one_at_a_time_and_nothing_is_left(tmp_path):
+def test_one_process_at_a_time_holds_the_lock_and_no_file_is_left(tmp_path):
     folder, inside, most = Location(str(tmp_path)), [], []
 
     def work(_):

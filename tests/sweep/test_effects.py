@@ -64,7 +64,7 @@ def test_effects_of_additive_scores_are_found_whatever_the_balance(settings):
         )
 
 
-def test_a_value_that_met_good_company_is_not_taken_for_good():
+def test_a_value_tried_only_with_good_partners_gets_no_credit_for_them():
     """`attributes` was tried with the good guidance scale only; by plain means it wins by far."""
     effects = {
         "generation.guidance_scale": {1.0: 0.0, 2.0: 10.0},

@@ -94,7 +94,7 @@ def test_the_best_share_is_kept_best_first_and_ties_go_to_the_first():
     assert keep_best(scores, 0.01, within_noise=False) == [2]
 
 
-def test_a_share_is_not_rounded_up_by_the_way_numbers_are_held():
+def test_a_share_is_not_rounded_up_by_floating_point():
     assert len(keep_best(np.arange(100.0)[:, None], 0.07, within_noise=False)) == 7
 
 

@@ -43,7 +43,7 @@ def test_what_is_held_fits_into_the_cluster(
     check_room(one_large_node, placement.requests(training, num_trials, num_pipelines, one_large_node))
 
 
-def test_several_generators_share_the_gpus_that_draw():
+def test_several_generators_share_the_gpus_that_generate():
     placement = place(64, 8, GenerationSettings(), TrainingSettings(num_workers=1), 2, num_pipelines=3)
     assert placement.pool.num_actors == 2
     with pytest.raises(UserError, match="5 generators"):

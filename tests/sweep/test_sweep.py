@@ -276,7 +276,7 @@ def test_a_setting_that_fails_by_itself_is_named_and_the_others_go_on(ray_cluste
     assert_nothing_is_held()
 
 
-def test_a_setting_that_cannot_be_is_refused_before_anything_starts(tmp_path):
+def test_an_impossible_setting_is_refused_before_anything_starts(tmp_path):
     with pytest.raises(UserError, match=r"sweep\.space\.generation\.guidance_scale"):
         sweep_here(tmp_path, space={"generation": {"guidance_scale": [2, 0.5]}}, rungs=[4])
     with pytest.raises(UserError, match=r"generation\.variant"):

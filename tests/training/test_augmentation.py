@@ -55,7 +55,7 @@ def test_a_shift_moves_images_by_at_most_a_sixteenth():
 
 
 @given(st.floats(0.05, 0.6), st.floats(0.6, 1), st.integers(0, 1000))
-def test_crops_show_the_asked_share_of_the_image(least, most, seed):
+def test_crops_show_the_requested_share_of_the_image(least, most, seed):
     ramp = torch.arange(128, dtype=torch.uint8)
     images = torch.stack(
         [ramp.expand(128, 128), ramp[:, None].expand(128, 128), torch.zeros(128, 128, dtype=torch.uint8)]

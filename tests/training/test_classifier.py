@@ -83,7 +83,7 @@ def test_an_image_size_that_a_backbone_does_not_take_is_refused():
         check_architecture(Architecture("vit_tiny_patch16_224", {}, 7, 96, 2))
 
 
-def test_the_sizes_of_a_recipes_other_views_are_tried_too():
+def test_the_sizes_of_a_recipes_other_views_are_checked_too():
     architecture = Architecture("vit_tiny_patch16_224", {"img_size": 96, "depth": 1}, 7, 96, 2)
     check_architecture(architecture)
     with pytest.raises(
@@ -112,7 +112,7 @@ def test_biases_norms_and_position_embeddings_have_no_weight_decay():
     } <= free and "backbone.head.weight" not in free
 
 
-def test_synchronised_batch_norms_keep_their_activations():
+def test_synchronized_batch_norms_keep_their_activations():
     model = build_classifier(Architecture("efficientnet_b0", {}, 7, 32, 2)).eval()
     images = torch.randn(2, 3, 32, 32)
     before = model(images)

@@ -18,7 +18,7 @@ class Reference:
         return self.name
 
 
-def test_a_job_is_fetched_once_while_it_is_one_of_the_last_few(monkeypatch, tmp_path):
+def test_a_clone_is_fetched_once_while_it_is_one_of_the_last_few(monkeypatch, tmp_path):
     import ray
 
     fetched, jobs = (

@@ -88,7 +88,7 @@ def test_halves_of_two_kinds_share_a_gpu():
     )
 
 
-def test_ten_tenths_of_a_cpu_fit_on_one():
+def test_rounding_does_not_keep_the_last_tenth_of_a_cpu_from_fitting():
     check_room(nodes_of((1, 0)), [ResourceRequest("field", 10, "trials", 10, 0.1)])
 
 

@@ -120,7 +120,7 @@ def test_a_broken_request_is_one_line(config, run_here):
         )
 
 
-def test_what_is_trained_on_is_not_measured_on(config, run_here):
+def test_images_that_were_trained_on_are_not_measured_on(config, run_here):
     done = run_here(
         "evaluate", str(config), "evaluation.validation_set=digits", "evaluation.validation_images_per_class=50"
     )

@@ -34,7 +34,7 @@ def lines(*reports):
     return [str(failure) for failure in survey_failures(ROOT, reports, HERE, [MODEL])]
 
 
-def test_nothing_is_said_of_nodes_that_are_well():
+def test_sound_nodes_give_no_failures():
     assert lines(well(), well("worker-1", models=("fetchable",))) == []
 
 
@@ -126,7 +126,7 @@ def test_a_sweep_looks_for_the_lora_weights_of_all_its_settings(tmp_path, monkey
     ]
 
 
-def test_of_a_node_that_does_not_answer_nothing_else_is_said():
+def test_a_node_that_does_not_answer_is_named_once_and_nothing_else_is_said_of_it():
     (line,) = lines(well(), NodeReport(Node("worker-1", "worker-1", 4), dead="did not answer in 300 s"))
     assert line.startswith("node = 'worker-1': did not answer in 300 s;")
 
@@ -183,7 +183,7 @@ def test_unknown_memory_counts_as_enough():
     assert memory_failures(ACTORS, [well()], ActorMemory(10**15)) == []
 
 
-def test_actors_that_fit_no_node_are_no_question_of_memory():
+def test_actors_that_fit_no_node_get_no_failure_about_memory():
     assert memory_failures(replace(ACTORS, cpus=999), [well(memory=10**9)], ActorMemory(1)) == []
 
 
@@ -205,7 +205,7 @@ def test_a_clone_that_the_disk_cannot_hold_is_refused(tmp_path):
         check_disk(root, 1e15)
 
 
-def test_an_object_store_has_no_end():
+def test_an_object_store_is_never_full():
     check_disk(Location("s3://bucket/runs?region=us-east-1"), 1e15)
 
 

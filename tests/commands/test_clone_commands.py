@@ -16,7 +16,7 @@ from raysd.errors import UserError
 from raysd.generation import generate
 from raysd.generation.actor import GenerationActor
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 class Killed(BaseException):

@@ -11,7 +11,7 @@ def wrapped(num_calls=2):
     return GuidanceInterval(lambda sample: (sample,), (0.5, 1.0), 3, lambda: num_calls)
 
 
-def test_outside_the_interval_both_halves_are_the_conditional_one():
+def test_outside_the_interval_the_unconditional_half_equals_the_conditional_one():
     rows = torch.arange(6)
     denoiser = wrapped()
     assert denoiser(rows)[0].tolist() == [3, 4, 5, 3, 4, 5]
@@ -19,7 +19,7 @@ def test_outside_the_interval_both_halves_are_the_conditional_one():
 
 
 @pytest.mark.parametrize("num_rows", [3, 9])
-def test_a_call_without_both_halves_is_refused_before_it_mixes_images(num_rows):
+def test_a_call_without_conditional_and_unconditional_halves_is_refused(num_rows):
     with pytest.raises(UserError, match=r"guidance_interval = \[0.5, 1.0\]: this version of diffusers"):
         wrapped()(torch.zeros(num_rows))
 

@@ -78,7 +78,7 @@ def test_frozen_halves_are_those_that_raysd_has_always_used(name, digest):
     assert hashlib.blake2b(np.packbits(mask).tobytes(), digest_size=8).hexdigest() == digest
 
 
-def test_halves_of_own_sets_are_stratified_and_frozen():
+def test_halves_of_your_own_sets_are_stratified_and_frozen():
     labels = np.repeat([4, 0, 9], [7, 1, 10])
     is_test = half_mask(labels, "test")
     assert np.bincount(labels[is_test], minlength=10)[[0, 4, 9]].tolist() == [0, 3, 5]

@@ -41,7 +41,7 @@ def test_two_classes_of_one_name_stay_apart(tmp_path):
     assert labels_for(tmp_path, imagenet.names, imagenet) == list(range(1000))
 
 
-def test_keys_are_known_in_any_order_and_a_name_of_two_classes_is_refused(tmp_path):
+def test_folders_named_by_key_are_matched_in_any_order_and_a_name_of_two_classes_is_refused(tmp_path):
     assert labels_for(tmp_path, ["n3", "n1", "tench"], CRANES) == [2, 0, 1]
     with pytest.raises(UserError, match="'crane' is the name of 2 classes; call it by its key, n1 or n3"):
         labels_for(tmp_path, ["tench", "crane"], CRANES)
@@ -193,7 +193,7 @@ def test_a_set_of_your_own_is_read_again_when_it_changes(tmp_path):
     assert real_dataset(path, "test", root).fingerprint != before
 
 
-def test_sets_that_cannot_be_had_are_one_line(tmp_path):
+def test_data_sets_that_cannot_be_fetched_are_one_line(tmp_path):
     root = Location(str(tmp_path / "root"))
     cases = {
         (

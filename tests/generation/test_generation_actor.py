@@ -63,7 +63,7 @@ def test_the_progress_line_says_how_busy_the_actors_are():
     assert PoolUse("actors", deque(maxlen=2)).note({"busy": 0.9, "gpu_bytes": 0}) == ", actors 90% busy"
 
 
-def test_a_flagged_image_is_drawn_again_with_another_seed(tmp_path):
+def test_a_flagged_image_is_generated_again_with_another_seed(tmp_path):
     job, stand_in = job_of(tmp_path), StandIn({3: 1, 7: 2})
     statistics = actor_of(job, stand_in).generate_shard(job, 0)
     redrawn = {row["index"] * 10 + row["label"]: row for row in rows(job) if row["redraws"]}
@@ -126,7 +126,7 @@ def test_flagged_images_are_kept_with_their_flag_or_dropped(tmp_path, policy, nu
     assert {position for batch in stand_in.batches for position, redraw in batch if redraw} == set()
 
 
-def test_a_grown_shard_keeps_its_images_and_is_as_if_drawn_at_once(tmp_path):
+def test_a_grown_shard_has_the_bytes_of_one_generated_at_once(tmp_path):
     small, large, at_once = job_of(tmp_path / "a", 1), job_of(tmp_path / "a", 3), job_of(tmp_path / "b", 3)
     actor_of(small, StandIn()).generate_shard(small, 0)
     stand_in = StandIn()

@@ -125,7 +125,7 @@ def wordnet_folder(folder, keys):
 
 
 @pytest.mark.parametrize(("name", "count"), [("imagenet_r", 19), ("imagenet_a", 15)])
-def test_imagenets_offspring_is_measured_on_the_shared_classes(tmp_path, monkeypatch, name, count):
+def test_sets_derived_from_imagenet_are_measured_on_the_shared_classes(tmp_path, monkeypatch, name, count):
     table, root = load_class_table("imagenet100"), Location(str(tmp_path / "root"))
     patch_entry(monkeypatch, name, images={"test": 200})
     path = wordnet_folder(tmp_path / name, class_keys(name))
@@ -180,7 +180,7 @@ def test_a_class_map_for_a_larger_table_leaves_out_what_this_one_lacks(own):
 
 
 @pytest.mark.parametrize("names", [["Crane", "crane", "dog"], ["n1", "dog", "CRANE"]])
-def test_two_classes_of_a_set_never_become_one(tmp_path, names):
+def test_two_classes_of_a_set_are_never_merged(tmp_path, names):
     table = ClassTable(
         [
             {"label": str(label), "key": f"n{label}", "name": name}
@@ -212,7 +212,7 @@ def test_two_classes_of_a_set_never_become_one(tmp_path, names):
         ("\u2764\ufe0f", ""),
     ],
 )
-def test_names_without_case_and_punctuation(name, plain):
+def test_names_are_compared_without_case_and_punctuation(name, plain):
     assert _plain(name) == plain
 
 

@@ -90,7 +90,7 @@ def test_without_a_guided_step_the_images_are_those_of_guidance_one(checkpoint, 
 
 
 @pytest.mark.parametrize("name", ["sd1", "sana"])
-def test_a_part_of_the_steps_guided_lies_between(checkpoint, name):
+def test_guiding_a_part_of_the_steps_gives_images_in_between(checkpoint, name):
     def images(interval):
         spec = spec_for(checkpoint(name), name, guidance_scale=9, guidance_interval=interval)
         return Generator(spec).generate(spec, planned(spec)).pixels.astype(int)

@@ -130,7 +130,7 @@ def test_an_error_of_the_program_ends_the_job_at_once(ray_cluster, tmp_path):
         list(pool.generate((job, shard) for shard in range(job.num_shards)))
 
 
-def test_an_actor_that_hangs_is_parted_with(ray_cluster, tmp_path, monkeypatch):
+def test_an_actor_that_hangs_is_replaced(ray_cluster, tmp_path, monkeypatch):
     for name, seconds in (("WATCH_SECONDS", 0.2), ("HANG_SECONDS", 5.0), ("FIRST_BATCH_SECONDS", 5.0)):
         monkeypatch.setattr(f"raysd.generation.actor_pool.{name}", seconds)
     job = job_of(tmp_path / "clone", 4)
@@ -174,12 +174,12 @@ import os
 os.environ["RAY_ADDRESS"] = cluster.address
 from raysd.cluster.session import ensure_ray
 ensure_ray()
-from test_diffusion_pool import *
+from test_actor_pool import *
 job = job_of(sys.argv[1])
 settings = GenerationSettings(**{**SETTINGS.model_dump(), "cpus_per_actor": 1})
 with pool_of(job, partial(OnNode, nodes[1].node_id, sys.argv[2]), settings) as pool:
     rows = []
-    for place, row in pool.draw((job, shard) for shard in range(job.num_shards)):
+    for place, row in pool.generate((job, shard) for shard in range(job.num_shards)):
         rows.append(row["shard"])
         if len(rows) == 5 and sys.argv[2] == "start":
             late = cluster.add_node(num_cpus=1, resources={"late": 1})

@@ -34,7 +34,7 @@ def test_flagged_images_and_later_indices_are_left_out(tmp_path):
     assert decode_all(first, 8).images[:, 0, 0, 0].tolist() == [10]
 
 
-def test_images_of_any_shape_are_resized_and_centre_cropped():
+def test_images_of_any_shape_are_resized_and_center_cropped():
     wide = np.zeros((20, 60, 3), dtype=np.uint8)
     wide[:, 20:40] = 200
     decoded = decode_image(encode_png(wide), 10)
@@ -96,7 +96,7 @@ def test_a_folder_of_your_own_is_read_by_class_key(tmp_path):
 
 
 def test_a_parquet_file_of_your_own_needs_its_columns(tmp_path):
-    pq.write_table(pa.table({"picture": [1]}), tmp_path / "x.parquet")
+    pq.write_table(pa.table({"photo": [1]}), tmp_path / "x.parquet")
     with pytest.raises(UserError, match="needs the columns image and label"):
         real_dataset(str(tmp_path / "x.parquet"), "test", Location(str(tmp_path)))
 
@@ -115,7 +115,7 @@ def test_a_set_in_another_class_order_is_mapped_by_name(tmp_path):
     assert np.array_equal(mapped.labels, 9 - straight.labels)
 
 
-def test_first_and_last_images_of_a_class_do_not_meet(tmp_path):
+def test_first_and_last_images_of_a_class_do_not_overlap(tmp_path):
     root = Location(str(tmp_path))
     first, last = real_dataset("digits", "train", root, 30), real_dataset("digits", "train", root, 30, from_end=True)
     indices = [set(part.read_rows(part.files()[0])["index"].to_pylist()) for part in (first, last)]
@@ -128,7 +128,7 @@ def test_more_images_than_there_are_is_refused(tmp_path):
         real_dataset("digits", "train", Location(str(tmp_path)), 1000)
 
 
-def test_a_probe_never_sees_its_test_images_in_a_set_of_ones_own(tmp_path):
+def test_a_probe_never_sees_its_test_images_in_a_data_set_of_your_own(tmp_path):
     write_set(tmp_path / "own", list(range(40, 80)), [0, 1] * 20, [i // 2 for i in range(40)])
     root, path = Location(str(tmp_path / "root")), str(tmp_path / "own" / "a.parquet")
     halves = [

@@ -181,7 +181,7 @@ def test_one_pool_generates_many_clones_and_they_do_not_mix(undisturbed, tmp_pat
     assert clones[0] != clones[1] != clones[2]
 
 
-def test_nothing_is_silent_the_record_and_the_card_count(undisturbed):
+def test_record_and_card_count_what_was_generated_flagged_and_dropped(undisturbed):
     root, job = undisturbed
     record = json.loads((clone_of(root, job) / "clone.json").read_text())
     assert (

@@ -78,7 +78,7 @@ def test_a_measurement_of_another_model_or_size_does_not_count(different):
     assert rate.device == "CPU core"
 
 
-def test_unguided_steps_cost_less_and_an_interval_lies_between():
+def test_unguided_steps_cost_less_and_an_interval_costs_something_in_between():
     guided, interval, unguided = (
         guided_steps(spec_of(**each)) for each in ({}, {"guidance_interval": (0.2, 0.8)}, {"guidance_scale": 1})
     )

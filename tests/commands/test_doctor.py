@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 FAST = ["generation.model=dummy", "generation.images_per_class=1", "generation.num_actors=1"]
 
 
@@ -18,7 +18,7 @@ def failed(finished):
 
 
 @pytest.mark.slow
-def test_all_is_well_on_this_machine(ray_cluster, run_here):
+def test_a_sound_machine_has_no_failures(ray_cluster, run_here):
     finished = run_here("doctor", "training.num_workers=1")
     assert finished.returncode == 0, finished.stdout + finished.stderr
     for word in ("nodes", "room", "node", "storage", "versions", "model", "memory", "disk"):

@@ -55,7 +55,7 @@ def test_another_codec_size_brightness_or_contrast_is_the_same_image_and_another
     assert correlation[:4, :4].min() > 0.98 and correlation[4, :4].max() < 0.8
 
 
-def test_a_flat_image_is_like_nothing():
+def test_a_flat_image_is_no_near_duplicate():
     values = described(*[encoded(np.full((32, 32), level, dtype=np.uint8)) for level in (0, 0, 90)])
     assert np.abs(values @ values.T).max() == 0
 
