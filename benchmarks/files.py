@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 from statistics import median
 
-import numpy as np
 import record
 
 from raysd.clone.clone import plan_clone
@@ -24,7 +23,6 @@ from raysd.clone.spec import resolve_clone_spec
 from raysd.config import Experiment
 from raysd.curation.part_counts import COUNTS, PartCounts
 from raysd.generation.actor import GenerationActor
-from raysd.generation.batch import GeneratedBatch
 from raysd.generation.generate import generate_clones
 from raysd.storage.location import Location
 from raysd.storage.tables import num_rows
@@ -32,29 +30,27 @@ from raysd.storage.tables import num_rows
 COMMAND = "python benchmarks/files.py"
 REPEATS = 3
 SIZE = 256  # pixels
+GUIDANCE = 30.0  # of the model `dummy`: little noise, so that its JPEG files are as large as those of photos
 NUM_IMAGES = 4_000
 NUM_SHARDS = 20_000
 
 
-class NullGenerator:
-    """Hands out ready images."""
-
-    def __init__(self, spec):
-        waves = np.add.outer(np.sin(np.arange(SIZE) / 9), np.cos(np.arange(SIZE) / 17))
-        self.image = np.stack([(60 * waves + shift).astype(np.uint8) for shift in (120, 130, 140)], axis=-1)
-
-    def generate(self, spec, images):
-        return GeneratedBatch(np.repeat(self.image[None], len(images), axis=0), [""] * len(images))
-
-
 def make_clone(folder, num_images):
     """A complete clone of the default experiment's classes."""
-    settings = GenerationSettings(images_per_class=num_images // 10, image_size=SIZE, color="rgb", codec="jpeg")
+    settings = GenerationSettings(
+        model="dummy",
+        guidance_scale=GUIDANCE,
+        num_inference_steps=1,
+        images_per_class=num_images // 10,
+        image_size=SIZE,
+        color="rgb",
+        codec="jpeg",
+    )
     experiment = Experiment(generation=settings)
     job = plan_clone(
         Location(str(folder)), resolve_clone_spec(settings, experiment.table, experiment.all_variants), settings
     )
-    actor = GenerationActor(job.spec, settings.batch_size, 1, NullGenerator)
+    actor = GenerationActor(job.spec, settings.batch_size, 1)
     generate_clones(
         [job],
         settings,

@@ -21,9 +21,9 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from functools import partial
 from pathlib import Path
 from statistics import mean, median, stdev
+from unittest.mock import patch
 
 import numpy as np
 import record
@@ -37,6 +37,7 @@ from raysd.clone.spec import resolve_clone_spec
 from raysd.cluster.session import ensure_ray
 from raysd.config import Experiment, load_experiment
 from raysd.diffusion.checkpoint import EMBEDDED
+from raysd.generation.actor import GenerationActor
 from raysd.generation.batch import GeneratedBatch
 from raysd.generation.generate import generate_clones
 
@@ -64,8 +65,8 @@ def metric(*arguments, **options):
 class Logged:
     """A generator that notes each batch, in a file of its process: start, end, images, peak memory in kB."""
 
-    def __init__(self, make, log, spec):
-        self.generator = make(spec)
+    def __init__(self, generator, log):
+        self.generator = generator
         log.mkdir(parents=True, exist_ok=True)
         self.file = (log / f"{os.getpid()}.txt").open("a", buffering=1)
 
@@ -79,7 +80,7 @@ class Logged:
 class NullGenerator:
     """Hands out ready images after the time that a GPU would take. Imports no torch."""
 
-    def __init__(self, seconds, spec):
+    def __init__(self, seconds):
         waves = np.add.outer(np.sin(np.arange(NULL_SIZE) / 9), np.cos(np.arange(NULL_SIZE) / 17))
         self.image = np.stack([(60 * waves + shift).astype(np.uint8) for shift in (120, 130, 140)], axis=-1)
         self.seconds = seconds
@@ -89,16 +90,20 @@ class NullGenerator:
         return GeneratedBatch(np.repeat(self.image[None], len(images), axis=0), [""] * len(images))
 
 
-def real_generator(num_threads, spec):
-    import torch
+def actor_class(log, null_seconds):
+    """A generation actor that notes its batches, and that generates null images where `null_seconds` are given."""
 
-    from raysd.generation.pipeline import Generator
+    class Actor(GenerationActor):
+        @staticmethod
+        def load_generator(spec, num_threads):
+            is_real = null_seconds is None
+            generator = GenerationActor.load_generator(spec, num_threads) if is_real else NullGenerator(null_seconds)
+            return Logged(generator, log)
 
-    torch.set_num_threads(num_threads)
-    return Generator(spec)
+    return Actor
 
 
-def generate_clone(folder, make, settings):
+def generate_clone(folder, settings, null_seconds=None):
     """Generate a clone; its job, the logs of its actors, and when the call began."""
     from raysd.storage.location import Location
 
@@ -109,7 +114,8 @@ def generate_clone(folder, make, settings):
     job = plan_clone(Location(str(folder)), spec, settings)
     ensure_ray()
     began = time.time()
-    generate_clones([job], settings, partial(Logged, make, folder / "log"))
+    with patch("raysd.generation.actor_pool.GenerationActor", actor_class(folder / "log", null_seconds)):
+        generate_clones([job], settings)
     logs = [np.loadtxt(path, ndmin=2) for path in sorted((folder / "log").glob("*.txt"))]
     return job, logs, began
 
@@ -129,7 +135,7 @@ def measure_loop(root):
     }
     actor, loop, starts = [], [], []
     for repeat in range(REPEATS):
-        job, logs, began = generate_clone(root / "actor", partial(real_generator, NUM_CORES), settings)
+        job, logs, began = generate_clone(root / "actor", settings)
         first = min(log[0, 0] for log in logs)
         actor.append(len(job) / (commits(job)[-1] - first))
         starts.append(first - began)
@@ -169,21 +175,21 @@ def plain_loop(job, folder):
     began = time.time()
     with torch.inference_mode():
         for start in range(0, len(job), BATCH):
-            images = [job.image(position) for position in range(start, start + BATCH)]
-            for image in images:
+            planned = [job.image(position) for position in range(start, start + BATCH)]
+            for image in planned:
                 if image.prompt not in encoded:
                     encoded[image.prompt] = pipeline.encode_prompt(image.prompt, "cpu", 1, True)
             images = pipeline(
-                prompt_embeds=torch.cat([encoded[image.prompt][0] for image in images]),
-                negative_prompt_embeds=torch.cat([encoded[image.prompt][1] for image in images]),
+                prompt_embeds=torch.cat([encoded[image.prompt][0] for image in planned]),
+                negative_prompt_embeds=torch.cat([encoded[image.prompt][1] for image in planned]),
                 guidance_scale=spec.guidance_scale,
                 num_inference_steps=spec.num_inference_steps,
-                generator=[torch.Generator("cpu").manual_seed(image.seed) for image in images],
+                generator=[torch.Generator("cpu").manual_seed(image.seed) for image in planned],
                 output_type="np",
             ).images
-            for image, image in zip(images, images, strict=True):
-                grey = (image * 255).round().astype(np.uint8).astype(np.float32).mean(axis=2).round().astype(np.uint8)
-                (folder / f"{image.position:07d}.png").write_bytes(encode_image(grey, "png"))
+            for image, pixels in zip(planned, images, strict=True):
+                gray = (pixels * 255).round().astype(np.uint8).astype(np.float32).mean(axis=2).round().astype(np.uint8)
+                (folder / f"{image.position:07d}.png").write_bytes(encode_image(gray, "png"))
     return len(job) / (time.time() - began)
 
 
@@ -191,7 +197,7 @@ def measure_script(root):
     settings = {"images_per_class": SCRIPT_IMAGES_PER_CLASS, "batch_size": BATCH, "images_per_shard": 250}
     ours, script = [], []
     for repeat in range(REPEATS):
-        job, logs, _ = generate_clone(root / "runs", partial(real_generator, 1), settings)
+        job, logs, _ = generate_clone(root / "runs", settings)
         ours.append(len(job) / (commits(job)[-1] - min(log[0, 0] for log in logs)))
         script.append(usual_script(root / "script", SCRIPT_IMAGES_PER_CLASS, BATCH))
         print(f"script {repeat}: raysd {ours[-1]:.1f}, script {script[-1]:.1f} images/s", flush=True)
@@ -289,7 +295,7 @@ def measure_scale(root):
     for num_actors, shards in SCALE_ACTORS.items():
         num_images = num_actors * shards * SCALE_SHARD
         job, logs, began = generate_clone(
-            root / "scale", partial(NullGenerator, NULL_SECONDS), null_settings(num_actors, num_images, SCALE_SHARD)
+            root / "scale", null_settings(num_actors, num_images, SCALE_SHARD), NULL_SECONDS
         )
         firsts, last = np.array([log[0, 0] for log in logs]), commits(job)[-1]
         steady = len(job) * NULL_SECONDS / (last - firsts).sum()
@@ -311,11 +317,9 @@ def measure_scale(root):
 
 
 def measure_memory(root):
-    generate_clone(root / "memory", partial(NullGenerator, 0.0), null_settings(NUM_CORES, MEMORY_IMAGES // 10, 250))
+    generate_clone(root / "memory", null_settings(NUM_CORES, MEMORY_IMAGES // 10, 250), 0.0)
     small = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    job, logs, began = generate_clone(
-        root / "memory", partial(NullGenerator, 0.0), null_settings(NUM_CORES, MEMORY_IMAGES, 250)
-    )
+    job, logs, began = generate_clone(root / "memory", null_settings(NUM_CORES, MEMORY_IMAGES, 250), 0.0)
     driver = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     seconds = commits(job)[-1] - began
     tenth, ends = [log[len(log) // 10, 3] / 1024 for log in logs], [log[-1, 3] / 1024 for log in logs]
@@ -343,7 +347,7 @@ def measure_scan(root):
     job = plan_clone(
         Location(str(root / "scan")), resolve_clone_spec(settings, experiment.table, experiment.all_variants), settings
     )
-    small, _, _ = generate_clone(root / "one", partial(NullGenerator, 0.0), null_settings(1, 10, 10))
+    small, _, _ = generate_clone(root / "one", null_settings(1, 10, 10), 0.0)
     shard = Path(small.folder.path, "data", shard_name(0)).read_bytes()
     data = Path(job.folder.path, "data")
     shutil.rmtree(root / "scan", ignore_errors=True)
@@ -390,9 +394,7 @@ def measure_shards(root):
     """All shards wait in the pool's line at once, which holds a little more."""
     peaks = []
     for count in (FEW_SHARDS, NUM_SHARDS):
-        job, *_ = generate_clone(
-            root, partial(NullGenerator, 0.0), {**null_settings(NUM_CORES, count, 1), "batch_size": 1}
-        )
+        job, *_ = generate_clone(root, {**null_settings(NUM_CORES, count, 1), "batch_size": 1}, 0.0)
         ended, times = time.time(), commits(job)
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     about = f"{NUM_SHARDS:,} shards of one null image that wait at once, {NUM_CORES} actors, local disk"

@@ -25,8 +25,20 @@ class StandIn:
         )
 
 
+def actor_class(make):
+    """An actor that generates with what `make(spec)` returns. Put in the place of
+    `raysd.generation.actor_pool.GenerationActor`, it travels into Ray's processes by value."""
+
+    class Actor(GenerationActor):
+        @staticmethod
+        def load_generator(spec, num_threads):
+            return make(spec)
+
+    return Actor
+
+
 def actor_of(job, stand_in, batch_size=4):
-    return GenerationActor(job.spec, batch_size, 1, lambda spec: stand_in)
+    return actor_class(lambda spec: stand_in)(job.spec, batch_size, 1)
 
 
 def job_of(folder, images_per_class=3, **changes):

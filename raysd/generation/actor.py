@@ -6,9 +6,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,7 +37,7 @@ PART_SECONDS = 600.0  # a lost actor costs no more than so much of a shard
 
 
 class BatchGenerator(Protocol):
-    """What generates a batch: a `raysd.generation.pipeline.Generator`, or a stand-in for measurements."""
+    """What generates a batch: a `raysd.generation.pipeline.Generator`, or the model `dummy`."""
 
     def generate(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> GeneratedBatch:
         """Generate one batch."""
@@ -56,22 +55,14 @@ class GenerationActor:
         spec: of one of the clones; its pipeline is loaded.
         batch_size: images that are generated at a time.
         num_threads: of the pipeline on CPUs.
-        make_generator: generates in the place of the pipeline, for measurements.
     """
 
-    def __init__(
-        self,
-        spec: CloneSpec,
-        batch_size: int,
-        num_threads: int,
-        make_generator: Callable[[CloneSpec], BatchGenerator] | None = None,
-    ) -> None:
+    def __init__(self, spec: CloneSpec, batch_size: int, num_threads: int) -> None:
         self.batch_size = batch_size
-        make = make_generator or partial(_load_pipeline, num_threads)
         self.artist = ThreadPoolExecutor(1)
         self.error: UserError | None = None
         try:
-            self.generator = self.artist.submit(make, spec).result()
+            self.generator = self.artist.submit(self.load_generator, spec, num_threads).result()
         except UserError as error:
             self.error = error
         except Exception as error:
@@ -82,6 +73,22 @@ class GenerationActor:
         self.lock, self.num_in_work, self.moved, self.longest_batch = threading.Lock(), 0, time.monotonic(), 0.0
         self.clones = KeptClones()
         self.metrics = _Metrics()
+
+    @staticmethod
+    def load_generator(spec: CloneSpec, num_threads: int) -> BatchGenerator:
+        """Return what generates the batches of a pipeline. A subclass may return another one, to fail or to measure."""
+        if spec.model.is_dummy:
+            from raysd.generation.dummy import DummyGenerator
+
+            return DummyGenerator()
+        import torch
+
+        from raysd.device import keep_freed_memory
+        from raysd.generation.pipeline import Generator
+
+        keep_freed_memory()
+        torch.set_num_threads(num_threads)
+        return Generator(spec)
 
     def introduce(self) -> tuple[Place, str]:
         """Where this actor works, and as JSON why it cannot; empty when it can."""
@@ -173,7 +180,7 @@ class GenerationActor:
     def _generate_timed(
         self, clone: Clone, shard: int, positions: np.ndarray, saves: list[Future[None]]
     ) -> tuple[list[Future[GeneratedImage]], dict[int, str], int, float, float]:
-        """What `_draw` returns, the seconds that it took, and their share of the time since the last shard."""
+        """What `_generate` returns, the seconds that it took, and their share of the time since the last shard."""
         started = time.monotonic()
         images, dropped, num_batches = self._generate(clone, shard, positions, saves)
         ended = time.monotonic()
@@ -234,21 +241,6 @@ def _as_json(error: UserError) -> str:
 
 def _encode(image: PlannedImage, pixels: np.ndarray, flag: str, codec: str) -> GeneratedImage:
     return GeneratedImage(image, encode_image(pixels, codec), flag)
-
-
-def _load_pipeline(num_threads: int, spec: CloneSpec) -> BatchGenerator:
-    if spec.model.is_dummy:
-        from raysd.generation.dummy import DummyGenerator
-
-        return DummyGenerator()
-    import torch
-
-    from raysd.device import keep_freed_memory
-    from raysd.generation.pipeline import Generator
-
-    keep_freed_memory()
-    torch.set_num_threads(num_threads)
-    return Generator(spec)
 
 
 def _gpu_bytes() -> int:

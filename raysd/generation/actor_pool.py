@@ -16,7 +16,7 @@ import queue
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,7 +26,7 @@ from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import CloneSpec
 from raysd.cluster.resources import cluster_nodes, room_for
 from raysd.errors import UserError
-from raysd.generation.actor import BatchGenerator, GenerationActor
+from raysd.generation.actor import GenerationActor
 from raysd.generation.failures import UNKNOWN, Failed, Failures, Place, one_line
 from raysd.generation.placement import TASKS_PER_ACTOR, PoolShape
 from raysd.generation.sent_clones import SentClone, send_clone
@@ -62,26 +62,12 @@ class ActorPool:
         settings: batch size and threads.
         shape: how many actors, and what each of them holds.
         keeps: actors stay up while no shard waits.
-        make_generator: generates in the place of the model's pipeline, for measurements.
     """
 
-    def __init__(
-        self,
-        spec: CloneSpec,
-        settings: GenerationSettings,
-        shape: PoolShape,
-        keeps: bool = False,
-        make_generator: Callable[[CloneSpec], BatchGenerator] | None = None,
-    ) -> None:
+    def __init__(self, spec: CloneSpec, settings: GenerationSettings, shape: PoolShape, keeps: bool = False) -> None:
         import ray
 
-        self.spec, self.settings, self.shape, self.keeps, self.make_generator = (
-            spec,
-            settings,
-            shape,
-            keeps,
-            make_generator,
-        )
+        self.spec, self.settings, self.shape, self.keeps = spec, settings, shape, keeps
         self.sent_spec = ray.put(spec)  # once for all actors
         self.failures = Failures()
         self.nodes, self.looked = cluster_nodes(), time.monotonic()
@@ -229,7 +215,7 @@ class ActorPool:
             options["label_selector"] = {NODE_ID: f"!in({','.join(avoided)})"}
         num_threads = max(1, int(self.settings.cpus_per_actor))
         return ray.remote(max_restarts=0, **options)(GenerationActor).remote(
-            self.sent_spec, self.settings.batch_size, num_threads, self.make_generator
+            self.sent_spec, self.settings.batch_size, num_threads
         )
 
     async def _look_at(self, node: str) -> None:

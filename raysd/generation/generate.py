@@ -11,7 +11,7 @@ There is no other state. A run that is killed at any point and started again gen
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,8 +23,6 @@ from raysd.clone.record import begin_record, end_record, num_repairs, restore_wi
 from raysd.clone.scan import ShardCheck, check_shards, missing_shards
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import DATA, PARTS
-from raysd.clone.spec import CloneSpec
-from raysd.generation.actor import BatchGenerator
 from raysd.generation.actor_pool import ActorPool
 from raysd.generation.placement import PoolShape, check_dtype, pool_size
 from raysd.progress import Progress, say
@@ -59,22 +57,20 @@ class GenerateShards(Protocol):
 def generate_clones(
     clones: list[Clone],
     settings: GenerationSettings,
-    make_generator: Callable[[CloneSpec], BatchGenerator] | None = None,
     generate: GenerateShards | None = None,
 ) -> list[CloneSummary]:
     """Generate what is missing of each clone. Ray is started only if there is something to generate.
 
     Args:
-        jobs: the clones.
+        clones: what is to be generated.
         settings: batch size and actors.
-        make_generator: generates in the place of the model's pipeline, for measurements.
         generate: generates the shards in the place of a pool of generation actors that is started for them.
 
     Raises:
         UserError: when the cluster has no room for one actor, or the storage is full.
         RuntimeError: when shards are still not whole after they were generated several times.
     """
-    generate = generate or (lambda clones, shards: _generate(clones, shards, settings, make_generator))
+    generate = generate or (lambda clones, shards: _generate(clones, shards, settings))
     missing = []
     for clone in clones:
         clone.folder.child(DATA).remove_stale_partials()
@@ -120,12 +116,7 @@ class PoolUse:
         return f", {self.noun} {sum(self.shares) / len(self.shares):.0%} busy{memory}"
 
 
-def _generate(
-    clones: list[Clone],
-    shards: list[np.ndarray],
-    settings: GenerationSettings,
-    make_generator: Callable[[CloneSpec], BatchGenerator] | None,
-) -> Iterable[dict[str, Any]]:
+def _generate(clones: list[Clone], shards: list[np.ndarray], settings: GenerationSettings) -> Iterable[dict[str, Any]]:
     """Generate the shards of clones that share a pipeline; statistics of each, as they come."""
     from raysd.cluster.session import ensure_ray
 
@@ -142,12 +133,8 @@ def _generate(
     say(f"generating {len(items):,} shards of {len(used)} clones, {total:,} images, with {size}")
     num_flagged = num_dropped = 0
     use = PoolUse("GPUs" if size.gpus_per_actor else "actors", deque(maxlen=size.first))
-    pool = ActorPool(
-        clones[used[0]].spec,
-        settings,
-        PoolShape(size.most, settings.cpus_per_actor, size.gpus_per_actor),
-        make_generator=make_generator,
-    )
+    shape = PoolShape(size.most, settings.cpus_per_actor, size.gpus_per_actor)
+    pool = ActorPool(clones[used[0]].spec, settings, shape)
     try:
         with Progress("drawn", total) as progress:
             for place, row in pool.generate((clones[number], int(shard)) for number, shard in items):

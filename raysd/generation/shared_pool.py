@@ -9,7 +9,7 @@ what was asked for is asked again.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from typing import Any
@@ -19,7 +19,6 @@ import numpy as np
 from raysd.clone.clone import Clone
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import CloneSpec
-from raysd.generation.actor import BatchGenerator
 from raysd.generation.actor_pool import ActorPool
 from raysd.generation.generate import CloneSummary, generate_clones
 from raysd.generation.placement import TASKS_PER_ACTOR, PoolShape, check_dtype
@@ -35,22 +34,15 @@ class SharedPool:
         settings: batch size and threads.
         shape: of the pool.
         num_callers: how many clones are waited for at a time.
-        make_generator: generates in the place of the model's pipeline, for measurements.
     """
 
-    def __init__(
-        self,
-        settings: GenerationSettings,
-        shape: PoolShape,
-        num_callers: int,
-        make_generator: Callable[[CloneSpec], BatchGenerator] | None = None,
-    ) -> None:
+    def __init__(self, settings: GenerationSettings, shape: PoolShape, num_callers: int) -> None:
         import ray
 
         actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=num_callers + SPARE_CALLS)(
             GenerationQueue
         )
-        self.queue = actor.remote(settings, shape, make_generator)
+        self.queue = actor.remote(settings, shape)
 
     def grow(self, clone: Clone) -> CloneSummary:
         """Generate what is missing of a clone; waits until it is there.
@@ -90,13 +82,8 @@ class GenerationQueue:
     Two calls for the same clone take turns, so that none generates what the other one is generating.
     """
 
-    def __init__(
-        self,
-        settings: GenerationSettings,
-        shape: PoolShape,
-        make_generator: Callable[[CloneSpec], BatchGenerator] | None,
-    ) -> None:
-        self.settings, self.shape, self.make_generator = settings, shape, make_generator
+    def __init__(self, settings: GenerationSettings, shape: PoolShape) -> None:
+        self.settings, self.shape = settings, shape
         self.lock = threading.Lock()
         self.turns: dict[str, threading.Lock] = {}
         self.pools: dict[str, ActorPool] = {}
@@ -171,5 +158,5 @@ class GenerationQueue:
         with self.lock:
             if spec.pipeline_key not in self.pools:
                 check_dtype(spec, self.shape.num_gpus)
-                self.pools[spec.pipeline_key] = ActorPool(spec, self.settings, self.shape, True, self.make_generator)
+                self.pools[spec.pipeline_key] = ActorPool(spec, self.settings, self.shape, True)
             return self.pools[spec.pipeline_key]

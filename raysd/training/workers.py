@@ -4,6 +4,7 @@ The train loop asks them for its place, its device, and the last checkpoint, and
 """
 
 import tempfile
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,7 +36,8 @@ def resume_meter(meter: AverageMeter, totals: torch.Tensor) -> None:
     meter.sum, meter.count = (float(value) for value in totals)
 
 
-STATE, REST = "state.safetensors", "state.json"
+STATE = "state.pt"  # in a checkpoint of Ray Train; one that an older raysd wrote lacks it, and its training begins anew
+SUFFIX = ".pt"
 
 
 class Workers(Protocol):
@@ -73,7 +75,8 @@ class RayTrainWorkers:
         if checkpoint is None:
             return None
         with checkpoint.as_directory() as folder:
-            state: dict[str, Any] = load_state(Path(folder))
+            file = Path(folder, STATE)
+            state: dict[str, Any] | None = load_state(file) if file.is_file() else None
         return state
 
     def wrap(self, model: torch.nn.Module) -> torch.nn.Module:
@@ -100,7 +103,7 @@ class RayTrainWorkers:
             ray.train.report(metrics)
             return
         with tempfile.TemporaryDirectory() as folder:
-            save_state(Path(folder), state)
+            save_state(Path(folder, STATE), state)
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
@@ -108,8 +111,8 @@ class OneProcess:
     """This process alone, where starting Ray Train's workers would take longer than the training.
 
     Args:
-        folder: of the run; checkpoints lie in it, the last one counts. A checkpoint is whole when its `.json` file is
-            there.
+        folder: of the run; checkpoints lie in it, the last one counts. What an older raysd left there is not read, and
+            deleted in the end.
     """
 
     def __init__(self, folder: Location) -> None:
@@ -118,16 +121,13 @@ class OneProcess:
         self.folder = folder.child("checkpoints")
 
     def _numbers(self) -> list[int]:
-        return sorted(int(name.removesuffix(".json")) for name in self.folder.list_files(".json"))
+        return sorted(int(name.removesuffix(SUFFIX)) for name in self.folder.list_files(SUFFIX))
 
     def resume(self) -> dict[str, Any] | None:
         """See `Workers`."""
         if not (numbers := self._numbers()):
             return None
-        with tempfile.TemporaryDirectory() as folder:
-            for name, suffix in ((STATE, "safetensors"), (REST, "json")):
-                (Path(folder) / name).write_bytes(self.folder.read(f"{numbers[-1]:06d}.{suffix}"))
-            state: dict[str, Any] = load_state(Path(folder))
+        state: dict[str, Any] = load_state(BytesIO(self.folder.read(_name(numbers[-1]))))
         return state
 
     def wrap(self, model: torch.nn.Module) -> torch.nn.Module:
@@ -139,18 +139,16 @@ class OneProcess:
         if state is None:
             return
         numbers = self._numbers()
-        number = numbers[-1] + 1 if numbers else 0
-        with tempfile.TemporaryDirectory() as folder:
-            save_state(Path(folder), state)
-            for name, suffix in ((STATE, "safetensors"), (REST, "json")):
-                self.folder.write(f"{number:06d}.{suffix}", (Path(folder) / name).read_bytes())
-        self._delete(numbers)
+        written = BytesIO()
+        save_state(written, state)
+        self.folder.write(_name(numbers[-1] + 1 if numbers else 0), written.getvalue())
+        for number in numbers:
+            self.folder.delete(_name(number))
 
     def close(self) -> None:
         """Delete the checkpoints of a training that is done."""
-        self._delete(self._numbers())
+        self.folder.delete_folder()
 
-    def _delete(self, numbers: list[int]) -> None:
-        for number in numbers:
-            for suffix in ("json", "safetensors"):
-                self.folder.delete(f"{number:06d}.{suffix}")
+
+def _name(number: int) -> str:
+    return f"{number:06d}{SUFFIX}"

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import stand_in
 from plans import SPEC, plan_of
-from stand_in import StandIn
+from stand_in import StandIn, actor_class
 
 from raysd.clone.clone import Clone
 from raysd.clone.scan import check_shards
@@ -83,13 +84,12 @@ def job_of(folder, images_per_class=20):
 
 @contextmanager
 def pool_of(job, make, settings=SETTINGS):
-    pool = ActorPool(
-        job.spec, settings, PoolShape(settings.num_actors, settings.cpus_per_actor, 0.0), make_generator=make
-    )
-    try:
-        yield pool
-    finally:
-        pool.close()
+    with patch("raysd.generation.actor_pool.GenerationActor", actor_class(make)):
+        pool = ActorPool(job.spec, settings, PoolShape(settings.num_actors, settings.cpus_per_actor, 0.0))
+        try:
+            yield pool
+        finally:
+            pool.close()
 
 
 @pytest.mark.parametrize(("fail", "num_bad"), [(cuda_error, 2), (die, 3)])
@@ -110,14 +110,14 @@ def alive(pid):
     return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
 
 
-def test_a_device_that_fails_again_and_again_ends_the_job_in_one_line_where_it_is_the_only_one(ray_cluster, tmp_path):
+def test_a_device_that_fails_again_and_again_ends_the_job_in_one_line_where_it_is_the_only_one(
+    ray_cluster, tmp_path, monkeypatch
+):
     job = job_of(tmp_path / "clone", 2)
+    failing = actor_class(partial(Failing, str(tmp_path), 99, cuda_error))
+    monkeypatch.setattr("raysd.generation.actor_pool.GenerationActor", failing)
     with pytest.raises(UserError, match=r"^node = .*RuntimeError: CUDA error: an illegal memory access") as caught:
-        generate_clones(
-            [job],
-            GenerationSettings(**{**SETTINGS.model_dump(), "num_actors": 1}),
-            partial(Failing, str(tmp_path), 99, cuda_error),
-        )
+        generate_clones([job], GenerationSettings(**{**SETTINGS.model_dump(), "num_actors": 1}))
     assert "\n" not in str(caught.value) and len(list(tmp_path.glob("*.pid"))) == 3
 
 

@@ -11,14 +11,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from plans import TABLE, plan_of, spec_of
-from stand_in import StandIn, actor_of, job_of
+from stand_in import StandIn, actor_class, actor_of, job_of
 
 import raysd.generation.actor as actor_module
 from raysd.clone.clone import Clone
 from raysd.clone.scan import check_shards, missing_shards
 from raysd.clone.shard import PARTS, read_shard, shard_name
 from raysd.errors import UserError
-from raysd.generation.actor import GenerationActor
 from raysd.generation.generate import PoolUse
 from raysd.storage.location import Location
 
@@ -49,7 +48,7 @@ def test_one_thread_loads_the_model_and_generates_all_shards(tmp_path):
             return super().generate(spec, images)
 
     job = job_of(tmp_path)
-    actor = GenerationActor(job.spec, 4, 1, Watched)
+    actor = actor_class(Watched)(job.spec, 4, 1)
     with ThreadPoolExecutor(2) as callers:
         list(callers.map(lambda shard: actor.generate_shard(job, shard), range(2)))
     assert len(threads) == 9 and len(set(threads)) == 1

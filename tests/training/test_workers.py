@@ -53,11 +53,24 @@ def test_the_last_whole_checkpoint_counts(tmp_path):
     assert workers.resume() is None
     for step in (1, 2):
         workers.report({}, {"step": step, "weights": torch.full((3,), float(step))})
-    Location(str(tmp_path)).child("checkpoints").write("000002.safetensors", b"torn")  # a kill came before its .json
+    (tmp_path / "checkpoints" / ".000002.pt.tmp").write_bytes(b"torn")  # a kill came while it was written
     state = OneProcess(Location(str(tmp_path))).resume()
     assert state["step"] == 2 and torch.equal(state["weights"], torch.full((3,), 2.0))
     workers.close()
     assert workers.resume() is None
+
+
+def test_checkpoints_of_an_older_raysd_are_not_read_and_go_in_the_end(tmp_path):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    for name in ("000007.json", "000007.safetensors"):
+        (folder / name).write_bytes(b"of version 0.1.0")
+    workers = OneProcess(Location(str(tmp_path)))
+    assert workers.resume() is None
+    workers.report({}, {"step": 1})
+    assert workers.resume() == {"step": 1}
+    workers.close()
+    assert not list(tmp_path.rglob("0*"))
 
 
 @pytest.mark.slow
@@ -79,7 +92,7 @@ def test_a_killed_process_goes_on_and_ends_with_the_weights_of_an_undisturbed_on
     paths = os.pathsep.join(str(Path(__file__).parents[level]) for level in (0, 2))
     process = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": paths})
     folder = tmp_path / "killed" / "runs" / killed.name / "checkpoints"
-    while not list(folder.glob("*.json")):
+    while not list(folder.glob("*.pt")):
         assert process.poll() is None
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
