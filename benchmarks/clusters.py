@@ -141,7 +141,7 @@ class Cluster:
         for actor in self.actors(self.nodes[0]):
             actor.suspend()
 
-    def draws_on_newest(self):
+    def generates_on_newest(self):
         """True when a generation actor is up on the node that joined last."""
         return bool(self.actors(self.nodes[-1]))
 
@@ -204,7 +204,7 @@ def run_job(cluster, verb, config, root, *more, kill=False, joins=False, replace
                     cluster.pause_oldest()
                     cluster.fill()
                     joined = True
-                if not joins or cluster.draws_on_newest():
+                if not joins or cluster.generates_on_newest():
                     cluster.kill_node()
                     killed = True
                     if replace:
