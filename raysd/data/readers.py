@@ -1,5 +1,11 @@
 """Where real images come from: any image of a source can be read at any time, as encoded bytes. Here: arrays,
-folders, Parquet, annotations."""
+folders, Parquet, annotations.
+
+Folders and Parquet files have readers of our own. The builders of `datasets` leave out classes without images, so that
+the labels after them shift, give no labels where one class has a folder within its folder, take a class named `train`
+for a split, copy a Parquet file into a cache, and accept rows without label or image. timm's reader sorts `9` before
+`10`, takes hidden folders for classes, and leaves out empty ones.
+"""
 
 import errno
 import hashlib

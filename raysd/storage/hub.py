@@ -41,6 +41,11 @@ def hub_bytes(name: str, revision: str | None) -> int | None:
 def fetch_model(field: str, name: str, revision: str | None) -> Path:
     """A hub model in the hub's cache; the network is only asked for what is not there.
 
+    `DiffusionPipeline.download` would fetch one variant of the weights and not all. But it asks the hub each time, also
+    when all files are here; it fetches Python files of a repository; it needs diffusers, whose import takes seconds,
+    and a `model_index.json`, which classifiers and image-text models do not have. And a checkpoint's digest is over the
+    files that `FILES` names: with fewer of them, the fingerprints of clones would change.
+
     Raises:
         UserError: for the setting `field`, when the hub does not give it.
     """

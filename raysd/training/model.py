@@ -6,14 +6,17 @@ The folder is what timm and the Hugging Face hub expect: `model.safetensors` and
 """
 
 import json
+import tempfile
 from collections.abc import Iterable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from safetensors.torch import load, save
 from timm.layers import convert_sync_batchnorm
+from timm.models import save_for_hf
 from torch import nn
 from torch.nn import functional
 
@@ -55,6 +58,8 @@ class Projector(nn.Module):
 
 
 MEAN = STD = 127.5
+SEEN = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bicubic", "crop_pct": 1.0}
+ORIGIN = ("tag", "license", "origin_url", "paper_ids")  # timm knows them of its own weights, not of those that we write
 
 
 class Classifier(torch.nn.Module):
@@ -153,41 +158,24 @@ def normalize(images: torch.Tensor, mean: float | torch.Tensor = MEAN, std: floa
 
 
 def save_classifier(folder: Location, model: Classifier, architecture: Architecture, record: dict[str, Any]) -> None:
-    """Write weights and timm's configuration, then the record; the record's presence says that the classifier is
-    whole."""
-    folder.write(WEIGHTS, save(_tensors(model.backbone)))
-    if model.head is not None:
-        folder.write(HEAD, save(_tensors(model.head)))
-    size = [3, architecture.image_size, architecture.image_size]
-    known = {
-        name: model.backbone.pretrained_cfg[name]
-        for name in ("first_conv", "classifier")
-        if name in model.backbone.pretrained_cfg
-    }
-    config = {
-        "architecture": architecture.timm_name,
-        "num_classes": architecture.num_classes if model.head is None else 0,
-        "num_features": model.backbone.num_features,
-        "model_args": architecture.timm_options,
-        "pretrained_cfg": {
-            "input_size": size,
-            "mean": [0.5] * 3,
-            "std": [0.5] * 3,
-            "interpolation": "bicubic",
-            "crop_pct": 1.0,
-            **known,
-        },
-    }
+    """Write weights and configuration as timm does, then the record, whose presence says that the classifier is whole.
+
+    The backbone's tensors become contiguous, since safetensors takes no others.
+    """
+    config: dict[str, Any] = {"pretrained_cfg": {"architecture": architecture.timm_name, **dict.fromkeys(ORIGIN)}}
     if model.head is None and "class_names" in record:
         config["label_names"] = record["class_names"]
-    folder.write(CONFIG, json.dumps(config, indent=2).encode() + b"\n")
+    seen = {"input_size": (3, architecture.image_size, architecture.image_size), **SEEN}
+    backbone = model.backbone.to(memory_format=torch.contiguous_format)
+    with tempfile.TemporaryDirectory() as place:
+        save_for_hf(backbone, place, config, architecture.timm_options, safe_serialization=True, data_config=seen)
+        for name in (WEIGHTS, CONFIG):
+            folder.write(name, Path(place, name).read_bytes())
+    if model.head is not None:
+        folder.write(HEAD, save({name: tensor.detach().cpu() for name, tensor in model.head.state_dict().items()}))
     folder.write(
         RECORD, json.dumps({"architecture": vars(architecture), **record}, indent=2, sort_keys=True).encode() + b"\n"
     )
-
-
-def _tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
 
 
 def load_classifier(folder: Location) -> tuple[Classifier, Architecture]:

@@ -32,7 +32,7 @@ ARCHITECTURES = {
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_timm_opens_what_raysd_wrote(tmp_path, name):
     architecture = ARCHITECTURES[name]
-    model = build_classifier(architecture).eval()
+    model = build_classifier(architecture).eval().to(memory_format=torch.channels_last)
     save_classifier(
         Location(str(tmp_path)), model, architecture, {"class_names": [str(i) for i in range(architecture.num_classes)]}
     )
@@ -50,6 +50,11 @@ def test_timm_opens_what_raysd_wrote(tmp_path, name):
         file.eval()(images), expected, atol=1e-6
     )
     assert tuple(timm.data.resolve_model_data_config(folder)["mean"]) == (0.5, 0.5, 0.5)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["architecture"] == architecture.timm_name and config["num_classes"] == num_classes
+    assert len(config.get("label_names", [])) == num_classes
+    origin = [config["pretrained_cfg"].get(name) for name in ("tag", "license", "origin_url", "paper_ids")]
+    assert origin == [None] * 4  # nobody else's weights
     again, _ = load_classifier(Location(str(tmp_path)))
     assert torch.allclose(again(images), model(images), atol=1e-5)
     assert timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=3)(images).shape == (2, 3)
