@@ -28,7 +28,7 @@ class CloneRecord(BaseModel):
     batch_size: int | None = None
     num_classes: int = 0
     spec: dict[str, Any] = {}
-    """What shapes the images, as `CloneSpec.describe` gives it."""
+    """Values that shape the images, from `CloneSpec.describe`."""
     planned: tuple[StoredCounts, ...] = ()
     """The counts of all runs so far."""
     withdrawn: StoredCounts | None = None
@@ -80,7 +80,7 @@ class CloneRecord(BaseModel):
 
 @dataclass(frozen=True)
 class Clone(Plan):
-    """A clone of a given size: what each image is, and the folder that holds them."""
+    """A clone of a given size: its planned images, and the folder that holds them."""
 
     folder: Location
 

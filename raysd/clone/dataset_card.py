@@ -39,11 +39,10 @@ def dataset_card(plan: Plan, record: CloneRecord) -> str:
         else f"generated at {spec.image_size} px, stored at {spec.stored_size} px"
     )
     revision = spec.model.commit or spec.model.revision
+    generator = f"{spec.model.name}@{revision}" if revision else spec.model.name
+    number = f"{record.num_images:,} ({_per_class(counts)} for each of {len(spec.table):,} classes)"
     facts = {
-        "generator": (
-            f"{spec.model.name}{'@' + revision if revision else ''} ({spec.family.pipeline}), weights "
-            f"{spec.model.digest}, {spec.dtype}"
-        ),
+        "generator": f"{generator} ({spec.family.pipeline}), weights {spec.model.digest}, {spec.dtype}",
         "LoRA": ", ".join(f"{lora.file.name} x {lora.scale:g}, {lora.digest}" for lora in spec.loras) or "none",
         "prompt variant": spec.variant_name,
         "templates": "; ".join(spec.variant.templates),
@@ -51,10 +50,7 @@ def dataset_card(plan: Plan, record: CloneRecord) -> str:
         "guidance scale": f"{spec.guidance_scale:g}"
         + ("" if spec.guidance_interval == (0.0, 1.0) else f" in the steps {spec.guidance_interval}"),
         "sampler": f"{spec.scheduler or 'of the checkpoint'}, {spec.num_inference_steps} steps",
-        "images": (
-            f"{record.num_images:,} ({_per_class(counts)} for each of {len(spec.table):,} classes), {size}, "
-            f"{spec.codec}, {spec.color}"
-        ),
+        "images": f"{number}, {size}, {spec.codec}, {spec.color}",
         "flagged images": f"{flags} (column `flag`); policy: {spec.flagged}",
         "short classes": f"{len(short):,}: {named}" if short else "none",
         "seed": str(spec.seed),

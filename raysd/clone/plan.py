@@ -1,4 +1,4 @@
-"""The plan: what each image of a clone is, by arithmetic alone.
+"""The plan of a clone, which gives each image by arithmetic alone.
 
 Position p of a clone of K classes is image p // K of class p % K. So every prefix has the same number of images of each
 class, and a clone grows by appending. Shard s holds the planned images among the positions s * S to (s + 1) * S - 1. A

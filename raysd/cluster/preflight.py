@@ -26,8 +26,8 @@ MODEL_REMEDIES = {
     "other": "is another {noun} on {nodes}; copy the driver's there, or put it where all nodes see it",
     "unloadable": "needs the package peft, which is absent on {nodes}; pip install peft there",
     "unreachable": (
-        "is not in the hub's cache on {nodes}, and the hub cannot be reached from there; fetch it there first, "
-        "or give a folder all nodes see"
+        "is not in the hub's cache on {nodes}, and the hub cannot be reached from there; "
+        "fetch it there first, or give a folder all nodes see"
     ),
 }
 
@@ -69,11 +69,8 @@ def check_disk(root: Location, num_bytes: float) -> None:
     """
     free = root.free_bytes()
     if free is not None and num_bytes > free:
-        remedy = (
-            f"about {short(num_bytes / 1e9)} GB are still to be written, and {short(free / 1e9)} GB are free; "
-            "free some space, or use another storage"
-        )
-        raise UserError("storage", root.uri, remedy)
+        why = f"about {short(num_bytes / 1e9)} GB are still to be written, and {short(free / 1e9)} GB are free"
+        raise UserError("storage", root.uri, f"{why}; free some space, or use another storage")
 
 
 def survey_failures(

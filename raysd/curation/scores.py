@@ -3,8 +3,7 @@
 No score changes or deletes an image; a filter leaves images out when the clone is read.
 
 `clones/<fingerprint>/scores/<score fingerprint>/` holds `scores.json` (the record), `scores-00000.parquet`, ... (each
-for a range of classes), in `parts/` the scores of each shard, and in `counts.parquet` the number of images of each
-part.
+for a range of classes), in `parts/` the scores of each shard, and in `counts.parquet` the images of each part.
 """
 
 import json

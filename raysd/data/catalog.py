@@ -46,8 +46,8 @@ def load_fashion_mnist(split: Literal["train", "test"]) -> tuple[np.ndarray, np.
     folder = fashion_mnist_folder()
     if folder is None:
         raise FileNotFoundError(
-            "Fashion-MNIST: not on this machine. Install the Debian package dataset-fashion-mnist, or download it with "
-            "torchvision.datasets.FashionMNIST and set RAYSD_FASHION_MNIST to its raw folder."
+            "Fashion-MNIST is not on this machine; install the Debian package dataset-fashion-mnist, or download it "
+            "with torchvision.datasets.FashionMNIST and set RAYSD_FASHION_MNIST to its raw folder"
         )
     prefix = folder / FILES[split]
     images = _read_idx(Path(f"{prefix}-images-idx3-ubyte.gz"), header=16).reshape(-1, 28, 28)
@@ -181,8 +181,7 @@ class BuiltInSet(BaseModel):
     """Number of images of each split."""
     source: SourceSettings
     splits: dict[Split, list[Any]] = {}
-    """The official splits that make up each part: names of the hub's splits, arguments of torchvision's class,
-    folders, or JSON files."""
+    """Official splits of each part: names of hub splits, arguments of torchvision's class, folders, or JSON files."""
     frozen: str | None = None
     """The committed split of a set that has no official one."""
     probe: Literal["lbfgs", "sgd", "knn"] = "lbfgs"

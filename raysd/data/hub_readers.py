@@ -180,7 +180,7 @@ def torchvision_source(name: str, options: dict[str, Any], root: Path | None = N
             raise UserError(
                 "real data set",
                 name,
-                f"cannot be fetched into {folder} ({_reason(failure)}); empty that folder, or fetch it and set path",
+                f"cannot be fetched into {folder} ({_reason(failure)}); delete the broken files there, or set path",
             ) from None
     labels = _first_there(data, ("_labels", "targets"))
     files = _first_there(data, ("_image_files", "_images"))

@@ -64,8 +64,7 @@ def image_bytes(name: str, row: int, value: Any, open_paths: bool = False) -> by
         name: the set's name.
         row: the row's number.
         value: the cell's value.
-        open_paths: whether to read the file at `path` where a struct has no bytes; only for sets whose files a library
-            has fetched.
+        open_paths: whether to read the file at `path` of a struct without bytes; only for files that a library fetched.
 
     Raises:
         UserError: the cell has no image.

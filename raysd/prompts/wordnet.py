@@ -21,6 +21,7 @@ PLACES = (
 WNID = re.compile(r"n\d{8}")
 REMEDY = "is not on this machine; install the Debian package wordnet-base, or set WNHOME to a folder of WordNet 3.0"
 HYPERNYM_POINTERS = ("@", "@i")
+# Endings of plurals and their singulars, from the man page morphy(7WN).
 PLURALS = (
     ("s", ""),
     ("ses", "s"),
@@ -30,7 +31,7 @@ PLURALS = (
     ("shes", "sh"),
     ("men", "man"),
     ("ies", "y"),
-)  # man page morphy(7WN)
+)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
 """A lock for a file that several processes change, on a disk that they share.
 
 It is an advisory lock of the operating system (`flock`), on a hidden file beside the changed one, and ends with its
-process in any case. A disk may not offer such locks, or be full or read-only; then nothing is held, and the last write
-wins.
+process in any case. A disk may lack such locks, or be full or read-only; then nothing is held, and the last write wins.
 """
 
 import fcntl

@@ -5,8 +5,7 @@ then again in another one, and so on. A step takes the next few items of each po
 batch. So a run may start at any step, and proportions are exact.
 
 A large pool is not shuffled as a whole, because that would read a file for each image. Its pieces (row groups) are
-shuffled, each worker takes an equal stretch of them, and within windows of some thousand images the images are shuffled
-again.
+shuffled, each worker takes an equal stretch of them, and images are shuffled again within windows of some thousand.
 
 Worked example: 1,000 images, 2 workers, batches of 100. In each epoch worker 0 has the first 500 of the shuffled
 pieces' images, worker 1 the others, also where that cuts a piece in two. Step 7 takes the items 350 to 399 of each
@@ -93,7 +92,7 @@ class WorkerSequence:
 
     @property
     def per_epoch(self) -> int:
-        """Images that the worker takes in an epoch; fewer than `world_size` stay out, others in each epoch."""
+        """Images that the worker takes in an epoch; fewer than `world_size` stay out, each epoch others."""
         return int(self.sizes.sum()) // self.world_size
 
     def parts(self, first: int, last: int) -> Iterator[WindowPart]:

@@ -65,8 +65,7 @@ class Recipe(BaseModel):
 
     # The head and the loss.
     head: Literal["linear", "projector"] = "linear"
-    """`projector`: hidden layers, a bottleneck, and a cosine softmax; dropped for transfer (t-ReX, Sariyildiz et al.
-    2023)."""
+    """`projector`: hidden layers, bottleneck, cosine softmax; dropped for transfer (t-ReX, Sariyildiz et al. 2023)."""
     projector_layers: Annotated[int, Field(ge=1, le=8)] = 1
     projector_width: Annotated[int, Field(ge=8)] = 2048
     bottleneck_width: Annotated[int, Field(ge=2)] = 256

@@ -1,5 +1,4 @@
 """Training of the embedded generator: a tiny Stable Diffusion, on the 60,000 training images of Fashion-MNIST.
 
-`captions` describes the images, `models` builds the parts, `autoencoder` and `denoiser` train them, `job` runs all on
-Ray Train.
+`captions` describes the images, `models` builds the parts, `autoencoder` and `denoiser` train them, `job` is the whole.
 """

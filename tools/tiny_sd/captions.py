@@ -2,8 +2,7 @@
 
 A caption names the class (its name or a synonym), with or without its definition or hypernym, or with adjectives that
 are measured on the image: how light the object is, whether its surface is plain, and how much of the frame it fills.
-Each adjective compares an image with others of its own class, so adjectives chosen uniformly give the class's real
-spread.
+Each adjective compares an image with others of its own class, so uniformly chosen adjectives give the real spread.
 """
 
 from dataclasses import dataclass
