@@ -5,9 +5,9 @@ class, and a clone grows by appending. Shard s holds the planned images among th
 position does not depend on how many images a class has: where a class has ended, its later positions stay empty, until
 the clone grows into them.
 
-Worked example: K = 10 classes, 25 images per class, S = 100. Position 137 is image 13 of class 7, in
-shard 1. The shards hold 100, 100 and 50 images; grown to 40 images per class, they hold 100 each, and the first 50
-images of shard 2 stay. With 28 images of class 3 alone, shard 2 has 53 images: also positions 253, 263 and 273.
+Worked example: K = 10 classes, 25 images per class, S = 100. Position 137 is image 13 of class 7, in shard 1. The
+shards hold 100, 100 and 50 images; grown to 40 images per class, they hold 100 each, and the first 50 images of shard 2
+stay. With 28 images of class 3 alone, shard 2 has 53 images: also positions 253, 263 and 273.
 """
 
 import hashlib

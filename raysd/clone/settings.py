@@ -60,7 +60,7 @@ class GenerationSettings(BaseModel):
     safety_checker: bool = True
     """Whether to run the checkpoint's safety checker, if it has one."""
     flagged: Literal["keep", "drop", "redraw"] = "redraw"
-    """Treatment of images that are black or flagged by the safety checker; `redraw` uses derived seeds."""
+    """Treatment of black and unsafe images: `keep` with their flag, `drop`, or `redraw` with derived seeds."""
     max_redraws: Annotated[int, Field(ge=1, le=100)] = 3
     """Redraws after which an image is dropped and its class listed as short."""
     compile: bool = False

@@ -94,11 +94,8 @@ class Lora:
                 self.field, self.name, f"is not on {node}; put it where all nodes see it, or at the same path on each"
             )
         if digest != self.digest:
-            raise UserError(
-                self.field,
-                self.name,
-                f"is another file on {node}; copy the one of the job's start there, or put it where all nodes see it",
-            )
+            why = f"is another file on {node} than where the job began"
+            raise UserError(self.field, self.name, f"{why}; copy that one there, or put it where all nodes see it")
         if not has_peft():
             raise UserError(
                 self.field, self.name, f"needs the package peft, which is absent on {node}; pip install peft there"
@@ -177,7 +174,10 @@ def find_lora(path: str, scale: float) -> Lora:
 
 
 def weight_bytes(folder: Path, dtype: str) -> int:
-    """Return the memory in bytes that a pipeline's weights take once loaded, from the headers of the files."""
+    """Return the bytes that a pipeline's weights take once loaded as `dtype` (float32, float16, bfloat16).
+
+    Only the headers of the files are read.
+    """
     total = 0
     for component in sorted(path for path in folder.iterdir() if path.is_dir()):
         files = list(component.glob("*.safetensors"))

@@ -2,8 +2,8 @@
 
 Guidance has one meaning everywhere: eps = eps_uncond + g (eps_cond - eps_uncond), and 1 is none. The kinds of guidance:
 
-- `classifier_free`: two passes of the denoiser, mixed. Negative prompts work; a guidance interval works where
-  both passes are known to be one call.
+- `classifier_free`: two passes of the denoiser, mixed. Negative prompts work; a guidance interval does where both
+  passes are known to be one call.
 - `embedded`: the scale is an input of a distilled denoiser (Flux dev, latent consistency models). One pass, no negative
   prompt.
 - `none`: distilled without a scale (Flux schnell). Only 1 is possible.

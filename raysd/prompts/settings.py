@@ -256,7 +256,7 @@ def _read_rows(field: str, source: TextTable) -> Iterator[tuple[dict[str, object
 
 
 def _classes_by_name(table: ClassTable) -> dict[str, list[str]]:
-    """Return the keys of the classes with each name; each key stands for itself."""
+    """Return the keys of the classes by class name, and each key by itself."""
     index: dict[str, list[str]] = {}
     for key, name in zip(table.keys, table.names, strict=True):
         index.setdefault(name, []).append(key)

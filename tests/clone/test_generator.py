@@ -87,7 +87,7 @@ def test_a_generator_refuses_a_clone_of_another_model(generator):
     ("change", "message"),
     [
         (lambda file, _: file.unlink(), "is not on .*; put it where all nodes see it"),
-        (lambda file, _: file.write_bytes(b"WEIGHTS"), "is another file on .*; copy the one of the job's start there"),
+        (lambda file, _: file.write_bytes(b"WEIGHTS"), "is another file on .* than where the job began"),
         (
             lambda _, monkeypatch: monkeypatch.setattr("raysd.diffusion.checkpoint.has_peft", lambda: False),
             "needs the package peft, which is absent on",
