@@ -1,4 +1,4 @@
-"""Where a process computes, and how it keeps the memory that was freed."""
+"""The device on which a process computes, and the memory that it keeps."""
 
 import contextlib
 import ctypes
@@ -11,10 +11,10 @@ KEPT_BYTES, LARGEST_BYTES = 2**30 - 1, 2**25  # the largest that glibc takes
 
 
 def keep_freed_memory() -> None:
-    """Keep what tensors on the CPU leave behind for the next ones, in this process.
+    """Keep the memory of freed CPU tensors for the next ones, in this process.
 
     By default glibc hands blocks back to the system when they are freed, and each step of a training touches thousands
-    of new pages. Does nothing where the C library is another one.
+    of new pages. Does nothing with another C library.
     """
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
@@ -23,7 +23,7 @@ def keep_freed_memory() -> None:
 
 
 def find_device() -> torch.device:
-    """The GPU that this process may use, or the CPU: a Ray worker only uses a GPU that Ray gave to it.
+    """Return the GPU that this process may use, or the CPU: a Ray worker only uses a GPU that Ray gave to it.
 
     Ray hides the other GPUs from a worker that was given one, unless `RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES` is
     set. A worker that was given none sees them all.
@@ -37,7 +37,7 @@ def find_device() -> torch.device:
 
 
 def _given_gpus() -> list[str] | None:
-    """Ray's ids of the GPUs that it gave to this worker; None in a process that is no worker."""
+    """Return ray's ids of the GPUs that it gave to this worker; None in a process that is no worker."""
     import ray
 
     if not ray.is_initialized() or ray.get_runtime_context().worker.mode != ray.WORKER_MODE:
@@ -46,6 +46,6 @@ def _given_gpus() -> list[str] | None:
 
 
 def _place(gpu: str) -> int:
-    """CUDA counts those that it sees."""
+    """Return the place of a GPU among those that CUDA sees."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     return visible.split(",").index(gpu) if visible else int(gpu)

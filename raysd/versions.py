@@ -1,4 +1,4 @@
-"""Versions of what shapes a result, for records."""
+"""Versions of the software that shapes a result, for records."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -7,7 +7,7 @@ PACKAGES = ("raysd", "ray", "torch", "diffusers", "transformers", "timm", "pyarr
 
 
 def versions() -> dict[str, str]:
-    """Python's and the main packages' versions."""
+    """Return the versions of Python and of the main packages."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

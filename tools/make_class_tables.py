@@ -19,7 +19,7 @@ CIFAR_COLUMNS = ("label", "key", "name", "wnid", "synonyms", "definition", "hype
 
 
 def imagenet_table(wnids: list[str]) -> ClassTable:
-    """One row per wnid, in this order."""
+    """Return a table with one row per wnid, in this order."""
     wordnet = find_wordnet()
     return fill_from_wordnet(
         ClassTable(
@@ -32,7 +32,7 @@ def imagenet_table(wnids: list[str]) -> ClassTable:
 
 
 def cifar_table(name: str) -> ClassTable:
-    """The names and wnids of the table as it is; the rest is looked up."""
+    """Return a table with its names and wnids as they are; the rest is from WordNet."""
     rows = load_class_table(name).rows
     return fill_from_wordnet(
         ClassTable([{column: row[column] for column in ("label", "key", "name", "wnid")} for row in rows])
@@ -40,7 +40,7 @@ def cifar_table(name: str) -> ClassTable:
 
 
 def counted_table(name: str) -> ClassTable:
-    """The table as it is, with the number of meanings that WordNet knows of each name; 1 where it knows none."""
+    """Return a table as it is, with the number of meanings that WordNet knows of each name; at least 1."""
     wordnet = find_wordnet()
     return ClassTable(
         [{**row, "senses": str(max(1, len(wordnet.senses(row["name"]))))} for row in load_class_table(name).rows]
@@ -56,7 +56,7 @@ def write_table(path: Path, table: ClassTable, columns: tuple[str, ...]) -> None
 
 
 def write_tables(folder: Path) -> None:
-    """Write all tables that WordNet has a part in."""
+    """Write all tables with columns from WordNet."""
     write_table(folder / "imagenet1k.csv", imagenet_table(ImageNetInfo("imagenet-1k").label_names()), IMAGENET_COLUMNS)
     write_table(folder / "imagenet100.csv", imagenet_table(HUNDRED.read_text().split()), IMAGENET_COLUMNS)
     for name in ("cifar10", "cifar100"):

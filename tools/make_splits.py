@@ -1,8 +1,8 @@
 """Write the frozen splits that ship with raysd: python tools/make_splits.py
 
 EuroSAT: 30 % of each class for testing, those whose hash (blake2b of `<class>/<number>`) is lowest. The three sets of
-digits: the halves that raysd has used from its start, sampled with random numbers of NumPy. They are written down so
-that no release of NumPy can change them.
+digits: the halves that raysd has used from its start, chosen with NumPy's random numbers; they are written down so that
+no release of NumPy can change them.
 """
 
 import numpy as np
@@ -25,17 +25,17 @@ EUROSAT = {
 }
 TEST_SHARE = 0.3
 HALVES_SAY = (
-    "Half of each class for testing, as seed 0 of NumPy's default_rng gave it when the set came to raysd; frozen "
-    "here, not sampled again."
+    "Half of each class for testing, as seed 0 of NumPy's default_rng gave it when the set came to raysd; "
+    "frozen here, not chosen again."
 )
 EUROSAT_SAYS = (
-    "30 % of each class for testing: the numbers whose blake2b of <class>/<number> is lowest. Images are "
-    "<class>_<number>.jpg."
+    "30 % of each class for testing: the numbers whose blake2b of <class>/<number> is lowest. "
+    "Images are <class>_<number>.jpg."
 )
 
 
 def first_halves(labels: np.ndarray) -> np.ndarray:
-    """Half of each class for testing, as raysd sampled it from its start; bool [N]."""
+    """Return the half of each class that raysd has used for testing from its start; bool [N]."""
     rng = np.random.default_rng(0)
     is_test = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):

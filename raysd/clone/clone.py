@@ -17,7 +17,7 @@ RECORD = "clone.json"
 
 
 class CloneRecord(BaseModel):
-    """What `clone.json` holds. A clone that nobody began has an empty one; `raysd.clone.record` says how it changes."""
+    """The content of `clone.json`, empty for a clone that nobody began; `raysd.clone.record` says how it changes."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -28,13 +28,13 @@ class CloneRecord(BaseModel):
     batch_size: int | None = None
     num_classes: int = 0
     spec: dict[str, Any] = {}
-    """What shapes the images, as `CloneSpec.describe` gives it."""
+    """Values that shape the images, from `CloneSpec.describe`."""
     planned: tuple[StoredCounts, ...] = ()
     """The counts of all runs so far."""
     withdrawn: StoredCounts | None = None
-    """Counts that were complete before; `verify --repair` makes them again, whatever it is called with."""
+    """Counts that were complete before a repair; `verify --repair` restores them, whatever counts it is called with."""
     repairs: int = 0
-    """How often something was taken out of shards."""
+    """Number of repairs that took images out of shards."""
     images_per_class: int | None = None
     """Images of the class that has the fewest."""
     num_images: int = 0
@@ -42,10 +42,10 @@ class CloneRecord(BaseModel):
     flags: dict[str, int] = {}
     """Images with each flag."""
     short_classes: dict[str, int] = {}
-    """How many images each short class lacks, by key."""
+    """Images that each short class lacks, by key."""
     versions: dict[str, str] = {}
     written: str | None = None
-    """When the clone was complete: UTC, as ISO 8601."""
+    """Time at which the clone was complete: UTC, as ISO 8601."""
 
     @property
     def planned_counts(self) -> list[ImageCounts]:
@@ -54,7 +54,7 @@ class CloneRecord(BaseModel):
 
     @property
     def withdrawn_counts(self) -> ImageCounts | None:
-        """Counts that were complete before something was taken out of shards."""
+        """Counts that were complete before a repair."""
         return None if self.withdrawn is None else ImageCounts.from_json(self.num_classes, self.withdrawn)
 
     def changed(self, **values: Any) -> "CloneRecord":
@@ -70,8 +70,7 @@ class CloneRecord(BaseModel):
 
     @staticmethod
     def from_json(data: bytes | None, num_classes: int) -> "CloneRecord":
-        """Return what `to_json` wrote of a clone of so many classes; an empty record where the file is missing or
-        torn."""
+        """Return the record that `to_json` wrote; an empty one where the file is missing or torn."""
         try:
             record = CloneRecord.model_validate_json(data or b"{}")
         except ValidationError:
@@ -81,7 +80,7 @@ class CloneRecord(BaseModel):
 
 @dataclass(frozen=True)
 class Clone(Plan):
-    """A clone of a given size: what each image is, and the folder that holds them."""
+    """A clone of a given size: its planned images, and the folder that holds them."""
 
     folder: Location
 
@@ -95,15 +94,14 @@ class Clone(Plan):
         return Clone(self.spec, counts, self.images_per_shard, self.folder)
 
     def read_record(self) -> CloneRecord:
-        """Read `clone.json`; an empty record when it is missing or torn."""
+        """Return what `clone.json` holds; an empty record when it is missing or torn."""
         try:
             return CloneRecord.from_json(self.folder.read(RECORD), self.counts.num_classes)
         except FileNotFoundError:
             return CloneRecord(num_classes=self.counts.num_classes)
 
     def change_record(self, update: Callable[[CloneRecord], CloneRecord | None]) -> None:
-        """Write what `update` makes of the record, or nothing when it gives None. What others write at the same time
-        is not lost."""
+        """Write the record that `update` returns, or nothing when that is None. Lose no change by another process."""
 
         def updated(data: bytes | None) -> bytes | None:
             record = update(CloneRecord.from_json(data, self.counts.num_classes))
@@ -123,7 +121,7 @@ def clone_folder(root: Location, spec: CloneSpec) -> Location:
 
 
 def plan_clone(root: Location, spec: CloneSpec, settings: GenerationSettings) -> Clone:
-    """Return the clone with the counts of `settings`; one that was begun keeps its shard size.
+    """Return the clone with the counts of `settings`; a clone that was begun keeps its shard size.
 
     Raises:
         UserError: counts for classes that the table does not have.

@@ -1,9 +1,8 @@
-"""A clone in other forms: ImageFolder and WebDataset. A clone is a Hugging Face data set as it lies and needs no
-export for that.
+"""A clone in other forms: ImageFolder and WebDataset. As stored it is a Hugging Face data set already.
 
 A file gets its name when it is whole, so an export that is killed leaves whole images, some of them missing; the same
-command writes all of them again. The small files of an ImageFolder are not synced each, but all together in the end: a
-machine that stops before that may leave empty ones.
+command writes all of them again. The small files of an ImageFolder are synced together at the end: a machine that stops
+before that may leave empty files.
 """
 
 import io
@@ -27,14 +26,14 @@ ABOUT = ("key", "index", "prompt", "seed", "redraws", "flag")
 
 
 def export_clone(clone: Clone, form: Form, out: str, flagged: bool = False) -> int:
-    """Write the planned images of a complete clone; returns how many.
+    """Write the planned images of a complete clone; return how many.
 
     Args:
-        job: the clone.
+        clone: the clone.
         form: `imagefolder`: `<label>_<key>/<index>.png`; `webdataset`: a tar per shard with image, `cls` and `json` of
             each sample.
-        out: a folder, which must be empty or hold an earlier export; for `webdataset` also a URI.
-        flagged: also images with a flag.
+        out: a folder, empty or with an earlier export; for `webdataset` also a URI.
+        flagged: whether to write images with a flag, too.
 
     Raises:
         UserError: the clone is not complete, or the folder cannot be written.
@@ -84,7 +83,7 @@ def _rows(clone: Clone, number: int, flagged: bool) -> Iterator[dict[str, Any]]:
 
 
 def folder_name(label: int, key: str) -> str:
-    """A class's folder: its label, so that the order is kept, and what of its key is harmless in a path."""
+    """Return the name of a class's folder: its label, which keeps the order, and its key without unsafe characters."""
     return f"{label:05d}_{re.sub(r'[^A-Za-z0-9-]+', '_', key)[:64]}"
 
 

@@ -1,14 +1,13 @@
-"""The plan: what each image of a clone is, by arithmetic alone.
+"""The plan of a clone, which gives each image by arithmetic alone.
 
 Position p of a clone of K classes is image p // K of class p % K. So every prefix has the same number of images of each
 class, and a clone grows by appending. Shard s holds the planned images among the positions s * S to (s + 1) * S - 1. A
 position does not depend on how many images a class has: where a class has ended, its later positions stay empty, until
 the clone grows into them.
 
-Worked example: K = 10 classes, 25 images per class, S = 100. Position 137 is image 13 of class 7, and it stands in
-shard 1. The shards hold 100, 100 and 50 images; grown to 40 images per class, they hold 100 each, and the first 50 of
-shard 2 are those generated before. With 28 images of class 3 alone, shard 2 has 53 images: positions 253, 263 and 273
-more.
+Worked example: K = 10 classes, 25 images per class, S = 100. Position 137 is image 13 of class 7, in shard 1. The
+shards hold 100, 100 and 50 images; grown to 40 images per class, they hold 100 each, and the first 50 images of shard 2
+stay. With 28 images of class 3 alone, shard 2 has 53 images: also positions 253, 263 and 273.
 """
 
 import hashlib
@@ -25,7 +24,7 @@ from raysd.prompts.table import ClassTable
 
 
 class StoredCounts(TypedDict):
-    """Counts as they stand in a record."""
+    """Counts as JSON, for the record of a clone."""
 
     default: int
     own: list[list[int]]
@@ -38,13 +37,13 @@ class ImageCounts:
 
     num_classes: int
     default: int
-    """Of the classes that have no count of their own."""
+    """Images of each class without a count of its own."""
     own: tuple[tuple[int, int], ...] = ()
-    """(label, count) of the others, sorted."""
+    """(label, count) of each class with a count of its own, sorted."""
 
     @cached_property
     def array(self) -> np.ndarray:
-        """int64 [K]."""
+        """Count of each label, int64 [K]."""
         counts = np.full(self.num_classes, self.default, dtype=np.int64)
         for label, count in self.own:
             counts[label] = count
@@ -56,31 +55,31 @@ class ImageCounts:
         return int(self.array.sum())
 
     def covers(self, other: "ImageCounts") -> bool:
-        """True when no class has fewer images than in `other`."""
+        """Return whether no class has fewer images than in `other`."""
         return bool((self.array >= other.array).all())
 
     def united(self, other: "ImageCounts") -> "ImageCounts":
-        """The larger count of each class."""
+        """Return the larger count of each class."""
         return counts_from_array(np.maximum(self.array, other.array))
 
     def grown(self, to: int, labels: list[int]) -> "ImageCounts":
-        """`to` images of each of the labels that has fewer."""
+        """Return the counts with at least `to` images of each of the labels."""
         counts = self.array.copy()
         counts[labels] = np.maximum(counts[labels], to)
         return counts_from_array(counts)
 
     def to_json(self) -> "StoredCounts":
-        """Return the counts as they stand in a record."""
+        """Return the counts as JSON, for the record of a clone."""
         return {"default": self.default, "own": [[label, count] for label, count in self.own]}
 
     @staticmethod
     def from_json(num_classes: int, value: "StoredCounts") -> "ImageCounts":
-        """Return what `to_json` gave."""
+        """Return the counts that `to_json` gave."""
         return ImageCounts(num_classes, value["default"], tuple((label, count) for label, count in value["own"]))
 
 
 def counts_from_array(counts: np.ndarray) -> ImageCounts:
-    """The counts of int [K]; the most frequent one becomes the default."""
+    """Return the counts of int [K]; the most frequent one becomes the default."""
     values, times = np.unique(counts, return_counts=True)
     default = int(values[times.argmax()])
     own = tuple((int(label), int(counts[label])) for label in np.flatnonzero(counts != default))
@@ -88,7 +87,7 @@ def counts_from_array(counts: np.ndarray) -> ImageCounts:
 
 
 def resolve_counts(images_per_class: int, class_counts: Mapping[str, int], table: ClassTable) -> ImageCounts:
-    """Counts by class key as counts by label.
+    """Return the counts by label for counts by class key.
 
     Raises:
         UserError: a key that the class table does not have.
@@ -104,13 +103,13 @@ def resolve_counts(images_per_class: int, class_counts: Mapping[str, int], table
 
 
 SEED_BITS = 63  # fits a signed 64-bit column
-CHUNK_POSITIONS = 2**18  # counted at a time
+CHUNK_POSITIONS = 2**18  # counted at once
 
 
 def image_seed(clone_seed: int, key: str, index: int, redraw: int = 0) -> int:
-    """The seed of one image, 0 to 2^63 - 1: blake2b of the clone's seed, the class's key and the image index.
+    """Return the seed of one image, 0 to 2^63 - 1: blake2b of the clone's seed, the class's key and the image index.
 
-    An image that is generated again has a seed of its own for each redraw from 1 on.
+    A redrawn image has another seed for each redraw from 1 on.
     """
     name = f"{clone_seed}/{key}/{index}" + (f"/{redraw}" if redraw else "")
     digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
@@ -130,7 +129,7 @@ class PlannedImage:
     prompt: str
     negative_prompt: str
     redraw: int = 0
-    """How often it was generated before."""
+    """Number of times that the image was generated before."""
 
 
 @dataclass(frozen=True)
@@ -146,13 +145,13 @@ class Plan:
 
     @cached_property
     def num_shards(self) -> int:
-        """How many shards the clone has; some may be empty where classes have unequal counts."""
+        """Shards of the clone; some may be empty where classes have unequal counts."""
         counts = self.counts.array
         last = int(((counts - 1) * len(counts) + np.arange(len(counts))).max(where=counts > 0, initial=-1))
         return last // self.images_per_shard + 1
 
     def positions(self, shard: int) -> np.ndarray:
-        """The planned positions of shard 0..num_shards-1, int64, rising."""
+        """Return the planned positions of shard 0..num_shards-1, int64, rising."""
         if not 0 <= shard < self.num_shards:
             raise IndexError(f"shard {shard} of {self.num_shards}")
         first = shard * self.images_per_shard
@@ -163,13 +162,13 @@ class Plan:
         return index < self.counts.array[labels]
 
     def belong(self, positions: np.ndarray, shard: int) -> bool:
-        """True when rising positions are those of one shard, each once; they may lie beyond this plan."""
+        """Return whether rising positions all belong to one shard, each once; they may be beyond this plan."""
         first = shard * self.images_per_shard
         inside = len(positions) == 0 or first <= positions[0] <= positions[-1] < first + self.images_per_shard
         return bool(inside and (np.diff(positions) > 0).all())
 
     def shard_sizes(self) -> np.ndarray:
-        """Planned images of each shard, int64 [num_shards]."""
+        """Return the number of planned images of each shard, int64 [num_shards]."""
         per_shard = self.images_per_shard
         sizes = np.full(self.num_shards, per_shard, dtype=np.int64)
         counts = self.counts.array
@@ -181,12 +180,12 @@ class Plan:
         return sizes
 
     def _is_planned(self, start: int, stop: int) -> np.ndarray:
-        """bool [stop - start]."""
+        """Return which positions are planned, bool [stop - start]."""
         index, label = np.divmod(np.arange(start, stop), self.counts.num_classes)
         return index < self.counts.array[label]
 
     def image(self, position: int, redraw: int = 0) -> PlannedImage:
-        """The image at a position; its prompt is the same in each redraw."""
+        """Return the image at a position; its prompt is the same in each redraw."""
         index, label = divmod(int(position), len(self.spec.table))
         row = self.spec.table.rows[label]
         prompt = self.spec.variant.prompt(row, image_seed(self.spec.seed, row["key"], index))

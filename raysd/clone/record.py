@@ -1,10 +1,10 @@
-"""How the record of a clone changes. Several drivers may change it at a time.
+"""Changes of the record of a clone, which several drivers may change at once.
 
 - `planned`: the counts of all runs so far. The first of them is complete if `complete` says so.
-- `complete`: all shards were read back, and hold what was planned. It is taken back before anything is taken out of a
-  shard, or one is made anew with less.
-- `withdrawn`: counts that were complete before; `verify --repair` makes them again, whatever it is called with.
-- `repairs`: how often something was taken out of shards. A driver that read the shards back before such a time reads
+- `complete`: all shards were read back, and hold what was planned. It becomes false before images are taken out of a
+  shard, or a shard is generated anew with fewer images.
+- `withdrawn`: counts that were complete before; `verify --repair` restores them, whatever counts it is called with.
+- `repairs`: number of repairs that took images out of shards. A driver that read the shards back before a repair reads
   them again.
 """
 
@@ -16,8 +16,10 @@ from raysd.versions import versions
 
 
 def begin_record(clone: Clone, batch_size: int, is_changed: bool) -> None:
-    """Add the counts of this run to those that were planned so far. A larger clone that lacks a shard is not called
-    complete any more, since this run makes the shard anew with its own counts."""
+    """Add the counts of this run to the planned ones.
+
+    A larger clone that lacks a shard no longer counts as complete: this run generates the shard with its own counts.
+    """
 
     def begun(record: CloneRecord) -> CloneRecord | None:
         before = record
@@ -44,13 +46,12 @@ def _first(clone: Clone, batch_size: int) -> dict[str, object]:
 
 
 def num_repairs(clone: Clone) -> int:
-    """Return how often something was taken out of the clone's shards."""
+    """Return how many repairs took images out of the clone's shards."""
     return clone.read_record().repairs
 
 
 def begin_repair(clone: Clone) -> Clone:
-    """Note that something is about to be taken out of shards; return the clone with all that must be there
-    afterwards."""
+    """Record that a repair begins; return the clone with all that must be there afterwards."""
     wanted = clone
 
     def begun(record: CloneRecord) -> CloneRecord:
@@ -64,8 +65,7 @@ def begin_repair(clone: Clone) -> Clone:
 
 
 def restore_withdrawn(clone: Clone, repairs: int) -> None:
-    """Call the clone complete again up to the counts that were withdrawn, if all of that is there, as when another
-    driver made it meanwhile."""
+    """Call the clone complete again up to the withdrawn counts, if another driver made those images meanwhile."""
     record = clone.read_record()
     if record.withdrawn is None:
         return
@@ -93,15 +93,15 @@ def _withdrawn(record: CloneRecord) -> CloneRecord:
 
 
 def end_record(clone: Clone, check: ShardCheck, repairs: int) -> bool:
-    """Note what the clone holds; the first of the planned counts is then the one that is complete.
+    """Record what the clone holds, and its counts as the first of the planned ones.
 
     Args:
         clone: the clone.
-        check: of its shards.
-        repairs: `num_repairs` before they were read.
+        check: what the shards hold.
+        repairs: `num_repairs` before the shards were read.
 
     Returns:
-        False when something was taken out of shards since then: they must be read again.
+        False when a repair began since then, and the shards must be read again.
     """
     is_valid = True
 

@@ -1,11 +1,11 @@
-"""What is missing of a clone: one listing of its folder, and little more.
+"""The missing shards of a clone, found by one listing of its folder and little more.
 
 A shard that is there was written by some run, and covers at least what that run had planned of it. The counts of all
-runs so far stand in `clone.json`, written before a run generates. So a shard is known to be whole from its name alone,
-unless an earlier and smaller plan covers it in part; only such shards are opened. On a local disk the end of each file
-is read besides, because a disk may tear a file; an object store does not.
+runs so far are in `clone.json`, written before a run generates. So the name of a shard is enough to know that it is
+whole, unless an earlier and smaller plan covers it in part; only such shards are opened. On a local disk the end of
+each file is read as well, because a disk may cut a file off; an object store does not.
 
-After the generating, `check_shards` reads what each shard covers, and nothing counts as done before that.
+After the generation, `check_shards` reads what each shard covers. Nothing counts as done before that.
 """
 
 import os
@@ -28,7 +28,7 @@ LIGHT_COLUMNS = ["label", "index", "flag"]
 
 
 def missing_shards(clone: Clone) -> np.ndarray:
-    """Numbers of the shards to be generated or extended, int64, rising.
+    """Return the numbers of the shards to be generated or extended, int64, rising.
 
     Raises:
         UserError: Parquet files in the clone's data folder that are not its shards.
@@ -45,7 +45,7 @@ def missing_shards(clone: Clone) -> np.ndarray:
 
 
 def _present_shards(data: Location, images_per_shard: int, num_shards: int) -> np.ndarray:
-    """Numbers of the shards that have their name, and on a local disk their end."""
+    """Return the numbers of the shards whose file is there and, on a local disk, not cut off."""
     found, foreign = [], []
     for name, size in data.list_sizes(".parquet").items():
         digits = name.removeprefix("train-").removesuffix(".parquet")
@@ -69,7 +69,7 @@ def _present_shards(data: Location, images_per_shard: int, num_shards: int) -> n
 
 
 def _has_end(path: str) -> bool:
-    """True when a Parquet file ends as one, with a footer that fits into it."""
+    """Return whether a Parquet file ends as one, with a footer that fits into it."""
     handle = os.open(path, os.O_RDONLY)
     try:
         size = os.fstat(handle).st_size
@@ -80,8 +80,10 @@ def _has_end(path: str) -> bool:
 
 
 def _may_be_short(clone: Clone, record: CloneRecord, sizes: np.ndarray) -> np.ndarray:
-    """bool [num_shards]: shards of which some earlier run had planned a part only; all of them when the earlier runs
-    are not known, or while a repair is not done."""
+    """Return which shards an earlier run may have planned in part only, bool [num_shards].
+
+    All of them when the earlier runs are not known, or while a repair is not done.
+    """
     earlier = record.planned_counts
     if not earlier or record.withdrawn is not None:
         return np.ones(len(sizes), dtype=bool)
@@ -108,14 +110,14 @@ def _covers(clone: Clone, number: int) -> bool:
 
 @dataclass
 class ShardCheck:
-    """What the shards of a clone hold."""
+    """The content of the shards of a clone, in numbers."""
 
     broken: list[int]
     """Shards that do not cover their part of the plan, or hold an image twice."""
     num_images: int
     """Planned images that are there."""
     flags: dict[str, np.ndarray]
-    """For each flag, and for `dropped`, images of each label, int64 [K]."""
+    """Images of each label for each flag and for `dropped`, int64 [K] each."""
 
     @property
     def num_flagged(self) -> int:
@@ -128,7 +130,7 @@ class ShardCheck:
         return int(self.flags["dropped"].sum()) if "dropped" in self.flags else 0
 
     def short_classes(self, keys: list[str]) -> dict[str, int]:
-        """How many images each short class lacks, by key."""
+        """Return how many images each short class lacks, by key."""
         if "dropped" not in self.flags:
             return {}
         return {keys[label]: int(count) for label, count in enumerate(self.flags["dropped"]) if count}
@@ -160,7 +162,7 @@ def check_shards(clone: Clone) -> ShardCheck:
 
 
 def _each(function: Any, numbers: Iterable[int]) -> Iterator[Any]:
-    """The answers in order, from a few threads; few are held at a time."""
+    """Yield the answers in order, from a few threads; few are held at once."""
     pending = [int(number) for number in numbers]
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         for start in range(0, len(pending), 64 * NUM_THREADS):

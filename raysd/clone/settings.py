@@ -1,4 +1,4 @@
-"""Generation settings, as they stand in an experiment file."""
+"""Generation settings of an experiment file."""
 
 from typing import Annotated, Any, Literal
 
@@ -34,7 +34,7 @@ class GenerationSettings(BaseModel):
     variant: str = "name"
     """Prompt variant: a built-in one, or one from `variants`."""
     negative_prompt: str | None = None
-    """In the place of the variant's."""
+    """Negative prompt that replaces the variant's."""
     guidance_scale: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] = 2.0
     """eps = eps_uncond + g (eps_cond - eps_uncond); 1 is no guidance, and costs half."""
     guidance_interval: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = (0.0, 1.0)
@@ -48,9 +48,9 @@ class GenerationSettings(BaseModel):
     num_inference_steps: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Overrides the sampler's number of steps."""
     image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
-    """Side of the square images in pixels as they are generated; the model's own size when empty."""
+    """Side of the square generated images in pixels; the model's own size when empty."""
     stored_size: Annotated[int, Field(ge=8, le=4096)] | None = None
-    """Side as they are stored, resized with antialiasing; as generated when empty."""
+    """Side of the stored images in pixels, resized with antialiasing; as generated when empty."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """`auto`: float32 for the embedded model, float16 for models with a U-Net, bfloat16 for transformers."""
     codec: Literal["auto", "png", "jpeg", "webp"] = "auto"
@@ -58,32 +58,29 @@ class GenerationSettings(BaseModel):
     color: Literal["auto", "rgb", "gray"] = "auto"
     """`auto`: gray for the embedded model, which knows gray images only."""
     safety_checker: bool = True
-    """Run the checkpoint's safety checker, if it has one."""
+    """Whether to run the checkpoint's safety checker, if it has one."""
     flagged: Literal["keep", "drop", "redraw"] = "redraw"
-    """Black images and those that the safety checker flags: `keep` them with their flag, `drop` them, or `redraw`
-    them with derived seeds."""
+    """Treatment of black and unsafe images: `keep` with their flag, `drop`, or `redraw` with derived seeds."""
     max_redraws: Annotated[int, Field(ge=1, le=100)] = 3
-    """After so many redraws an image is dropped, and its class listed as short."""
+    """Redraws after which an image is dropped and its class listed as short."""
     compile: bool = False
-    """Compile the denoiser with `torch.compile`: minutes at the start, then faster on GPUs."""
+    """Whether to compile the denoiser with `torch.compile`: minutes at the start, then faster on GPUs."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     images_per_class: Annotated[int, Field(ge=1)] = 100
-    """A clone grows: a larger number generates only what is missing."""
+    """Images of each class; a larger number makes an existing clone grow."""
     class_counts: dict[str, Count] = {}
-    """Another number of images for some classes, by key."""
+    """Other numbers of images for some classes, by key."""
     images_per_shard: Annotated[int, Field(ge=1, le=100_000)] = 256
-    """Fixed when a clone is begun."""
+    """Images per shard, fixed when a clone is begun."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
     num_actors: Annotated[int, Field(ge=1)] | None = None
-    """Generation actors; by default as many as the cluster's GPUs, or its CPUs when it has none, and more when nodes
-    join."""
+    """Generation actors; by default one per GPU of the cluster, or per CPU without GPUs, and more when nodes join."""
     min_actors: Annotated[int, Field(ge=1)] | None = None
-    """Begin when there is room for so many; the others join with their nodes. By default `num_actors`."""
+    """Actors to begin with, by default `num_actors`; the others join with their nodes."""
     cpus_per_actor: Annotated[float, Field(ge=LEAST_PART, allow_inf_nan=False)] = 1
     gpus_per_actor: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """By default 1 on a cluster with GPUs, else 0, which computes on CPUs. Below 1 it is a part of one GPU, above a
-    whole number."""
+    """GPUs of each actor: a part of one, a whole number, or 0 for CPUs. By default 1 on a cluster with GPUs, else 0."""
 
     @model_validator(mode="after")
     def _fewer_before_more(self) -> "GenerationSettings":
@@ -116,12 +113,12 @@ class GenerationSettings(BaseModel):
 
 
 class CostSettings(BaseModel):
-    """What `raysd plan` needs to know to name a price."""
+    """Prices for `raysd plan`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     price_per_hour: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
-    """Of one device, as `{A100: 2.0}`, in any currency."""
+    """Price of an hour of one device, as `{A100: 2.0}`, in any currency."""
 
 
 SAMPLER_STEPS = {"fast": 20, "paper": 50}

@@ -1,8 +1,8 @@
-"""Shards: Parquet files of images that Hugging Face `datasets` opens as they lie.
+"""Shards: Parquet files of images that Hugging Face `datasets` opens without conversion.
 
-A shard's name is there only when the shard is whole (see `raysd.storage.location`). Its footer holds the clone's
-fingerprint, and the positions of planned images that were dropped, with the reason; so rows and dropped positions
-together say what the shard covers.
+A shard gets its name only when it is whole (see `raysd.storage.location`). Its footer holds the clone's fingerprint,
+and the positions of planned images that were dropped, with the reason; so rows and dropped positions together say what
+the shard covers.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from raysd.storage.change import change
 from raysd.storage.location import Location
 
 DATA = "data"
-PARTS = "parts"  # of shards that take long; beside the data, so that nobody reads them as such
+PARTS = "parts"  # folder of unfinished shards, beside the data, so that nobody reads them as data
 NAME = "train-{:06d}.parquet"
 ROWS_PER_GROUP = 256
 JPEG_QUALITY = WEBP_QUALITY = 95
@@ -52,7 +52,7 @@ class GeneratedImage:
     planned: PlannedImage
     data: bytes
     flag: str
-    """Empty, or why the image is suspect: `black`, `nan`, `unsafe`."""
+    """Empty, or the reason why the image is suspect: `black`, `nan`, `unsafe`."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,15 @@ class Shard:
 
     table: pa.Table
     dropped: dict[int, str] = field(default_factory=dict)
-    """Planned positions without an image, and why."""
+    """Planned positions without an image, with the reason."""
 
     def covered(self, num_classes: int) -> np.ndarray:
-        """All positions that are generated or dropped, int64, rising."""
+        """Return all positions that are generated or dropped, int64, rising."""
         generated = self.table["index"].to_numpy() * num_classes + self.table["label"].to_numpy()
         return np.sort(np.concatenate([generated, np.array(list(self.dropped), dtype=np.int64)]))
 
     def without(self, positions: np.ndarray, num_classes: int) -> "Shard":
-        """The images and dropped positions at other places."""
+        """Return the shard without the images and dropped positions at these positions."""
         own = self.table["index"].to_numpy() * num_classes + self.table["label"].to_numpy()
         taken = set(positions.tolist())
         return Shard(
@@ -78,7 +78,7 @@ class Shard:
         )
 
     def flag_counts(self, num_classes: int) -> dict[str, np.ndarray]:
-        """For each flag, and for `dropped`, images of each label, int64 [K]."""
+        """Return the images of each label for each flag and for `dropped`, int64 [K] each."""
         counts: dict[str, np.ndarray] = {}
         labels, flags = self.table["label"].to_numpy(), np.array(self.table["flag"].to_pylist(), dtype=object)
         for flag in sorted(set(flags) - {""}):
@@ -91,12 +91,12 @@ class Shard:
 
 
 def shard_name(shard: int) -> str:
-    """The file name of a shard."""
+    """Return the file name of a shard."""
     return NAME.format(shard)
 
 
 def encode_image(pixels: np.ndarray, codec: str) -> bytes:
-    """uint8 [H, W] or [H, W, 3] as PNG, or as JPEG or WebP of quality 95."""
+    """Return uint8 [H, W] or [H, W, 3] as PNG, or as JPEG or WebP of quality 95."""
     buffer = io.BytesIO()
     options: dict[str, dict[str, int | bool]] = {
         "png": {"optimize": True},
@@ -108,12 +108,12 @@ def encode_image(pixels: np.ndarray, codec: str) -> bytes:
 
 
 def class_labels(table: ClassTable) -> list[str]:
-    """Names for the labels: class names, or the keys where a name stands twice, since `datasets` wants each once."""
+    """Return the labels' names: the class names if they are unique, which `datasets` needs, else the keys."""
     return table.names if len(set(table.names)) == len(table) else table.keys
 
 
 def image_schema(class_names: list[str], schema: pa.Schema = COLUMNS) -> pa.Schema:
-    """A schema whose metadata tells `datasets` which column is an image and what the labels are called."""
+    """Return a schema whose metadata tells `datasets` which column is an image and what the labels are called."""
     dtypes = {pa.int64(): "int64", pa.string(): "string"}
     features: dict[str, dict[str, object]] = {
         "image": {"_type": "Image"},
@@ -127,7 +127,7 @@ def image_schema(class_names: list[str], schema: pa.Schema = COLUMNS) -> pa.Sche
 
 
 def shard_table(spec: CloneSpec, images: Sequence[GeneratedImage]) -> pa.Table:
-    """The rows of a shard, in plan order."""
+    """Return the rows of a shard, in plan order."""
     rows = [
         {
             "image": {"bytes": image.data, "path": f"{image.planned.label:05d}-{image.planned.index:07d}.{spec.codec}"},
@@ -146,19 +146,19 @@ def shard_table(spec: CloneSpec, images: Sequence[GeneratedImage]) -> pa.Table:
 
 
 def write_shard(folder: Location, number: int, shard: Shard, spec: CloneSpec) -> int:
-    """Commit a shard below the clone's folder, in one atomic step, over an older one; returns its bytes."""
+    """Write a shard of the clone in `folder` in one atomic step, over an older one; return its bytes."""
     data = to_parquet(shard, spec)
     folder.child(DATA).write(shard_name(number), data)
     return len(data)
 
 
 def to_parquet(shard: Shard, spec: CloneSpec) -> bytes:
-    """The bytes of a shard's file."""
+    """Return the bytes of a shard's file."""
     about = {"fingerprint": spec.fingerprint, "dropped": sorted(shard.dropped.items())}
     table = shard.table.replace_schema_metadata({**shard.table.schema.metadata, b"raysd": json.dumps(about).encode()})
     buffer = pa.BufferOutputStream()
-    # The images are compressed already; a dictionary does what is left. Statistics of images would copy two of them
-    # into the footer.
+    # The images are compressed already; a dictionary suffices for the texts. Statistics of the images would copy two of
+    # them into the footer.
     options = {
         "compression": "none",
         "use_dictionary": ["key", "prompt", "flag"],
@@ -171,17 +171,17 @@ def to_parquet(shard: Shard, spec: CloneSpec) -> bytes:
 def add_to_shard(
     folder: Location, plan: Plan, number: int, fresh: Shard, is_new: bool = False, place: str = DATA
 ) -> int:
-    """Commit images to a shard, in one atomic step, beside those that are there by now; returns its bytes.
+    """Add images to a shard in one atomic step, beside those that are there by now; return its bytes.
 
-    Another driver may have committed images of the same shard since it was looked at. They are the same images where
-    they have the same place, so those that are there stay, and a shard never loses one.
+    Another driver may have written images of the same shard since this one read it. At the same position they are the
+    same images, so the existing ones stay, and a shard never loses an image.
 
     Args:
-        folder: the clone's.
-        plan: which positions belong into the shard.
-        number: of the shard.
-        fresh: what was generated.
-        is_new: the shard was not there when it was looked at.
+        folder: the clone's folder.
+        plan: the plan that says which positions belong into the shard.
+        number: the shard's number.
+        fresh: the generated images.
+        is_new: whether the shard is most likely missing.
         place: the folder below the clone's, `DATA` or `PARTS`.
     """
     num_classes = plan.counts.num_classes
@@ -196,7 +196,7 @@ def add_to_shard(
 
 
 def delete_part(folder: Location, number: int) -> None:
-    """Delete what was kept of a shard while it was made."""
+    """Delete the part of a shard that was kept while the shard was generated."""
     parts = folder.child(PARTS)
     if parts.exists(shard_name(number)):
         with suppress(FileNotFoundError):
@@ -204,7 +204,7 @@ def delete_part(folder: Location, number: int) -> None:
 
 
 def merge_shards(first: Shard, second: Shard, num_classes: int) -> Shard:
-    """The images of both, by position; both must be of one clone and have no image in common."""
+    """Return the images of both, by position; both must be of one clone and have no image in common."""
     table = pa.concat_tables(
         [first.table.replace_schema_metadata(second.table.schema.metadata), second.table]
     ).combine_chunks()
@@ -215,10 +215,10 @@ def merge_shards(first: Shard, second: Shard, num_classes: int) -> Shard:
 def read_shard(
     folder: Location, number: int, spec: CloneSpec, columns: list[str] | None = None, place: str = DATA
 ) -> Shard | None:
-    """A shard, or None when it is missing, torn, or not one of this clone.
+    """Return a shard, or None when it is missing, torn, or of another clone.
 
     Raises:
-        OSError: an object store that does not answer.
+        OSError: an object store does not answer.
     """
     data, name = folder.child(place), shard_name(number)
     try:
@@ -230,7 +230,7 @@ def read_shard(
 
 
 def parse_shard(data: bytes, spec: CloneSpec) -> Shard | None:
-    """A shard from the bytes of its file, or None when they are torn, or not of this clone."""
+    """Return a shard from the bytes of its file, or None when they are torn, or of another clone."""
     return _parse(pa.BufferReader(data), None, spec, None)
 
 
@@ -252,5 +252,5 @@ def _parse(
 
 
 def _is_torn(error: OSError) -> bool:
-    """Arrow says with an OSError without a number that a file's content is broken."""
+    """Return whether the content of a file is broken, which Arrow says with an OSError without a number."""
     return error.errno is None and not any(word in str(error) for word in ("AWS Error", "Network", "HTTP"))

@@ -1,4 +1,4 @@
-"""Verification: every image of a clone is read, hashed, decoded, and compared with the plan."""
+"""Verification of a clone: every image is read, hashed, decoded, and compared with the plan."""
 
 import hashlib
 import io
@@ -22,7 +22,7 @@ PLANNED = ("label", "key", "index", "prompt", "seed")
 
 
 def find_problem(clone: Clone, number: int) -> str:
-    """What is wrong with a shard, in a few words; empty when nothing is."""
+    """Return what is wrong with a shard in a few words, or an empty text."""
     plan, spec = clone, clone.spec
     shard = read_shard(clone.folder, number, spec)
     if shard is None:
@@ -58,7 +58,7 @@ def _row_problem(plan: Plan, row: dict[str, Any]) -> str:
 
 
 def verify_clone(clone: Clone) -> dict[int, str]:
-    """The problem of each shard that has one. Shards are read by Ray tasks, on all nodes."""
+    """Return the problem of each shard that has one. Ray tasks read the shards, on all nodes."""
     from raysd.cluster.session import ensure_ray
 
     ensure_ray()
@@ -82,23 +82,22 @@ def _verdicts(clone: Clone, numbers: np.ndarray) -> Iterator[dict[str, Any]]:
 
 
 def mend_shards(clone: Clone, numbers: list[int]) -> Clone:
-    """Take what is broken out of shards, so that the next generation makes it again. Before that the record stops
-    calling the clone complete.
+    """Take broken images out of shards, so that the next generation makes them again.
 
-    Each shard is looked at again while it is changed: what another driver has mended or added by now stays.
+    Before that the record stops calling the clone complete. Each shard is checked again while it is changed: what
+    another driver repaired or added by now stays.
 
     Returns:
-        The clone with all that has to be there afterwards: what the record called complete is more than `job` where
-        that was made larger meanwhile.
+        The clone with all that has to be there afterwards: more than `clone` where the record called more complete.
     """
     wanted = begin_repair(clone)
     for number in numbers:
-        change(clone.folder.child(DATA), shard_name(number), partial(_mended, wanted, number))
+        change(clone.folder.child(DATA), shard_name(number), partial(_repaired, wanted, number))
     return wanted
 
 
-def _mended(plan: Plan, number: int, data: bytes | None) -> bytes | None:
-    """A shard without what is broken; None when nothing is, or the shard is missing."""
+def _repaired(plan: Plan, number: int, data: bytes | None) -> bytes | None:
+    """Return a shard without what is broken; None when nothing is, or the shard is missing."""
     shard = None if data is None else parse_shard(data, plan.spec)
     if data is None:
         return None

@@ -1,1 +1,1 @@
-"""The cluster: Ray's session, what fits on its nodes, what is checked of them before a job."""
+"""The cluster: Ray's session, the room on its nodes, and the checks before a job."""

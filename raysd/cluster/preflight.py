@@ -1,7 +1,7 @@
-"""What is checked of a cluster before a job: storage, software, models, memory and disk of its nodes.
+"""Checks of a cluster before a job: storage, software and models of its nodes, and the disk.
 
-The checks are plain functions over what `raysd.cluster.probe` saw. Each gives one line per failure. `check_cluster` is
-what a job does: it stops at the first.
+The checks are plain functions over the reports of `raysd.cluster.probe`. Each returns one error per failure.
+`check_cluster`, which a job calls, raises the first one.
 """
 
 import os
@@ -26,26 +26,25 @@ MODEL_REMEDIES = {
     "other": "is another {noun} on {nodes}; copy the driver's there, or put it where all nodes see it",
     "unloadable": "needs the package peft, which is absent on {nodes}; pip install peft there",
     "unreachable": (
-        "is not in the hub's cache on {nodes}, and the hub cannot be reached from there; fetch it there first, "
-        "or give a folder all nodes see"
+        "is not in the hub's cache on {nodes}, and the hub cannot be reached from there; "
+        "fetch it there first, or give a folder all nodes see"
     ),
 }
 
 
 def check_cluster(root: Location, wanted: ClusterSettings, models: "Sequence[Model | Lora]" = ()) -> None:
-    """Before a job on a running cluster of several nodes: they are there, answer, see the storage and the models,
-    and run this process's versions.
+    """Check that a running cluster's nodes answer, see the storage and the models, and have this process's versions.
 
-    Takes a second or two once the nodes are there, and looks at the names and sizes of a model's files, and at the
-    content of LoRA weights. Does nothing where the job runs on this machine alone.
+    Takes a second or two once the nodes are there. Compares the names and sizes of a model's files, and the content of
+    LoRA weights. Does nothing where the job runs on this machine alone.
 
     Args:
         root: the storage root.
-        wanted: what is waited for.
-        models: that the job needs, and LoRA weights.
+        wanted: the nodes to wait for.
+        models: the models and LoRA weights that the job needs.
 
     Raises:
-        UserError: the first thing that is wrong.
+        UserError: the first failure.
     """
     if not os.environ.get("RAY_ADDRESS"):
         return
@@ -63,30 +62,27 @@ def check_cluster(root: Location, wanted: ClusterSettings, models: "Sequence[Mod
 
 
 def check_disk(root: Location, num_bytes: float) -> None:
-    """There is room on a local disk for so many bytes more.
+    """Check that a local disk has room for `num_bytes` more.
 
     Raises:
-        UserError: there is not.
+        UserError: the disk has less.
     """
     free = root.free_bytes()
     if free is not None and num_bytes > free:
-        remedy = (
-            f"about {short(num_bytes / 1e9)} GB are still to be written, and {short(free / 1e9)} GB are free; "
-            "free some space, or use another storage"
-        )
-        raise UserError("storage", root.uri, remedy)
+        why = f"about {short(num_bytes / 1e9)} GB are still to be written, and {short(free / 1e9)} GB are free"
+        raise UserError("storage", root.uri, f"{why}; free some space, or use another storage")
 
 
 def survey_failures(
     root: Location, reports: Sequence[NodeReport], here: dict[str, str], models: "Sequence[Model | Lora]" = ()
 ) -> list[UserError]:
-    """What is wrong with the nodes, a line each.
+    """Return what is wrong with the nodes, one error per failure.
 
     Args:
         root: the storage root.
-        sights: of all nodes.
+        reports: the reports of all nodes.
         here: this process's versions.
-        models: those that were looked for, in the order of the sights' own.
+        models: the models that were looked for, in the order of the reports' `models`.
     """
     answered = [report for report in reports if report.dead is None]
     dead = [
@@ -103,14 +99,14 @@ def survey_failures(
 
 
 def storage_failures(root: Location, reports: Sequence[NodeReport]) -> list[UserError]:
-    """Nodes that cannot use the storage, a line per reason."""
+    """Return an error for each reason why nodes cannot use the storage."""
     nodes = _by_word((report.unseen, report.node.name) for report in reports if report.unseen is not None)
     remedy = "mount one folder on all nodes, or use s3:// or gs://"
     return [UserError("storage", root.uri, f"{reason}, on {names}; {remedy}") for reason, names in nodes.items()]
 
 
 def version_failures(reports: Sequence[NodeReport], here: dict[str, str]) -> list[UserError]:
-    """Packages whose version differs between the driver and a node, a line per package."""
+    """Return an error for each package whose version differs between the driver and a node."""
     failures = []
     for package in EQUAL_VERSIONS:
         ours = here.get(package, "absent")
@@ -128,7 +124,7 @@ def version_failures(reports: Sequence[NodeReport], here: dict[str, str]) -> lis
 
 
 def model_failures(reports: Sequence[NodeReport], models: "Sequence[Model | Lora]") -> list[UserError]:
-    """Models and LoRA weights that some nodes lack and cannot fetch, a line for each and each reason."""
+    """Return an error for each model or LoRA file that nodes lack and cannot fetch, and for each reason."""
     failures = []
     for place, model in enumerate(models):
         nodes = _by_word((report.models[place], report.node.name) for report in reports)
@@ -140,7 +136,7 @@ def model_failures(reports: Sequence[NodeReport], models: "Sequence[Model | Lora
 
 
 def _by_word(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Names by word, with commas."""
+    """Return the names for each word, joined by commas."""
     found = defaultdict(list)
     for word, name in pairs:
         found[word].append(name)

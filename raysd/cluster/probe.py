@@ -1,9 +1,8 @@
-"""A look at each node of a cluster: does it see the storage and the model, does it run the same versions, how much
-memory has it?
+"""A probe of each node of a cluster: does it see the storage and the models, which versions and memory does it have?
 
 1. The driver writes a token into a fresh folder below the storage root.
-2. A small task on each node reads the token, writes one of its own, and says what else there is. A node that does not
-   see the driver's token writes nothing.
+2. A small task on each node reads the token, writes its own, and reports what else there is. A node that does not see
+   the driver's token writes nothing.
 3. The driver looks for the nodes' tokens, and deletes the folder.
 """
 
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
 ANSWER_SECONDS, SAY_SECONDS = 300.0, 30.0  # a worker process starts in seconds, the first one of a cold node in minutes
 GPU_QUERY = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
 DRIVER = "driver"
-# A generator, or LoRA weights, on a node: the driver's, others under the path, none there; LoRA weights that cannot be
-# loaded there; or a hub model that would be fetched, or cannot be.
+# A model or LoRA file on a node: the driver's, another one under the same path, none; LoRA weights that cannot be
+# loaded there; a hub model that would be fetched, or cannot be.
 Presence = Literal["same", "other", "absent", "unloadable", "fetchable", "unreachable"]
 
 
@@ -44,33 +43,33 @@ class Gpu:
 
 @dataclass(frozen=True)
 class NodeReport:
-    """What there is on a node, as its own process sees it."""
+    """State of a node, as a process on it sees it."""
 
     node: Node
     unseen: str | None = None
-    """Why the storage cannot be used there; None when it can."""
+    """Reason why the node cannot use the storage; None when it can."""
     versions: tuple[tuple[str, str], ...] = ()
     """Packages and their versions."""
     memory: int | None = None
-    """Bytes that all processes may use."""
+    """Memory that all processes may use, in bytes."""
     gpus: tuple[Gpu, ...] = ()
     models: tuple[Presence, ...] = ()
-    """Of each generator, and of LoRA weights, that were asked for."""
+    """Presence of each model and LoRA file that was looked for."""
     dead: str | None = None
-    """Why the node did not answer; None when it did."""
+    """Reason why the node did not answer; None when it did."""
 
 
 def survey(
     nodes: Sequence[Node], root: Location, models: "Sequence[Model | Lora]" = (), thorough: bool = False
 ) -> list[NodeReport]:
-    """Look at all nodes at the same time, and leave out those that are gone by then; Ray has to be connected.
+    """Look at all nodes at once, and leave out those that are gone by then; Ray has to be connected.
 
     Args:
-        nodes: of the cluster.
+        nodes: the nodes of the cluster.
         root: the storage root, which this process can write to.
-        models: the generators and LoRA weights as they were found here; none when nothing is generated.
-        thorough: compare the generators' weights, and not only the names and sizes of their files; LoRA weights, of
-            which many are equally large, always are.
+        models: the models and LoRA weights as found here; none when nothing is generated.
+        thorough: whether to compare the models' weights, not only the names and sizes of their files. LoRA weights,
+            many of which are equally large, are always compared.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -99,24 +98,22 @@ def survey(
 
 
 def _wait_for(answers: dict[Any, Node]) -> tuple[list[Any], list[Any]]:
-    """Those of the tasks that ended, and those that did not in time."""
+    """Return the tasks that ended, and those that did not end in time."""
     import ray
 
     late, ended = list(answers), time.monotonic() + ANSWER_SECONDS
     while late and (left := ended - time.monotonic()) > 0:
         _, late = ray.wait(late, num_returns=len(late), timeout=min(SAY_SECONDS, left))
         if late:
-            say(
-                f"waiting for {', '.join(answers[answer].name for answer in late)} to answer; a node's first "
-                "process may take minutes"
-            )
+            names = ", ".join(answers[answer].name for answer in late)
+            say(f"waiting for {names} to answer; a node's first process may take minutes")
     return [answer for answer in answers if answer not in set(late)], late
 
 
 def look(
     node: Node, folder: Location, token: str, marked: "list[tuple[Model | Lora, str | None]]", thorough: bool
 ) -> NodeReport:
-    """What this process's node sees; runs there."""
+    """Return what the node of this process sees; runs there."""
     models = tuple(_presence(model, mark, thorough) for model, mark in marked)
     return NodeReport(
         node, _use_storage(node, folder, token), tuple(versions().items()), memory_bytes(), gpus_here(), models
@@ -126,9 +123,8 @@ def look(
 def _expected_mark(model: "Model | Lora", thorough: bool) -> str | None:
     from raysd.diffusion.checkpoint import Lora
 
-    return (
-        model.digest if isinstance(model, Lora) else model_mark(model, thorough)
-    )  # the digest that the clone's fingerprint has
+    # The digest of LoRA weights is the one in the clone's fingerprint.
+    return model.digest if isinstance(model, Lora) else model_mark(model, thorough)
 
 
 def _presence(model: "Model | Lora", expected: str | None, thorough: bool) -> Presence:
@@ -140,14 +136,15 @@ def _presence(model: "Model | Lora", expected: str | None, thorough: bool) -> Pr
         return "unloadable" if isinstance(model, Lora) and not has_peft() else "same"
     if isinstance(model, Lora) or model.commit is None:
         return "absent" if mark is None else "other"
-    return (
-        "unreachable" if hub_bytes(model.name, model.commit) is None else "fetchable"
-    )  # a commit's files are always the same, so some are missing
+    # The files of a commit are always the same, so a difference means that some are missing.
+    return "unreachable" if hub_bytes(model.name, model.commit) is None else "fetchable"
 
 
 def model_mark(model: "Model | Lora", thorough: bool) -> str | None:
-    """A word that is equal where the model is the same: by its weights if thorough, else by the files' names and
-    sizes. None where it is not there."""
+    """Return a mark that is equal where the model is the same; None where the model is missing.
+
+    It is a hash of the weights if `thorough`, else of the names and sizes of the files.
+    """
     from raysd.diffusion.checkpoint import SHIPPED, Lora
     from raysd.storage.fingerprint import fingerprint, folder_digest
     from raysd.storage.hub import FILES, cached_model
@@ -166,7 +163,7 @@ def model_mark(model: "Model | Lora", thorough: bool) -> str | None:
 
 
 def memory_bytes() -> int:
-    """Memory of this machine, or what its container may use."""
+    """Return the memory of this machine, or of its container, in bytes."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limits = [Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")]
     texts = [limit.read_text().strip() for limit in limits if limit.is_file()]
@@ -174,8 +171,7 @@ def memory_bytes() -> int:
 
 
 def gpus_here() -> tuple[Gpu, ...]:
-    """The NVIDIA GPUs of this machine, whether or not this process may use them; asks the driver, and loads no
-    torch."""
+    """Return the NVIDIA GPUs of this machine, also those that this process may not use; torch is not loaded."""
     if shutil.which(GPU_QUERY[0]) is None:
         return ()
     try:
@@ -203,7 +199,7 @@ def _use_storage(node: Node, folder: Location, token: str) -> str | None:
 
 
 def _confirmed(report: NodeReport, folder: Location) -> NodeReport:
-    """The sight; what the node wrote has to be seen by this process."""
+    """Return the report, with a failure if this process does not see what the node wrote."""
     if report.unseen is None and not folder.exists(report.node.id):
         return replace(report, unseen="what is written there does not reach the driver")
     return report

@@ -1,4 +1,4 @@
-"""The nodes of a cluster, and whether what a job starts fits on them."""
+"""The nodes of a cluster, and the check that the processes of a job fit on them."""
 
 import math
 import time
@@ -9,24 +9,24 @@ from dataclasses import dataclass
 from raysd.errors import UserError
 from raysd.progress import say
 
-UNITS = 10_000  # Ray counts resources in these fractions
+UNITS = 10_000  # in one CPU or GPU; Ray counts in these fractions
 ACCELERATOR = "accelerator_type:"
 LOOK_SECONDS, SAY_SECONDS = 1.0, 60.0
 
 
 @dataclass(frozen=True)
 class Node:
-    """An alive node and what Ray may hand out of it."""
+    """An alive node and the resources that Ray hands out on it."""
 
     id: str
     name: str
     cpus: float
     gpus: float = 0.0
     accelerator: str | None = None
-    """Ray's word for its kind of GPU, as `A100`."""
+    """Ray's name for the kind of GPU, as `A100`."""
 
     def room(self, cpus: float, gpus: float) -> int:
-        """How many processes that hold so much fit on it; those that hold a part of a GPU lie on one GPU each."""
+        """Return how many such processes fit on this node; one that holds a part of a GPU uses a single GPU."""
         rooms = [_units(self.cpus) // _units(cpus)] if cpus else []
         if gpus:
             rooms.append(processes_on(self.gpus, gpus))
@@ -40,7 +40,7 @@ class ResourceRequest:
     field: str
     value: object
     what: str
-    """Their plural, as `generation actors`."""
+    """Plural noun for the processes, as `generation actors`."""
     count: int
     cpus: float
     gpus: float = 0.0
@@ -50,7 +50,7 @@ class ResourceRequest:
 
 
 def cluster_nodes() -> list[Node]:
-    """The alive nodes of the cluster that this process is connected to; each has a name of its own."""
+    """Return the alive nodes of the cluster that this process is connected to, with unique names."""
     import ray
 
     alive = [node for node in ray.nodes() if node["Alive"]]
@@ -67,14 +67,15 @@ def cluster_nodes() -> list[Node]:
 
 
 def processes_on(gpus: float, each: float) -> int:
-    """How many processes fit on the GPUs of a node that hold a part of one each, or whole ones. Ray never gives
-    parts of two GPUs to a process."""
+    """Return how many processes that hold `each` GPUs, a part of one or whole ones, fit on the GPUs of a node.
+
+    Ray never gives a process parts of two GPUs.
+    """
     return int(gpus) * (UNITS // _units(each)) if each < 1 else _units(gpus) // _units(each)
 
 
 def gpus_filled(requests: Sequence[ResourceRequest]) -> float:
-    """GPUs that no other process can have: a part that is left over is of no use to those that need more. Only parts
-    of one size share GPUs."""
+    """Return the number of GPUs that the requests take. Only equal parts share a GPU, and its rest counts as taken."""
     counts: Counter[float] = Counter()
     for request in requests:
         counts[request.gpus] += request.count
@@ -86,15 +87,15 @@ def gpus_filled(requests: Sequence[ResourceRequest]) -> float:
 
 
 def room_for(nodes: Sequence[Node], cpus: float, gpus: float) -> int:
-    """How many processes that hold so much fit on the nodes; none is split over two of them."""
+    """Return how many such processes fit on the nodes; none is split over two nodes."""
     return sum(node.room(cpus, gpus) for node in nodes)
 
 
 def check_room(nodes: Sequence[Node], requests: Sequence[ResourceRequest]) -> None:
-    """What a job starts at the same time fits on the nodes: each kind of process by itself, and all kinds by their sum.
+    """Check that what a job starts at once fits on the nodes: each kind of process by itself, and the sum of all kinds.
 
     Raises:
-        UserError: it would wait for ever, with the arithmetic.
+        UserError: the job would wait forever; says the numbers.
     """
     for request in requests:
         if (room := room_for(nodes, request.cpus, request.gpus)) < request.count:
@@ -117,13 +118,13 @@ def check_room(nodes: Sequence[Node], requests: Sequence[ResourceRequest]) -> No
 
 
 def wait_for_nodes(cpus: int, gpus: int, minutes: float) -> None:
-    """Ask for so many CPUs and GPUs, and wait until the cluster has them. An autoscaler starts nodes for what is
-    asked; without one they may join by hand.
+    """Request CPUs and GPUs, and wait until the cluster has them.
 
-    The asking is a placement group, which ends with this process; it holds nothing once the nodes are there.
+    An autoscaler starts nodes for the request; without one they may join by hand. The request is a placement group,
+    which ends with this process and holds nothing once the nodes are there.
 
     Raises:
-        UserError: they did not come in time.
+        UserError: the nodes did not join in time.
     """
     from ray.util import placement_group, remove_placement_group
 
@@ -138,14 +139,8 @@ def wait_for_nodes(cpus: int, gpus: int, minutes: float) -> None:
                 field, value = (
                     ("cluster.gpus", gpus) if sum(node.gpus for node in nodes) < gpus else ("cluster.cpus", cpus)
                 )
-                raise UserError(
-                    field,
-                    value,
-                    (
-                        f"after {minutes:g} minutes there is {describe(nodes)}; ask for less, or raise "
-                        "cluster.wait_minutes"
-                    ),
-                )
+                remedy = f"after {minutes:g} minutes there is {describe(nodes)}; ask for less, or raise"
+                raise UserError(field, value, f"{remedy} cluster.wait_minutes")
             if waited - said >= SAY_SECONDS:
                 say(f"waiting for nodes with {wanted} in all; there is {describe(nodes)}")
                 said = waited
@@ -159,7 +154,7 @@ def _has(nodes: Sequence[Node], cpus: float, gpus: float) -> bool:
 
 
 def describe(nodes: Sequence[Node]) -> str:
-    """What the nodes have, in a few words: `2 nodes of 4 CPUs and 1 GPUs, 1 node of 8 CPUs`."""
+    """Return what the nodes have in a few words: `2 nodes of 4 CPUs and 1 GPUs, 1 node of 8 CPUs`."""
     kinds = Counter((node.cpus, node.gpus) for node in nodes)
     return (
         ", ".join(f"{count} node{'s' if count > 1 else ''} of {_resources(*kind)}" for kind, count in kinds.items())

@@ -1,4 +1,4 @@
-"""Ray: join the cluster that is there, or start one on this machine."""
+"""The session with Ray: on the cluster that is there, or on one started on this machine."""
 
 import atexit
 import contextlib
@@ -13,15 +13,13 @@ from collections.abc import Iterator
 from raysd.errors import UserError
 
 LOCAL_OBJECT_STORE_BYTES = 512 * 2**20
-WAVE_SHARDS = 4096  # handed to Ray Data at a time, so that the driver's memory does not grow with the clone
-NO_PROGRESS_SECONDS = (
-    4 * 3600
-)  # of scoring, features or reading; generation has a measure of its own (raysd.generation.actor_pool)
+WAVE_SHARDS = 4096  # handed to Ray Data at once, so that the driver's memory does not grow with the clone
+# Of scoring, features or reading; generation has its own limit (raysd.generation.actor_pool).
+NO_PROGRESS_SECONDS = 4 * 3600
 ADDRESS_SECONDS = 10.0  # to wait for a cluster's head
 MAX_INIT_DEATHS = 2  # one node whose disk or network fails for a moment does not end a run
-WORKER_WARNING = (
-    "PYTHON worker processes have been started"  # Ray's, on every small machine; it asks nothing of the user
-)
+# Ray says this on every small machine; the user need not act.
+WORKER_WARNING = "PYTHON worker processes have been started"
 
 
 def ensure_ray() -> None:
@@ -32,9 +30,7 @@ def ensure_ray() -> None:
     `RAYSD_VERBOSE=1` to see them.
     """
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-    os.environ.setdefault(
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5"
-    )  # a short training need not wait for the next look
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # a short training need not wait for the next one
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
     verbose = os.environ.get("RAYSD_VERBOSE") == "1"
@@ -58,18 +54,17 @@ def _connect(verbose: bool) -> None:
         _check_address(os.environ["RAY_ADDRESS"])
         ray.init(logging_level=level, log_to_driver=verbose)
         return
-    os.environ.setdefault(
-        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0"
-    )  # a process less for each training; nobody takes this machine away
+    # Nobody takes this machine away; without the watcher each training has one process less.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     options = {"include_dashboard": True, "object_store_memory": LOCAL_OBJECT_STORE_BYTES}
     context = ray.init(address="local", logging_level=level, log_to_driver=verbose, **options)
-    # Train looks its cluster up again, and would find another one on a shared machine.
+    # Ray Train looks for its cluster again, and would find another one on a shared machine.
     os.environ["RAY_ADDRESS"] = context.address_info["gcs_address"]
     atexit.register(close_ray)
 
 
 def _check_address(address: str) -> None:
-    """Something listens at a `host:port`; Ray itself would try for minutes."""
+    """Check that something listens at a `host:port`; Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     if not port.isdigit() or "://" in address:
         return
@@ -101,9 +96,8 @@ def _calm_ray_data(verbose: bool) -> None:
     context = ray.data.DataContext.get_current()
     context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS
     context.max_consecutive_actor_init_deaths = MAX_INIT_DEATHS
-    context.autoscaling_config.actor_pool_util_upscaling_threshold = (
-        1.0  # a pool grows once all its actors have as many tasks as they may
-    )
+    # A pool grows once all its actors have as many tasks as they may.
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
     if not verbose:
         context.enable_progress_bars = False
         for name in ("ray.data", "ray.train", "ray.tune"):
@@ -112,7 +106,7 @@ def _calm_ray_data(verbose: bool) -> None:
 
 @contextlib.contextmanager
 def kept_interrupts() -> Iterator[None]:
-    """For calls of Ray Train and Ray Tune, which put their own answer to Ctrl-C in place and leave it there."""
+    """Restore the handler of Ctrl-C after a call of Ray Train or Ray Tune, which set their own and leave it."""
     before = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -131,14 +125,14 @@ def close_ray() -> None:
 
 
 def cluster_cpus() -> float:
-    """CPUs of the whole cluster."""
+    """Return the number of CPUs of the whole cluster."""
     import ray
 
     return float(ray.cluster_resources().get("CPU", 1))
 
 
 def cluster_gpus() -> float:
-    """GPUs of the whole cluster."""
+    """Return the number of GPUs of the whole cluster."""
     import ray
 
     return float(ray.cluster_resources().get("GPU", 0))

@@ -1,4 +1,4 @@
-"""Cluster settings, as they stand in an experiment file."""
+"""Cluster settings of an experiment file."""
 
 from typing import Annotated
 
@@ -6,8 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class ClusterSettings(BaseModel):
-    """What a job asks a running cluster for before it begins, so that an autoscaler starts the nodes. Without effect
-    on this machine alone."""
+    """Resources that a job requests from a running cluster before it begins, so that an autoscaler starts the nodes.
+
+    Without effect on this machine alone.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -16,4 +18,4 @@ class ClusterSettings(BaseModel):
     gpus: Annotated[int, Field(ge=0)] = 0
     """GPUs of the whole cluster."""
     wait_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30
-    """How long to wait for them."""
+    """Minutes to wait for these resources."""

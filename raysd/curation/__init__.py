@@ -1,1 +1,1 @@
-"""Curation: scores of a clone's images, near-duplicates, and the filters that choose when they are read."""
+"""Curation: scores of a clone's images, near-duplicates, and the filters that choose among them."""

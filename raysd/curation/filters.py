@@ -1,4 +1,4 @@
-"""Filters: which images of a scored clone are left out when it is read."""
+"""Filters, which leave out images of a scored clone when it is read."""
 
 import numpy as np
 
@@ -10,10 +10,10 @@ from raysd.errors import UserError
 
 
 def filter_images(clone: Clone, spec: ScoringSpec, filters: FilterSettings) -> LeftOut:
-    """What the filters leave out of the planned images of a scored clone.
+    """Return the planned images of a scored clone that the filters leave out.
 
     Raises:
-        UserError: no scores, or a filter on something that was not measured.
+        UserError: the clone has no scores, or a filter needs a score that was not measured.
     """
     _check_measured(spec, filters)
     scores = read_scores(clone, spec)
@@ -52,7 +52,7 @@ def _check_measured(spec: ScoringSpec, filters: FilterSettings) -> None:
 
 
 def _beyond_share(labels: np.ndarray, values: np.ndarray, share: float) -> np.ndarray:
-    """bool [N]: not among the best `share` of its class, rounded up."""
+    """Return which values are not among the best `share` of their class, rounded up; bool [N]."""
     beyond = np.zeros(len(labels), dtype=bool)
     order = np.lexsort((-values, labels))
     ends = np.cumsum(np.bincount(labels))

@@ -15,15 +15,14 @@ from raysd.storage.hub import FILES, fetch_model
 
 FIELD = "scoring.model"
 BATCH = 64
-LOGIT_SCALE = 100.0  # CLIP's, for models that have none
+LOGIT_SCALE = 100.0  # of CLIP, for models without one
 
 
 def find_image_text_model(name: str, revision: str | None = None) -> Model:
     """Resolve an image-text model of transformers to a local folder; a hub id is fetched, safetensors only.
 
     Raises:
-        UserError: no such folder, not to be had from the hub, or a model that does not give features of images and
-            texts.
+        UserError: no such folder, a failed download, or a model without features of images and texts.
     """
     folder = Path(name).expanduser().resolve()
     commit = None
@@ -60,11 +59,11 @@ def _check_architecture(name: str, folder: Path) -> None:
 
 
 class ImageTextModel:
-    """Holds a model and the encoded texts of the classes.
+    """An image-text model with the encoded texts of the classes.
 
     Args:
-        folder: the model's.
-        texts: one for each class.
+        folder: the model's folder.
+        texts: a text for each class.
     """
 
     def __init__(self, folder: Path, texts: tuple[str, ...]) -> None:
@@ -83,7 +82,7 @@ class ImageTextModel:
 
     @torch.inference_mode()
     def _encode_texts(self, texts: tuple[str, ...]) -> torch.Tensor:
-        # SigLIP was trained with padding to the full length; CLIP does not mind it.
+        # SigLIP was trained with padding to the full length; for CLIP padding changes nothing.
         options = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
         options["max_length"] = self.model.config.get_text_config().max_position_embeddings
         parts = []
@@ -94,7 +93,7 @@ class ImageTextModel:
 
     @torch.inference_mode()
     def similarities(self, images: list[Image.Image]) -> np.ndarray:
-        """Cosine similarity of each image to each class's text, float32 [B, K]."""
+        """Return the cosine similarity of each image to each class's text, float32 [B, K]."""
         inputs = self.processor(images=[image.convert("RGB") for image in images], return_tensors="pt").to(self.device)
         features = _normalized(self.model.get_image_features(**inputs))
         return (features @ self.texts.T).float().cpu().numpy()

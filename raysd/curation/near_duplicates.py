@@ -1,8 +1,8 @@
 """Near-duplicates by thumbnails: two images are alike when their gray thumbnails of 16 px correlate.
 
-The correlation (Pearson's, -1 to 1) does not see a change of brightness or contrast, another codec, or another size. It
-does see a shift or a mirror image, and calls images of one simple shape on an empty ground alike though they show
-different things; so choose a threshold by looking.
+The correlation (Pearson's, -1 to 1) ignores a change of brightness or contrast, another codec, and another size. A
+shift or a mirror image lowers it. Images of one simple shape on an empty ground count as alike though they show
+different things; so look at images to choose a threshold.
 """
 
 import io
@@ -15,18 +15,18 @@ from raysd.data.images import UNDECODABLE, ImageSet
 from raysd.errors import UserError
 
 SIDE = 16
-BLOCK = 4096  # rows compared at a time
+BLOCK = 4096  # rows compared at once
 FLAT = 1.0  # a thumbnail with a smaller standard deviation (in gray levels) is like nothing
 
 
 def thumbnail(data: bytes) -> bytes:
-    """An encoded image as 16 x 16 gray values, one byte each."""
+    """Return an encoded image as 16 x 16 gray values, one byte each."""
     with Image.open(io.BytesIO(data)) as image:
         return image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()
 
 
 def descriptors(thumbnails: list[bytes]) -> np.ndarray:
-    """Thumbnails as rows whose dot product is their correlation, float32 [N, 256]; a flat one is all zeros."""
+    """Return thumbnails as rows whose dot product is their correlation, float32 [N, 256]; a flat one is all zeros."""
     values = np.frombuffer(b"".join(thumbnails), dtype=np.uint8).reshape(-1, SIDE**2).astype(np.float32)
     values -= values.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(values, axis=1, keepdims=True)
@@ -34,7 +34,7 @@ def descriptors(thumbnails: list[bytes]) -> np.ndarray:
 
 
 def nearest(queries: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The highest correlation of each query, float32 [N], and with which of the M others, int64 [N]."""
+    """Return the highest correlation of each query, float32 [N], and its index among the M others, int64 [N]."""
     similarity, index = np.full(len(queries), -1.0, dtype=np.float32), np.full(len(queries), -1, dtype=np.int64)
     for start in range(0, len(others), BLOCK):
         block = queries @ others[start : start + BLOCK].T
@@ -46,8 +46,10 @@ def nearest(queries: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def nearest_earlier(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The highest correlation of each row with a row before it, float32 [N], and which that is, int64 [N]; -1 and -1
-    for the first."""
+    """Return the highest correlation of each row with an earlier row, float32 [N], and that row, int64 [N].
+
+    Both are -1 for the first row.
+    """
     similarity, index = np.full(len(values), -1.0, dtype=np.float32), np.full(len(values), -1, dtype=np.int64)
     for start in range(0, len(values), BLOCK):
         rows = values[start : start + BLOCK]
@@ -74,10 +76,10 @@ class Reference:
 
 
 def read_reference(images: ImageSet) -> Reference:
-    """A set's thumbnails, for a comparison with a clone.
+    """Read a set's thumbnails, for a comparison with a clone.
 
     Raises:
-        UserError: an image that cannot be decoded.
+        UserError: an image cannot be decoded.
     """
     thumbnails: list[bytes] = []
     for file in images.files():

@@ -1,8 +1,8 @@
-"""How many images the part of each shard has in a score table, kept beside the parts.
+"""The number of images in the part of each shard of a score table, kept beside the parts.
 
-A part fits its shard when it has as many rows. That stands in the footers of both files, so it costs two reads to find
-out. `counts.parquet` keeps the answer together with the bytes that both files had; where they still have them, by a
-listing of each folder, no file is opened. The file is only a help: where it is missing or old, the footers are read.
+A part fits its shard when it has as many rows. The footers of both files say so, at the cost of two reads.
+`counts.parquet` keeps the answer together with the sizes of both files; where a listing of each folder still shows
+these sizes, no file is opened. Where `counts.parquet` is missing or old, the footers are read.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ SCHEMA = pa.schema(
 
 
 class PartCount(NamedTuple):
-    """A part that fitted its shard when both had these bytes."""
+    """Rows of a part that fitted its shard when both files had these sizes in bytes."""
 
     shard_bytes: int
     part_bytes: int
@@ -29,8 +29,7 @@ class PartCount(NamedTuple):
 
 
 class PartCounts:
-    """The counts of the parts of one clone; the shards are listed once, so what grows meanwhile is found by the next
-    run.
+    """The counts of the parts of one clone. The shards are listed once; the next run finds what grows meanwhile.
 
     Args:
         clone: the clone's folder.
@@ -44,8 +43,7 @@ class PartCounts:
         self.counts = {row.pop("name"): PartCount(**row) for row in rows}
 
     def missing(self, numbers: Sequence[int]) -> list[int]:
-        """Those of some shards that have no part, or have grown since. Footers are read where a file has changed
-        since it was counted."""
+        """Return the shards that have no part, or have grown since. Footers of files that changed since are read."""
         part_bytes = self.parts.list_sizes(".parquet")
         names = [shard_name(number) for number in numbers]
         there = [name for name in names if name in part_bytes and name in self.shard_bytes]
@@ -69,7 +67,7 @@ class PartCounts:
         self._write()
 
     def rows(self) -> dict[str, int]:
-        """Rows of all parts that are there, by file name; those of a larger clone too."""
+        """Return the rows of all parts that are there, by file name, also of parts of a larger clone."""
         part_bytes = self.parts.list_sizes(".parquet")
         known = {
             name: self.counts[name].rows

@@ -1,9 +1,9 @@
-"""Score tables: quality scores of a clone's images, beside the clone, by label and image index. Images are never
-changed or deleted for a score; a filter chooses when they are read.
+"""Score tables: quality scores of a clone's images, beside the clone, by label and image index.
 
-`clones/<fingerprint>/scores/<score fingerprint>/` holds `scores.json` (what was measured), `scores-00000.parquet`, ...
-(each for a range of classes), in `parts/` what was measured of each shard alone, and in `counts.parquet` how many
-images each part has.
+No score changes or deletes an image; a filter leaves images out when the clone is read.
+
+`clones/<fingerprint>/scores/<score fingerprint>/` holds `scores.json` (the record), `scores-00000.parquet`, ... (each
+for a range of classes), in `parts/` the scores of each shard, and in `counts.parquet` the images of each part.
 """
 
 import json
@@ -49,11 +49,11 @@ SCORES = pa.schema(
 
 @dataclass(frozen=True)
 class ScoringSpec:
-    """What is measured; make one with `resolve_scoring_spec`."""
+    """The scores to measure; make one with `resolve_scoring_spec`."""
 
     model: Model | None
     texts: tuple[str, ...]
-    """Of each class, for the image-text model."""
+    """Text of each class, for the image-text model."""
     references: tuple[tuple[str, str], ...]
     """Name and fingerprint of each test set."""
 
@@ -64,21 +64,21 @@ class ScoringSpec:
         return fingerprint({"model": model, "references": [print_ for _, print_ in self.references]})
 
     def folder(self, clone: Clone) -> Location:
-        """Where the scores of a clone lie."""
+        """Return the folder of a clone's scores."""
         return clone.folder.child("scores", self.fingerprint)
 
     def read_record(self, clone: Clone) -> dict[str, Any]:
-        """`scores.json` of a clone, or nothing when it was not scored."""
+        """Return `scores.json` of a clone, or an empty record when it was not scored."""
         folder = self.folder(clone)
         record: dict[str, Any] = json.loads(folder.read(RECORD)) if folder.exists(RECORD) else {}
         return record
 
     def covers(self, clone: Clone, record: dict[str, Any]) -> bool:
-        """True when all planned images were scored."""
+        """Return whether all planned images were scored."""
         return bool(record) and ImageCounts.from_json(clone.counts.num_classes, record["counts"]).covers(clone.counts)
 
     def describe(self) -> dict[str, Any]:
-        """For `scores.json`."""
+        """Return the values for `scores.json`."""
         model = (
             None
             if self.model is None
@@ -99,7 +99,7 @@ def resolve_scoring_spec(
     """Fill in the model and the classes' texts.
 
     Args:
-        settings: of the experiment.
+        settings: the experiment's scoring settings.
         table: the classes.
         references: name and fingerprint of each test set in `settings.against`.
 
@@ -118,10 +118,10 @@ def resolve_scoring_spec(
 
 
 def read_scores(clone: Clone, spec: ScoringSpec) -> pa.Table:
-    """All scores of a clone, by label and index.
+    """Return all scores of a clone, by label and index.
 
     Raises:
-        UserError: there are none, or they are older than the clone.
+        UserError: the clone has no scores, or grew after it was scored.
     """
     folder, record = spec.folder(clone), spec.read_record(clone)
     if not spec.covers(clone, record):

@@ -1,7 +1,7 @@
 """The scoring job: Ray Data maps scoring actors over a clone's shards, then Ray tasks compare the images of each class.
 
-A shard's part is written once and found again, so a killed run continues and a grown clone is scored where it grew. The
-class tables are made anew from the parts.
+The part of a shard is written once and found again, so a killed run continues and a grown clone is scored where it
+grew. The class tables are made anew from the parts.
 """
 
 import io
@@ -36,7 +36,7 @@ DUPLICATE = 0.98
 
 @dataclass(frozen=True)
 class ScoreSummary:
-    """What a score table says, in a few numbers."""
+    """Summary of a score table."""
 
     folder: Location
     num_images: int
@@ -45,7 +45,7 @@ class ScoreSummary:
     agreement: float | None
     """Percent of the images whose own class fits best, by the image-text model."""
     worst_classes: dict[str, float]
-    """That agreement for the classes where it is lowest, by key."""
+    """The same percentage for the classes where it is lowest, by key."""
     num_duplicates: int
     """Images that correlate to more than 0.98 with an earlier one of their class."""
     num_test_matches: int
@@ -53,7 +53,7 @@ class ScoreSummary:
 
 
 class ShardScorer:
-    """A Ray Data actor: scores the images of one shard at a time, and writes its part."""
+    """A Ray Data actor that scores the images of one shard after the other, and writes their parts."""
 
     def __init__(
         self, clone: Clone, spec: ScoringSpec, references: list[Reference], batch_size: int, num_threads: int
@@ -71,7 +71,7 @@ class ShardScorer:
         self.references = descriptors([data for reference in references for data in reference.thumbnails])
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[int]]:
-        """Column `shard` to itself, the number of its images, and the bytes of its part."""
+        """Score the shards of column `shard`; return them with their numbers of images and the bytes of their parts."""
         scored = [self.score_shard(int(number)) for number in batch["shard"]]
         return {
             "shard": batch["shard"].tolist(),
@@ -80,7 +80,7 @@ class ShardScorer:
         }
 
     def score_shard(self, number: int) -> tuple[int, int]:
-        """Score one shard; returns the number of its images, and the bytes of its part."""
+        """Score one shard; return the number of its images and the bytes of its part."""
         shard = read_shard(self.clone.folder, number, self.clone.spec, ["image", "label", "index"])
         if shard is None:
             raise UserError(
@@ -119,7 +119,7 @@ class ShardScorer:
 
 
 def _array(values: Any, dtype: pa.DataType, length: int) -> pa.Array:
-    """A column; nulls where nothing was measured."""
+    """Return a column; nulls where nothing was measured."""
     return pa.nulls(length, dtype) if values is None else pa.array(values, type=dtype)
 
 
@@ -130,14 +130,14 @@ def score_clone(
     settings: GenerationSettings,
     batch_size: int,
 ) -> ScoreSummary:
-    """Score what is not scored yet. Ray is started only if there is something to do.
+    """Score the images that have no scores yet. Ray is started only if there are such images.
 
     Args:
-        job: a complete clone.
-        spec: what is measured.
-        references: reads the test sets of the spec; called if there is something to score.
-        settings: for actors, CPUs and GPUs.
-        batch_size: images that the image-text model takes at a time.
+        clone: a complete clone.
+        spec: the scores to measure.
+        references: function that reads the test sets of the spec; called if there are images to score.
+        settings: the settings of actors, CPUs and GPUs.
+        batch_size: images that the image-text model takes at once.
 
     Raises:
         UserError: the clone is not complete, or the cluster has no room.
@@ -167,7 +167,7 @@ def _score_shards(
     batch_size: int,
     missing: list[int],
 ) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Numbers of the shards as they are scored, each with its number of images and the bytes of its part."""
+    """Yield the number of each scored shard, with its number of images and the bytes of its part."""
     import ray.data
 
     from raysd.cluster.session import ensure_ray
@@ -201,8 +201,13 @@ def _score_shards(
 
 
 def _compare_classes(clone: Clone, spec: ScoringSpec, rows: dict[str, int]) -> None:
-    """Ray tasks over ranges of classes: find near-duplicates, write the class tables, then the record. `rows` has
-    those of each part, by file name."""
+    """Find near-duplicates with Ray tasks over ranges of classes, write the class tables, then the record.
+
+    Args:
+        clone: the clone.
+        spec: the scores to measure.
+        rows: rows of each part, by file name.
+    """
     import ray
 
     from raysd.cluster.session import ensure_ray
@@ -237,7 +242,7 @@ def _compare_classes(clone: Clone, spec: ScoringSpec, rows: dict[str, int]) -> N
 
 
 def compare_classes(parts: Location, names: list[str], first: int, last: int, out: Location, number: int) -> int:
-    """Write the score table of the classes `first` to `last - 1`; returns how many these are."""
+    """Write the score table of the classes `first` to `last - 1`; return their number."""
     inside = [("label", ">=", first), ("label", "<", last)]
     tables = read_each(lambda name: read_table(parts, name, filters=inside), names)
     table = pa.concat_tables(tables).sort_by([("label", "ascending"), ("index", "ascending")])

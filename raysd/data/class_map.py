@@ -1,4 +1,4 @@
-"""Which class of the class table each class of a real data set is."""
+"""The match between the classes of a real data set and the classes of the class table."""
 
 import json
 import unicodedata
@@ -17,13 +17,12 @@ Target = str | list[str] | None
 
 @dataclass(frozen=True)
 class ClassMatch:
-    """What the labels of a set mean."""
+    """Meaning of the labels of a set."""
 
     label_map: tuple[int, ...] | None
-    """The table's label for each label of the set, -1 where its images are left out; None when they are the same, or
-    the set names none."""
+    """The table's label for each label of the set, -1 where its images are left out; None when they are the same."""
     groups: tuple[tuple[int, ...], ...] = ()
-    """The table's labels that count as one class; the first is the one that images carry."""
+    """Groups of the table's labels that count as one class; images carry the first."""
 
 
 def match_classes(
@@ -31,18 +30,18 @@ def match_classes(
 ) -> ClassMatch:
     """Match the classes of a set to those of the table by key or name.
 
-    Where no name is the same to the letter, case and punctuation do not count.
+    Case and punctuation do not count where no name is equal.
 
     Args:
         images: the set.
         table: the classes.
-        shared_classes: leave out classes that the table does not have.
-        class_map: a JSON file that says it instead: for each class of the set a key or name of the table, several that
-            count as right, or null.
+        shared_classes: whether to leave out classes that the table does not have.
+        class_map: a JSON file that gives the match: for each class of the set a key or name of the table, a list of
+            them that count as right, or null.
 
     Raises:
-        UserError: a class that the table does not have, the name of several of its classes, two classes that are one of
-            the table's, no class that it has, more labels than it has classes, or a map that does not fit.
+        UserError: a class is not in the table, or its name is that of several classes; two classes match one of the
+            table's; no class matches; the set has more labels than the table; or the map does not fit.
     """
     names, labels = class_names(images), read_labels(images)
     used = set(labels.tolist())
@@ -69,16 +68,12 @@ def match_classes(
         found = _find_class("real data set", images.name, names[label], indexes, table)
         if found is None and not shared_classes:
             shown = ", ".join(table.keys[:5])
-            remedy = (
-                f"its class {names[label]!r} is in no row of the class table; name it as one of {shown}, ..., "
-                "give a class map, or set shared_classes"
-            )
+            why = f"its class {names[label]!r} is in no row of the class table"
+            remedy = f"{why}; name it as one of {shown}, ..., give a class map, or set shared_classes"
             raise UserError("real data set", images.name, remedy)
         if found is not None and (other := taken.setdefault(found, label)) != label:
-            remedy = (
-                f"its classes {names[other]!r} and {names[label]!r} are both {table.keys[found]!r} of the class "
-                "table; give a class map, or rename one"
-            )
+            both = f"its classes {names[other]!r} and {names[label]!r} are both {table.keys[found]!r}"
+            remedy = f"{both} of the class table; give a class map, or rename one"
             raise UserError("real data set", images.name, remedy)
         mapping[label] = LEFT_OUT if found is None else found
     if used and all(mapping[label] == LEFT_OUT for label in used):
@@ -132,19 +127,19 @@ def _match_by_map(
 
 
 def read_class_map(path: str, field: str = "class_map") -> dict[str, Target]:
-    """A class map as it stands in its file.
+    """Read a class map from its file.
 
     Args:
-        path: of the file.
-        field: the setting that names it.
+        path: the file's path.
+        field: the setting that names the file.
 
     Raises:
-        UserError: no such file, no JSON, no object, or a class that is mapped to something else than text, a list of
-            texts, or null.
+        UserError: no such file, no JSON object, or a class is mapped to something else than text, a list of texts, or
+            null.
     """
     try:
         content = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
-    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: no such user, or a nesting that is too deep
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: no such user, or too deep a nesting
         raise UserError(field, path, f"cannot be read as JSON ({str(error).splitlines()[0]})") from None
     if not isinstance(content, dict):
         raise UserError(field, path, 'is no JSON object; write {"class of the set": "class of the table", ...}')
@@ -171,7 +166,7 @@ def _target(
 
 
 def count_left_out(images: ImageSet, label_map: tuple[int, ...] | None) -> dict[str, int]:
-    """How many classes and images of a set a label map leaves out; empty when none."""
+    """Return how many classes and images of a set a label map leaves out; empty when none."""
     if label_map is None or LEFT_OUT not in label_map:
         return {}
     labels = read_labels(images)
@@ -189,15 +184,14 @@ def _labels_by(names: list[str]) -> dict[str, list[int]]:
 def _find_class(
     field: str, value: str, name: str, indexes: list[dict[str, list[int]]], table: ClassTable
 ) -> int | None:
-    """The label of the class with this key, with this name, or with a name that differs in case and punctuation
-    alone."""
+    """Return the label of the class with this key or name, or with a name that differs in case and punctuation only."""
     for index, wanted in zip(indexes, (name, name, _plain(name)), strict=True):
         if len(labels := index.get(wanted, []) if wanted else []) > 1:
             keys = [table.keys[label] for label in labels]
             raise UserError(
                 field,
                 value,
-                f"its class {name!r} is the name of {len(keys)} classes; call it by its key, {' or '.join(keys)}",
+                f"its class {name!r} is the name of {len(keys)} classes; use a key, {' or '.join(keys)}",
             )
         if labels:
             return labels[0]
@@ -205,8 +199,7 @@ def _find_class(
 
 
 def _plain(name: str) -> str:
-    """A name without case and punctuation; empty when nothing is left of it. The marks of a script belong to its
-    letters."""
+    """Return a name without case and punctuation. The marks of a script belong to its letters."""
     kept: list[str] = []
     for sign in unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()):
         if sign.isalnum() or (unicodedata.category(sign).startswith("M") and kept and kept[-1][-1] != " "):

@@ -30,27 +30,28 @@ class HubSet(BaseModel):
     config: str | None = None
     revision: str | None = None
     image: str = "image"
-    """The column of images."""
+    """Name of the column with the images."""
     label: str = "label"
-    """The column of labels."""
+    """Name of the column with the labels."""
 
     @property
     def is_local(self) -> bool:
-        """True for a folder; a name of the hub is never looked for on this machine."""
+        """Whether this is a folder; a hub name is never looked for on this machine."""
         return os.path.isabs(self.id)
 
     @property
     def address(self) -> str:
-        """What `datasets` opens."""
+        """Path or address that `datasets` opens."""
         return self.id if self.is_local else SCHEME + self.id
 
 
 def parse_hub_name(name: str) -> tuple[HubSet, dict[str, str]]:
-    """The set and the names of its splits in
-    `hf://datasets/<owner>/<name>?config=..&train=..&test=..&image=..&label=..`.
+    """Return the set that a name of the hub means, and the names of its training and test splits.
+
+    The form is `hf://datasets/<owner>/<name>?config=..&train=..&test=..&image=..&label=..`.
 
     Raises:
-        UserError: another form, or another option.
+        UserError: the name has another form, or an unknown option.
     """
     parts = urlsplit(name)
     path = name.partition("?")[0].removeprefix(SCHEME).strip("/")
@@ -73,10 +74,10 @@ def parse_hub_name(name: str) -> tuple[HubSet, dict[str, str]]:
 
 
 def hub_splits(hub: HubSet) -> list[str]:
-    """The names of a data set's splits.
+    """Return the names of a data set's splits.
 
     Raises:
-        UserError: it cannot be opened.
+        UserError: the data set cannot be opened.
     """
     library = _datasets(hub.id)
     try:
@@ -106,11 +107,12 @@ def _reason(error: Exception) -> str:
 
 
 def hub_source(hub: HubSet, split: str) -> tuple[Source, str]:
-    """One split of a data set, or several joined by `+`, and a hash of what was opened; the library keeps the images
-    on disk.
+    """Open one split of a data set, or several joined by `+`; return it and a hash of what was opened.
+
+    The library `datasets` keeps the images on disk.
 
     Raises:
-        UserError: it cannot be opened, or has no such split or columns.
+        UserError: the data set cannot be opened, or has no such split or columns.
     """
     datasets = _datasets(hub.id)
     try:
@@ -120,7 +122,7 @@ def hub_source(hub: HubSet, split: str) -> tuple[Source, str]:
             data = datasets.load_from_disk(hub.id)
         else:
             data = datasets.load_dataset(hub.address, hub.config, split=split, revision=hub.revision)
-    except Exception as error:  # the library raises errors of many kinds, its own and those of others
+    except Exception as error:  # the library raises many kinds of errors, also those of other libraries
         raise UserError(
             "real data set",
             hub.id,
@@ -147,17 +149,16 @@ def hub_source(hub: HubSet, split: str) -> tuple[Source, str]:
 
 
 def torchvision_source(name: str, options: dict[str, Any], root: Path | None = None) -> Source:
-    """A set as a class of `torchvision.datasets` gives it. The images are its files as they lie; else each is
-    written as PNG.
+    """Open a set with a class of `torchvision.datasets`: the bytes of its image files, or its images as PNG.
 
     Args:
-        name: of the class.
-        options: its further arguments, as `split`.
-        root: the folder in which the class finds its own; when empty, torchvision's usual one, into which it is fetched
-            if it is not there.
+        name: the class's name.
+        options: further arguments of the class, as `split`.
+        root: the folder that holds the class's own folder; when None, torchvision's usual one, into which the set is
+            fetched if it is missing.
 
     Raises:
-        UserError: it is not there, or cannot be fetched.
+        UserError: the set is not in `root`, or cannot be fetched.
     """
     from torchvision import datasets
 
@@ -179,10 +180,7 @@ def torchvision_source(name: str, options: dict[str, Any], root: Path | None = N
             raise UserError(
                 "real data set",
                 name,
-                (
-                    f"cannot be fetched into {folder} ({_reason(failure)}); remove what lies there, or fetch it "
-                    "and set path"
-                ),
+                f"cannot be fetched into {folder} ({_reason(failure)}); delete the broken files there, or set path",
             ) from None
     labels = _first_there(data, ("_labels", "targets"))
     files = _first_there(data, ("_image_files", "_images"))

@@ -1,4 +1,4 @@
-"""Labeled images to learn from or to be measured on: a clone, or a real data set brought into Parquet files."""
+"""Labeled images for training or evaluation: a clone, or a real data set in Parquet files."""
 
 import io
 import json
@@ -18,7 +18,7 @@ from raysd.storage.location import Location
 
 CONTENT = ["image", "label", "index"]
 UNDECODABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-"""What Pillow raises for an image that it cannot decode."""
+"""Errors that Pillow raises for an image that it cannot decode."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class LeftOut:
         return np.unpackbits(np.frombuffer(self.bits, dtype=np.uint8)).astype(bool)
 
     def contains(self, labels: np.ndarray, index: np.ndarray) -> np.ndarray:
-        """bool [N] for labels and image indices; an image beyond the scored ones is not left out."""
+        """Return which images are left out, bool [N], by label and image index; none beyond the scored ones."""
         positions = index * self.num_classes + labels
         inside = positions < len(self._mask)
         return (
@@ -47,7 +47,7 @@ class LeftOut:
 
     @cached_property
     def digest(self) -> str:
-        """Names the choice in the fingerprint of what is trained on it."""
+        """Hash of the choice, for the fingerprint of what is trained on it."""
         return fingerprint([self.num_classes, self.bits.hex()])
 
 
@@ -58,31 +58,32 @@ class ImageSet:
     name: str
     fingerprint: str
     folder: Location
-    """Where the Parquet files lie."""
+    """The folder of the Parquet files."""
     images_per_class: int | tuple[int, ...] | None = None
-    """Only the first so many images of each class, or of each label; all when empty."""
+    """Number of images to take from the start of each class, or of each label; all when None."""
     from_end: bool = False
-    """Take them from the end of each class instead, away from those that others train on."""
+    """Whether to take them from the end of each class instead, apart from the images that others train on."""
     label_map: tuple[int, ...] | None = None
-    """The class table's label for each label in the files, -1 for those that are left out; None when they are the
-    same."""
+    """The class table's label for each label in the files, -1 for those that are left out; None when all are equal."""
     groups: tuple[tuple[int, ...], ...] = ()
-    """The class table's labels that count as one class; the first is the one that images carry."""
+    """Groups of the class table's labels that count as one class; images carry the first."""
     left_out: LeftOut | None = None
-    """What a filter leaves out of a clone."""
+    """The images of a clone that a filter leaves out."""
     about: dict[str, Any] = field(default_factory=dict)
-    """What a result row says of the set: its kind (`clone` or `real`), and a clone's variant and guidance scale."""
+    """Facts for result rows: the kind (`clone` or `real`), and a clone's variant and guidance scale."""
 
     def identity(self) -> dict[str, Any]:
-        """What a result's fingerprint needs of this set."""
+        """Return what a result's fingerprint needs of this set."""
         chosen = {} if self.left_out is None else {"left_out": self.left_out.digest}
         part = {"images_per_class": self.images_per_class, "from_end": self.from_end, "label_map": self.label_map}
         grouped = {"groups": self.groups} if self.groups else {}
         return {"fingerprint": self.fingerprint, **part, **chosen, **grouped}
 
     def kept_rows(self, file: str) -> np.ndarray:
-        """bool [rows of the file]: within `images_per_class`, not flagged, and not left out by a filter or by the
-        label map."""
+        """Return which rows of a file count, bool [rows].
+
+        They are within `images_per_class`, without a flag, and not left out by a filter or by the label map.
+        """
         names = pq.read_schema(self.folder.file(file), filesystem=self.folder.filesystem).names
         table = self._read(file, [name for name in ("label", "index", "flag") if name in names])
         keep = np.ones(len(table), dtype=bool)
@@ -104,7 +105,7 @@ class ImageSet:
         return keep
 
     def read_rows(self, file: str, row_group: int | None = None) -> pa.Table:
-        """`image`, `label` and `index` of the rows of a file, or of one of its row groups, that count."""
+        """Return `image`, `label` and `index` of the rows that count in a file, or in one of its row groups."""
         keep = self.kept_rows(file)
         if row_group is None:
             return self._read(file, CONTENT).filter(pa.array(keep))
@@ -118,16 +119,16 @@ class ImageSet:
         return pq.read_table(self.folder.file(file), columns=columns, filesystem=self.folder.filesystem)
 
     def to_labels(self, labels: np.ndarray) -> np.ndarray:
-        """The class table's labels for those in the files, int64 [N]."""
+        """Return the class table's labels for labels of the files, int64 [N]."""
         return labels.astype(np.int64) if self.label_map is None else np.array(self.label_map, dtype=np.int64)[labels]
 
     def files(self) -> list[str]:
-        """Names of the Parquet files, sorted."""
+        """Return the names of the Parquet files, sorted."""
         return self.folder.list_files(".parquet")
 
     @cached_property
     def _last_index(self) -> np.ndarray:
-        """The index of the last image of each label over all files, int64 [labels]."""
+        """Index of the last image of each label over all files, int64 [labels]."""
         last = np.zeros(0, dtype=np.int64)
         for file in self.files():
             table = self._read(file, ["label", "index"])
@@ -138,7 +139,7 @@ class ImageSet:
 
 
 def count_row_groups(images: ImageSet, file: str) -> list[int]:
-    """How many images of each row group of a file count."""
+    """Return how many images of each row group of a file count."""
     metadata = pq.read_metadata(images.folder.file(file), filesystem=images.folder.filesystem)
     ends = np.cumsum([metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)])
     return [int(part.sum()) for part in np.split(images.kept_rows(file), ends[:-1])]
@@ -154,7 +155,7 @@ class ImageArrays:
 
     @staticmethod
     def concatenate(parts: list["ImageArrays"]) -> "ImageArrays":
-        """All parts as one, sorted by their order."""
+        """Return all parts as one, sorted by their order."""
         order = np.concatenate([part.order for part in parts])
         place = np.argsort(order, kind="stable")
         images = np.concatenate([part.images for part in parts])[place]
@@ -162,15 +163,15 @@ class ImageArrays:
 
 
 def decode_image(data: bytes, size: int, resize: int | None = None, interpolation: str = "bicubic") -> np.ndarray:
-    """An encoded image as uint8 [3, size, size], colors innermost in memory: shorter side resized, then the center
-    cropped.
+    """Return an encoded image as uint8 [3, size, size]: its shorter side resized, then its center cropped.
 
     The arithmetic is that of torchvision's Resize and CenterCrop on PIL images, so that results equal a plain loop's.
+    Colors are innermost in memory.
 
     Args:
         data: the encoded image.
         size: side of the crop in pixels.
-        resize: what the shorter side is resized to; `size` when empty.
+        resize: length of the resized shorter side in pixels; `size` when None.
         interpolation: `bicubic`, `bilinear`, or another name of PIL's.
     """
     with Image.open(io.BytesIO(data)) as image:
@@ -198,12 +199,12 @@ def decode_from(images: ImageSet, file: str, data: bytes, size: int) -> np.ndarr
             "raysd verify --repair generates it again" if images.about.get("kind") == "clone" else "repair or remove it"
         )
         raise UserError(
-            "picture", f"{images.folder.uri}/{file}", f"holds an image that cannot be decoded ({error}); {remedy}"
+            "image", f"{images.folder.uri}/{file}", f"holds an image that cannot be decoded ({error}); {remedy}"
         ) from None
 
 
 def encoded_rows(images: ImageSet, rows: pa.Table) -> tuple[list[bytes], np.ndarray]:
-    """Encoded images and the class table's labels int64 [N] of rows that `read_rows` gave."""
+    """Return the encoded images and the class table's labels int64 [N] of rows from `read_rows`."""
     return pc.struct_field(rows["image"], "bytes").to_pylist(), images.to_labels(rows["label"].to_numpy())
 
 
@@ -211,7 +212,7 @@ def decode_file(images: ImageSet, file: str, position: int, size: int) -> ImageA
     """Decode one file; `position` is the file's number among all files of a training, and makes the order unique.
 
     Raises:
-        UserError: an image that cannot be decoded.
+        UserError: an image cannot be decoded.
     """
     encoded, labels = encoded_rows(images, images.read_rows(file))
     decoded = np.empty((len(encoded), 3, size, size), dtype=np.uint8)
@@ -221,14 +222,14 @@ def decode_file(images: ImageSet, file: str, position: int, size: int) -> ImageA
 
 
 def decode_all(images: ImageSet, size: int) -> ImageArrays:
-    """All images of a set in memory, in file order."""
+    """Return all images of a set in memory, in file order."""
     return ImageArrays.concatenate(
         [decode_file(images, file, position, size) for position, file in enumerate(images.files())]
     )
 
 
 def decode_part(images: ImageSet, size: int, part: int, num_parts: int) -> ImageArrays:
-    """Every `num_parts`-th image of a set, from number `part` on, in file order."""
+    """Return every `num_parts`-th image of a set, from number `part` on, in file order."""
     decoded, labels, seen = [], [], 0
     for file in images.files():
         rows = images.read_rows(file)
@@ -241,7 +242,7 @@ def decode_part(images: ImageSet, size: int, part: int, num_parts: int) -> Image
 
 
 def read_labels(images: ImageSet) -> np.ndarray:
-    """All labels of a set as they stand in its files, int64 [N]."""
+    """Return all labels of a set as its files hold them, int64 [N]."""
     parts = [
         pq.read_table(images.folder.file(file), columns=["label"], filesystem=images.folder.filesystem)["label"]
         for file in images.files()
@@ -250,7 +251,7 @@ def read_labels(images: ImageSet) -> np.ndarray:
 
 
 def class_names(images: ImageSet) -> list[str]:
-    """Class names in label order, from the schema's `huggingface` metadata; empty when there is none."""
+    """Return class names in label order, from the schema's `huggingface` metadata; empty when there is none."""
     schema = pq.read_schema(images.folder.file(images.files()[0]), filesystem=images.folder.filesystem)
     metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     return list(metadata.get("info", {}).get("features", {}).get("label", {}).get("names", []))

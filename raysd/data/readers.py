@@ -1,5 +1,4 @@
-"""Where real images come from: any image of a source can be read at any time, as encoded bytes. Here: arrays,
-folders, Parquet, annotations.
+"""Sources of real images, which give any image as encoded bytes: arrays, folders, Parquet, annotations.
 
 Folders and Parquet files have readers of our own. The builders of `datasets` leave out classes without images, so that
 the labels after them shift, give no labels where one class has a folder within its folder, take a class named `train`
@@ -32,11 +31,10 @@ LAST_UNNAMED = 1_000_000
 def checked_labels(
     name: str, column: pa.Array | pa.ChunkedArray, class_names: list[str]
 ) -> tuple[np.ndarray, list[str]]:
-    """Labels int64 [N], and the class names; where labels are text and no names are known, the names are the texts,
-    sorted.
+    """Return labels int64 [N] and class names; for labels that are text, unknown names are the sorted texts.
 
     Raises:
-        UserError: a row without a label, or with one that is no class.
+        UserError: a row has no label, or one that is no class.
     """
 
     def refuse(row: int, label: object, remedy: str) -> UserError:
@@ -66,17 +64,16 @@ def checked_labels(
 
 
 def image_bytes(name: str, row: int, value: Any, open_paths: bool = False) -> bytes:
-    """The encoded image in a cell: bytes, or a struct with `bytes`.
+    """Return the encoded image in a cell: bytes, or a struct with `bytes`.
 
     Args:
-        name: of the set.
-        row: number of the row.
-        value: of the cell.
-        open_paths: where a struct has no bytes, read the file at its `path`; only for sets whose files a library has
-            fetched.
+        name: the set's name.
+        row: the row's number.
+        value: the cell's value.
+        open_paths: whether to read the file at `path` of a struct without bytes; only for files that a library fetched.
 
     Raises:
-        UserError: there is none.
+        UserError: the cell has no image.
     """
     data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
     if not data and path and open_paths and Path(path).is_file():
@@ -89,10 +86,10 @@ def image_bytes(name: str, row: int, value: Any, open_paths: bool = False) -> by
 
 
 def checked_bytes(name: str, row: int, data: Any) -> bytes:
-    """The bytes of an image.
+    """Return the bytes of an image.
 
     Raises:
-        UserError: none, or no bytes.
+        UserError: the image is missing, or not given as bytes.
     """
     if not isinstance(data, bytes) or not data:
         what = "has no image" if not data else f"has an image of type {type(data).__name__}, not its encoded bytes"
@@ -113,27 +110,27 @@ class Source:
     labels: np.ndarray
     """int64 [N]."""
     class_names: list[str]
-    """In label order; empty when the source names none."""
+    """Names in label order; empty when the source has none."""
     encoded: Callable[[int], bytes]
-    """The bytes of image i as they would stand in a file; raises UserError where there are none."""
+    """Function that returns the bytes of image i as in a file; raises UserError where there are none."""
     files: Sequence[str] = ()
-    """The file of each image, where it has one of its own."""
+    """The file of each image; empty where images are no files."""
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """uint8 [H, W] or [H, W, 3] as PNG."""
+    """Return uint8 [H, W] or [H, W, 3] as PNG."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def array_source(name: str, images: np.ndarray, labels: np.ndarray, class_names: list[str]) -> Source:
-    """Images uint8 [N, H, W] or [N, H, W, 3], given as PNG."""
+    """Return the source of images uint8 [N, H, W] or [N, H, W, 3], which are read as PNG."""
     return Source(name, labels.astype(np.int64), class_names, lambda i: encode_png(images[i]))
 
 
 def file_source(name: str, files: list[str], labels: Sequence[int] | np.ndarray, class_names: list[str]) -> Source:
-    """One file per image; the bytes are those of the file."""
+    """Return the source of images that are a file each."""
 
     def encoded(i: int) -> bytes:
         try:
@@ -148,14 +145,14 @@ def file_source(name: str, files: list[str], labels: Sequence[int] | np.ndarray,
 
 
 def folder_source(path: Path, by_number: bool = False) -> Source:
-    """One folder of images per class; folders and files are sorted by name, and other files are ignored.
+    """Open a folder with one folder of images per class; both are sorted by name, and other files are ignored.
 
     Args:
         path: the folder.
-        by_number: folders are class numbers and are sorted as such, so that `10` comes after `9`.
+        by_number: whether folder names are class numbers and are sorted as such, so that `10` comes after `9`.
 
     Raises:
-        UserError: no folder, a folder whose name is no number, or two of one number.
+        UserError: no such folder, a class folder whose name is no number, or two of one number.
     """
     if not path.is_dir():
         raise UserError(
@@ -185,9 +182,9 @@ def folder_source(path: Path, by_number: bool = False) -> Source:
 
 
 def parquet_source(path: Path) -> Source:
-    """A Parquet file with `image` (bytes, or a struct of bytes and path) and `label` (whole numbers or text).
+    """Open a Parquet file with `image` (bytes, or a struct of bytes and path) and `label` (whole numbers or text).
 
-    The rows are moved to a nameless Arrow file on disk, which is mapped into memory; so large files take none of it.
+    The rows are copied to a nameless Arrow file on disk, which is mapped into memory; so large files take no memory.
 
     Raises:
         UserError: no such file, columns or labels, or a full disk.
@@ -213,10 +210,8 @@ def parquet_source(path: Path) -> Source:
             table = pa.ipc.open_file(pa.memory_map(file.name)).read_all()
     except (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            remedy = (
-                f"does not fit the disk of {tempfile.gettempdir()}, where it lies while it is read; free some "
-                "space, or set TMPDIR to another folder"
-            )
+            why = f"does not fit the disk of {tempfile.gettempdir()}, where it is kept while it is read"
+            remedy = f"{why}; free some space, or set TMPDIR to another folder"
             raise UserError("real data set", str(path), remedy) from None
         raise UserError(
             "real data set", str(path), f"is no readable Parquet file ({str(error).splitlines()[0]})"
@@ -230,16 +225,17 @@ def _schema_class_names(schema: pa.Schema) -> list[str]:
     try:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
         return list(features.get("label", {}).get("names", []))
-    except (AttributeError, ValueError, TypeError):  # metadata of another make
+    except (AttributeError, ValueError, TypeError):  # metadata of another form
         return []
 
 
 def annotation_source(path: Path) -> Source:
-    """Images listed in a JSON file in COCO's form, as iNaturalist has it: `images`, `categories` and one category
-    per image in `annotations`.
+    """Open the images that a JSON file in COCO's form lists, as iNaturalist has it.
+
+    The file holds `images`, `categories`, and one category per image in `annotations`.
 
     Raises:
-        UserError: no such file, one of another form, or one that lists images outside its folder.
+        UserError: no such file, a file of another form, or one that lists images outside its folder.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -268,10 +264,10 @@ def annotation_source(path: Path) -> Source:
 
 
 def join_sources(sources: list[Source]) -> Source:
-    """Several splits as one, in order.
+    """Return several splits as one, in order.
 
     Raises:
-        UserError: they do not have the same classes.
+        UserError: the splits do not have the same classes.
     """
     if len(sources) == 1:
         return sources[0]
@@ -291,13 +287,13 @@ def join_sources(sources: list[Source]) -> Source:
 
 
 def files_key(path: Path) -> str:
-    """A hash of the names, sizes and times of a file or of all files in a folder, 16 hex digits: a set is read again
-    when it changes.
+    """Return a hash of the names, sizes and times of a file or of all files in a folder, 16 hex digits.
 
-    Links are followed, as readers do; each folder is looked at once, so that links which lead back do no harm.
+    A set is read again when the hash changes. Links are followed, as readers do; each folder is read once, so links
+    that lead back do no harm.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: a file or folder cannot be read.
     """
     digest, seen = hashlib.blake2b(os.fsencode(os.path.realpath(path)), digest_size=8), set[str]()
     try:
@@ -332,15 +328,15 @@ def _raise(error: OSError) -> None:
 
 
 def local_path(field: str, name: str) -> Path:
-    """A path with `~` filled in, which may or may not be there.
+    """Return a path with `~` filled in, which may or may not be there.
 
     Raises:
-        UserError: a user that does not exist, or a name that no file can have.
+        UserError: the user of `~` does not exist, or no file can have this name.
     """
     try:
         path = Path(name).expanduser()
         path.exists()
     except (OSError, RuntimeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).rstrip(".")
-        raise UserError(field, name, f"is no path that can be looked at ({reason}); check it") from None
+        raise UserError(field, name, f"is no path that can be read ({reason}); check it") from None
     return path

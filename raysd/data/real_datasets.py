@@ -1,5 +1,4 @@
-"""Real image sets: built-in ones by name, and your own by path or hub name. Each is brought into the storage root,
-once."""
+"""Real data sets: built-in ones by name, a user's by path or hub name. Each is copied into the storage root once."""
 
 import hashlib
 from collections.abc import Callable
@@ -26,13 +25,13 @@ from raysd.storage.location import Location
 
 @dataclass(frozen=True)
 class WantedSet:
-    """A split of a set: where it is kept, and how its images are had if it is not there."""
+    """A split of a set: its folder in the storage root, and the source of its images if it is not there."""
 
     name: str
     folder: Location
     open: Callable[[], Source]
     rows: Callable[[Source], np.ndarray]
-    """Which images of the source belong to the split, int64 [n]."""
+    """Function that returns the images of the source that belong to the split, int64 [n]."""
     one_file: bool = False
 
 
@@ -40,17 +39,17 @@ class WantedSet:
 class _OwnSource:
     stem: str
     key: str
-    """Changes when the source does."""
+    """Hash that changes with the source."""
     open: Callable[[], Source]
     is_split: bool = False
-    """It has a training and a test split of its own."""
+    """Whether the set has training and test splits."""
 
 
 def own_set(name: str, split: Split, root: Location, halve: bool) -> WantedSet:
-    """A set of your own, by path or hub name; whole, unless it has splits or is to be cut in two frozen halves.
+    """Return a user's set by path or hub name; whole, unless it has splits or `halve` cuts it in two frozen halves.
 
     Raises:
-        UserError: it cannot be opened.
+        UserError: the set cannot be opened.
     """
     own = _hub(name, split) if name.startswith(SCHEME) else _local(local_path("real data set", name), split)
     halve = halve and not own.is_split
@@ -73,7 +72,7 @@ def _hub(name: str, split: Split) -> _OwnSource:
 
 
 def _only_split(hub: HubSet, splits: dict[str, str]) -> str | None:
-    """The one split of a set, where a usual name is not there and the user has asked for no other; else None."""
+    """Return the one split of a set that lacks a usual split, if the user asks for no other; else None."""
     if not any(wanted == split for split, wanted in splits.items()):
         return None
     names = hub_splits(hub)
@@ -83,9 +82,8 @@ def _only_split(hub: HubSet, splits: dict[str, str]) -> str | None:
 
 def _hub_split(hub: HubSet, split: str, is_split: bool) -> _OwnSource:
     source, key = hub_source(hub, split)
-    key = short_digest(
-        hub.id, hub.image, hub.label, str(is_split), key
-    )  # one split is halved under one name and whole under another
+    # One split may be halved under one name and whole under another.
+    key = short_digest(hub.id, hub.image, hub.label, str(is_split), key)
     return _OwnSource(hub.id.replace("/", "_"), key, lambda: source, is_split)
 
 
@@ -106,10 +104,10 @@ def _local(path: Path, split: Split) -> _OwnSource:
 
 
 def _local_splits(hub: HubSet) -> dict[Split, str]:
-    """Which split of a folder's data set is for training and which is for testing; the same where it has one.
+    """Return the splits for training and testing of a data set in a folder; the same one where it has only one.
 
     Raises:
-        UserError: it has several, and they do not tell.
+        UserError: the data set has several splits with unknown roles.
     """
     names = hub_splits(hub)
     if len(names) == 1:
@@ -123,19 +121,19 @@ def _local_splits(hub: HubSet) -> dict[Split, str]:
 
 
 def _is_data_set(path: Path) -> bool:
-    """True for a folder that holds a Hugging Face data set: Parquet files, or what `save_to_disk` wrote."""
+    """Return whether a folder holds a Hugging Face data set: Parquet files, or what `save_to_disk` wrote."""
     return any((path / file).is_file() for file in (SAVED, SAVED_DICT)) or any(
         any(folder.glob("*.parquet")) for folder in (path, path / "data")
     )
 
 
 def all_rows(source: Source) -> np.ndarray:
-    """int64 [N]."""
+    """Return the numbers of all images of a source, int64 [N]."""
     return np.arange(len(source.labels))
 
 
 def short_digest(*parts: str) -> str:
-    """A hash of some texts, 16 hex digits."""
+    """Return a hash of some texts, 16 hex digits."""
     return hashlib.blake2b("\n".join(parts).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
@@ -154,24 +152,24 @@ def real_dataset(
     shared_classes: bool | None = None,
     class_map: str | None = None,
 ) -> ImageSet:
-    """A real data set as images that training and evaluation read.
+    """Return a real data set as images that training and evaluation read.
 
     Args:
         name: a built-in set, a Parquet file with columns `image` and `label`, a folder with one folder of images per
             class, a folder that holds a Hugging Face data set, or `hf://datasets/<owner>/<name>`.
-        split: which part of a built-in set, or of one of the hub; a path is taken whole unless `halve` is set.
+        split: the part of a built-in set or of a hub set; a path is taken whole unless `halve` is set.
         root: the storage root; the set is kept in its `sets` folder.
-        images_per_class: only so many of each class.
-        table: the classes that the labels must mean; the set's own labels are mapped to them by name or key.
-        from_end: take the last images of each class, not the first.
-        halve: split a path in two frozen halves, for training and testing a probe.
-        path: where a built-in set lies on this machine, if it cannot or shall not be fetched.
-        shared_classes: leave out the images of classes that the table does not have; when None, as the built-in set
-            says, else not.
-        class_map: a JSON file that says which class of the table each class of the set is.
+        images_per_class: number of images to take from each class; all when None.
+        table: the classes to which the set's labels are matched by name or key.
+        from_end: whether to take the last images of each class, not the first.
+        halve: whether to split a path in two frozen halves, for training and testing a probe.
+        path: the folder of a built-in set on this machine, if it cannot or shall not be fetched.
+        shared_classes: whether to leave out images of classes that the table does not have; when None, the built-in
+            set decides.
+        class_map: a JSON file that maps each class of the set to a class of the table.
 
     Raises:
-        UserError: no such set or split, classes that the table does not have, or too few images.
+        UserError: no such set or split, classes that are not in the table, or too few images.
     """
     entry = built_in_sets().get(name)
     if path is not None and entry is None:
@@ -184,10 +182,7 @@ def real_dataset(
         raise UserError(
             "class_map",
             None,
-            (
-                f"{name} needs one, its class names are not those of the class table; docs/real_data_sets.md "
-                "tells its form"
-            ),
+            f"{name} needs one, its class names are not those of the class table; see docs/real_data_sets.md",
         )
     wanted = own_set(name, split, root, halve) if entry is None else _built_in(name, entry, split, root, path)
     fingerprint = find_set(wanted.folder)
@@ -228,9 +223,8 @@ def _built_in(name: str, entry: BuiltInSet, split: Split, root: Location, path: 
 
     def opened() -> Source:
         if entry.download and path is None:
-            say(
-                f"{name}: {entry.download}, license: {entry.license}, {entry.url}; fetched unless it is on this machine"
-            )
+            facts = f"{entry.download}, license: {entry.license}, {entry.url}"
+            say(f"{name}: {facts}; fetched unless it is on this machine")
         return open_built_in(name, split, None if path is None else local_path("path", path))
 
     def chosen(source: Source) -> np.ndarray:
@@ -249,9 +243,8 @@ def _built_in(name: str, entry: BuiltInSet, split: Split, root: Location, path: 
             )
         return rows
 
-    folder = root.child(
-        "sets", f"{name}-{split}"
-    )  # what others publish never changes; a folder that was filled by hand may
+    # A published set never changes; a folder that was filled by hand may.
+    folder = root.child("sets", f"{name}-{split}")
     if path is not None and entry.source.folder:
         folder = root.child("sets", "own", short_digest(name, split, files_key(local_path("path", path))))
     return WantedSet(f"{name}-{split}", folder, opened, chosen, one_file=entry.source.offline is not None)
@@ -273,11 +266,11 @@ def _check_counts(images: ImageSet) -> None:
 
 
 def check_real_dataset(field: str, name: str, path: str | None = None, class_map: str | None = None) -> None:
-    """Say early that a set cannot be had.
+    """Check early that a set can be read.
 
     Raises:
-        UserError: neither a built-in set, a path nor a hub name; one that must be fetched by hand, and no path; a
-            package that is missing; or a class map that cannot be read.
+        UserError: neither a built-in set, a path nor a hub name; a set that must be fetched by hand, and no path; a
+            missing package; or a class map that cannot be read.
     """
     if class_map is not None:
         read_class_map(class_map, field.removesuffix(".name") + ".class_map")
@@ -287,7 +280,7 @@ def check_real_dataset(field: str, name: str, path: str | None = None, class_map
             raise UserError(field, name, "comes with a package; leave path out")
         path_field = field.removesuffix(".name") + ".path"
         if path is not None and not local_path(path_field, path).exists():
-            raise UserError(path_field, path, f"is not there; give the place where {name} lies")
+            raise UserError(path_field, path, f"is not there; give the folder or file that holds {name}")
         if path is None and entry.by_hand:
             raise UserError(
                 field,

@@ -1,4 +1,4 @@
-"""Frozen splits: which images of a set without an official split are for testing. They are committed text files.
+"""Frozen splits, which say which images of a set without an official split are for testing; committed text files.
 
 A line that is no comment holds a class, its number of images, and in hexadecimal one bit per image, the highest bit
 first: 1 is for testing. Images are counted by the number in their file name, 1 to n; or, where the class is `*`, all
@@ -17,12 +17,13 @@ from raysd.errors import UserError
 
 FOLDER = Path(__file__).parent / "split_files"
 ALL = "*"
+PUBLISHED = "give the set as it was published"
 
 
 def hashed_mask(name: str, count: int, test_share: float) -> np.ndarray:
-    """The images 1 to `count` of a class, split by the order of their hashes; bool [count], True for testing.
+    """Return which of the images 1 to `count` of a class are for testing, by the order of their hashes; bool [count].
 
-    The hash is blake2b of `<name>/<number>`, so that no library's random numbers are in it.
+    The hash is blake2b of `<name>/<number>`, so that the split depends on no library's random numbers.
     """
     order = sorted(range(count), key=lambda i: hashlib.blake2b(f"{name}/{i + 1}".encode(), digest_size=16).digest())
     is_test = np.zeros(count, dtype=bool)
@@ -31,10 +32,10 @@ def hashed_mask(name: str, count: int, test_share: float) -> np.ndarray:
 
 
 def half_mask(labels: np.ndarray, split: Split) -> np.ndarray:
-    """The halves of your own sets, stratified by class; bool [N]. Of an odd number the larger part is for training.
+    """Return which images of a user's set are in the half `split`, bool [N]; the larger half is for training.
 
-    Each class is split by `hashed_mask` over its images in their order, so the halves stay what they are as long as the
-    set does.
+    `hashed_mask` splits each class over its images in their order, so the halves stay the same as long as the set
+    does.
     """
     is_test = np.zeros(len(labels), dtype=bool)
     by_label = np.argsort(labels, kind="stable")
@@ -45,7 +46,7 @@ def half_mask(labels: np.ndarray, split: Split) -> np.ndarray:
 
 
 def split_text(masks: dict[str, np.ndarray], header: str) -> str:
-    """A frozen split as the text of its file: one mask bool [n] per class, or one for all under `*`."""
+    """Return a frozen split as the text of its file: one mask bool [n] per class, or one for all under `*`."""
     lines = [f"{name} {len(mask)} {np.packbits(mask).tobytes().hex()}" for name, mask in masks.items()]
     return (
         "".join(f"# {line}\n" for line in header.splitlines())
@@ -55,7 +56,7 @@ def split_text(masks: dict[str, np.ndarray], header: str) -> str:
 
 
 def read_split(name: str) -> dict[str, np.ndarray]:
-    """The masks of a committed split by class, bool [n]; True for testing.
+    """Return the masks of a committed split by class, bool [n]; True for testing.
 
     Raises:
         UserError: the file was changed.
@@ -72,10 +73,10 @@ def read_split(name: str) -> dict[str, np.ndarray]:
 
 
 def frozen_mask(name: str, source: Source, split: Split) -> np.ndarray:
-    """The images of a set that belong to one part of its frozen split; bool [N].
+    """Return which images of a set belong to one part of its frozen split, bool [N].
 
     Raises:
-        UserError: the set does not have just the images that the split was made for.
+        UserError: the set does not have exactly the images of the split.
     """
     masks = read_split(name)
     if ALL in masks:
@@ -87,17 +88,14 @@ def frozen_mask(name: str, source: Source, split: Split) -> np.ndarray:
             members = np.flatnonzero(source.labels == label)
             mask = masks.get(class_name)
             if mask is None:
-                raise UserError("frozen split", name, f"has no class {class_name!r}; give the set as it was published")
+                raise UserError("frozen split", name, f"has no class {class_name!r}; {PUBLISHED}")
             _check_count(name, f"of class {class_name} ", len(members), len(mask))
             numbers = np.array([_number(name, source.files[int(i)]) for i in members])
             if sorted(numbers.tolist()) != list(range(1, len(mask) + 1)):
                 raise UserError(
                     "frozen split",
                     name,
-                    (
-                        f"the files of class {class_name} are not numbered 1 to {len(mask)}; give the set as it "
-                        "was published"
-                    ),
+                    f"the files of class {class_name} are not numbered 1 to {len(mask)}; {PUBLISHED}",
                 )
             is_test[members] = mask[numbers - 1]
         _check_count(name, "", len(source.class_names), len(masks), "classes")
@@ -107,7 +105,7 @@ def frozen_mask(name: str, source: Source, split: Split) -> np.ndarray:
 def _number(name: str, file: str) -> int:
     found = re.search(r"(\d+)$", Path(file).stem)
     if found is None:
-        raise UserError("frozen split", name, f"the file {file} has no number; give the set as it was published")
+        raise UserError("frozen split", name, f"the file {file} has no number; {PUBLISHED}")
     return int(found[1])
 
 
@@ -116,10 +114,7 @@ def _check_count(name: str, of_what: str, there: int, wanted: int, unit: str = "
         raise UserError(
             "frozen split",
             name,
-            (
-                f"the set has {there} {unit} {of_what}and the split was made for {wanted}; give the set as it was "
-                "published"
-            ),
+            f"the set has {there} {unit} {of_what}and the split was made for {wanted}; {PUBLISHED}",
         )
 
 

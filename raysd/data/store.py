@@ -1,9 +1,8 @@
-"""A real data set in the storage root: Parquet files in rounds, image 0 of each class first, so that prefixes are
-balanced.
+"""A real data set in the storage root: balanced Parquet files, with image 0 of each class first, then image 1.
 
 A set that fits one file is that file, named by its content. A larger one is `part-00000.parquet`, ... and `set.json`,
 which is written last: a set without it does not count, and is written again under the same names. So no rename is
-needed, and an object store will do.
+needed, which an object store lacks.
 """
 
 import hashlib
@@ -34,8 +33,7 @@ PROGRESS_FROM = 10_000
 
 
 def round_major(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The order in which images are stored, int64 [N], and each image's number in its class, int64 [N], before they
-    are ordered."""
+    """Return the order in which images are stored, int64 [N], and the number of each image in its class, int64 [N]."""
     by_label = np.argsort(labels, kind="stable")
     _, starts, counts = np.unique(labels[by_label], return_index=True, return_counts=True)
     index = np.empty(len(labels), dtype=np.int64)
@@ -44,7 +42,7 @@ def round_major(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def image_table(encoded: list[bytes], labels: np.ndarray, class_names: list[str]) -> pa.Table:
-    """Encoded images as a table, in rounds."""
+    """Return encoded images as a table, in rounds."""
     order, index = round_major(np.asarray(labels))
     return _table([encoded[i] for i in order], np.asarray(labels)[order], index[order], _schema(class_names))
 
@@ -67,7 +65,7 @@ def _table(encoded: list[bytes], labels: np.ndarray, index: np.ndarray, schema: 
 
 
 def find_set(folder: Location) -> str | None:
-    """The fingerprint of the set in a folder; None when there is none, or not all of it."""
+    """Return the fingerprint of the set in a folder; None when there is none, or not all of it."""
     files = set(folder.list_files())
     if SET in files:
         record = json.loads(folder.read(SET))
@@ -77,14 +75,15 @@ def find_set(folder: Location) -> str | None:
 
 
 def write_set(folder: Location, source: Source, rows: np.ndarray, one_file: bool = False) -> str:
-    """Write some images of a source into a folder, and return their fingerprint. One file's images are in memory at
-    a time.
+    """Write some images of a source into a folder, and return their fingerprint.
+
+    The images of one file are in memory at once.
 
     Args:
-        folder: where they go.
+        folder: the folder to write into.
         source: the images.
-        rows: which of them, int64 [n].
-        one_file: for small sets.
+        rows: numbers of the images to write, int64 [n].
+        one_file: whether to write a single file, for small sets.
     """
     digest, writer = hashlib.blake2b(digest_size=8), _Writer(folder, _schema(source.class_names))
     order, index = round_major(source.labels[rows])
@@ -113,7 +112,7 @@ def write_set(folder: Location, source: Source, rows: np.ndarray, one_file: bool
 
 
 class _Writer:
-    """Writes one shard after the other; the current one is in memory, so that its name can be that of a whole set."""
+    """Writer of one shard after the other; the current one is in memory, so that its name can be that of a set."""
 
     def __init__(self, folder: Location, schema: pa.Schema) -> None:
         self.folder, self.schema = folder, schema
@@ -127,11 +126,11 @@ class _Writer:
 
     @property
     def is_full(self) -> bool:
-        """True when a further row group might be too much for the shard."""
+        """Whether a further row group might be too much for the shard."""
         return self.rows + ROW_GROUP > SHARD_ROWS or self.buffer.tell() + GROUP_BYTES > SHARD_BYTES
 
     def add(self, table: pa.Table) -> None:
-        """One row group."""
+        """Add one row group."""
         self.parquet.write_table(table, row_group_size=ROW_GROUP)
         self.rows += len(table)
 
@@ -147,7 +146,7 @@ class _Writer:
         self.total += self.rows
 
     def end_set(self, fingerprint: str) -> str:
-        """Write the last shard, remove what an earlier, unfinished run left, and make the set count."""
+        """Write the last shard, remove what an unfinished run left, and make the set count."""
         is_single = not self.files
         self._write(f"{fingerprint}.parquet" if is_single else f"part-{len(self.files):05d}.parquet")
         for stale in set(self.folder.list_files(".parquet")) - set(self.files):

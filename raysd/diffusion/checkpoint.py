@@ -1,4 +1,4 @@
-"""Which diffusion model: a name in the settings, a folder on disk, a digest of its weights."""
+"""Diffusion checkpoints: a name in the settings, a folder on disk, a digest of the weights."""
 
 import json
 import math
@@ -32,23 +32,23 @@ class Model:
     digest: str
     """16 hex digits over weights, configs and tokenizer files."""
     commit: str | None = None
-    """Of a hub model: the commit that the revision meant when it was resolved."""
+    """Commit of a hub model's revision at the time when it was resolved."""
 
     @property
     def is_embedded(self) -> bool:
-        """True for the model that ships with raysd."""
+        """Whether this is the model that ships with raysd."""
         return self.name == "embedded"
 
     @property
     def is_dummy(self) -> bool:
-        """True for the stand-in that needs no weights; see `raysd.generation.dummy`."""
+        """Whether this is the stand-in that needs no weights; see `raysd.generation.dummy`."""
         return self.name == "dummy"
 
     def find_here(self, field: str = "generation.model") -> Path:
-        """The model's folder on this node, which may be another one than that which resolved it.
+        """Return the model's folder on this node, which may differ from the node that resolved the model.
 
         Raises:
-            UserError: a folder that this node does not see.
+            UserError: this node does not see the folder.
         """
         if self.name in SHIPPED:
             return SHIPPED[self.name]
@@ -76,17 +76,17 @@ class Lora:
         return str(self.file)
 
     def digest_here(self) -> str | None:
-        """Of what lies under the path on this node; None where nothing does that can be read."""
+        """Return the digest of the file under this path on this node; None where it cannot be read."""
         try:
             return file_digest(self.file)
         except OSError:
             return None
 
     def find_here(self) -> Path:
-        """The file on this node, which may be another one than that which resolved it.
+        """Return the file on this node, which may differ from the node that resolved it.
 
         Raises:
-            UserError: it is not here, it is another file here, or the package peft is missing here.
+            UserError: the file is missing or another one here, or the package peft is missing.
         """
         digest, node = self.digest_here(), platform.node()
         if digest is None:
@@ -94,14 +94,8 @@ class Lora:
                 self.field, self.name, f"is not on {node}; put it where all nodes see it, or at the same path on each"
             )
         if digest != self.digest:
-            raise UserError(
-                self.field,
-                self.name,
-                (
-                    f"is another file on {node} than where the job began; copy that one there, or put it where "
-                    "all nodes see it"
-                ),
-            )
+            why = f"is another file on {node} than where the job began"
+            raise UserError(self.field, self.name, f"{why}; copy that one there, or put it where all nodes see it")
         if not has_peft():
             raise UserError(
                 self.field, self.name, f"needs the package peft, which is absent on {node}; pip install peft there"
@@ -110,7 +104,7 @@ class Lora:
 
 
 def has_peft() -> bool:
-    """Whether this machine can load LoRA weights."""
+    """Return whether this machine can load LoRA weights."""
     return find_spec("peft") is not None
 
 
@@ -119,7 +113,7 @@ def find_model(name: str, revision: str | None = None) -> Model:
     """Resolve a model to a local folder once; a hub id is fetched (safetensors only) or taken from the hub's cache.
 
     Raises:
-        UserError: not a folder in diffusers format, and not to be had from the hub.
+        UserError: not a folder in diffusers format, and not found on the hub.
     """
     commit = None
     if name in SHIPPED:
@@ -148,11 +142,10 @@ def find_model(name: str, revision: str | None = None) -> Model:
 
 
 def check_tokenizers(field: str, name: str, folder: Path) -> None:
-    """The tokenizers in a model's folder can be read here; transformers itself would ask for another package.
+    """Check that the tokenizers in a model's folder can be read here; transformers would name another package.
 
     Raises:
-        UserError: for the setting `field`, one of them is a SentencePiece model alone, and the package for these is
-            missing.
+        UserError: for the setting `field`, when one is only a SentencePiece model and that package is missing.
     """
     if all((path.parent / "tokenizer.json").is_file() for path in folder.rglob("*.model")):
         return
@@ -166,7 +159,7 @@ def check_tokenizers(field: str, name: str, folder: Path) -> None:
 
 @cache
 def find_lora(path: str, scale: float) -> Lora:
-    """LoRA weights by a safetensors file, or by a folder that holds one.
+    """Return the LoRA weights of a safetensors file, or of a folder that holds one.
 
     Raises:
         UserError: no such file, several in a folder, or the package peft is missing.
@@ -181,8 +174,10 @@ def find_lora(path: str, scale: float) -> Lora:
 
 
 def weight_bytes(folder: Path, dtype: str) -> int:
-    """Memory that a pipeline's weights take once they are loaded as `dtype` (float32, float16, bfloat16), in bytes;
-    read from the files' headers."""
+    """Return the bytes that a pipeline's weights take once loaded as `dtype` (float32, float16, bfloat16).
+
+    Only the headers of the files are read.
+    """
     total = 0
     for component in sorted(path for path in folder.iterdir() if path.is_dir()):
         files = list(component.glob("*.safetensors"))

@@ -1,7 +1,6 @@
-"""What raysd needs to know of a pipeline before it is loaded, read from the checkpoint's JSON files.
+"""Facts about a pipeline before it is loaded, read from the checkpoint's JSON files.
 
-Guidance has one meaning everywhere: eps = eps_uncond + g (eps_cond - eps_uncond), and 1 is none. Families differ in how
-they get there:
+Guidance has one meaning everywhere: eps = eps_uncond + g (eps_cond - eps_uncond), and 1 is none. The kinds of guidance:
 
 - `classifier_free`: two passes of the denoiser, mixed. Negative prompts work; a guidance interval does where both
   passes are known to be one call.
@@ -19,7 +18,7 @@ from typing import Any, Literal
 
 Guidance = Literal["classifier_free", "embedded", "none"]
 
-# What `encode_prompt` returns, as arguments of the pipeline's call; None is thrown away. Other pipelines encode their
+# Arguments of the pipeline's call that `encode_prompt` returns, in order; None is discarded. Other pipelines encode
 # prompts themselves.
 PAIR = ("prompt_embeds", "negative_prompt_embeds")
 POOLED = (*PAIR, "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
@@ -49,8 +48,7 @@ EXCHANGEABLE = (
     "KDPM2Discrete",
 )
 # Pipelines that call their denoiser once a step, with the unconditional half of a doubled batch before the conditional
-# one, whatever the prompts are. Others call it once for each pass, or with parts of other sizes. The stand-in has no
-# denoiser.
+# one, whatever the prompts are. Others call it once for each pass, or with parts of other sizes. The dummy has none.
 ONE_CALL = (
     "StableDiffusionPipeline",
     "StableDiffusionXLPipeline",
@@ -84,21 +82,21 @@ class Family:
     """`unet` or `transformer`."""
     guidance: Guidance
     takes_interval: bool
-    """Guidance can be left out in a part of the steps."""
+    """Whether guidance can be left out in a part of the steps."""
     native_size: int | None
     """Side in pixels that the denoiser was trained at; None when the checkpoint does not say."""
     size_multiple: int
-    """Sides must be a multiple of this."""
+    """Number of pixels of which sides must be a multiple."""
     has_exchangeable_scheduler: bool
     is_few_step: bool
     few_step_sign: str | None
-    """What in the files tells of few steps, as a clause; a sign and no proof."""
+    """Sign of few steps in the files, as a clause; no proof."""
     has_safety_checker: bool
 
 
 @cache
 def read_family(folder: Path) -> Family:
-    """The family of a checkpoint in diffusers format."""
+    """Return the family of a checkpoint in diffusers format."""
     index = _json(folder / "model_index.json")
     pipeline = str(index.get("_class_name", ""))
     denoiser = next((part for part in DENOISERS if (folder / part / "config.json").is_file()), "unet")
@@ -131,15 +129,18 @@ def _guidance(pipeline: str, config: dict[str, Any]) -> Guidance:
 
 
 def few_step_word(name: str) -> str | None:
-    """The word of a model's name, or of a path, that tells of few steps; None when there is none."""
+    """Return the word of a model's name, or of a path, that is a sign of few steps; None when there is none."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower()  # sdxlTurbo, SDXLTurbo
     found = FEW_STEP_WORDS.search(words)
     return found[0] if found else None
 
 
 def _few_step_sign(guidance: Guidance, own_scheduler: str, config: dict[str, Any], saved_from: str) -> str | None:
-    """Euler steps with trailing timesteps are how SD-Turbo and SDXL-Turbo are stored, and not Stable Diffusion and
-    SDXL; models with a noise schedule of zero terminal signal have them too."""
+    """Return the sign of few steps in a checkpoint's files, or None.
+
+    SD-Turbo and SDXL-Turbo are stored with Euler steps and trailing timesteps; Stable Diffusion and SDXL are not. But
+    models with a noise schedule of zero terminal signal are, too.
+    """
     if guidance == "none":
         return "it was distilled without guidance"
     if own_scheduler.startswith(FEW_STEP_SCHEDULERS):

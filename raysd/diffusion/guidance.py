@@ -1,9 +1,9 @@
 """Guidance in a part of the denoising steps.
 
 A pipeline in `raysd.diffusion.family.ONE_CALL` calls its denoiser once a step, with the unconditional half of the batch
-before the conditional half. In steps outside the interval the wrapper runs the conditional half alone and hands it out
+before the conditional half. In steps outside the interval the wrapper runs the conditional half alone and returns it
 for both: then eps_uncond + g (eps_cond - eps_uncond) = eps_cond for any g, at half the cost. A pipeline that makes a
-call for each pass would lose half of its images' prompts instead, so each call is checked.
+call for each pass would lose the prompts of half of its images, so each call is checked.
 
 Source: Kynkäänniemi et al., Applying guidance in a limited interval improves sample and distribution quality (NeurIPS
     2024).
@@ -18,13 +18,13 @@ from raysd.errors import UserError
 
 
 class GuidanceInterval:
-    """Takes the place of a denoiser's `forward` while one batch is generated.
+    """Stand-in for a denoiser's `forward` while one batch is generated.
 
     Args:
-        forward: the denoiser's own.
+        forward: the denoiser's own `forward`.
         interval: first and last share of the calls that are guided, 0 to 1.
-        num_images: of the batch; each call has twice as many rows.
-        num_calls: how often the pipeline will call the denoiser.
+        num_images: images of the batch; each call has twice as many rows.
+        num_calls: returns how often the pipeline will call the denoiser.
     """
 
     def __init__(
@@ -34,17 +34,15 @@ class GuidanceInterval:
         self.calls = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Both halves inside the interval, the conditional one outside.
+        """Run both halves inside the interval, the conditional one outside.
 
         Raises:
-            UserError: this is not one call a step for both halves.
+            UserError: the pipeline does not make one call a step for both halves.
         """
         size, num_calls = _batch_size(args, kwargs), self.num_calls()
         if size != 2 * self.num_images or self.calls >= num_calls:
-            remedy = (
-                "this version of diffusers does not call the model's denoiser once a step for both passes; leave "
-                "it at [0, 1], or use another version"
-            )
+            why = "this version of diffusers does not call the model's denoiser once a step for both passes"
+            remedy = f"{why}; leave it at [0, 1], or use another version"
             raise UserError("generation.guidance_interval", list(self.interval), remedy)
         share = self.calls / num_calls
         self.calls += 1

@@ -1,5 +1,4 @@
-"""Prompt embeddings, computed once per distinct prompt and kept; those of a negative prompt are kept once, whatever
-prompts it stands beside."""
+"""Prompt embeddings, computed once per distinct prompt or negative prompt and kept."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ Values = dict[str, torch.Tensor]
 
 
 class PromptEmbeddings:
-    """Encodes prompts one at a time, so that an embedding does not depend on its neighbors, and keeps the last 512 MB.
+    """Cache of prompt embeddings: the last 512 MB. Prompts are encoded one by one, so none depends on its neighbors.
 
     That is 196 prompts of Stable Diffusion 3 in half precision (333 tokens x 4096). Where a clone has more, each is
     encoded once in a row of equal ones; a shard is generated in such rows.
@@ -34,7 +33,7 @@ class PromptEmbeddings:
         self.num_bytes = 0
 
     def batch(self, prompts: Sequence[str], negative_prompts: Sequence[str], guided: bool) -> Values:
-        """Arguments of the pipeline's call for a batch: tensors [B, ...]."""
+        """Return the arguments of the pipeline's call for a batch: tensors [B, ...]."""
         guided = guided and self.has_negative
         pairs = zip(prompts, negative_prompts, strict=True)
         rows = [
@@ -80,7 +79,7 @@ class PromptEmbeddings:
 
 
 def encode_parameters(pipeline: Any) -> set[str]:
-    """Names of the parameters of a pipeline's `encode_prompt`."""
+    """Return the names of the parameters of a pipeline's `encode_prompt`."""
     from inspect import signature
 
     return set(signature(pipeline.encode_prompt).parameters)

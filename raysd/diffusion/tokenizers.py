@@ -1,4 +1,4 @@
-"""The tokenizers of a model's text encoders: how long a prompt is, and which of its words they know."""
+"""The tokenizers of a model's text encoders, which say how long a prompt is and which of its words they know."""
 
 import json
 import re
@@ -23,15 +23,14 @@ class PromptTokenizer:
     tokenizer: Any
     limit: int
     vocabulary: frozenset[str] | None = None
-    """All words that the model has seen, where they are few enough to be known."""
+    """All words that the model was trained on, where they are known."""
 
     def count(self, prompts: list[str]) -> list[int]:
-        """Tokens of each prompt, with those at its start and end."""
+        """Return the tokens of each prompt, with those at its start and end."""
         return [len(ids) for ids in self.tokenizer(prompts, truncation=False, verbose=False)["input_ids"]]
 
     def unknown(self, prompts: list[str]) -> list[list[str]]:
-        """The words of each prompt that the model cannot know; none where the tokenizer spells out what it does not
-        have."""
+        """Return the words of each prompt that the model does not know; none where the tokenizer spells them out."""
         if self.vocabulary is not None:
             return [[word for word in _words(prompt) if word not in self.vocabulary] for prompt in prompts]
         unknown, special = (
@@ -46,7 +45,7 @@ class PromptTokenizer:
 
 
 def prompt_tokenizers(model: Model) -> list[PromptTokenizer]:
-    """The tokenizers that a model's folder holds; those without a limit are left out."""
+    """Return the tokenizers in a model's folder, without those that have no limit."""
     folder, found = model.find_here(), []
     for name in FOLDERS:
         if (folder / name).is_dir():
@@ -58,9 +57,7 @@ def prompt_tokenizers(model: Model) -> list[PromptTokenizer]:
                     "generation.model", model.name, f"its {name} cannot be read ({reason}); repair the model's folder"
                 ) from None
             limit = tokenizer.model_max_length
-            if (
-                "CLIP" not in type(tokenizer).__name__
-            ):  # other encoders take as many tokens as the pipeline asks of them
+            if "CLIP" not in type(tokenizer).__name__:  # other encoders take as many tokens as the pipeline sets
                 limit = min(limit, _pipeline_limit(folder))
             if limit < LONGEST:
                 found.append(PromptTokenizer(tokenizer, limit, _embedded_words() if model.is_embedded else None))
@@ -68,8 +65,10 @@ def prompt_tokenizers(model: Model) -> list[PromptTokenizer]:
 
 
 def _load_tokenizer(folder: Path, name: str) -> Any:
-    """By the class that `model_index.json` names, as diffusers loads it; transformers' `AutoTokenizer` would load
-    torch, which takes seconds."""
+    """Load a tokenizer with the class that `model_index.json` names, as diffusers does.
+
+    The `AutoTokenizer` of transformers would load torch, which takes seconds.
+    """
     import transformers
 
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
@@ -78,7 +77,7 @@ def _load_tokenizer(folder: Path, name: str) -> Any:
 
 
 def _pipeline_limit(folder: Path) -> int:
-    """The tokens that a pipeline takes of a prompt for its large text encoder; `LONGEST` where it does not say."""
+    """Return the tokens that a pipeline's large text encoder takes of a prompt; `LONGEST` where it does not say."""
     from inspect import signature
 
     import diffusers
@@ -89,7 +88,7 @@ def _pipeline_limit(folder: Path) -> int:
 
 
 def _embedded_words() -> frozenset[str]:
-    """What the embedded model was trained on: the cells of its class table, and the fields of `attributes`."""
+    """Return the words that the embedded model was trained on: cells of its class table and fields of `attributes`."""
     cells = [cell for row in load_class_table("fashion_mnist").rows for cell in row.values()]
     fields = [
         choice

@@ -1,1 +1,1 @@
-"""What is sampled: class tables and prompt variants."""
+"""Prompts: class tables and prompt variants."""

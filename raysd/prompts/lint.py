@@ -1,4 +1,4 @@
-"""Prompt lint: what is likely to go wrong with the prompts of a clone, before an image is sampled.
+"""Prompt lint: likely trouble with the prompts of a clone, found before an image is generated.
 
 Two classes with one prompt, a name that means several things, a prompt that the model cuts off: none of these fails,
 and each costs accuracy.
@@ -23,9 +23,9 @@ Kind = Literal[
     "unmatched-rows",
     "implausible",
     "braces",
-    "few-steps",  # of the model, see raysd.generation.few_steps
+    "few-steps",  # about the model, see raysd.generation.few_steps
 ]
-MOST_TEXTS = 200  # of each class, the longest, where they come from a table
+MOST_TEXTS = 200  # of each class from a table; the longest ones
 LONGEST_NAME = 60
 MARKUP = re.compile(r"[<>{}\[\]\\|]|&\w+;|https?:")
 PLACEHOLDERS = {"-", "?", ".", "n/a", "na", "nan", "none", "null", "tbd", "todo", "unknown", "xxx"}
@@ -38,11 +38,11 @@ class Finding:
 
     kind: Kind
     text: str
-    """What is there that should not be."""
+    """Description of the trouble."""
     keys: tuple[str, ...]
     examples: tuple[str, ...]
     fix: str = ""
-    """What to put on the command line or to do."""
+    """Setting for the command line, or another remedy."""
 
     def __str__(self) -> str:
         shown = "; ".join(self.examples[:NUM_EXAMPLES]) + ("; ..." if len(self.examples) > NUM_EXAMPLES else "")
@@ -55,18 +55,18 @@ class Tokenizer(Protocol):
 
     @property
     def limit(self) -> int:
-        """Most tokens of a prompt, with those at its start and end."""
+        """Maximum number of tokens of a prompt, with those at its start and end."""
 
     def count(self, prompts: list[str]) -> list[int]:
-        """Tokens of each prompt, with those at its start and end."""
+        """Return the tokens of each prompt, with those at its start and end."""
 
     def unknown(self, prompts: list[str]) -> list[list[str]]:
-        """The words of each prompt that the tokenizer does not know."""
+        """Return the words of each prompt that the tokenizer does not know."""
 
 
 @dataclass(frozen=True)
 class Collision:
-    """A prompt that several classes have."""
+    """A prompt that several classes share."""
 
     prompt: str
     rows: tuple[ClassRow, ...]
@@ -78,12 +78,13 @@ class Collision:
 
 
 def class_prompts(variant: PromptVariant, row: ClassRow) -> list[str]:
-    """The prompts that matter of a class: each template with each text that is the class's own, and with the longest
-    choice of other fields.
+    """Return the prompts of a class that matter.
+
+    These are each template with each text of the class, and with the longest choice of each other field.
 
     Args:
-        variant: no mixture.
-        row: of the class.
+        variant: the variant, no mixture.
+        row: the class's row.
     """
     choices = {field: max(texts, key=len) for field, texts in variant.fields.items()}
     own = {
@@ -94,13 +95,13 @@ def class_prompts(variant: PromptVariant, row: ClassRow) -> list[str]:
     for template in variant.templates:
         used = [own[field] for field in own if field in VARIABLE.findall(template)]
         for number in range(max(map(len, used), default=1)):
-            sampled = choices | {field: texts[number % len(texts)] for field, texts in own.items()}
-            prompts.append(variant.fill(template, row, sampled.__getitem__))
+            chosen = choices | {field: texts[number % len(texts)] for field, texts in own.items()}
+            prompts.append(variant.fill(template, row, chosen.__getitem__))
     return list(dict.fromkeys(prompts))
 
 
 def find_collisions(variant: PromptVariant, table: ClassTable) -> list[Collision]:
-    """Prompts that several classes have, each group of classes once."""
+    """Return the prompts that several classes have, one for each group of classes."""
     groups: dict[str, dict[str, ClassRow]] = {}
     first: dict[str, str] = {}
     for row in table.rows:
@@ -116,19 +117,18 @@ def find_collisions(variant: PromptVariant, table: ClassTable) -> list[Collision
 
 
 def confused_classes(variant: PromptVariant, table: ClassTable, with_ambiguous: bool) -> list[str]:
-    """Keys of the classes whose prompt another class has too; also of those whose name means several things, if
-    asked for."""
+    """Return the keys of the classes that share a prompt, and of those with an ambiguous name if `with_ambiguous`."""
     colliding = {row["key"] for collision in find_collisions(variant, table) for row in collision.rows}
     return [row["key"] for row in table.rows if row["key"] in colliding or (with_ambiguous and _senses(row) > 1)]
 
 
 def lint_prompts(variant: PromptVariant, table: ClassTable, tokenizers: Iterable[Tokenizer] = ()) -> list[Finding]:
-    """All that is suspect about a variant's prompts, the worst first; of a mixture, about each of its variants.
+    """Return all that is suspect about a variant's prompts, the worst first; for a mixture, about each of its variants.
 
     Args:
-        variant: resolved.
+        variant: the resolved variant.
         table: the classes.
-        tokenizers: of the model's text encoders.
+        tokenizers: the tokenizers of the model's text encoders.
     """
     parts = list(_parts(variant))
     checks = [
@@ -165,7 +165,7 @@ def _collisions(variant: PromptVariant, table: ClassTable) -> Iterator[Finding]:
 
 
 def _disambiguation(variant: PromptVariant, table: ClassTable, with_ambiguous: bool) -> str:
-    """The column that tells the confused classes apart, as a setting."""
+    """Return the setting whose column tells the confused classes apart."""
     plain = variant.model_copy(update={"added": {}})
     confused = confused_classes(plain, table, with_ambiguous)
     rows = [row for row in table.rows if row["key"] in confused]
@@ -178,7 +178,7 @@ def _disambiguation(variant: PromptVariant, table: ClassTable, with_ambiguous: b
 
 
 def _lengths(variant: PromptVariant, table: ClassTable, tokenizers: Iterable[Tokenizer]) -> Iterator[Finding]:
-    """What the tokenizers cut off or do not know."""
+    """Yield what the tokenizers cut off or do not know."""
     pairs = [(row["key"], prompt) for row in table.rows for prompt in class_prompts(variant, row)]
     keys, prompts = [key for key, _ in pairs], [prompt for _, prompt in pairs]
     choices = [(field, text) for field, texts in variant.fields.items() for text in texts]
@@ -273,7 +273,7 @@ def _texts(variant: PromptVariant, table: ClassTable) -> Iterator[Finding]:
 
 
 def _strange_cells(variant: PromptVariant, row: ClassRow) -> Iterator[str]:
-    """What is strange about the cells and texts that a class's prompts use."""
+    """Yield what is strange about the cells and texts that a class's prompts use."""
     used, name = _columns(variant, row), row["name"].lower()
     if "definition" in used and row["definition"].lower() == name:
         yield "the definition repeats the name"
@@ -302,17 +302,17 @@ def _parts(variant: PromptVariant) -> Iterator[PromptVariant]:
 
 
 def _variables(variant: PromptVariant) -> set[str]:
-    """Columns and fields that any template uses."""
+    """Return the columns and fields that any template uses."""
     return {variable for template in variant.templates for variable in VARIABLE.findall(template)}
 
 
 def _columns(variant: PromptVariant, row: ClassRow) -> set[str]:
-    """Columns that any of a class's prompts uses."""
+    """Return the columns that any prompt of a class uses."""
     return {column for template in variant.templates for column in variant.columns(template, row["key"])}
 
 
 def _stands_alone(variant: PromptVariant, row: ClassRow) -> bool:
-    """True when some prompt of the class has the name, and nothing that says what it means."""
+    """Return whether some prompt of the class has the name, and nothing that says what it means."""
     used = [variant.columns(template, row["key"]) for template in variant.templates]
     return any("name" in columns and not columns & {"hypernym", "definition"} for columns in used)
 

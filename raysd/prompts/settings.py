@@ -1,4 +1,4 @@
-"""Prompt variants as they are written in YAML, and how they are resolved against a class table."""
+"""Prompt variants in an experiment file, resolved against a class table."""
 
 import csv
 import io
@@ -22,45 +22,44 @@ Texts = Annotated[list[Text], Field(min_length=1)]
 
 
 class TextTable(BaseModel):
-    """Texts from a table: captions, plausible backgrounds. One of the rows of the image's class is sampled per
-    image."""
+    """Texts from a table: captions, plausible backgrounds. One row of the image's class is chosen per image."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     table: str
     """A .csv or .parquet file."""
     column: str
-    """The texts."""
+    """The column with the texts."""
     key: str | None = "key"
-    """The column with the class's key or name; null when all rows are for all classes."""
+    """The column with the class's key or name; null if all rows are for all classes."""
     weight: str | None = None
-    """A column of weights from 0 on; all rows of a class are as likely when empty."""
+    """The column with weights from 0 on; when empty, all rows of a class are equally likely."""
 
 
 class VariantSettings(BaseModel):
-    """A prompt variant of your own."""
+    """A user's prompt variant."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     templates: Texts | str = []
-    """One is sampled per image; or the name of a built-in list. `{column}` and `{field}` are replaced."""
+    """Templates with `{column}` and `{field}`, one of which is chosen per image, or the name of a built-in list."""
     fields: dict[str, Texts | str | TextTable] = {}
-    """Free fields, sampled per image: choices, the name of a built-in list, or a table."""
+    """Free fields, chosen per image: choices, the name of a built-in list, or a table."""
     weights: dict[str, list[Weight]] = {}
-    """Of the choices, by field, and of the templates as `templates`."""
+    """Weights of the choices, by field; of the templates, under `templates`."""
     negative_prompt: str = ""
     names: Literal["first", "all"] = "first"
-    """`{name}` is the name alone, or followed by all synonyms."""
+    """Value of `{name}`: the name alone, or followed by all synonyms."""
     hypernym: Which | None = None
-    """Which hypernym `{hypernym}` is where a class has several; the first when empty."""
+    """Value of `{hypernym}` where a class has several; the first when empty."""
     disambiguate: Literal["hypernym", "definition"] | None = None
-    """Add this column to the prompts of the classes that could be confused."""
+    """Column that is added to the prompts of the classes that could be confused."""
     disambiguate_classes: Literal["colliding", "ambiguous"] = "colliding"
-    """Classes with the same name or prompt as another one; or also those whose name means several things."""
+    """Classes with the name or prompt of another one, or also classes whose name means several things."""
     mixture: dict[str, Weight] = {}
-    """Other variants with weights, one of which is sampled per image; then nothing else is set."""
+    """Other variants with weights, one of which is chosen per image; then nothing else is set."""
     extends: str | None = None
-    """Another variant, whose values stand where this one sets none."""
+    """Another variant, whose values apply where this one sets none."""
 
     @model_validator(mode="after")
     def _mixture_alone(self) -> "VariantSettings":
@@ -72,7 +71,7 @@ class VariantSettings(BaseModel):
 
 @cache
 def built_in_variants() -> dict[str, VariantSettings]:
-    """The variants that ship with raysd, by name."""
+    """Return the variants that ship with raysd, by name."""
     text = (Path(__file__).parent / "variants.yaml").read_text(encoding="utf-8")
     return {name: VariantSettings(**body) for name, body in yaml.safe_load(text).items()}
 
@@ -84,14 +83,14 @@ def resolve_variant(
     field: str = "generation.variant",
     within: tuple[str, ...] = (),
 ) -> PromptVariant:
-    """A variant with its lists and tables read, checked against the class table.
+    """Return a variant with its lists and tables read, checked against the class table.
 
     Args:
-        name: of the variant.
-        variants: your own; the built-in ones are known.
+        name: the variant's name.
+        variants: the user's variants, beside the built-in ones.
         table: the classes.
-        field: where the name stands.
-        within: mixtures that led here.
+        field: the setting that holds the name.
+        within: names of the mixtures that contain this variant.
 
     Raises:
         UserError: unknown variant, list, column or variable, a file that cannot be read, or a class without a text.
@@ -150,7 +149,7 @@ def resolve_variant(
 
 
 def _with_base(name: str, variants: dict[str, VariantSettings], field: str, seen: tuple[str, ...]) -> VariantSettings:
-    """A variant with the values of the one that it extends; your own under a built-in name extends that one."""
+    """Return a variant with the values of its base: the one that it extends, or the built-in one of its name."""
     known = {**built_in_variants(), **variants}
     if name not in known:
         raise UserError(field, name, f"unknown; use one of {', '.join(known)}")
@@ -182,7 +181,7 @@ def _with_base(name: str, variants: dict[str, VariantSettings], field: str, seen
 
 
 def _texts(field: str, value: list[str] | str) -> list[str]:
-    """Choices as written, or those of a built-in list."""
+    """Return the choices as written, or those of a built-in list."""
     if not isinstance(value, str):
         return list(value)
     known = sorted(path.stem for path in LISTS.glob("*.txt"))
@@ -197,7 +196,7 @@ def _check_weights(field: str, settings: VariantSettings, choices: dict[str, lis
             raise UserError(
                 f"{field}.weights.{name}",
                 weights,
-                f"there is nothing of that name to weigh; use one of {', '.join(choices)}",
+                f"has no choices to weigh; use one of {', '.join(choices)}",
             )
         if len(weights) != len(choices[name]):
             raise UserError(
@@ -206,7 +205,7 @@ def _check_weights(field: str, settings: VariantSettings, choices: dict[str, lis
 
 
 def _read_shared_texts(field: str, source: TextTable) -> Weighted:
-    """Texts and weights for all classes."""
+    """Return the texts and weights for all classes."""
     found = [(text, weight) for _, text, weight in _read_rows(field, source) if weight]
     if not found:
         raise UserError(field, source.table, "all weights are 0; give at least one text another weight")
@@ -214,7 +213,7 @@ def _read_shared_texts(field: str, source: TextTable) -> Weighted:
 
 
 def _read_texts(field: str, source: TextTable, key_column: str, table: ClassTable) -> tuple[dict[str, Weighted], int]:
-    """The texts and weights of each class, by its key, and how many rows belong to no class."""
+    """Return the texts and weights of each class, by its key, and the number of rows that belong to no class."""
     texts: dict[str, Weighted] = {key: [] for key in table.keys}
     index, num_unmatched = _classes_by_name(table), 0
     for row, text, weight in _read_rows(field, source):
@@ -236,7 +235,7 @@ def _read_texts(field: str, source: TextTable, key_column: str, table: ClassTabl
 
 
 def _read_rows(field: str, source: TextTable) -> Iterator[tuple[dict[str, object], str, float]]:
-    """Each row of a table with its text and weight."""
+    """Yield each row of a table with its text and weight."""
     rows = _read_table(f"{field}.table", source.table)
     for column in (source.column, source.key, source.weight):
         if column is not None and column not in rows[0]:
@@ -257,7 +256,7 @@ def _read_rows(field: str, source: TextTable) -> Iterator[tuple[dict[str, object
 
 
 def _classes_by_name(table: ClassTable) -> dict[str, list[str]]:
-    """Keys of the classes with each name, and each key itself."""
+    """Return the keys of the classes by class name, and each key by itself."""
     index: dict[str, list[str]] = {}
     for key, name in zip(table.keys, table.names, strict=True):
         index.setdefault(name, []).append(key)
@@ -299,7 +298,7 @@ def _read_table(field: str, source: str) -> list[dict[str, object]]:
 
 
 def check_variables(field: str, variant: PromptVariant, table: ClassTable) -> None:
-    """Compare a variant's templates with a class table.
+    """Check a variant's templates against a class table.
 
     Raises:
         UserError: an unknown variable, or a column that is empty for a class that uses it.

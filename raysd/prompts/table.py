@@ -1,5 +1,4 @@
-"""Class tables: one row per class with `label` 0..K-1, a stable `key`, a `name`, and any further columns for
-prompts."""
+"""Class tables: a row per class with `label` 0..K-1, a stable `key`, a `name`, and further columns for prompts."""
 
 import csv
 import io
@@ -21,12 +20,12 @@ SEPARATOR = "|"
 
 
 def split_cell(cell: str) -> list[str]:
-    """The values of a cell that may hold several."""
+    """Return the values of a cell that may hold several."""
     return [part.strip() for part in cell.split(SEPARATOR) if part.strip()]
 
 
 def built_in_tables() -> list[str]:
-    """Names of the tables that ship with raysd."""
+    """Return the names of the tables that ship with raysd."""
     return sorted(path.stem for path in BUILT_IN.glob("*.csv"))
 
 
@@ -58,9 +57,9 @@ class ClassTable:
 def fill_from_wordnet(table: ClassTable) -> ClassTable:
     """Fill in empty definitions, hypernyms and synonyms from WordNet.
 
-    A class's meaning is that of its `wnid`, or of its key if that is one; or the meaning number `sense` of its name; or
-    the most frequent one: `guessed` then names the columns that were filled in so. A class that WordNet does not know
-    keeps its empty cells, and `senses` says 0.
+    The meaning of a class is that of its `wnid`, or of its key if that is a wnid; else meaning number `sense` of its
+    name; else the most frequent one, and `guessed` names the columns filled in from it. A class that WordNet does not
+    know keeps its empty cells, and its `senses` is 0.
 
     Raises:
         UserError: no WordNet on this machine, a wnid that it does not have, or a sense that the name does not have.
@@ -115,10 +114,8 @@ def load_class_table(source: str | list[str]) -> ClassTable:
     if source in built_in_tables():
         path = BUILT_IN / f"{source}.csv"
     elif not path.is_file():
-        remedy = (
-            f"no such built-in table or file; use one of {', '.join(built_in_tables())}, or the path of a .csv, "
-            ".parquet, .yaml or .txt file"
-        )
+        tables = ", ".join(built_in_tables())
+        remedy = f"no such built-in table or file; use one of {tables}, or a .csv, .parquet, .yaml or .txt file"
         raise UserError("classes", source, remedy)
     return _validated(source, _read(path, source))
 
@@ -166,7 +163,7 @@ def _validated(source: str, items: list[dict[str, Any]]) -> ClassTable:
 
 
 def _text(source: str, number: int, column: str, cell: Any) -> str:
-    """A cell as text on one line; several values as a list are joined."""
+    """Return a cell as text on one line; the values of a list are joined."""
     if isinstance(cell, list):
         return SEPARATOR.join(text for part in cell if (text := _text(source, number, column, part)))
     if isinstance(cell, (bool, dict)) and column in ("key", "name"):
@@ -191,5 +188,5 @@ def _reject_duplicate_keys(source: str, rows: list[ClassRow]) -> None:
     seen: set[str] = set()
     for row in rows:
         if row["key"] in seen:
-            raise UserError("classes.key", row["key"], f"stands twice in {source}; give each class a key of its own")
+            raise UserError("classes.key", row["key"], f"stands twice in {source}; give each class a unique key")
         seen.add(row["key"])

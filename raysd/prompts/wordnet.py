@@ -1,6 +1,6 @@
 """WordNet 3.0's nouns, read from its own files: definitions and hypernyms for ImageNet's wnids and for a user's names.
 
-Debian's package `wordnet-base` has the files, and so has every download of WordNet 3.0. WordNet 3.1 numbers its synsets
+Debian's package `wordnet-base` and every download of WordNet 3.0 have the files. WordNet 3.1 numbers its synsets
 differently, so wnids would mean other things.
 """
 
@@ -21,6 +21,7 @@ PLACES = (
 WNID = re.compile(r"n\d{8}")
 REMEDY = "is not on this machine; install the Debian package wordnet-base, or set WNHOME to a folder of WordNet 3.0"
 HYPERNYM_POINTERS = ("@", "@i")
+# Endings of plurals and their singulars, from the man page morphy(7WN).
 PLURALS = (
     ("s", ""),
     ("ses", "s"),
@@ -30,12 +31,12 @@ PLURALS = (
     ("shes", "sh"),
     ("men", "man"),
     ("ies", "y"),
-)  # man page morphy(7WN)
+)
 
 
 @dataclass(frozen=True)
 class Synset:
-    """One meaning of one or several nouns."""
+    """One meaning, shared by one or several nouns."""
 
     wnid: str
     """`n` and the eight digits of the synset's offset, as in ImageNet."""
@@ -43,14 +44,14 @@ class Synset:
     definition: str
     """The gloss without its examples."""
     hypernyms: tuple[str, ...]
-    """Their wnids."""
+    """The wnids of the hypernyms."""
 
 
 class WordNet:
     """The nouns of WordNet 3.0.
 
     Args:
-        folder: with `index.noun` and `data.noun`.
+        folder: a folder with `index.noun` and `data.noun`.
 
     Raises:
         UserError: the files are of another version.
@@ -69,7 +70,7 @@ class WordNet:
                 self._senses[words[0]] = [f"n{offset}" for offset in words[-int(words[2]) :]]
 
     def synset(self, wnid: str) -> Synset:
-        """The synset of a wnid.
+        """Return the synset of a wnid.
 
         Raises:
             KeyError: no synset begins there.
@@ -89,8 +90,7 @@ class WordNet:
         return Synset(wnid, lemmas, gloss.split('; "')[0].strip(), hypernyms)
 
     def senses(self, name: str) -> list[Synset]:
-        """The meanings of a noun, or of the noun that it is the plural of, the most frequent first; none when
-        WordNet does not know it."""
+        """Return the meanings of a noun or of its singular, the most frequent first; none for an unknown one."""
         words = "_".join(name.lower().split())
         for spelling in dict.fromkeys((words, words.replace("-", "_"), words.replace("-", ""))):
             singulars = [
@@ -102,16 +102,16 @@ class WordNet:
         return []
 
     def hypernym_names(self, synset: Synset) -> list[str]:
-        """The first lemma of each hypernym."""
+        """Return the first lemma of each hypernym."""
         return [self.synset(wnid).lemmas[0] for wnid in synset.hypernyms]
 
 
 @cache
 def find_wordnet() -> WordNet:
-    """WordNet on this machine; `WNHOME` names another place.
+    """Return WordNet on this machine; `WNHOME` names another folder.
 
     Raises:
-        UserError: there is none, or another version.
+        UserError: WordNet is missing, or of another version.
     """
     home = os.environ.get("WNHOME")
     for place in [*([f"{home}/dict", home] if home else []), *PLACES]:

@@ -1,1 +1,1 @@
-"""Where things lie: local folders and object stores, atomic files, fingerprints, result rows."""
+"""Storage: local folders and object stores, atomic files, fingerprints, result rows."""

@@ -1,7 +1,7 @@
-"""Read a file and write it anew, so that nothing that another process writes at the same time is lost.
+"""Changes of a file by several processes, none of which is lost.
 
 On a disk a lock is held meanwhile (`raysd.storage.lock`). On an object store the write is refused if the object changed
-since it was read, and then all is done again with what is there now (`raysd.storage.conditional`).
+since it was read, and then the change is repeated on its new content (`raysd.storage.conditional`).
 """
 
 import uuid
@@ -18,14 +18,14 @@ def change(
     """Change the file `name` of a folder.
 
     Args:
-        folder: where it lies.
-        name: of the file.
-        update: what becomes of its bytes, or of None when it is not there; None leaves the file as it is. May be called
-            several times.
-        is_new: the file is most likely not there; saves a request on an object store.
+        folder: the folder that holds the file.
+        name: the file's name.
+        update: returns the new bytes for the old ones, or for None when the file is missing; None leaves the file as it
+            is. May be called several times.
+        is_new: whether the file is most likely missing; saves a request on an object store.
 
     Returns:
-        What was written, or None.
+        The bytes that were written, or None.
 
     Raises:
         UserError: the disk is full, or the store needs a package that is missing.
@@ -54,7 +54,7 @@ def _change_object(
 
 
 def is_guarded(folder: Location) -> bool:
-    """True when a folder's storage lets nobody overwrite a change that another process makes at the same time.
+    """Return whether a folder's storage keeps processes from overwriting each other's changes.
 
     Raises:
         UserError: the store needs a package that is missing.

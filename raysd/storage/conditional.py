@@ -1,8 +1,8 @@
-"""Object stores that write an object only while it is as it was when it was read.
+"""Object stores that write an object only if it has not changed since it was read.
 
 S3 takes `If-None-Match: *` and `If-Match: <ETag>` with a PUT, Google Cloud Storage `ifGenerationMatch`. pyarrow's file
-systems send neither, so these requests go through the providers' own clients, `boto3` and `google-cloud-storage`. There
-is one client in a process for each bucket's server.
+systems send neither, so these requests go through the providers' own clients, `boto3` and `google-cloud-storage`. A
+process has one client per server.
 """
 
 from collections.abc import Callable
@@ -21,18 +21,17 @@ class ConditionalStore(Protocol):
     """The objects of one server."""
 
     def read(self, bucket: str, key: str) -> tuple[bytes, str] | None:
-        """An object's bytes and the tag of this version of it; None when it is not there."""
+        """Return an object's bytes and the tag of this version; None when the object is missing."""
 
     def write(self, bucket: str, key: str, data: bytes, tag: str | None) -> bool:
-        """Write an object while it still has that tag, or while it is not there if the tag is None; False when that
-        is not so any more."""
+        """Write an object that still has this tag, or is missing if the tag is None; return False if it changed."""
 
 
 class S3Store:
-    """Objects of S3, or of a server that speaks its language.
+    """Objects of S3, or of a compatible server.
 
     Args:
-        options: as in a URI's query: `endpoint_override`, `scheme`, `region`.
+        options: the values of a URI's query: `endpoint_override`, `scheme`, `region`.
     """
 
     def __init__(self, options: dict[str, str]) -> None:
@@ -52,12 +51,12 @@ class S3Store:
         self.client = boto3.client("s3", endpoint_url=endpoint, region_name=options.get("region"), config=config)
 
     def read(self, bucket: str, key: str) -> tuple[bytes, str] | None:
-        """As `ConditionalStore.read`."""
+        """Return an object's bytes and its ETag; None when the object is missing."""
         answer = self._ask(lambda: self.client.get_object(Bucket=bucket, Key=key), {"NoSuchKey", "404"})
         return None if answer is None else (answer["Body"].read(), answer["ETag"])
 
     def write(self, bucket: str, key: str, data: bytes, tag: str | None) -> bool:
-        """As `ConditionalStore.write`. A server that refuses conditions gets the object without."""
+        """Write an object that still has this tag; without conditions on a server that refuses them."""
         condition = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
         changed = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409", "NoSuchKey", "404"}
         try:
@@ -70,7 +69,7 @@ class S3Store:
             return True
 
     def _ask(self, request: Callable[[], Any], expected: set[str]) -> Any:
-        """The answer, or None for an error that is expected."""
+        """Return the answer, or None for an expected error."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
@@ -90,8 +89,8 @@ class GcsStore:
     """Objects of Google Cloud Storage.
 
     Args:
-        options: as in a URI's query: `endpoint_override`, `scheme`; with them nobody logs in, since that is a server
-            for tests.
+        options: the values of a URI's query: `endpoint_override`, `scheme`; they name a server for tests, which needs
+            no login.
     """
 
     def __init__(self, options: dict[str, str]) -> None:
@@ -105,13 +104,13 @@ class GcsStore:
             self.client = storage.Client()
 
     def read(self, bucket: str, key: str) -> tuple[bytes, str] | None:
-        """As `ConditionalStore.read`."""
+        """Return an object's bytes and its generation; None when the object is missing."""
         blob = self.client.bucket(bucket).blob(key)
         found = self._ask(lambda: (blob.download_as_bytes(timeout=TIMEOUT_SECONDS), str(blob.generation)), {404})
         return None if found is None else (found[0], found[1])
 
     def write(self, bucket: str, key: str, data: bytes, tag: str | None) -> bool:
-        """As `ConditionalStore.write`."""
+        """Write an object that still has this generation."""
         blob = self.client.bucket(bucket).blob(key)
         generation = 0 if tag is None else int(tag)
 
@@ -122,7 +121,7 @@ class GcsStore:
         return self._ask(upload, {412, 404}) is not None
 
     def _ask(self, request: Callable[[], Any], expected: set[int]) -> Any:
-        """The answer, or None for an error that is expected."""
+        """Return the answer, or None for an expected error."""
         from google.api_core.exceptions import GoogleAPIError
         from google.auth.exceptions import GoogleAuthError
 
@@ -137,10 +136,10 @@ class GcsStore:
 
 
 def conditional_store(uri: str) -> ConditionalStore:
-    """The store that holds the folder of a URI.
+    """Return the store that holds the folder of a URI.
 
     Raises:
-        UserError: the package of that store is not installed, or nothing is known of such a store.
+        UserError: the package of that store is not installed, or the store is of an unknown kind.
     """
     parts = urlsplit(uri)
     if parts.scheme not in PACKAGES:

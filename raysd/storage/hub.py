@@ -1,5 +1,4 @@
-"""Models of the Hugging Face hub: what lies in its cache on this machine, what a download would take, and the
-download."""
+"""Models of the Hugging Face hub: its cache on this machine, the size of a download, and the download."""
 
 from pathlib import Path
 
@@ -11,12 +10,12 @@ HUB_SECONDS = 10.0  # to wait for the hub's answer
 
 
 def is_hub_id(name: str) -> bool:
-    """True for a name like `owner/name` that is no folder here."""
+    """Return whether a name has the form `owner/name` and is no folder here."""
     return not name.startswith((".", "/", "~")) and name.count("/") == 1 and not Path(name).is_dir()
 
 
 def cached_model(name: str, revision: str | None) -> Path | None:
-    """A hub model in the hub's cache of this machine, or None; the network is not asked."""
+    """Return the folder of a hub model in this machine's cache, or None; does not use the network."""
     from huggingface_hub import snapshot_download
 
     try:
@@ -26,7 +25,7 @@ def cached_model(name: str, revision: str | None) -> Path | None:
 
 
 def hub_bytes(name: str, revision: str | None) -> int | None:
-    """What `fetch_model` would download, in bytes; None when the hub does not say."""
+    """Return the bytes that `fetch_model` would download; None when the hub does not say."""
     from fnmatch import fnmatch
 
     from huggingface_hub import HfApi
@@ -39,7 +38,7 @@ def hub_bytes(name: str, revision: str | None) -> int | None:
 
 
 def fetch_model(field: str, name: str, revision: str | None) -> Path:
-    """A hub model in the hub's cache; the network is only asked for what is not there.
+    """Return the folder of a hub model in this machine's cache; downloads only the files that are missing.
 
     `DiffusionPipeline.download` would fetch one variant of the weights and not all. But it asks the hub each time, also
     when all files are here; it fetches Python files of a repository; it needs diffusers, whose import takes seconds,
@@ -47,7 +46,7 @@ def fetch_model(field: str, name: str, revision: str | None) -> Path:
     files that `FILES` names: with fewer of them, the fingerprints of clones would change.
 
     Raises:
-        UserError: for the setting `field`, when the hub does not give it.
+        UserError: for the setting `field`, when the download fails.
     """
     from huggingface_hub import snapshot_download
 
@@ -58,5 +57,5 @@ def fetch_model(field: str, name: str, revision: str | None) -> Path:
         raise UserError(
             field,
             name,
-            f"cannot be had from the hub ({reason}); check id, revision and network, or give a local folder",
+            f"cannot be fetched from the hub ({reason}); check id, revision and network, or give a local folder",
         ) from None

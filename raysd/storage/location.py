@@ -67,8 +67,7 @@ class Location:
 
     @property
     def filesystem(self) -> fs.FileSystem:
-        """The pyarrow file system that holds this folder. A process has one for each bucket, with its connections
-        and credentials."""
+        """The pyarrow file system of this folder; a process has one per bucket, with connections and credentials."""
         return LOCAL if self._parts is None else self._opened(self._parts)[0]
 
     @cached_property
@@ -94,35 +93,34 @@ class Location:
 
     @property
     def is_local(self) -> bool:
-        """True on a local disk."""
+        """Whether the folder is on a local disk."""
         return isinstance(self.filesystem, fs.LocalFileSystem)
 
     def child(self, *names: str) -> "Location":
-        """The folder `names[0]/names[1]/...` below this one."""
+        """Return the folder `names[0]/names[1]/...` below this one."""
         if "://" not in self.uri:
             return Location("/".join([self.path, *names]))
         base, question, query = self.uri.partition("?")
         return Location("/".join([base.rstrip("/"), *names]) + question + query)
 
     def file(self, name: str) -> str:
-        """The path of the file `name` inside the file system."""
+        """Return the path of the file `name` inside the file system."""
         return f"{self.path}/{name}"
 
     def exists(self, name: str) -> bool:
-        """True when the file or folder `name` is there."""
+        """Return whether the file or folder `name` is there."""
         return self.attempt(lambda: self.filesystem.get_file_info(self.file(name))).type != fs.FileType.NotFound
 
     def is_file(self, name: str) -> bool:
-        """True when the file `name` is there."""
+        """Return whether the file `name` is there."""
         return self.attempt(lambda: self.filesystem.get_file_info(self.file(name))).type == fs.FileType.File
 
     def list_files(self, suffix: str = "") -> list[str]:
-        """Names of the whole files directly in this folder, sorted; one listing, and nothing when the folder is
-        missing."""
+        """Return the sorted names of the whole files directly in this folder, by one listing."""
         return sorted(self.list_sizes(suffix))
 
     def list_sizes(self, suffix: str = "") -> dict[str, int]:
-        """Bytes of each whole file directly in this folder, by name; one listing."""
+        """Return the bytes of each whole file directly in this folder, by name, by one listing."""
         selector = fs.FileSelector(self.path, allow_not_found=True)
         found = [
             info
@@ -136,7 +134,7 @@ class Location:
         }
 
     def read(self, name: str) -> bytes:
-        """All bytes of the file `name`."""
+        """Return all bytes of the file `name`."""
 
         def read_all() -> bytes:
             with self.filesystem.open_input_stream(self.file(name)) as stream:
@@ -145,7 +143,7 @@ class Location:
         return self.attempt(read_all)
 
     def attempt(self, request: Callable[[], T]) -> T:
-        """The answer of a request; on an object store one that fails for a reason that may pass is repeated."""
+        """Return the answer of a request; on an object store a request is repeated if its failure may pass."""
         if self.is_local:
             return request()
         pauses = tenacity.wait_exponential_jitter(initial=0.2, max=LAST_PAUSE_SECONDS)
@@ -167,7 +165,7 @@ class Location:
     def write(self, name: str, data: bytes, sync: bool = True) -> None:
         """Write the file `name` in one atomic step, over an older one if there is one.
 
-        Without `sync` a local file may be lost, or be empty, when the machine stops before the disk has all; call
+        Without `sync` a local file may be lost or empty when the machine stops before all is on its disk; call
         `sync_disks` after many small files.
         """
         if not self.is_local:
@@ -200,8 +198,7 @@ class Location:
             os.close(handle)
 
     def sync_disks(self) -> None:
-        """Wait until all that was written on this machine is on its disks; nothing in an object store, where a file
-        is there when it is written."""
+        """Wait until this machine's disks have all that was written; do nothing in an object store."""
         if self.is_local:
             os.sync()
 
@@ -211,7 +208,7 @@ class Location:
             self.attempt(lambda: self.filesystem.delete_dir(self.path))
 
     def free_bytes(self) -> int | None:
-        """Free space of the disk, which holds this folder or will; None in an object store."""
+        """Return the free space of the disk that holds or will hold this folder; None in an object store."""
         if not self.is_local:
             return None
         folder = Path(self.path)
@@ -245,14 +242,13 @@ class Location:
 
 @once_per_process
 def _open(uri: str) -> tuple[fs.FileSystem, str]:
-    """The file system of a URI without a path, and the path of its root."""
+    """Return the file system of a URI without a path, and the path of its root."""
     filesystem, path = fs.FileSystem.from_uri(_single_upload(uri))
     return filesystem, path.rstrip("/")
 
 
 def _single_upload(uri: str) -> str:
-    """Have small files on S3 sent in one request: a killed multipart upload would leave its parts in the bucket,
-    unseen and paid for."""
+    """Have small files on S3 sent in one request: a killed multipart upload leaves hidden parts that cost money."""
     if not uri.startswith("s3://") or "allow_delayed_open" in uri:
         return uri
     return f"{uri}{'&' if '?' in uri else '?'}allow_delayed_open=true"

@@ -1,8 +1,7 @@
-"""One writer at a time for a file that several processes change, on the disks that they share.
+"""A lock for a file that several processes change, on a disk that they share.
 
-The lock is an advisory one of the operating system (`flock`), on a hidden file beside the changed one. It ends with its
-process, however that ends. A disk may not offer such locks, or be full or read-only; then nothing is held, and what is
-written last stays.
+It is an advisory lock of the operating system (`flock`), on a hidden file beside the changed one, and ends with its
+process in any case. A disk may lack such locks, or be full or read-only; then nothing is held, and the last write wins.
 """
 
 import fcntl
@@ -17,7 +16,7 @@ from raysd.storage.location import Location
 
 @contextmanager
 def held(folder: Location, name: str) -> Iterator[None]:
-    """Hold the file `name` of a local folder; waits while another process, or another thread, does."""
+    """Hold the file `name` of a local folder; waits while another process or thread holds it."""
     path = f"{folder.path}/.{name}.lock"
     handle = None
     with suppress(OSError):  # the write that follows says what is wrong with the disk
@@ -28,12 +27,12 @@ def held(folder: Location, name: str) -> Iterator[None]:
     finally:
         if handle is not None:
             with suppress(FileNotFoundError):
-                os.unlink(path)  # while it is held: whoever waits for it finds that it is gone, and makes a new one
+                os.unlink(path)  # while it is held: a waiting process finds the file gone, and makes a new one
             os.close(handle)
 
 
 def can_lock(folder: Location) -> bool:
-    """True when the disk of a local folder offers locks."""
+    """Return whether the disk of a local folder offers locks."""
     Path(folder.path).mkdir(parents=True, exist_ok=True)
     path = f"{folder.path}/.{uuid.uuid4().hex}.lock"
     try:
@@ -47,7 +46,7 @@ def can_lock(folder: Location) -> bool:
 
 
 def _lock(path: str) -> int:
-    """An open handle that holds the lock."""
+    """Return an open handle that holds the lock."""
     while True:
         handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
         try:
@@ -61,7 +60,7 @@ def _lock(path: str) -> int:
 
 
 def _is_still(handle: int, path: str) -> bool:
-    """True when the path still names the file that is open."""
+    """Return whether the path still names the open file."""
     try:
         there = os.stat(path)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Clients of object stores, of which a process has one each."""
+"""Clients of object stores, one of each kind per process."""
 
 import os
 import threading
@@ -10,8 +10,10 @@ T = TypeVar("T")
 
 
 def once_per_process(make: Callable[..., T]) -> Callable[..., T]:
-    """Call a function once for the same arguments, from whichever thread, and keep what it made. A forked process
-    makes its own: connections and threads of a client are its process's."""
+    """Call a function once for the same arguments, from any thread, and keep what it returns.
+
+    A forked process calls it anew, since the connections and threads of its parent are of no use to it.
+    """
     made: dict[Any, T] = {}
     lock = threading.Lock()
 

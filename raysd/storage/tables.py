@@ -16,19 +16,19 @@ NUM_THREADS = 32  # they wait for an object store
 def read_table(
     folder: Location, name: str, columns: list[str] | None = None, filters: list[tuple[str, str, Any]] | None = None
 ) -> pa.Table:
-    """The rows of a file, or those that fit the filters `(column, comparison, value)`."""
+    """Return the rows of a file, or only the rows that fit the filters `(column, comparison, value)`."""
     return folder.attempt(
         lambda: pq.read_table(folder.file(name), columns=columns, filters=filters, filesystem=folder.filesystem)
     )
 
 
 def num_rows(folder: Location, name: str) -> int:
-    """Rows of a file, from its footer."""
+    """Return the number of rows of a file, from its footer."""
     return folder.attempt(lambda: int(pq.read_metadata(folder.file(name), filesystem=folder.filesystem).num_rows))
 
 
 def read_each(read: Callable[[str], T], names: Iterable[str]) -> list[T]:
-    """What `read` gives for each file, in order; 32 files are read at a time."""
+    """Return what `read` gives for each file, in order; 32 files are read at once."""
     waiting = list(names)
     answers: list[T] = []
     with ThreadPoolExecutor(NUM_THREADS) as pool:
@@ -38,7 +38,7 @@ def read_each(read: Callable[[str], T], names: Iterable[str]) -> list[T]:
 
 
 def write_table(folder: Location, name: str, table: pa.Table) -> int:
-    """Write a file in one atomic step; returns its bytes."""
+    """Write a file in one atomic step; return its bytes."""
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer)
     data = buffer.getvalue().to_pybytes()

@@ -1,1 +1,1 @@
-"""Classifiers: images to learn from, backbones, recipes, and the data-parallel train loop."""
+"""Classifiers: ingest of images, backbones, recipes, and the data-parallel train loop."""

@@ -1,5 +1,4 @@
-"""What a classifier is, and what its folder says of it. Needs no torch, so that a driver that only names classifiers
-starts at once."""
+"""The shape of a classifier, and the record in its folder; without torch, which takes seconds to import."""
 
 import json
 from dataclasses import dataclass
@@ -22,26 +21,25 @@ SMALL_RESNETS = (
     "resnet101",
     "wide_resnet50_2",
 )
-"""Backbones of timm that have a form for small images, under their name behind `small_`; see
-`raysd.training.small_stem`."""
+"""Backbones of timm that have a form for small images, `small_<name>`; see `raysd.training.small_stem`."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What is needed to build a classifier."""
+    """Values that are needed to build a classifier."""
 
     backbone: str
     backbone_options: dict[str, Any]
     num_classes: int
     image_size: int
     stem_stride: int
-    """Of a ResNet's first convolution on small images."""
+    """Stride of a ResNet's first convolution on small images."""
     projector: dict[str, Any] | None = None
     """Arguments of `Projector`; None for a linear head."""
 
     @property
     def timm_name(self) -> str:
-        """The backbone's name; a ResNet for small images has a stem of its own."""
+        """The backbone's name in timm; that of its small form on small images."""
         is_small = self.image_size <= SMALL_IMAGE and self.backbone in SMALL_RESNETS
         return SMALL + self.backbone if is_small else self.backbone
 
@@ -55,5 +53,5 @@ class Architecture:
 
 
 def load_record(folder: Location) -> dict[str, Any] | None:
-    """The record of a finished classifier, or None."""
+    """Return the record of a finished classifier, or None."""
     return json.loads(folder.read(RECORD)) if folder.exists(RECORD) else None

@@ -1,7 +1,7 @@
-"""Images into the train loop through Ray Data.
+"""The way of the images into the train loop, through Ray Data.
 
-Files are read and decoded in Ray Data tasks, which each worker starts for itself. Which image stands in which batch is
-arithmetic (see `raysd.training.order`), so batches repeat, and a run resumes at any step.
+Files are read and decoded in Ray Data tasks, which each worker starts for itself. Arithmetic decides which image is in
+which batch (see `raysd.training.order`), so batches repeat, and a run resumes at any step.
 
 - Pools that fit into a worker's memory are decoded once; every worker holds all of them.
 - Larger ones are streamed: a task reads the windows of a few steps, and yields whole batches in their order.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # tasks that read images need no torch, which takes seconds t
 
 MEMORY_BYTES = 2 * 2**30
 BLOCK_BYTES = 32 * 2**20  # of a task's output, so that a few fit into a laptop's object store
-STAGE_TASKS = 1024  # handed to Ray Data at a time
+STAGE_TASKS = 1024  # handed to Ray Data at once
 READERS = 16
 TASK_CPUS = 0.5
 
@@ -44,7 +44,7 @@ class Pool:
 
     @cached_property
     def pieces(self) -> np.ndarray:
-        """A row per row group: the number of its file, its own number, its images that count; int64 [P, 3]."""
+        """The row groups, int64 [P, 3]: number of the file, number in the file, images that count."""
         with ThreadPoolExecutor(READERS) as readers:
             counts = list(readers.map(lambda entry: count_row_groups(*entry), self.files))
         rows = [(number, group, count) for number, groups in enumerate(counts) for group, count in enumerate(groups)]
@@ -55,7 +55,7 @@ class Pool:
 
 
 def fits_in_memory(pools: tuple[Pool, ...], size: int) -> bool:
-    """True when every worker can hold all images, decoded to `size` pixels."""
+    """Return whether every worker can hold all images, decoded to `size` pixels."""
     return sum(map(len, pools)) * 3 * size**2 <= MEMORY_BYTES
 
 
@@ -64,10 +64,10 @@ class Ingest:
     """The batches of a training, for one of its workers.
 
     Args:
-        pools: what the batches are taken from.
+        pools: the pools that the batches are taken from.
         size: side of the decoded images in pixels.
-        batch_size: images per step over all workers; where it is no multiple of them, some take one more.
-        in_memory: hold all images.
+        batch_size: images per step over all workers; where it is no multiple of their number, some take one more.
+        in_memory: whether to hold all images.
     """
 
     pools: tuple[Pool, ...]
@@ -77,17 +77,17 @@ class Ingest:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Of each pool in a batch."""
+        """Share of each pool in a batch."""
         return tuple(pool.share for pool in self.pools)
 
     def read_into_memory(self, by_tasks: bool = True) -> list[ImageArrays]:
-        """All images of each pool, in a fixed order; decoded by Ray Data tasks, or in this process."""
+        """Return all images of each pool, in a fixed order, decoded by Ray Data tasks or in this process."""
         return [_read_pool(pool, self.size) if by_tasks else _read_pool_here(pool, self.size) for pool in self.pools]
 
     def memory_batches(
         self, arrays: list[ImageArrays], steps: range, rank: int, world_size: int, seed: int
     ) -> Iterator[Batch]:
-        """This worker's share of each batch: uint8 [B / world size, 3, S, S] and labels int64."""
+        """Yield this worker's share of each batch: uint8 [B / world size, 3, S, S] and labels int64."""
         import torch
 
         for step in steps:
@@ -104,8 +104,7 @@ class Ingest:
             yield torch.from_numpy(np.concatenate(images)[order]), torch.from_numpy(np.concatenate(labels)[order])
 
     def stream_batches(self, steps: range, rank: int, world_size: int, seed: int) -> Iterator[Batch]:
-        """This worker's share of each batch, read and decoded by Ray Data tasks: uint8 [B / world size, 3, S, S] and
-        labels int64."""
+        """Yield this worker's share of each batch, as `memory_batches` does, read and decoded by Ray Data tasks."""
         import torch
 
         share = self.batch_size // world_size + (rank < self.batch_size % world_size)
@@ -119,10 +118,7 @@ class Ingest:
             dataset = self._stage(tasks, sequences, share)
             for step, batch in enumerate(dataset.iter_batches(batch_size=share, prefetch_batches=2), start):
                 order = mixed_order(share, len(self.pools), seed, step, rank)
-                images, labels = (
-                    batch["image"].copy()[order],
-                    batch["label"].copy()[order],
-                )  # Ray's own memory is read-only
+                images, labels = (batch[name].copy()[order] for name in ("image", "label"))  # Ray's memory is read-only
                 yield torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels)
 
     def _stage(self, tasks: list[dict[str, int]], sequences: list[WorkerSequence], share: int) -> Any:
@@ -140,8 +136,7 @@ class Ingest:
             return source.map_batches(read, batch_size=1, num_cpus=TASK_CPUS)
 
     def _read_steps(self, steps: range, sequences: list[WorkerSequence], share: int) -> Iterator[dict[str, np.ndarray]]:
-        """Decode the batches of a few steps of one worker, one at a time; images uint8 [B, S, S, 3], as they lie in
-        memory."""
+        """Decode one worker's batches of a few steps, one by one; images uint8 [B, S, S, 3], as in memory."""
         firsts, lasts = (items_before(step, share, self.shares) for step in (steps.start, steps.stop))
         ranges = zip(self.pools, sequences, firsts, lasts, strict=True)
         readers = [_read_items(pool, sequence, first, last, self.size) for pool, sequence, first, last in ranges]
@@ -161,8 +156,7 @@ class Ingest:
 def _read_items(
     pool: Pool, sequence: WorkerSequence, first: int, last: int, size: int
 ) -> Iterator[tuple[np.ndarray, int]]:
-    """The images uint8 [3, S, S] and labels of some items of a worker's sequence; encoded ones are held for a window
-    at a time."""
+    """Yield the images uint8 [3, S, S] and labels of some items of a worker's sequence; one window's bytes are held."""
     for part in sequence.parts(first, last):
         sources: list[tuple[ImageSet, str]] = []
         encoded: list[bytes] = []
@@ -187,7 +181,7 @@ def _read_pool_here(pool: Pool, size: int) -> ImageArrays:
 
 
 def _read_pool(pool: Pool, size: int) -> ImageArrays:
-    """All images of a pool, decoded by Ray Data tasks, in the order of the files."""
+    """Return all images of a pool, decoded by Ray Data tasks, in the order of the files."""
     import ray.data
 
     def decode(batch: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:

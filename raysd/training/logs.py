@@ -1,7 +1,6 @@
-"""The course of a training where people look for it: TensorBoard files, MLflow, or Weights & Biases.
+"""Logs of a training: TensorBoard files, MLflow, or Weights & Biases.
 
-Each gets the whole history after each epoch, so that a training that was killed and went on leaves one curve without
-holes.
+Each gets the whole history after each epoch, so that a killed and resumed training leaves one curve without holes.
 """
 
 import tempfile
@@ -19,20 +18,20 @@ History = list[dict[str, float]]
 
 
 class Log(Protocol):
-    """Where a classifier's history goes."""
+    """Log of a classifier's history."""
 
     def write(self, history: History) -> None:
-        """Take the history so far: a row per epoch with `step`, `time`, and the values."""
+        """Write the history so far: a row per epoch with `step`, `time`, and the values."""
 
     def close(self) -> None:
-        """The training has ended."""
+        """End the log of a training."""
 
 
 def check_logger(logger: str) -> None:
-    """Say early that a logger's package is missing.
+    """Check early that a logger's package is installed.
 
     Raises:
-        UserError: with the command that installs it.
+        UserError: the package is missing; says the command that installs it.
     """
     if logger in PACKAGES and find_spec(PACKAGES[logger]) is None:
         raise UserError(
@@ -41,7 +40,7 @@ def check_logger(logger: str) -> None:
 
 
 def open_log(logger: str, root: Location, classifier: str, record: dict[str, Any]) -> Log | None:
-    """The log of one classifier, by its fingerprint; None for `none`."""
+    """Return the log of one classifier, by its fingerprint; None for `none`."""
     if logger == "tensorboard":
         return TensorBoardLog(root.child("logs", classifier))
     if logger == "mlflow":
@@ -52,7 +51,7 @@ def open_log(logger: str, root: Location, classifier: str, record: dict[str, Any
 
 
 class TensorBoardLog:
-    """One event file in the storage root, written anew after each epoch."""
+    """Log in one event file in the storage root, written anew after each epoch."""
 
     def __init__(self, folder: Location) -> None:
         self.folder = folder
@@ -72,11 +71,11 @@ class TensorBoardLog:
             self.folder.write("events.out.tfevents.0.raysd", file.read_bytes())
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""
 
 
 class MlflowLog:
-    """A run named by the classifier's fingerprint, on the server that `MLFLOW_TRACKING_URI` names."""
+    """Log in a run named by the classifier's fingerprint, on the server of `MLFLOW_TRACKING_URI`."""
 
     def __init__(self, classifier: str, record: dict[str, Any]) -> None:
         from mlflow.tracking import MlflowClient
@@ -96,7 +95,7 @@ class MlflowLog:
                 self.client.log_param(self.run_id, name, value)
 
     def write(self, history: History) -> None:
-        """Send the new rows; a row that is there already gets the same values."""
+        """Send the new rows; an existing row gets the same values."""
         for row in history[self.num_written :]:
             for name, value in row.items():
                 if name not in NOT_CURVES:
@@ -109,15 +108,13 @@ class MlflowLog:
 
 
 class WandbLog:
-    """A run whose id is the classifier's fingerprint; `WANDB_MODE=offline` keeps it on disk."""
+    """Log in a run whose id is the classifier's fingerprint; `WANDB_MODE=offline` keeps it on disk."""
 
     def __init__(self, classifier: str, record: dict[str, Any]) -> None:
         import wandb
 
-        self.run, self.num_written = (
-            wandb.init(project=PROJECT, id=classifier, resume="allow", config=_parameters(record)),
-            0,
-        )
+        self.run = wandb.init(project=PROJECT, id=classifier, resume="allow", config=_parameters(record))
+        self.num_written = 0
 
     def write(self, history: History) -> None:
         """Send the new rows."""
@@ -131,7 +128,7 @@ class WandbLog:
 
 
 def _parameters(record: dict[str, Any]) -> dict[str, Any]:
-    """A record's values under flat names."""
+    """Return a record's values under flat names."""
     flat: dict[str, Any] = {}
     for name, value in record.items():
         flat |= {f"{name}.{inner}": item for inner, item in value.items()} if isinstance(value, dict) else {name: value}

@@ -1,9 +1,9 @@
-"""What each worker runs: one classifier per seed, with checkpoints that resume to the step.
+"""The loop of each worker: one classifier per seed, with checkpoints that resume at the exact step.
 
 Batches, augmentation and dropout are functions of (seed, step, rank), and a checkpoint holds the rest: weights, their
-average, optimizer, scaler, the epoch's sums so far, and the position. So a worker or a driver that is killed and
-replaced ends, on CPU, with the weights of an undisturbed run. Where fewer workers go on, a step still takes the same
-number of images, and each of them counts the same.
+average, optimizer, scaler, the epoch's sums so far, and the position. So a killed and replaced worker or driver ends,
+on CPU, with the weights of an undisturbed run. Where fewer workers go on, a step still takes the same number of images,
+and each image counts the same.
 """
 
 import contextlib
@@ -35,29 +35,30 @@ from raysd.versions import versions
 
 
 def equal_parts(count: int, most: int) -> list[slice]:
-    """The fewest stretches of 0..count-1 that have at most `most` each; their sizes differ by at most one."""
+    """Return the fewest stretches of 0..count-1 with at most `most` items each; sizes differ by at most one."""
     num_parts = -(-count // most)
     ends = [count * part // num_parts for part in range(num_parts + 1)]
     return [slice(start, stop) for start, stop in pairwise(ends)]
 
 
 def part_of(view: torch.Tensor, count: int, part: slice) -> torch.Tensor:
-    """The crops of some of the images of a view [L * count, 3, S, S] that holds L crops of each."""
+    """Return the crops of some images of a view [L * count, 3, S, S] that holds L crops of each image."""
     if part.start == 0 and part.stop == count:
         return view
     return view.unflatten(0, (-1, count))[:, part].flatten(0, 1)
 
 
 PROGRESS_SECONDS = 2.0
-LOG_SECONDS = 10.0  # a log takes the whole course each time, which would slow short epochs down
+LOG_SECONDS = 10.0  # each write sends the whole history, which would slow short epochs down
 VALIDATION_BATCH = 250
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# timm's names, by optimizer and Nesterov momentum
 OPTIMIZERS = {
     ("sgd", False): "momentum",
     ("sgd", True): "sgd",
     ("adamw", False): "adamw",
     ("lamb", False): "lamb",
-}  # timm's names
+}
 
 
 def train_seeds(loop: LoopConfig, workers: Workers) -> None:
@@ -84,11 +85,11 @@ class SeedTraining:
     """The training of one classifier, on one worker.
 
     Args:
-        config: of the run.
-        workers: that train together.
-        seed: of the weights, the order and the augmentation.
-        number: how many seeds came before, for the progress.
-        validation: this worker's part of the images to measure on now and then.
+        config: the run's configuration.
+        workers: the workers that train together.
+        seed: the seed of the weights, the order and the augmentation.
+        number: number of seeds before this one, for the progress.
+        validation: this worker's part of the validation images.
     """
 
     def __init__(
@@ -104,9 +105,8 @@ class SeedTraining:
         scale = config.ingest.batch_size / recipe.reference_batch if recipe.reference_batch else 1
         self.peak_rate = recipe.learning_rate * scale
         name = OPTIMIZERS[recipe.optimizer, recipe.nesterov and recipe.optimizer == "sgd"]
-        options = (
-            {"max_grad_norm": None} if recipe.optimizer == "lamb" else {"fused": True}
-        )  # LAMB would clip by itself, beside `clip_norm`
+        # LAMB would clip by itself, beside `clip_norm`.
+        options = {"max_grad_norm": None} if recipe.optimizer == "lamb" else {"fused": True}
         self.optimizer = create_optimizer_v2(
             self.model,
             opt=name,
@@ -191,13 +191,10 @@ class SeedTraining:
         count = len(labels)
         if self.mixup is not None:
             np.random.seed(generator.initial_seed() % 2**32)
-            even = (
-                torch.arange(count + count % 2, device=self.device) % count
-            )  # it pairs the images; of an odd number the first one stands in twice
+            # Mixup pairs the images; of an odd number the first one comes twice.
+            even = torch.arange(count + count % 2, device=self.device) % count
             views[0], targets = (mixed[:count] for mixed in self.mixup(views[0][even], labels[even]))
-        weight = (
-            count * self.world_size / self.config.ingest.batch_size
-        )  # not 1 only where workers have shares of different sizes
+        weight = count * self.world_size / self.config.ingest.batch_size  # 1 where all workers have equal shares
         for part in equal_parts(count, self.config.forward_size or count):
             is_last = part.stop == count
             with contextlib.nullcontext() if is_last or self.world_size == 1 else parallel.no_sync():
@@ -218,8 +215,7 @@ class SeedTraining:
             self.ema.update(self.model, step=self.step + 1)
 
     def _seed_dropout(self, seed: int) -> None:
-        """As `torch.manual_seed`, for this worker's device alone: that one looks at every kind of device in every
-        step."""
+        """Seed this worker's device alone; `torch.manual_seed` would go through all kinds of devices in every step."""
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
@@ -251,10 +247,8 @@ class SeedTraining:
             row[name] = round(mean_over_workers(meter, self.device), 4)
             meter.reset()
         if not math.isfinite(row["loss"]):
-            remedy = (
-                f"the loss is no number any more before step {self.step}; use a lower rate, or "
-                "training.precision=float32"
-            )
+            why = f"the loss is no number any more before step {self.step}"
+            remedy = f"{why}; use a lower rate, or training.precision=float32"
             raise UserError("training.recipe_options.learning_rate", self.recipe.learning_rate, remedy)
         row |= {
             "learning_rate": self._rate(),
@@ -274,7 +268,7 @@ class SeedTraining:
 
     @torch.inference_mode()
     def _validate(self, images: ImageArrays) -> float:
-        """Top-1 in percent over the parts of all workers; all of them measure rank 0's model."""
+        """Return top-1 in percent over the parts of all workers; all of them measure rank 0's model."""
         model = (self.ema.module if self.ema is not None else self.model).eval()
         if self.world_size > 1:
             for buffer in model.buffers():
@@ -293,7 +287,7 @@ class SeedTraining:
         return {"seed": self.seed, "step": self.step, **(self.history[-1] if self.history else {})}
 
     def _save(self) -> None:
-        """All workers report; the first one brings the checkpoint."""
+        """Report from all workers; the first one adds the checkpoint."""
         totals = {name: totals_over_workers(meter, self.device) for name, meter in self.meters.items()}
         if self.rank != 0:
             self.workers.report(self._reported())
@@ -332,7 +326,7 @@ class SeedTraining:
         )
 
     def _write_progress(self) -> None:
-        """Tell the driver how far training is, through the storage that both see."""
+        """Write the progress of the training for the driver, into the storage that both see."""
         is_last = self.step == self.config.num_steps
         if self.rank != 0 or (time.monotonic() - self.last_progress < PROGRESS_SECONDS and not is_last):
             return

@@ -1,13 +1,11 @@
-"""Which images stand in which batch, by arithmetic: a function of the seed, the step and the worker, and of nothing
-else.
+"""The images of each batch, by arithmetic: a function of the seed, the step and the worker, and of nothing else.
 
-The images of a training lie in one or several pools. Each pool is an endless sequence: its images in a random order,
+The images of a training are in one or several pools. Each pool is an endless sequence: its images in a random order,
 then again in another one, and so on. A step takes the next few items of each pool, as many as the pool's share of the
 batch. So a run may start at any step, and proportions are exact.
 
 A large pool is not shuffled as a whole, because that would read a file for each image. Its pieces (row groups) are
-shuffled, each worker takes an equal stretch of them, and within windows of some thousand images the images are shuffled
-again.
+shuffled, each worker takes an equal stretch of them, and images are shuffled again within windows of some thousand.
 
 Worked example: 1,000 images, 2 workers, batches of 100. In each epoch worker 0 has the first 500 of the shuffled
 pieces' images, worker 1 the others, also where that cuts a piece in two. Step 7 takes the items 350 to 399 of each
@@ -23,33 +21,33 @@ import numpy as np
 WINDOW = 2048  # images
 
 
-@lru_cache(maxsize=16)  # each step asks for that of its epoch
+@lru_cache(maxsize=16)  # each step needs the order of its epoch
 def epoch_order(num_items: int, epoch: int, seed: int, pool: int = 0) -> np.ndarray:
-    """A permutation of the items, int64 [num_items], that depends on the seed, the epoch and the pool alone."""
+    """Return a permutation of the items, int64 [num_items], that depends on the seed, the epoch and the pool alone."""
     order = np.random.default_rng([seed, epoch, pool] if pool else [seed, epoch]).permutation(num_items)
     order.setflags(write=False)
     return order
 
 
 def mixed_order(count: int, num_pools: int, seed: int, step: int, rank: int) -> np.ndarray | slice:
-    """How a worker's batch is shuffled, so that parts of it, and the pairs of Mixup, hold images of several pools."""
+    """Return the order of a worker's batch that mixes the images of several pools, also for the pairs of Mixup."""
     return slice(None) if num_pools == 1 else np.random.default_rng([seed, step, rank, num_pools]).permutation(count)
 
 
 def items_before(step: int, batch_size: int, shares: tuple[float, ...]) -> list[int]:
-    """How many items of each pool stand in the steps before `step`; they add up to `step * batch_size`.
+    """Return how many items of each pool the steps before `step` take; they add up to `step * batch_size`.
 
     Args:
-        step: from 0.
+        step: the step, from 0.
         batch_size: images per step.
-        shares: of each pool in a batch; they add up to 1.
+        shares: the share of each pool in a batch; they add up to 1.
     """
     ends = [round(end * step * batch_size) for end in np.cumsum(shares)[:-1]] + [step * batch_size]
     return [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 def shuffled_items(first: int, last: int, num_items: int, seed: int, pool: int) -> np.ndarray:
-    """The images that stand at the items `first` to `last - 1` of a pool's endless sequence, int64."""
+    """Return the images at the items `first` to `last - 1` of a pool's endless sequence, int64."""
     parts = []
     for epoch in range(first // num_items, -(-last // num_items)):
         begin = epoch * num_items
@@ -68,7 +66,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class WindowPart:
-    """Images of one window: the slices that make it up, and which of their images are wanted, in order."""
+    """Images of one window: its slices, and the wanted ones of their images, in order."""
 
     slices: tuple[Slice, ...]
     chosen: np.ndarray
@@ -80,10 +78,10 @@ class WorkerSequence:
 
     Args:
         sizes: images of each piece, int64.
-        pool: its number.
-        rank: of the worker.
+        pool: the pool's number.
+        rank: the worker's rank.
         world_size: number of workers.
-        seed: of the training.
+        seed: the training's seed.
     """
 
     sizes: np.ndarray
@@ -94,12 +92,11 @@ class WorkerSequence:
 
     @property
     def per_epoch(self) -> int:
-        """Images that the worker takes in an epoch; fewer than `world_size` of the pool stay out, others in each
-        epoch."""
+        """Images that the worker takes in an epoch; fewer than `world_size` stay out, each epoch others."""
         return int(self.sizes.sum()) // self.world_size
 
     def parts(self, first: int, last: int) -> Iterator[WindowPart]:
-        """The items `first` to `last - 1`, window by window."""
+        """Yield the items `first` to `last - 1`, window by window."""
         while first < last:
             epoch, begin = divmod(first, self.per_epoch)
             window = begin // WINDOW
@@ -110,7 +107,7 @@ class WorkerSequence:
             first += count
 
     def _slices(self, epoch: int, start: int, stop: int) -> Iterator[Slice]:
-        """The slices of the pieces between two places in this worker's stretch of an epoch."""
+        """Yield the slices of the pieces between two places in this worker's stretch of an epoch."""
         order = epoch_order(len(self.sizes), epoch, self.seed, self.pool)
         ends = np.cumsum(self.sizes[order])
         start, stop = start + self.rank * self.per_epoch, stop + self.rank * self.per_epoch

@@ -1,4 +1,4 @@
-"""What the workers of a training, and the process of each trial of a sweep, hold of a cluster."""
+"""The resources of a cluster that the workers of a training, and the processes of trials, hold."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ def request_workers(
     cpus_taken: float = 0.0,
     gpus_taken: float = 0.0,
 ) -> ResourceRequest:
-    """The workers of all trainings that run at a time; the least that they start with.
+    """Return the request for the workers of all trainings that run at once; the least that they start with.
 
     Raises:
         UserError: the cluster is too small.
@@ -34,7 +34,7 @@ def request_workers(
 
 
 def cpus_per_worker(settings: TrainingSettings, cpus: float, num_concurrent: int) -> float:
-    """What is asked for, or on a small machine what leaves room for reading the images; less would wait for ever."""
+    """Return the CPUs of each worker: as set, or less on a small machine, to leave room for reading the images."""
     room = round((cpus - SPARE_CPUS - TRIAL_CPUS * num_concurrent) / (settings.num_workers * num_concurrent), 6)
     if room < MIN_WORKER_CPUS:
         need = f"{num_concurrent} trainings of {settings.num_workers} workers"
@@ -47,12 +47,12 @@ def cpus_per_worker(settings: TrainingSettings, cpus: float, num_concurrent: int
 
 
 def _uses_gpus(settings: TrainingSettings, gpus: float, num_concurrent: int) -> bool:
-    """A GPU for each worker, or none on a cluster without any."""
+    """Return whether each worker gets a GPU, which is so on a cluster that has any."""
     needed = settings.least_workers * num_concurrent
     if 0 < gpus < needed:
         raise UserError(
             "training.num_workers",
             settings.num_workers,
-            f"{num_concurrent} at a time need {needed} GPUs, the cluster has {gpus:g}; ask for fewer",
+            f"{num_concurrent} at once need {needed} GPUs, the cluster has {gpus:g}; ask for fewer",
         )
     return gpus >= needed

@@ -1,4 +1,4 @@
-"""In which number format a training computes."""
+"""The number format in which a training computes."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")
 
 
 def resolve_precision(precision: str) -> str:
-    """`float32`, `bfloat16` or `float16`; `auto` looks at this machine's GPU, or at its CPU when it has none."""
+    """Return `float32`, `bfloat16` or `float16`; `auto` depends on this machine's GPU, or on its CPU without one."""
     if precision != "auto":
         return precision
 
@@ -18,6 +18,6 @@ def resolve_precision(precision: str) -> str:
 
 
 def cpu_has_bfloat16() -> bool:
-    """True when this machine's CPU multiplies bfloat16 in hardware; emulated, it is many times slower than float32."""
+    """Return whether this machine's CPU multiplies bfloat16 in hardware; emulated, it is far slower than float32."""
     info = Path("/proc/cpuinfo")
     return info.exists() and any(flag in info.read_text() for flag in BFLOAT16_FLAGS)

@@ -1,5 +1,4 @@
-"""Recipes: how a classifier is trained, from augmentation to optimizer. They are data; `recipes.yaml` holds the
-built-in ones."""
+"""Recipes for training a classifier, from augmentation to optimizer; `recipes.yaml` holds the built-in ones."""
 
 import math
 from functools import cache
@@ -10,12 +9,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 GROWTH = (0.35, 0.85)  # shares of the steps between which images grow (Leclerc et al. 2023)
-SIZE_MULTIPLES = ((128, 32), (0, 4))  # pixels: from this size on, sizes are multiples of that
+SIZE_MULTIPLES = ((128, 32), (0, 4))  # pixels: a size from which on sizes are multiples of the second number
 
 
 def cosine_factor(step: int, num_steps: int, warmup_steps: int, floor: float) -> float:
-    """Factor on the learning rate at `step` of `num_steps`: linear from 0 to 1 in the warm-up, then half a cosine
-    down to `floor`."""
+    """Return the factor on the learning rate at a step: linear from 0 to 1, then half a cosine down to `floor`."""
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     progress = (step - warmup_steps) / max(1, num_steps - warmup_steps)
@@ -23,8 +21,7 @@ def cosine_factor(step: int, num_steps: int, warmup_steps: int, floor: float) ->
 
 
 def size_at(step: int, num_steps: int, image_size: int, smallest_share: float) -> int:
-    """Side of the images in pixels at a step: from `smallest_share` of `image_size` at first to all of it at last
-    (progressive resizing)."""
+    """Return the side of the images in pixels at a step: it grows from `smallest_share` of `image_size`."""
     begin, end = GROWTH
     progress = min(1.0, max(0.0, (step / num_steps - begin) / (end - begin)))
     size = image_size * (smallest_share + (1 - smallest_share) * progress)
@@ -42,47 +39,45 @@ Pixels = Annotated[float, Field(gt=0)]
 
 
 class Recipe(BaseModel):
-    """How a classifier is trained. Rates and sizes are for the whole batch, over all workers."""
+    """A recipe for training a classifier. Rates and sizes are for the whole batch, over all workers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     # The optimizer and its schedule.
     optimizer: Literal["adamw", "sgd", "lamb"] = "adamw"
-    """Weight decay never touches biases and norms."""
+    """The optimizer; its weight decay never touches biases and norms."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Of `sgd`."""
+    """Momentum of `sgd`."""
     nesterov: bool = False
     learning_rate: Annotated[float, Field(gt=0)] = 0.004
     reference_batch: Annotated[int, Field(ge=1)] | None = None
-    """The batch that the learning rate is meant for; another batch scales it in proportion. Not scaled when empty."""
+    """Batch size for which the learning rate holds; another one scales it in proportion. Not scaled when empty."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Share of the steps with a rising rate; after them it falls along half a cosine."""
     final_learning_rate: Annotated[float, Field(ge=0)] = 0.00004
     clip_norm: Annotated[float, Field(gt=0)] | None = 5.0
-    """Longest gradient; never cut when empty."""
+    """Largest norm of the gradient; never clipped when empty."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Of an exponential moving average of the weights, which is then the classifier; it warms up with the steps."""
+    """Decay of a moving average of the weights, which is then the classifier; it warms up with the steps."""
     sync_batch_norm: bool = False
-    """Batch norm over all workers; only GPUs have it."""
+    """Whether batch norm is over all workers; on GPUs only."""
 
     # The head and the loss.
     head: Literal["linear", "projector"] = "linear"
-    """`projector`: hidden layers, a bottleneck, and a cosine softmax; dropped for transfer (t-ReX, Sariyildiz et al.
-    2023)."""
+    """`projector`: hidden layers, bottleneck, cosine softmax; dropped for transfer (t-ReX, Sariyildiz et al. 2023)."""
     projector_layers: Annotated[int, Field(ge=1, le=8)] = 1
     projector_width: Annotated[int, Field(ge=8)] = 2048
     bottleneck_width: Annotated[int, Field(ge=2)] = 256
     temperature: Annotated[float, Field(gt=0)] = 0.1
-    """Of the cosine softmax."""
+    """Temperature of the cosine softmax."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
 
     # Crops.
     crop: Literal["auto", "shift", "random_resized", "none"] = "auto"
-    """`shift`: up to 1/16 of the side; `random_resized`: a part of the image, resized; `auto`: `shift` up to 64 px,
-    else `random_resized`."""
+    """`shift`: up to 1/16 of the side; `random_resized`: a resized part; `auto`: `shift` up to 64 px, else a part."""
     crop_area: AreaShares = (0.25, 1.0)
-    """Of a `random_resized` crop."""
+    """Area of a `random_resized` crop."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     crop_aspect: Annotated[float, Field(ge=1, le=4)] = 4 / 3
     """Largest ratio of a random crop's longer to its shorter side."""
@@ -93,33 +88,31 @@ class Recipe(BaseModel):
     local_size_share: Annotated[float, Field(gt=0, le=1)] = 96 / 224
     """Side of a local crop as a share of the image size, rounded to a multiple of 8 pixels."""
     smallest_size_share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Images grow from this share of the image size at 35 % of the steps to all of it at 85 % (progressive
-    resizing)."""
+    """Share of the image size from which images grow, from 35 to 85 % of the steps (progressive resizing)."""
 
     # Colors.
     jitter: tuple[Strength, Strength, Strength, Annotated[float, Field(ge=0, le=0.5)]] = (0.4, 0.4, 0.2, 0.1)
-    """Brightness, contrast, saturation, hue."""
+    """Strengths of the changes of brightness, contrast, saturation and hue."""
     jitter_probability: Probability = 0.0
     grey_probability: Probability = 0.0
     blur_sigma: tuple[Pixels, Pixels] = (0.1, 2.0)
-    """Narrowest and widest Gaussian in pixels, beside global views of 224 px; others are blurred in proportion, but
-    not more."""
+    """Narrowest and widest Gaussian in pixels for global views of 224 px; smaller views are blurred in proportion."""
     blur_probability: Probability = 0.0
     local_blur_probability: Probability = 0.0
     solarize_probability: Probability = 0.0
-    """Local crops are not solarized."""
+    """Probability of solarizing a global view; local crops are not solarized."""
 
     # Mixtures.
     rand_augment_operations: Annotated[int, Field(ge=0, le=8)] = 0
-    """Per image (RandAugment, Cubuk et al. 2020)."""
+    """Operations per image (RandAugment, Cubuk et al. 2020)."""
     rand_augment_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
-    """Of 30."""
+    """Magnitude of the operations, 0 to 30."""
     mixup: Annotated[float, Field(ge=0)] = 0.0
     """The Beta distribution's alpha; 0 is none (Zhang et al. 2018)."""
     cutmix: Annotated[float, Field(ge=0)] = 0.0
     """The Beta distribution's alpha; 0 is none (Yun et al. 2019)."""
     pixmix_rounds: Annotated[int, Field(ge=0, le=16)] = 0
-    """Most rounds of PixMix, k; 0 is none (Hendrycks et al. 2022). The mixing set are fractals that raysd samples."""
+    """Most rounds of PixMix, k; 0 is none (Hendrycks et al. 2022). The mixing set is fractals that raysd generates."""
     num_fractals: Annotated[int, Field(ge=1)] = 300
     fractal_seed: Annotated[int, Field(ge=0)] = 0
     pixmix_beta: Annotated[float, Field(gt=0)] = 4.0
@@ -146,16 +139,16 @@ class Recipe(BaseModel):
         return {**sizes, "temperature": self.temperature} if self.head == "projector" else None
 
     def local_size(self, size: int) -> int:
-        """Side of the local crops in pixels beside a global view of `size` pixels."""
+        """Return the side of the local crops in pixels beside a global view of `size` pixels."""
         return max(SIZE_MULTIPLE, round(size * self.local_size_share / SIZE_MULTIPLE) * SIZE_MULTIPLE)
 
     def view_sizes(self, image_size: int) -> list[int]:
-        """Sides in pixels of the smallest and the largest views of a training on images of this size."""
+        """Return the sides in pixels of the smallest and the largest views of a training on images of this size."""
         sizes = [size_at(step, 1, image_size, self.smallest_size_share) for step in (0, 1)]
         return sizes + [self.local_size(size) for size in sizes] if self.local_crops else sizes
 
     def for_size(self, image_size: int) -> "Recipe":
-        """The recipe with the crop that `auto` means for images of this size in pixels."""
+        """Return the recipe with the crop that `auto` means for images of this size in pixels."""
         return (
             self
             if self.crop != "auto"
@@ -165,6 +158,6 @@ class Recipe(BaseModel):
 
 @cache
 def built_in_recipes() -> dict[str, Recipe]:
-    """The recipes that ship with raysd, by name."""
+    """Return the recipes that ship with raysd, by name."""
     text = (Path(__file__).parent / "recipes.yaml").read_text(encoding="utf-8")
     return {name: Recipe(**body) for name, body in yaml.safe_load(text).items()}

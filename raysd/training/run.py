@@ -1,4 +1,4 @@
-"""What is trained: the images, the classifier and the recipe of one training, and the names of what comes out."""
+"""One training: its images, classifiers and recipe, and the fingerprints of its results."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,12 +16,12 @@ from raysd.training.settings import TrainingSettings
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """All that the workers need."""
+    """Configuration of the train loop: all that the workers need."""
 
     root: str
     run: str
     seeds: list[int]
-    """Those that are to be trained, in this order."""
+    """The seeds to be trained, in this order."""
     fingerprints: dict[int, str]
     architecture: Architecture
     recipe: Recipe
@@ -39,21 +39,21 @@ class LoopConfig:
     num_threads: int
 
 
-DECODING = 2  # how images are resized; another number when it changes
+DECODING = 2  # version of the resizing of images
 DECODED_SHARE = 8 / 7  # of the image size, where crops are taken from an image
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What is trained: a classifier per seed, on the same images."""
+    """A training: a classifier per seed, on the same images."""
 
     root: Location
     pools: tuple[Pool, ...]
-    """Empty for classifiers that keep their random weights, as a baseline."""
+    """The images; empty for classifiers that keep their random weights, as a baseline."""
     num_classes: int
     settings: TrainingSettings
     validation: ImageSet | None = None
-    """What `validate_epochs` measures on."""
+    """The images for `validate_epochs`."""
     class_names: tuple[str, ...] = ()
 
     @cached_property
@@ -80,7 +80,7 @@ class TrainingRun:
         return [images for pool in self.pools for images in pool.sets]
 
     def record(self) -> dict[str, Any]:
-        """What a result row needs to know about the classifiers."""
+        """Return what a result row needs to know about the classifiers."""
         trained_on = {"kind": "random", "name": "random initialization", "fingerprint": None, "images_per_class": None}
         if self.pools:
             trained_on = _describe(self.pools)
@@ -93,7 +93,7 @@ class TrainingRun:
         }
 
     def fingerprint(self, seed: int) -> str:
-        """Hash of everything that shapes the weights."""
+        """Return a hash of everything that shapes the weights."""
         settings = self.settings
         return fingerprint(
             {
@@ -115,24 +115,23 @@ class TrainingRun:
         )
 
     def folder(self, seed: int) -> Location:
-        """Where the classifier of a seed lies."""
+        """Return the folder of a seed's classifier."""
         return self.root.child("classifiers", self.fingerprint(seed))
 
     @property
     def name(self) -> str:
-        """Of the folder in which the run keeps its checkpoints."""
+        """Name of the folder that holds the run's checkpoints."""
         return fingerprint([self.fingerprint(seed) for seed in self.settings.seeds])
 
     @property
     def decoded_size(self) -> int:
-        """Side in pixels to which images are decoded; a little more than the crops where those are taken from a
-        part."""
+        """Side in pixels to which images are decoded; a little larger than crops of a part of an image."""
         size = self.settings.image_size
         return size if size <= SMALL_IMAGE or self.recipe.crop != "random_resized" else round(size * DECODED_SHARE)
 
 
 def _describe(pools: tuple[Pool, ...]) -> dict[str, Any]:
-    """Of one set what is known of it; of a mixture its parts, and what is known of its first clone."""
+    """Return the facts about one set; for a mixture its parts, and the facts about its first clone."""
     parts = [
         {"name": images.name, "share": pool.share, **images.identity(), **images.about}
         for pool in pools

@@ -1,4 +1,4 @@
-"""Training settings, as they stand in an experiment file, and the recipes they name."""
+"""Training settings of an experiment file, and the recipes that they name."""
 
 from typing import Annotated, Any, Literal
 
@@ -16,15 +16,15 @@ class SourceSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     clone: dict[str, Any] | None = None
-    """A clone by what differs from `generation`, as `{guidance_scale: 4}`; `{}` is the experiment's own."""
+    """A clone by its differences from `generation`, as `{guidance_scale: 4}`; `{}` is the experiment's own."""
     real: str | None = None
     """A real data set: `fashion_mnist`, a Parquet file, or a folder with one folder per class."""
     images_per_class: Annotated[int, Field(ge=1)] | None = None
-    """Only the first so many of each class."""
+    """Number of images to take from the start of each class; all when empty."""
     share: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Of each batch. Without shares, each image comes once an epoch."""
+    """Share of each batch. Without shares, each image comes once an epoch."""
     filters: FilterSettings = FilterSettings()
-    """Which images of a scored clone are left out."""
+    """Filters for the images of a scored clone."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "SourceSettings":
@@ -36,7 +36,7 @@ class SourceSettings(BaseModel):
 
 
 class TrainingSettings(BaseModel):
-    """What is trained, on how many workers, how often."""
+    """The classifiers to train, and the workers that train them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,44 +45,40 @@ class TrainingSettings(BaseModel):
     backbone_options: dict[str, Any] = {}
     """Further arguments of `timm.create_model`."""
     stem_stride: Literal[1, 2] = 1
-    """Of a ResNet's first convolution on images up to 64 px; 2 takes a quarter of the time."""
+    """Stride of a ResNet's first convolution on images up to 64 px; 2 takes a quarter of the time."""
     recipe: str = "small"
     """`small`, `standard`, `paper`, `timm`, or `fast`."""
     recipe_options: dict[str, Any] = {}
-    """Values over those of the recipe."""
+    """Values that replace those of the recipe."""
     num_epochs: Annotated[int, Field(ge=1)] = 20
     num_steps: Annotated[int, Field(ge=1)] | None = None
-    """Steps of the whole training, in the place of epochs: clones of different sizes then take the same time."""
+    """Steps of the whole training, instead of epochs: clones of different sizes then take the same time."""
     batch_size: Annotated[int, Field(ge=1)] = 128
     """Images per step over all workers."""
     forward_size: Annotated[int, Field(ge=1)] | None = None
-    """Most images that a worker takes through the model at a time; gradients of a larger share of the batch are
-    accumulated."""
+    """Most images that a worker passes through the model at once; it accumulates the gradients of a larger share."""
     image_size: Annotated[int, Field(ge=8, le=1024)] = 32
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """`auto`: bfloat16 where the machine that starts the training has it in hardware, else float32. `float16` needs
-    GPUs."""
+    """`auto`: bfloat16 if the machine that starts the training has it built in, else float32; `float16` needs GPUs."""
     compile: bool = False
-    """Compile the model with `torch.compile`: a minute at the start, then faster on GPUs."""
+    """Whether to compile the model with `torch.compile`: a minute at the start, then faster on GPUs."""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
     num_workers: Annotated[int, Field(ge=1)] = 2
     min_workers: Annotated[int, Field(ge=1)] | None = None
-    """Go on with as few when nodes are lost, with the same batch, and with more again when they come back; always
-    `num_workers` when empty."""
+    """Fewest workers to go on with, with the same batch, while nodes are lost; always `num_workers` when empty."""
     cpus_per_worker: Annotated[float, Field(ge=LEAST_PART, allow_inf_nan=False)] = 1
     checkpoint_steps: Annotated[int, Field(ge=1)] = 400
     """Steps between two checkpoints; a killed training goes on from the last one."""
     validate_epochs: Annotated[int, Field(ge=1)] | None = None
-    """Measure on `evaluation.validation_set` after every so many epochs; never when empty."""
+    """Epochs between two measurements on `evaluation.validation_set`; none when empty."""
     logger: Literal["tensorboard", "mlflow", "wandb", "none"] = "tensorboard"
-    """Where the course of the training is written."""
+    """Log for the history of the training."""
     sources: list[SourceSettings] = []
-    """What is learned from; the experiment's own clone when empty."""
+    """Sets to learn from; the experiment's own clone when empty."""
     filters: FilterSettings = FilterSettings()
-    """Which images of the experiment's own clone, if scored, are left out."""
+    """Filters for the images of the experiment's own clone, if scored."""
     real: str | None = None
-    """A real data set to train on instead of a clone, as many images as the clone has: a built-in set, a Parquet
-    file, or a folder."""
+    """A real data set to train on instead of a clone, with as many images: built-in, a Parquet file or a folder."""
 
     @model_validator(mode="after")
     def _workers_agree(self) -> "TrainingSettings":
@@ -94,7 +90,7 @@ class TrainingSettings(BaseModel):
 
     @property
     def least_workers(self) -> int:
-        """Workers without which nothing starts."""
+        """Fewest workers to start with."""
         return self.min_workers or self.num_workers
 
     @model_validator(mode="after")
@@ -114,16 +110,16 @@ class TrainingSettings(BaseModel):
     @classmethod
     def _once_each(cls, seeds: list[int]) -> list[int]:
         if len(set(seeds)) != len(seeds):
-            raise ValueError("a seed stands twice; name each once")
+            raise ValueError("a seed is given twice; name each once")
         return seeds
 
     @property
     def num_threads(self) -> int:
-        """Threads of each worker on CPUs; sums round by how many share them."""
+        """Threads of each worker on CPUs; the rounding of sums depends on them."""
         return max(1, int(self.cpus_per_worker))
 
     def resolve_recipe(self) -> Recipe:
-        """The named recipe with the overrides.
+        """Return the named recipe with the overrides.
 
         Raises:
             UserError: unknown recipe or option.

@@ -1,7 +1,6 @@
-"""ResNets for images up to 64 px, as timm models: `small_resnet18` is `resnet18` with a stem of one 3x3 convolution
-and no pooling.
+"""ResNets for images up to 64 px, as timm models: `small_resnet18` has a stem of one 3x3 convolution and no pooling.
 
-A ResNet's own stem takes an image to a quarter of its side before the first block, which leaves little of 32 pixels.
+The stem of `resnet18` takes an image to a quarter of its side before the first block, which leaves little of 32 pixels.
 Importing this module makes the models known to timm:
 
     import raysd.training.small_stem
@@ -21,8 +20,7 @@ def _register(name: str) -> None:
     def create(
         pretrained: bool = False, stem_stride: int = 1, pretrained_cfg: Any = None, **options: Any
     ) -> torch.nn.Module:
-        """`pretrained` loads what `pretrained_cfg` names, as a folder that raysd wrote; there are no weights of
-        ImageNet."""
+        """Build the model; `pretrained` loads the folder that `pretrained_cfg` names, no weights of ImageNet."""
         options = {key: value for key, value in options.items() if key not in ("pretrained_cfg_overlay", "cache_dir")}
         if pretrained:
             options.setdefault("num_classes", dict(pretrained_cfg)["num_classes"])
@@ -31,7 +29,7 @@ def _register(name: str) -> None:
             options.get("in_chans", 3), model.bn1.num_features, kernel_size=3, stride=stem_stride, padding=1, bias=False
         )
         model.maxpool = torch.nn.Identity()
-        if pretrained_cfg is not None:  # how images are seen; else it would be the ResNet's for ImageNet
+        if pretrained_cfg is not None:  # the image preprocessing; else it would be that of the ResNet for ImageNet
             model.pretrained_cfg = model.default_cfg = dict(pretrained_cfg)
         if pretrained:
             load_pretrained(model, pretrained_cfg=model.pretrained_cfg, num_classes=model.num_classes)

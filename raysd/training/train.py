@@ -18,29 +18,29 @@ from raysd.training.settings import TrainingSettings
 
 MAX_FAILURES = 3
 POLL_SECONDS = 1.0
-# a cold or busy node takes that long; after a death it is also what is waited for a whole group, since Ray Train hears
-# of it late
+# A cold or busy node takes that long. After a death Ray Train waits as long for a whole group, since it learns of the
+# death late.
 START_SECONDS = "60"
-RESIZE_SECONDS = 600.0  # between two looks for room for more workers; each change goes back to the last checkpoint
+RESIZE_SECONDS = 600.0  # between two checks for room for more workers; each change goes back to the last checkpoint
 LEAST_SHARE = 2  # images of a pool in a worker's batch, so that its items never run backwards
 
 
 def train_classifiers(
     run: TrainingRun, quiet: bool = False, num_concurrent: int = 1, cpus_taken: float = 0.0, gpus_taken: float = 0.0
 ) -> list[str]:
-    """Train what is missing; returns the fingerprint of each seed's classifier. Ray is started only if there is
-    something to train.
+    """Train the missing classifiers; return the fingerprint of each seed's classifier.
+
+    Ray is started only if classifiers are missing.
 
     Args:
-        run: what is trained.
-        quiet: no progress lines.
-        num_concurrent: how many such calls share the cluster.
-        cpus_taken: CPUs of the cluster that others hold meanwhile.
-        gpus_taken: GPUs likewise.
+        run: the training.
+        quiet: whether to show no progress lines.
+        num_concurrent: number of such calls that share the cluster.
+        cpus_taken: CPUs of the cluster that other processes hold meanwhile.
+        gpus_taken: GPUs of the cluster that other processes hold meanwhile.
 
     Raises:
-        UserError: fewer images than one batch, a batch that the workers cannot share, or an image that cannot be
-            decoded.
+        UserError: fewer images than one batch, a batch that the workers cannot share, or a broken image.
     """
     missing = [seed for seed in run.settings.seeds if load_record(run.folder(seed)) is None]
     if missing and not run.pools:
@@ -51,11 +51,12 @@ def train_classifiers(
 
 
 def train_here(run: TrainingRun) -> list[str]:
-    """As `train_classifiers`, with one worker, which is this process; the weights are the same. On a GPU if this
-    process sees one.
+    """Train the missing classifiers in this process, as one worker; the weights are those of `train_classifiers`.
+
+    It uses a GPU if this process sees one.
 
     Raises:
-        UserError: as there.
+        UserError: fewer images than one batch, or a broken image.
     """
     from raysd.training.loop import train_seeds
     from raysd.training.workers import OneProcess
@@ -89,7 +90,7 @@ def _check_trained(run: TrainingRun, seeds: list[int]) -> None:
 
 
 def _check_run(run: TrainingRun, use_gpu: bool) -> None:
-    """Say early what would end the training.
+    """Check early what would end the training.
 
     Raises:
         UserError: an empty pool, a batch that does not fit, a logger that is not installed, or float16 without GPUs.
@@ -187,18 +188,19 @@ def _loop_config(run: TrainingRun, name: str, seeds: list[int]) -> LoopConfig:
 
 
 def check_batch(num_images: int, settings: TrainingSettings, shares: list[float]) -> None:
-    """Say early that a batch does not fit.
+    """Check early that a batch fits.
 
     Raises:
-        UserError: more images in a batch than there are, a batch that the workers cannot share, or too small a share of
-            one.
+        UserError: fewer images than one batch, a batch that the workers cannot share, or too small a share of it.
     """
     batch_size, per_worker = settings.batch_size, settings.batch_size // settings.num_workers
     if batch_size % settings.num_workers:
         raise UserError("training.batch_size", batch_size, f"use a multiple of the {settings.num_workers} workers")
     if num_images < batch_size:
         raise UserError(
-            "training.batch_size", batch_size, f"there are only {num_images} images; use a smaller batch or sample more"
+            "training.batch_size",
+            batch_size,
+            f"there are only {num_images} images; use a smaller batch or generate more",
         )
     if len(shares) > 1 and min(shares) * per_worker < LEAST_SHARE:
         least = f"{LEAST_SHARE / per_worker:.3g} is the least with {per_worker} images per worker"
@@ -209,7 +211,7 @@ def check_batch(num_images: int, settings: TrainingSettings, shares: list[float]
 
 
 class _ProgressThread(threading.Thread):
-    """Shows how far the workers are, from the file that rank 0 writes."""
+    """Thread that shows the progress of the workers, from the file that rank 0 writes."""
 
     def __init__(self, run: TrainingRun, name: str, num_steps: int) -> None:
         super().__init__(daemon=True)

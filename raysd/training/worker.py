@@ -1,7 +1,6 @@
-"""The entry of each Ray Train worker. It imports next to nothing, because Ray Train's controller loads it too, which
-else takes seconds.
+"""The entry of each Ray Train worker. It imports little, because the controller of Ray Train loads it, too.
 
-An error that the user can mend is left in the run's folder. The workers that Ray Train then starts again find it and
+An error that the user can fix is written to the run's folder. The workers that Ray Train then starts again find it and
 end at once, and the driver raises it.
 """
 
@@ -34,7 +33,7 @@ def train_worker(config: dict[str, Any]) -> None:
 
 
 def take_error(folder: Location) -> UserError | None:
-    """The error that a worker left in a run's folder, which then holds it no more."""
+    """Return the error that a worker left in a run's folder, and delete it there; None if there is none."""
     if not folder.exists(ERROR):
         return None
     error = UserError(*json.loads(folder.read(ERROR)))

@@ -1,6 +1,6 @@
 """The workers that train a classifier together: those of Ray Train, or this process alone.
 
-The train loop asks them for its place, its device, and the last checkpoint, and hands them the next one.
+They give the train loop its rank, its device and the last checkpoint, and store the next one.
 """
 
 import tempfile
@@ -18,7 +18,7 @@ from raysd.training.checkpoint import load_state, save_state
 
 
 def totals_over_workers(meter: AverageMeter, device: torch.device) -> torch.Tensor:
-    """Sum and number of what the meters of all workers have taken: float64 [2]. All workers call this equally often."""
+    """Return sum and count of the meters of all workers, float64 [2]. All workers call this equally often."""
     totals = torch.tensor([float(meter.sum), meter.count], dtype=torch.float64, device=device)
     if dist.is_initialized():
         dist.all_reduce(totals)
@@ -26,13 +26,13 @@ def totals_over_workers(meter: AverageMeter, device: torch.device) -> torch.Tens
 
 
 def mean_over_workers(meter: AverageMeter, device: torch.device) -> float:
-    """The mean; not a number when nothing was taken."""
+    """Return the mean over the meters of all workers; not a number when they are empty."""
     total, count = totals_over_workers(meter, device).tolist()
     return total / count if count else float("nan")
 
 
 def resume_meter(meter: AverageMeter, totals: torch.Tensor) -> None:
-    """Go on from what `totals_over_workers` said; for one of the workers, since these are the sums of all."""
+    """Set a meter to the sums that `totals_over_workers` returned, on one worker only, since they are those of all."""
     meter.sum, meter.count = (float(value) for value in totals)
 
 
@@ -41,20 +41,20 @@ SUFFIX = ".pt"
 
 
 class Workers(Protocol):
-    """What the train loop needs of the workers."""
+    """Interface of the workers for the train loop."""
 
     rank: int
     world_size: int
     device: torch.device
 
     def resume(self) -> dict[str, Any] | None:
-        """The state of the last checkpoint, or None."""
+        """Return the state of the last checkpoint, or None."""
 
     def wrap(self, model: torch.nn.Module) -> torch.nn.Module:
-        """The model whose gradients are those of all workers."""
+        """Return a model whose gradients are averaged over all workers."""
 
     def report(self, metrics: dict[str, Any], state: dict[str, Any] | None = None) -> None:
-        """All workers call this equally often; the first one brings the state of a checkpoint."""
+        """Report the metrics; all workers call this equally often, and the first one adds the state of a checkpoint."""
 
 
 class RayTrainWorkers:
@@ -68,7 +68,7 @@ class RayTrainWorkers:
         self.rank, self.world_size, self.device = context.get_world_rank(), context.get_world_size(), get_device()
 
     def resume(self) -> dict[str, Any] | None:
-        """See `Workers`."""
+        """Return the state of the last checkpoint, or None."""
         import ray.train
 
         checkpoint = ray.train.get_checkpoint()
@@ -80,11 +80,11 @@ class RayTrainWorkers:
         return state
 
     def wrap(self, model: torch.nn.Module) -> torch.nn.Module:
-        """See `Workers`.
+        """Return a model whose gradients are averaged over all workers.
 
-        After its first step DDP would lay the gradients out anew, and sums over three and more CPU workers round by
-        their layout: a resumed training, whose first step is another one, would stray from an undisturbed one. Looking
-        for unused parameters prevents that.
+        After its first step DDP would lay the gradients out anew, and the rounding of sums over three or more CPU
+        workers depends on the layout: a resumed training, with another first step, would differ from an undisturbed
+        one. The search for unused parameters prevents that.
         """
         from ray.train.torch import prepare_model
 
@@ -96,7 +96,7 @@ class RayTrainWorkers:
         return wrapped
 
     def report(self, metrics: dict[str, Any], state: dict[str, Any] | None = None) -> None:
-        """See `Workers`."""
+        """Report the metrics to Ray Train, with a checkpoint if there is a state."""
         import ray.train
 
         if state is None:
@@ -124,18 +124,18 @@ class OneProcess:
         return sorted(int(name.removesuffix(SUFFIX)) for name in self.folder.list_files(SUFFIX))
 
     def resume(self) -> dict[str, Any] | None:
-        """See `Workers`."""
+        """Return the state of the last checkpoint, or None."""
         if not (numbers := self._numbers()):
             return None
         state: dict[str, Any] = load_state(BytesIO(self.folder.read(_name(numbers[-1]))))
         return state
 
     def wrap(self, model: torch.nn.Module) -> torch.nn.Module:
-        """See `Workers`."""
+        """Return the model as it is."""
         return model
 
     def report(self, metrics: dict[str, Any], state: dict[str, Any] | None = None) -> None:
-        """See `Workers`."""
+        """Write the state as the last checkpoint, if there is one; the metrics are not used."""
         if state is None:
             return
         numbers = self._numbers()

@@ -43,7 +43,7 @@ def test_two_classes_of_one_name_stay_apart(tmp_path):
 
 def test_folders_named_by_key_are_matched_in_any_order_and_a_name_of_two_classes_is_refused(tmp_path):
     assert labels_for(tmp_path, ["n3", "n1", "tench"], CRANES) == [2, 0, 1]
-    with pytest.raises(UserError, match="'crane' is the name of 2 classes; call it by its key, n1 or n3"):
+    with pytest.raises(UserError, match="'crane' is the name of 2 classes; use a key, n1 or n3"):
         labels_for(tmp_path, ["tench", "crane"], CRANES)
 
 
@@ -206,11 +206,11 @@ def test_data_sets_that_cannot_be_fetched_are_one_line(tmp_path):
         ("food11", None): r"field = 'food11': no such set; did you mean food101.*\? or give a Parquet file",
         ("none", None): "no such set; use one of digits",
         ("hf://datasets/birds", None): "write it as hf://datasets/<owner>/<name>",
-        ("imagenet_r", str(tmp_path / "none")): "is not there; give the place where imagenet_r lies",
+        ("imagenet_r", str(tmp_path / "none")): "is not there; give the folder or file that holds imagenet_r",
         ("digits", str(tmp_path)): "comes with a package; leave path out",
-        ("~nouser/x", None): "field = '~nouser/x': is no path that can be looked at",
-        ("imagenet_r", "~nouser/x"): r"field\.path = '~nouser/x': is no path that can be looked at",
-        ("a" * 300, None): "is no path that can be looked at",
+        ("~nouser/x", None): "field = '~nouser/x': is no path that can be read",
+        ("imagenet_r", "~nouser/x"): r"field\.path = '~nouser/x': is no path that can be read",
+        ("a" * 300, None): "is no path that can be read",
     }
     for (name, path), message in cases.items():
         with pytest.raises(UserError, match=message) as error:

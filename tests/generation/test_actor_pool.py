@@ -201,7 +201,7 @@ class OnNode(StandIn):
         super().__init__()
         self.is_bad, self.when = ray.get_runtime_context().get_node_id() == node, when
         if self.is_bad and when == "start":
-            raise UserError("generation.model", "me/model", "cannot be had from the hub")
+            raise UserError("generation.model", "me/model", "cannot be fetched from the hub")
 
     def generate(self, spec, images):
         if self.is_bad:
@@ -227,4 +227,4 @@ def test_a_node_that_fails_is_avoided_and_named_and_the_others_do_all(tmp_path, 
     found = json.loads(run.stdout.splitlines()[-1])
     assert found["shards"] == list(range(20)) and found["avoided"] == ["bad"]
     (line,) = found["lines"]
-    assert ("cannot be had from the hub" if when == "start" else "CUDA error") in line
+    assert ("cannot be fetched from the hub" if when == "start" else "CUDA error") in line

@@ -187,7 +187,7 @@ def test_bad_tables_are_refused_in_one_line(tmp_path, rows, change, message):
         ({"templates": ["{color} {name}"]}, r"unknown variable \{color\}.*name, synonyms"),
         ({"templates": "no_such_list"}, "no such list; use one of clip_templates, places365"),
         ({"templates": ["{name}"], "weights": {"templates": [1, 2]}}, "give 1 weights"),
-        ({"templates": ["{name}"], "weights": {"color": [1]}}, "nothing of that name to weigh"),
+        ({"templates": ["{name}"], "weights": {"color": [1]}}, "has no choices to weigh"),
         ({"extends": "no_such_variant"}, "unknown; use one of name"),
         ({"extends": "mine"}, "leads back to itself"),
         ({"mixture": {"mine": 1}}, "contains itself"),

@@ -1,6 +1,4 @@
-"""How the embedded generator is made: a tiny Stable Diffusion, trained on the 60,000 real Fashion-MNIST training
-images.
+"""Training of the embedded generator: a tiny Stable Diffusion, on the 60,000 training images of Fashion-MNIST.
 
-`captions` words the images, `models` builds the parts, `autoencoder` and `denoiser` train them, `job` runs the whole on
-Ray Train.
+`captions` describes the images, `models` builds the parts, `autoencoder` and `denoiser` train them, `job` is the whole.
 """

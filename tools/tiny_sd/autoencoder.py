@@ -11,7 +11,7 @@ KL_WEIGHT = 1e-4
 
 
 def to_pixels(images: np.ndarray) -> torch.Tensor:
-    """uint8 [B, H, W] gray to float [B, 3, H, W] in [-1, 1]."""
+    """Convert uint8 [B, H, W] gray to float [B, 3, H, W] in [-1, 1]."""
     pixels = torch.from_numpy(images).float().div_(127.5).sub_(1.0)
     return pixels[:, None].expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
@@ -24,7 +24,7 @@ class AutoencoderLoss(torch.nn.Module):
         self.vae = vae.to(memory_format=torch.channels_last)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """float [B, 3, 32, 32] in [-1, 1] to the loss."""
+        """Return the loss for float [B, 3, 32, 32] in [-1, 1]."""
         with mixed_precision():
             posterior = self.vae.encode(pixels).latent_dist
             sampled = self.vae.decode(posterior.sample()).sample
@@ -34,7 +34,7 @@ class AutoencoderLoss(torch.nn.Module):
 
 
 def train_autoencoder(images: np.ndarray, schedule: Schedule) -> AutoencoderKL:
-    """Train on uint8 [N, 32, 32] inside a Ray Train worker; returns the averaged model."""
+    """Train on uint8 [N, 32, 32] inside a Ray Train worker; return the averaged model."""
     torch.manual_seed(schedule.seed)
     module = AutoencoderLoss(build_autoencoder())
 
@@ -47,7 +47,7 @@ def train_autoencoder(images: np.ndarray, schedule: Schedule) -> AutoencoderKL:
 
 @torch.inference_mode()
 def encode_all(vae: AutoencoderKL, images: np.ndarray, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
-    """Posterior mean and standard deviation of each image, float32 [N, 8, 8, 8] each."""
+    """Return the posterior mean and standard deviation of each image, float32 [N, 8, 8, 8] each."""
     means, stds = [], []
     for start in range(0, len(images), batch_size):
         posterior = vae.encode(to_pixels(images[start : start + batch_size])).latent_dist
@@ -58,7 +58,7 @@ def encode_all(vae: AutoencoderKL, images: np.ndarray, batch_size: int = 256) ->
 
 @torch.inference_mode()
 def decode_all(vae: AutoencoderKL, latents: np.ndarray, batch_size: int = 256) -> np.ndarray:
-    """Latents to uint8 [N, 32, 32] gray images."""
+    """Decode latents to uint8 [N, 32, 32] gray images."""
     images = []
     for start in range(0, len(latents), batch_size):
         pixels = vae.decode(torch.from_numpy(latents[start : start + batch_size])).sample

@@ -1,9 +1,8 @@
 """Captions for real images: the class in words, and what the pixels show.
 
 A caption names the class (its name or a synonym), with or without its definition or hypernym, or with adjectives that
-are measured on the image: how light it is, whether its surface is plain, and how much of the frame it fills. Each
-adjective compares an image with others of its own class, so choosing adjectives uniformly gives the class's real
-spread.
+are measured on the image: how light the object is, whether its surface is plain, and how much of the frame it fills.
+Each adjective compares an image with others of its own class, so uniformly chosen adjectives give the real spread.
 """
 
 from dataclasses import dataclass
@@ -25,12 +24,12 @@ class Attributes:
     cut: np.ndarray
 
     def words(self, i: int) -> tuple[str, str, str]:
-        """The three adjectives of image `i`."""
+        """Return the three adjectives of image `i`."""
         return TONES[self.tone[i]], PATTERNS[self.pattern[i]], CUTS[self.cut[i]]
 
 
 def _rank_within_class(values: np.ndarray, labels: np.ndarray, num_bins: int) -> np.ndarray:
-    """Quantile bin (0..num_bins-1) of each value among the values of its own class."""
+    """Return the quantile bin (0..num_bins-1) of each value among the values of its own class."""
     bins = np.empty(len(values), dtype=np.int64)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
@@ -61,7 +60,7 @@ def measure_attributes(images: np.ndarray, labels: np.ndarray) -> Attributes:
 
 
 def describe(row: dict[str, str], adjectives: tuple[str, str, str], rng: np.random.Generator) -> str:
-    """One caption for an image of class-table row `row`, sampled with `rng`.
+    """Return one caption for an image of class-table row `row`, chosen by `rng`.
 
     Shares: name or synonym 30 %, adjectives 38 %, definition 12 %, hypernym 12 %, all of them 8 %.
     """
@@ -82,7 +81,7 @@ def describe(row: dict[str, str], adjectives: tuple[str, str, str], rng: np.rand
 
 
 def vocabulary_texts(rows: list[dict[str, str]]) -> list[str]:
-    """Texts that cover every word a caption can hold, for training the tokenizer."""
+    """Return texts that cover every word a caption can hold, for training the tokenizer."""
     words = [" ".join(TONES + PATTERNS + CUTS)]
     for row in rows:
         words += [row["name"], row["definition"], row["hypernym"], *row["synonyms"].split("|")]

@@ -27,7 +27,7 @@ class DenoiserLoss(torch.nn.Module):
     def forward(
         self, latents: torch.Tensor, timesteps: torch.Tensor, noise: torch.Tensor, tokens: torch.Tensor
     ) -> torch.Tensor:
-        """Latents and noise [B, 8, 8, 8], timesteps [B] and token ids [B, T] to the loss."""
+        """Return the loss for latents and noise [B, 8, 8, 8], timesteps [B] and token ids [B, T]."""
         noised = self.scheduler.add_noise(latents, noise, timesteps)
         alpha = self.scheduler.alphas_cumprod[timesteps][:, None, None, None]
         velocity = alpha.sqrt() * noise - (1 - alpha).sqrt() * latents
@@ -45,12 +45,13 @@ def train_denoiser(
     tokenizer: CLIPTokenizer,
     schedule: Schedule,
 ) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-    """Train inside a Ray Train worker; returns the averaged U-Net and text encoder.
+    """Train inside a Ray Train worker; return the averaged U-Net and text encoder.
 
     Args:
-        means, stds: the posterior of each image's latent, float32 [N, 8, 8, 8].
-        caption: (image, random generator) to one caption of that image.
-        tokenizer: of the text encoder.
+        means: the posterior mean of each image's latent, float32 [N, 8, 8, 8].
+        stds: the posterior standard deviation, float32 [N, 8, 8, 8].
+        caption: function that returns a caption for an image number and a random generator.
+        tokenizer: the text encoder's tokenizer.
         schedule: steps and rates.
     """
     torch.manual_seed(schedule.seed)

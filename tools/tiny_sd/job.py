@@ -1,4 +1,4 @@
-"""The whole job: real images to a diffusers folder, on Ray Train with as many workers as asked for."""
+"""The whole job, from real images to a diffusers folder, on Ray Train."""
 
 import os
 from dataclasses import asdict, dataclass, replace
@@ -27,18 +27,18 @@ TRIAL_IMAGES = 2000
 
 @dataclass(frozen=True)
 class Job:
-    """Where the job writes, and how it trains."""
+    """The output folder of the job, and its schedules."""
 
     out: str
     num_workers: int = 2
     autoencoder: Schedule = AUTOENCODER_SCHEDULE
     denoiser: Schedule = DENOISER_SCHEDULE
     num_images: int | None = None
-    """Learn from the first so many images; all when empty."""
+    """Number of images to learn from, from the first on; all when None."""
 
 
 def train_tiny_sd(job: Job) -> Path:
-    """Train the embedded generator; the same call again continues. Returns the diffusers folder.
+    """Train the embedded generator, or continue an earlier call; return the diffusers folder.
 
     Needs the real Fashion-MNIST (see `load_fashion_mnist`).
     """
@@ -50,7 +50,7 @@ def train_tiny_sd(job: Job) -> Path:
         vae = AutoencoderKL.from_pretrained(out / "autoencoder_average")
         autoencoder.normalize_latents(vae, autoencoder.encode_all(vae, images)[0])
         vae.save_pretrained(out / "vae.partial")
-        os.replace(out / "vae.partial", vae_folder)  # the folder is there when it is whole
+        os.replace(out / "vae.partial", vae_folder)  # the folder gets its name when it is whole
     if not (out / "latents.npz").exists():
         means, stds = autoencoder.encode_all(AutoencoderKL.from_pretrained(vae_folder).eval(), images)
         np.savez(out / "latents.partial.npz", means=means, stds=stds)
@@ -115,7 +115,7 @@ def _denoiser_worker(config: dict[str, Any]) -> None:
 
 
 def shortened(job: Job, steps: int) -> Job:
-    """The same job with both parts cut to `steps` steps and few images, for a trial run."""
+    """Return the same job with both parts cut to `steps` steps and few images, for a trial run."""
     return replace(
         job,
         num_images=TRIAL_IMAGES,

@@ -1,7 +1,7 @@
 """One data-parallel training loop for both parts of the tiny Stable Diffusion.
 
 Every batch is a pure function of (seed, step, rank), and a checkpoint holds weights, average, optimizer and step. So a
-killed run that is started again ends as an undisturbed one does.
+killed and restarted run ends as an undisturbed one does.
 """
 
 import math
@@ -24,7 +24,7 @@ Batch = tuple[torch.Tensor, ...]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast one part trains."""
+    """Length, batch size and rates of the training of one part."""
 
     num_steps: int
     batch_size: int
@@ -38,14 +38,18 @@ class Schedule:
 
 @cache
 def mixed_precision() -> torch.autocast:
-    """bfloat16 where the CPU has it in hardware, else float32: emulated, two steps of the denoiser took 28 s in the
-    place of 2.5 s."""
+    """Return autocast to bfloat16 where the CPU has it in hardware, else one that changes nothing.
+
+    Emulated, two steps of the denoiser took 28 s instead of 2.5 s.
+    """
     return torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bfloat16())
 
 
 def shuffled_indices(step: int, num_items: int, batch_size: int, rank: int, world_size: int, seed: int) -> np.ndarray:
-    """The items of one worker's share of batch `step`: each epoch is one permutation, cut into full batches,
-    rank-strided."""
+    """Return the items of one worker's share of batch `step`.
+
+    Each epoch is one permutation, cut into full batches, rank-strided.
+    """
     per_epoch = num_items // batch_size
     epoch, position = divmod(step, per_epoch)
     order = epoch_order(num_items, epoch, seed)
@@ -57,7 +61,7 @@ def fit(module: torch.nn.Module, make_batch: Callable[[int, int, int], Batch], s
 
     Args:
         module: its forward takes a batch and returns the loss.
-        make_batch: (step, rank, world size) to this worker's share of the batch.
+        make_batch: function that returns this worker's share of the batch for a step, a rank and a world size.
         schedule: steps, rates and the checkpoint interval.
     """
     workers = RayTrainWorkers()
@@ -98,18 +102,13 @@ def fit(module: torch.nn.Module, make_batch: Callable[[int, int, int], Batch], s
             workers.report(metrics, state if rank == 0 else None)
             if rank == 0:
                 left = (schedule.num_steps - done) * schedule.batch_size / images_per_s
-                print(
-                    (
-                        f"step {done}/{schedule.num_steps}  loss {metrics['loss']:.4f}  {images_per_s:.0f} "
-                        f"images/s  {left / 60:.1f} min left"
-                    ),
-                    flush=True,
-                )
+                speed = f"{images_per_s:.0f} images/s  {left / 60:.1f} min left"
+                print(f"step {done}/{schedule.num_steps}  loss {metrics['loss']:.4f}  {speed}", flush=True)
     return average.module
 
 
 def _cosine_rate(step: int, schedule: Schedule) -> float:
-    """Linear warm-up, then half a cosine to 1 % of the rate."""
+    """Return the rate at a step: linear warm-up, then half a cosine to 1 % of the rate."""
     warm = min(1.0, (step + 1) / schedule.warmup_steps)
     fall = 0.5 * (1 + math.cos(math.pi * step / schedule.num_steps))
     return schedule.learning_rate * warm * (0.01 + 0.99 * fall)

@@ -17,7 +17,7 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def build_autoencoder() -> AutoencoderKL:
-    """A KL autoencoder: float [B, 3, 32, 32] in [-1, 1] to latents [B, 8, 8, 8]."""
+    """Build the KL autoencoder: float [B, 3, 32, 32] in [-1, 1] to latents [B, 8, 8, 8]."""
     return AutoencoderKL(
         sample_size=IMAGE_SIZE,
         latent_channels=LATENT_CHANNELS,
@@ -32,7 +32,7 @@ def build_autoencoder() -> AutoencoderKL:
 
 
 def build_unet() -> UNet2DConditionModel:
-    """The denoiser of latents [B, 8, 8, 8], with cross-attention to the caption at 4 x 4."""
+    """Build the denoiser of latents [B, 8, 8, 8], with cross-attention to the caption at 4 x 4."""
     return UNet2DConditionModel(
         sample_size=LATENT_SIZE,
         in_channels=LATENT_CHANNELS,
@@ -48,7 +48,7 @@ def build_unet() -> UNet2DConditionModel:
 
 
 def build_tokenizer(texts: list[str], vocab_size: int = 760) -> CLIPTokenizer:
-    """A byte-level BPE tokenizer in CLIP's form, learned from `texts`; any other text still encodes, byte by byte."""
+    """Build a byte-level BPE tokenizer in CLIP's form from `texts`; it encodes any other text byte by byte."""
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.normalizer = normalizers.Lowercase()
     learner.pre_tokenizer = pre_tokenizers.Sequence(
@@ -67,7 +67,7 @@ def build_tokenizer(texts: list[str], vocab_size: int = 760) -> CLIPTokenizer:
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """A two-layer CLIP text transformer of width 64 over the tokenizer's vocabulary."""
+    """Build a two-layer CLIP text transformer of width 64 over the tokenizer's vocabulary."""
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,
@@ -85,7 +85,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def build_scheduler() -> PNDMScheduler:
-    """Stable Diffusion's own scheduler and noise schedule, with v-prediction (Salimans & Ho 2022)."""
+    """Build Stable Diffusion's own scheduler and noise schedule, with v-prediction (Salimans & Ho 2022)."""
     return PNDMScheduler(
         beta_schedule="scaled_linear",
         beta_start=0.00085,
