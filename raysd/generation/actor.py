@@ -6,9 +6,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -28,19 +27,12 @@ from raysd.clone.shard import (
 )
 from raysd.clone.spec import CloneSpec
 from raysd.errors import UserError
-from raysd.generation.batch import GeneratedBatch, generate_batch
+from raysd.generation.batch import BatchGenerator, GeneratedBatch, generate_batch
 from raysd.generation.failures import Place, is_local, one_line
 from raysd.generation.sent_clones import KeptClones, SentClone
 
 NUM_ENCODERS = 2
 PART_SECONDS = 600.0  # a lost actor costs no more than so much of a shard
-
-
-class BatchGenerator(Protocol):
-    """What generates a batch: a `raysd.generation.pipeline.Generator`, or the model `dummy`."""
-
-    def generate(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> GeneratedBatch:
-        """Generate one batch."""
 
 
 class GenerationActor:

@@ -5,7 +5,7 @@ import gc
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
@@ -13,10 +13,6 @@ from PIL import Image
 from raysd.clone.plan import PlannedImage
 from raysd.clone.spec import CloneSpec
 from raysd.errors import UserError
-
-if TYPE_CHECKING:
-    from raysd.generation.actor import BatchGenerator
-
 
 BLACK_LEVEL = 2  # an image whose brightest value is at most this is black
 
@@ -56,7 +52,14 @@ def is_black(image: np.ndarray) -> bool:
 FIELD = "generation.batch_size"
 
 
-def generate_batch(generator: "BatchGenerator", spec: CloneSpec, images: Sequence[PlannedImage]) -> GeneratedBatch:
+class BatchGenerator(Protocol):
+    """What generates a batch: a `raysd.generation.pipeline.Generator`, or the model `dummy`."""
+
+    def generate(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> GeneratedBatch:
+        """Generate one batch."""
+
+
+def generate_batch(generator: BatchGenerator, spec: CloneSpec, images: Sequence[PlannedImage]) -> GeneratedBatch:
     """Generate a batch.
 
     One that the GPU has no memory for is tried again, once what was left there is freed. It is never split: the size of
@@ -86,7 +89,7 @@ def generate_batch(generator: "BatchGenerator", spec: CloneSpec, images: Sequenc
     )
 
 
-def _try(generator: "BatchGenerator", spec: CloneSpec, images: Sequence[PlannedImage]) -> GeneratedBatch | None:
+def _try(generator: BatchGenerator, spec: CloneSpec, images: Sequence[PlannedImage]) -> GeneratedBatch | None:
     """None where the memory is too small. What the failed call held is freed after its error is gone, which holds
     it."""
     try:
