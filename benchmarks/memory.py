@@ -23,7 +23,7 @@ from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import resolve_clone_spec
 from raysd.diffusion.checkpoint import EMBEDDED, Model
 from raysd.generation.fake_run import run_on_fake_tensors
-from raysd.prompts.settings import built_in_variants
+from raysd.prompts.resolve import built_in_variants
 from raysd.prompts.table import load_class_table
 
 COMMAND = "python benchmarks/memory.py"

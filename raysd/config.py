@@ -15,8 +15,8 @@ from raysd.cluster.settings import ClusterSettings
 from raysd.curation.settings import ScoringSettings
 from raysd.errors import UserError
 from raysd.evaluation.settings import AnalysisSettings, EvaluationSettings
-from raysd.prompts.lint import Kind
-from raysd.prompts.settings import VariantSettings, built_in_variants
+from raysd.prompts.resolve import built_in_variants
+from raysd.prompts.settings import Kind, VariantSettings
 from raysd.prompts.table import ClassTable, fill_from_wordnet, load_class_table
 from raysd.storage.location import Location
 from raysd.sweep.settings import SweepSettings

@@ -3,7 +3,7 @@
 from raysd.clone.plan import ImageCounts, Plan
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import resolve_clone_spec
-from raysd.prompts.settings import built_in_variants
+from raysd.prompts.resolve import built_in_variants
 from raysd.prompts.table import load_class_table
 
 TABLE = load_class_table("fashion_mnist")

@@ -5,7 +5,7 @@ import yaml
 
 from raysd.config import experiment_schema, load_experiment
 from raysd.errors import UserError
-from raysd.prompts.settings import resolve_variant
+from raysd.prompts.resolve import resolve_variant
 from raysd.prompts.table import load_class_table
 
 

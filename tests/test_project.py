@@ -42,7 +42,7 @@ ORDER = [
     "commands",
     "cli",
 ]
-LEAVES = {module for module in MODULES if module.endswith(".settings")} - {"raysd.prompts.settings"}
+LEAVES = {module for module in MODULES if module.endswith(".settings")}
 LEAVES |= {"raysd.training.recipe"}  # what an experiment file may hold: any module may import these
 RESULT_KEYS = {"metric", "value", "unit", "better", "baseline", "runs", "command", "date", "versions", "machine"}
 

@@ -8,7 +8,8 @@ from raysd.clone.settings import SAMPLER_STEPS, GenerationSettings, SchedulerOpt
 from raysd.diffusion.checkpoint import Lora, Model, find_lora, find_model
 from raysd.diffusion.family import FEW_STEPS, Family, read_family
 from raysd.errors import UserError
-from raysd.prompts.settings import VariantSettings, resolve_variant
+from raysd.prompts.resolve import resolve_variant
+from raysd.prompts.settings import VariantSettings
 from raysd.prompts.table import ClassTable
 from raysd.prompts.variant import PromptVariant
 from raysd.storage.fingerprint import fingerprint

@@ -23,7 +23,7 @@ def plan(experiment: Experiment) -> None:
     from raysd.clone.scan import missing_shards
     from raysd.commands.cost import cost_lines
     from raysd.generation.cost import num_bytes
-    from raysd.prompts.settings import resolve_variant
+    from raysd.prompts.resolve import resolve_variant
     from raysd.resolve import clone_of
 
     clone = clone_of(experiment)

@@ -18,7 +18,7 @@ from raysd.clone.plan import ImageCounts
 from raysd.curation.settings import ScoringSettings
 from raysd.diffusion.checkpoint import Model
 from raysd.errors import UserError
-from raysd.prompts.settings import check_variables
+from raysd.prompts.resolve import check_variables
 from raysd.prompts.table import ClassTable
 from raysd.prompts.variant import PromptVariant
 from raysd.storage.fingerprint import fingerprint

@@ -9,7 +9,7 @@ from typing import Any
 from raysd.diffusion.checkpoint import Model
 from raysd.diffusion.family import read_family
 from raysd.errors import UserError
-from raysd.prompts.settings import built_in_variants
+from raysd.prompts.resolve import built_in_variants
 from raysd.prompts.table import load_class_table
 
 FOLDERS = ("tokenizer", "tokenizer_2", "tokenizer_3")

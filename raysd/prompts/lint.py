@@ -7,24 +7,12 @@ and each costs accuracy.
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
+from raysd.prompts.settings import Kind
 from raysd.prompts.table import ClassRow, ClassTable, split_cell
 from raysd.prompts.variant import VARIABLE, PromptVariant
 
-Kind = Literal[
-    "identical",
-    "shared-synonyms",
-    "too-long",
-    "unknown-words",
-    "polysemous",
-    "guessed",
-    "several-hypernyms",
-    "unmatched-rows",
-    "implausible",
-    "braces",
-    "few-steps",  # about the model, see raysd.generation.few_steps
-]
 MOST_TEXTS = 200  # of each class from a table; the longest ones
 LONGEST_NAME = 60
 MARKUP = re.compile(r"[<>{}\[\]\\|]|&\w+;|https?:")

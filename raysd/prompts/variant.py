@@ -1,6 +1,6 @@
 """Resolved prompt variants, which turn a class-table row and an image's seed into a prompt.
 
-A user writes `raysd.prompts.settings`; here all tables and lists are read.
+A user writes `raysd.prompts.resolve`; here all tables and lists are read.
 """
 
 import hashlib
@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from raysd.prompts.settings import Which
 from raysd.prompts.table import ClassRow, split_cell
 from raysd.storage.fingerprint import fingerprint
 
 VARIABLE = re.compile(r"\{([A-Za-z_]\w*)\}")
 UNIFORM = 2**64
 Weighted = list[tuple[str, float]]
-Which = Literal["first", "last", "all"]
 
 
 class PromptVariant(BaseModel):

@@ -3,7 +3,8 @@ import pytest
 from raysd.diffusion.checkpoint import find_model
 from raysd.diffusion.tokenizers import prompt_tokenizers
 from raysd.prompts.lint import lint_prompts
-from raysd.prompts.settings import VariantSettings, resolve_variant
+from raysd.prompts.resolve import resolve_variant
+from raysd.prompts.settings import VariantSettings
 from raysd.prompts.table import ClassTable, load_class_table
 
 IMAGENET = load_class_table("imagenet1k")

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from raysd.errors import UserError
-from raysd.prompts.settings import TextTable, VariantSettings, built_in_variants, resolve_variant
+from raysd.prompts.resolve import built_in_variants, resolve_variant
+from raysd.prompts.settings import TextTable, VariantSettings
 from raysd.prompts.table import ClassTable, load_class_table
 from raysd.prompts.variant import PromptVariant
 from raysd.storage.fingerprint import fingerprint

@@ -133,7 +133,7 @@ def test_names_are_filled_in_and_cells_that_are_there_stay(wordnet, tmp_path):
 
 def test_a_meaning_that_was_guessed_is_said(wordnet):
     from raysd.prompts.lint import lint_prompts
-    from raysd.prompts.settings import resolve_variant
+    from raysd.prompts.resolve import resolve_variant
 
     table = fill_from_wordnet(load_class_table(["crane", "tench"]))
     (guessed,) = [
@@ -164,7 +164,7 @@ def test_plurals_and_hyphens_are_understood(wordnet, name, wnid):
 
 
 def test_a_name_that_wordnet_does_not_know_is_said_where_a_prompt_needs_it(wordnet):
-    from raysd.prompts.settings import resolve_variant
+    from raysd.prompts.resolve import resolve_variant
 
     with pytest.raises(UserError, match="class 'blorptron' has no definition; WordNet does not know its name"):
         resolve_variant("name_definition", {}, fill_from_wordnet(load_class_table(["blorptron"])))
