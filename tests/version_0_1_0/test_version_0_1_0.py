@@ -14,6 +14,16 @@ STORED = Path(__file__).parent
 
 
 @pytest.fixture
+def no_ray(monkeypatch):
+    """Ray must not be started: there is nothing to do."""
+    import ray
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("Ray was started"))
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+
+
+@pytest.fixture
 def stored(tmp_path):
     """A copy of the storage, and a function that runs a command on it and says which stored files it changed."""
     shutil.copytree(STORED / "storage", tmp_path / "storage")
