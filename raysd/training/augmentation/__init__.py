@@ -3,6 +3,10 @@ that is handed in.
 
 The order is crop and flip, RandAugment, PixMix, color jitter and gray, blur, solarize. The paper leaves it open where
 PixMix stands.
+
+It is code of our own because kornia 0.9 takes 2.3 times as long for the paper recipe at 32 px and 4.7 times at 224 px,
+on one thread and without PixMix, which it does not have (`python benchmarks/augmentation.py`); nor does it take a
+generator. In crops at 32 px, which are resized one by one on both sides, it comes within 1.3 times.
 """
 
 import torch
