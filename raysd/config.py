@@ -3,7 +3,7 @@
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from omegaconf import OmegaConf
@@ -22,14 +22,7 @@ from raysd.storage.location import Location
 from raysd.sweep.settings import SweepSettings
 from raysd.training.settings import TrainingSettings
 
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-
 Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-REMEDIES = {
-    "extra_forbidden": "unknown key; see the JSON schema (raysd schema) for the known ones",
-    "missing": "is required; add it",
-}
 
 
 class Experiment(BaseModel):
@@ -121,31 +114,7 @@ def validate_experiment(values: Any) -> Experiment:
     try:
         return Experiment(**{str(key): value for key, value in values.items()})
     except ValidationError as error:
-        first = max(
-            error.errors(), key=lambda each: len(_written(each, values))
-        )  # of the kinds that a value may have, the one that was meant
-        field = ".".join(_written(first, values))
-        message = first["msg"].removeprefix("Value error, ")
-        raise UserError(
-            field, first.get("input"), REMEDIES.get(first["type"], message[0].lower() + message[1:])
-        ) from None
-
-
-def _written(error: "ErrorDetails", values: Any) -> list[str]:
-    """The keys that lead to an error, as they stand in the file; pydantic names the kinds of value that it tried as
-    well."""
-    keys = []
-    for part in error["loc"]:
-        is_there = (
-            part in values
-            if isinstance(values, dict)
-            else isinstance(values, list) and isinstance(part, int) and part < len(values)
-        )
-        if is_there:
-            values = values[part]
-        if is_there or (error["type"] == "missing" and part == error["loc"][-1]):
-            keys.append(str(part))
-    return keys or [str(part) for part in error["loc"]]
+        raise UserError.from_validation(error, values=values) from None
 
 
 def _read(path: str) -> Any:

@@ -5,7 +5,6 @@ An error that the user can mend is left in the run's folder. The workers that Ra
 end at once, and the driver raises it.
 """
 
-import json
 from typing import Any
 
 from raysd.errors import UserError, find_user_error
@@ -29,7 +28,7 @@ def train_worker(config: dict[str, Any]) -> None:
         train_seeds(loop, RayTrainWorkers())
     except Exception as error:
         if (found := find_user_error(error)) is not None:
-            folder.write(ERROR, json.dumps([found.field, found.value, found.remedy], default=str).encode())
+            folder.write(ERROR, found.to_json().encode())
         raise
 
 
@@ -37,6 +36,6 @@ def take_error(folder: Location) -> UserError | None:
     """The error that a worker left in a run's folder, which then holds it no more."""
     if not folder.exists(ERROR):
         return None
-    error = UserError(*json.loads(folder.read(ERROR)))
+    error = UserError.from_json(folder.read(ERROR))
     folder.delete(ERROR)
     return error
