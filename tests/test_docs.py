@@ -88,7 +88,7 @@ def test_each_command_is_accepted(document, command, monkeypatch):
         assert (ROOT / words[1]).is_file(), words[1]
         if not words[1].startswith("jobs/"):
             return
-        (verb,) = re.findall(r'sys\.argv\.insert\(1, "(\w+)"\)', (ROOT / words[1]).read_text())
+        (verb,) = re.findall(r'run_job\("(\w+)"\)', (ROOT / words[1]).read_text())
         words = ["raysd", verb, *words[2:]]
     assert words[0] == "raysd", command
     verb = typer.main.get_command(app).commands[words[1]]

@@ -63,6 +63,6 @@ def test_an_unknown_key_has_the_same_remedy_in_every_section():
     with pytest.raises(UserError, match=r"^training\.sources\.0\.clone\.guidance = 2: " + REMEDY):
         list(source_generations(validate_experiment({"training": {"sources": [{"clone": {"guidance": 2}}]}})))
     with pytest.raises(UserError, match=r"^sweep\.space\.generation\.guidance = 2: " + REMEDY):
-        experiment_at(experiment, Setting((("generation.guidance", 2),)), RungSettings(images_per_class=1, num_seeds=1))
+        experiment_at(experiment, Setting({"generation.guidance": 2}), RungSettings(images_per_class=1, num_seeds=1))
     with pytest.raises(UserError, match=r"^training\.recipe_options\.rate = 2: " + REMEDY):
         validate_experiment({"training": {"recipe_options": {"rate": 2}}}).training.resolve_recipe()

@@ -88,9 +88,8 @@ class GenerationActor:
 
         context = ray.get_runtime_context()
         devices = tuple(str(each) for each in context.get_accelerator_ids().get("GPU", []))
-        return Place(
-            context.get_node_id(), socket.gethostname(), devices
-        ), "" if self.error is None else self.error.to_json()
+        problem = "" if self.error is None else self.error.to_json()
+        return Place(context.get_node_id(), socket.gethostname(), devices), problem
 
     def pace(self) -> tuple[float, float]:
         """Seconds since a batch ended while there is work, and the longest that one took."""

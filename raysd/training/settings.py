@@ -135,4 +135,6 @@ class TrainingSettings(BaseModel):
         try:
             return Recipe(**values).for_size(self.image_size)
         except ValidationError as error:
-            raise UserError.from_validation(error, "training.recipe_options", values) from None
+            found = UserError.from_validation(error, "training.recipe_options", values)
+            is_whole = found.field == "training.recipe_options"  # of the recipe as a whole, the user wrote the options
+            raise UserError(found.field, self.recipe_options if is_whole else found.value, found.remedy) from None
