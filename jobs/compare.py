@@ -1,9 +1,6 @@
 """ray job submit --working-dir . -- python jobs/compare.py [CONFIG.yaml] [KEY=VALUE]..."""
 
-import sys
-
-from raysd.cli import main
+from raysd.cli import run_job
 
 if __name__ == "__main__":
-    sys.argv.insert(1, "compare")
-    main()
+    run_job("compare")

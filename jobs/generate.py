@@ -1,9 +1,6 @@
 """ray job submit --working-dir . -- python jobs/generate.py [CONFIG.yaml] [KEY=VALUE]..."""
 
-import sys
-
-from raysd.cli import main
+from raysd.cli import run_job
 
 if __name__ == "__main__":
-    sys.argv.insert(1, "generate")
-    main()
+    run_job("generate")

@@ -3,10 +3,7 @@
 A job may be run again, so it takes what the classes have in the end, and not how many more.
 """
 
-import sys
-
-from raysd.cli import main
+from raysd.cli import run_job
 
 if __name__ == "__main__":
-    sys.argv.insert(1, "grow")
-    main(is_job=True)
+    run_job("grow")

@@ -3,12 +3,14 @@
 import json
 import shlex
 import sys
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from raysd.errors import UserError
+
+if TYPE_CHECKING:
+    from raysd.config import Experiment
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 Words = Annotated[
@@ -17,54 +19,61 @@ Words = Annotated[
 ]
 
 
-def _run(verb: str, words: list[str] | None, action: Callable[[Any, str], object]) -> None:
+def _run(verb: str, words: list[str] | None, **options: Any) -> Any:
+    """Call the function of a verb, print its answer, and return it."""
+    experiment, _ = _read_words(verb, words)
+    return _call(verb, experiment, **options)
+
+
+def _run_recorded(verb: str, words: list[str] | None) -> None:
+    """As `_run`, for a verb whose result rows name the command."""
+    experiment, command = _read_words(verb, words)
+    _call(verb, experiment, command=command)
+
+
+def _call(verb: str, *arguments: Any, **options: Any) -> Any:
+    from raysd import commands  # not before it is needed, so that the help is quick
+    from raysd.commands import show
+
+    answer = getattr(commands, verb)(*arguments, **options)
+    getattr(show, f"show_{verb}")(answer)
+    return answer
+
+
+def _read_words(verb: str, words: list[str] | None, changes: list[str] | None = None) -> "tuple[Experiment, str]":
+    """Return the experiment that the words describe, with some changes, and the command that repeats the verb."""
     from raysd.config import load_experiment, repeat_command
 
-    path, overrides = _split(words)
-    action(load_experiment(path, overrides), repeat_command(verb, path, overrides))
-
-
-def _split(words: list[str] | None) -> tuple[str | None, list[str]]:
-    """The experiment file, if one is given, and the overrides."""
     paths = [word for word in words or [] if "=" not in word]
     if len(paths) > 1:
         raise UserError("configuration", paths[1], "give one experiment file; overrides are written key=value")
-    return paths[0] if paths else None, [word for word in words or [] if "=" in word]
+    path, overrides = paths[0] if paths else None, [word for word in words or [] if "=" in word]
+    return load_experiment(path, [*overrides, *(changes or [])]), repeat_command(verb, path, overrides)
 
 
 @app.command()
 def plan(words: Words = None) -> None:
     """Show what would be generated: classes, prompts, counts, shards, size, cost."""
-    from raysd import commands
-
-    _run("plan", words, lambda experiment, _: commands.plan(experiment))
+    _run("plan", words)
 
 
 @app.command()
 def doctor(words: Words = None) -> None:
     """Check the cluster, or this machine, before a job: room, storage, software, model, memory, disk."""
-    from raysd import commands
-
-    failures: list[UserError] = []
-    _run("doctor", words, lambda experiment, _: failures.extend(commands.doctor(experiment)))
-    if failures:
+    if _run("doctor", words):
         raise typer.Exit(1)
 
 
 @app.command()
 def benchmark(words: Words = None) -> None:
     """Measure how fast the devices generate with this experiment's generator; plan then knows."""
-    from raysd import commands
-
-    _run("benchmark", words, lambda experiment, _: commands.benchmark(experiment))
+    _run("benchmark", words)
 
 
 @app.command()
 def generate(words: Words = None) -> None:
     """Generate the clone, or what is missing of it."""
-    from raysd import commands
-
-    _run("generate", words, lambda experiment, _: commands.generate(experiment))
+    _run("generate", words)
 
 
 @app.command()
@@ -81,32 +90,31 @@ def grow(
     classes: Annotated[str, typer.Option(help="keys of the classes, with commas; all when left out")] = "",
 ) -> None:
     """Generate more images for a clone, for all classes or for some."""
-    from raysd import commands
-    from raysd.progress import say
-
     keys = [key.strip() for key in classes.split(",") if key.strip()] or None
+    experiment, command = _read_words("grow", words)
+    if to is None or images is not None:
+        to = _growth_target(experiment, to, images, keys, bool(context.obj))
+        print(f"as often as it is run: {command} --to {to}{f' --classes {shlex.quote(classes)}' if keys else ''}")
+    _call("grow", experiment, to=to, classes=keys)
 
-    def run(experiment: Any, command: str) -> None:
-        if to is not None and images is None:
-            commands.grow(experiment, to=to, classes=keys)
-            return
-        if images is None or to is not None:
-            raise UserError(
-                "to",
-                to,
-                "say what each class has in the end, as --to 300, or at a terminal how many more, as --images 100",
-            )
-        if not context.obj:
-            raise UserError(
-                "images",
-                images,
-                "would be added again by a job that is retried; say what each class has in the end, as --to 300",
-            )
-        target = commands.growth_target(experiment, images, keys)
-        say(f"as often as it is run: {command} --to {target}{f' --classes {shlex.quote(classes)}' if keys else ''}")
-        commands.grow(experiment, to=target, classes=keys)
 
-    _run("grow", words, run)
+def _growth_target(
+    experiment: "Experiment", to: int | None, images: int | None, keys: list[str] | None, is_by_hand: bool
+) -> int:
+    """Return what `--to` would be for so many images more.
+
+    Raises:
+        UserError: options that do not end at one target, however often the command is run.
+    """
+    from raysd.commands import growth_target
+
+    if images is None or to is not None:
+        remedy = "say what each class has in the end, as --to 300, or at a terminal how many more, as --images 100"
+        raise UserError("to", to, remedy)
+    if not is_by_hand:
+        remedy = "would be added again by a job that is retried; say what each class has in the end, as --to 300"
+        raise UserError("images", images, remedy)
+    return growth_target(experiment, images, keys)
 
 
 @app.command()
@@ -114,20 +122,14 @@ def verify(
     words: Words = None, repair: Annotated[bool, typer.Option(help="generate broken shards again")] = False
 ) -> None:
     """Check every image of the clone: counts, hashes, decoding, schema, labels, prompts."""
-    from raysd import commands
-
-    problems: list[dict[int, str]] = []
-    _run("verify", words, lambda experiment, _: problems.append(commands.verify(experiment, repair)))
-    if problems[0]:
+    if _run("verify", words, repair=repair).problems:
         raise typer.Exit(1)
 
 
 @app.command()
 def score(words: Words = None) -> None:
     """Score the clone's images: do they fit their class, are they near-duplicates?"""
-    from raysd import commands
-
-    _run("score", words, lambda experiment, _: commands.score(experiment))
+    _run("score", words)
 
 
 @app.command()
@@ -138,25 +140,19 @@ def export(
     flagged: Annotated[bool, typer.Option(help="also images with a flag")] = False,
 ) -> None:
     """Write the clone as ImageFolder or WebDataset."""
-    from raysd import commands
-
-    _run("export", words, lambda experiment, _: commands.export(experiment, form, out, flagged))
+    _run("export", words, form=form, out=out, flagged=flagged)
 
 
 @app.command()
 def train(words: Words = None) -> None:
     """Train classifiers on the clone."""
-    from raysd import commands
-
-    _run("train", words, lambda experiment, _: commands.train(experiment))
+    _run("train", words)
 
 
 @app.command()
 def evaluate(words: Words = None) -> None:
     """Measure the classifiers on real images."""
-    from raysd import commands
-
-    _run("evaluate", words, commands.evaluate)
+    _run_recorded("evaluate", words)
 
 
 @app.command()
@@ -170,27 +166,17 @@ def compare(
     ] = None,
 ) -> None:
     """Compare the classifiers of two settings, image by image."""
-    from raysd import commands
-    from raysd.config import load_experiment
-
-    changes = other or []
-
-    def run(experiment: Any, command: str) -> None:
-        if not changes:
-            raise UserError("with", "", "say what is different, as --with generation.guidance_scale=7.5")
-        path, overrides = _split(words)
-        theirs = load_experiment(path, [*overrides, *changes])
-        commands.compare(experiment, theirs, " ".join([command, *(f"--with {change}" for change in changes)]))
-
-    _run("compare", words, run)
+    experiment, command = _read_words("compare", words)
+    if not other:
+        raise UserError("with", "", "say what is different, as --with generation.guidance_scale=7.5")
+    theirs, _ = _read_words("compare", words, other)
+    _call("compare", experiment, theirs, command=" ".join([command, *(f"--with {change}" for change in other)]))
 
 
 @app.command()
 def analyze(words: Words = None) -> None:
     """Look at the classifiers' features, and at the clone against real images."""
-    from raysd import commands
-
-    _run("analyze", words, commands.analyze)
+    _run_recorded("analyze", words)
 
 
 app.command("analyse", hidden=True)(analyze)
@@ -199,25 +185,19 @@ app.command("analyse", hidden=True)(analyze)
 @app.command()
 def sweep(words: Words = None) -> None:
     """Find the guidance scale, prompts and further settings that transfer best, and report."""
-    from raysd import commands
-
-    _run("sweep", words, commands.sweep)
+    _run_recorded("sweep", words)
 
 
 @app.command()
 def report(words: Words = None) -> None:
     """Write the report of the newest sweep again, or of all results where there is no sweep."""
-    from raysd import commands
-
-    _run("report", words, lambda experiment, _: commands.report(experiment))
+    _run("report", words)
 
 
 @app.command()
 def demo(words: Words = None) -> None:
     """All of it, on an embedded model and real images, in minutes."""
-    from raysd import commands
-
-    commands.demo(words)
+    _call("demo", words)
 
 
 @app.command()
@@ -234,15 +214,24 @@ def main(is_job: bool = False) -> None:
     Args:
         is_job: the command may be run again by itself, even if it was started at a terminal.
     """
+    from raysd.progress import shown_lines
+
     is_by_hand = not is_job and sys.stdin is not None and sys.stdin.isatty()
     try:
-        app(standalone_mode=True, obj=is_by_hand)
+        with shown_lines():
+            app(standalone_mode=True, obj=is_by_hand)
     except UserError as error:
         print(f"error: {getattr(error, 'cause', None) or error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
         sys.exit(130)
+
+
+def run_job(verb: str) -> None:
+    """Run a verb as a script of `ray job submit` does, with the words that the script was given."""
+    sys.argv.insert(1, verb)
+    main(is_job=True)
 
 
 if __name__ == "__main__":

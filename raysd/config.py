@@ -1,10 +1,12 @@
 """One experiment = one YAML file, validated; single values can be overridden as `key=value`."""
 
 import os
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -22,14 +24,7 @@ from raysd.storage.location import Location
 from raysd.sweep.settings import SweepSettings
 from raysd.training.settings import TrainingSettings
 
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-
 Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-REMEDIES = {
-    "extra_forbidden": "unknown key; see the JSON schema (raysd schema) for the known ones",
-    "missing": "is required; add it",
-}
 
 
 class Experiment(BaseModel):
@@ -58,6 +53,17 @@ class Experiment(BaseModel):
     evaluation: EvaluationSettings = EvaluationSettings()
     analysis: AnalysisSettings = AnalysisSettings()
     sweep: SweepSettings = SweepSettings()
+
+    def __init__(self, **values: Any) -> None:
+        """Validate the values of an experiment file.
+
+        Raises:
+            UserError: for one thing that is wrong.
+        """
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise UserError.from_validation(error, values=values) from None
 
     @cached_property
     def table(self) -> ClassTable:
@@ -88,28 +94,40 @@ class Experiment(BaseModel):
         return Location(self.storage)
 
 
-def load_experiment(path: str | Path | None = None, overrides: list[str] | None = None) -> Experiment:
+ExperimentLike = Experiment | Mapping[str, Any] | str | Path | None
+"""What the functions take for an experiment: one, the path of its file, what such a file holds, or the defaults."""
+
+
+def load_experiment(
+    source: ExperimentLike = None,
+    overrides: list[str] | None = None,
+    **values: Any,
+) -> Experiment:
     """Read and validate an experiment.
 
     Args:
-        path: a YAML file, on a disk or in an object store; the defaults when empty.
+        source: a YAML file, on a disk or in an object store, a mapping with what such a file holds, or an experiment
+            that is to be changed; the defaults when None.
         overrides: `key=value` pairs, as `generation.guidance_scale=4` or
             `sweep.space.generation.variant=[name,attributes]`.
+        values: keys of the experiment file, as `generation={"guidance_scale": 4}`; merged into `source`.
 
     Raises:
         UserError: missing file, malformed YAML or override, unknown key, wrong type or value.
     """
+    if isinstance(source, Experiment) and not overrides and not values:
+        return source
     try:
-        base = _read(str(path)) if path is not None else OmegaConf.create({})
         for override in overrides or []:
             if "=" not in override.lstrip("="):
                 raise UserError("override", override, "write it as key=value")
-        merged = OmegaConf.merge(base, OmegaConf.from_dotlist(list(overrides or [])))
-        values = OmegaConf.to_container(merged, resolve=True)
+        parts = _read_source(source), OmegaConf.create(_plain(values)), OmegaConf.from_dotlist(list(overrides or []))
+        merged = OmegaConf.to_container(OmegaConf.merge(*parts), resolve=True)
     except (OmegaConfBaseException, yaml.YAMLError) as error:
-        field, value = ("override", " ".join(overrides)) if overrides else ("configuration", str(path))
+        field, value = ("override", " ".join(overrides)) if overrides else ("configuration", source or values)
+        value = os.fspath(value) if isinstance(value, os.PathLike) else value
         raise UserError(field, value, f"cannot be read ({str(error).splitlines()[0]})") from None
-    return validate_experiment(values)
+    return validate_experiment(merged)
 
 
 def validate_experiment(values: Any) -> Experiment:
@@ -118,34 +136,30 @@ def validate_experiment(values: Any) -> Experiment:
     Raises:
         UserError: for one thing that is wrong.
     """
-    try:
-        return Experiment(**{str(key): value for key, value in values.items()})
-    except ValidationError as error:
-        first = max(
-            error.errors(), key=lambda each: len(_written(each, values))
-        )  # of the kinds that a value may have, the one that was meant
-        field = ".".join(_written(first, values))
-        message = first["msg"].removeprefix("Value error, ")
-        raise UserError(
-            field, first.get("input"), REMEDIES.get(first["type"], message[0].lower() + message[1:])
-        ) from None
+    return Experiment(**{str(key): value for key, value in values.items()})
 
 
-def _written(error: "ErrorDetails", values: Any) -> list[str]:
-    """The keys that lead to an error, as they stand in the file; pydantic names the kinds of value that it tried as
-    well."""
-    keys = []
-    for part in error["loc"]:
-        is_there = (
-            part in values
-            if isinstance(values, dict)
-            else isinstance(values, list) and isinstance(part, int) and part < len(values)
-        )
-        if is_there:
-            values = values[part]
-        if is_there or (error["type"] == "missing" and part == error["loc"][-1]):
-            keys.append(str(part))
-    return keys or [str(part) for part in error["loc"]]
+def _read_source(source: ExperimentLike) -> Any:
+    if source is None:
+        return OmegaConf.create({})
+    if isinstance(source, Experiment | Mapping):
+        return OmegaConf.create(_plain(source))
+    if not isinstance(source, str | Path):
+        raise UserError("configuration", source, "give the path of a YAML file, a mapping, or an Experiment")
+    return _read(str(source))
+
+
+def _plain(value: Any) -> Any:
+    """Return values from Python code as a YAML file would hold them."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(exclude_unset=True)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _read(path: str) -> Any:

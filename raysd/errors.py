@@ -1,5 +1,18 @@
 """The one exception that users meet."""
 
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
+
+REMEDIES = {
+    "extra_forbidden": "unknown key; see the JSON schema (raysd schema) for the known ones",
+    "missing": "is required; add it",
+}
+
 
 class UserError(ValueError):
     """Bad input, said in one line: the field, its value and the remedy. The command line prints it and exits with
@@ -13,6 +26,30 @@ class UserError(ValueError):
     def __reduce__(self) -> tuple[type, tuple[str, object, str]]:
         return type(self), (self.field, self.value, self.remedy)
 
+    def to_json(self) -> str:
+        """Return the error as text that another process reads with `from_json`. A value that JSON does not know
+        becomes its text."""
+        return json.dumps([self.field, _plain(self.value), self.remedy])
+
+    @staticmethod
+    def from_json(text: str | bytes) -> "UserError":
+        """Return the error that `to_json` wrote."""
+        return UserError(*json.loads(text))
+
+    @staticmethod
+    def from_validation(error: "ValidationError", prefix: str = "", values: Any = None) -> "UserError":
+        """Return the first thing that pydantic found wrong; of the kinds that a value may have, the one that was meant.
+
+        Args:
+            error: what pydantic raised.
+            prefix: where the values stand in the experiment file, as `training.recipe_options`.
+            values: what was validated. Without them, a field may also name the kinds of value that pydantic tried.
+        """
+        found = max(error.errors(), key=lambda each: len(_keys(each, values)))
+        field = ".".join([*([prefix] if prefix else []), *_keys(found, values)])
+        message = found["msg"].removeprefix("Value error, ")
+        return UserError(field, found.get("input"), REMEDIES.get(found["type"], message[:1].lower() + message[1:]))
+
 
 def find_user_error(error: BaseException | None) -> UserError | None:
     """The user's error behind an exception that came through Ray's tasks, if there is one."""
@@ -23,3 +60,28 @@ def find_user_error(error: BaseException | None) -> UserError | None:
                 return candidate
         error = cause if isinstance(cause, BaseException) and cause is not error else error.__cause__
     return None
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: numbers, text, lists and mappings stay what they are."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else str(value)
+
+
+def _keys(error: "ErrorDetails", values: Any) -> list[str]:
+    """Return the keys that lead to an error, as they stand in the file; pydantic also names the kinds of value that it
+    tried."""
+    keys = []
+    for part in error["loc"]:
+        if isinstance(values, dict):
+            is_there = part in values
+        else:
+            is_there = isinstance(values, list) and isinstance(part, int) and part < len(values)
+        if is_there:
+            values = values[part]
+        if is_there or (error["type"] == "missing" and part == error["loc"][-1]):
+            keys.append(str(part))
+    return keys or [str(part) for part in error["loc"]]

@@ -1,7 +1,14 @@
-"""Progress of long work: a bar on a terminal, a plain line now and then in a job log."""
+"""Progress of long work: a bar on a terminal, a plain line now and then in a job log.
 
+Lines go to the logger `raysd`. The command line and the job scripts show them, and so do Ray's worker processes, whose
+output Ray collects; in a program of your own they show when it configures logging.
+"""
+
+import contextlib
+import logging
 import sys
 import time
+from collections.abc import Iterator
 from types import TracebackType
 
 from rich.console import Console
@@ -11,9 +18,44 @@ from rich.progress import Progress as RichProgress
 LINE_SECONDS = 10.0
 
 
+log = logging.getLogger("raysd")
+
+
+class PlainLines(logging.Handler):
+    """Writes each record as its text alone: notices to the output, warnings to the error stream."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        print(self.format(record), file=sys.stdout if record.levelno <= logging.INFO else sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def shown_lines() -> Iterator[None]:
+    """Show the lines of this process while a command runs."""
+    handler, level, propagate = PlainLines(), log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False  # a handler of another package would show them again
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        log.propagate = propagate
+
+
 def say(text: str) -> None:
-    """One line for the user."""
-    print(text, flush=True)
+    """Tell the user something in one line."""
+    if log.isEnabledFor(logging.INFO) or not _is_ray_worker():
+        log.info("%s", text)
+    else:
+        print(text, flush=True)
+
+
+def _is_ray_worker() -> bool:
+    """Return whether Ray started this process for tasks and actors."""
+    ray = sys.modules.get("ray")
+    return ray is not None and ray.is_initialized() and ray.get_runtime_context().worker.mode == ray.WORKER_MODE
 
 
 class Progress:

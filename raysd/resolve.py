@@ -91,12 +91,12 @@ def source_generations(experiment: Experiment) -> Iterator[tuple[int, Generation
         overrides: dict[str, Any] = dict(source.clone)
         if source.images_per_class is not None:
             overrides |= {"images_per_class": source.images_per_class, "class_counts": {}}
+        values = {**experiment.generation.model_dump(), **overrides}
         try:
-            yield number, GenerationSettings(**{**experiment.generation.model_dump(), **overrides})
+            generation = GenerationSettings(**values)
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in (f"training.sources.{number}.clone", *first["loc"]))
-            raise UserError(field, first.get("input"), first["msg"].removeprefix("Value error, ")) from None
+            raise UserError.from_validation(error, f"training.sources.{number}.clone", values) from None
+        yield number, generation
 
 
 def _complete_clone(

@@ -64,9 +64,12 @@ def test_no_other_module_chooses_a_gpu_by_itself():
 SCRIPT = """
 import json, ray
 from raysd import commands
+from raysd.commands.show import show_generate
 from raysd.generation.throughput import measure_rate
 from raysd.clone.spec import resolve_clone_spec
 from raysd.config import load_experiment
+from raysd.progress import shown_lines
+from raysd.resolve import clone_spec_of
 from raysd.cluster.resources import cluster_nodes, room_for
 from raysd.cluster.session import ensure_ray
 
@@ -109,7 +112,8 @@ for worker in workers:
     ray.kill(worker)
 words = ["generation.model=dummy", "generation.gpus_per_actor=0.6", "generation.images_per_shard=50"]
 found["measured"] = measure_rate(spec_of(*words), load_experiment(None, words).generation, 0.0, 1)["num_actors"]
-commands.generate(load_experiment(None, words))
+with shown_lines():
+    show_generate(commands.generate(load_experiment(None, words)))
 print(json.dumps(found))
 """
 

@@ -1,9 +1,7 @@
 """Each command in the documents is one that raysd accepts, each link leads somewhere, and each shipped experiment
 adds up."""
 
-import ast
-import importlib
-import importlib.util
+import logging
 import re
 import shlex
 import subprocess
@@ -15,6 +13,7 @@ import pytest
 import typer
 import yaml
 
+import raysd
 from raysd.cli import app
 from raysd.config import load_experiment, validate_experiment
 from raysd.sweep.placement import place
@@ -88,7 +87,7 @@ def test_each_command_is_accepted(document, command, monkeypatch):
         assert (ROOT / words[1]).is_file(), words[1]
         if not words[1].startswith("jobs/"):
             return
-        (verb,) = re.findall(r'sys\.argv\.insert\(1, "(\w+)"\)', (ROOT / words[1]).read_text())
+        (verb,) = re.findall(r'run_job\("(\w+)"\)', (ROOT / words[1]).read_text())
         words = ["raysd", verb, *words[2:]]
     assert words[0] == "raysd", command
     verb = typer.main.get_command(app).commands[words[1]]
@@ -105,18 +104,65 @@ def test_each_command_is_accepted(document, command, monkeypatch):
         assert set(parameters["classes"].split(",")) <= set(experiment.table.keys)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
-def test_python_in_a_document_compiles(document):
-    for language, lines in blocks(document):
-        if language == "python":
-            for node in ast.walk(ast.parse("\n".join(lines))):
-                if isinstance(node, ast.ImportFrom) and node.module.startswith("raysd"):
-                    module = importlib.import_module(node.module)
-                    assert all(hasattr(module, name.name) for name in node.names)
-                elif isinstance(node, ast.Import):
-                    assert all(
-                        importlib.util.find_spec(name.name) for name in node.names if name.name.startswith("raysd")
-                    )
+PYTHON = [
+    (document, "\n".join(lines))
+    for document in DOCUMENTS
+    for language, lines in blocks(document)
+    if language == "python"
+]
+TINY = {
+    "storage": "runs",
+    "classes": [str(digit) for digit in range(10)],
+    "lint": "off",
+    "generation": {"model": "dummy", "images_per_class": 4},
+    "training": {
+        "backbone": "resnet18",
+        "backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]},
+        "image_size": 16,
+        "batch_size": 10,
+        "num_steps": 2,
+        "num_workers": 1,
+        "logger": "none",
+    },
+    "evaluation": {"test_set": "digits"},
+}
+
+
+@pytest.fixture(scope="module")
+def folder_with_results(tmp_path_factory, ray_cluster):
+    """A folder with `my.yaml`, its clone, and a classifier whose weights are random."""
+    from raysd.commands.checks import checked_run
+    from raysd.training.model import build_classifier, save_classifier
+
+    folder = tmp_path_factory.mktemp("python")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        Path("my.yaml").write_text(yaml.safe_dump(TINY))
+        fingerprints = {"clones": raysd.generate("my.yaml").fingerprint}
+        run = checked_run(load_experiment("my.yaml"))
+        fingerprints["classifiers"] = run.fingerprint(0)
+        record = {**run.record(), "seed": 0, "fingerprint": run.fingerprint(0)}
+        save_classifier(run.folder(0), build_classifier(run.architecture), run.architecture, record)
+    return folder, fingerprints
+
+
+def test_there_is_python():
+    assert len(PYTHON) >= 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("document", "code"), PYTHON, ids=[f"{document.name}: {code.split(chr(10))[-1][:60]}" for document, code in PYTHON]
+)
+def test_each_piece_of_python_runs(document, code, folder_with_results, monkeypatch, tmp_path):
+    folder, fingerprints = folder_with_results
+    for kind, fingerprint in fingerprints.items():
+        code = code.replace(f"{kind}/<fingerprint>", f"{kind}/{fingerprint}")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+    level = logging.getLogger("raysd").level
+    exec(code, {})
+    logging.getLogger("raysd").setLevel(level)
 
 
 SNIPPETS = [

@@ -1,15 +1,20 @@
 """The lines that a job log gets while something takes long."""
 
+import contextlib
+import io
+import logging
 import re
 
 import pytest
 
-from raysd.progress import Progress
+from raysd.progress import Progress, say, shown_lines
 
 
 @pytest.fixture(autouse=True)
 def a_line_for_each_step(monkeypatch):
     monkeypatch.setattr("raysd.progress.LINE_SECONDS", 0.0)
+    with shown_lines():
+        yield
 
 
 def test_a_line_says_how_fast_it_goes_and_how_long_it_still_takes(capsys):
@@ -25,3 +30,31 @@ def test_before_anything_is_done_no_remaining_time_is_estimated(capsys):
     first, second = capsys.readouterr().out.splitlines()
     assert first == "measured: 0/10 trials, 500 images generated"
     assert re.fullmatch(r"measured: 2/10 trials, [\d.]+ trials/s, \d+ s left", second)
+
+
+def test_a_notice_goes_to_the_output_and_a_warning_to_the_error_stream(capsys):
+    say("100 % there")
+    logging.getLogger("raysd.somewhere").warning("look out")
+    assert capsys.readouterr() == ("100 % there\n", "look out\n")
+
+
+def test_a_logger_is_left_as_it_was_found():
+    log = logging.getLogger("raysd")
+    before = log.level, log.propagate, list(log.handlers)
+    with shown_lines():
+        assert (log.level, log.propagate) == (logging.INFO, False)
+    assert (log.level, log.propagate, list(log.handlers)) == before
+
+
+def test_a_worker_process_of_ray_shows_its_lines_and_no_other_program_does(ray_cluster, capsys):
+    import ray
+
+    def shown():
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            say("from here")
+        return out.getvalue()
+
+    assert ray.get(ray.remote(num_cpus=0)(shown).remote()) == "from here\n"
+    logging.getLogger("raysd").setLevel(logging.NOTSET)  # as in a program that does not ask for lines
+    assert shown() == ""

@@ -171,6 +171,7 @@ def test_benchmark_files_have_their_form():
         "evaluate",
         "compare",
         "analyse",
+        "analyze",
         "sweep",
         "report",
         "demo",

@@ -1,16 +1,18 @@
 """The verbs as Python functions; the command line and the job scripts call these.
 
-Each checks its input before Ray starts, and ends by saying what was made, where it lies, and what to run next.
+Each checks its input before Ray starts, and returns an object that says what was made and where it lies.
+`raysd.commands.show` prints it. An experiment is an `Experiment`, the path of its file, a mapping, or keywords.
 """
 
-from raysd.commands.classifiers import analyze, compare, evaluate, train
+from raysd.commands.checkup import doctor
+from raysd.commands.classifiers import analyse, analyze, compare, evaluate, train
 from raysd.commands.clones import export, generate, grow, growth_target, plan, score, verify
 from raysd.commands.cost import benchmark
-from raysd.commands.doctor import doctor
 from raysd.commands.sweeps import DEMO, demo, report, sweep
 
 __all__ = [
     "DEMO",
+    "analyse",
     "analyze",
     "benchmark",
     "compare",

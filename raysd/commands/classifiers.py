@@ -1,43 +1,55 @@
 """The verbs that train classifiers and measure them."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from raysd.cluster.preflight import check_cluster
 from raysd.commands.checks import check_further_sets, checked_run
-from raysd.config import Experiment
+from raysd.commands.classifier_handle import TrainedClassifier
+from raysd.commands.result_rows import ResultRows
+from raysd.commands.show import describe_row
+from raysd.config import Experiment, ExperimentLike, load_experiment
 from raysd.errors import UserError
 from raysd.progress import say
-from raysd.storage.results import Row
 
 if TYPE_CHECKING:
     from raysd.evaluation.models import EvaluatedModel
     from raysd.training.run import TrainingRun
 
-ROLE_NAMES = {"shift": "test"}
 
+def train(experiment: ExperimentLike = None, **values: Any) -> list[TrainedClassifier]:
+    """Train a classifier per seed on the experiment's clone, or on `training.real`.
 
-def train(experiment: Experiment) -> list[str]:
-    """Train a classifier per seed on the experiment's clone, or on `training.real`; returns their fingerprints."""
+    Args:
+        experiment: an experiment, the path of its file, or a mapping; the defaults when None.
+        values: keys of the experiment file, as `training={"seeds": [0, 1]}`; merged into `experiment`.
+
+    Raises:
+        UserError: images that are not there, or what is wrong with `training`.
+    """
     from raysd.training.train import train_classifiers
 
+    experiment = load_experiment(experiment, **values)
     run = checked_run(experiment)
     check_cluster(experiment.root, experiment.cluster)
-    fingerprints = train_classifiers(run)
-    for seed in experiment.training.seeds:
-        say(f"classifier of seed {seed}: {run.folder(seed).uri}")
-    say("next: raysd evaluate, with the same configuration")
-    return fingerprints
+    train_classifiers(run)
+    return [TrainedClassifier(seed, run.fingerprint(seed), run.folder(seed)) for seed in run.settings.seeds]
 
 
-def evaluate(experiment: Experiment, command: str = "") -> list[Row]:
-    """Measure the experiment's classifiers, and the pretrained ones beside them; returns the result rows.
+def evaluate(experiment: ExperimentLike = None, command: str = "", **values: Any) -> ResultRows:
+    """Measure the experiment's classifiers, and the pretrained ones beside them.
+
+    Args:
+        experiment: an experiment, the path of its file, or a mapping; the defaults when None.
+        command: what the rows name as the command that made them.
+        values: keys of the experiment file, merged into `experiment`.
 
     Raises:
         UserError: nothing to measure, or nothing to measure on; a set that cannot be had.
     """
     from raysd.evaluation.evaluate import Evaluation
 
+    experiment = load_experiment(experiment, **values)
     _check_sets(experiment)
     models = _evaluated_models(experiment)
     evaluation = Evaluation(experiment.root, experiment.evaluation, experiment.table, command)
@@ -47,21 +59,16 @@ def evaluate(experiment: Experiment, command: str = "") -> list[Row]:
     if not evaluation.sets:
         raise UserError("evaluation.skip_absent", True, "all sets were skipped; give one that can be had")
     rows = evaluation.measure_all(models)
-    for row in rows:
-        say(_described(row))
-    for model in models:
-        _say_means(
-            model,
-            [row for row in rows if row["classifier"] == model.fingerprint and row["role"] == "transfer"],
-            list(evaluation.skipped),
-        )
-    say(f"rows lie in {experiment.root.child('results', 'accuracy').uri}")
-    say("next: raysd sweep, to compare guidance scales and prompts, or raysd compare, for two settings")
-    return rows
+    return ResultRows(tuple(rows), experiment.root.child("results", "accuracy").uri, evaluation.skipped)
 
 
-def compare(experiment: Experiment, other: Experiment, command: str = "") -> list[Row]:
-    """Compare the classifiers of two settings on the sets of the first one, image by image; returns a row per set.
+def compare(experiment: ExperimentLike, other: ExperimentLike, command: str = "") -> ResultRows:
+    """Compare the classifiers of two settings on the sets of the first one, image by image: a row per set.
+
+    Args:
+        experiment: an experiment, the path of its file, or a mapping.
+        other: the other setting.
+        command: what the rows name as the command that made them.
 
     Raises:
         UserError: classifiers or images that are not there.
@@ -69,6 +76,7 @@ def compare(experiment: Experiment, other: Experiment, command: str = "") -> lis
     from raysd.evaluation.compare import compare_classifiers
     from raysd.evaluation.evaluate import Evaluation
 
+    experiment, other = load_experiment(experiment), load_experiment(other)
     _check_sets(experiment)
     if experiment.table.keys != other.table.keys:
         raise UserError("with", "classes", "only settings with the same class table can be compared")
@@ -81,25 +89,18 @@ def compare(experiment: Experiment, other: Experiment, command: str = "") -> lis
         say(f"skipped  {name}: {reason}")
     both = [evaluation.measure_all(models) for models in (ours, theirs)]
     for row in [row for rows in both for row in rows if row["value"] is None]:
-        say(_described(row))
+        say(describe_row(row))
     rows = compare_classifiers(evaluation, both[0], both[1], command)
-    for row in rows:
-        gap = f"{row['difference']:+.2f} points ({row['low']:+.2f} to {row['high']:+.2f}), p = {row['p_value']:.2g}"
-        say(
-            f"{_set_name(row)}: top-1 {row['a']['top1']:.2f} % against {row['b']['top1']:.2f} %, {gap}: "
-            f"{row['verdict']}"
-        )
-    if rows and not rows[0]["counts_seeds"]:
-        say(
-            "each side has one seed, so what another seed would change is not in the intervals; train with "
-            "training.seeds=[0,1,2]"
-        )
-    say(f"rows lie in {experiment.root.child('results', 'comparison').uri}")
-    return rows
+    return ResultRows(tuple(rows), experiment.root.child("results", "comparison").uri, evaluation.skipped)
 
 
-def analyze(experiment: Experiment, command: str = "") -> list[Row]:
-    """Analyze the classifiers' features, and the clone against real images; returns the rows.
+def analyze(experiment: ExperimentLike = None, command: str = "", **values: Any) -> ResultRows:
+    """Analyze the classifiers' features, and the clone against real images.
+
+    Args:
+        experiment: an experiment, the path of its file, or a mapping; the defaults when None.
+        command: what the rows name as the command that made them.
+        values: keys of the experiment file, merged into `experiment`.
 
     Raises:
         UserError: no real images are named, or a classifier, a clone or a model is not there.
@@ -109,6 +110,7 @@ def analyze(experiment: Experiment, command: str = "") -> list[Row]:
     from raysd.evaluation.models import pretrained_model
     from raysd.resolve import training_pools
 
+    experiment = load_experiment(experiment, **values)
     settings, evaluation = experiment.analysis, experiment.evaluation
     name = settings.real or evaluation.validation_set or evaluation.test_set
     if name is None:
@@ -141,16 +143,10 @@ def analyze(experiment: Experiment, command: str = "") -> list[Row]:
                 command,
             )
         )
-    for row in rows:
-        values = ", ".join(
-            f"{key.replace('_', ' ')} {value:.4g}" for key, value in row["values"].items() if value is not None
-        )
-        what = row["trained_on"]["name"] if row["kind"] == "features" else " against ".join(row["datasets"])
-        say(f"{what}, seed {row['seed']}: {values}")
-    if judge is None:
-        say("to compare the clone with the real images, name a model in analysis.model")
-    say(f"rows lie in {experiment.root.child('results', 'analysis').uri}")
-    return rows
+    return ResultRows(tuple(rows), experiment.root.child("results", "analysis").uri)
+
+
+analyse = analyze
 
 
 def _check_sets(experiment: Experiment) -> None:
@@ -193,37 +189,3 @@ def _own_models(run: "TrainingRun", experiment: Experiment) -> "list[EvaluatedMo
                 "no classifier of this seed yet; run raysd train with the same configuration first",
             )
     return [own_model(experiment.root, run.fingerprint(seed)) for seed in experiment.training.seeds]
-
-
-def _described(row: Row) -> str:
-    name = row["trained_on"]["name"] if row["trained_on"]["kind"] == "pretrained" else f"seed {row['seed']}"
-    start = f"{name}  {ROLE_NAMES.get(row['role'], row['role']):<10} {_set_name(row)}:"
-    if row["value"] is None:
-        return f"{start} failed: {row['error']}"
-    metric = "top-1" if row["metric"] == "top1" else "mean per class"
-    text = f"{start} {metric} {row['value']:.2f} % ({row['low']:.2f} to {row['high']:.2f})"
-    if row.get("top5") is not None:
-        text += f", top-5 {row['top5']:.2f} %"
-    if (masked := row.get("masked")) is not None:
-        text += f"; over its {masked['num_classes']} classes alone top-1 {masked['value']:.2f} %"
-    return text + (f"; {row['num_left_out']:,} images of other classes left out" if row["num_left_out"] else "")
-
-
-def _set_name(row: Row) -> str:
-    shots = [f"{row['shots']} shots"] if row["shots"] else []
-    return ", ".join([row["dataset"], *shots, *([row["probe_label"]] if row["probe_label"] else [])])
-
-
-def _say_means(model: "EvaluatedModel", rows: list[Row], skipped: list[str]) -> None:
-    from raysd.evaluation.statistics import mean_log_odds, mean_over_sets
-
-    mean = mean_over_sets({**dict.fromkeys(skipped), **{_set_name(row): row["value"] for row in rows}})
-    if len(mean.used) < 2 or mean.mean is None:
-        return
-    good = [row for row in rows if row["value"] is not None]
-    odds = mean_log_odds([row["value"] for row in good], [row["num_images"] for row in good])
-    missing = f"; not in it: {', '.join(mean.missing)}" if mean.missing else ""
-    say(
-        f"seed {model.about['seed']}  mean over {len(mean.used)} transfer sets: {mean.mean:.2f} %, log-odds "
-        f"{odds:.3f}{missing}"
-    )

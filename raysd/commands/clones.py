@@ -1,9 +1,10 @@
 """The verbs that make a clone and look after it."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from raysd.commands.checks import check_generation, check_prompts, findings
-from raysd.config import Experiment
+from raysd.commands.clone_handle import ClonePlan, ExportedClone, GeneratedClone, ScoredClone, VerifiedClone
+from raysd.config import Experiment, ExperimentLike, load_experiment
 from raysd.errors import UserError
 from raysd.progress import say
 
@@ -14,8 +15,12 @@ if TYPE_CHECKING:
 NUM_EXAMPLES = 3
 
 
-def plan(experiment: Experiment) -> None:
-    """Say what `generate` would generate: classes, prompts, counts, shards, size on disk and cost. Generates nothing.
+def plan(experiment: ExperimentLike = None, **values: Any) -> ClonePlan:
+    """Return what `generate` would generate: prompts, counts, shards, size on disk and cost. Generates nothing.
+
+    Args:
+        experiment: an experiment, the path of its file, or a mapping; the defaults when None.
+        values: keys of the experiment file, as `generation={"guidance_scale": 4}`; merged into `experiment`.
 
     Raises:
         UserError: what is wrong with the experiment.
@@ -23,103 +28,83 @@ def plan(experiment: Experiment) -> None:
     from raysd.clone.scan import missing_shards
     from raysd.commands.cost import cost_lines
     from raysd.generation.cost import num_bytes
-    from raysd.prompts.resolve import resolve_variant
     from raysd.resolve import clone_of
 
+    experiment = load_experiment(experiment, **values)
     clone = clone_of(experiment)
-    spec = clone.spec
-    missing = missing_shards(clone)
-    say(f"classes       {len(experiment.table)}: {_shortened(experiment.table.names)}")
-    say(f"model         {spec.model.name}, weights {spec.model.digest}, {spec.dtype}")
-    say(
-        f"sampler       {spec.scheduler or 'the checkpoint’s own'}, {spec.num_inference_steps} steps, "
-        f"guidance scale {spec.guidance_scale:g}"
+    return ClonePlan(
+        clone,
+        tuple(clone.image(position).prompt for position in range(min(NUM_EXAMPLES, len(clone.spec.table)))),
+        _prompts_by_variant(experiment, clone),
+        tuple(findings(experiment, clone.spec)),
+        len(missing_shards(clone)),
+        num_bytes(clone),
+        tuple(cost_lines(experiment, clone)),
     )
-    say(f"variant       {spec.variant_name}")
-    for position in range(min(NUM_EXAMPLES, len(spec.table))):
-        say(f"  prompt      {clone.image(position).prompt}")
+
+
+def _prompts_by_variant(experiment: Experiment, clone: "Clone") -> dict[str, str | UserError]:
+    from raysd.prompts.resolve import resolve_variant
+
+    prompts: dict[str, str | UserError] = {}
     for name in experiment.all_variants:
         try:
             variant = resolve_variant(name, experiment.all_variants, experiment.table)
         except UserError as error:
             if name in experiment.variants:
-                say(f"  broken      {name}: {error}")
+                prompts[name] = error
             continue
-        say(f"  also        {name}: {variant.prompt(experiment.table.rows[0], clone.image(0).seed)}")
-    for finding in findings(experiment, spec):
-        say(f"lint          {finding}")
-    fewest, most = int(clone.counts.array.min()), int(clone.counts.array.max())
-    per_class = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
-    stored = "" if spec.stored_size == spec.image_size else f", stored at {spec.stored_size} px"
-    say(f"images      {len(clone):,}: {per_class} per class, {spec.image_size} px{stored}, {spec.codec}, {spec.color}")
-    say(f"shards        {clone.num_shards:,} of {clone.images_per_shard:,}; {len(missing):,} to be generated")
-    say(f"size on disk  about {num_bytes(clone) / 1e6:,.1f} MB")
-    for line in cost_lines(experiment, clone):
-        say(f"cost          {line}")
-    say(f"clone         {clone.folder.uri}")
+        prompts[name] = variant.prompt(experiment.table.rows[0], clone.image(0).seed)
+    return prompts
 
 
-def generate(experiment: Experiment) -> str:
-    """Generate what is missing of the experiment's clone; returns its fingerprint."""
-    from raysd.generation.generate import generate_clones
+def generate(experiment: ExperimentLike = None, **values: Any) -> GeneratedClone:
+    """Generate what is missing of the experiment's clone.
+
+    Args:
+        experiment: an experiment, the path of its file, or a mapping; the defaults when None.
+        values: keys of the experiment file, as `generation={"guidance_scale": 4}`; merged into `experiment`.
+
+    Raises:
+        UserError: what is wrong with the experiment, the storage or the cluster.
+    """
     from raysd.resolve import clone_of
 
-    clone = clone_of(experiment)
+    experiment = load_experiment(experiment, **values)
+    return _generate(experiment, clone_of(experiment))
+
+
+def _generate(experiment: Experiment, clone: "Clone") -> GeneratedClone:
+    from raysd.generation.generate import generate_clones
+
     check_prompts(experiment, [clone.spec])
     experiment.root.check_writable()
     check_generation(experiment, clone)
-    summary = generate_clones([clone], experiment.generation)[0]
-    say(
-        f"clone {summary.fingerprint}: {summary.num_images:,} images, {summary.num_generated:,} generated "
-        f"now, {summary.num_flagged:,} flagged"
-    )
-    for key, count in summary.short_classes.items():
-        say(
-            f"class {key} is short of {count:,} images: they were still black or flagged after "
-            f"{clone.spec.max_redraws} redraws"
-        )
-    say(f"it lies in {summary.folder.uri}")
-    say(f'open it with datasets.load_dataset("parquet", data_files="{summary.folder.uri}/data/*.parquet")')
-    say("next: raysd train, with the same configuration")
-    return summary.fingerprint
+    return GeneratedClone(clone, generate_clones([clone], experiment.generation)[0])
 
 
-def grow(experiment: Experiment, *, to: int, classes: list[str] | None = None) -> str:
-    """Generate what is missing until each of the given classes (by key), or each of all, has `to` images; returns
-    the clone's fingerprint.
+def grow(
+    experiment: ExperimentLike = None, *, to: int, classes: list[str] | None = None, **values: Any
+) -> GeneratedClone:
+    """Generate what is missing until each of the given classes (by key), or each of all, has `to` images.
 
     The target is what the classes have in the end, so the same call again generates nothing, and a call after a kill
     what is still missing. Classes that have more, and classes that are not named, keep what they have.
 
     Args:
-        experiment: validated settings.
+        experiment: an experiment, the path of its file, or a mapping; the defaults when None.
         to: images per class in the end.
         classes: keys of the class table; all when None.
+        values: other keys of the experiment file, merged into `experiment`.
 
     Raises:
         UserError: no positive number, or a class that the table does not have.
     """
-    from raysd.generation.generate import generate_clones
-
     if to < 1:
         raise UserError("to", to, "give the images that each class is to have in all, at least 1")
+    experiment = load_experiment(experiment, **values)
     clone, there, labels = _growing(experiment, classes)
-    keys, counts = experiment.table.keys, there.grown(to, labels)
-    check_prompts(experiment, [clone.spec])
-    experiment.root.check_writable()
-    grown = clone.with_counts(counts)
-    check_generation(experiment, grown)
-    summary = generate_clones([grown], experiment.generation)[0]
-    say(f"clone {summary.fingerprint}: {summary.num_images:,} images, {summary.num_generated:,} generated now")
-    say(f"it lies in {summary.folder.uri}")
-    if counts.own:
-        own = ", ".join(f"{keys[label]}: {count}" for label, count in counts.own)
-        say(
-            f"next: train on it with generation.images_per_class={counts.default} and generation.class_counts={{{own}}}"
-        )
-    else:
-        say(f"next: train on it with generation.images_per_class={counts.default}")
-    return summary.fingerprint
+    return _generate(experiment, clone.with_counts(there.grown(to, labels)))
 
 
 def growth_target(experiment: Experiment, more: int, classes: list[str] | None = None) -> int:
@@ -160,18 +145,20 @@ def _growing(experiment: Experiment, classes: list[str] | None) -> "tuple[Clone,
     return clone, complete if complete.total else clone.counts, [keys.index(key) for key in classes or keys]
 
 
-def verify(experiment: Experiment, repair: bool = False) -> dict[int, str]:
-    """Read, hash, decode and compare every image with the plan; returns the problem of each broken shard that is left.
+def verify(experiment: ExperimentLike = None, repair: bool = False, **values: Any) -> VerifiedClone:
+    """Read, hash, decode and compare every image with the plan.
 
     Args:
-        experiment: validated settings.
+        experiment: an experiment, the path of its file, or a mapping; the defaults when None.
         repair: take out what is broken, and generate it again.
+        values: keys of the experiment file, merged into `experiment`.
     """
     from raysd.clone.record import with_earlier
     from raysd.clone.verify import mend_shards, verify_clone
     from raysd.generation.generate import generate_clones
     from raysd.resolve import clone_of
 
+    experiment = load_experiment(experiment, **values)
     clone = with_earlier(clone_of(experiment))  # a shard that is made anew must not lose what a larger run put there
     problems = verify_clone(clone)
     for number, problem in problems.items():
@@ -182,56 +169,56 @@ def verify(experiment: Experiment, repair: bool = False) -> dict[int, str]:
         summary = generate_clones([clone], experiment.generation)[0]
         say(f"clone {summary.fingerprint}: {summary.num_generated:,} images generated again")
         problems = verify_clone(clone)
-    whole = f"all {len(clone):,} planned images are as they should be, or listed as dropped"
-    say(
-        f"clone {clone.folder.uri}: "
-        f"{whole if not problems else f'{len(problems)} broken shards; raysd verify --repair generates them again'}"
-    )
-    return problems
+    return VerifiedClone(clone, problems)
 
 
-def score(experiment: Experiment) -> str:
-    """Measure the quality of each image of the clone; returns the place of the score table.
+def score(experiment: ExperimentLike = None, **values: Any) -> ScoredClone:
+    """Measure the quality of each image of the clone.
+
+    Args:
+        experiment: an experiment, the path of its file, or a mapping; the defaults when None.
+        values: keys of the experiment file, as `scoring={"against": ["fashion_mnist"]}`; merged into `experiment`.
 
     Raises:
         UserError: the clone is not complete, or what is wrong with `scoring`.
     """
     from raysd.cluster.preflight import check_cluster
-    from raysd.curation.scoring import DUPLICATE
     from raysd.data.real_datasets import check_real_dataset
     from raysd.resolve import clone_of, score_images
 
+    experiment = load_experiment(experiment, **values)
     for number, name in enumerate(experiment.scoring.against):
         check_real_dataset(f"scoring.against.{number}", name)
     experiment.root.check_writable()
     check_cluster(experiment.root, experiment.cluster)
     clone = clone_of(experiment)
-    summary = score_images(experiment, clone)
-    say(f"clone {clone.spec.fingerprint}: {summary.num_images:,} images have scores, {summary.num_scored:,} scored now")
-    if summary.agreement is not None:
-        worst = ", ".join(f"{key} {share:.0f} %" for key, share in summary.worst_classes.items())
-        say(f"the class that fits best is the image's own for {summary.agreement:.1f} %; lowest: {worst}")
-    say(f"near-duplicates of an earlier image of the class (correlation over {DUPLICATE}): {summary.num_duplicates:,}")
-    if experiment.scoring.against:
-        say(f"near-duplicates of a test image (correlation over {DUPLICATE}): {summary.num_test_matches:,}")
-    say(f"the table lies in {summary.folder.uri}")
-    say(f"next: raysd train with training.filters, as training.filters.max_duplicate={DUPLICATE}")
-    return summary.folder.uri
+    return ScoredClone(clone, score_images(experiment, clone), tuple(experiment.scoring.against))
 
 
-def export(experiment: Experiment, form: str, out: str, flagged: bool = False) -> int:
-    """Write the clone as ImageFolder or WebDataset into `out`; returns the number of images."""
+def export(
+    experiment: ExperimentLike = None,
+    form: str = "imagefolder",
+    out: str = "export",
+    flagged: bool = False,
+    **values: Any,
+) -> ExportedClone:
+    """Write the clone as ImageFolder or WebDataset.
+
+    Args:
+        experiment: an experiment, the path of its file, or a mapping; the defaults when None.
+        form: `imagefolder` or `webdataset`.
+        out: a folder; for `webdataset` also a URI.
+        flagged: also write images with a flag.
+        values: keys of the experiment file, merged into `experiment`.
+
+    Raises:
+        UserError: the clone is not complete, or the folder cannot be written.
+    """
     from raysd.clone.export import Form, export_clone
     from raysd.resolve import clone_of
 
     forms: dict[str, Form] = {"imagefolder": "imagefolder", "webdataset": "webdataset"}
     if form not in forms:
         raise UserError("format", form, f"use {' or '.join(forms)}")
-    clone = clone_of(experiment)
-    count = export_clone(clone, forms[form], out, flagged)
-    say(f"{count:,} images in {out}")
-    return count
-
-
-def _shortened(names: list[str], limit: int = 12) -> str:
-    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
+    clone = clone_of(load_experiment(experiment, **values))
+    return ExportedClone(clone, out, export_clone(clone, forms[form], out, flagged))

@@ -1,21 +1,25 @@
 """What a clone costs, and the verb that measures it."""
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from raysd.config import Experiment
+from raysd.commands.result_rows import ResultRows
+from raysd.config import Experiment, ExperimentLike, load_experiment
 from raysd.errors import UserError
 from raysd.formats import short
-from raysd.progress import say
-from raysd.storage.results import Row, write_result
+from raysd.storage.results import write_result
 
 if TYPE_CHECKING:
     from raysd.clone.clone import Clone
     from raysd.generation.cost import CostEstimate, Pool
 
 
-def benchmark(experiment: Experiment) -> Row:
+def benchmark(experiment: ExperimentLike = None, **values: Any) -> ResultRows:
     """Measure how fast the cluster's devices generate with the experiment's generator, and keep the row for `plan`.
+
+    Args:
+        experiment: an experiment, the path of its file, or a mapping; the defaults when None.
+        values: keys of the experiment file, merged into `experiment`.
 
     Raises:
         UserError: what is wrong with the experiment, or the cluster has no room for an actor.
@@ -26,22 +30,14 @@ def benchmark(experiment: Experiment) -> Row:
     from raysd.generation.throughput import measure_rate
     from raysd.resolve import clone_spec_of
 
+    experiment = load_experiment(experiment, **values)
     spec = clone_spec_of(experiment)
     experiment.root.check_writable()
     ensure_ray()
     check_cluster(experiment.root, experiment.cluster, spec.weights)
     row = measure_rate(spec, experiment.generation)
     write_result(experiment.root, KIND, row)
-    say(f"device        {row['device']}")
-    say(
-        f"generated         {row['num_images']:,} images of {spec.image_size} px, "
-        f"{row['num_inference_steps']} steps at guidance {row['guidance_scale']:g}"
-    )
-    together = f" each, {row['num_actors']} together" if row["num_actors"] > 1 else ""
-    say(f"rate          {row['images_per_second']:.3g} images/s an actor{together}, batches of {row['batch_size']}")
-    say(f"start         {row['start_seconds']:.1f} s until an actor generates")
-    say(f"the row lies in {experiment.root.child('results', KIND).uri}; raysd plan reads it")
-    return row
+    return ResultRows((row,), experiment.root.child("results", KIND).uri)
 
 
 def cost_lines(experiment: Experiment, clone: "Clone") -> list[str]:

@@ -1,25 +1,33 @@
 """The verbs that compare settings and report."""
 
-import sys
 from pathlib import Path
+from typing import Any
 
 from raysd.commands.checks import check_resolved, check_sweep
-from raysd.config import Experiment, load_experiment, repeat_command
-from raysd.progress import say
-from raysd.storage.results import Row
+from raysd.commands.sweep_answer import SweepAnswer, WrittenReport
+from raysd.config import Experiment, ExperimentLike, load_experiment, repeat_command
 
 DEMO = Path(__file__).parent.parent / "assets" / "demo.yaml"
 BEST = "best.yaml"
-LOG_WIDTH = 160  # characters, where the output is no terminal
 
 
-def sweep(experiment: Experiment, command: str = "") -> Row:
-    """Run or continue the sweep, and write its report; returns the sweep's row."""
+def sweep(experiment: ExperimentLike = None, command: str = "", **values: Any) -> SweepAnswer:
+    """Run or continue the sweep, and write its report.
+
+    Args:
+        experiment: an experiment, the path of its file, or a mapping; the defaults when None.
+        command: what the rows name as the command that made them.
+        values: keys of the experiment file, merged into `experiment`.
+
+    Raises:
+        UserError: what is wrong with the settings, the cluster, the storage or an image.
+    """
     from raysd.cluster.preflight import check_cluster
     from raysd.evaluation.evaluate import Evaluation
     from raysd.sweep.best_config import best_config
     from raysd.sweep.sweep import run_sweep
 
+    experiment = load_experiment(experiment, **values)
     models = check_sweep(experiment)
     experiment.root.check_writable()
     evaluation = Evaluation(
@@ -34,35 +42,30 @@ def sweep(experiment: Experiment, command: str = "") -> Row:
         f"{best['images_per_class']} images per class. {command}"
     )
     folder.write(BEST, best_config(experiment, best["setting"], row["images_per_class"], note).encode())
-    report(experiment, row["fingerprint"])
-    cost, grid = row["cost"], row["cost"]["grid"]
-    say(
-        f"cost: {cost['num_images']:,} images and {cost['trainings']} trainings; all settings in full: "
-        f"{grid['num_images']:,} and {grid['trainings']}"
-    )
-    say(
-        f"next: raysd generate {folder.child(BEST).uri}, then raysd train and raysd evaluate with it; raise "
-        "generation.images_per_class for the full size"
-    )
-    return row
+    return SweepAnswer(row, folder.child(BEST).uri, _write_report(experiment, row["fingerprint"]))
 
 
-def report(experiment: Experiment, sweep_fingerprint: str | None = None) -> str:
-    """Write the report of a sweep (the newest by default); returns the page's place."""
-    from rich.console import Console
+def report(experiment: ExperimentLike = None, sweep_fingerprint: str | None = None, **values: Any) -> WrittenReport:
+    """Write the report of a sweep, or of all results where there is no sweep.
 
+    Args:
+        experiment: an experiment, the path of its file, or a mapping; the defaults when None.
+        sweep_fingerprint: the sweep's; the newest when None.
+        values: keys of the experiment file, as `storage="s3://bucket/runs"`; merged into `experiment`.
+
+    Raises:
+        UserError: no such sweep, or no results at all.
+    """
+    return _write_report(load_experiment(experiment, **values), sweep_fingerprint)
+
+
+def _write_report(experiment: Experiment, sweep_fingerprint: str | None) -> WrittenReport:
     from raysd.report.page import write_report
-    from raysd.report.tables.tables import to_rich
 
-    files = write_report(experiment.root, sweep=sweep_fingerprint)
-    Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(to_rich(files.table))
-    for line in files.summary:
-        say(line)
-    say(f"report: {files.html}")
-    return files.html
+    return WrittenReport(write_report(experiment.root, sweep=sweep_fingerprint))
 
 
-def demo(overrides: list[str] | None = None) -> Row:
-    """The whole path on the embedded model and real images, on a laptop, in minutes."""
+def demo(overrides: list[str] | None = None) -> SweepAnswer:
+    """Run the whole path on the embedded model and real images, on a laptop, in minutes."""
     overrides = overrides or []
     return sweep(load_experiment(DEMO, overrides), repeat_command("demo", None, overrides))

@@ -6,7 +6,6 @@ Data actors, one for each GPU.
 """
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -64,7 +63,7 @@ class Forward:
         try:
             num_images = self.write_part(extractions[int(batch["job"][0])], int(batch["part"][0]))
         except UserError as found:  # Ray Data would lose it
-            error = json.dumps([found.field, found.value, found.remedy], default=str)
+            error = found.to_json()
         row = {
             "job": int(batch["job"][0]),
             "images": num_images,
@@ -199,7 +198,7 @@ def _extract_by_actors(extractions: list[Extraction], todo: list[tuple[int, int]
     with contextlib.nullcontext() if quiet else Progress("seen by classifiers", total) as progress:
         for row in rows_of_actors(extractions, todo):
             if row["error"]:
-                failed[extractions[row["job"]].fingerprint] = UserError(*json.loads(row["error"]))
+                failed[extractions[row["job"]].fingerprint] = UserError.from_json(row["error"])
             elif progress is not None:
                 progress.advance(int(row["images"]))
     return failed

@@ -1,6 +1,5 @@
 """The generation actor: generates the missing images of one shard at a time and commits the shard."""
 
-import json
 import socket
 import sys
 import threading
@@ -88,9 +87,8 @@ class GenerationActor:
 
         context = ray.get_runtime_context()
         devices = tuple(str(each) for each in context.get_accelerator_ids().get("GPU", []))
-        return Place(context.get_node_id(), socket.gethostname(), devices), "" if self.error is None else _as_json(
-            self.error
-        )
+        problem = "" if self.error is None else self.error.to_json()
+        return Place(context.get_node_id(), socket.gethostname(), devices), problem
 
     def pace(self) -> tuple[float, float]:
         """Seconds since a batch ended while there is work, and the longest that one took."""
@@ -116,7 +114,7 @@ class GenerationActor:
                 raise self.error
             return {**nothing, **self.generate_shard(clone, shard)}
         except UserError as error:
-            return {**nothing, "error": _as_json(error)}
+            return {**nothing, "error": error.to_json()}
         except Exception as error:
             if not is_local(error):
                 raise
@@ -224,11 +222,6 @@ def _save_part(clone: Clone, shard: int, images: list[Future[GeneratedImage]]) -
     """Keep the images so far of a shard that takes long; runs behind their encoding, in the same threads."""
     generated = sorted((future.result() for future in images), key=lambda image: image.planned.position)
     add_to_shard(clone.folder, clone, shard, Shard(shard_table(clone.spec, generated)), place=PARTS)
-
-
-def _as_json(error: UserError) -> str:
-    value = error.value if isinstance(error.value, (int, float, str)) else str(error.value)
-    return json.dumps([error.field, value, error.remedy])
 
 
 def _encode(image: PlannedImage, pixels: np.ndarray, flag: str, codec: str) -> GeneratedImage:

@@ -11,7 +11,6 @@ held here.
 import asyncio
 import contextlib
 import itertools
-import json
 import queue
 import threading
 import time
@@ -175,7 +174,7 @@ class ActorPool:
             if place.node in self.failures.avoided:
                 return
             if problem:
-                raise Failed("start", UserError(*json.loads(problem)))
+                raise Failed("start", UserError.from_json(problem))
             await self._look_at(place.node)
             self.num_ready += 1
             try:
@@ -275,7 +274,7 @@ class ActorPool:
     @staticmethod
     def _settle(item: _Item, row: dict[str, Any]) -> None:
         if row["error"]:
-            item.row.set_exception(UserError(*json.loads(row["error"])))
+            item.row.set_exception(UserError.from_json(row["error"]))
         else:
             item.row.set_result(row)
 

@@ -83,13 +83,8 @@ def experiment_at(experiment: Experiment, setting: Setting, rung: RungSettings) 
             update={"generation": GenerationSettings(**generation), "training": TrainingSettings(**training)}
         )
     except ValidationError as error:
-        first = error.errors()[0]
         section = "generation" if error.title == GenerationSettings.__name__ else "training"
-        field = ".".join([f"sweep.space.{section}", *(str(part) for part in first["loc"])])
-        message = {"extra_forbidden": f"{section} has no such setting"}.get(
-            first["type"], first["msg"].removeprefix("Value error, ")
-        )
-        raise UserError(field, first.get("input"), message) from None
+        raise UserError.from_validation(error, f"sweep.space.{section}", sections[section]) from None
 
 
 def rungs_of(experiment: Experiment) -> list[RungSettings]:

@@ -11,7 +11,6 @@ and started again goes on where it ended: halving decides again as before, since
 choice; ASHA decides by the order in which trials end, and so may drop other settings than before.
 """
 
-import json
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -202,9 +201,7 @@ def _fit(steps: Steps, settings: list[Setting], baselines: list[str], progress: 
         except Exception as error:
             if (found := find_user_error(error)) is None:
                 raise
-            tune.report(
-                {search.METRIC: FAILED_SCORE, "user_error": json.dumps([found.field, str(found.value), found.remedy])}
-            )
+            tune.report({search.METRIC: FAILED_SCORE, "user_error": found.to_json()})
 
     plan = plan_trials(steps, settings, baselines)
     taken: set[str] = set()
@@ -327,7 +324,7 @@ def _watch(taken: set[str], errors: list[UserError], progress: Progress) -> Any:
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
         ) -> None:
             if "user_error" in result:
-                errors.append(UserError(*json.loads(result["user_error"])))
+                errors.append(UserError.from_json(result["user_error"]))
             elif "step" in result:
                 taken.add(result["step"])
 

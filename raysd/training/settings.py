@@ -127,10 +127,10 @@ class TrainingSettings(BaseModel):
         recipes = built_in_recipes()
         if self.recipe not in recipes:
             raise UserError("training.recipe", self.recipe, f"unknown; use one of {', '.join(recipes)}")
+        values = {**recipes[self.recipe].model_dump(), **self.recipe_options}
         try:
-            return Recipe(**{**recipes[self.recipe].model_dump(), **self.recipe_options}).for_size(self.image_size)
+            return Recipe(**values).for_size(self.image_size)
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(["training.recipe_options", *(str(part) for part in first["loc"])])
-            value = first.get("input") if first["loc"] else self.recipe_options
-            raise UserError(field, value, first["msg"].removeprefix("Value error, ")) from None
+            found = UserError.from_validation(error, "training.recipe_options", values)
+            is_whole = found.field == "training.recipe_options"  # of the recipe as a whole, the user wrote the options
+            raise UserError(found.field, self.recipe_options if is_whole else found.value, found.remedy) from None

@@ -4,7 +4,6 @@ An error that the user can fix is written to the run's folder. The workers that 
 end at once, and the driver raises it.
 """
 
-import json
 from typing import Any
 
 from raysd.errors import UserError, find_user_error
@@ -28,7 +27,7 @@ def train_worker(config: dict[str, Any]) -> None:
         train_seeds(loop, RayTrainWorkers())
     except Exception as error:
         if (found := find_user_error(error)) is not None:
-            folder.write(ERROR, json.dumps([found.field, found.value, found.remedy], default=str).encode())
+            folder.write(ERROR, found.to_json().encode())
         raise
 
 
@@ -36,6 +35,6 @@ def take_error(folder: Location) -> UserError | None:
     """Return the error that a worker left in a run's folder, and delete it there; None if there is none."""
     if not folder.exists(ERROR):
         return None
-    error = UserError(*json.loads(folder.read(ERROR)))
+    error = UserError.from_json(folder.read(ERROR))
     folder.delete(ERROR)
     return error

@@ -10,6 +10,7 @@ from raysd.commands.checks import check_prompts
 from raysd.config import Experiment
 from raysd.diffusion.family import few_step_word
 from raysd.generation.few_steps import few_step_findings
+from raysd.progress import shown_lines
 
 EULER = {"_class_name": "EulerDiscreteScheduler", "prediction_type": "epsilon", "timestep_spacing": "leading"}
 SD_TURBO = EULER | {"timestep_spacing": "trailing"}
@@ -162,7 +163,9 @@ def test_a_sweep_says_it_once_for_each_model(tmp_path, monkeypatch, capsys):
     models = [checkpoint(tmp_path / name, EULER) for name in ("sd-turbo", "sdxl-lightning", "stable-diffusion-v1-5")]
     for number, model in enumerate(models):
         (Path(model) / "number.json").write_text(str(number))  # so that their weights differ
-    check_prompts(Experiment(), [spec_of(model=model, guidance_scale=scale) for model in models for scale in (1, 2, 4)])
+    specs = [spec_of(model=model, guidance_scale=scale) for model in models for scale in (1, 2, 4)]
+    with shown_lines():
+        check_prompts(Experiment(), specs)
     lines = [line for line in capsys.readouterr().out.splitlines() if "few-steps" in line]
     assert [line.split(": ")[1] for line in lines] == models[:2]
     assert all("guidance scale 1, " in line and "guidance scale 4, " in line for line in lines)

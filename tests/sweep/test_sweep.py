@@ -194,7 +194,7 @@ def sweep_here(root, training=(), **changes):
         "training": {**EXPERIMENT["training"], **dict(training)},
         "sweep": own,
     }
-    row = commands.sweep(validate_experiment(values))
+    row = commands.sweep(validate_experiment(values)).row
     return row, sorted(read_results(Location(str(root)), "trial"), key=lambda step: (step["number"], step["rung"]))
 
 

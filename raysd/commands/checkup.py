@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from raysd.config import Experiment
+from raysd.config import Experiment, ExperimentLike, load_experiment
 from raysd.errors import UserError
 from raysd.formats import short
 from raysd.progress import say
@@ -14,11 +14,15 @@ if TYPE_CHECKING:
     from raysd.cluster.resources import Node, ResourceRequest
 
 
-def doctor(experiment: Experiment) -> list[UserError]:
-    """Make all checks of a job, and show what is well and all that is not. Generates and downloads nothing.
+def doctor(experiment: ExperimentLike = None, **values: Any) -> list[UserError]:
+    """Make all checks of a job, and say what is well. Generates and downloads nothing.
 
     Training and sweep are checked where the experiment has these sections. Without a running cluster, Ray is started on
     this machine.
+
+    Args:
+        experiment: an experiment, the path of its file, or a mapping; the defaults when None.
+        values: keys of the experiment file, merged into `experiment`.
 
     Returns:
         The failures.
@@ -29,7 +33,7 @@ def doctor(experiment: Experiment) -> list[UserError]:
     from raysd.cluster.resources import cluster_nodes, describe
     from raysd.cluster.session import ensure_ray
 
-    failures = _Failures()
+    experiment, failures = load_experiment(experiment, **values), _Failures()
     ensure_ray()
     nodes = cluster_nodes()
     say(f"nodes    {describe(nodes)}: {', '.join(node.name for node in nodes)}")
@@ -43,13 +47,6 @@ def doctor(experiment: Experiment) -> list[UserError]:
     if spec is not None:
         with failures.noted():
             _check_disk(experiment, spec)
-    for failure in failures.all:
-        say(f"failed   {failure}")
-    say(
-        f"{len(failures.all)} failures"
-        if failures.all
-        else "all is well; next: raysd plan, or raysd generate, with the same configuration"
-    )
     return failures.all
 
 

@@ -1,0 +1,41 @@
+"""What the verbs that measure return: result rows, and where they lie."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from raysd.storage.results import Row
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class ResultRows:
+    """Result rows; iterate over it, or make a table of it with `to_pandas`."""
+
+    rows: tuple[Row, ...] = field(repr=False)
+    path: str
+    """The folder that holds a file for each row."""
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    """Why each set that was skipped could not be had, by name."""
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: int) -> Row:
+        return self.rows[place]
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return a frame with a column for each value, as `trained_on.guidance_scale`."""
+        return flat_frame(self.rows)
+
+
+def flat_frame(rows: "tuple[Row, ...] | list[Row]") -> "pd.DataFrame":
+    """Return rows as a frame; the values of a mapping become columns with dotted names."""
+    import pandas as pd
+
+    return pd.json_normalize(list(rows))

@@ -1,0 +1,248 @@
+"""What the command prints of each verb's answer, and what to run next."""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from raysd.errors import UserError
+from raysd.storage.results import Row
+
+if TYPE_CHECKING:
+    from raysd.commands.classifier_handle import TrainedClassifier
+    from raysd.commands.clone_handle import ClonePlan, ExportedClone, GeneratedClone, ScoredClone, VerifiedClone
+    from raysd.commands.result_rows import ResultRows
+    from raysd.commands.sweep_answer import SweepAnswer, WrittenReport
+
+LOG_WIDTH = 160  # characters, where the output is no terminal
+ROLE_NAMES = {"shift": "test"}
+
+
+def show_plan(plan: "ClonePlan") -> None:
+    """Print classes, prompts, counts, shards, size and cost of a clone."""
+    clone, spec = plan.clone, plan.clone.spec
+    _line(f"classes       {len(spec.table)}: {_shortened(spec.table.names)}")
+    _line(f"model         {spec.model.name}, weights {spec.model.digest}, {spec.dtype}")
+    _line(
+        f"sampler       {spec.scheduler or 'the checkpoint’s own'}, {spec.num_inference_steps} steps, "
+        f"guidance scale {spec.guidance_scale:g}"
+    )
+    _line(f"variant       {spec.variant_name}")
+    for prompt in plan.prompts:
+        _line(f"  prompt      {prompt}")
+    for name, example in plan.variants.items():
+        _line(f"  {'broken' if isinstance(example, UserError) else 'also  '}      {name}: {example}")
+    for finding in plan.findings:
+        _line(f"lint          {finding}")
+    fewest, most = int(clone.counts.array.min()), int(clone.counts.array.max())
+    per_class = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
+    stored = "" if spec.stored_size == spec.image_size else f", stored at {spec.stored_size} px"
+    _line(
+        f"images      {plan.num_images:,}: {per_class} per class, {spec.image_size} px{stored}, "
+        f"{spec.codec}, {spec.color}"
+    )
+    _line(
+        f"shards        {plan.num_shards:,} of {clone.images_per_shard:,}; {plan.num_missing_shards:,} to be generated"
+    )
+    _line(f"size on disk  about {plan.num_bytes / 1e6:,.1f} MB")
+    for cost in plan.cost:
+        _line(f"cost          {cost}")
+    _line(f"clone         {plan.path}")
+
+
+def show_generate(clone: "GeneratedClone") -> None:
+    """Print what was generated, and how to open it."""
+    _line(
+        f"clone {clone.fingerprint}: {clone.num_images:,} images, {clone.num_generated:,} generated "
+        f"now, {clone.num_flagged:,} flagged"
+    )
+    for key, count in clone.short_classes.items():
+        _line(
+            f"class {key} is short of {count:,} images: they were still black or flagged after "
+            f"{clone.clone.spec.max_redraws} redraws"
+        )
+    _line(f"it lies in {clone.path}")
+    _line(f'open it with datasets.load_dataset("parquet", data_files="{clone.path}/data/*.parquet")')
+    _line("next: raysd train, with the same configuration")
+
+
+def show_grow(clone: "GeneratedClone") -> None:
+    """Print what was generated, and how to train on it."""
+    counts, keys = clone.clone.counts, clone.clone.spec.table.keys
+    _line(f"clone {clone.fingerprint}: {clone.num_images:,} images, {clone.num_generated:,} generated now")
+    _line(f"it lies in {clone.path}")
+    own = ", ".join(f"{keys[label]}: {count}" for label, count in counts.own)
+    also = f" and generation.class_counts={{{own}}}" if own else ""
+    _line(f"next: train on it with generation.images_per_class={counts.default}{also}")
+
+
+def show_verify(clone: "VerifiedClone") -> None:
+    """Print whether a clone is whole; its broken shards were named when they were found."""
+    whole = f"all {len(clone.clone):,} planned images are as they should be, or listed as dropped"
+    broken = f"{len(clone.problems)} broken shards; raysd verify --repair generates them again"
+    _line(f"clone {clone.path}: {whole if clone.is_whole else broken}")
+
+
+def show_score(clone: "ScoredClone") -> None:
+    """Print what the scores say, and how to use them."""
+    from raysd.curation.scoring import DUPLICATE
+
+    summary = clone.summary
+    _line(f"clone {clone.fingerprint}: {summary.num_images:,} images have scores, {summary.num_scored:,} scored now")
+    if summary.agreement is not None:
+        worst = ", ".join(f"{key} {share:.0f} %" for key, share in summary.worst_classes.items())
+        _line(f"the class that fits best is the image's own for {summary.agreement:.1f} %; lowest: {worst}")
+    _line(
+        f"near-duplicates of an earlier image of the class (correlation over {DUPLICATE}): {summary.num_duplicates:,}"
+    )
+    if clone.against:
+        _line(f"near-duplicates of a test image (correlation over {DUPLICATE}): {summary.num_test_matches:,}")
+    _line(f"the table lies in {clone.table}")
+    _line(f"next: raysd train with training.filters, as training.filters.max_duplicate={DUPLICATE}")
+
+
+def show_export(clone: "ExportedClone") -> None:
+    """Print how many images were written, and where."""
+    _line(f"{clone.num_exported:,} images in {clone.out}")
+
+
+def show_benchmark(rates: "ResultRows") -> None:
+    """Print how fast the devices generate."""
+    for row in rates:
+        _line(f"device        {row['device']}")
+        _line(
+            f"generated         {row['num_images']:,} images of {row['image_size']} px, "
+            f"{row['num_inference_steps']} steps at guidance {row['guidance_scale']:g}"
+        )
+        together = f" each, {row['num_actors']} together" if row["num_actors"] > 1 else ""
+        _line(
+            f"rate          {row['images_per_second']:.3g} images/s an actor{together}, batches of {row['batch_size']}"
+        )
+        _line(f"start         {row['start_seconds']:.1f} s until an actor generates")
+    _line(f"the row lies in {rates.path}; raysd plan reads it")
+
+
+def show_doctor(failures: Sequence[UserError]) -> None:
+    """Print what is wrong; what is well was said when it was found."""
+    for failure in failures:
+        _line(f"failed   {failure}")
+    well = "all is well; next: raysd plan, or raysd generate, with the same configuration"
+    _line(f"{len(failures)} failures" if failures else well)
+
+
+def show_train(classifiers: "Sequence[TrainedClassifier]") -> None:
+    """Print where the classifiers lie."""
+    for classifier in classifiers:
+        _line(f"classifier of seed {classifier.seed}: {classifier.path}")
+    _line("next: raysd evaluate, with the same configuration")
+
+
+def show_evaluate(results: "ResultRows") -> None:
+    """Print each accuracy, and each classifier's mean over the transfer sets."""
+    for row in results:
+        _line(describe_row(row))
+    for classifier in dict.fromkeys(row["classifier"] for row in results):
+        rows = [row for row in results if row["classifier"] == classifier and row["role"] == "transfer"]
+        _show_means(rows, list(results.skipped))
+    _line(f"rows lie in {results.path}")
+    _line("next: raysd sweep, to compare guidance scales and prompts, or raysd compare, for two settings")
+
+
+def show_compare(results: "ResultRows") -> None:
+    """Print the verdict on each set."""
+    for row in results:
+        gap = f"{row['difference']:+.2f} points ({row['low']:+.2f} to {row['high']:+.2f}), p = {row['p_value']:.2g}"
+        _line(
+            f"{_set_name(row)}: top-1 {row['a']['top1']:.2f} % against {row['b']['top1']:.2f} %, {gap}: "
+            f"{row['verdict']}"
+        )
+    if results and not results[0]["counts_seeds"]:
+        _line(
+            "each side has one seed, so what another seed would change is not in the intervals; train with "
+            "training.seeds=[0,1,2]"
+        )
+    _line(f"rows lie in {results.path}")
+
+
+def show_analyze(results: "ResultRows") -> None:
+    """Print what was measured of the features, and of the clone."""
+    for row in results:
+        values = ", ".join(
+            f"{key.replace('_', ' ')} {value:.4g}" for key, value in row["values"].items() if value is not None
+        )
+        what = row["trained_on"]["name"] if row["kind"] == "features" else " against ".join(row["datasets"])
+        _line(f"{what}, seed {row['seed']}: {values}")
+    if all(row["kind"] == "features" for row in results):
+        _line("to compare the clone with the real images, name a model in analysis.model")
+    _line(f"rows lie in {results.path}")
+
+
+def show_report(report: "WrittenReport") -> None:
+    """Print the main table, the answer in sentences, and where the page lies."""
+    from rich.console import Console
+
+    from raysd.report.tables.tables import to_rich
+
+    Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(to_rich(report.files.table))
+    for sentence in report.summary:
+        _line(sentence)
+    _line(f"report: {report.path}")
+
+
+def show_sweep(answer: "SweepAnswer") -> None:
+    """Print the report of a sweep, what it cost, and how to use its best setting."""
+    show_report(answer.written_report)
+    cost, grid = answer.row["cost"], answer.row["cost"]["grid"]
+    _line(
+        f"cost: {cost['num_images']:,} images and {cost['trainings']} trainings; all settings in full: "
+        f"{grid['num_images']:,} and {grid['trainings']}"
+    )
+    _line(
+        f"next: raysd generate {answer.best_config}, then raysd train and raysd evaluate with it; raise "
+        "generation.images_per_class for the full size"
+    )
+
+
+def describe_row(row: Row) -> str:
+    """Return an accuracy row as the command prints it."""
+    name = row["trained_on"]["name"] if row["trained_on"]["kind"] == "pretrained" else f"seed {row['seed']}"
+    start = f"{name}  {ROLE_NAMES.get(row['role'], row['role']):<10} {_set_name(row)}:"
+    if row["value"] is None:
+        return f"{start} failed: {row['error']}"
+    metric = "top-1" if row["metric"] == "top1" else "mean per class"
+    text = f"{start} {metric} {row['value']:.2f} % ({row['low']:.2f} to {row['high']:.2f})"
+    if row.get("top5") is not None:
+        text += f", top-5 {row['top5']:.2f} %"
+    if (masked := row.get("masked")) is not None:
+        text += f"; over its {masked['num_classes']} classes alone top-1 {masked['value']:.2f} %"
+    return text + (f"; {row['num_left_out']:,} images of other classes left out" if row["num_left_out"] else "")
+
+
+def _set_name(row: Row) -> str:
+    shots = [f"{row['shots']} shots"] if row["shots"] else []
+    return ", ".join([row["dataset"], *shots, *([row["probe_label"]] if row["probe_label"] else [])])
+
+
+show_demo = show_sweep
+
+
+def _show_means(rows: list[Row], skipped: list[str]) -> None:
+    from raysd.evaluation.statistics import mean_log_odds, mean_over_sets
+
+    mean = mean_over_sets({**dict.fromkeys(skipped), **{_set_name(row): row["value"] for row in rows}})
+    if len(mean.used) < 2 or mean.mean is None:
+        return
+    good = [row for row in rows if row["value"] is not None]
+    odds = mean_log_odds([row["value"] for row in good], [row["num_images"] for row in good])
+    missing = f"; not in it: {', '.join(mean.missing)}" if mean.missing else ""
+    _line(
+        f"seed {good[0]['seed']}  mean over {len(mean.used)} transfer sets: {mean.mean:.2f} %, log-odds "
+        f"{odds:.3f}{missing}"
+    )
+
+
+def _shortened(names: list[str], limit: int = 12) -> str:
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
+
+
+def _line(text: str) -> None:
+    print(text, flush=True)

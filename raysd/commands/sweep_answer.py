@@ -1,0 +1,68 @@
+"""What a sweep and a report return."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from raysd.commands.result_rows import flat_frame
+from raysd.storage.results import Row
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from raysd.report.page import ReportFiles
+
+
+@dataclass(frozen=True, repr=False)
+class WrittenReport:
+    """A report: one page, and the files of its tables and figures beside it."""
+
+    files: "ReportFiles"
+
+    @property
+    def path(self) -> str:
+        """The page."""
+        return self.files.html
+
+    @property
+    def folder(self) -> str:
+        """The folder of the page, the tables and the figures."""
+        return self.files.folder.uri
+
+    @property
+    def tables(self) -> list[str]:
+        """The tables as CSV."""
+        return [self.files.folder.file(name) for name in self.files.folder.list_files(".csv")]
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """The answer in plain sentences, the most important first."""
+        return self.files.summary
+
+    def __repr__(self) -> str:
+        return f"WrittenReport(path={self.path!r})"
+
+
+@dataclass(frozen=True)
+class SweepAnswer:
+    """Which settings transfer best."""
+
+    row: Row = field(repr=False)
+    """The sweep's result row: ranking, effects, cost, and what failed."""
+    best_config: str
+    """An experiment file with the best setting."""
+    written_report: WrittenReport
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The best setting: values by dotted name, as `generation.guidance_scale`."""
+        best: dict[str, Any] = self.row["best"]["setting"]
+        return best
+
+    @property
+    def report(self) -> str:
+        """The page of the report."""
+        return self.written_report.path
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return the ranking as a frame, the best setting first."""
+        return flat_frame(self.row["ranking"])
