@@ -22,8 +22,8 @@ def clusters():
 
 @pytest.fixture(scope="module")
 def disturb(clusters, tmp_path_factory):
-    """Hands in the job of a verb on one cluster for all of them, and kills a raylet in it. The cluster begins with
-    one node."""
+    """Submit the job of a command on one cluster for all of them, and kill a raylet in it. The cluster begins with one
+    node."""
     storage = tmp_path_factory.mktemp("jobs")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)

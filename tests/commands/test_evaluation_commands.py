@@ -1,4 +1,4 @@
-"""The verbs that measure, as a user runs them, on classifiers whose weights are random: quick, and no Ray."""
+"""The commands that measure, as a user runs them, on classifiers whose weights are random: quick, and no Ray."""
 
 import json
 from dataclasses import replace

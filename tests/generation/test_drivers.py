@@ -133,7 +133,7 @@ def repair(folder, count, driver=None):
         generate(folder, count, driver, mend_shards(job, problems))
 
 
-VERBS = {"generate": generate, "repair": repair}
+ACTIONS = {"generate": generate, "repair": repair}
 
 
 @settings(max_examples=60)
@@ -141,18 +141,19 @@ VERBS = {"generate": generate, "repair": repair}
 def test_any_order_of_several_drivers_ends_with_the_union(data):
     with tempfile.TemporaryDirectory() as folder:
         wanted = data.draw(
-            st.lists(st.tuples(st.sampled_from(sorted(VERBS)), st.integers(1, 4)), min_size=2, max_size=3), "drivers"
+            st.lists(st.tuples(st.sampled_from(sorted(ACTIONS)), st.integers(1, 4)), min_size=2, max_size=3), "drivers"
         )
         there = data.draw(st.sampled_from([0, 2, 4]), "images per class at the start")
         if there:
             generate(folder, there)
-            if any(verb == "repair" for verb, _ in wanted):
+            if any(action == "repair" for action, _ in wanted):
                 tear(
                     job_of(folder, there),
                     data.draw(st.integers(0, job_of(folder, there).num_shards - 1), "torn shard"),
                 )
         drivers = [
-            Driver(lambda driver, verb=verb, count=count: VERBS[verb](folder, count, driver)) for verb, count in wanted
+            Driver(lambda driver, action=action, count=count: ACTIONS[action](folder, count, driver))
+            for action, count in wanted
         ]
         for number, is_killed in data.draw(
             st.lists(st.tuples(st.integers(0, len(drivers) - 1), st.sampled_from([False] * 19 + [True])), max_size=150),
@@ -164,10 +165,10 @@ def test_any_order_of_several_drivers_ends_with_the_union(data):
         for driver in drivers:
             while not driver.is_done:
                 driver.step()
-        for (verb, count), driver in zip(wanted, drivers, strict=True):
+        for (action, count), driver in zip(wanted, drivers, strict=True):
             assert driver.error is None, driver.error
             if driver.is_killed:
-                VERBS[verb](folder, count)
+                ACTIONS[action](folder, count)
         check_union(folder, max(there, *(count for _, count in wanted)))
 
 
