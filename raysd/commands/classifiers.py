@@ -8,7 +8,7 @@ from raysd.commands.checks import check_further_sets, checked_run
 from raysd.config import Experiment
 from raysd.errors import UserError
 from raysd.progress import say
-from raysd.storage.results import Row
+from raysd.storage.rows import ACCURACY, ANALYSIS, COMPARISON, AnalysisRow, ComparisonRow, MeasuredRow
 
 if TYPE_CHECKING:
     from raysd.evaluation.models import EvaluatedModel
@@ -30,7 +30,7 @@ def train(experiment: Experiment) -> list[str]:
     return fingerprints
 
 
-def evaluate(experiment: Experiment, command: str = "") -> list[Row]:
+def evaluate(experiment: Experiment, command: str = "") -> list[MeasuredRow]:
     """Measure the experiment's classifiers, and the pretrained ones beside them; returns the result rows.
 
     Raises:
@@ -55,12 +55,12 @@ def evaluate(experiment: Experiment, command: str = "") -> list[Row]:
             [row for row in rows if row["classifier"] == model.fingerprint and row["role"] == "transfer"],
             list(evaluation.skipped),
         )
-    say(f"rows lie in {experiment.root.child('results', 'accuracy').uri}")
+    say(f"rows lie in {experiment.root.child('results', ACCURACY.name).uri}")
     say("next: raysd sweep, to compare guidance scales and prompts, or raysd compare, for two settings")
     return rows
 
 
-def compare(experiment: Experiment, other: Experiment, command: str = "") -> list[Row]:
+def compare(experiment: Experiment, other: Experiment, command: str = "") -> list[ComparisonRow]:
     """Compare the classifiers of two settings on the sets of the first one, image by image; returns a row per set.
 
     Raises:
@@ -80,8 +80,8 @@ def compare(experiment: Experiment, other: Experiment, command: str = "") -> lis
     for name, reason in evaluation.skipped.items():
         say(f"skipped  {name}: {reason}")
     both = [evaluation.measure_all(models) for models in (ours, theirs)]
-    for row in [row for rows in both for row in rows if row["value"] is None]:
-        say(_described(row))
+    for failed in [row for rows in both for row in rows if row["value"] is None]:
+        say(_described(failed))
     rows = compare_classifiers(evaluation, both[0], both[1], command)
     for row in rows:
         gap = f"{row['difference']:+.2f} points ({row['low']:+.2f} to {row['high']:+.2f}), p = {row['p_value']:.2g}"
@@ -94,11 +94,11 @@ def compare(experiment: Experiment, other: Experiment, command: str = "") -> lis
             "each side has one seed, so what another seed would change is not in the intervals; train with "
             "training.seeds=[0,1,2]"
         )
-    say(f"rows lie in {experiment.root.child('results', 'comparison').uri}")
+    say(f"rows lie in {experiment.root.child('results', COMPARISON.name).uri}")
     return rows
 
 
-def analyze(experiment: Experiment, command: str = "") -> list[Row]:
+def analyze(experiment: Experiment, command: str = "") -> list[AnalysisRow]:
     """Analyze the classifiers' features, and the clone against real images; returns the rows.
 
     Raises:
@@ -149,7 +149,7 @@ def analyze(experiment: Experiment, command: str = "") -> list[Row]:
         say(f"{what}, seed {row['seed']}: {values}")
     if judge is None:
         say("to compare the clone with the real images, name a model in analysis.model")
-    say(f"rows lie in {experiment.root.child('results', 'analysis').uri}")
+    say(f"rows lie in {experiment.root.child('results', ANALYSIS.name).uri}")
     return rows
 
 
@@ -195,7 +195,7 @@ def _own_models(run: "TrainingRun", experiment: Experiment) -> "list[EvaluatedMo
     return [own_model(experiment.root, run.fingerprint(seed)) for seed in experiment.training.seeds]
 
 
-def _described(row: Row) -> str:
+def _described(row: MeasuredRow) -> str:
     name = row["trained_on"]["name"] if row["trained_on"]["kind"] == "pretrained" else f"seed {row['seed']}"
     start = f"{name}  {ROLE_NAMES.get(row['role'], row['role']):<10} {_set_name(row)}:"
     if row["value"] is None:
@@ -209,12 +209,12 @@ def _described(row: Row) -> str:
     return text + (f"; {row['num_left_out']:,} images of other classes left out" if row["num_left_out"] else "")
 
 
-def _set_name(row: Row) -> str:
+def _set_name(row: MeasuredRow | ComparisonRow) -> str:
     shots = [f"{row['shots']} shots"] if row["shots"] else []
     return ", ".join([row["dataset"], *shots, *([row["probe_label"]] if row["probe_label"] else [])])
 
 
-def _say_means(model: "EvaluatedModel", rows: list[Row], skipped: list[str]) -> None:
+def _say_means(model: "EvaluatedModel", rows: list[MeasuredRow], skipped: list[str]) -> None:
     from raysd.evaluation.statistics import mean_log_odds, mean_over_sets
 
     mean = mean_over_sets({**dict.fromkeys(skipped), **{_set_name(row): row["value"] for row in rows}})

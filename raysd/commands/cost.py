@@ -7,14 +7,14 @@ from raysd.config import Experiment
 from raysd.errors import UserError
 from raysd.formats import short
 from raysd.progress import say
-from raysd.storage.results import Row, write_result
+from raysd.storage.rows import RATE, RateRow, write_row
 
 if TYPE_CHECKING:
     from raysd.clone.clone import Clone
     from raysd.generation.cost import CostEstimate, Pool
 
 
-def benchmark(experiment: Experiment) -> Row:
+def benchmark(experiment: Experiment) -> RateRow:
     """Measure how fast the cluster's devices generate with the experiment's generator, and keep the row for `plan`.
 
     Raises:
@@ -22,7 +22,6 @@ def benchmark(experiment: Experiment) -> Row:
     """
     from raysd.cluster.preflight import check_cluster
     from raysd.cluster.session import ensure_ray
-    from raysd.generation.cost import KIND
     from raysd.generation.throughput import measure_rate
     from raysd.resolve import clone_spec_of
 
@@ -31,7 +30,7 @@ def benchmark(experiment: Experiment) -> Row:
     ensure_ray()
     check_cluster(experiment.root, experiment.cluster, spec.weights)
     row = measure_rate(spec, experiment.generation)
-    write_result(experiment.root, KIND, row)
+    write_row(experiment.root, RATE, row)
     say(f"device        {row['device']}")
     say(
         f"generated         {row['num_images']:,} images of {spec.image_size} px, "
@@ -40,7 +39,7 @@ def benchmark(experiment: Experiment) -> Row:
     together = f" each, {row['num_actors']} together" if row["num_actors"] > 1 else ""
     say(f"rate          {row['images_per_second']:.3g} images/s an actor{together}, batches of {row['batch_size']}")
     say(f"start         {row['start_seconds']:.1f} s until an actor generates")
-    say(f"the row lies in {experiment.root.child('results', KIND).uri}; raysd plan reads it")
+    say(f"the row lies in {experiment.root.child('results', RATE.name).uri}; raysd plan reads it")
     return row
 
 

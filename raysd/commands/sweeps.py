@@ -6,14 +6,14 @@ from pathlib import Path
 from raysd.commands.checks import check_resolved, check_sweep
 from raysd.config import Experiment, load_experiment, repeat_command
 from raysd.progress import say
-from raysd.storage.results import Row
+from raysd.storage.rows import SweepRow
 
 DEMO = Path(__file__).parent.parent / "assets" / "demo.yaml"
 BEST = "best.yaml"
 LOG_WIDTH = 160  # characters, where the output is no terminal
 
 
-def sweep(experiment: Experiment, command: str = "") -> Row:
+def sweep(experiment: Experiment, command: str = "") -> SweepRow:
     """Run or continue the sweep, and write its report; returns the sweep's row."""
     from raysd.cluster.preflight import check_cluster
     from raysd.evaluation.evaluate import Evaluation
@@ -62,7 +62,7 @@ def report(experiment: Experiment, sweep_fingerprint: str | None = None) -> str:
     return files.html
 
 
-def demo(overrides: list[str] | None = None) -> Row:
+def demo(overrides: list[str] | None = None) -> SweepRow:
     """The whole path on the embedded model and real images, on a laptop, in minutes."""
     overrides = overrides or []
     return sweep(load_experiment(DEMO, overrides), repeat_command("demo", None, overrides))

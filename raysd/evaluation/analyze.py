@@ -18,7 +18,7 @@ from raysd.evaluation.settings import AnalysisSettings
 from raysd.evaluation.statistics import ROWS, moments
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
-from raysd.storage.results import Row, find_result, write_result
+from raysd.storage.rows import ANALYSIS, AnalysisRow, find_row, write_row
 from raysd.versions import versions
 
 ZERO = 1e-3
@@ -159,25 +159,22 @@ def _gram(unit: np.ndarray) -> np.ndarray:
     return total
 
 
-KIND = "analysis"
-
-
-def analyze_features(root: Location, model: EvaluatedModel, images: ImageSet, command: str) -> Row:
-    """Sparsity, intra-class distance, redundancy and coding length of a classifier's features of some images."""
+def analyze_features(root: Location, model: EvaluatedModel, images: ImageSet, command: str) -> AnalysisRow:
+    """Measure sparsity, intra-class distance, redundancy and coding length of the features of some images."""
     features = Extraction(root, model, images, "features")
 
     def measure() -> dict[str, Any]:
         _extract([features])
         return analyze(*features.read_features())
 
-    return _row(root, "features", model, [images], {}, measure, command)
+    return _row(root, "features", model, [images], measure, command)
 
 
 def compare_clone(
     root: Location, model: EvaluatedModel, clone: ImageSet, real: ImageSet, settings: AnalysisSettings, command: str
-) -> Row:
-    """Precision, recall, density, coverage and Frechet distance of a clone against real images, in the features of a
-    model.
+) -> AnalysisRow:
+    """Measure precision, recall, density, coverage and Frechet distance of a clone against real images, in the
+    features of a model.
 
     Raises:
         UserError: fewer images than neighbors.
@@ -195,7 +192,7 @@ def compare_clone(
             "num_real": len(true),
         }
 
-    return _row(root, "clone", model, [clone, real], {"neighbours": settings.neighbors}, measure, command)
+    return _row(root, "clone", model, [clone, real], measure, command, settings.neighbors)
 
 
 def _extract(extractions: list[Extraction]) -> None:
@@ -208,29 +205,31 @@ def _row(
     kind: str,
     model: EvaluatedModel,
     sets: list[ImageSet],
-    options: dict[str, Any],
     measure: Callable[[], dict[str, Any]],
     command: str,
-) -> Row:
+    neighbors: int | None = None,
+) -> AnalysisRow:
+    options = {} if neighbors is None else {"neighbours": neighbors}
     key = fingerprint(
         {"analysis": kind, "classifier": model.fingerprint, "sets": [images.identity() for images in sets], **options}
     )
-    if (found := find_result(root, KIND, key)) is not None:
+    if (found := find_row(root, ANALYSIS, key)) is not None:
         return found
     began = time.monotonic()
-    row: Row = {
+    row: AnalysisRow = {
         "fingerprint": key,
         "kind": kind,
         "datasets": [images.name for images in sets],
         "classifier": model.fingerprint,
-        **model.about,
-    }
-    row |= {
-        **options,
+        "seed": model.about["seed"],
+        "backbone": model.about["backbone"],
+        "trained_on": model.about["trained_on"],
         "values": measure(),
         "seconds": time.monotonic() - began,
         "command": command,
         "versions": versions(),
     }
-    write_result(root, KIND, row)
+    if neighbors is not None:
+        row["neighbours"] = neighbors
+    write_row(root, ANALYSIS, row)
     return row

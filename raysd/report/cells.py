@@ -12,16 +12,21 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from scipy.special import stdtrit
 
 from raysd.report.text import GUIDANCE, VARIANT, factor_words, guidance_words, value_words
-from raysd.storage.results import Row
+from raysd.storage.rows import AccuracyRow, RungResult, TrainedOn
 
 KINDS = ("clone", "real", "pretrained", "random")
 ROLES = ("validation", "test", "shift", "transfer")
-SELECTED = ("left_out", "from_end", "label_map", "groups")
+SELECTED: tuple[Literal["left_out", "from_end", "label_map", "groups"], ...] = (
+    "left_out",
+    "from_end",
+    "label_map",
+    "groups",
+)
 """What a row says of the part of a set that was trained on."""
 Factors = tuple[tuple[str, str], ...]
 """The searched fields of a setting and their values as JSON, in order of the fields."""
@@ -141,14 +146,14 @@ class Cell:
     scores: Mapping[MeasuredSet, Score]
     transfer: Score | None
     """Mean over all transfer sets; None when one of them is missing."""
-    rows: tuple[Row, ...]
+    rows: tuple[AccuracyRow, ...]
 
     @property
     def num_seeds(self) -> int:
         """The most seeds that any set of this cell was measured with."""
         return max((score.num_seeds for score in self.scores.values()), default=0)
 
-    def rows_on(self, measured: MeasuredSet) -> list[Row]:
+    def rows_on(self, measured: MeasuredSet) -> list[AccuracyRow]:
         """The rows of one set, a row per classifier in the order of their seeds."""
         return [row for row in self.rows if set_of(row) == measured]
 
@@ -225,16 +230,16 @@ def factors_of(setting: Mapping[str, Any]) -> Factors:
     return tuple(sorted((name, json.dumps(value, sort_keys=True)) for name, value in setting.items()))
 
 
-def setting_of(row: Row, trial: Row | None = None) -> Setting:
-    """The setting of an accuracy row; `trial` is the step of a sweep that trained its classifier."""
+def setting_of(row: AccuracyRow, result: RungResult | None = None) -> Setting:
+    """The setting of an accuracy row; `result` is the rung result of a sweep that trained its classifier."""
     data = row["trained_on"]
     selected = {name: data[name] for name in SELECTED if data.get(name)}
-    clone = data if data["kind"] == "clone" else {}
+    clone: TrainedOn = data if data["kind"] == "clone" else {"kind": "", "name": ""}
     return Setting(
         kind=data["kind"],
         variant=clone.get("variant"),
         guidance_scale=clone.get("guidance_scale"),
-        images_per_class=trial["images_per_class"] if trial else data.get("images_per_class"),
+        images_per_class=result["images_per_class"] if result else data.get("images_per_class"),
         backbone=row["backbone"],
         model=clone.get("model"),
         num_inference_steps=clone.get("num_inference_steps"),
@@ -242,31 +247,33 @@ def setting_of(row: Row, trial: Row | None = None) -> Setting:
         source=data.get("fingerprint"),
         is_mixture="parts" in data,
         selection=json.dumps(selected) if selected else "",
-        factors=factors_of(trial["setting"]) if trial else (),
-        words=trial["label"] if trial else "",
+        factors=factors_of(result["setting"]) if result else (),
+        words=result["label"] if result else "",
     )
 
 
-def set_of(row: Row) -> MeasuredSet:
+def set_of(row: AccuracyRow) -> MeasuredSet:
     """The set of an accuracy row."""
     named = (row["role"], row["dataset"], row["probe_label"], row["shots"])
     return MeasuredSet(*named, row["dataset_fingerprint"], row["num_images"], row["metric"], row["version"])
 
 
-def collect_cells(rows: Sequence[Row], variants: Sequence[str] = (), trials: Sequence[Row] = ()) -> Cells:
+def collect_cells(
+    rows: Sequence[AccuracyRow], variants: Sequence[str] = (), results: Sequence[RungResult] = ()
+) -> Cells:
     """Group rows into cells. Of a classifier's rows on one set only the newest version counts.
 
     Args:
         rows: accuracy rows.
         variants: the order of the prompt variants; others follow by name.
-        trials: the steps of sweeps, which know their classifiers.
+        results: the rung results of sweeps, which know their classifiers.
     """
-    by_classifier = {name: trial for trial in trials for name in trial.get("classifiers", ())}
-    newest: dict[tuple[str, MeasuredSet], Row] = {}
+    by_classifier = {name: result for result in results for name in result["classifiers"]}
+    newest: dict[tuple[str, MeasuredSet], AccuracyRow] = {}
     for row in sorted(rows, key=lambda row: (row["version"], row["date"])):
         newest[row["classifier"], replace(set_of(row), version=0)] = row
     sizes: dict[MeasuredSet, int] = {}
-    groups: dict[Setting, list[Row]] = {}
+    groups: dict[Setting, list[AccuracyRow]] = {}
     for row in newest.values():
         sizes[set_of(row)] = sizes.get(set_of(row), 0) + 1
         groups.setdefault(setting_of(row, by_classifier.get(row["classifier"])), []).append(row)
@@ -302,7 +309,7 @@ def _order(setting: Setting, ranks: Mapping[str, int]) -> tuple[object, ...]:
     return (kind, ranks.get(variant, len(ranks)), variant, guidance, *rest, setting.source or "", setting.selection)
 
 
-def _cell(setting: Setting, rows: list[Row], sets: Sequence[MeasuredSet], notes: list[str]) -> Cell:
+def _cell(setting: Setting, rows: list[AccuracyRow], sets: Sequence[MeasuredSet], notes: list[str]) -> Cell:
     rows = sorted(rows, key=lambda row: (row["seed"], row["classifier"]))
     seeds = {row["classifier"]: row["seed"] for row in rows}
     if len(set(seeds.values())) < len(seeds):
@@ -310,7 +317,7 @@ def _cell(setting: Setting, rows: list[Row], sets: Sequence[MeasuredSet], notes:
             f"{setting.label}: {len(seeds)} classifiers share {len(set(seeds.values()))} seeds, so they "
             "differ in something that rows do not tell."
         )
-    by_set: dict[MeasuredSet, dict[str, Row]] = {}
+    by_set: dict[MeasuredSet, dict[str, AccuracyRow]] = {}
     for row in rows:
         by_set.setdefault(set_of(row), {})[row["classifier"]] = row
     scores = {}
@@ -335,7 +342,7 @@ def _cell(setting: Setting, rows: list[Row], sets: Sequence[MeasuredSet], notes:
     return Cell(setting, scores, _mean_transfer(whole) if whole else None, tuple(rows))
 
 
-def _mean_transfer(rows: Sequence[Sequence[Row]]) -> Score:
+def _mean_transfer(rows: Sequence[Sequence[AccuracyRow]]) -> Score:
     """The mean over sets, then over seeds; rows [num_seeds][num_sets]. Sets are independent, so their intervals add
     up by squares."""
     margins = [
@@ -346,6 +353,6 @@ def _mean_transfer(rows: Sequence[Sequence[Row]]) -> Score:
     )
 
 
-def _margins(row: Row) -> tuple[float, float]:
+def _margins(row: AccuracyRow) -> tuple[float, float]:
     """How far a row's 95 % interval reaches below and above its value."""
     return max(0.0, row["value"] - row["low"]), max(0.0, row["high"] - row["value"])

@@ -187,10 +187,11 @@ def _confusions(cell: Cell, test: MeasuredSet | None) -> list[Counter[tuple[str,
 
 
 def _per_class(cell: Cell, test: MeasuredSet | None) -> tuple[list[str], list[float]] | None:
-    """Class names and accuracies in percent [num_classes], averaged over seeds; NaN for a class without images."""
-    rows = [row for row in cell.rows_on(test) if row["per_class"]] if test is not None else []
-    if not rows or len({len(row["per_class"]) for row in rows}) > 1:
+    """Return class names and accuracies in percent [num_classes], averaged over seeds; NaN for a class without
+    images."""
+    rows = cell.rows_on(test) if test is not None else []
+    names = next((row["class_names"] for row in rows if row["per_class"]), None)
+    found = [[math.nan if value is None else value for value in row["per_class"]] for row in rows if row["per_class"]]
+    if names is None or len({len(values) for values in found}) > 1:
         return None
-    columns = zip(*(row["per_class"] for row in rows), strict=True)
-    values = [math.nan if None in column else sum(column) / len(rows) for column in columns]
-    return rows[0]["class_names"], values
+    return names, [sum(column) / len(found) for column in zip(*found, strict=True)]

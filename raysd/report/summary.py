@@ -11,7 +11,7 @@ from scipy.special import stdtrit
 
 from raysd.report.cells import Cell, Cells, MeasuredSet, Setting, role_score
 from raysd.report.text import FACTORS, GUIDANCE, VARIANT, Objective, counts, objective_words
-from raysd.storage.results import Row
+from raysd.storage.rows import BestSetting, SweptComparison
 
 USUAL_GUIDANCE = 7.5
 """The default of Stable Diffusion's pipelines; the guidance that a best one is compared with."""
@@ -45,9 +45,9 @@ class Findings:
 
 def find(
     cells: Cells,
-    chosen: Row | None,
+    chosen: BestSetting | None,
     objective: Objective,
-    comparisons: Sequence[Row] = (),
+    comparisons: Sequence[SweptComparison] = (),
     borrowed: Collection[str] = (),
 ) -> Findings | None:
     """All findings; None when the best setting was not measured, or nothing that the objective names.
@@ -117,7 +117,7 @@ def find_baseline(cells: Cells, kind: str, best: Setting) -> tuple[Cell | None, 
 
 
 def guidance_sentence(
-    cells: Cells, best: Cell, test: MeasuredSet, comparisons: Sequence[Row] = (), word: str = "best"
+    cells: Cells, best: Cell, test: MeasuredSet, comparisons: Sequence[SweptComparison] = (), word: str = "best"
 ) -> str | None:
     """The best setting beside guidance 7.5 of its variant, or the highest guidance where 7.5 was not measured; None
     where there is no other.
@@ -148,19 +148,14 @@ def guidance_sentence(
     )
 
 
-def _compared(one: Cell, other: Cell, test: MeasuredSet, comparisons: Sequence[Row]) -> str:
+def _compared(one: Cell, other: Cell, test: MeasuredSet, comparisons: Sequence[SweptComparison]) -> str:
     """Whether two cells differ by more than noise: by the sweep's own comparison, else by the seeds that both have,
     else unknown."""
     difference = one.scores[test].mean - other.scores[test].mean
-    wanted = {
-        "label": other.setting.label,
-        "role": test.role,
-        "dataset": test.dataset,
-        "probe_label": test.probe,
-        "shots": test.shots,
-    }
+    wanted = (other.setting.label, test.role, test.dataset, test.probe, test.shots)
     for row in comparisons:
-        if all(row[name] == value for name, value in wanted.items()) and row["low"] <= difference <= row["high"]:
+        own = (row["label"], row["role"], row["dataset"], row["probe_label"], row["shots"])
+        if own == wanted and row["low"] <= difference <= row["high"]:
             return f"{row['verdict']}, image by image (95 % interval {row['low']:+.1f} to {row['high']:+.1f})"
     ours, theirs = ({row["seed"]: row["value"] for row in cell.rows_on(test)} for cell in (one, other))
     pairs = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
@@ -178,7 +173,7 @@ def _same_but_guidance(one: Setting, other: Setting) -> bool:
     return fields[0] == fields[1]
 
 
-def _chosen(cells: Cells, chosen: Row) -> Cell | None:
+def _chosen(cells: Cells, chosen: BestSetting) -> Cell | None:
     """The cell of the setting that the sweep chose, at the rung that it was chosen by."""
     factors = {name: json.dumps(value, sort_keys=True) for name, value in chosen["setting"].items()}
     found = [

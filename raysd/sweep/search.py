@@ -1,4 +1,4 @@
-"""Which steps are taken, and in which order: Ray Tune's searchers and schedulers over settings and rungs.
+"""Which settings are taken to which rungs, and in which order, by Ray Tune's searchers and schedulers.
 
 A job is what one Tune trial does: some rungs of a setting, or a baseline.
 
@@ -28,8 +28,8 @@ ABOVE_LAST = 1.2
 
 
 class _Forgetful(Searcher):
-    """Tune would keep a searcher's state with its own; a sweep that is started again takes what is done from the
-    rows of its steps."""
+    """Tune would keep a searcher's state with its own; a sweep that is started again takes what is done from its
+    rung results."""
 
     def __init__(self) -> None:
         super().__init__(metric=METRIC, mode=MODE)
@@ -60,8 +60,8 @@ class HalvingSearch(_Forgetful):
         keep: share of a rung's settings that go on.
         within_noise: go on with those, too, that are not worse than the last one kept by more than noise.
         baselines: their kinds.
-        known: the scores of steps that an earlier run did, by setting and rung; no job is handed out for them, since
-            each would start a process.
+        known: the scores of rung results that an earlier run measured, by setting and rung; no job is handed out for
+            them, since each would start a process.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class HalvingSearch(_Forgetful):
         self.running: dict[str, dict[str, Any]] = {}
         self.scores: dict[int, list[float]] = {}
         self.passed: list[tuple[int, int]] = []
-        """Known steps that were taken, by setting and rung."""
+        """Known rung results that were taken, by setting and rung."""
         self._begin_rung()
         self.waiting.extend({"baseline": kind} for kind in baselines)
         self._go_on()
@@ -102,7 +102,7 @@ class HalvingSearch(_Forgetful):
             self.scores[job["setting"]] = list((result or {}).get("seed_scores") or [])
 
     def _begin_rung(self) -> None:
-        """Hand out the steps of the rung that are not known."""
+        """Hand out the settings of the rung whose results are not known."""
         self.scores = {
             place: self.known[place, self.rung] for place in self.members if (place, self.rung) in self.known
         }

@@ -9,17 +9,17 @@ from raysd.report.summary import find, gap_closed
 
 def cells_of(rows):
     """The cells of a sweep over variants and guidance."""
-    trials = []
+    results = []
     for row in rows:
         data = row["trained_on"]
         if data["kind"] == "clone":
-            trials.append(
+            results.append(
                 {
                     **best_of(data["variant"], data["guidance_scale"], data["images_per_class"]),
                     "classifiers": [row["classifier"]],
                 }
             )
-    return collect_cells(rows, (), trials)
+    return collect_cells(rows, (), results)
 
 
 def best_of(variant="name", guidance=2.0, images_per_class=100):

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.special import fdtri, stdtrit
 
-from raysd.storage.results import Row
+from raysd.statistics.verdict import verdict_of
+from raysd.storage.rows import Effect, EffectValue, RungResult
 from raysd.sweep.analysis.noise import pooled_spread
 from raysd.sweep.analysis.ranking import scored, widest_rung
 
@@ -35,8 +36,8 @@ class _Fit:
     """Half the 95 % interval of one setting's mean in points; None when nothing is known of its noise."""
 
 
-def marginal_effects(trials: list[Row], factors: Mapping[str, Sequence[Any]]) -> list[Row]:
-    """The effect of each factor on the score, adjusted for the other factors.
+def marginal_effects(results: list[RungResult], factors: Mapping[str, Sequence[Any]]) -> list[Effect]:
+    """Return the effect of each factor on the score, adjusted for the other factors.
 
     The mean scores of the settings, on the highest rung that all of them reached, are fitted by least squares with the
     sum of one number per factor and value (main effects only). `mean` is what these settings would have on average if
@@ -53,26 +54,30 @@ def marginal_effects(trials: list[Row], factors: Mapping[str, Sequence[Any]]) ->
     freedom seldom shows, 86 %.
 
     Args:
-        trials: of one sweep; failed ones are left out.
+        results: of one sweep; failed ones are left out.
         factors: the values of each searched field that were tried, in the order in which they are shown.
 
     Returns:
         One row per factor, in order; none for a factor with one value. All numbers are in percent or points. Where the
         design cannot tell a factor from others, the differences are None and the means plain means.
     """
-    tried = widest_rung(scored(trials))
-    levels = {name: _levels(values, [trial["setting"][name] for trial in tried]) for name, values in factors.items()}
+    tried = widest_rung(scored(results))
+    levels = {name: _levels(values, [result["setting"][name] for result in tried]) for name, values in factors.items()}
     levels = {name: (values, chosen) for name, (values, chosen) in levels.items() if len(values) > 1}
     if not levels:
         return []
-    scores = np.array([trial["seed_scores"] for trial in tried], dtype=np.float64)
+    scores = np.array([result["seed_scores"] for result in tried], dtype=np.float64)
     fit = _fit([np.eye(len(values))[chosen] for values, chosen in levels.values()], scores)
-    rows, start = [], 1
+    effects: list[Effect] = []
+    start = 1
     for name, (values, _) in levels.items():
         columns = slice(start, start + len(values))
-        rows.append({"factor": name, "images_per_class": tried[0]["images_per_class"], **_effect(values, columns, fit)})
+        spread, rows = _effect(values, columns, fit)
+        effects.append(
+            {"factor": name, "images_per_class": tried[0]["images_per_class"], "spread": spread, "values": rows}
+        )
         start = columns.stop
-    return rows
+    return effects
 
 
 def _levels(order: Sequence[Any], tried: list[Any]) -> tuple[list[Any], np.ndarray]:
@@ -99,8 +104,8 @@ def _fit(dummies: list[np.ndarray], scores: np.ndarray) -> _Fit:
     return _Fit(means, design, solver, _margin(residuals, freedom, scores))
 
 
-def _effect(values: list[Any], columns: slice, fit: _Fit) -> Row:
-    """The spread and the values of the factor that has these columns of the design."""
+def _effect(values: list[Any], columns: slice, fit: _Fit) -> tuple[float, list[EffectValue]]:
+    """Return the spread and the values of the factor that has these columns of the design."""
     num_values, counts = len(values), fit.design[:, columns].sum(axis=0)
     contrasts = np.zeros((num_values, fit.design.shape[1]))
     contrasts[:, columns] = np.eye(num_values) - 1 / num_values
@@ -115,18 +120,19 @@ def _effect(values: list[Any], columns: slice, fit: _Fit) -> Row:
             _ends(float(difference), fit.margin, float(np.linalg.norm(own)))
             for difference, own in zip(differences, weights, strict=True)
         ]
-    rows = [
+    rows: list[EffectValue] = [
         {
             "value": value,
             "mean": float(mean),
             "difference": difference,
             "low": low,
             "high": high,
+            "verdict": None if low is None or high is None else verdict_of(low, high),
             "num_settings": int(count),
         }
         for value, mean, (difference, low, high), count in zip(values, adjusted, ends, counts, strict=True)
     ]
-    return {"spread": float(np.ptp(adjusted)), "values": rows}
+    return float(np.ptp(adjusted)), rows
 
 
 def _ends(difference: float, margin: float | None, error: float) -> tuple[float | None, float | None, float | None]:
