@@ -215,7 +215,7 @@ def _set_name(row: MeasuredRow | ComparisonRow) -> str:
 
 
 def _say_means(model: "EvaluatedModel", rows: list[MeasuredRow], skipped: list[str]) -> None:
-    from raysd.evaluation.statistics import mean_log_odds, mean_over_sets
+    from raysd.statistics.means import mean_log_odds, mean_over_sets
 
     mean = mean_over_sets({**dict.fromkeys(skipped), **{_set_name(row): row["value"] for row in rows}})
     if len(mean.used) < 2 or mean.mean is None:

@@ -14,8 +14,8 @@ from raysd.evaluation.extraction import Extraction
 from raysd.evaluation.features import extract
 from raysd.evaluation.fidelity import frechet_distance, precision_recall_density_coverage
 from raysd.evaluation.models import EvaluatedModel
+from raysd.evaluation.moments import ROWS, moments
 from raysd.evaluation.settings import AnalysisSettings
-from raysd.evaluation.statistics import ROWS, moments
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
 from raysd.storage.rows import ANALYSIS, AnalysisRow, find_row, write_row

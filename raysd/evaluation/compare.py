@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from raysd.evaluation.evaluate import Evaluation, read_correct, row_fingerprint
-from raysd.evaluation.statistics import mcnemar, paired_difference
 from raysd.evaluation.tasks import MeasuredOn
+from raysd.statistics.images import mcnemar, paired_difference
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
 from raysd.storage.rows import COMPARISON, AccuracyRow, ComparisonRow, MeasuredRow, write_row

@@ -22,10 +22,10 @@ from raysd.evaluation.metrics import calibration_error, confusion_pairs, mean_pe
 from raysd.evaluation.models import EvaluatedModel, own_model
 from raysd.evaluation.probes.probe import run_probe
 from raysd.evaluation.settings import EvaluationSettings
-from raysd.evaluation.statistics import bootstrap_interval, wilson_interval
 from raysd.evaluation.tasks import ROW_VERSION, MeasuredOn, resolve_sets
 from raysd.progress import Progress
 from raysd.prompts.table import ClassTable
+from raysd.statistics.images import bootstrap_interval, wilson_interval
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
 from raysd.storage.rows import (

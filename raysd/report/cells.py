@@ -7,16 +7,14 @@ fingerprint, size and version of the row agree.
 """
 
 import json
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from scipy.special import stdtrit
-
 from raysd.report.text import GUIDANCE, VARIANT, factor_words, guidance_words, value_words
+from raysd.statistics.seeds import Score, margins_over_sets, score_over_seeds
 from raysd.storage.rows import AccuracyRow, RungResult, TrainedOn
 
 KINDS = ("clone", "real", "pretrained", "random")
@@ -117,28 +115,6 @@ class MeasuredSet:
 
 
 @dataclass(frozen=True)
-class Score:
-    """An accuracy in percent, over seeds."""
-
-    mean: float
-    sd: float | None
-    """Standard deviation over seeds in points; None with one seed."""
-    num_seeds: int
-    low: float
-    """Lower end of the 95 % interval of the mean: Student's t over seeds, but no narrower than that over images."""
-    high: float
-
-    def __str__(self) -> str:
-        """`78.1 ± 0.4` (standard deviation over seeds), or `78.1 [77.3, 78.9]` (one seed, 95 % interval over
-        images)."""
-        return (
-            f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
-            if self.sd is None
-            else f"{self.mean:.1f} ± {self.sd:.1f}"
-        )
-
-
-@dataclass(frozen=True)
 class Cell:
     """One setting and what it scored."""
 
@@ -199,21 +175,6 @@ class Cells:
             telling = [text for part, text in texts.items() if len({getattr(other, part) for other in alike}) > 1]
             found[s] = f"{name} ({', '.join(telling)})" if telling else name
         return found
-
-
-def score_over_seeds(values: Sequence[float], margins: Sequence[tuple[float, float]]) -> Score:
-    """The mean of percentages [num_seeds] with its 95 % interval.
-
-    Args:
-        values: one per seed.
-        margins: how far the 95 % interval over images reaches below and above each of them, in points. Few seeds may
-            agree by chance, so the interval over seeds is made no narrower than the mean of these.
-    """
-    mean, count = statistics.fmean(values), len(values)
-    sd = statistics.stdev(values) if count > 1 else None
-    half = 0.0 if sd is None else float(stdtrit(count - 1, 0.975)) * sd / math.sqrt(count)
-    below, above = (max(half, statistics.fmean(side)) for side in zip(*margins, strict=True))
-    return Score(mean, sd, count, max(0.0, mean - below), min(100.0, mean + above))
 
 
 def role_score(cells: Cells, cell: Cell, role: str) -> float | None:
@@ -343,14 +304,9 @@ def _cell(setting: Setting, rows: list[AccuracyRow], sets: Sequence[MeasuredSet]
 
 
 def _mean_transfer(rows: Sequence[Sequence[AccuracyRow]]) -> Score:
-    """The mean over sets, then over seeds; rows [num_seeds][num_sets]. Sets are independent, so their intervals add
-    up by squares."""
-    margins = [
-        [math.hypot(*side) / len(own) for side in zip(*(_margins(row) for row in own), strict=True)] for own in rows
-    ]
-    return score_over_seeds(
-        [statistics.fmean(row["value"] for row in own) for own in rows], [(below, above) for below, above in margins]
-    )
+    """Return the mean over sets, then over seeds; rows [num_seeds][num_sets]."""
+    margins = [margins_over_sets([_margins(row) for row in own]) for own in rows]
+    return score_over_seeds([statistics.fmean(row["value"] for row in own) for own in rows], margins)
 
 
 def _margins(row: AccuracyRow) -> tuple[float, float]:

@@ -3,22 +3,16 @@ matters."""
 
 import json
 import math
-import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from scipy.special import stdtrit
-
 from raysd.report.cells import Cell, Cells, MeasuredSet, Setting, role_score
 from raysd.report.text import FACTORS, GUIDANCE, VARIANT, Objective, counts, objective_words
+from raysd.statistics.seeds import paired_by_seed
 from raysd.storage.rows import BestSetting, SweptComparison
 
 USUAL_GUIDANCE = 7.5
 """The default of Stable Diffusion's pipelines; the guidance that a best one is compared with."""
-
-
-ROUNDING = 1e-9
-"""Points; a smaller spread is none."""
 
 
 @dataclass(frozen=True)
@@ -158,14 +152,11 @@ def _compared(one: Cell, other: Cell, test: MeasuredSet, comparisons: Sequence[S
         if own == wanted and row["low"] <= difference <= row["high"]:
             return f"{row['verdict']}, image by image (95 % interval {row['low']:+.1f} to {row['high']:+.1f})"
     ours, theirs = ({row["seed"]: row["value"] for row in cell.rows_on(test)} for cell in (one, other))
-    pairs = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
-    spread = statistics.stdev(pairs) if len(pairs) > 1 else 0.0
-    if spread < ROUNDING:
+    found = paired_by_seed(ours, theirs)
+    if found is None:
         return "too few seeds to tell this from noise"
-    half = float(stdtrit(len(pairs) - 1, 0.975)) * spread / math.sqrt(len(pairs))
-    low, high = statistics.fmean(pairs) - half, statistics.fmean(pairs) + half
-    verdict = "better" if low > 0 else "worse" if high < 0 else "within noise"
-    return f"{verdict}, seed by seed on these images ({len(pairs)} seeds, 95 % interval {low:+.1f} to {high:+.1f})"
+    interval = f"{found.num_seeds} seeds, 95 % interval {found.low:+.1f} to {found.high:+.1f}"
+    return f"{found.verdict}, seed by seed on these images ({interval})"
 
 
 def _same_but_guidance(one: Setting, other: Setting) -> bool:

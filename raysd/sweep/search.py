@@ -18,7 +18,7 @@ import numpy as np
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from raysd.sweep.analysis.noise import keep_best
+from raysd.statistics.seeds import keep_best
 from raysd.sweep.settings import RangeSettings, SweepSettings
 from raysd.sweep.space import Setting, is_number, rounded
 

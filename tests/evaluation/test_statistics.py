@@ -7,14 +7,8 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_ind
 
 from raysd.errors import UserError
-from raysd.evaluation.statistics import (
-    bootstrap_interval,
-    mcnemar,
-    mean_log_odds,
-    mean_over_sets,
-    paired_difference,
-    wilson_interval,
-)
+from raysd.statistics.images import bootstrap_interval, mcnemar, paired_difference, wilson_interval
+from raysd.statistics.means import mean_log_odds, mean_over_sets
 
 
 def test_the_wilson_interval_has_its_textbook_value():
@@ -28,12 +22,23 @@ def test_the_interval_holds_the_accuracy_and_stays_in_range(percent, count):
     assert 0 <= low <= percent + 1e-9 and percent - 1e-9 <= high <= 100
 
 
+@pytest.mark.parametrize(
+    ("count", "num_images"), [(0, 7), (7, 7), (320, 896), (320.5, 896), (0.25, 50), (1e5 / 3, 50_000)]
+)
+def test_the_interval_holds_all_shares_that_are_near_enough(count, num_images):
+    """Wilson's ends are where the share is 1.96 standard errors of the end itself away."""
+    for end in wilson_interval(100 * count / num_images, num_images):
+        error = math.sqrt(end / 100 * (1 - end / 100) / num_images)
+        away = abs(count / num_images - end / 100)
+        assert away == pytest.approx(1.959964 * error, rel=1e-5, abs=1e-9)
+
+
 def test_log_odds_of_a_perfect_score_are_finite():
     assert mean_log_odds([50.0, 50.0], [10, 10]) == 0
     assert math.isfinite(mean_log_odds([100.0], [10]))
 
 
-def draw_setting(rng, num_seeds, difficulty, own=0.0, seed_sd=0.0, shift=0.0):
+def make_setting(rng, num_seeds, difficulty, own=0.0, seed_sd=0.0, shift=0.0):
     """Right or wrong [num_seeds, N]: images are hard for all settings or for this one, classifiers are good or bad,
     and the rest is chance."""
     num_images = len(difficulty)
@@ -46,7 +51,7 @@ def verdicts(num_seeds, runs=1000, num_images=400, **kind):
     rng, found = np.random.default_rng(1), 0
     for _ in range(runs):
         difficulty = rng.normal(0, 2, num_images)
-        a, b = (draw_setting(rng, count, difficulty, **kind) for count in num_seeds)
+        a, b = (make_setting(rng, count, difficulty, **kind) for count in num_seeds)
         found += paired_difference(a, b).verdict != "within noise"
     return found / runs
 
@@ -145,8 +150,8 @@ def test_a_real_difference_is_found_in_both_directions():
     rng = np.random.default_rng(0)
     difficulty = rng.normal(0, 2, 2000)
     good, bad = (
-        draw_setting(rng, 3, difficulty, shift=1.0, seed_sd=0.05),
-        draw_setting(rng, 3, difficulty, seed_sd=0.05),
+        make_setting(rng, 3, difficulty, shift=1.0, seed_sd=0.05),
+        make_setting(rng, 3, difficulty, seed_sd=0.05),
     )
     assert paired_difference(good, bad).verdict == "better"
     assert paired_difference(bad, good).verdict == "worse"

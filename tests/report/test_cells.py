@@ -3,7 +3,8 @@
 import pytest
 from report_rows import accuracy_row
 
-from raysd.report.cells import collect_cells, score_over_seeds
+from raysd.report.cells import collect_cells
+from raysd.statistics.seeds import score_over_seeds
 
 
 def test_seeds_of_one_setting_are_averaged():

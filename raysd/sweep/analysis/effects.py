@@ -1,22 +1,18 @@
 """What each searched field does to the score by itself, whatever the others are."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import fdtri, stdtrit
 
+from raysd.statistics.seeds import setting_margin
 from raysd.statistics.verdict import verdict_of
 from raysd.storage.rows import Effect, EffectValue, RungResult
-from raysd.sweep.analysis.noise import pooled_spread
 from raysd.sweep.analysis.ranking import scored, widest_rung
 
 MOST_VALUES = 8
 """A factor with more different numbers than this is cut into quartiles."""
-POOLED_BELOW = 0.75
-"""Quantile of F up to which the fit's residuals pass for the seeds' noise (Bozivich, Bancroft and Hartley 1956)."""
 TOLERANCE = 1e-9
 """Smallest singular value of a design, as a share of its largest, that is not rounding."""
 
@@ -45,13 +41,9 @@ def marginal_effects(results: list[RungResult], factors: Mapping[str, Sequence[A
     weights); in a balanced design it is the plain mean. `difference` is to the unweighted mean over the factor's
     values.
 
-    The intervals are Student's t. There are two measures of the noise of a setting's mean: the residuals of the fit,
-    which hold the seeds' noise and what main effects leave unexplained, but often have few degrees of freedom; and the
-    pooled spread of the seeds over the root of their number, which has more but knows nothing of the rest. Where the
-    residuals are not larger than the seeds explain (F below its 75 % quantile), both are pooled; else the residuals
-    count alone. A fit without degrees of freedom leaves the seeds alone; with one seed as well there is no interval. In
-    simulation about 95 % of the intervals hold the truth; in a 2 x 2 grid with strong interactions, which one degree of
-    freedom seldom shows, 86 %.
+    The intervals are Student's t over the noise of a setting's mean (`raysd.statistics.seeds.setting_margin`). In
+    simulation about 95 % of them hold the truth; in a 2 x 2 grid with strong interactions, which one degree of freedom
+    seldom shows, 86 %.
 
     Args:
         results: of one sweep; failed ones are left out.
@@ -101,7 +93,7 @@ def _fit(dummies: list[np.ndarray], scores: np.ndarray) -> _Fit:
     solver = np.linalg.pinv(design, rcond=TOLERANCE)
     residuals = means - design @ (solver @ means)
     freedom = len(means) - int(np.linalg.matrix_rank(design, tol=TOLERANCE * np.linalg.norm(design, 2)))
-    return _Fit(means, design, solver, _margin(residuals, freedom, scores))
+    return _Fit(means, design, solver, setting_margin(residuals, freedom, scores))
 
 
 def _effect(values: list[Any], columns: slice, fit: _Fit) -> tuple[float, list[EffectValue]]:
@@ -142,20 +134,3 @@ def _ends(difference: float, margin: float | None, error: float) -> tuple[float 
         if margin is None
         else (difference, difference - margin * error, difference + margin * error)
     )
-
-
-def _margin(residuals: np.ndarray, freedom: int, scores: np.ndarray) -> float | None:
-    """Student's t times the noise of a setting's mean in points; None when nothing is known of it."""
-    spread, seeds_freedom = pooled_spread(scores)
-    seeds = spread**2 / scores.shape[1]
-    fit = float(np.sum(residuals**2)) / freedom if freedom else math.nan
-    if not freedom and not seeds_freedom:
-        return None
-    if not freedom:
-        variance, used = seeds, seeds_freedom
-    elif not seeds_freedom or fit > seeds * fdtri(freedom, seeds_freedom, POOLED_BELOW):
-        variance, used = fit, freedom
-    else:
-        used = freedom + seeds_freedom
-        variance = (freedom * fit + seeds_freedom * seeds) / used
-    return float(stdtrit(used, 0.975)) * math.sqrt(variance)

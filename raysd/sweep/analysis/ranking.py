@@ -1,15 +1,14 @@
 """The settings of a sweep, best first, and which of them are worse than the best by more than noise."""
 
-import math
 from collections import Counter
 from typing import cast
 
 import numpy as np
-from scipy.special import stdtrit
 
+from raysd.statistics.seeds import interval_around, margin_of_mean, noise_margin
+from raysd.statistics.verdict import verdict_below_best
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.rows import RankedSetting, RungResult, ScoredResult
-from raysd.sweep.analysis.noise import noise_margin
 
 
 def setting_key(result: RungResult | ScoredResult) -> str:
@@ -34,7 +33,7 @@ def widest_rung(results: list[ScoredResult]) -> list[ScoredResult]:
 def rank_settings(results: list[RungResult]) -> list[RankedSetting]:
     """Rank the settings; those that reached a higher rung come first, within a rung the better score.
 
-    Both intervals are Student's t over the rung's pooled spread (`raysd.sweep.analysis.noise.pooled_spread`). So that
+    Both intervals are Student's t over the rung's pooled spread (`raysd.statistics.seeds.pooled_spread`). So that
     of a score is for these seeds: what a seed does to all settings alike is not in it. A setting alone on its rung has
     the interval of its own seeds.
 
@@ -63,10 +62,9 @@ def rank_settings(results: list[RungResult]) -> list[RankedSetting]:
         ours, best = setting_key(result), setting_key(order[0])
         rung = max(rung for rung, own in by_rung.items() if ours in own and best in own)
         here = by_rung[rung][ours]
-        low, high = _interval(result["score"], _margin_of_mean(scores[result["rung"]]))
+        low, high = interval_around(result["score"], margin_of_mean(scores[result["rung"]]))
         difference = here["score"] - by_rung[rung][best]["score"]
-        ends = (None, None) if rank == 1 else _interval(difference, noise_margin(scores[rung], 0.975))
-        is_worse = ends[1] is not None and ends[1] < 0
+        ends = (None, None) if rank == 1 else interval_around(difference, noise_margin(scores[rung], 0.975))
         ranking.append(
             {
                 "rank": rank,
@@ -82,18 +80,7 @@ def rank_settings(results: list[RungResult]) -> list[RankedSetting]:
                 "difference": difference,
                 "difference_low": ends[0],
                 "difference_high": ends[1],
-                "verdict": "best" if rank == 1 else "worse" if is_worse else "within noise",
+                "verdict": "best" if rank == 1 else verdict_below_best(ends[1]),
             }
         )
     return ranking
-
-
-def _margin_of_mean(scores: np.ndarray) -> float:
-    num_settings, num_seeds = scores.shape
-    if num_settings == 1 and num_seeds > 1:
-        return float(stdtrit(num_seeds - 1, 0.975) * scores.std(ddof=1)) / math.sqrt(num_seeds)
-    return noise_margin(scores, 0.975, num_means=1)
-
-
-def _interval(value: float, margin: float) -> tuple[float, float] | tuple[None, None]:
-    return (None, None) if math.isnan(margin) else (value - margin, value + margin)
