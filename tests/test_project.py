@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ["storage", "prompts", "clone", "training", "evaluation", "sweep", "report"]
+PACKAGES = ["statistics", "storage", "prompts", "clone", "training", "evaluation", "sweep", "report"]
 RESULT_KEYS = {"metric", "value", "unit", "better", "baseline", "runs", "command", "date", "versions", "machine"}
 
 

@@ -161,7 +161,7 @@ def _check_sets(experiment: Experiment) -> None:
 
 
 def _evaluated_models(experiment: Experiment) -> "list[EvaluatedModel]":
-    """The experiment's classifiers and the pretrained ones; those alone where nothing was trained."""
+    """Return the experiment's classifiers and the pretrained ones; those alone where nothing was trained."""
     from raysd.evaluation.models import pretrained_model
     from raysd.training.architecture import load_record
 

@@ -63,6 +63,6 @@ def report(experiment: Experiment, sweep_fingerprint: str | None = None) -> str:
 
 
 def demo(overrides: list[str] | None = None) -> SweepRow:
-    """The whole path on the embedded model and real images, on a laptop, in minutes."""
+    """Run the whole path on the embedded model and real images, on a laptop, in minutes."""
     overrides = overrides or []
     return sweep(load_experiment(DEMO, overrides), repeat_command("demo", None, overrides))

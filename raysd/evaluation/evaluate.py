@@ -65,7 +65,7 @@ class Evaluation:
         self._decoded = DecodedImages()
 
     def confined(self, roles: Collection[str]) -> "Evaluation":
-        """The same with the sets of some roles alone."""
+        """Return the same with the sets of some roles alone."""
         part = copy(self)
         part.sets = [measured for measured in self.sets if measured.role in roles]
         return part
@@ -110,11 +110,11 @@ class Evaluation:
         return [row for row in rows.values() if row is not None]
 
     def is_measured(self, classifier: str) -> bool:
-        """True when all rows of a classifier are there."""
+        """Return True when all rows of a classifier are there."""
         return all(self._found(key) is not None for key in self.row_fingerprints(classifier))
 
     def row_fingerprints(self, classifier: str) -> list[str]:
-        """The fingerprints of a classifier's rows, measured or not."""
+        """Return the fingerprints of a classifier's rows, measured or not."""
         return [row_fingerprint(classifier, measured) for measured in self.sets]
 
     def _key(self, model: EvaluatedModel, measured: MeasuredOn) -> str:
@@ -161,12 +161,12 @@ class Evaluation:
 
 
 def row_fingerprint(classifier: str, measured: MeasuredOn) -> str:
-    """Names the row of a classifier on a set."""
+    """Return the name of the row of a classifier on a set."""
     return fingerprint({"classifier": classifier, **measured.identity()})
 
 
 def extractions(root: Location, model: EvaluatedModel, measured: MeasuredOn) -> list[Extraction]:
-    """What a row needs of the images: predictions, or the features to learn from and to be tested on."""
+    """Return what a row needs of the images: predictions, or the features to learn from and to be tested on."""
     kind: Kind = "predictions" if measured.train is None else "features"
     sets = [measured.images] if measured.train is None else [measured.train, measured.images]
     return [Extraction(root, model, images, kind, measured.shared) for images in sets]

@@ -61,7 +61,8 @@ class Setting:
         return (*(["mixture"] if self.is_mixture else []), *(["filtered"] if '"left_out"' in self.selection else []))
 
     def fields(self, of_images: bool = False) -> dict[str, str]:
-        """All that sets it apart beside the images per class, in words; `of_images` leaves out what shapes no image."""
+        """Return all that sets it apart beside the images per class, in words; `of_images` leaves out what shapes no
+        image."""
         known: dict[str, Any] = {VARIANT: self.variant, GUIDANCE: self.guidance_scale}
         known |= {
             "generation.model": self.model,
@@ -91,7 +92,7 @@ class Setting:
 
 
 def telling(fields: Sequence[Mapping[str, str]]) -> list[str]:
-    """The fields in which settings differ."""
+    """Return the fields in which settings differ."""
     names = dict.fromkeys(name for own in fields for name in own)
     return [name for name in names if len({own[name] for own in fields if name in own}) > 1]
 
@@ -130,7 +131,7 @@ class Cell:
         return max((score.num_seeds for score in self.scores.values()), default=0)
 
     def rows_on(self, measured: MeasuredSet) -> list[AccuracyRow]:
-        """The rows of one set, a row per classifier in the order of their seeds."""
+        """Return the rows of one set, a row per classifier in the order of their seeds."""
         return [row for row in self.rows if set_of(row) == measured]
 
 
@@ -144,11 +145,11 @@ class Cells:
     """What was missing or mixed, one sentence each."""
 
     def of_role(self, role: str) -> list[MeasuredSet]:
-        """The sets of one role; the one measured most often comes first."""
+        """Return the sets of one role; the one measured most often comes first."""
         return [s for s in self.sets if s.role == role]
 
     def of_kind(self, kind: str) -> list[Cell]:
-        """The cells of one kind, in order."""
+        """Return the cells of one kind, in order."""
         return [cell for cell in self.cells if cell.setting.kind == kind]
 
     @cached_property
@@ -178,7 +179,7 @@ class Cells:
 
 
 def role_score(cells: Cells, cell: Cell, role: str) -> float | None:
-    """A cell's score on the sets of a role, in percent; None when it is missing."""
+    """Return a cell's score on the sets of a role, in percent; None when it is missing."""
     if role == "transfer":
         return cell.transfer.mean if cell.transfer else None
     sets = cells.of_role(role)
@@ -187,12 +188,12 @@ def role_score(cells: Cells, cell: Cell, role: str) -> float | None:
 
 
 def factors_of(setting: Mapping[str, Any]) -> Factors:
-    """The searched fields of a sweep's setting."""
+    """Return the searched fields of a sweep's setting."""
     return tuple(sorted((name, json.dumps(value, sort_keys=True)) for name, value in setting.items()))
 
 
 def setting_of(row: AccuracyRow, result: RungResult | None = None) -> Setting:
-    """The setting of an accuracy row; `result` is the rung result of a sweep that trained its classifier."""
+    """Return the setting of an accuracy row; `result` is the rung result of a sweep that trained its classifier."""
     data = row["trained_on"]
     selected = {name: data[name] for name in SELECTED if data.get(name)}
     clone: TrainedOn = data if data["kind"] == "clone" else {"kind": "", "name": ""}
@@ -214,7 +215,7 @@ def setting_of(row: AccuracyRow, result: RungResult | None = None) -> Setting:
 
 
 def set_of(row: AccuracyRow) -> MeasuredSet:
-    """The set of an accuracy row."""
+    """Return the set of an accuracy row."""
     named = (row["role"], row["dataset"], row["probe_label"], row["shots"])
     return MeasuredSet(*named, row["dataset_fingerprint"], row["num_images"], row["metric"], row["version"])
 
@@ -310,5 +311,5 @@ def _mean_transfer(rows: Sequence[Sequence[AccuracyRow]]) -> Score:
 
 
 def _margins(row: AccuracyRow) -> tuple[float, float]:
-    """How far a row's 95 % interval reaches below and above its value."""
+    """Return how far a row's 95 % interval reaches below and above its value."""
     return max(0.0, row["value"] - row["low"]), max(0.0, row["high"] - row["value"])

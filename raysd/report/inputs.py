@@ -45,7 +45,7 @@ class Entry:
         return self.setting.label
 
     def score_at(self, images_per_class: int) -> float | None:
-        """The objective with this many images per class; None when the setting did not get there."""
+        """Return the objective with this many images per class; None when the setting did not get there."""
         return next((rung.score for rung in self.rungs if rung.images_per_class == images_per_class), None)
 
 
@@ -86,8 +86,8 @@ class ReportInputs:
 
 
 def widest_and_last(budgets: Iterable[int]) -> list[int]:
-    """The number of images per class that the most settings share, the largest of several, and the largest of all
-    where that is another."""
+    """Return the number of images per class that the most settings share, the largest of several, and the largest of
+    all where that is another."""
     sizes = Counter(budgets)
     return list(dict.fromkeys([max(sizes, key=lambda budget: (sizes[budget], budget)), max(sizes)])) if sizes else []
 
@@ -107,7 +107,8 @@ def gather(root: Location, sweep: str | None = None) -> ReportInputs:
 
 
 def pick_sweep(root: Location, sweep: str | None = None) -> SweepRow | None:
-    """The sweep row with this fingerprint, or the newest; None when there is no sweep at all and none was asked for.
+    """Return the sweep row with this fingerprint, or the newest; None when there is no sweep at all and none was asked
+    for.
 
     Raises:
         UserError: when the one that was asked for is not there.
@@ -127,7 +128,7 @@ def pick_sweep(root: Location, sweep: str | None = None) -> SweepRow | None:
 
 
 def gather_sweep(sweep: SweepRow, rows: Sequence[AccuracyRow], results: Sequence[RungResult]) -> ReportInputs:
-    """What is known of one sweep."""
+    """Return what is known of one sweep."""
     taken = set(sweep["rung_results"])
     results = [result for result in results if result["fingerprint"] in taken]
     own = {*sweep["rows"], *(name for result in results for name in result["rows"])}
@@ -152,7 +153,7 @@ def gather_sweep(sweep: SweepRow, rows: Sequence[AccuracyRow], results: Sequence
 
 
 def gather_all(root: Location, rows: Sequence[AccuracyRow], results: Sequence[RungResult]) -> ReportInputs:
-    """What is known where no sweep ended: each setting that was measured.
+    """Return what is known where no sweep ended: each setting that was measured.
 
     Raises:
         UserError: when there are no accuracy rows.
@@ -173,8 +174,8 @@ def gather_all(root: Location, rows: Sequence[AccuracyRow], results: Sequence[Ru
 
 
 def baseline_rows(kind: str, own: Sequence[AccuracyRow], rows: Sequence[AccuracyRow]) -> list[AccuracyRow]:
-    """The rows of other runs' baselines of a kind, of the same backbone and on the same sets; none where a sweep has
-    its own."""
+    """Return the rows of other runs' baselines of a kind, of the same backbone and on the same sets; none where a sweep
+    has its own."""
     if any(row["trained_on"]["kind"] == kind for row in own):
         return []
     backbones, sets = {row["backbone"] for row in own}, {_measured(row) for row in own}
@@ -242,13 +243,14 @@ def _sweep_entry(clone: SweptClone) -> Entry:
 
 
 def _row_entry(root: Location, setting: Setting, rungs: Sequence[Rung]) -> Entry:
-    """A setting that no sweep knows."""
+    """Return a setting that no sweep knows."""
     folder = "" if setting.is_mixture else root.child("clones", str(setting.source)).uri
     return Entry(setting, folder, tuple(sorted(rungs, key=lambda rung: rung.images_per_class)))
 
 
 def _told_apart(entries: Sequence[Entry]) -> tuple[Entry, ...]:
-    """The same with labels that are unlike: the fields that differ are added, then the fingerprint, then a number."""
+    """Return the same with labels that are unlike: the fields that differ are added, then the fingerprint, then a
+    number."""
     found: list[Entry] = []
     for entry in entries:
         alike = [other.setting.fields() for other in entries if other.label == entry.label]

@@ -91,7 +91,7 @@ def write_parts(
 
 
 def find_all(inputs: ReportInputs) -> Findings | None:
-    """What the rows say; None where the best setting was not measured, or there is nothing to single out.
+    """Return what the rows say; None where the best setting was not measured, or there is nothing to single out.
 
     Raises:
         UserError: a sweep without accuracy rows of a clone.
@@ -109,7 +109,7 @@ def find_all(inputs: ReportInputs) -> Findings | None:
 
 
 def say_all(inputs: ReportInputs, findings: Findings | None) -> tuple[str, ...]:
-    """The summary, the most important first."""
+    """Return the summary, the most important first."""
     failed = inputs.sweep["failed"] if inputs.sweep is not None else []
     if findings:
         lines = findings.lines
@@ -146,7 +146,7 @@ def failure_notes(sweep: SweepRow) -> list[str]:
 
 
 def make_tables(inputs: ReportInputs, findings: Findings | None, scores: ClassScores | None) -> dict[str, Table]:
-    """All tables by name, in the order of the page; those without rows are left out."""
+    """Return all tables by name, in the order of the page; those without rows are left out."""
     settings = main_table(shown_cells(inputs), findings)
     failures = failure_notes(inputs.sweep) if inputs.sweep is not None else []
     found = [
@@ -167,7 +167,7 @@ def make_tables(inputs: ReportInputs, findings: Findings | None, scores: ClassSc
 
 
 def shown_cells(inputs: ReportInputs) -> Cells:
-    """The cells of the main table: of a sweep's setting the one with the most images per class alone."""
+    """Return the cells of the main table: of a sweep's setting the one with the most images per class alone."""
     if not inputs.is_sweep:
         return inputs.cells
     clones = inputs.cells.of_kind("clone")
@@ -179,7 +179,7 @@ def shown_cells(inputs: ReportInputs) -> Cells:
 
 
 def plot_figures(inputs: ReportInputs, findings: Findings | None, scores: ClassScores | None) -> dict[str, list[Plot]]:
-    """All figures by section; a section without any is empty."""
+    """Return all figures by section; a section without any is empty."""
     cells, effects, scaling = inputs.cells, effects_plot(inputs), scaling_plot(inputs)
     return {
         "accuracy": plot_curves(cells, findings, ("test", "shift", "validation")),
@@ -200,7 +200,7 @@ def render(
     written: Sequence[tuple[str, Sequence[str]]],
     lags: str | None,
 ) -> str:
-    """The page as HTML."""
+    """Return the page as HTML."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -226,11 +226,11 @@ def render(
 
 
 def _sections(body: str) -> list[tuple[str, str]]:
-    """Id and title of each section of a rendered page."""
+    """Return the id and title of each section of a rendered page."""
     return re.findall(r'<h2 id="([a-z]+)">([^<]+)</h2>', body)
 
 
 def _data_uri(image: bytes | str) -> str:
-    """WebP bytes or SVG text as a data URI; as an image an SVG runs no script."""
+    """Return WebP bytes or SVG text as a data URI; as an image an SVG runs no script."""
     kind, data = ("image/webp", image) if isinstance(image, bytes) else ("image/svg+xml", image.encode())
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -9,7 +9,7 @@ from raysd.storage.rows import AccuracyRow, SweepRow, SweptClone
 
 
 def clone_table(inputs: ReportInputs) -> Table | None:
-    """The clones and their folders, each once with the settings that share it; None where there are none."""
+    """Return the clones and their folders, each once with the settings that share it; None where there are none."""
     about: dict[str, SweptClone] = {
         clone["folder"]: clone for clone in (inputs.sweep["clones"] if inputs.sweep else ())
     }
@@ -34,7 +34,7 @@ def clone_table(inputs: ReportInputs) -> Table | None:
 
 
 def behind_table(inputs: ReportInputs) -> Table | None:
-    """The rows behind each score of a setting, by the rung results; None where there are none."""
+    """Return the rows behind each score of a setting, by the rung results; None where there are none."""
     names = ("rung result", "clone", "classifiers", "accuracy rows")
     columns = (
         Column("setting"),
@@ -57,7 +57,7 @@ def behind_table(inputs: ReportInputs) -> Table | None:
 
 
 def row_table(inputs: ReportInputs) -> Table:
-    """Each accuracy row and the command that repeats it."""
+    """Return each accuracy row and the command that repeats it."""
     columns = (
         Column("fingerprint", is_code=True),
         Column("trained on"),
@@ -98,7 +98,7 @@ def row_table(inputs: ReportInputs) -> Table:
 
 
 def package_versions(sweep: SweepRow | None, rows: Sequence[AccuracyRow]) -> list[tuple[str, str]]:
-    """Package and version; all versions where rows differ."""
+    """Return each package and its version; all versions where rows differ."""
     found: dict[str, set[str]] = {}
     for versions in [*([sweep["versions"]] if sweep is not None else []), *(row["versions"] for row in rows)]:
         for package, version in versions.items():

@@ -44,7 +44,7 @@ def find(
     comparisons: Sequence[SweptComparison] = (),
     borrowed: Collection[str] = (),
 ) -> Findings | None:
-    """All findings; None when the best setting was not measured, or nothing that the objective names.
+    """Return all findings; None when the best setting was not measured, or nothing that the objective names.
 
     Args:
         cells: all settings.
@@ -71,24 +71,24 @@ def find(
         f"{cells.names[s]} {100 * gap:.0f} %" for s, gap in gaps.items() if s.role == "transfer" and gap is not None
     ]:
         optimistic = (
-            " These sets had a part in the choice, so this is optimiztic." if counts(objective, "transfer") else ""
+            " These sets had a part in the choice, so this is optimistic." if counts(objective, "transfer") else ""
         )
         lines.append(f"Share of the gap to real closed on transfer sets: {'; '.join(closed)}.{optimistic}")
     return Findings(best, real, random, test, gaps, tuple(lines), tuple(notes), word)
 
 
 def is_clone(setting: Setting) -> bool:
-    """True for a clone alone, without other sets."""
+    """Return True for a clone alone, without other sets."""
     return setting.kind == "clone" and not setting.is_mixture
 
 
 def gap_closed(clone: float, real: float, random: float) -> float | None:
-    """(clone - random) / (real - random); None when real images are not better than no training."""
+    """Return (clone - random) / (real - random); None when real images are not better than no training."""
     return (clone - random) / (real - random) if real > random else None
 
 
 def find_baseline(cells: Cells, kind: str, best: Setting) -> tuple[Cell | None, list[str]]:
-    """The `real` or `random` cell to compare with, of the same backbone; and a note when its number of images
+    """Return the `real` or `random` cell to compare with, of the same backbone; and a note when its number of images
     differs."""
     found = [
         cell for cell in cells.of_kind(kind) if cell.setting.backbone == best.backbone and not cell.setting.is_mixture
@@ -113,8 +113,8 @@ def find_baseline(cells: Cells, kind: str, best: Setting) -> tuple[Cell | None, 
 def guidance_sentence(
     cells: Cells, best: Cell, test: MeasuredSet, comparisons: Sequence[SweptComparison] = (), word: str = "best"
 ) -> str | None:
-    """The best setting beside guidance 7.5 of its variant, or the highest guidance where 7.5 was not measured; None
-    where there is no other.
+    """Compare the best setting with guidance 7.5 of its variant, or the highest guidance where 7.5 was not measured;
+    None where there is no other.
 
     All have the best one's images per class.
     """
@@ -143,8 +143,8 @@ def guidance_sentence(
 
 
 def _compared(one: Cell, other: Cell, test: MeasuredSet, comparisons: Sequence[SweptComparison]) -> str:
-    """Whether two cells differ by more than noise: by the sweep's own comparison, else by the seeds that both have,
-    else unknown."""
+    """Return whether two cells differ by more than noise: by the sweep's own comparison, else by the seeds that both
+    have, else unknown."""
     difference = one.scores[test].mean - other.scores[test].mean
     wanted = (other.setting.label, test.role, test.dataset, test.probe, test.shots)
     for row in comparisons:
@@ -165,7 +165,7 @@ def _same_but_guidance(one: Setting, other: Setting) -> bool:
 
 
 def _chosen(cells: Cells, chosen: BestSetting) -> Cell | None:
-    """The cell of the setting that the sweep chose, at the rung that it was chosen by."""
+    """Return the cell of the setting that the sweep chose, at the rung that it was chosen by."""
     factors = {name: json.dumps(value, sort_keys=True) for name, value in chosen["setting"].items()}
     found = [
         c
@@ -176,24 +176,24 @@ def _chosen(cells: Cells, chosen: BestSetting) -> Cell | None:
 
 
 def _highest(cells: Cells, role: str) -> Cell | None:
-    """The clone with the highest score on a role; where there is no clone, the best of what else was trained."""
+    """Return the clone with the highest score on a role; where there is no clone, the best of what else was trained."""
     trained = cells.of_kind("clone") or [cell for cell in cells.cells if cell.setting.kind != "random"]
     scored = [(score, cell) for cell in trained if (score := role_score(cells, cell, role)) is not None]
     return max(scored, key=lambda pair: pair[0])[1] if scored else None
 
 
 def count_sentence(cells: Cells) -> str:
-    """How many settings were measured, where no sweep chose."""
+    """Return how many settings were measured, where no sweep chose."""
     count = len(cells.cells)
     return f"{count:,} measured {'setting' if count == 1 else 'settings'}; no sweep chose among them."
 
 
 def _known(cells: Cells, objective: Objective, answer: str) -> list[str]:
-    """What can be said where no sweep chose."""
+    """Return what can be said where no sweep chose."""
     lines = [count_sentence(cells)]
     if len(cells.cells) > 1:
         lines.append(f"Highest {objective_words(objective)}: {answer}")
-        lines.append("It was picked by these same images, so its accuracy on them is optimiztic.")
+        lines.append("It was picked by these same images, so its accuracy on them is optimistic.")
     return lines
 
 
@@ -245,10 +245,10 @@ def _answer(
 
 def _choice(objective: Objective) -> str:
     if objective == "test":
-        return "The setting was chosen on the test images themselves, so its test accuracy is optimiztic."
+        return "The setting was chosen on the test images themselves, so its test accuracy is optimistic."
     if counts(objective, "test"):
         return (
             f"The setting was chosen by {objective_words(objective)}; the test images had a part in the choice, "
-            "so its test accuracy is optimiztic."
+            "so its test accuracy is optimistic."
         )
     return f"The setting was chosen by {objective_words(objective)}; the test images had no part in the choice."

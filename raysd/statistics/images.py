@@ -188,7 +188,8 @@ def _side(correct: np.ndarray) -> _Side:
 
 
 def _seed_parts(a: _Side, b: _Side) -> list[tuple[float, float, float]]:
-    """The classifiers' parts of the variance: (V, its degrees of freedom, what it shares with the images' part)."""
+    """Return the classifiers' parts of the variance: (V, its degrees of freedom, what it shares with the images'
+    part)."""
     if a.num_seeds > 1 and b.num_seeds > 1:
         return [(side.seeds / side.num_seeds, side.num_seeds - 1, side.rest / side.num_seeds) for side in (a, b)]
     known = max(a, b, key=lambda side: side.num_seeds)

@@ -86,7 +86,7 @@ class HalvingSearch(_Forgetful):
         self._go_on()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next job, None while a rung is not done, or `Searcher.FINISHED`."""
+        """Return the next job, None while a rung is not done, or `Searcher.FINISHED`."""
         self._go_on()
         if self.is_done:
             return Searcher.FINISHED
@@ -131,7 +131,7 @@ class HalvingSearch(_Forgetful):
 
 
 def asha(sweep: SweepSettings, num_rungs: int) -> TrialScheduler:
-    """Tune's asynchronous halving over the rungs."""
+    """Return Tune's asynchronous halving over the rungs."""
     factor = 1 / sweep.keep
     return ASHAScheduler(
         time_attr=LEVEL,
@@ -142,7 +142,7 @@ def asha(sweep: SweepSettings, num_rungs: int) -> TrialScheduler:
 
 
 def level(sweep: SweepSettings, rung: int) -> float:
-    """What a trial reports to ASHA as its time at a rung."""
+    """Return what a trial reports to ASHA as its time at a rung."""
     return float((1 / sweep.keep) ** rung * (1 + 1e-9))
 
 
@@ -181,7 +181,7 @@ class NumberedSearch(_Forgetful):
         """The searcher's name of each trial, and its identity."""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next setting, or None while it is being tried."""
+        """Return the next setting, or None while it is being tried."""
         if self.baselines:
             return {"baseline": self.baselines.popleft()}
         if self.held is None:
@@ -210,8 +210,8 @@ class NumberedSearch(_Forgetful):
 
 
 def tpe(sweep: SweepSettings, tried: list[Setting]) -> Searcher:
-    """Optuna's TPE over the space; settings that an earlier run tried come first, in their order, so that it learns
-    from them again.
+    """Return Optuna's TPE over the space; settings that an earlier run tried come first, in their order, so that it
+    learns from them again.
 
     Lists of numbers are taken in their order, other lists as categories.
     """
@@ -236,7 +236,7 @@ def tpe(sweep: SweepSettings, tried: list[Setting]) -> Searcher:
 
 
 def decode(sweep: SweepSettings, suggested: Mapping[str, Any]) -> Setting:
-    """The setting of a suggestion of `tpe`."""
+    """Return the setting of a suggestion of `tpe`."""
     values: dict[str, Any] = {}
     for name, choices in sweep.space.factors().items():
         if isinstance(choices, RangeSettings):
@@ -255,5 +255,5 @@ def _in_order(choices: list[Any]) -> list[Any]:
 
 
 def _is_rising(choices: list[Any]) -> bool:
-    """True for numbers, which have an order of their own."""
+    """Return True for numbers, which have an order of their own."""
     return all(map(is_number, choices))

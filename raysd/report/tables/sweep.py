@@ -29,7 +29,7 @@ GRID_NOTE = (
 
 
 def search_lines(inputs: ReportInputs) -> list[str]:
-    """What a search found, in plain sentences; nothing where there is no sweep."""
+    """Return what a search found, in plain sentences; nothing where there is no sweep."""
     if (sweep := inputs.sweep) is None:
         return []
     lines = [*_noise_lines(sweep), *_effect_lines(sweep["effects"])]
@@ -42,7 +42,7 @@ def search_lines(inputs: ReportInputs) -> list[str]:
 
 
 def _noise_lines(sweep: SweepRow) -> list[str]:
-    """Which settings are within noise of the best, as far as that is known."""
+    """Return which settings are within noise of the best, as far as that is known."""
     best, *others = sweep["ranking"]
     known = [row for row in others if row["difference_high"] is not None]
     near = [row for row in known if row["verdict"] == "within noise"]
@@ -96,7 +96,7 @@ def _how(sweep: SweepRow, num_tried: int) -> str:
 
 
 def ranking_table(inputs: ReportInputs) -> Table | None:
-    """All settings, best first; None without a sweep."""
+    """Return all settings, best first; None without a sweep."""
     if inputs.sweep is None:
         return None
     scores = (
@@ -125,7 +125,7 @@ def ranking_table(inputs: ReportInputs) -> Table | None:
 
 
 def effects_table(inputs: ReportInputs) -> Table | None:
-    """What each value of each searched field does, the others held equal; None where rows do not say."""
+    """Return what each value of each searched field does, the others held equal; None where rows do not say."""
     effects = inputs.sweep["effects"] if inputs.sweep is not None else []
     difference = Column("difference", is_number=True, has_interval=True)
     columns = (Column("factor"), Column("value"), *number_columns("mean"), difference, *number_columns("settings"))
@@ -153,7 +153,7 @@ def effects_table(inputs: ReportInputs) -> Table | None:
 
 
 def proxies_table(inputs: ReportInputs) -> Table | None:
-    """Which setting each proxy would have picked, and the points lost by it; None where none was computed."""
+    """Return which setting each proxy would have picked, and the points lost by it; None where none was computed."""
     proxies = inputs.sweep["proxies"] if inputs.sweep is not None else []
     numbers = number_columns(
         "images per class", "score of its pick", "best score", "points lost", "rank correlation", "settings"
@@ -181,7 +181,7 @@ def proxies_table(inputs: ReportInputs) -> Table | None:
 
 
 def cost_table(inputs: ReportInputs) -> Table | None:
-    """What the sweep took, beside all settings at the last rung where these are known beforehand; None without a
+    """Return what the sweep took, beside all settings at the last rung where these are known beforehand; None without a
     sweep."""
     sweep = inputs.sweep
     if not sweep:
@@ -214,7 +214,7 @@ def cost_table(inputs: ReportInputs) -> Table | None:
 
 
 def _has_grid(sweep: SweepRow) -> bool:
-    """False where nobody knows how many settings there are: TPE asks for as many as it is let."""
+    """Return False where nobody knows how many settings there are: TPE asks for as many as it is let."""
     return bool(sweep["search"] != "tpe")
 
 
@@ -229,7 +229,7 @@ def _ratio(own: float | None, other: float | None) -> Number | None:
 
 
 def _shared(entries: Sequence[Entry]) -> list[str]:
-    """A note for settings of one clone."""
+    """Return a note for settings of one clone."""
     groups: dict[str, list[str]] = {}
     for entry in entries:
         groups.setdefault(entry.folder, []).append(entry.label)

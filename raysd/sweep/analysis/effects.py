@@ -73,7 +73,7 @@ def marginal_effects(results: list[RungResult], factors: Mapping[str, Sequence[A
 
 
 def _levels(order: Sequence[Any], tried: list[Any]) -> tuple[list[Any], np.ndarray]:
-    """A factor's values as they are shown, and which of them each setting has [N]."""
+    """Return a factor's values as they are shown, and which of them each setting has [N]."""
     distinct: list[Any] = []
     for value in (*order, *tried):
         if value in tried and value not in distinct:
@@ -128,7 +128,7 @@ def _effect(values: list[Any], columns: slice, fit: _Fit) -> tuple[float, list[E
 
 
 def _ends(difference: float, margin: float | None, error: float) -> tuple[float | None, float | None, float | None]:
-    """The difference and the ends of its interval; `error` is in units of the noise of one setting's mean."""
+    """Return the difference and the ends of its interval; `error` is in units of the noise of one setting's mean."""
     return (
         (difference, None, None)
         if margin is None
