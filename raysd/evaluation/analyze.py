@@ -88,8 +88,8 @@ def coding_length(features: np.ndarray, eps2: float = EPS2) -> float | None:
 
 
 def class_coding_length(features: np.ndarray, labels: np.ndarray, eps2: float = EPS2) -> float | None:
-    """Return the coding length of the classes in nats (Yu et al. 2020): the mean of R over classes, each weighted by its
-    number of images.
+    """Return the coding length of the classes in nats (Yu et al. 2020): the mean of R over classes, each weighted by
+    its number of images.
 
     features [N, D], labels [N]; None when empty.
     """
@@ -99,8 +99,8 @@ def class_coding_length(features: np.ndarray, labels: np.ndarray, eps2: float = 
 
 
 def rate_reduction(features: np.ndarray, labels: np.ndarray, eps2: float = EPS2) -> float | None:
-    """Return the coding length of all images minus that of the classes in nats, 0 or more (Yu et al. 2020): how far apart
-    classes lie.
+    """Return the coding length of all images minus that of the classes in nats, 0 or more (Yu et al. 2020): how far
+    apart classes lie.
 
     features [N, D], labels [N]; None when empty.
     """

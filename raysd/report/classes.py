@@ -176,7 +176,8 @@ def _count(value: float) -> str:
 
 
 def _confusions(cell: Cell, test: MeasuredSet | None) -> list[Counter[tuple[str, str]]]:
-    """Return the images by (class, taken for), for each seed that lists some. Classes that share a name are added up."""
+    """Return the images by (class, taken for), for each seed that lists some. Classes that share a name are added
+    up."""
     found = []
     for row in cell.rows_on(test) if test is not None else []:
         pairs: Counter[tuple[str, str]] = Counter()
