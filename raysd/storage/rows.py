@@ -467,7 +467,7 @@ class Kind(Generic[R]):
     renamed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Today's names of keys by those of version 0.1.0, for each part of a row by its dotted name; empty is the row."""
     complete: Callable[[dict[str, Any]], None] | None = None
-    """Adds what rows of version 0.1.0 lack."""
+    """Brings the rest of a row of version 0.1.0 into today's form."""
 
 
 def _add_verdicts(sweep: dict[str, Any]) -> None:
@@ -476,7 +476,13 @@ def _add_verdicts(sweep: dict[str, Any]) -> None:
         value["verdict"] = None if value["low"] is None else verdict_of(value["low"], value["high"])
 
 
-ACCURACY: Kind[AccuracyRow] = Kind("accuracy")
+def _rename_untrained(row: dict[str, Any]) -> None:
+    """Give an untrained network today's name, so that it is one setting whenever it was measured."""
+    if row.get("trained_on", {}).get("name") == "random initialisation":
+        row["trained_on"]["name"] = "random initialization"
+
+
+ACCURACY: Kind[AccuracyRow] = Kind("accuracy", complete=_rename_untrained)
 FAILED: Kind[FailedRow] = Kind("failed")
 COMPARISON: Kind[ComparisonRow] = Kind("comparison")
 ANALYSIS: Kind[AnalysisRow] = Kind("analysis")

@@ -64,6 +64,12 @@ def test_what_an_old_effects_interval_says_becomes_its_verdict(old):
     assert [value["verdict"] for value in sweep["effects"][0]["values"]] == ["better", "within noise"]
 
 
+def test_an_untrained_network_has_one_name(old):
+    named = {"kind": "random", "name": "random initialisation", "fingerprint": None}
+    write_row(old, ACCURACY, {"fingerprint": "ab", "value": 1.0, "trained_on": named})
+    assert find_row(old, ACCURACY, "ab")["trained_on"]["name"] == "random initialization"
+
+
 def test_a_rung_result_that_is_measured_anew_takes_the_place_of_the_old_trial(old):
     (result,) = read_rows(old, RUNG_RESULT)
     write_row(old, RUNG_RESULT, {**result, "num_generated": 25})
