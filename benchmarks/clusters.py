@@ -25,6 +25,9 @@ import psutil
 import pyarrow.parquet as pq
 import record
 
+from raysd.storage.location import Location
+from raysd.storage.rows import ACCURACY, RUNG_RESULT, read_rows
+
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = "python benchmarks/clusters.py"
 NODE_CPUS = 2
@@ -264,8 +267,9 @@ def found(verb, root):
         return rows
     if verb == "train":
         return Counter(json.loads(path.read_text())["fingerprint"] for path in root.glob("classifiers/*/record.json"))
-    kind, keys = ("accuracy", ("classifier", "dataset")) if verb == "evaluate" else ("trial", ("setting", "rung"))
-    rows = [json.loads(path.read_text()) for path in root.glob(f"results/{kind}/*.json")]
+    evaluated = verb == "evaluate"
+    rows = read_rows(Location(str(root)), ACCURACY if evaluated else RUNG_RESULT)
+    keys = ("classifier", "dataset") if evaluated else ("setting", "rung")
     return Counter(json.dumps([row[key] for key in keys], sort_keys=True) for row in rows)
 
 

@@ -21,7 +21,7 @@ from record import RESULTS
 from raysd import commands
 from raysd.config import load_experiment
 from raysd.diffusion.checkpoint import EMBEDDED
-from raysd.storage.results import read_results
+from raysd.storage.rows import ACCURACY, SWEEP, read_rows
 
 ROOT = Path(__file__).parent.parent
 COMMAND = "python benchmarks/demo.py"
@@ -57,9 +57,9 @@ def run_sweep(storage):
         CONFIG, [f"storage={storage}", "sweep.space.generation={guidance_scale: [1, 2, 4, 7.5], variant: [name]}"]
     )
     commands.sweep(experiment, COMMAND)
-    (sweep,) = (row for row in read_results(experiment.root, "sweep") if row["name"] == experiment.name)
+    (sweep,) = (row for row in read_rows(experiment.root, SWEEP) if row["name"] == experiment.name)
     wanted = set(sweep["rows"])
-    return sweep, [row for row in read_results(experiment.root, "accuracy") if row["fingerprint"] in wanted]
+    return sweep, [row for row in read_rows(experiment.root, ACCURACY) if row["fingerprint"] in wanted]
 
 
 def train_on_everything(storage):

@@ -15,7 +15,7 @@ from record import RESULTS, metric, write
 
 from raysd import commands
 from raysd.config import load_experiment
-from raysd.storage.results import read_results
+from raysd.storage.rows import ACCURACY, SWEEP, read_rows
 
 COMMAND = "python benchmarks/prompts.py"
 CONFIG = Path(__file__).parent.parent / "configs" / "fashion_mnist.yaml"
@@ -63,11 +63,11 @@ def families(storage):
     space = f"sweep.space.generation={{guidance_scale: [2], variant: [{', '.join(variants)}]}}"
     experiment = load_experiment(CONFIG, [f"storage={storage}", *SIZE, "name=prompts", space, *own])
     commands.sweep(experiment, COMMAND)
-    (sweep,) = (row for row in read_results(experiment.root, "sweep") if row["name"] == experiment.name)
+    (sweep,) = (row for row in read_rows(experiment.root, SWEEP) if row["name"] == experiment.name)
     wanted = set(sweep["rows"])
     rows = [
         row
-        for row in read_results(experiment.root, "accuracy")
+        for row in read_rows(experiment.root, ACCURACY)
         if row["fingerprint"] in wanted and row["trained_on"]["kind"] == "clone"
     ]
     return {name: [row for row in rows if row["trained_on"]["variant"] == name] for name in variants}

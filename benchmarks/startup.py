@@ -218,14 +218,14 @@ def trial_cpu(root):
     folder, original = tempfile.mkdtemp(dir=root), sweep._run_job
 
     def until_first_clone(*arguments):
-        from raysd.sweep.rung import Steps
+        from raysd.sweep.rung import RungRunner
         from raysd.sweep.sweep import _run_job
 
         def stop(*_):
             Path(folder, "trial").write_text(str(time.process_time()))
             raise UserError("startup", "", "measured")
 
-        Steps._generate = stop
+        RungRunner._generate = stop
         _run_job(*arguments)
 
     sweep._run_job = until_first_clone

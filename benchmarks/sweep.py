@@ -27,7 +27,7 @@ from record import RESULTS
 
 from raysd.config import load_experiment
 from raysd.resolve import clone_spec_of
-from raysd.storage.results import read_results
+from raysd.storage.rows import ACCURACY, RUNG_RESULT, SWEEP, read_rows
 
 COMMAND = "python benchmarks/sweep.py"
 SCALES, VARIANTS = [1, 1.5, 2, 3, 5, 7.5], ["name", "name_definition", "attributes", "clip_templates"]
@@ -103,25 +103,25 @@ def _sweep(storage, name):
 
 def find(settings):
     """The row of a sweep, or None."""
-    return next((row for row in read_results(settings.root, "sweep") if row["name"] == settings.name), None)
+    return next((row for row in read_rows(settings.root, SWEEP) if row["name"] == settings.name), None)
 
 
 def run_grid(storage):
     """The grid's cells as a table."""
     row, seconds = run_timed(grid(storage), storage)
     cells = []
-    for step in sorted(read_results(grid(storage).root, "trial"), key=lambda step: step["number"]):
-        if step["sweep"] == row["fingerprint"]:
+    for result in sorted(read_rows(grid(storage).root, RUNG_RESULT), key=lambda result: result["number"]):
+        if result["sweep"] == row["fingerprint"]:
             sets = {}
-            for accuracy in read_results(grid(storage).root, "accuracy"):
-                if accuracy["classifier"] in step["classifiers"]:
+            for accuracy in read_rows(grid(storage).root, ACCURACY):
+                if accuracy["classifier"] in result["classifiers"]:
                     sets.setdefault(accuracy["dataset"], []).append(accuracy["value"])
             values = {name: round(mean(found), 2) for name, found in sorted(sets.items())}
             cells.append(
                 {
-                    **step["setting"],
-                    "transfer": round(step["score"], 3),
-                    "seeds": [round(score, 3) for score in step["seed_scores"]],
+                    **result["setting"],
+                    "transfer": round(result["score"], 3),
+                    "seeds": [round(score, 3) for score in result["seed_scores"]],
                     **values,
                 }
             )
@@ -255,7 +255,7 @@ def run_overhead(storage):
     shutil.rmtree(storage, ignore_errors=True)  # both sides begin with nothing, one after the other
     settings = halving(storage, 1)
     row, seconds = run_timed(settings, storage)
-    steps = [step for step in read_results(settings.root, "trial") if step["sweep"] == row["fingerprint"]]
+    results = [result for result in read_rows(settings.root, RUNG_RESULT) if result["sweep"] == row["fingerprint"]]
     folder, spawn = Path(storage) / "plain", multiprocessing.get_context("spawn")
     began = time.monotonic()
     tasks = spawn.JoinableQueue()
@@ -268,9 +268,9 @@ def run_overhead(storage):
     for rung in range(
         len(RUNGS)
     ):  # one process generates, trains and measures a setting; all of a rung come before the next, as in the sweep
-        for step in sorted(steps, key=lambda step: step["number"]):
-            if step["rung"] == rung:
-                tasks.put((step["setting"], rung))
+        for result in sorted(results, key=lambda result: result["number"]):
+            if result["rung"] == rung:
+                tasks.put((result["setting"], rung))
         tasks.join()
     for _ in workers:
         tasks.put(None)

@@ -25,6 +25,7 @@ ORDER = [
     "formats",
     "renamed",
     "device",
+    "statistics",
     "storage",
     "prompts",
     "diffusion",

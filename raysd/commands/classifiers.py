@@ -11,6 +11,7 @@ from raysd.commands.show import describe_row
 from raysd.config import Experiment, ExperimentLike, load_experiment
 from raysd.errors import UserError
 from raysd.progress import say
+from raysd.storage.rows import ACCURACY, ANALYSIS, COMPARISON, AnalysisRow, ComparisonRow, MeasuredRow
 
 if TYPE_CHECKING:
     from raysd.evaluation.models import EvaluatedModel
@@ -36,7 +37,7 @@ def train(experiment: ExperimentLike = None, **values: Any) -> list[TrainedClass
     return [TrainedClassifier(seed, run.fingerprint(seed), run.folder(seed)) for seed in run.settings.seeds]
 
 
-def evaluate(experiment: ExperimentLike = None, command: str = "", **values: Any) -> ResultRows:
+def evaluate(experiment: ExperimentLike = None, command: str = "", **values: Any) -> ResultRows[MeasuredRow]:
     """Measure the experiment's classifiers, and the pretrained ones beside them.
 
     Args:
@@ -59,10 +60,10 @@ def evaluate(experiment: ExperimentLike = None, command: str = "", **values: Any
     if not evaluation.sets:
         raise UserError("evaluation.skip_absent", True, "all sets were skipped; give one that can be had")
     rows = evaluation.measure_all(models)
-    return ResultRows(tuple(rows), experiment.root.child("results", "accuracy").uri, evaluation.skipped)
+    return ResultRows(tuple(rows), experiment.root.child("results", ACCURACY.name).uri, evaluation.skipped)
 
 
-def compare(experiment: ExperimentLike, other: ExperimentLike, command: str = "") -> ResultRows:
+def compare(experiment: ExperimentLike, other: ExperimentLike, command: str = "") -> ResultRows[ComparisonRow]:
     """Compare the classifiers of two settings on the sets of the first one, image by image: a row per set.
 
     Args:
@@ -91,10 +92,10 @@ def compare(experiment: ExperimentLike, other: ExperimentLike, command: str = ""
     for row in [row for rows in both for row in rows if row["value"] is None]:
         say(describe_row(row))
     rows = compare_classifiers(evaluation, both[0], both[1], command)
-    return ResultRows(tuple(rows), experiment.root.child("results", "comparison").uri, evaluation.skipped)
+    return ResultRows(tuple(rows), experiment.root.child("results", COMPARISON.name).uri, evaluation.skipped)
 
 
-def analyze(experiment: ExperimentLike = None, command: str = "", **values: Any) -> ResultRows:
+def analyze(experiment: ExperimentLike = None, command: str = "", **values: Any) -> ResultRows[AnalysisRow]:
     """Analyze the classifiers' features, and the clone against real images.
 
     Args:
@@ -143,7 +144,7 @@ def analyze(experiment: ExperimentLike = None, command: str = "", **values: Any)
                 command,
             )
         )
-    return ResultRows(tuple(rows), experiment.root.child("results", "analysis").uri)
+    return ResultRows(tuple(rows), experiment.root.child("results", ANALYSIS.name).uri)
 
 
 analyse = analyze
@@ -157,7 +158,7 @@ def _check_sets(experiment: Experiment) -> None:
 
 
 def _evaluated_models(experiment: Experiment) -> "list[EvaluatedModel]":
-    """The experiment's classifiers and the pretrained ones; those alone where nothing was trained."""
+    """Return the experiment's classifiers and the pretrained ones; those alone where nothing was trained."""
     from raysd.evaluation.models import pretrained_model
     from raysd.training.architecture import load_record
 

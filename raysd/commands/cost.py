@@ -7,14 +7,14 @@ from raysd.commands.result_rows import ResultRows
 from raysd.config import Experiment, ExperimentLike, load_experiment
 from raysd.errors import UserError
 from raysd.formats import short
-from raysd.storage.results import write_result
+from raysd.storage.rows import RATE, RateRow, write_row
 
 if TYPE_CHECKING:
     from raysd.clone.clone import Clone
     from raysd.generation.cost import CostEstimate, Pool
 
 
-def benchmark(experiment: ExperimentLike = None, **values: Any) -> ResultRows:
+def benchmark(experiment: ExperimentLike = None, **values: Any) -> ResultRows[RateRow]:
     """Measure how fast the cluster's devices generate with the experiment's generator, and keep the row for `plan`.
 
     Args:
@@ -26,7 +26,6 @@ def benchmark(experiment: ExperimentLike = None, **values: Any) -> ResultRows:
     """
     from raysd.cluster.preflight import check_cluster
     from raysd.cluster.session import ensure_ray
-    from raysd.generation.cost import KIND
     from raysd.generation.throughput import measure_rate
     from raysd.resolve import clone_spec_of
 
@@ -36,8 +35,8 @@ def benchmark(experiment: ExperimentLike = None, **values: Any) -> ResultRows:
     ensure_ray()
     check_cluster(experiment.root, experiment.cluster, spec.weights)
     row = measure_rate(spec, experiment.generation)
-    write_result(experiment.root, KIND, row)
-    return ResultRows((row,), experiment.root.child("results", KIND).uri)
+    write_row(experiment.root, RATE, row)
+    return ResultRows((row,), experiment.root.child("results", RATE.name).uri)
 
 
 def cost_lines(experiment: Experiment, clone: "Clone") -> list[str]:

@@ -1,32 +1,33 @@
 """What the verbs that measure return: result rows, and where they lie."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-from raysd.storage.results import Row
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
+R = TypeVar("R")
+
+
 @dataclass(frozen=True)
-class ResultRows:
+class ResultRows(Generic[R]):
     """Result rows; iterate over it, or make a table of it with `to_pandas`."""
 
-    rows: tuple[Row, ...] = field(repr=False)
+    rows: tuple[R, ...] = field(repr=False)
     path: str
     """The folder that holds a file for each row."""
     skipped: Mapping[str, str] = field(default_factory=dict)
     """Why each set that was skipped could not be had, by name."""
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[R]:
         return iter(self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, place: int) -> Row:
+    def __getitem__(self, place: int) -> R:
         return self.rows[place]
 
     def to_pandas(self) -> "pd.DataFrame":
@@ -34,7 +35,7 @@ class ResultRows:
         return flat_frame(self.rows)
 
 
-def flat_frame(rows: "tuple[Row, ...] | list[Row]") -> "pd.DataFrame":
+def flat_frame(rows: Sequence[Any]) -> "pd.DataFrame":
     """Return rows as a frame; the values of a mapping become columns with dotted names."""
     import pandas as pd
 

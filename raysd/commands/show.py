@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from raysd.errors import UserError
-from raysd.storage.results import Row
+from raysd.storage.rows import AnalysisRow, ComparisonRow, MeasuredRow, RateRow
 
 if TYPE_CHECKING:
     from raysd.commands.classifier_handle import TrainedClassifier
@@ -105,7 +105,7 @@ def show_export(clone: "ExportedClone") -> None:
     _line(f"{clone.num_exported:,} images in {clone.out}")
 
 
-def show_benchmark(rates: "ResultRows") -> None:
+def show_benchmark(rates: "ResultRows[RateRow]") -> None:
     """Print how fast the devices generate."""
     for row in rates:
         _line(f"device        {row['device']}")
@@ -136,7 +136,7 @@ def show_train(classifiers: "Sequence[TrainedClassifier]") -> None:
     _line("next: raysd evaluate, with the same configuration")
 
 
-def show_evaluate(results: "ResultRows") -> None:
+def show_evaluate(results: "ResultRows[MeasuredRow]") -> None:
     """Print each accuracy, and each classifier's mean over the transfer sets."""
     for row in results:
         _line(describe_row(row))
@@ -147,7 +147,7 @@ def show_evaluate(results: "ResultRows") -> None:
     _line("next: raysd sweep, to compare guidance scales and prompts, or raysd compare, for two settings")
 
 
-def show_compare(results: "ResultRows") -> None:
+def show_compare(results: "ResultRows[ComparisonRow]") -> None:
     """Print the verdict on each set."""
     for row in results:
         gap = f"{row['difference']:+.2f} points ({row['low']:+.2f} to {row['high']:+.2f}), p = {row['p_value']:.2g}"
@@ -163,7 +163,7 @@ def show_compare(results: "ResultRows") -> None:
     _line(f"rows lie in {results.path}")
 
 
-def show_analyze(results: "ResultRows") -> None:
+def show_analyze(results: "ResultRows[AnalysisRow]") -> None:
     """Print what was measured of the features, and of the clone."""
     for row in results:
         values = ", ".join(
@@ -202,7 +202,7 @@ def show_sweep(answer: "SweepAnswer") -> None:
     )
 
 
-def describe_row(row: Row) -> str:
+def describe_row(row: MeasuredRow) -> str:
     """Return an accuracy row as the command prints it."""
     name = row["trained_on"]["name"] if row["trained_on"]["kind"] == "pretrained" else f"seed {row['seed']}"
     start = f"{name}  {ROLE_NAMES.get(row['role'], row['role']):<10} {_set_name(row)}:"
@@ -217,7 +217,7 @@ def describe_row(row: Row) -> str:
     return text + (f"; {row['num_left_out']:,} images of other classes left out" if row["num_left_out"] else "")
 
 
-def _set_name(row: Row) -> str:
+def _set_name(row: MeasuredRow | ComparisonRow) -> str:
     shots = [f"{row['shots']} shots"] if row["shots"] else []
     return ", ".join([row["dataset"], *shots, *([row["probe_label"]] if row["probe_label"] else [])])
 
@@ -225,8 +225,8 @@ def _set_name(row: Row) -> str:
 show_demo = show_sweep
 
 
-def _show_means(rows: list[Row], skipped: list[str]) -> None:
-    from raysd.evaluation.statistics import mean_log_odds, mean_over_sets
+def _show_means(rows: list[MeasuredRow], skipped: list[str]) -> None:
+    from raysd.statistics.means import mean_log_odds, mean_over_sets
 
     mean = mean_over_sets({**dict.fromkeys(skipped), **{_set_name(row): row["value"] for row in rows}})
     if len(mean.used) < 2 or mean.mean is None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from raysd.commands.result_rows import flat_frame
-from raysd.storage.results import Row
+from raysd.storage.rows import SweepRow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +46,7 @@ class WrittenReport:
 class SweepAnswer:
     """Which settings transfer best."""
 
-    row: Row = field(repr=False)
+    row: SweepRow = field(repr=False)
     """The sweep's result row: ranking, effects, cost, and what failed."""
     best_config: str
     """An experiment file with the best setting."""

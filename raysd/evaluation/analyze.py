@@ -14,11 +14,11 @@ from raysd.evaluation.extraction import Extraction
 from raysd.evaluation.features import extract
 from raysd.evaluation.fidelity import frechet_distance, precision_recall_density_coverage
 from raysd.evaluation.models import EvaluatedModel
+from raysd.evaluation.moments import ROWS, moments
 from raysd.evaluation.settings import AnalysisSettings
-from raysd.evaluation.statistics import ROWS, moments
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
-from raysd.storage.results import Row, find_result, write_result
+from raysd.storage.rows import ANALYSIS, AnalysisRow, find_row, write_row
 from raysd.versions import versions
 
 ZERO = 1e-3
@@ -44,7 +44,7 @@ def sparsity(features: np.ndarray, tolerance: float = ZERO) -> float | None:
 
 
 def intra_class_distance(features: np.ndarray, labels: np.ndarray) -> float | None:
-    """Mean distance between images of a class, 0 to 2.
+    """Return the mean distance between images of a class, 0 to 2.
 
     The Euclidean distance of features at unit length, over all pairs of different images of a class, then over classes,
     each of which weighs the same. features [N, D], labels [N]; None when no class has two images.
@@ -61,7 +61,7 @@ def intra_class_distance(features: np.ndarray, labels: np.ndarray) -> float | No
 
 
 def redundancy(features: np.ndarray) -> float | None:
-    """Mean absolute Pearson correlation between different dimensions, 0 to 1 (Wang et al. 2022).
+    """Return the mean absolute Pearson correlation between different dimensions, 0 to 1 (Wang et al. 2022).
 
     Unlike theirs, the mean leaves out the correlation of a dimension with itself, so that independent dimensions come
     near 0; and constant dimensions are left out. features [N, D]; None when fewer than 2 dimensions vary.
@@ -79,8 +79,8 @@ def redundancy(features: np.ndarray) -> float | None:
 
 
 def coding_length(features: np.ndarray, eps2: float = EPS2) -> float | None:
-    """Coding length per image in nats, of features at unit length (Ma et al. 2007; Yu et al. 2020): how much space
-    they fill.
+    """Return the coding length per image in nats, of features at unit length (Ma et al. 2007; Yu et al. 2020): how much
+    space they fill.
 
     R = 1/2 log det(I + D / (N eps^2) Z^T Z), 0 or more. features [N, D]; None when empty.
     """
@@ -88,8 +88,8 @@ def coding_length(features: np.ndarray, eps2: float = EPS2) -> float | None:
 
 
 def class_coding_length(features: np.ndarray, labels: np.ndarray, eps2: float = EPS2) -> float | None:
-    """Coding length of the classes in nats (Yu et al. 2020): the mean of R over classes, each weighted by its number
-    of images.
+    """Return the coding length of the classes in nats (Yu et al. 2020): the mean of R over classes, each weighted by
+    its number of images.
 
     features [N, D], labels [N]; None when empty.
     """
@@ -99,8 +99,8 @@ def class_coding_length(features: np.ndarray, labels: np.ndarray, eps2: float = 
 
 
 def rate_reduction(features: np.ndarray, labels: np.ndarray, eps2: float = EPS2) -> float | None:
-    """Coding length of all images minus that of the classes in nats, 0 or more (Yu et al. 2020): how far apart
-    classes lie.
+    """Return the coding length of all images minus that of the classes in nats, 0 or more (Yu et al. 2020): how far
+    apart classes lie.
 
     features [N, D], labels [N]; None when empty.
     """
@@ -108,8 +108,8 @@ def rate_reduction(features: np.ndarray, labels: np.ndarray, eps2: float = EPS2)
 
 
 def analyze(features: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
-    """All analyses of one set by name; None where one is not defined, and everywhere when a feature is not finite.
-    features [N, D], labels [N]."""
+    """Return all analyses of one set by name; None where one is not defined, and everywhere when a feature is not
+    finite. features [N, D], labels [N]."""
     names = ("sparsity", "intra_class_distance", "redundancy", "coding_length", "class_coding_length", "rate_reduction")
     if not np.isfinite(features).all():
         return dict.fromkeys(names)
@@ -126,7 +126,7 @@ def analyze(features: np.ndarray, labels: np.ndarray) -> dict[str, float | None]
 
 
 def _by_class(values: np.ndarray, labels: np.ndarray) -> Iterator[np.ndarray]:
-    """The rows of each class that has any."""
+    """Return the rows of each class that has any."""
     order = np.argsort(labels, kind="stable")
     starts = np.flatnonzero(np.diff(labels[order])) + 1
     for chosen in np.split(order, starts):
@@ -138,7 +138,7 @@ def _row_sums(distances: np.ndarray, start: int) -> np.ndarray:
 
 
 def _rate(unit: np.ndarray, eps2: float) -> float:
-    """1/2 log det(I + D / (N eps^2) Z^T Z) of rows at unit length [N, D]; over N x N where that is smaller."""
+    """Return 1/2 log det(I + D / (N eps^2) Z^T Z) of rows at unit length [N, D]; over N x N where that is smaller."""
     num_images, dimensions = unit.shape
     rows = unit.astype(np.float64) if num_images < dimensions else None
     gram = rows @ rows.T if rows is not None else _gram(unit)
@@ -151,7 +151,7 @@ def _reduction(whole: float | None, classes: float | None) -> float | None:
 
 
 def _gram(unit: np.ndarray) -> np.ndarray:
-    """Z^T Z [D, D] in float64."""
+    """Return Z^T Z [D, D] in float64."""
     total = np.zeros((unit.shape[1], unit.shape[1]))
     for start in range(0, len(unit), ROWS):
         part = unit[start : start + ROWS].astype(np.float64)
@@ -159,25 +159,22 @@ def _gram(unit: np.ndarray) -> np.ndarray:
     return total
 
 
-KIND = "analysis"
-
-
-def analyze_features(root: Location, model: EvaluatedModel, images: ImageSet, command: str) -> Row:
-    """Sparsity, intra-class distance, redundancy and coding length of a classifier's features of some images."""
+def analyze_features(root: Location, model: EvaluatedModel, images: ImageSet, command: str) -> AnalysisRow:
+    """Measure sparsity, intra-class distance, redundancy and coding length of the features of some images."""
     features = Extraction(root, model, images, "features")
 
     def measure() -> dict[str, Any]:
         _extract([features])
         return analyze(*features.read_features())
 
-    return _row(root, "features", model, [images], {}, measure, command)
+    return _row(root, "features", model, [images], measure, command)
 
 
 def compare_clone(
     root: Location, model: EvaluatedModel, clone: ImageSet, real: ImageSet, settings: AnalysisSettings, command: str
-) -> Row:
-    """Precision, recall, density, coverage and Frechet distance of a clone against real images, in the features of a
-    model.
+) -> AnalysisRow:
+    """Measure precision, recall, density, coverage and Frechet distance of a clone against real images, in the
+    features of a model.
 
     Raises:
         UserError: fewer images than neighbors.
@@ -195,7 +192,7 @@ def compare_clone(
             "num_real": len(true),
         }
 
-    return _row(root, "clone", model, [clone, real], {"neighbours": settings.neighbors}, measure, command)
+    return _row(root, "clone", model, [clone, real], measure, command, settings.neighbors)
 
 
 def _extract(extractions: list[Extraction]) -> None:
@@ -208,29 +205,31 @@ def _row(
     kind: str,
     model: EvaluatedModel,
     sets: list[ImageSet],
-    options: dict[str, Any],
     measure: Callable[[], dict[str, Any]],
     command: str,
-) -> Row:
+    neighbors: int | None = None,
+) -> AnalysisRow:
+    options = {} if neighbors is None else {"neighbours": neighbors}
     key = fingerprint(
         {"analysis": kind, "classifier": model.fingerprint, "sets": [images.identity() for images in sets], **options}
     )
-    if (found := find_result(root, KIND, key)) is not None:
+    if (found := find_row(root, ANALYSIS, key)) is not None:
         return found
     began = time.monotonic()
-    row: Row = {
+    row: AnalysisRow = {
         "fingerprint": key,
         "kind": kind,
         "datasets": [images.name for images in sets],
         "classifier": model.fingerprint,
-        **model.about,
-    }
-    row |= {
-        **options,
+        "seed": model.about["seed"],
+        "backbone": model.about["backbone"],
+        "trained_on": model.about["trained_on"],
         "values": measure(),
         "seconds": time.monotonic() - began,
         "command": command,
         "versions": versions(),
     }
-    write_result(root, KIND, row)
+    if neighbors is not None:
+        row["neighbours"] = neighbors
+    write_row(root, ANALYSIS, row)
     return row

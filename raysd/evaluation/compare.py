@@ -1,22 +1,22 @@
 """Two settings, measured on the same images: is one better, or is the difference within noise?"""
 
-from dataclasses import asdict
+from collections.abc import Sequence
 
 import numpy as np
 
 from raysd.evaluation.evaluate import Evaluation, read_correct, row_fingerprint
-from raysd.evaluation.statistics import mcnemar, paired_difference
 from raysd.evaluation.tasks import MeasuredOn
+from raysd.statistics.images import mcnemar, paired_difference
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
-from raysd.storage.results import Row, write_result
+from raysd.storage.rows import COMPARISON, AccuracyRow, ComparisonRow, MeasuredRow, write_row
 from raysd.versions import versions
 
-KIND = "comparison"
 
-
-def compare_classifiers(evaluation: Evaluation, a: list[Row], b: list[Row], command: str = "") -> list[Row]:
-    """A row for each set that both settings were measured on.
+def compare_classifiers(
+    evaluation: Evaluation, a: Sequence[MeasuredRow], b: Sequence[MeasuredRow], command: str = ""
+) -> list[ComparisonRow]:
+    """Write and return a row for each set that both settings were measured on.
 
     Args:
         evaluation: knows the sets.
@@ -28,14 +28,16 @@ def compare_classifiers(evaluation: Evaluation, a: list[Row], b: list[Row], comm
     return [row for row in rows if row is not None]
 
 
-def _compare_on(root: Location, measured: MeasuredOn, a: list[Row], b: list[Row], command: str) -> Row | None:
-    """None where one side has no values."""
+def _compare_on(
+    root: Location, measured: MeasuredOn, a: Sequence[MeasuredRow], b: Sequence[MeasuredRow], command: str
+) -> ComparisonRow | None:
+    """Write and return the row of one set; None where one side has no values."""
     ours, theirs = (_rows_on(measured, rows) for rows in (a, b))
     if not ours or not theirs:
         return None
     correct = [np.stack([read_correct(root, row) for row in rows]) for rows in (ours, theirs)]
     comparison = paired_difference(*correct)
-    row: Row = {
+    row: ComparisonRow = {
         "fingerprint": fingerprint([[row["fingerprint"] for row in rows] for rows in (ours, theirs)]),
         "role": measured.role,
         "dataset": measured.images.name,
@@ -45,18 +47,23 @@ def _compare_on(root: Location, measured: MeasuredOn, a: list[Row], b: list[Row]
         "a": {"top1": 100 * float(correct[0].mean()), "rows": [row["fingerprint"] for row in ours]},
         "b": {"top1": 100 * float(correct[1].mean()), "rows": [row["fingerprint"] for row in theirs]},
         "num_images": correct[0].shape[1],
-        **asdict(comparison),
+        "difference": comparison.difference,
+        "low": comparison.low,
+        "high": comparison.high,
+        "p_value": comparison.p_value,
+        "verdict": comparison.verdict,
+        "counts_seeds": comparison.counts_seeds,
         "mcnemar_p_value": mcnemar(*(part[0] for part in correct))
         if all(len(part) == 1 and measured.train is None for part in correct)
         else None,
         "command": command,
         "versions": versions(),
     }
-    write_result(root, KIND, row)
+    write_row(root, COMPARISON, row)
     return row
 
 
-def _rows_on(measured: MeasuredOn, rows: list[Row]) -> list[Row]:
+def _rows_on(measured: MeasuredOn, rows: Sequence[MeasuredRow]) -> list[AccuracyRow]:
     by_key = {row["fingerprint"]: row for row in rows if row["value"] is not None}
     keys = [row_fingerprint(classifier, measured) for classifier in dict.fromkeys(row["classifier"] for row in rows)]
     return [by_key[key] for key in keys if key in by_key]

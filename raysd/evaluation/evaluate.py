@@ -22,17 +22,26 @@ from raysd.evaluation.metrics import calibration_error, confusion_pairs, mean_pe
 from raysd.evaluation.models import EvaluatedModel, own_model
 from raysd.evaluation.probes.probe import run_probe
 from raysd.evaluation.settings import EvaluationSettings
-from raysd.evaluation.statistics import bootstrap_interval, wilson_interval
 from raysd.evaluation.tasks import ROW_VERSION, MeasuredOn, resolve_sets
 from raysd.progress import Progress
 from raysd.prompts.table import ClassTable
+from raysd.statistics.images import bootstrap_interval, wilson_interval
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
-from raysd.storage.results import Row, find_result, write_result
+from raysd.storage.rows import (
+    ACCURACY,
+    FAILED,
+    AccuracyRow,
+    BegunRow,
+    Counted,
+    FailedRow,
+    MeasuredRow,
+    find_row,
+    write_row,
+)
 from raysd.storage.tables import read_table, write_table
 from raysd.versions import versions
 
-KIND, FAILED = "accuracy", "failed"
 PROBE_FILE = "probe.parquet"
 FEATURE_COPIES = 3  # that a probe holds: the features, those that it learns from, and room
 NODE_SHARE = 0.9  # of a node's memory, the most that a task asks for
@@ -56,13 +65,13 @@ class Evaluation:
         self._decoded = DecodedImages()
 
     def confined(self, roles: Collection[str]) -> "Evaluation":
-        """The same with the sets of some roles alone."""
+        """Return the same with the sets of some roles alone."""
         part = copy(self)
         part.sets = [measured for measured in self.sets if measured.role in roles]
         return part
 
-    def measure(self, classifier: str, here: bool = False) -> list[Row]:
-        """All rows of one of raysd's classifiers, by its fingerprint; rows that are there are not made again.
+    def measure(self, classifier: str, here: bool = False) -> list[MeasuredRow]:
+        """Return all rows of one of raysd's classifiers, by its fingerprint; rows that are there are not made again.
 
         Args:
             classifier: its fingerprint.
@@ -73,12 +82,12 @@ class Evaluation:
         """
         return self.measure_all([own_model(self.root, classifier)], quiet=True, here=here)
 
-    def measure_all(self, models: list[EvaluatedModel], quiet: bool = False, here: bool = False) -> list[Row]:
-        """All rows of some classifiers. A probe that fails is a row without a value, which says why, and is tried
-        again next time.
+    def measure_all(self, models: list[EvaluatedModel], quiet: bool = False, here: bool = False) -> list[MeasuredRow]:
+        """Return all rows of some classifiers. A probe that fails is a row without a value, which says why, and is
+        tried again next time.
 
         Args:
-            subjects: the classifiers.
+            models: the classifiers.
             quiet: no progress, and no Ray tasks for probes.
             here: see large sets in this process, too.
 
@@ -88,21 +97,24 @@ class Evaluation:
         for model in models:
             self._check_classes(model)
         wanted = [(model, measured) for model in models for measured in self.sets]
-        rows = {self._key(model, measured): self._found(self._key(model, measured)) for model, measured in wanted}
+        rows: dict[str, MeasuredRow | None] = {key: self._found(key) for key in (self._key(*pair) for pair in wanted)}
         todo = [pair for pair in wanted if rows[self._key(*pair)] is None]
         needed = [part for model, measured in todo for part in extractions(self.root, model, measured)]
         failed = extract(list({part.fingerprint: part for part in needed}.values()), self._decoded, quiet, here)
         for row in self._rows(todo, failed, quiet):
             rows[row["fingerprint"]] = row
-            write_result(self.root, KIND if row["value"] is not None else FAILED, row)
+            if row["value"] is None:
+                write_row(self.root, FAILED, row)
+            else:
+                write_row(self.root, ACCURACY, row)
         return [row for row in rows.values() if row is not None]
 
     def is_measured(self, classifier: str) -> bool:
-        """True when all rows of a classifier are there."""
+        """Return True when all rows of a classifier are there."""
         return all(self._found(key) is not None for key in self.row_fingerprints(classifier))
 
     def row_fingerprints(self, classifier: str) -> list[str]:
-        """The fingerprints of a classifier's rows, measured or not."""
+        """Return the fingerprints of a classifier's rows, measured or not."""
         return [row_fingerprint(classifier, measured) for measured in self.sets]
 
     def _key(self, model: EvaluatedModel, measured: MeasuredOn) -> str:
@@ -117,13 +129,13 @@ class Evaluation:
                 f"the classifier {model.fingerprint} has {num_classes} classes; name the class table it was made for",
             )
 
-    def _found(self, key: str) -> Row | None:
-        return find_result(self.root, KIND, key)
+    def _found(self, key: str) -> AccuracyRow | None:
+        return find_row(self.root, ACCURACY, key)
 
     def _rows(
         self, todo: list[tuple[EvaluatedModel, MeasuredOn]], failed: dict[str, UserError], quiet: bool
-    ) -> Iterator[Row]:
-        """The rows, as they come."""
+    ) -> Iterator[MeasuredRow]:
+        """Yield the rows as they come."""
         ready = []
         for model, measured in todo:
             arguments = (self.root, model, measured, self.command, self.table.names)
@@ -149,19 +161,19 @@ class Evaluation:
 
 
 def row_fingerprint(classifier: str, measured: MeasuredOn) -> str:
-    """Names the row of a classifier on a set."""
+    """Return the name of the row of a classifier on a set."""
     return fingerprint({"classifier": classifier, **measured.identity()})
 
 
 def extractions(root: Location, model: EvaluatedModel, measured: MeasuredOn) -> list[Extraction]:
-    """What a row needs of the images: predictions, or the features to learn from and to be tested on."""
+    """Return what a row needs of the images: predictions, or the features to learn from and to be tested on."""
     kind: Kind = "predictions" if measured.train is None else "features"
     sets = [measured.images] if measured.train is None else [measured.train, measured.images]
     return [Extraction(root, model, images, kind, measured.shared) for images in sets]
 
 
-def _rows_on_ray(arguments: list[tuple[Any, ...]]) -> Iterator[Row]:
-    """A task for each probe; each asks for the memory that its features take while a probe is fitted."""
+def _rows_on_ray(arguments: list[tuple[Any, ...]]) -> Iterator[MeasuredRow]:
+    """Run a task for each probe; each asks for the memory that its features take while a probe is fitted."""
     import ray
 
     from raysd.cluster.session import cluster_gpus, ensure_ray
@@ -179,7 +191,7 @@ def _rows_on_ray(arguments: list[tuple[Any, ...]]) -> Iterator[Row]:
         yield ray.get(done)
 
 
-def _measure_row_alone(*arguments: Any) -> Row:
+def _measure_row_alone(*arguments: Any) -> MeasuredRow:
     import torch
 
     torch.set_num_threads(1)
@@ -188,15 +200,14 @@ def _measure_row_alone(*arguments: Any) -> Row:
 
 def measure_row(
     root: Location, model: EvaluatedModel, measured: MeasuredOn, command: str, class_names: list[str]
-) -> Row:
-    """The row of a classifier on a set, from what was extracted."""
-    began = time.monotonic()
-    row = _begun_row(model, measured, command)
+) -> MeasuredRow:
+    """Return the row of a classifier on a set, from what was extracted."""
+    began, begun = time.monotonic(), _begun_row(model, measured, command)
     try:
-        row |= (
-            _measure_test(root, model, measured, class_names)
+        row = (
+            _measure_test(root, model, measured, begun, class_names)
             if measured.train is None
-            else _measure_probe(root, model, measured, row["fingerprint"])
+            else _measure_probe(root, model, measured, begun)
         )
     except UserError as error:
         return failed_row(root, model, measured, command, class_names, error)
@@ -205,13 +216,20 @@ def measure_row(
 
 def failed_row(
     root: Location, model: EvaluatedModel, measured: MeasuredOn, command: str, class_names: list[str], error: UserError
-) -> Row:
-    """A row without a value, which says why."""
-    nothing = {"value": None, "low": None, "high": None, "num_images": None, "per_class": None, "class_names": None}
-    return {**_begun_row(model, measured, command), **nothing, "error": str(error)}
+) -> FailedRow:
+    """Return a row without a value, which says why."""
+    return {
+        **_begun_row(model, measured, command),
+        "value": None,
+        "low": None,
+        "high": None,
+        "num_images": None,
+        "per_class": None,
+        "error": str(error),
+    }
 
 
-def _begun_row(model: EvaluatedModel, measured: MeasuredOn, command: str) -> Row:
+def _begun_row(model: EvaluatedModel, measured: MeasuredOn, command: str) -> BegunRow:
     images = measured.images
     return {
         "fingerprint": row_fingerprint(model.fingerprint, measured),
@@ -223,9 +241,10 @@ def _begun_row(model: EvaluatedModel, measured: MeasuredOn, command: str) -> Row
         "probe_label": measured.label,
         "metric": measured.metric,
         "classifier": model.fingerprint,
-        **model.about,
+        "seed": model.about["seed"],
+        "backbone": model.about["backbone"],
+        "trained_on": model.about["trained_on"],
         "num_left_out": measured.num_left_out,
-        "per_class": None,
         "class_names": None,
         "command": command,
         "versions": versions(),
@@ -234,26 +253,28 @@ def _begun_row(model: EvaluatedModel, measured: MeasuredOn, command: str) -> Row
 
 
 def _measure_test(
-    root: Location, model: EvaluatedModel, measured: MeasuredOn, class_names: list[str]
-) -> dict[str, Any]:
+    root: Location, model: EvaluatedModel, measured: MeasuredOn, begun: BegunRow, class_names: list[str]
+) -> AccuracyRow:
     (extraction,) = extractions(root, model, measured)
     stored = extraction.read()
     table = {name: stored[name].to_numpy() for name in stored.column_names}
     num_classes = len(class_names)
     result = _counted(table["label"], table["rank"], table["confidence"], num_classes)
     low, high = wilson_interval(result["value"], len(table["label"]))
-    found: dict[str, Any] = {
+    found: AccuracyRow = {
+        **begun,
         **result,
         "low": low,
         "high": high,
         "num_images": len(table["label"]),
         "predictions": f"predictions/{extraction.fingerprint}",
+        "per_class": per_class(table["label"], table["rank"] == 0, num_classes),
+        "class_names": class_names,
+        "confusions": [
+            {"label": class_names[label], "prediction": class_names[prediction], "count": count}
+            for label, prediction, count in confusion_pairs(table["label"], table["prediction"])
+        ],
     }
-    found |= {"per_class": per_class(table["label"], table["rank"] == 0, num_classes), "class_names": class_names}
-    found["confusions"] = [
-        {"label": class_names[label], "prediction": class_names[prediction], "count": count}
-        for label, prediction, count in confusion_pairs(table["label"], table["prediction"])
-    ]
     if measured.shared is not None:
         masked = _counted(table["label"], table["shared_rank"], table["shared_confidence"], len(measured.shared))
         low, high = wilson_interval(masked["value"], len(table["label"]))
@@ -261,8 +282,8 @@ def _measure_test(
     return found
 
 
-def _counted(labels: np.ndarray, rank: np.ndarray, confidence: np.ndarray, num_classes: int) -> dict[str, Any]:
-    """Accuracies in percent of what was predicted over `num_classes` classes."""
+def _counted(labels: np.ndarray, rank: np.ndarray, confidence: np.ndarray, num_classes: int) -> Counted:
+    """Return accuracies in percent of what was predicted over `num_classes` classes."""
     return {
         "value": top_k(rank, 1),
         "top5": top_k(rank, 5) if num_classes >= TOP_5_CLASSES else None,
@@ -271,8 +292,9 @@ def _counted(labels: np.ndarray, rank: np.ndarray, confidence: np.ndarray, num_c
     }
 
 
-def _measure_probe(root: Location, model: EvaluatedModel, measured: MeasuredOn, key: str) -> dict[str, Any]:
+def _measure_probe(root: Location, model: EvaluatedModel, measured: MeasuredOn, begun: BegunRow) -> AccuracyRow:
     assert measured.probe is not None
+    key = begun["fingerprint"]
     learn, check = (extraction.read_features() for extraction in extractions(root, model, measured))
     seeds = measured.seeds or (model.about["seed"],)
     results = [run_probe(learn, check, measured.probe, seed, measured.shots) for seed in seeds]
@@ -290,6 +312,8 @@ def _measure_probe(root: Location, model: EvaluatedModel, measured: MeasuredOn, 
         _, places, counts = np.unique(check[1], return_inverse=True, return_counts=True)
         low, high = bootstrap_interval(correct * len(correct) / (len(counts) * counts[places]))
     return {
+        **begun,
+        "per_class": None,
         "value": value,
         "low": low,
         "high": min(100.0, high),
@@ -305,8 +329,8 @@ def _measure_probe(root: Location, model: EvaluatedModel, measured: MeasuredOn, 
     }
 
 
-def read_correct(root: Location, row: Row) -> np.ndarray:
-    """Whether each image of a row's set was told right, float [N], in the set's order; a mean where a probe has
+def read_correct(root: Location, row: AccuracyRow) -> np.ndarray:
+    """Return whether each image of a row's set was told right, float [N], in the set's order; a mean where a probe has
     several seeds."""
     folder = root.child(*row["predictions"].split("/"))
     tables = [read_table(folder, name) for name in folder.list_files(".parquet")]

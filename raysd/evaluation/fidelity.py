@@ -12,7 +12,7 @@ from sklearn.metrics import pairwise_distances_chunked
 from sklearn.neighbors import NearestNeighbors
 
 from raysd.errors import UserError
-from raysd.evaluation.statistics import moments
+from raysd.evaluation.moments import moments
 
 SLACK = 1e-6
 """Of the root mean square length; distances that differ by less are the same distance, as float32 cannot tell them

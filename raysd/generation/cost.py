@@ -18,10 +18,9 @@ from raysd.clone.plan import Plan
 from raysd.clone.spec import CloneSpec
 from raysd.cluster.resources import processes_on
 from raysd.storage.location import Location
-from raysd.storage.results import Row, read_results
+from raysd.storage.rows import RATE, RateRow, read_rows
 
 TABLE = Path(__file__).parent.parent / "assets" / "device_rates.yaml"
-KIND = "rate"
 UNGUIDED_SHARE = 0.58  # of a guided step's time, without the unconditional pass
 START_SECONDS = 10.0  # until actors generate and after they have generated, where nobody measured it
 CPU = "CPU core"
@@ -61,7 +60,7 @@ def same_device(one: str, other: str) -> bool:
     return words[0] <= words[1] or words[1] <= words[0]
 
 
-def find_rates(spec: CloneSpec, measured: list[Row]) -> list[Rate]:
+def find_rates(spec: CloneSpec, measured: list[RateRow]) -> list[Rate]:
     """The best known rate of each device for a clone: your own of this pipeline and size, nearest in steps; else the
     table's."""
     own: dict[str, Rate] = {}
@@ -76,12 +75,12 @@ def find_rates(spec: CloneSpec, measured: list[Row]) -> list[Rate]:
     return [*own.values(), *known]
 
 
-def read_rates(root: Location) -> list[Row]:
-    """The measurements below a storage root."""
-    return read_results(root, KIND)
+def read_rates(root: Location) -> list[RateRow]:
+    """Return the measurements below a storage root."""
+    return read_rows(root, RATE)
 
 
-def _own_rate(row: Row) -> Rate:
+def _own_rate(row: RateRow) -> Rate:
     source = f"measured {row['date']}, {row['num_inference_steps']} steps at guidance {row['guidance_scale']:g}"
     per_step = row["device_seconds_per_image"] / row["guided_steps"]
     return Rate(row["device"], per_step, row["image_size"], source, row["start_seconds"])

@@ -23,7 +23,7 @@ from raysd.generation.cost import CPU, devices_per_actor, guided_steps
 from raysd.generation.placement import TASKS_PER_ACTOR, check_dtype, request_actors
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
-from raysd.storage.results import Row
+from raysd.storage.rows import RateRow
 from raysd.versions import versions
 
 MIN_BATCHES = 3
@@ -73,7 +73,7 @@ class Speedometer:
 
 def measure_rate(
     spec: CloneSpec, settings: GenerationSettings, seconds: float = MIN_SECONDS, num_batches: int = MIN_BATCHES
-) -> Row:
+) -> RateRow:
     """Measure how fast the devices of the largest node generate; Ray has to be connected.
 
     Args:
@@ -124,7 +124,16 @@ def measure_rate(
     }
     return {
         "fingerprint": fingerprint(key),
-        **key,
+        "device": devices[0],
+        "pipeline_key": spec.pipeline_key,
+        "image_size": spec.image_size,
+        "num_inference_steps": spec.num_inference_steps,
+        "guided_steps": guided_steps(spec),
+        "scheduler": spec.scheduler,
+        "batch_size": settings.batch_size,
+        "cpus_per_actor": request.cpus,
+        "gpus_per_actor": request.gpus,
+        "num_actors": num_actors,
         "model": spec.model.name,
         "model_digest": spec.model.digest,
         "guidance_scale": spec.guidance_scale,

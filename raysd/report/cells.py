@@ -7,21 +7,24 @@ fingerprint, size and version of the row agree.
 """
 
 import json
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
-
-from scipy.special import stdtrit
+from typing import Any, Literal
 
 from raysd.report.text import GUIDANCE, VARIANT, factor_words, guidance_words, value_words
-from raysd.storage.results import Row
+from raysd.statistics.seeds import Score, margins_over_sets, score_over_seeds
+from raysd.storage.rows import AccuracyRow, RungResult, TrainedOn
 
 KINDS = ("clone", "real", "pretrained", "random")
 ROLES = ("validation", "test", "shift", "transfer")
-SELECTED = ("left_out", "from_end", "label_map", "groups")
+SELECTED: tuple[Literal["left_out", "from_end", "label_map", "groups"], ...] = (
+    "left_out",
+    "from_end",
+    "label_map",
+    "groups",
+)
 """What a row says of the part of a set that was trained on."""
 Factors = tuple[tuple[str, str], ...]
 """The searched fields of a setting and their values as JSON, in order of the fields."""
@@ -58,7 +61,8 @@ class Setting:
         return (*(["mixture"] if self.is_mixture else []), *(["filtered"] if '"left_out"' in self.selection else []))
 
     def fields(self, of_images: bool = False) -> dict[str, str]:
-        """All that sets it apart beside the images per class, in words; `of_images` leaves out what shapes no image."""
+        """Return all that sets it apart beside the images per class, in words; `of_images` leaves out what shapes no
+        image."""
         known: dict[str, Any] = {VARIANT: self.variant, GUIDANCE: self.guidance_scale}
         known |= {
             "generation.model": self.model,
@@ -88,7 +92,7 @@ class Setting:
 
 
 def telling(fields: Sequence[Mapping[str, str]]) -> list[str]:
-    """The fields in which settings differ."""
+    """Return the fields in which settings differ."""
     names = dict.fromkeys(name for own in fields for name in own)
     return [name for name in names if len({own[name] for own in fields if name in own}) > 1]
 
@@ -112,28 +116,6 @@ class MeasuredSet:
 
 
 @dataclass(frozen=True)
-class Score:
-    """An accuracy in percent, over seeds."""
-
-    mean: float
-    sd: float | None
-    """Standard deviation over seeds in points; None with one seed."""
-    num_seeds: int
-    low: float
-    """Lower end of the 95 % interval of the mean: Student's t over seeds, but no narrower than that over images."""
-    high: float
-
-    def __str__(self) -> str:
-        """`78.1 ± 0.4` (standard deviation over seeds), or `78.1 [77.3, 78.9]` (one seed, 95 % interval over
-        images)."""
-        return (
-            f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
-            if self.sd is None
-            else f"{self.mean:.1f} ± {self.sd:.1f}"
-        )
-
-
-@dataclass(frozen=True)
 class Cell:
     """One setting and what it scored."""
 
@@ -141,15 +123,15 @@ class Cell:
     scores: Mapping[MeasuredSet, Score]
     transfer: Score | None
     """Mean over all transfer sets; None when one of them is missing."""
-    rows: tuple[Row, ...]
+    rows: tuple[AccuracyRow, ...]
 
     @property
     def num_seeds(self) -> int:
         """The most seeds that any set of this cell was measured with."""
         return max((score.num_seeds for score in self.scores.values()), default=0)
 
-    def rows_on(self, measured: MeasuredSet) -> list[Row]:
-        """The rows of one set, a row per classifier in the order of their seeds."""
+    def rows_on(self, measured: MeasuredSet) -> list[AccuracyRow]:
+        """Return the rows of one set, a row per classifier in the order of their seeds."""
         return [row for row in self.rows if set_of(row) == measured]
 
 
@@ -163,11 +145,11 @@ class Cells:
     """What was missing or mixed, one sentence each."""
 
     def of_role(self, role: str) -> list[MeasuredSet]:
-        """The sets of one role; the one measured most often comes first."""
+        """Return the sets of one role; the one measured most often comes first."""
         return [s for s in self.sets if s.role == role]
 
     def of_kind(self, kind: str) -> list[Cell]:
-        """The cells of one kind, in order."""
+        """Return the cells of one kind, in order."""
         return [cell for cell in self.cells if cell.setting.kind == kind]
 
     @cached_property
@@ -196,23 +178,8 @@ class Cells:
         return found
 
 
-def score_over_seeds(values: Sequence[float], margins: Sequence[tuple[float, float]]) -> Score:
-    """The mean of percentages [num_seeds] with its 95 % interval.
-
-    Args:
-        values: one per seed.
-        margins: how far the 95 % interval over images reaches below and above each of them, in points. Few seeds may
-            agree by chance, so the interval over seeds is made no narrower than the mean of these.
-    """
-    mean, count = statistics.fmean(values), len(values)
-    sd = statistics.stdev(values) if count > 1 else None
-    half = 0.0 if sd is None else float(stdtrit(count - 1, 0.975)) * sd / math.sqrt(count)
-    below, above = (max(half, statistics.fmean(side)) for side in zip(*margins, strict=True))
-    return Score(mean, sd, count, max(0.0, mean - below), min(100.0, mean + above))
-
-
 def role_score(cells: Cells, cell: Cell, role: str) -> float | None:
-    """A cell's score on the sets of a role, in percent; None when it is missing."""
+    """Return a cell's score on the sets of a role, in percent; None when it is missing."""
     if role == "transfer":
         return cell.transfer.mean if cell.transfer else None
     sets = cells.of_role(role)
@@ -221,20 +188,20 @@ def role_score(cells: Cells, cell: Cell, role: str) -> float | None:
 
 
 def factors_of(setting: Mapping[str, Any]) -> Factors:
-    """The searched fields of a sweep's setting."""
+    """Return the searched fields of a sweep's setting."""
     return tuple(sorted((name, json.dumps(value, sort_keys=True)) for name, value in setting.items()))
 
 
-def setting_of(row: Row, trial: Row | None = None) -> Setting:
-    """The setting of an accuracy row; `trial` is the step of a sweep that trained its classifier."""
+def setting_of(row: AccuracyRow, result: RungResult | None = None) -> Setting:
+    """Return the setting of an accuracy row; `result` is the rung result of a sweep that trained its classifier."""
     data = row["trained_on"]
     selected = {name: data[name] for name in SELECTED if data.get(name)}
-    clone = data if data["kind"] == "clone" else {}
+    clone: TrainedOn = data if data["kind"] == "clone" else {"kind": "", "name": ""}
     return Setting(
         kind=data["kind"],
         variant=clone.get("variant"),
         guidance_scale=clone.get("guidance_scale"),
-        images_per_class=trial["images_per_class"] if trial else data.get("images_per_class"),
+        images_per_class=result["images_per_class"] if result else data.get("images_per_class"),
         backbone=row["backbone"],
         model=clone.get("model"),
         num_inference_steps=clone.get("num_inference_steps"),
@@ -242,31 +209,33 @@ def setting_of(row: Row, trial: Row | None = None) -> Setting:
         source=data.get("fingerprint"),
         is_mixture="parts" in data,
         selection=json.dumps(selected) if selected else "",
-        factors=factors_of(trial["setting"]) if trial else (),
-        words=trial["label"] if trial else "",
+        factors=factors_of(result["setting"]) if result else (),
+        words=result["label"] if result else "",
     )
 
 
-def set_of(row: Row) -> MeasuredSet:
-    """The set of an accuracy row."""
+def set_of(row: AccuracyRow) -> MeasuredSet:
+    """Return the set of an accuracy row."""
     named = (row["role"], row["dataset"], row["probe_label"], row["shots"])
     return MeasuredSet(*named, row["dataset_fingerprint"], row["num_images"], row["metric"], row["version"])
 
 
-def collect_cells(rows: Sequence[Row], variants: Sequence[str] = (), trials: Sequence[Row] = ()) -> Cells:
+def collect_cells(
+    rows: Sequence[AccuracyRow], variants: Sequence[str] = (), results: Sequence[RungResult] = ()
+) -> Cells:
     """Group rows into cells. Of a classifier's rows on one set only the newest version counts.
 
     Args:
         rows: accuracy rows.
         variants: the order of the prompt variants; others follow by name.
-        trials: the steps of sweeps, which know their classifiers.
+        results: the rung results of sweeps, which know their classifiers.
     """
-    by_classifier = {name: trial for trial in trials for name in trial.get("classifiers", ())}
-    newest: dict[tuple[str, MeasuredSet], Row] = {}
+    by_classifier = {name: result for result in results for name in result["classifiers"]}
+    newest: dict[tuple[str, MeasuredSet], AccuracyRow] = {}
     for row in sorted(rows, key=lambda row: (row["version"], row["date"])):
         newest[row["classifier"], replace(set_of(row), version=0)] = row
     sizes: dict[MeasuredSet, int] = {}
-    groups: dict[Setting, list[Row]] = {}
+    groups: dict[Setting, list[AccuracyRow]] = {}
     for row in newest.values():
         sizes[set_of(row)] = sizes.get(set_of(row), 0) + 1
         groups.setdefault(setting_of(row, by_classifier.get(row["classifier"])), []).append(row)
@@ -302,7 +271,7 @@ def _order(setting: Setting, ranks: Mapping[str, int]) -> tuple[object, ...]:
     return (kind, ranks.get(variant, len(ranks)), variant, guidance, *rest, setting.source or "", setting.selection)
 
 
-def _cell(setting: Setting, rows: list[Row], sets: Sequence[MeasuredSet], notes: list[str]) -> Cell:
+def _cell(setting: Setting, rows: list[AccuracyRow], sets: Sequence[MeasuredSet], notes: list[str]) -> Cell:
     rows = sorted(rows, key=lambda row: (row["seed"], row["classifier"]))
     seeds = {row["classifier"]: row["seed"] for row in rows}
     if len(set(seeds.values())) < len(seeds):
@@ -310,7 +279,7 @@ def _cell(setting: Setting, rows: list[Row], sets: Sequence[MeasuredSet], notes:
             f"{setting.label}: {len(seeds)} classifiers share {len(set(seeds.values()))} seeds, so they "
             "differ in something that rows do not tell."
         )
-    by_set: dict[MeasuredSet, dict[str, Row]] = {}
+    by_set: dict[MeasuredSet, dict[str, AccuracyRow]] = {}
     for row in rows:
         by_set.setdefault(set_of(row), {})[row["classifier"]] = row
     scores = {}
@@ -335,17 +304,12 @@ def _cell(setting: Setting, rows: list[Row], sets: Sequence[MeasuredSet], notes:
     return Cell(setting, scores, _mean_transfer(whole) if whole else None, tuple(rows))
 
 
-def _mean_transfer(rows: Sequence[Sequence[Row]]) -> Score:
-    """The mean over sets, then over seeds; rows [num_seeds][num_sets]. Sets are independent, so their intervals add
-    up by squares."""
-    margins = [
-        [math.hypot(*side) / len(own) for side in zip(*(_margins(row) for row in own), strict=True)] for own in rows
-    ]
-    return score_over_seeds(
-        [statistics.fmean(row["value"] for row in own) for own in rows], [(below, above) for below, above in margins]
-    )
+def _mean_transfer(rows: Sequence[Sequence[AccuracyRow]]) -> Score:
+    """Return the mean over sets, then over seeds; rows [num_seeds][num_sets]."""
+    margins = [margins_over_sets([_margins(row) for row in own]) for own in rows]
+    return score_over_seeds([statistics.fmean(row["value"] for row in own) for own in rows], margins)
 
 
-def _margins(row: Row) -> tuple[float, float]:
-    """How far a row's 95 % interval reaches below and above its value."""
+def _margins(row: AccuracyRow) -> tuple[float, float]:
+    """Return how far a row's 95 % interval reaches below and above its value."""
     return max(0.0, row["value"] - row["low"]), max(0.0, row["high"] - row["value"])

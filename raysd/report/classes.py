@@ -34,7 +34,7 @@ class ClassScores:
 
 
 def class_scores(findings: Findings) -> ClassScores | None:
-    """Accuracies of the best setting and of real, class by class; None where rows do not say."""
+    """Return the accuracies of the best setting and of real, class by class; None where rows do not say."""
     best = _per_class(findings.best, findings.test)
     real = _per_class(findings.real, findings.test) if findings.real and findings.real is not findings.best else None
     if best is None:
@@ -45,7 +45,7 @@ def class_scores(findings: Findings) -> ClassScores | None:
 
 
 def per_class_plot(scores: ClassScores, heading: str = "best clone") -> Plot:
-    """Accuracy of each class, the clone beside real; the 30 classes furthest behind where there are more."""
+    """Plot the accuracy of each class, the clone beside real; the 30 classes furthest behind where there are more."""
     order, title = sorted(scores.order), "Accuracy of each class, %"
     if len(order) > MAX_CLASSES:
         title = (
@@ -83,7 +83,7 @@ def per_class_plot(scores: ClassScores, heading: str = "best clone") -> Plot:
 
 
 def lag_sentence(scores: ClassScores) -> str | None:
-    """The classes that lag most behind real images; None where no class does, or real is unknown."""
+    """Return the classes that lag most behind real images; None where no class does, or real is unknown."""
     if scores.real is None:
         return None
     lags = [(scores.names[i], scores.clone[i] - scores.real[i]) for i in _behind(scores)[:NAMED]]
@@ -97,7 +97,7 @@ def lag_sentence(scores: ClassScores) -> str | None:
 
 
 def lag_table(scores: ClassScores, heading: str = "best clone") -> Table | None:
-    """The classes furthest behind real; None where no class is, or real is unknown."""
+    """Return the classes furthest behind real; None where no class is, or real is unknown."""
     if scores.real is None or not _behind(scores):
         return None
     columns = (Column("class"), *number_columns(heading, "real", "difference"))
@@ -120,7 +120,7 @@ def lag_table(scores: ClassScores, heading: str = "best clone") -> Table | None:
 
 
 def confusion_table(findings: Findings) -> Table | None:
-    """The most frequent mix-ups of the best setting beside those of real images; None where rows hold none.
+    """Return the most frequent mix-ups of the best setting beside those of real images; None where rows hold none.
 
     Each row lists its most frequent mix-ups alone. So a pair's count is the mean over the seeds that list it, and a
     pair that real images' rows do not list is known to be at most as frequent as the last one listed.
@@ -176,7 +176,8 @@ def _count(value: float) -> str:
 
 
 def _confusions(cell: Cell, test: MeasuredSet | None) -> list[Counter[tuple[str, str]]]:
-    """Of each seed that has some: (class, taken for) -> images. Classes that share a name are added up."""
+    """Return the images by (class, taken for), for each seed that lists some. Classes that share a name are added
+    up."""
     found = []
     for row in cell.rows_on(test) if test is not None else []:
         pairs: Counter[tuple[str, str]] = Counter()
@@ -187,10 +188,11 @@ def _confusions(cell: Cell, test: MeasuredSet | None) -> list[Counter[tuple[str,
 
 
 def _per_class(cell: Cell, test: MeasuredSet | None) -> tuple[list[str], list[float]] | None:
-    """Class names and accuracies in percent [num_classes], averaged over seeds; NaN for a class without images."""
-    rows = [row for row in cell.rows_on(test) if row["per_class"]] if test is not None else []
-    if not rows or len({len(row["per_class"]) for row in rows}) > 1:
+    """Return class names and accuracies in percent [num_classes], averaged over seeds; NaN for a class without
+    images."""
+    rows = cell.rows_on(test) if test is not None else []
+    names = next((row["class_names"] for row in rows if row["per_class"]), None)
+    found = [[math.nan if value is None else value for value in row["per_class"]] for row in rows if row["per_class"]]
+    if names is None or len({len(values) for values in found}) > 1:
         return None
-    columns = zip(*(row["per_class"] for row in rows), strict=True)
-    values = [math.nan if None in column else sum(column) / len(rows) for column in columns]
-    return rows[0]["class_names"], values
+    return names, [sum(column) / len(found) for column in zip(*found, strict=True)]

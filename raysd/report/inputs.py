@@ -10,7 +10,7 @@ from raysd.errors import UserError
 from raysd.report.cells import Cells, Setting, collect_cells, factors_of, role_score, telling
 from raysd.report.text import Objective
 from raysd.storage.location import Location
-from raysd.storage.results import Row, read_results
+from raysd.storage.rows import ACCURACY, RUNG_RESULT, SWEEP, AccuracyRow, RungResult, SweepRow, SweptClone, read_rows
 
 ALL = "all"
 """Where a report without a sweep goes."""
@@ -45,7 +45,7 @@ class Entry:
         return self.setting.label
 
     def score_at(self, images_per_class: int) -> float | None:
-        """The objective with this many images per class; None when the setting did not get there."""
+        """Return the objective with this many images per class; None when the setting did not get there."""
         return next((rung.score for rung in self.rungs if rung.images_per_class == images_per_class), None)
 
 
@@ -54,16 +54,16 @@ class ReportInputs:
     """All that a page is made of."""
 
     name: str
-    sweep: Row
-    """The sweep's row; empty when there is none."""
+    sweep: SweepRow | None
+    """None when no sweep chose among the settings."""
     objective: Objective
     """What a setting's score is; of a sweep, what chose the best."""
     entries: tuple[Entry, ...]
     cells: Cells
-    rows: tuple[Row, ...]
+    rows: tuple[AccuracyRow, ...]
     """Accuracy rows."""
-    trials: tuple[Row, ...]
-    """Trial rows of these settings, one for each setting and rung."""
+    rung_results: tuple[RungResult, ...]
+    """Of these settings, one for each setting and rung."""
     borrowed: tuple[str, ...] = ()
     """Kinds of baselines that a sweep has not measured itself, and that are another run's."""
     lacking: tuple[str, ...] = ()
@@ -72,7 +72,7 @@ class ReportInputs:
     @property
     def is_sweep(self) -> bool:
         """False when no sweep chose among the settings."""
-        return bool(self.sweep)
+        return self.sweep is not None
 
     @property
     def budgets(self) -> list[int]:
@@ -86,8 +86,8 @@ class ReportInputs:
 
 
 def widest_and_last(budgets: Iterable[int]) -> list[int]:
-    """The number of images per class that the most settings share, the largest of several, and the largest of all
-    where that is another."""
+    """Return the number of images per class that the most settings share, the largest of several, and the largest of
+    all where that is another."""
     sizes = Counter(budgets)
     return list(dict.fromkeys([max(sizes, key=lambda budget: (sizes[budget], budget)), max(sizes)])) if sizes else []
 
@@ -102,17 +102,18 @@ def gather(root: Location, sweep: str | None = None) -> ReportInputs:
     Raises:
         UserError: no such sweep, or nothing to report.
     """
-    chosen, rows, trials = pick_sweep(root, sweep), read_results(root, "accuracy"), read_results(root, "trial")
-    return gather_sweep(chosen, rows, trials) if chosen is not None else gather_all(root, rows, trials)
+    chosen, rows, results = pick_sweep(root, sweep), read_rows(root, ACCURACY), read_rows(root, RUNG_RESULT)
+    return gather_sweep(chosen, rows, results) if chosen is not None else gather_all(root, rows, results)
 
 
-def pick_sweep(root: Location, sweep: str | None = None) -> Row | None:
-    """The sweep row with this fingerprint, or the newest; None when there is no sweep at all and none was asked for.
+def pick_sweep(root: Location, sweep: str | None = None) -> SweepRow | None:
+    """Return the sweep row with this fingerprint, or the newest; None when there is no sweep at all and none was asked
+    for.
 
     Raises:
         UserError: when the one that was asked for is not there.
     """
-    found = sorted(read_results(root, "sweep"), key=lambda row: (row["date"], row["fingerprint"]), reverse=True)
+    found = sorted(read_rows(root, SWEEP), key=lambda row: (row["date"], row["fingerprint"]), reverse=True)
     if sweep is None:
         return found[0] if found else None
     for row in found:
@@ -126,17 +127,17 @@ def pick_sweep(root: Location, sweep: str | None = None) -> Row | None:
     raise UserError("report.sweep", sweep, remedy)
 
 
-def gather_sweep(sweep: Row, rows: Sequence[Row], trials: Sequence[Row]) -> ReportInputs:
-    """What is known of one sweep."""
-    steps = set(sweep["steps"])
-    trials = [trial for trial in trials if trial["fingerprint"] in steps]
-    own = {*sweep["rows"], *(name for trial in trials for name in trial.get("rows", ()))}
+def gather_sweep(sweep: SweepRow, rows: Sequence[AccuracyRow], results: Sequence[RungResult]) -> ReportInputs:
+    """Return what is known of one sweep."""
+    taken = set(sweep["rung_results"])
+    results = [result for result in results if result["fingerprint"] in taken]
+    own = {*sweep["rows"], *(name for result in results for name in result["rows"])}
     found = [row for row in rows if row["fingerprint"] in own]
     others = {kind: baseline_rows(kind, found, rows) for kind in ("real", "random")}
     borrowed = tuple(kind for kind, members in others.items() if members)
     chosen = [*found, *(row for members in others.values() for row in members)]
     variants = list(dict.fromkeys(str(clone["variant"]) for clone in sweep["clones"]))
-    cells = collect_cells(chosen, variants, trials)
+    cells = collect_cells(chosen, variants, results)
     entries = tuple(_sweep_entry(clone) for clone in sweep["clones"])
     return ReportInputs(
         sweep["name"],
@@ -145,14 +146,14 @@ def gather_sweep(sweep: Row, rows: Sequence[Row], trials: Sequence[Row]) -> Repo
         entries,
         cells,
         tuple(chosen),
-        tuple(trials),
+        tuple(results),
         borrowed,
-        tuple(_lacking(sweep, trials, found)),
+        tuple(_lacking(sweep, results, found)),
     )
 
 
-def gather_all(root: Location, rows: Sequence[Row], trials: Sequence[Row]) -> ReportInputs:
-    """What is known where no sweep ended: each setting that was measured.
+def gather_all(root: Location, rows: Sequence[AccuracyRow], results: Sequence[RungResult]) -> ReportInputs:
+    """Return what is known where no sweep ended: each setting that was measured.
 
     Raises:
         UserError: when there are no accuracy rows.
@@ -161,7 +162,7 @@ def gather_all(root: Location, rows: Sequence[Row], trials: Sequence[Row]) -> Re
         raise UserError(
             "storage", root.uri, "holds no results; run `raysd sweep` or `raysd evaluate` with this storage first"
         )
-    cells = collect_cells(rows, (), trials)
+    cells = collect_cells(rows, (), results)
     objective = next(role for role in OBJECTIVES if cells.of_role(role))
     groups: dict[Setting, list[Rung]] = {}
     for cell in cells.of_kind("clone"):
@@ -169,12 +170,12 @@ def gather_all(root: Location, rows: Sequence[Row], trials: Sequence[Row]) -> Re
         if cell.setting.images_per_class is not None:
             rungs.append(Rung(cell.setting.images_per_class, role_score(cells, cell, objective)))
     entries = [_row_entry(root, setting, rungs) for setting, rungs in groups.items()]
-    return ReportInputs("All results", {}, objective, _told_apart(entries), cells, tuple(rows), tuple(trials))
+    return ReportInputs("All results", None, objective, _told_apart(entries), cells, tuple(rows), tuple(results))
 
 
-def baseline_rows(kind: str, own: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
-    """The rows of other runs' baselines of a kind, of the same backbone and on the same sets; none where a sweep has
-    its own."""
+def baseline_rows(kind: str, own: Sequence[AccuracyRow], rows: Sequence[AccuracyRow]) -> list[AccuracyRow]:
+    """Return the rows of other runs' baselines of a kind, of the same backbone and on the same sets; none where a sweep
+    has its own."""
     if any(row["trained_on"]["kind"] == kind for row in own):
         return []
     backbones, sets = {row["backbone"] for row in own}, {_measured(row) for row in own}
@@ -185,23 +186,21 @@ def baseline_rows(kind: str, own: Sequence[Row], rows: Sequence[Row]) -> list[Ro
     ]
 
 
-def _measured(row: Row) -> tuple[Any, ...]:
-    """What two rows must share to stand in one column."""
-    return tuple(
-        row[name] for name in ("version", "role", "dataset_fingerprint", "shots", "probe_label", "metric", "num_images")
-    )
+def _measured(row: AccuracyRow) -> tuple[Any, ...]:
+    """Return what two rows must share to stand in one column."""
+    named = (row["role"], row["dataset_fingerprint"], row["probe_label"], row["shots"])
+    return (*named, row["version"], row["metric"], row["num_images"])
 
 
-def _lacking(sweep: Row, trials: Sequence[Row], rows: Sequence[Row]) -> list[str]:
-    """A note for each setting whose trial rows name accuracy rows or classifiers of which nothing is there, and one
-    for the rest of the sweep."""
+def _lacking(sweep: SweepRow, results: Sequence[RungResult], rows: Sequence[AccuracyRow]) -> list[str]:
+    """Return a note for each setting whose rung results name accuracy rows or classifiers of which nothing is there,
+    and one for the rest of the sweep."""
     there, measured = {row["fingerprint"] for row in rows}, {row["classifier"] for row in rows}
     notes = []
-    for label in dict.fromkeys(trial["label"] for trial in trials):
-        own = [trial for trial in trials if trial["label"] == label]
-        wanted, classifiers = (
-            [name for trial in own for name in trial.get(part, ())] for part in ("rows", "classifiers")
-        )
+    for label in dict.fromkeys(result["label"] for result in results):
+        own = [result for result in results if result["label"] == label]
+        wanted = [name for result in own for name in result["rows"]]
+        classifiers = [name for result in own for name in result["classifiers"]]
         absent = (
             [f"{sum(name not in there for name in wanted)} of {len(wanted)} accuracy rows"]
             if not there.issuperset(wanted)
@@ -214,7 +213,7 @@ def _lacking(sweep: Row, trials: Sequence[Row], rows: Sequence[Row]) -> list[str
         )
         if absent:
             notes.append(f"{label}: missing {' and '.join(absent)}.")
-    further = set(sweep["rows"]).difference(*(trial.get("rows", ()) for trial in trials))
+    further = set(sweep["rows"]).difference(*(result["rows"] for result in results))
     return [
         *notes,
         *(
@@ -225,7 +224,7 @@ def _lacking(sweep: Row, trials: Sequence[Row], rows: Sequence[Row]) -> list[str
     ]
 
 
-def _sweep_entry(clone: Row) -> Entry:
+def _sweep_entry(clone: SweptClone) -> Entry:
     setting = Setting(
         kind="clone",
         variant=str(clone["variant"]),
@@ -244,13 +243,14 @@ def _sweep_entry(clone: Row) -> Entry:
 
 
 def _row_entry(root: Location, setting: Setting, rungs: Sequence[Rung]) -> Entry:
-    """A setting that no sweep knows."""
+    """Return a setting that no sweep knows."""
     folder = "" if setting.is_mixture else root.child("clones", str(setting.source)).uri
     return Entry(setting, folder, tuple(sorted(rungs, key=lambda rung: rung.images_per_class)))
 
 
 def _told_apart(entries: Sequence[Entry]) -> tuple[Entry, ...]:
-    """The same with labels that are unlike: the fields that differ are added, then the fingerprint, then a number."""
+    """Return the same with labels that are unlike: the fields that differ are added, then the fingerprint, then a
+    number."""
     found: list[Entry] = []
     for entry in entries:
         alike = [other.setting.fields() for other in entries if other.label == entry.label]

@@ -25,7 +25,7 @@ from raysd.report.tables.sweep import cost_table, effects_table, proxies_table, 
 from raysd.report.tables.tables import Table, gap_table, main_table, to_csv, to_markdown, value_text
 from raysd.report.text import objective_words
 from raysd.storage.location import Location
-from raysd.storage.results import Row
+from raysd.storage.rows import SweepRow
 
 HTML = "report.html"
 MOST_ROWS = 500  # of a table in the page; its files hold all
@@ -62,7 +62,7 @@ def write_report(root: Location, out: Location | None = None, sweep: str | None 
     galleries = sample_galleries(inputs.entries)
     figures = plot_figures(inputs, findings, scores)
     tables = make_tables(inputs, findings, scores)
-    out = out or root.child("reports", inputs.sweep.get("fingerprint", ALL))
+    out = out or root.child("reports", inputs.sweep["fingerprint"] if inputs.sweep is not None else ALL)
     plots = [plot for group in figures.values() for plot in group]
     written = write_parts(out, tables.values(), plots, [grid for gallery in galleries for grid in gallery.grids])
     lines = say_all(inputs, findings)
@@ -91,27 +91,30 @@ def write_parts(
 
 
 def find_all(inputs: ReportInputs) -> Findings | None:
-    """What the rows say; None where the best setting was not measured, or there is nothing to single out.
+    """Return what the rows say; None where the best setting was not measured, or there is nothing to single out.
 
     Raises:
         UserError: a sweep without accuracy rows of a clone.
     """
     sweep = inputs.sweep
-    if inputs.is_sweep and not inputs.cells.of_kind("clone"):
+    if sweep is None:
+        return find(inputs.cells, None, inputs.objective)
+    if not inputs.cells.of_kind("clone"):
         raise UserError(
             "report.sweep",
             sweep["fingerprint"],
             "has no accuracy rows of a clone; run the sweep again, it continues where it ended",
         )
-    return find(inputs.cells, sweep.get("best"), inputs.objective, sweep.get("comparisons", ()), inputs.borrowed)
+    return find(inputs.cells, sweep["best"], inputs.objective, sweep["comparisons"], inputs.borrowed)
 
 
 def say_all(inputs: ReportInputs, findings: Findings | None) -> tuple[str, ...]:
-    """The summary, the most important first."""
-    best, failed = inputs.sweep.get("best"), inputs.sweep.get("failed", ())
+    """Return the summary, the most important first."""
+    failed = inputs.sweep["failed"] if inputs.sweep is not None else []
     if findings:
         lines = findings.lines
-    elif best:
+    elif inputs.sweep is not None:
+        best = inputs.sweep["best"]
         lines = (
             (
                 f"The sweep chose {best['label']} ({best['score']:.1f} %, {objective_words(inputs.objective)}); "
@@ -132,10 +135,10 @@ def say_all(inputs: ReportInputs, findings: Findings | None) -> tuple[str, ...]:
     return (*lines, *(absent if inputs.lacking else []), *(failures if failed else []), *search_lines(inputs))
 
 
-def failure_notes(sweep: Row) -> list[str]:
-    """What was skipped, and what failed and why."""
-    notes = [f"Skipped {name}: {reason}" for name, reason in sweep.get("skipped_sets", {}).items()]
-    for row in sweep.get("failed", ()):
+def failure_notes(sweep: SweepRow) -> list[str]:
+    """Return what was skipped, and what failed and why."""
+    notes = [f"Skipped {name}: {reason}" for name, reason in sweep["skipped_sets"].items()]
+    for row in sweep["failed"]:
         seed = f", seed {row['seed']}" if row["seed"] is not None else ""
         where = f" on {row['dataset']}" if row["dataset"] != "-" else ""
         notes.append(f"{row['trained_on']}{seed}: failed{where}: {row['error']}")
@@ -143,13 +146,14 @@ def failure_notes(sweep: Row) -> list[str]:
 
 
 def make_tables(inputs: ReportInputs, findings: Findings | None, scores: ClassScores | None) -> dict[str, Table]:
-    """All tables by name, in the order of the page; those without rows are left out."""
+    """Return all tables by name, in the order of the page; those without rows are left out."""
     settings = main_table(shown_cells(inputs), findings)
+    failures = failure_notes(inputs.sweep) if inputs.sweep is not None else []
     found = [
         ranking_table(inputs),
         effects_table(inputs),
         proxies_table(inputs),
-        replace(settings, notes=(*settings.notes, *inputs.lacking, *failure_notes(inputs.sweep))),
+        replace(settings, notes=(*settings.notes, *inputs.lacking, *failures)),
         gap_table(inputs.cells, findings) if findings and findings.best.setting.kind == "clone" else None,
         lag_table(scores, findings.heading) if scores and findings else None,
         confusion_table(findings) if findings else None,
@@ -163,7 +167,7 @@ def make_tables(inputs: ReportInputs, findings: Findings | None, scores: ClassSc
 
 
 def shown_cells(inputs: ReportInputs) -> Cells:
-    """The cells of the main table: of a sweep's setting the one with the most images per class alone."""
+    """Return the cells of the main table: of a sweep's setting the one with the most images per class alone."""
     if not inputs.is_sweep:
         return inputs.cells
     clones = inputs.cells.of_kind("clone")
@@ -175,7 +179,7 @@ def shown_cells(inputs: ReportInputs) -> Cells:
 
 
 def plot_figures(inputs: ReportInputs, findings: Findings | None, scores: ClassScores | None) -> dict[str, list[Plot]]:
-    """All figures by section; a section without any is empty."""
+    """Return all figures by section; a section without any is empty."""
     cells, effects, scaling = inputs.cells, effects_plot(inputs), scaling_plot(inputs)
     return {
         "accuracy": plot_curves(cells, findings, ("test", "shift", "validation")),
@@ -196,7 +200,7 @@ def render(
     written: Sequence[tuple[str, Sequence[str]]],
     lags: str | None,
 ) -> str:
-    """The page as HTML."""
+    """Return the page as HTML."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -222,11 +226,11 @@ def render(
 
 
 def _sections(body: str) -> list[tuple[str, str]]:
-    """Id and title of each section of a rendered page."""
+    """Return the id and title of each section of a rendered page."""
     return re.findall(r'<h2 id="([a-z]+)">([^<]+)</h2>', body)
 
 
 def _data_uri(image: bytes | str) -> str:
-    """WebP bytes or SVG text as a data URI; as an image an SVG runs no script."""
+    """Return WebP bytes or SVG text as a data URI; as an image an SVG runs no script."""
     kind, data = ("image/webp", image) if isinstance(image, bytes) else ("image/svg+xml", image.encode())
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,19 +1,18 @@
 """Where each number comes from: clones, the rows behind the ranking, accuracy rows, and versions."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from raysd.report.inputs import Entry, ReportInputs
 from raysd.report.tables.tables import Column, Table, Value, number, number_columns
 from raysd.report.text import metric_words
-from raysd.storage.results import Row
-
-PARTS = ("classifiers", "rows")
+from raysd.storage.rows import AccuracyRow, SweepRow, SweptClone
 
 
 def clone_table(inputs: ReportInputs) -> Table | None:
-    """The clones and their folders, each once with the settings that share it; None where there are none."""
-    about = {clone["folder"]: clone for clone in inputs.sweep.get("clones", ())}
+    """Return the clones and their folders, each once with the settings that share it; None where there are none."""
+    about: dict[str, SweptClone] = {
+        clone["folder"]: clone for clone in (inputs.sweep["clones"] if inputs.sweep else ())
+    }
     groups: dict[str, list[Entry]] = {}
     for entry in (entry for entry in inputs.entries if entry.folder):
         groups.setdefault(entry.folder, []).append(entry)
@@ -25,16 +24,18 @@ def clone_table(inputs: ReportInputs) -> Table | None:
     )
     rows: list[tuple[Value, ...]] = []
     for folder, entries in groups.items():
-        clone = about.get(folder, {})
-        short = [f"short in {len(clone['short_classes']):,} classes"] if clone.get("short_classes") else []
+        clone = about.get(folder)
+        short = [f"short in {len(clone['short_classes']):,} classes"] if clone and clone["short_classes"] else []
         name = "; ".join([*(entry.label for entry in entries), *short])
-        rows.append((name, clone.get("num_images"), clone.get("num_flagged"), entries[0].setting.source, folder))
+        rows.append(
+            (name, clone and clone["num_images"], clone and clone["num_flagged"], entries[0].setting.source, folder)
+        )
     return Table("clones", "Clones", columns, tuple(rows)) if rows else None
 
 
 def behind_table(inputs: ReportInputs) -> Table | None:
-    """The rows behind each score of a setting, by the trial rows; None where there are none."""
-    names = ("trial", "clone", "classifiers", "accuracy rows")
+    """Return the rows behind each score of a setting, by the rung results; None where there are none."""
+    names = ("rung result", "clone", "classifiers", "accuracy rows")
     columns = (
         Column("setting"),
         *number_columns("images per class", "score"),
@@ -47,15 +48,16 @@ def behind_table(inputs: ReportInputs) -> Table | None:
             number(row["score"], ".2f"),
             row["fingerprint"],
             row["clone"],
-            *(" ".join(row.get(part, ())) for part in PARTS),
+            " ".join(row["classifiers"]),
+            " ".join(row["rows"]),
         )
-        for row in inputs.trials
+        for row in inputs.rung_results
     ]
     return Table("behind", "Rows behind each score", columns, tuple(rows)) if rows else None
 
 
 def row_table(inputs: ReportInputs) -> Table:
-    """Each accuracy row and the command that repeats it."""
+    """Return each accuracy row and the command that repeats it."""
     columns = (
         Column("fingerprint", is_code=True),
         Column("trained on"),
@@ -95,11 +97,10 @@ def row_table(inputs: ReportInputs) -> Table:
     return Table("rows", "Accuracy rows", columns, tuple(rows))
 
 
-def package_versions(sweep: Row, rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """Package and version; all versions where rows differ."""
+def package_versions(sweep: SweepRow | None, rows: Sequence[AccuracyRow]) -> list[tuple[str, str]]:
+    """Return each package and its version; all versions where rows differ."""
     found: dict[str, set[str]] = {}
-    for row in [sweep, *rows]:
-        versions: Mapping[str, Any] = row.get("versions") or {}
+    for versions in [*([sweep["versions"]] if sweep is not None else []), *(row["versions"] for row in rows)]:
         for package, version in versions.items():
-            found.setdefault(package, set()).add(str(version))
+            found.setdefault(package, set()).add(version)
     return [(package, ", ".join(sorted(versions))) for package, versions in sorted(found.items())]

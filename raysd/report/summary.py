@@ -3,22 +3,16 @@ matters."""
 
 import json
 import math
-import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from scipy.special import stdtrit
-
 from raysd.report.cells import Cell, Cells, MeasuredSet, Setting, role_score
 from raysd.report.text import FACTORS, GUIDANCE, VARIANT, Objective, counts, objective_words
-from raysd.storage.results import Row
+from raysd.statistics.seeds import paired_by_seed
+from raysd.storage.rows import BestSetting, SweptComparison
 
 USUAL_GUIDANCE = 7.5
 """The default of Stable Diffusion's pipelines; the guidance that a best one is compared with."""
-
-
-ROUNDING = 1e-9
-"""Points; a smaller spread is none."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +39,12 @@ class Findings:
 
 def find(
     cells: Cells,
-    chosen: Row | None,
+    chosen: BestSetting | None,
     objective: Objective,
-    comparisons: Sequence[Row] = (),
+    comparisons: Sequence[SweptComparison] = (),
     borrowed: Collection[str] = (),
 ) -> Findings | None:
-    """All findings; None when the best setting was not measured, or nothing that the objective names.
+    """Return all findings; None when the best setting was not measured, or nothing that the objective names.
 
     Args:
         cells: all settings.
@@ -77,24 +71,24 @@ def find(
         f"{cells.names[s]} {100 * gap:.0f} %" for s, gap in gaps.items() if s.role == "transfer" and gap is not None
     ]:
         optimistic = (
-            " These sets had a part in the choice, so this is optimiztic." if counts(objective, "transfer") else ""
+            " These sets had a part in the choice, so this is optimistic." if counts(objective, "transfer") else ""
         )
         lines.append(f"Share of the gap to real closed on transfer sets: {'; '.join(closed)}.{optimistic}")
     return Findings(best, real, random, test, gaps, tuple(lines), tuple(notes), word)
 
 
 def is_clone(setting: Setting) -> bool:
-    """True for a clone alone, without other sets."""
+    """Return True for a clone alone, without other sets."""
     return setting.kind == "clone" and not setting.is_mixture
 
 
 def gap_closed(clone: float, real: float, random: float) -> float | None:
-    """(clone - random) / (real - random); None when real images are not better than no training."""
+    """Return (clone - random) / (real - random); None when real images are not better than no training."""
     return (clone - random) / (real - random) if real > random else None
 
 
 def find_baseline(cells: Cells, kind: str, best: Setting) -> tuple[Cell | None, list[str]]:
-    """The `real` or `random` cell to compare with, of the same backbone; and a note when its number of images
+    """Return the `real` or `random` cell to compare with, of the same backbone; and a note when its number of images
     differs."""
     found = [
         cell for cell in cells.of_kind(kind) if cell.setting.backbone == best.backbone and not cell.setting.is_mixture
@@ -117,10 +111,10 @@ def find_baseline(cells: Cells, kind: str, best: Setting) -> tuple[Cell | None, 
 
 
 def guidance_sentence(
-    cells: Cells, best: Cell, test: MeasuredSet, comparisons: Sequence[Row] = (), word: str = "best"
+    cells: Cells, best: Cell, test: MeasuredSet, comparisons: Sequence[SweptComparison] = (), word: str = "best"
 ) -> str | None:
-    """The best setting beside guidance 7.5 of its variant, or the highest guidance where 7.5 was not measured; None
-    where there is no other.
+    """Compare the best setting with guidance 7.5 of its variant, or the highest guidance where 7.5 was not measured;
+    None where there is no other.
 
     All have the best one's images per class.
     """
@@ -148,29 +142,21 @@ def guidance_sentence(
     )
 
 
-def _compared(one: Cell, other: Cell, test: MeasuredSet, comparisons: Sequence[Row]) -> str:
-    """Whether two cells differ by more than noise: by the sweep's own comparison, else by the seeds that both have,
-    else unknown."""
+def _compared(one: Cell, other: Cell, test: MeasuredSet, comparisons: Sequence[SweptComparison]) -> str:
+    """Return whether two cells differ by more than noise: by the sweep's own comparison, else by the seeds that both
+    have, else unknown."""
     difference = one.scores[test].mean - other.scores[test].mean
-    wanted = {
-        "label": other.setting.label,
-        "role": test.role,
-        "dataset": test.dataset,
-        "probe_label": test.probe,
-        "shots": test.shots,
-    }
+    wanted = (other.setting.label, test.role, test.dataset, test.probe, test.shots)
     for row in comparisons:
-        if all(row[name] == value for name, value in wanted.items()) and row["low"] <= difference <= row["high"]:
+        own = (row["label"], row["role"], row["dataset"], row["probe_label"], row["shots"])
+        if own == wanted and row["low"] <= difference <= row["high"]:
             return f"{row['verdict']}, image by image (95 % interval {row['low']:+.1f} to {row['high']:+.1f})"
     ours, theirs = ({row["seed"]: row["value"] for row in cell.rows_on(test)} for cell in (one, other))
-    pairs = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
-    spread = statistics.stdev(pairs) if len(pairs) > 1 else 0.0
-    if spread < ROUNDING:
+    found = paired_by_seed(ours, theirs)
+    if found is None:
         return "too few seeds to tell this from noise"
-    half = float(stdtrit(len(pairs) - 1, 0.975)) * spread / math.sqrt(len(pairs))
-    low, high = statistics.fmean(pairs) - half, statistics.fmean(pairs) + half
-    verdict = "better" if low > 0 else "worse" if high < 0 else "within noise"
-    return f"{verdict}, seed by seed on these images ({len(pairs)} seeds, 95 % interval {low:+.1f} to {high:+.1f})"
+    interval = f"{found.num_seeds} seeds, 95 % interval {found.low:+.1f} to {found.high:+.1f}"
+    return f"{found.verdict}, seed by seed on these images ({interval})"
 
 
 def _same_but_guidance(one: Setting, other: Setting) -> bool:
@@ -178,8 +164,8 @@ def _same_but_guidance(one: Setting, other: Setting) -> bool:
     return fields[0] == fields[1]
 
 
-def _chosen(cells: Cells, chosen: Row) -> Cell | None:
-    """The cell of the setting that the sweep chose, at the rung that it was chosen by."""
+def _chosen(cells: Cells, chosen: BestSetting) -> Cell | None:
+    """Return the cell of the setting that the sweep chose, at the rung that it was chosen by."""
     factors = {name: json.dumps(value, sort_keys=True) for name, value in chosen["setting"].items()}
     found = [
         c
@@ -190,24 +176,24 @@ def _chosen(cells: Cells, chosen: Row) -> Cell | None:
 
 
 def _highest(cells: Cells, role: str) -> Cell | None:
-    """The clone with the highest score on a role; where there is no clone, the best of what else was trained."""
+    """Return the clone with the highest score on a role; where there is no clone, the best of what else was trained."""
     trained = cells.of_kind("clone") or [cell for cell in cells.cells if cell.setting.kind != "random"]
     scored = [(score, cell) for cell in trained if (score := role_score(cells, cell, role)) is not None]
     return max(scored, key=lambda pair: pair[0])[1] if scored else None
 
 
 def count_sentence(cells: Cells) -> str:
-    """How many settings were measured, where no sweep chose."""
+    """Return how many settings were measured, where no sweep chose."""
     count = len(cells.cells)
     return f"{count:,} measured {'setting' if count == 1 else 'settings'}; no sweep chose among them."
 
 
 def _known(cells: Cells, objective: Objective, answer: str) -> list[str]:
-    """What can be said where no sweep chose."""
+    """Return what can be said where no sweep chose."""
     lines = [count_sentence(cells)]
     if len(cells.cells) > 1:
         lines.append(f"Highest {objective_words(objective)}: {answer}")
-        lines.append("It was picked by these same images, so its accuracy on them is optimiztic.")
+        lines.append("It was picked by these same images, so its accuracy on them is optimistic.")
     return lines
 
 
@@ -259,10 +245,10 @@ def _answer(
 
 def _choice(objective: Objective) -> str:
     if objective == "test":
-        return "The setting was chosen on the test images themselves, so its test accuracy is optimiztic."
+        return "The setting was chosen on the test images themselves, so its test accuracy is optimistic."
     if counts(objective, "test"):
         return (
             f"The setting was chosen by {objective_words(objective)}; the test images had a part in the choice, "
-            "so its test accuracy is optimiztic."
+            "so its test accuracy is optimistic."
         )
     return f"The setting was chosen by {objective_words(objective)}; the test images had no part in the choice."

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from raysd.config import Experiment
-from raysd.sweep.rung import Steps, find_steps
+from raysd.sweep.rung import RungRunner, find_rung_results
 from raysd.sweep.space import Setting, identity_at
 
 
@@ -19,18 +19,18 @@ class TrialPlan:
     is_done: Callable[[int], bool]
     """Whether so many ended trials are all of them."""
     known: Callable[[], list[tuple[int, int]]] = list
-    """Steps that an earlier run did and that are taken without a trial, by the setting's place and the rung;
-    complete in the end."""
+    """Rung results that an earlier run measured and that are taken without a trial, by the setting's place and the
+    rung; complete in the end."""
     num_left_out: int = 0
-    """Baselines and, as far as is known at the start, steps without a trial."""
+    """Baselines and, as far as is known at the start, rung results without a trial."""
 
 
-def plan_trials(steps: Steps, settings: list[Setting], baselines: list[str]) -> TrialPlan:
-    """The trials of a sweep; none for what an earlier run of it did, as far as that can be told beforehand, since
-    each would start a process.
+def plan_trials(runner: RungRunner, settings: list[Setting], baselines: list[str]) -> TrialPlan:
+    """Plan the trials of a sweep; none for what an earlier run of it did, as far as that can be told beforehand,
+    since each would start a process.
 
     Args:
-        steps: does them.
+        runner: takes settings to rungs.
         settings: of the space, where it is listed.
         baselines: their kinds.
     """
@@ -39,16 +39,16 @@ def plan_trials(steps: Steps, settings: list[Setting], baselines: list[str]) -> 
 
     from raysd.sweep import search
 
-    wanted, num_rungs = steps.experiment.sweep, len(steps.rungs)
+    wanted, num_rungs = runner.experiment.sweep, len(runner.rungs)
     options: dict[str, Any] = {"metric": search.METRIC, "mode": search.MODE}
-    wanted_baselines, baselines = baselines, [kind for kind in baselines if not steps.is_baseline_measured(kind)]
+    wanted_baselines, baselines = baselines, [kind for kind in baselines if not runner.is_baseline_measured(kind)]
     num_there = len(wanted_baselines) - len(baselines)
     if wanted.scheduler == "asha":
         options["scheduler"] = search.asha(wanted, num_rungs)
     if wanted.search == "tpe":
-        tried = tried_settings(steps.experiment, steps.sweep)
+        tried = tried_settings(runner.experiment, runner.sweep)
         inner, setting_of = search.tpe(wanted, list(tried)), partial(search.decode, wanted)
-        searcher = search.NumberedSearch(baselines, inner, tried, setting_of, partial(identity_at, steps.experiment))
+        searcher = search.NumberedSearch(baselines, inner, tried, setting_of, partial(identity_at, runner.experiment))
         number = len(baselines) + (wanted.num_settings or 0)
         options |= {
             "search_alg": searcher,
@@ -56,7 +56,7 @@ def plan_trials(steps: Steps, settings: list[Setting], baselines: list[str]) -> 
             "max_concurrent_trials": wanted.max_concurrent_trials,
         }
         return TrialPlan({}, options, lambda ended: ended == number, num_left_out=num_there)
-    known = steps.known(settings)
+    known = runner.known(settings)
     if wanted.scheduler == "halving":
         halving = search.HalvingSearch(
             len(settings), num_rungs, wanted.keep, wanted.keep_within_noise, baselines, known
@@ -84,5 +84,5 @@ def plan_trials(steps: Steps, settings: list[Setting], baselines: list[str]) -> 
 
 
 def tried_settings(experiment: Experiment, sweep: str) -> dict[Setting, int]:
-    """Settings that an earlier run of this sweep tried, in their order, with their numbers."""
-    return {Setting(row["setting"]): row["number"] for row in find_steps(experiment, sweep) if row["rung"] == 0}
+    """Return the settings that an earlier run of this sweep tried, in their order, with their numbers."""
+    return {Setting(row["setting"]): row["number"] for row in find_rung_results(experiment, sweep) if row["rung"] == 0}

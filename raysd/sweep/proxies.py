@@ -14,34 +14,34 @@ from raysd.evaluation.analyze import compare_clone
 from raysd.evaluation.models import EvaluatedModel, own_model, pretrained_model
 from raysd.progress import Progress
 from raysd.resolve import clone_images, clone_of, resolve_scoring, score_images
-from raysd.storage.results import Row, write_result
-from raysd.sweep.rung import KIND, baseline_run
+from raysd.storage.rows import RUNG_RESULT, RungResult, write_row
+from raysd.sweep.rung import baseline_run
 from raysd.sweep.settings import RungSettings
 from raysd.sweep.space import Setting, experiment_at
 
 
-def note_proxies(experiment: Experiment, steps: list[Row], rungs: list[RungSettings], command: str) -> None:
-    """Measure the proxies of each clone of the first rung, and note them in the step's row; what is noted already is
-    not measured again.
+def note_proxies(experiment: Experiment, results: list[RungResult], rungs: list[RungSettings], command: str) -> None:
+    """Measure the proxies of each clone of the first rung, and note them in the rung result; what is noted already
+    is not measured again.
 
     Frechet distance, precision, recall, density and coverage are in the features of `analysis.model`, or without one of
     the first classifier that was trained on real images. The mean similarity of images and texts needs `scoring.model`.
     """
-    first = [step for step in steps if step["rung"] == 0 and not step["proxies"]]
+    first = [result for result in results if result["rung"] == 0 and not result["proxies"]]
     if not first:
         return
     model, real = _evaluated_model(experiment, rungs[-1]), _real_images(experiment)
     with Progress("compared with real images", len(first), "clones") as progress:
-        for step in first:
-            at = experiment_at(experiment, Setting(step["setting"]), rungs[0])
+        for result in first:
+            at = experiment_at(experiment, Setting(result["setting"]), rungs[0])
             clone = clone_of(at)
             values = compare_clone(experiment.root, model, clone_images(clone), real, experiment.analysis, command)[
                 "values"
             ]
-            step["proxies"] = {name: value for name, value in values.items() if not name.startswith("num_")}
+            result["proxies"] = {name: value for name, value in values.items() if not name.startswith("num_")}
             if experiment.scoring.model is not None:
-                step["proxies"]["image_text_similarity"] = _similarity(at, clone)
-            write_result(experiment.root, KIND, step)
+                result["proxies"]["image_text_similarity"] = _similarity(at, clone)
+            write_row(experiment.root, RUNG_RESULT, result)
             progress.advance(1)
 
 
@@ -53,8 +53,8 @@ def _evaluated_model(experiment: Experiment, last: RungSettings) -> EvaluatedMod
 
 
 def _real_images(experiment: Experiment) -> ImageSet:
-    """Those that `raysd analyze` takes, or without any the last ones of each class of `sweep.real`, away from those
-    that are trained on."""
+    """Return the images that `raysd analyze` takes, or without any the last ones of each class of `sweep.real`, away
+    from those that are trained on."""
     name, analysis = experiment.evaluation.validation_set or experiment.sweep.real, experiment.analysis
     if analysis.real is not None or name is None:
         return replace(
@@ -69,7 +69,7 @@ def _real_images(experiment: Experiment) -> ImageSet:
 
 
 def _similarity(experiment: Experiment, clone: Clone) -> float:
-    """Mean cosine similarity of the planned images with their class's text."""
+    """Return the mean cosine similarity of the planned images with their class's text."""
     score_images(experiment, clone)
     spec, _ = resolve_scoring(experiment)
     scores = read_scores(clone, spec)

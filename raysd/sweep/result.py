@@ -1,4 +1,4 @@
-"""What a sweep found, as one result row, from the rows of its steps."""
+"""What a sweep found, as one result row, from its rung results."""
 
 import time
 from typing import Any
@@ -7,9 +7,21 @@ from raysd.clone.clone import clone_folder
 from raysd.config import Experiment
 from raysd.errors import UserError
 from raysd.evaluation.compare import compare_classifiers
-from raysd.evaluation.evaluate import FAILED, KIND, Evaluation
+from raysd.evaluation.evaluate import Evaluation
 from raysd.resolve import clone_spec_of
-from raysd.storage.results import Row, find_result
+from raysd.storage.rows import (
+    ACCURACY,
+    FAILED,
+    AccuracyRow,
+    BestSetting,
+    FailedMeasurement,
+    RankedSetting,
+    RungResult,
+    SweepRow,
+    SweptClone,
+    SweptComparison,
+    find_row,
+)
 from raysd.sweep.analysis.cost import sweep_cost
 from raysd.sweep.analysis.effects import marginal_effects
 from raysd.sweep.analysis.proxies import proxy_regrets
@@ -18,68 +30,52 @@ from raysd.sweep.settings import RungSettings
 from raysd.sweep.space import Setting, experiment_at
 from raysd.versions import versions
 
-COMPARED = (
-    "with",
-    "label",
-    "setting",
-    "role",
-    "dataset",
-    "shots",
-    "probe_label",
-    "difference",
-    "low",
-    "high",
-    "p_value",
-    "verdict",
-)
-
 
 def sweep_row(
     experiment: Experiment,
     sweep: str,
     rungs: list[RungSettings],
     num_settings: int,
-    steps: list[Row],
+    results: list[RungResult],
     baselines: dict[str, list[str]],
     evaluation: Evaluation,
-) -> Row:
-    """The best setting, the ranking, the effects, the cost, and what failed or was skipped.
+) -> SweepRow:
+    """Return the best setting, the ranking, the effects, the cost, and what failed or was skipped.
 
     Args:
         experiment: with the sweep.
         sweep: its fingerprint.
         rungs: its budgets.
         num_settings: of the whole grid, or of a random search; 0 where it is not known beforehand.
-        steps: the rows of the steps that were taken.
+        results: the rung results that were taken.
         baselines: fingerprints of the baselines' classifiers, by kind.
         evaluation: knows the real data sets.
 
     Raises:
         UserError: no setting was measured on all sets of the objective.
     """
-    last = {Setting(step["setting"]): step for step in sorted(steps, key=lambda step: step["rung"])}
+    last = {Setting(result["setting"]): result for result in sorted(results, key=lambda result: result["rung"])}
     classifiers = list(
         dict.fromkeys(
-            [key for step in steps for key in step["classifiers"]]
+            [key for result in results for key in result["classifiers"]]
             + [key for group in baselines.values() for key in group]
         )
     )
     rows, failed = _measured(evaluation, classifiers)
     failed += [
-        {"dataset": "-", "error": step["error"], "seed": None, "trained_on": step["label"]}
-        for step in steps
-        if "error" in step
+        {"dataset": "-", "error": result["error"], "seed": None, "trained_on": result["label"]}
+        for result in results
+        if "error" in result
     ]
-    if all(step["score"] is None for step in steps):
+    if all(result["score"] is None for result in results):
         why = f" ({failed[0]['error']})" if failed else ""
         raise UserError(
             "sweep.objective",
             experiment.sweep.objective,
             f"no setting was measured on all of its sets{why}; run the same command again",
         )
-    ranking = rank_settings(steps)
+    ranking = rank_settings(results)
     best = last[Setting(ranking[0]["setting"])]
-    at = experiment_at(experiment, Setting(best["setting"]), rungs[best["rung"]])
     budgets = [(rung.images_per_class, rung.num_seeds or 0) for rung in rungs]
     return {
         "fingerprint": sweep,
@@ -89,21 +85,20 @@ def sweep_row(
         "scheduler": experiment.sweep.scheduler,
         "rungs": [{"images_per_class": count, "num_seeds": seeds} for count, seeds in budgets],
         "factors": _factors(experiment, list(last)),
-        "best": {
-            "variant": at.generation.variant,
-            "guidance_scale": at.generation.guidance_scale,
-            **{field: best[field] for field in ("clone", "setting", "label", "score", "images_per_class")},
-            **{field: ranking[0][field] for field in ("low", "high")},
-        },
+        "best": _best(experiment, ranking[0], rungs[best["rung"]]),
         "images_per_class": rungs[-1].images_per_class,
-        "clones": [_clone(experiment, setting, step, rungs, steps) for setting, step in last.items()],
+        "clones": [_clone(experiment, setting, result, rungs, results) for setting, result in last.items()],
         "ranking": ranking,
-        "effects": marginal_effects(steps, _factors(experiment, list(last))),
-        "proxies": proxy_regrets(steps),
-        "cost": sweep_cost(steps, num_settings or len(last), budgets, len(experiment.table)),
-        "num_generated": sum(step["num_generated"] for step in steps),
-        "seconds": {part: sum(step["seconds"][part] for step in steps) for part in ("generate", "train", "measure")},
-        "steps": [step["fingerprint"] for step in steps],
+        "effects": marginal_effects(results, _factors(experiment, list(last))),
+        "proxies": proxy_regrets(results),
+        "cost": sweep_cost(results, num_settings or len(last), budgets, len(experiment.table)),
+        "num_generated": sum(result["num_generated"] for result in results),
+        "seconds": {
+            "generate": sum(result["seconds"]["generate"] for result in results),
+            "train": sum(result["seconds"]["train"] for result in results),
+            "measure": sum(result["seconds"]["measure"] for result in results),
+        },
+        "rung_results": [result["fingerprint"] for result in results],
         "rows": [row["fingerprint"] for row in rows],
         "classifiers": classifiers,
         "comparisons": _comparisons(evaluation, best, list(last.values()), baselines, rows),
@@ -115,26 +110,43 @@ def sweep_row(
     }
 
 
-def _measured(evaluation: Evaluation, classifiers: list[str]) -> tuple[list[Row], list[Row]]:
-    """The accuracy rows of some classifiers, and what was not measured, and why."""
-    rows, failed = [], []
+def _measured(evaluation: Evaluation, classifiers: list[str]) -> tuple[list[AccuracyRow], list[FailedMeasurement]]:
+    """Return the accuracy rows of some classifiers, and what was not measured, and why."""
+    rows: list[AccuracyRow] = []
+    failed: list[FailedMeasurement] = []
     for key in (key for classifier in classifiers for key in evaluation.row_fingerprints(classifier)):
-        if (row := find_result(evaluation.root, KIND, key)) is not None:
+        if (row := find_row(evaluation.root, ACCURACY, key)) is not None:
             rows.append(row)
-        elif (row := find_result(evaluation.root, FAILED, key)) is not None:
+        elif (absent := find_row(evaluation.root, FAILED, key)) is not None:
             failed.append(
                 {
-                    "dataset": row["dataset"],
-                    "error": row["error"],
-                    "seed": row["seed"],
-                    "trained_on": row["trained_on"]["name"],
+                    "dataset": absent["dataset"],
+                    "error": absent["error"],
+                    "seed": absent["seed"],
+                    "trained_on": absent["trained_on"]["name"],
                 }
             )
     return rows, failed
 
 
+def _best(experiment: Experiment, first: RankedSetting, rung: RungSettings) -> BestSetting:
+    """Return what is said of the setting that is ranked first."""
+    at = experiment_at(experiment, Setting(first["setting"]), rung)
+    return {
+        "variant": at.generation.variant,
+        "guidance_scale": at.generation.guidance_scale,
+        "clone": first["clone"],
+        "setting": first["setting"],
+        "label": first["label"],
+        "score": first["score"],
+        "images_per_class": first["images_per_class"],
+        "low": first["low"],
+        "high": first["high"],
+    }
+
+
 def _factors(experiment: Experiment, settings: list[Setting]) -> dict[str, list[Any]]:
-    """The values of each factor that were tried, in the order of the space, or rising where it names a range."""
+    """Return the values of each factor that were tried, in the order of the space, or rising where it names a range."""
     found = {}
     for name, choices in experiment.sweep.space.factors().items():
         tried = [setting.values[name] for setting in settings]
@@ -144,10 +156,12 @@ def _factors(experiment: Experiment, settings: list[Setting]) -> dict[str, list[
     return found
 
 
-def _clone(experiment: Experiment, setting: Setting, last: Row, rungs: list[RungSettings], steps: list[Row]) -> Row:
-    """A setting with its clone, as far as it went."""
+def _clone(
+    experiment: Experiment, setting: Setting, last: RungResult, rungs: list[RungSettings], results: list[RungResult]
+) -> SweptClone:
+    """Return a setting with its clone, as far as it went."""
     at = experiment_at(experiment, setting, rungs[last["rung"]])
-    spec, own = clone_spec_of(at), [step for step in steps if Setting(step["setting"]) == setting]
+    spec, own = clone_spec_of(at), [result for result in results if Setting(result["setting"]) == setting]
     return {
         "fingerprint": spec.fingerprint,
         "folder": clone_folder(experiment.root, spec).uri,
@@ -157,26 +171,56 @@ def _clone(experiment: Experiment, setting: Setting, last: Row, rungs: list[Rung
         "guidance_scale": spec.guidance_scale,
         "model": spec.model.name,
         "num_inference_steps": spec.num_inference_steps,
-        **{field: last[field] for field in ("images_per_class", "num_images", "num_flagged", "short_classes", "score")},
-        "rungs": [{field: step[field] for field in ("images_per_class", "score", "seed_scores")} for step in own],
+        "images_per_class": last["images_per_class"],
+        "num_images": last["num_images"],
+        "num_flagged": last["num_flagged"],
+        "short_classes": last["short_classes"],
+        "score": last["score"],
+        "rungs": [
+            {
+                "images_per_class": result["images_per_class"],
+                "score": result["score"],
+                "seed_scores": result["seed_scores"],
+            }
+            for result in own
+        ],
         "proxies": own[0]["proxies"],
     }
 
 
 def _comparisons(
-    evaluation: Evaluation, best: Row, last: list[Row], baselines: dict[str, list[str]], rows: list[Row]
-) -> list[Row]:
-    """The best setting against each that reached as many images, and against the baselines: image by image, on each
+    evaluation: Evaluation,
+    best: RungResult,
+    last: list[RungResult],
+    baselines: dict[str, list[str]],
+    rows: list[AccuracyRow],
+) -> list[SweptComparison]:
+    """Compare the best setting with each that reached as many images, and with the baselines: image by image, on each
     set."""
-    rivals = [step for step in last if step["rung"] == best["rung"] and step["fingerprint"] != best["fingerprint"]]
-    sides = [(step["clone"], step["label"], step["setting"], step["classifiers"]) for step in rivals]
-    sides += [(kind, kind, None, group) for kind, group in baselines.items()]
-    found = []
+    found: list[SweptComparison] = []
     ours = [row for row in rows if row["classifier"] in best["classifiers"]]
+    rivals = [result for result in last if result["rung"] == best["rung"] and result is not best]
+    sides: list[tuple[str, str, dict[str, Any] | None, list[str]]] = [
+        *((result["clone"], result["label"], result["setting"], result["classifiers"]) for result in rivals),
+        *((kind, kind, None, group) for kind, group in baselines.items()),
+    ]
     for name, label, setting, classifiers in sides:
-        theirs, side = (
-            [row for row in rows if row["classifier"] in classifiers],
-            {"with": name, "label": label, "setting": setting},
-        )
-        found += [{**side, **row} for row in compare_classifiers(evaluation, ours, theirs, evaluation.command)]
-    return [{field: row[field] for field in COMPARED} for row in found]
+        theirs = [row for row in rows if row["classifier"] in classifiers]
+        found += [
+            {
+                "with": name,
+                "label": label,
+                "setting": setting,
+                "role": row["role"],
+                "dataset": row["dataset"],
+                "shots": row["shots"],
+                "probe_label": row["probe_label"],
+                "difference": row["difference"],
+                "low": row["low"],
+                "high": row["high"],
+                "p_value": row["p_value"],
+                "verdict": row["verdict"],
+            }
+            for row in compare_classifiers(evaluation, ours, theirs, evaluation.command)
+        ]
+    return found

@@ -1,11 +1,12 @@
-"""One step of a sweep: a setting at a rung is generated, trained on and measured. A step that was done is not done
-again.
+"""One rung result of a sweep: the clone of a setting grows to a rung's size, is trained on, and its classifiers are
+measured.
 
-A step writes its own row (kind `trial`), last of all; so a sweep that is killed knows what is done, and what it cost.
+Each rung result is a row of its own, written last of all. So a sweep that is killed knows what is there and what it
+cost, and measures nothing twice.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from raysd.generation.generate import CloneSummary
 from raysd.generation.shared_pool import SharedPool
 from raysd.resolve import clone_of, clone_spec_of, score_images, source_generations, training_pools, training_run
 from raysd.storage.fingerprint import fingerprint
-from raysd.storage.results import Row, find_result, read_results, write_result
+from raysd.storage.rows import RUNG_RESULT, MeasuredRow, PartSeconds, RungResult, find_row, read_rows, write_row
 from raysd.sweep.placement import Placement
 from raysd.sweep.settings import RungSettings
 from raysd.sweep.space import Setting, experiment_at
@@ -26,27 +27,29 @@ from raysd.training.run import TrainingRun
 from raysd.training.train import train_classifiers, train_here
 from raysd.versions import versions
 
-KIND = "trial"
 OF_A_SETTING = ("training.", "generation.", "sweep.space")
 """Fields of errors that a setting makes by itself; the others go on without it."""
-NOTHING: Row = {
-    "seed_scores": [],
-    "score": None,
-    "classifiers": [],
-    "rows": [],
-    "num_images": 0,
-    "num_flagged": 0,
-    "short_classes": {},
-    "num_generated": 0,
-}
-NOTHING["seconds"] = {"generate": 0.0, "train": 0.0, "measure": 0.0}
 
 
 @dataclass(frozen=True)
-class Steps:
-    """Does the steps of one sweep, in the process of a trial.
+class _Found:
+    """What was measured of a setting at a rung; of one that failed nothing."""
 
-    All rungs but the last are measured on the sets of the objective alone, which is all that they are compared by.
+    scores: list[float] = field(default_factory=list)
+    """Of the seeds, by the objective; empty when one is missing."""
+    classifiers: list[str] = field(default_factory=list)
+    rows: list[str] = field(default_factory=list)
+    clone: CloneSummary | None = None
+    num_generated: int = 0
+    seconds: PartSeconds = field(default_factory=lambda: PartSeconds(generate=0.0, train=0.0, measure=0.0))
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class RungRunner:
+    """Takes settings of one sweep to its rungs, in the process of a trial.
+
+    All rungs but the last are measured on the sets of the objective alone, as they are compared by nothing else.
 
     Args:
         experiment: with the sweep.
@@ -64,15 +67,23 @@ class Steps:
     pool: SharedPool
     placement: Placement
 
-    def run(self, setting: Setting, rung: int, number: int) -> Row:
-        """The row of a setting at a rung; `number` says when the setting was first tried."""
-        key = step_fingerprint(self.sweep, setting, rung)
+    def run(self, setting: Setting, rung: int, number: int) -> RungResult:
+        """Return the result of a setting at a rung; `number` says when the setting was first tried."""
+        key = rung_result_fingerprint(self.sweep, setting, rung)
         evaluation = evaluation_at(self.evaluation, self.experiment, rung, len(self.rungs))
-        if (row := find_result(self.experiment.root, KIND, key)) is not None and is_measured(row, evaluation):
-            return row
+        earlier = find_row(self.experiment.root, RUNG_RESULT, key)
+        if earlier is not None and is_measured(earlier, evaluation):
+            return earlier
         experiment = experiment_at(self.experiment, setting, self.rungs[rung])
-        earlier = row or {"num_generated": 0, "seconds": {}}
-        row = {
+        date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        try:
+            found = self._measured(experiment, evaluation)
+        except Exception as error:
+            user_error = find_user_error(error)
+            if user_error is None or not user_error.field.startswith(OF_A_SETTING):
+                raise
+            found = _Found(error=str(user_error))
+        row: RungResult = {
             "fingerprint": key,
             "sweep": self.sweep,
             "number": number,
@@ -86,67 +97,65 @@ class Steps:
             "proxies": {},
             "command": self.evaluation.command,
             "versions": versions(),
-            "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "date": date,
+            "seed_scores": found.scores,
+            "score": float(np.mean(found.scores)) if found.scores else None,
+            "classifiers": found.classifiers,
+            "rows": found.rows,
+            "num_images": found.clone.num_images if found.clone else 0,
+            "num_flagged": found.clone.num_flagged if found.clone else 0,
+            "short_classes": found.clone.short_classes if found.clone else {},
+            "num_generated": found.num_generated + (earlier["num_generated"] if earlier else 0),
+            "seconds": _added(found.seconds, earlier["seconds"]) if earlier else found.seconds,
         }
-        try:
-            row |= self._measured(experiment, evaluation)
-        except Exception as error:
-            found = find_user_error(error)
-            if found is None or not found.field.startswith(OF_A_SETTING):
-                raise
-            row |= {**NOTHING, "error": str(found)}
-        row["num_generated"] += earlier["num_generated"]
-        row["seconds"] = {part: seconds + earlier["seconds"].get(part, 0.0) for part, seconds in row["seconds"].items()}
-        write_result(self.experiment.root, KIND, row)
+        if found.error is not None:
+            row["error"] = found.error
+        write_row(self.experiment.root, RUNG_RESULT, row)
         return row
 
-    def _measured(self, experiment: Experiment, evaluation: Evaluation) -> Row:
-        """What a step finds."""
+    def _measured(self, experiment: Experiment, evaluation: Evaluation) -> _Found:
+        """Generate, train and measure."""
         clone, num_generated, generate_seconds = self._generate(experiment)
         run = training_run(experiment, training_pools(experiment))
         classifiers, train_seconds = self._train(run)
         rows, measure_seconds = self._measure(evaluation, classifiers)
-        scores = seed_scores(rows, classifiers, evaluation, experiment.sweep.weights)
-        return {
-            "seed_scores": scores,
-            "score": float(np.mean(scores)) if scores else None,
-            "classifiers": classifiers,
-            "rows": [found["fingerprint"] for found in rows],
-            "num_images": clone.num_images,
-            "num_flagged": clone.num_flagged,
-            "short_classes": clone.short_classes,
-            "num_generated": num_generated,
-            "seconds": {"generate": generate_seconds, "train": train_seconds, "measure": measure_seconds},
-        }
+        return _Found(
+            seed_scores(rows, classifiers, evaluation, experiment.sweep.weights),
+            classifiers,
+            [row["fingerprint"] for row in rows],
+            clone,
+            num_generated,
+            {"generate": generate_seconds, "train": train_seconds, "measure": measure_seconds},
+        )
 
     def known(self, settings: list[Setting]) -> dict[tuple[int, int], list[float]]:
-        """The seeds' scores of the steps that were done and measured, by the setting's place and the rung."""
-        rows = {row["fingerprint"]: row for row in find_steps(self.experiment, self.sweep)}
+        """Return the seeds' scores of the rung results that are there, by the setting's place and the rung."""
+        rows = {row["fingerprint"]: row for row in find_rung_results(self.experiment, self.sweep)}
         found = {}
         for rung in range(len(self.rungs)):
             evaluation = evaluation_at(self.evaluation, self.experiment, rung, len(self.rungs))
             for place, setting in enumerate(settings):
-                row = rows.get(step_fingerprint(self.sweep, setting, rung))
+                row = rows.get(rung_result_fingerprint(self.sweep, setting, rung))
                 if row is not None and is_measured(row, evaluation):
                     found[place, rung] = list(row["seed_scores"])
         return found
 
     def is_baseline_measured(self, kind: str) -> bool:
-        """True when a baseline's classifiers are there with all their rows."""
+        """Return True when a baseline's classifiers are there with all their rows."""
         run = baseline_run(self.experiment, kind, self.rungs[-1])
         return all(self.evaluation.is_measured(run.fingerprint(seed)) for seed in run.settings.seeds)
 
     def run_baseline(self, kind: str) -> list[str]:
         """Train and measure the classifiers of real images, as many as the last rung has, or those with random
-        weights; returns their fingerprints."""
+        weights; return their fingerprints."""
         run = baseline_run(self.experiment, kind, self.rungs[-1])
         classifiers, _ = self._train(run)
         self._measure(self.evaluation, classifiers)
         return classifiers
 
     def _generate(self, experiment: Experiment) -> tuple[CloneSummary, int, float]:
-        """The clone, images that were generated, of other clones in the training too, and the actors' seconds. Those
-        with filters are scored."""
+        """Return the clone, the number of images that were generated, those of other clones in the training included,
+        and the actors' seconds. Clones with filters are scored."""
         training = experiment.training
         clones = [(clone_of(experiment), bool(training.filters))]
         for number, other in source_generations(experiment):
@@ -174,25 +183,25 @@ class Steps:
             run, True, num_trials, placement.cpus_taken, placement.gpus_taken
         ), time.monotonic() - began
 
-    def _measure(self, evaluation: Evaluation, classifiers: list[str]) -> tuple[list[Row], float]:
-        """In this process where it trains, since it then holds its share of the cluster already."""
+    def _measure(self, evaluation: Evaluation, classifiers: list[str]) -> tuple[list[MeasuredRow], float]:
+        """Measure in this process where it trains, since it then holds its share of the cluster already."""
         began = time.monotonic()
         rows = [row for classifier in classifiers for row in evaluation.measure(classifier, self.placement.trains_here)]
         return rows, time.monotonic() - began
 
 
 def evaluation_at(evaluation: Evaluation, experiment: Experiment, rung: int, num_rungs: int) -> Evaluation:
-    """The sets that a rung is measured on."""
+    """Return what measures the sets of a rung."""
     return evaluation if rung + 1 == num_rungs else evaluation.confined(experiment.sweep.weights)
 
 
-def is_measured(row: Row, evaluation: Evaluation) -> bool:
-    """True when a step and all rows of its classifiers are there."""
-    return row["score"] is not None and all(evaluation.is_measured(classifier) for classifier in row["classifiers"])
+def is_measured(result: RungResult, evaluation: Evaluation) -> bool:
+    """Return True when a rung result has a score and all rows of its classifiers are there."""
+    return result["score"] is not None and all(evaluation.is_measured(name) for name in result["classifiers"])
 
 
 def baseline_run(experiment: Experiment, kind: str, rung: RungSettings) -> TrainingRun:
-    """The training of a baseline: `real` or `random`."""
+    """Return the training of a baseline: `real` or `random`."""
     settings = experiment.training.model_copy(
         update={"real": None, "seeds": experiment.training.seeds[: rung.num_seeds]}
     )
@@ -211,29 +220,29 @@ def baseline_run(experiment: Experiment, kind: str, rung: RungSettings) -> Train
     return training_run(experiment, pools)
 
 
-def step_fingerprint(sweep: str, setting: Setting, rung: int) -> str:
-    """Names the row of a step."""
+def rung_result_fingerprint(sweep: str, setting: Setting, rung: int) -> str:
+    """Return the name of a rung result's row."""
     return fingerprint({"sweep": sweep, "setting": dict(setting.values), "rung": rung})
 
 
 def seed_scores(
-    rows: list[Row], classifiers: list[str], evaluation: Evaluation, weights: dict[str, float]
+    rows: list[MeasuredRow], classifiers: list[str], evaluation: Evaluation, weights: dict[str, float]
 ) -> list[float]:
-    """The objective of each classifier in percent; nothing when a value of any is missing, so that means stay
+    """Return the objective of each classifier in percent; nothing when a value of any is missing, so that means stay
     comparable.
 
     Args:
-        rows: accuracy rows.
+        rows: of the classifiers.
         classifiers: their fingerprints, in the order of their seeds.
         evaluation: knows the sets.
         weights: what each role counts; within a role all sets count the same.
     """
     scores = []
     for classifier in classifiers:
-        own = [row for row in rows if row["classifier"] == classifier and row["value"] is not None]
+        own = [row for row in rows if row["classifier"] == classifier]
         score = 0.0
         for role, weight in weights.items():
-            values = [row["value"] for row in own if row["role"] == role]
+            values = [row["value"] for row in own if row["role"] == role and row["value"] is not None]
             if not values or len(values) < sum(measured.role == role for measured in evaluation.sets):
                 return []
             score += weight * float(np.mean(values))
@@ -241,8 +250,17 @@ def seed_scores(
     return scores
 
 
-def find_steps(experiment: Experiment, sweep: str, fingerprints: set[str] | None = None) -> list[Row]:
-    """The rows of a sweep's steps, in the order of their settings and rungs; only those that are named, if any are."""
-    rows = [row for row in read_results(experiment.root, KIND) if row["sweep"] == sweep]
+def _added(one: PartSeconds, other: PartSeconds) -> PartSeconds:
+    return {
+        "generate": one["generate"] + other["generate"],
+        "train": one["train"] + other["train"],
+        "measure": one["measure"] + other["measure"],
+    }
+
+
+def find_rung_results(experiment: Experiment, sweep: str, fingerprints: set[str] | None = None) -> list[RungResult]:
+    """Return the rung results of a sweep, in the order of their settings and rungs; only those that are named, if any
+    are."""
+    rows = [row for row in read_rows(experiment.root, RUNG_RESULT) if row["sweep"] == sweep]
     chosen = [row for row in rows if fingerprints is None or row["fingerprint"] in fingerprints]
     return sorted(chosen, key=lambda row: (row["number"], row["rung"]))

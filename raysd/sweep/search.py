@@ -1,4 +1,4 @@
-"""Which steps are taken, and in which order: Ray Tune's searchers and schedulers over settings and rungs.
+"""Which settings are taken to which rungs, and in which order, by Ray Tune's searchers and schedulers.
 
 A job is what one Tune trial does: some rungs of a setting, or a baseline.
 
@@ -18,7 +18,7 @@ import numpy as np
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from raysd.sweep.analysis.noise import keep_best
+from raysd.statistics.seeds import keep_best
 from raysd.sweep.settings import RangeSettings, SweepSettings
 from raysd.sweep.space import Setting, is_number, rounded
 
@@ -28,8 +28,8 @@ ABOVE_LAST = 1.2
 
 
 class _Forgetful(Searcher):
-    """Tune would keep a searcher's state with its own; a sweep that is started again takes what is done from the
-    rows of its steps."""
+    """Tune would keep a searcher's state with its own; a sweep that is started again takes what is done from its
+    rung results."""
 
     def __init__(self) -> None:
         super().__init__(metric=METRIC, mode=MODE)
@@ -60,8 +60,8 @@ class HalvingSearch(_Forgetful):
         keep: share of a rung's settings that go on.
         within_noise: go on with those, too, that are not worse than the last one kept by more than noise.
         baselines: their kinds.
-        known: the scores of steps that an earlier run did, by setting and rung; no job is handed out for them, since
-            each would start a process.
+        known: the scores of rung results that an earlier run measured, by setting and rung; no job is handed out for
+            them, since each would start a process.
     """
 
     def __init__(
@@ -80,13 +80,13 @@ class HalvingSearch(_Forgetful):
         self.running: dict[str, dict[str, Any]] = {}
         self.scores: dict[int, list[float]] = {}
         self.passed: list[tuple[int, int]] = []
-        """Known steps that were taken, by setting and rung."""
+        """Known rung results that were taken, by setting and rung."""
         self._begin_rung()
         self.waiting.extend({"baseline": kind} for kind in baselines)
         self._go_on()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next job, None while a rung is not done, or `Searcher.FINISHED`."""
+        """Return the next job, None while a rung is not done, or `Searcher.FINISHED`."""
         self._go_on()
         if self.is_done:
             return Searcher.FINISHED
@@ -102,7 +102,7 @@ class HalvingSearch(_Forgetful):
             self.scores[job["setting"]] = list((result or {}).get("seed_scores") or [])
 
     def _begin_rung(self) -> None:
-        """Hand out the steps of the rung that are not known."""
+        """Hand out the settings of the rung whose results are not known."""
         self.scores = {
             place: self.known[place, self.rung] for place in self.members if (place, self.rung) in self.known
         }
@@ -131,7 +131,7 @@ class HalvingSearch(_Forgetful):
 
 
 def asha(sweep: SweepSettings, num_rungs: int) -> TrialScheduler:
-    """Tune's asynchronous halving over the rungs."""
+    """Return Tune's asynchronous halving over the rungs."""
     factor = 1 / sweep.keep
     return ASHAScheduler(
         time_attr=LEVEL,
@@ -142,7 +142,7 @@ def asha(sweep: SweepSettings, num_rungs: int) -> TrialScheduler:
 
 
 def level(sweep: SweepSettings, rung: int) -> float:
-    """What a trial reports to ASHA as its time at a rung."""
+    """Return what a trial reports to ASHA as its time at a rung."""
     return float((1 / sweep.keep) ** rung * (1 + 1e-9))
 
 
@@ -181,7 +181,7 @@ class NumberedSearch(_Forgetful):
         """The searcher's name of each trial, and its identity."""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next setting, or None while it is being tried."""
+        """Return the next setting, or None while it is being tried."""
         if self.baselines:
             return {"baseline": self.baselines.popleft()}
         if self.held is None:
@@ -210,8 +210,8 @@ class NumberedSearch(_Forgetful):
 
 
 def tpe(sweep: SweepSettings, tried: list[Setting]) -> Searcher:
-    """Optuna's TPE over the space; settings that an earlier run tried come first, in their order, so that it learns
-    from them again.
+    """Return Optuna's TPE over the space; settings that an earlier run tried come first, in their order, so that it
+    learns from them again.
 
     Lists of numbers are taken in their order, other lists as categories.
     """
@@ -236,7 +236,7 @@ def tpe(sweep: SweepSettings, tried: list[Setting]) -> Searcher:
 
 
 def decode(sweep: SweepSettings, suggested: Mapping[str, Any]) -> Setting:
-    """The setting of a suggestion of `tpe`."""
+    """Return the setting of a suggestion of `tpe`."""
     values: dict[str, Any] = {}
     for name, choices in sweep.space.factors().items():
         if isinstance(choices, RangeSettings):
@@ -255,5 +255,5 @@ def _in_order(choices: list[Any]) -> list[Any]:
 
 
 def _is_rising(choices: list[Any]) -> bool:
-    """True for numbers, which have an order of their own."""
+    """Return True for numbers, which have an order of their own."""
     return all(map(is_number, choices))

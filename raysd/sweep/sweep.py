@@ -4,11 +4,11 @@
    what comes.
 2. Tune runs the trials (see `raysd.sweep.search`). Each takes a setting to one rung or more: grow its clone, train,
    measure (`raysd.sweep.rung`).
-3. The answer is made from the rows of the steps (`raysd.sweep.result`).
+3. The answer is made from the rung results (`raysd.sweep.result`).
 
-Clones, classifiers and rows are named by what shapes them, and a step that is done has a row. A sweep that is killed
-and started again goes on where it ended: halving decides again as before, since the same scores lead to the same
-choice; ASHA decides by the order in which trials end, and so may drop other settings than before.
+Clones, classifiers and rows are named by what shapes them, and each rung result is a row. A sweep that is killed and
+started again goes on where it ended: halving decides again as before, since the same scores lead to the same choice;
+ASHA decides by the order in which trials end, and so may drop other settings than before.
 """
 
 import threading
@@ -20,16 +20,16 @@ from typing import Any
 from raysd.cluster.resources import Node, ResourceRequest, check_room, cluster_nodes
 from raysd.config import Experiment
 from raysd.errors import UserError, find_user_error
-from raysd.evaluation.evaluate import KIND, Evaluation
+from raysd.evaluation.evaluate import Evaluation
 from raysd.generation.shared_pool import SharedPool
 from raysd.progress import Progress, say
 from raysd.resolve import clone_of, clone_spec_of, source_generations
-from raysd.storage.results import Row, find_result, write_result
-from raysd.sweep.analysis.noise import num_kept
+from raysd.statistics.seeds import num_kept
+from raysd.storage.rows import ACCURACY, SWEEP, RungResult, SweepRow, find_row, write_row
 from raysd.sweep.placement import Placement, place
 from raysd.sweep.plan import plan_trials, tried_settings
 from raysd.sweep.result import sweep_row
-from raysd.sweep.rung import Steps, baseline_run, find_steps, step_fingerprint
+from raysd.sweep.rung import RungRunner, baseline_run, find_rung_results, rung_result_fingerprint
 from raysd.sweep.settings import RungSettings
 from raysd.sweep.space import (
     Setting,
@@ -50,8 +50,8 @@ FAILED_SCORE = -1.0  # below every accuracy; what a trial reports when a measure
 LOOK_SECONDS = 5.0
 
 
-def run_sweep(experiment: Experiment, evaluation: Evaluation) -> Row:
-    """Run or continue the sweep; returns its result row. Ray is started only if there is something to do.
+def run_sweep(experiment: Experiment, evaluation: Evaluation) -> SweepRow:
+    """Run or continue the sweep; return its result row. Ray is started only if there is something to do.
 
     Args:
         experiment: validated settings.
@@ -67,44 +67,44 @@ def run_sweep(experiment: Experiment, evaluation: Evaluation) -> Row:
         update={"training": experiment.training.model_copy(update={"precision": precision})}
     )
     root, sweep = experiment.root, sweep_fingerprint(experiment, evaluation)
-    if (row := find_result(root, "sweep", sweep)) is not None and _is_there(experiment, row):
-        say(f"all {len(row['steps'])} steps are there")
+    if (row := find_row(root, SWEEP, sweep)) is not None and _is_there(experiment, row):
+        say(f"all {len(row['rung_results'])} rung results are there")
         return row
     began, rungs, baselines = time.monotonic(), rungs_of(experiment), baselines_of(experiment)
     settings, repeated = distinct_settings(experiment, list_settings(experiment))
     for setting in repeated:
         say(f"left out: {setting.label}: generates and trains the same as an earlier setting")
-    steps = _run_trials(experiment, evaluation, sweep, rungs, settings, baselines)
+    results = _run_trials(experiment, evaluation, sweep, rungs, settings, baselines)
     if experiment.sweep.proxies:
         from raysd.sweep.proxies import note_proxies
 
-        note_proxies(experiment, steps, rungs, evaluation.command)
+        note_proxies(experiment, results, rungs, evaluation.command)
     others = {
         kind: [run.fingerprint(seed) for seed in run.settings.seeds]
         for kind in baselines
         for run in [baseline_run(experiment, kind, rungs[-1])]
     }
-    row = sweep_row(experiment, sweep, rungs, len(settings), steps, others, evaluation)
-    row["seconds"] |= {"total": time.monotonic() - began}
+    row = sweep_row(experiment, sweep, rungs, len(settings), results, others, evaluation)
+    row["seconds"]["total"] = time.monotonic() - began
     for failed in row["failed"]:
         say(f"failed: {failed['trained_on']}, seed {failed['seed']}, {failed['dataset']}: {failed['error']}")
-    write_result(root, "sweep", row)
+    write_row(root, SWEEP, row)
     return row
 
 
-def _is_there(experiment: Experiment, row: Row) -> bool:
-    """True when every row of a finished sweep is there, and no measurement failed."""
-    rows = all(find_result(experiment.root, KIND, key) for key in row["rows"])
+def _is_there(experiment: Experiment, row: SweepRow) -> bool:
+    """Return True when every row of a finished sweep is there, and no measurement failed."""
+    rows = all(find_row(experiment.root, ACCURACY, key) for key in row["rows"])
     return rows and not any(failed["seed"] is not None for failed in row["failed"])
 
 
 def baselines_of(experiment: Experiment) -> list[str]:
-    """Kinds of the baselines that are asked for."""
+    """Return the kinds of the baselines that are asked for."""
     return [*(["real"] if experiment.sweep.real is not None else []), *(["random"] if experiment.sweep.random else [])]
 
 
 def plan_placement(experiment: Experiment, nodes: Sequence[Node]) -> tuple[Placement, list[ResourceRequest]]:
-    """How the sweep shares some nodes out, and what it starts on them.
+    """Return how the sweep shares some nodes out, and what it starts on them.
 
     Raises:
         UserError: what is wrong with the settings, or the nodes are too few.
@@ -134,8 +134,8 @@ def _run_trials(
     rungs: list[RungSettings],
     settings: list[Setting],
     baselines: list[str],
-) -> list[Row]:
-    """The rows of all steps that the scheduler took."""
+) -> list[RungResult]:
+    """Run the trials; return the rung results that the scheduler took."""
     from raysd.cluster.session import ensure_ray
 
     ensure_ray()
@@ -144,7 +144,7 @@ def _run_trials(
     placement, requests = plan_placement(experiment, nodes)
     check_room(nodes, requests)
     pool = SharedPool(experiment.generation, placement.pool, wanted.max_concurrent_trials)
-    steps = Steps(experiment, sweep, rungs, evaluation, pool, placement)
+    runner = RungRunner(experiment, sweep, rungs, evaluation, pool, placement)
     count = f"{len(settings) or wanted.num_settings} settings"
     say(
         f"sweep: {count}, {', '.join(str(rung.images_per_class) for rung in rungs)} images per class, "
@@ -153,14 +153,14 @@ def _run_trials(
     try:
         pool.generate_ahead(_first_clones(experiment, sweep, settings, rungs))
         with _progress(_num_jobs(experiment, len(settings), len(rungs), len(baselines)), pool) as progress:
-            taken = _fit(steps, settings, baselines, progress)
+            taken = _fit(runner, settings, baselines, progress)
     finally:
         pool.close()
-    return find_steps(experiment, sweep, taken)
+    return find_rung_results(experiment, sweep, taken)
 
 
 def _num_jobs(experiment: Experiment, num_settings: int, num_rungs: int, num_baselines: int) -> int:
-    """Trials at most; with halving those of all rungs."""
+    """Return how many trials there are at most; with halving those of all rungs."""
     count = members = num_settings or experiment.sweep.num_settings or 0
     if experiment.sweep.scheduler == "halving":
         for _ in range(num_rungs - 1):
@@ -170,7 +170,7 @@ def _num_jobs(experiment: Experiment, num_settings: int, num_rungs: int, num_bas
 
 
 def _first_clones(experiment: Experiment, sweep: str, settings: list[Setting], rungs: list[RungSettings]) -> list[Any]:
-    """The clones of the first rung, each once, without those whose step is done."""
+    """Return the clones of the first rung, each once, without those whose rung result is there."""
     done = set(tried_settings(experiment, sweep))
     jobs = {}
     for setting in settings:
@@ -182,8 +182,8 @@ def _first_clones(experiment: Experiment, sweep: str, settings: list[Setting], r
     return list(jobs.values())
 
 
-def _fit(steps: Steps, settings: list[Setting], baselines: list[str], progress: Progress) -> set[str]:
-    """Run Tune; returns the fingerprints of the steps that were taken.
+def _fit(runner: RungRunner, settings: list[Setting], baselines: list[str], progress: Progress) -> set[str]:
+    """Run Tune; return the fingerprints of the rung results that were taken.
 
     Raises:
         KeyboardInterrupt: Tune was interrupted; it ends its trials then, frees what they hold, and returns as if it
@@ -197,26 +197,26 @@ def _fit(steps: Steps, settings: list[Setting], baselines: list[str], progress: 
 
     def trial(config: dict[str, Any]) -> None:
         try:
-            _run_job(steps, config, settings)
+            _run_job(runner, config, settings)
         except Exception as error:
             if (found := find_user_error(error)) is None:
                 raise
             tune.report({search.METRIC: FAILED_SCORE, "user_error": found.to_json()})
 
-    plan = plan_trials(steps, settings, baselines)
+    plan = plan_trials(runner, settings, baselines)
     taken: set[str] = set()
     errors: list[UserError] = []
     watch = _watch(taken, errors, progress)
     if plan.num_left_out:
         progress.advance(plan.num_left_out, ", from an earlier run")
     tuner = Tuner(
-        tune.with_resources(trial, {"CPU": steps.placement.trial_cpus, "GPU": steps.placement.trial_gpus}),
+        tune.with_resources(trial, {"CPU": runner.placement.trial_cpus, "GPU": runner.placement.trial_gpus}),
         param_space=plan.space,
         tune_config=TuneConfig(**plan.options, reuse_actors=True),
         run_config=RunConfig(
-            name=f"sweep-{steps.sweep}",
-            storage_path=steps.experiment.root.child("runs").path,
-            storage_filesystem=steps.experiment.root.filesystem,
+            name=f"sweep-{runner.sweep}",
+            storage_path=runner.experiment.root.child("runs").path,
+            storage_filesystem=runner.experiment.root.filesystem,
             verbose=0,
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
             stop=_stop_at(errors),
@@ -232,11 +232,11 @@ def _fit(steps: Steps, settings: list[Setting], baselines: list[str], progress: 
             raise results.errors[0]
         if not plan.is_done(watch.num_ended):
             raise KeyboardInterrupt
-    return taken | {step_fingerprint(steps.sweep, settings[place], rung) for place, rung in plan.known()}
+    return taken | {rung_result_fingerprint(runner.sweep, settings[place], rung) for place, rung in plan.known()}
 
 
-def _run_job(steps: Steps, config: Mapping[str, Any], settings: list[Setting]) -> None:
-    """What a trial does."""
+def _run_job(runner: RungRunner, config: Mapping[str, Any], settings: list[Setting]) -> None:
+    """Do what a trial does."""
     import torch
     from ray import tune
 
@@ -244,26 +244,31 @@ def _run_job(steps: Steps, config: Mapping[str, Any], settings: list[Setting]) -
     from raysd.sweep import search
 
     keep_freed_memory()
-    torch.set_num_threads(max(1, int(steps.placement.trial_cpus)))
+    torch.set_num_threads(max(1, int(runner.placement.trial_cpus)))
     job: Mapping[str, Any] = config.get("job", config)
     if "baseline" in job:
-        steps.run_baseline(job["baseline"])
+        runner.run_baseline(job["baseline"])
         tune.report({search.METRIC: FAILED_SCORE, "label": job["baseline"]})
         return
     if "setting" in job:
         setting, number = settings[job["setting"]], job["setting"]
     else:
-        setting, number = search.decode(steps.experiment.sweep, job["values"]), job["number"]
-    for rung in [job["rung"]] if "rung" in job else range(len(steps.rungs)):
-        row = steps.run(setting, rung, number)
+        setting, number = search.decode(runner.experiment.sweep, job["values"]), job["number"]
+    for rung in [job["rung"]] if "rung" in job else range(len(runner.rungs)):
+        row = runner.run(setting, rung, number)
         if row["score"] is None:
             tune.report(
-                {search.METRIC: FAILED_SCORE, "seed_scores": [], "label": row["label"], "step": row["fingerprint"]}
+                {
+                    search.METRIC: FAILED_SCORE,
+                    "seed_scores": [],
+                    "label": row["label"],
+                    "rung_result": row["fingerprint"],
+                }
             )
             return
         time_at = (
-            {search.LEVEL: search.level(steps.experiment.sweep, rung)}
-            if steps.experiment.sweep.scheduler == "asha"
+            {search.LEVEL: search.level(runner.experiment.sweep, rung)}
+            if runner.experiment.sweep.scheduler == "asha"
             else {}
         )
         tune.report(
@@ -271,7 +276,7 @@ def _run_job(steps: Steps, config: Mapping[str, Any], settings: list[Setting]) -
                 search.METRIC: row["score"],
                 "seed_scores": row["seed_scores"],
                 "label": row["label"],
-                "step": row["fingerprint"],
+                "rung_result": row["fingerprint"],
                 **time_at,
             }
         )
@@ -279,7 +284,7 @@ def _run_job(steps: Steps, config: Mapping[str, Any], settings: list[Setting]) -
 
 @contextmanager
 def _progress(total: int, pool: SharedPool) -> Iterator[Progress]:
-    """Trials that ended, and images that were generated so far."""
+    """Show the trials that ended, and the images that were generated so far."""
     ended = threading.Event()
     with Progress("measured", total, "trials") as progress:
 
@@ -316,7 +321,7 @@ def _watch(taken: set[str], errors: list[UserError], progress: Progress) -> Any:
     from ray.tune import Callback
 
     class Watch(Callback):
-        """Notes the steps that were taken and what the user must mend, and counts the trials that ended."""
+        """Notes the rung results that were taken and what the user must mend, and counts the trials that ended."""
 
         num_ended = 0
 
@@ -325,8 +330,8 @@ def _watch(taken: set[str], errors: list[UserError], progress: Progress) -> Any:
         ) -> None:
             if "user_error" in result:
                 errors.append(UserError.from_json(result["user_error"]))
-            elif "step" in result:
-                taken.add(result["step"])
+            elif "rung_result" in result:
+                taken.add(result["rung_result"])
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
             self.num_ended += 1

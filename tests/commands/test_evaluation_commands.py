@@ -12,7 +12,7 @@ from raysd.data.real_datasets import real_dataset
 from raysd.evaluation.analyze import compare_clone
 from raysd.evaluation.models import pretrained_model
 from raysd.evaluation.settings import AnalysisSettings
-from raysd.storage.results import read_results
+from raysd.storage.rows import ANALYSIS, COMPARISON, read_rows
 from raysd.training.model import build_classifier, save_classifier
 
 CONFIG = """
@@ -67,7 +67,7 @@ def test_compare_gives_a_verdict_for_each_set(config, run_here):
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if " against " in line]
     assert len(lines) == 3 and all(line.endswith((": better", ": worse", ": within noise")) for line in lines)
-    rows = read_results(load_experiment(config).root, "comparison")
+    rows = read_rows(load_experiment(config).root, COMPARISON)
     assert len(rows) == 3 and rows[0]["command"].endswith("--with training.num_epochs=3") and rows[0]["counts_seeds"]
 
 
@@ -83,7 +83,7 @@ def test_analyze_describes_features_and_says_how_to_compare_a_clone(config, run_
     done = run_here("analyse", str(config))
     assert done.returncode == 0, done.stderr
     assert "sparsity" in done.stdout and "coding length" in done.stdout and "analysis.model" in done.stdout
-    (row, _) = read_results(load_experiment(config).root, "analysis")
+    (row, _) = read_rows(load_experiment(config).root, ANALYSIS)
     assert json.dumps(row) and row["kind"] == "features"
 
 
@@ -100,7 +100,7 @@ def test_analyse_compares_a_clone_with_real_images_in_a_models_features(config, 
     )
     assert row["values"]["num_clone"] == row["values"]["num_real"] == 200
     assert row["values"]["frechet_distance"] >= 0 and 0.5 < row["values"]["coverage"] <= 1
-    assert read_results(experiment.root, "analysis") == [json.loads(json.dumps(row))]
+    assert read_rows(experiment.root, ANALYSIS) == [json.loads(json.dumps(row))]
 
 
 def test_a_broken_request_is_one_line(config, run_here):

@@ -13,7 +13,7 @@ from raysd.evaluation.models import own_model
 from raysd.evaluation.settings import EvaluationSettings, ProbeSettings, TestSet, TransferSet
 from raysd.prompts.table import load_class_table
 from raysd.storage.location import Location
-from raysd.storage.results import read_results
+from raysd.storage.rows import ACCURACY, COMPARISON, FAILED, read_rows
 from raysd.training.model import load_classifier, normalize
 from raysd.training.run import TrainingRun
 from raysd.training.settings import TrainingSettings
@@ -54,7 +54,7 @@ def test_one_spec_one_result_row_and_a_second_measurement_adds_none(random_class
     first = Evaluation(root, SETTINGS, TABLE, "raysd evaluate").measure(classifier)
     again = Evaluation(root, SETTINGS, TABLE, "raysd evaluate").measure(classifier)
     assert first == again
-    stored = read_results(root, "accuracy")
+    stored = read_rows(root, ACCURACY)
     assert sorted(row["fingerprint"] for row in stored) == sorted({row["fingerprint"] for row in first})
     for row in stored:
         assert row["command"] == "raysd evaluate" and row["classifier"] == classifier and row["versions"]["torch"]
@@ -154,7 +154,7 @@ def test_a_probe_that_fails_is_listed_and_tried_again_and_the_others_are_measure
     failed, good = evaluation.measure(classifier)
     assert failed["value"] is None and "rare" in failed["dataset"] and "c" in failed["error"]
     assert good["value"] > 0 and not evaluation.is_measured(classifier)
-    assert [row["fingerprint"] for row in read_results(root, "accuracy")] == [good["fingerprint"]]
+    assert [row["fingerprint"] for row in read_rows(root, ACCURACY)] == [good["fingerprint"]]
 
 
 def test_a_set_that_cannot_be_fetched_stops_all_or_is_listed_as_skipped(tmp_path):
@@ -202,7 +202,7 @@ def test_two_settings_are_compared_image_by_image(random_classifier):
         assert row["verdict"] in ("better", "worse", "within noise")
     same = compare_classifiers(evaluation, ours, ours, "cmd")
     assert {row["verdict"] for row in same} == {"within noise"}
-    assert len(read_results(root, "comparison")) == 4
+    assert len(read_rows(root, COMPARISON)) == 4
 
 
 def test_an_image_that_cannot_be_decoded_fails_its_own_set_alone(random_classifier, tmp_path):
@@ -214,7 +214,7 @@ def test_an_image_that_cannot_be_decoded_fails_its_own_set_alone(random_classifi
     )
     good, failed = evaluation.measure(classifier)
     assert good["value"] is not None and failed["value"] is None and "cannot be decoded" in failed["error"]
-    assert [row["fingerprint"] for row in read_results(root, "failed")] == [failed["fingerprint"]]
+    assert [row["fingerprint"] for row in read_rows(root, FAILED)] == [failed["fingerprint"]]
 
 
 def test_a_classifier_of_other_classes_is_refused(random_classifier):

@@ -7,14 +7,8 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_ind
 
 from raysd.errors import UserError
-from raysd.evaluation.statistics import (
-    bootstrap_interval,
-    mcnemar,
-    mean_log_odds,
-    mean_over_sets,
-    paired_difference,
-    wilson_interval,
-)
+from raysd.statistics.images import bootstrap_interval, mcnemar, paired_difference, wilson_interval
+from raysd.statistics.means import mean_log_odds, mean_over_sets
 
 
 def test_the_wilson_interval_has_its_textbook_value():
@@ -26,6 +20,17 @@ def test_the_wilson_interval_has_its_textbook_value():
 def test_the_interval_holds_the_accuracy_and_stays_in_range(percent, count):
     low, high = wilson_interval(percent, count)
     assert 0 <= low <= percent + 1e-9 and percent - 1e-9 <= high <= 100
+
+
+@pytest.mark.parametrize(
+    ("count", "num_images"), [(0, 7), (7, 7), (320, 896), (320.5, 896), (0.25, 50), (1e5 / 3, 50_000)]
+)
+def test_the_interval_holds_all_shares_that_are_near_enough(count, num_images):
+    """Wilson's ends are where the share is 1.96 standard errors of the end itself away."""
+    for end in wilson_interval(100 * count / num_images, num_images):
+        error = math.sqrt(end / 100 * (1 - end / 100) / num_images)
+        away = abs(count / num_images - end / 100)
+        assert away == pytest.approx(1.959964 * error, rel=1e-5, abs=1e-9)
 
 
 def test_log_odds_of_a_perfect_score_are_finite():

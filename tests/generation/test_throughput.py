@@ -2,9 +2,8 @@
 
 import pytest
 
-from raysd.generation.cost import KIND
 from raysd.storage.location import Location
-from raysd.storage.results import read_results
+from raysd.storage.rows import RATE, read_rows
 
 FAST = ["generation.num_inference_steps=2", "generation.batch_size=8", "generation.num_actors=1"]
 
@@ -14,7 +13,7 @@ def test_a_few_batches_are_generated_and_plan_prefers_what_they_took(ray_cluster
     monkeypatch.setattr("raysd.generation.throughput.measure_rate.__defaults__", (0.0, 2))
     finished = run_here("benchmark", *FAST)
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    (row,) = read_results(Location(str(tmp_path / "runs")), KIND)
+    (row,) = read_rows(Location(str(tmp_path / "runs")), RATE)
     assert row["num_images"] == 16 and row["images_per_second"] > 0 and row["start_seconds"] >= 0
     assert (
         row["device"].startswith("CPU core, ")

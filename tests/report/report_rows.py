@@ -9,8 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+from row_types import checked
 
-from raysd.storage.results import write_result
+from raysd.statistics.verdict import verdict_of
+from raysd.storage.rows import ACCURACY, RUNG_RESULT, SWEEP, AccuracyRow, RungResult, SweepRow, write_row
 
 
 def digest(*parts):
@@ -46,6 +48,8 @@ def accuracy_row(
         else None,
         "class_names": ["boot", "bag", "coat"] if same_class else None,
         "classifier": classifier,
+        "num_left_out": 0,
+        "predictions": f"predictions/{classifier}",
         "seed": seed,
         "backbone": "resnet18",
         "trained_on": {
@@ -65,7 +69,7 @@ def accuracy_row(
         "versions": {"torch": "2.13.0", "raysd": "0.1.0"},
         "date": "2026-01-02T03:04:05Z",
     }
-    return {**row, **changes}
+    return checked({**row, **changes}, AccuracyRow)
 
 
 def write_clone(folder, class_names, guidance, num_images=4, side=28, prompt="a photo of {name}", first_seed=0):
@@ -132,11 +136,14 @@ def label_of(setting):
     )
 
 
-def trial_row(number, setting, rung, budget, seeds, scores, classifiers, rows, **changes):
-    """A step of a sweep; `scores` are of its seeds, by the objective."""
+def rung_result(number, setting, rung, budget, seeds, scores, classifiers, rows, **changes):
+    """A rung result of a sweep; `scores` are of its seeds, by the objective."""
     row = {
         "fingerprint": digest("trial", number, rung),
         "sweep": "5eeb",
+        "command": "raysd sweep configs/fashion.yaml",
+        "versions": {"torch": "2.13.0"},
+        "date": "2026-01-02T03:04:05Z",
         "number": number,
         "setting": setting,
         "label": label_of(setting),
@@ -156,16 +163,16 @@ def trial_row(number, setting, rung, budget, seeds, scores, classifiers, rows, *
         "seconds": {"generate": 40.0, "train": 50.0, "measure": 3.0},
         "proxies": {"frechet_distance": 12.5},
     }
-    return {**row, **changes}
+    return checked({**row, **changes}, RungResult)
 
 
-def failed_trial(setting, number=0, rung=0, budget=25):
-    """A step that failed for a reason of the setting itself."""
-    return trial_row(number, setting, rung, budget, [0, 1], [], [], [], error="the loss is not a number")
+def failed_result(setting, number=0, rung=0, budget=25):
+    """A rung result that failed for a reason of the setting itself."""
+    return rung_result(number, setting, rung, budget, [0, 1], [], [], [], error="the loss is not a number")
 
 
-def search_trials(settings, keep=3, budgets=(25, 100)):
-    """Trial rows of a search that halves by validation: all settings at the first rung, the best `keep` at each
+def search_results(settings, keep=3, budgets=(25, 100)):
+    """The rung results of a search that halves by validation: all settings at the first rung, the best `keep` at each
     further one.
 
     All rungs but the last have rows of the objective's sets alone, as in a real sweep.
@@ -175,15 +182,15 @@ def search_trials(settings, keep=3, budgets=(25, 100)):
         for setting in settings
     ]
     order = sorted(range(len(settings)), key=lambda i: -scores[i])
-    trials = []
+    results = []
     for rung, budget in enumerate(budgets):
         roles = [role for role, *_ in SEARCH_SETS] if rung + 1 == len(budgets) else ["validation"]
         for number in [number for number in range(len(settings)) if not rung or number in order[:keep]]:
             seeds = [0, 1] if rung == 0 else [0, 1, 2]
             classifiers = [digest("classifier", number, rung, seed) for seed in seeds]
             rows = [digest("row", name, role) for name in classifiers for role in roles]
-            trials.append(
-                trial_row(
+            results.append(
+                rung_result(
                     number,
                     settings[number],
                     rung,
@@ -194,7 +201,7 @@ def search_trials(settings, keep=3, budgets=(25, 100)):
                     rows,
                 )
             )
-    return trials
+    return results
 
 
 SEARCH_SETS = (
@@ -204,73 +211,73 @@ SEARCH_SETS = (
 )
 
 
-def search_accuracy(trials):
-    """The accuracy rows that trial rows name, and those of both baselines."""
+def search_accuracy(results):
+    """The accuracy rows that rung results name, and those of both baselines."""
     rows = []
-    for trial in trials:
-        variant, guidance = trial["setting"]["generation.variant"], trial["setting"]["generation.guidance_scale"]
-        for seed, value, name in zip(trial["seeds"], trial["seed_scores"], trial["classifiers"], strict=False):
+    for result in results:
+        variant, guidance = result["setting"]["generation.variant"], result["setting"]["generation.guidance_scale"]
+        for seed, value, name in zip(result["seeds"], result["seed_scores"], result["classifiers"], strict=False):
             for role, dataset, offset in SEARCH_SETS:
                 changes = {"classifier": name, "fingerprint": digest("row", name, role)}
                 changes |= {"per_class": [value + offset, value - 30.0, value + 9.0]} if role == "test" else {}
                 row = accuracy_row(value + offset, seed, "clone", variant, guidance, role, dataset, **changes)
-                row["trained_on"]["images_per_class"] = trial["images_per_class"]
-                rows += [row] if row["fingerprint"] in trial["rows"] else []
+                row["trained_on"]["images_per_class"] = result["images_per_class"]
+                rows += [row] if row["fingerprint"] in result["rows"] else []
     return rows + [row for row in experiment_rows((), ()) if row["dataset"] != "usps-test"]
 
 
-def search_row(folder, trials, rows=(), **changes):
+def search_row(folder, results, rows=(), **changes):
     """The sweep's row of a search, with all keys that a page reads; `rows` are the accuracy rows of its classifiers."""
-    last = {trial["number"]: trial for trial in trials}
+    last = {result["number"]: result for result in results}
     settings = [last[number] for number in sorted(last)]
-    scored = {trial["number"]: trial for trial in trials if trial["score"] is not None}
-    ranked = sorted(scored.values(), key=lambda trial: (-trial["images_per_class"], -trial["score"]))
+    scored = {result["number"]: result for result in results if result["score"] is not None}
+    ranked = sorted(scored.values(), key=lambda result: (-result["images_per_class"], -result["score"]))
     best = ranked[0]
-    budgets = sorted({trial["images_per_class"] for trial in trials})
+    budgets = sorted({result["images_per_class"] for result in results})
     clones = []
-    for trial in settings:
+    for result in settings:
         rungs = [
             {name: t[name] for name in ("images_per_class", "score", "seed_scores")}
-            for t in trials
-            if t["number"] == trial["number"]
+            for t in results
+            if t["number"] == result["number"]
         ]
-        setting = trial["setting"]
+        setting = result["setting"]
         clones.append(
             {
-                "fingerprint": trial["clone"],
-                "folder": str(folder / trial["clone"]),
+                "fingerprint": result["clone"],
+                "folder": str(folder / result["clone"]),
                 "variant": setting["generation.variant"],
                 "guidance_scale": setting["generation.guidance_scale"],
-                "images_per_class": trial["images_per_class"],
-                "num_images": trial["num_planned"],
+                "images_per_class": result["images_per_class"],
+                "num_images": result["num_planned"],
                 "num_flagged": 1,
                 "short_classes": {},
-                "score": trial["score"],
+                "score": result["score"],
                 "setting": setting,
-                "label": trial["label"],
+                "label": result["label"],
                 "model": "tiny-sd",
                 "num_inference_steps": 20,
                 "rungs": rungs,
-                "proxies": trial["proxies"],
+                "proxies": result["proxies"],
             }
         )
     ranking = []
-    for rank, trial in enumerate(ranked, 1):
-        at = min(trial["images_per_class"], best["images_per_class"])
-        difference = trial["score"] - next(
-            t["score"] for t in trials if t["number"] == best["number"] and t["images_per_class"] == at
+    for rank, result in enumerate(ranked, 1):
+        at = min(result["images_per_class"], best["images_per_class"])
+        difference = result["score"] - next(
+            t["score"] for t in results if t["number"] == best["number"] and t["images_per_class"] == at
         )
         ranking.append(
             {
                 "rank": rank,
-                "label": trial["label"],
-                "setting": trial["setting"],
-                "clone": trial["clone"],
-                "images_per_class": trial["images_per_class"],
-                "num_seeds": len(trial["seeds"]),
-                "score": trial["score"],
-                "low": trial["score"] - 1.1,
-                "high": trial["score"] + 1.1,
+                "label": result["label"],
+                "setting": result["setting"],
+                "clone": result["clone"],
+                "images_per_class": result["images_per_class"],
+                "num_seeds": len(result["seeds"]),
+                "score": result["score"],
+                "low": result["score"] - 1.1,
+                "high": result["score"] + 1.1,
                 "difference": difference if rank > 1 else 0.0,
                 "difference_low": difference - 0.8 if rank > 1 else None,
                 "difference_high": difference + 0.8 if rank > 1 else None,
@@ -279,7 +286,7 @@ def search_row(folder, trials, rows=(), **changes):
             }
         )
     factors = {
-        name: list(dict.fromkeys(trial["setting"][name] for trial in settings)) for name in settings[0]["setting"]
+        name: list(dict.fromkeys(result["setting"][name] for result in settings)) for name in settings[0]["setting"]
     }
     effects = [
         {
@@ -293,6 +300,7 @@ def search_row(folder, trials, rows=(), **changes):
                     "difference": i - 1.0,
                     "low": i - 1.8,
                     "high": i - 0.2,
+                    "verdict": verdict_of(i - 1.8, i - 0.2),
                     "num_settings": 3,
                 }
                 for i, value in enumerate(values)
@@ -350,10 +358,10 @@ def search_row(folder, trials, rows=(), **changes):
         "images_per_class": budgets[-1],
         "num_generated": 1500,
         "seconds": {"generate": 812.0, "train": 1300.5, "measure": 60.0, "total": 721.0},
-        "steps": [trial["fingerprint"] for trial in trials],
+        "rung_results": [result["fingerprint"] for result in results],
         "rows": sorted(row["fingerprint"] for row in rows),
         "classifiers": sorted(
-            {name for trial in trials for name in trial["classifiers"]} | {row["classifier"] for row in rows}
+            {name for result in results for name in result["classifiers"]} | {row["classifier"] for row in rows}
         ),
         "failed": [],
         "skipped_sets": {},
@@ -385,32 +393,32 @@ def search_row(folder, trials, rows=(), **changes):
         "versions": {"torch": "2.13.0"},
         "date": "2026-01-02T03:04:05Z",
     }
-    return {**row, **changes}
+    return checked({**row, **changes}, SweepRow)
 
 
-def write_all(root, sweep, trials, rows, names, prompt):
+def write_all(root, sweep, results, rows, names, prompt):
     for clone in {clone["fingerprint"]: clone for clone in sweep["clones"]}.values():
         write_clone(Path(clone["folder"]), list(names), clone["guidance_scale"], prompt=prompt)
-    for kind, found in (("accuracy", rows), ("trial", trials), ("sweep", [sweep])):
+    for kind, found in ((ACCURACY, rows), (RUNG_RESULT, results), (SWEEP, [sweep])):
         for row in found:
-            write_result(root, kind, row)
+            write_row(root, kind, row)
 
 
 def write_search(
     root, folder, settings=None, names=("boot", "bag", "coat"), prompt="a photo of {name}", budgets=(25, 100), **changes
 ):
-    """Write a whole search: clones, trials, accuracy rows and the sweep's row; returns (sweep, trials, accuracy
+    """Write a whole search: clones, results, accuracy rows and the sweep's row; returns (sweep, results, accuracy
     rows)."""
     settings = settings or [
         setting_of(variant, scale)
         for variant in ("name", "attributes", "name_definition")
         for scale in (1.0, 2.0, 4.0, 7.5)
     ]
-    trials = search_trials(settings, budgets=budgets)
-    rows = search_accuracy(trials)
-    sweep = search_row(folder, trials, rows) | changes
-    write_all(root, sweep, trials, rows, names, prompt)
-    return sweep, trials, rows
+    results = search_results(settings, budgets=budgets)
+    rows = search_accuracy(results)
+    sweep = search_row(folder, results, rows) | changes
+    write_all(root, sweep, results, rows, names, prompt)
+    return sweep, results, rows
 
 
 def write_experiment(
@@ -429,19 +437,19 @@ def write_experiment(
     groups = {}
     for row in [row for row in rows or experiment_rows(variants) if row["trained_on"]["kind"] == "clone"]:
         groups.setdefault((row["trained_on"]["variant"], row["trained_on"]["guidance_scale"]), []).append(row)
-    trials = []
+    results = []
     for number, ((variant, guidance), members) in enumerate(groups.items()):
         scores = [row["value"] for row in members if row["role"] == "validation"] or [
             row["value"] for row in members if row["role"] == "test"
         ]
         classifiers = list(dict.fromkeys(row["classifier"] for row in members))
         named = [row["fingerprint"] for row in members]
-        trials.append(
-            trial_row(
+        results.append(
+            rung_result(
                 number, setting_of(variant, guidance), 0, 100, list(range(len(scores))), scores, classifiers, named
             )
         )
     mine = [row for row in rows if own is None or row["trained_on"]["kind"] in own]
-    sweep = search_row(folder, trials, mine, **{"fingerprint": digest("sweep", *variants), **changes})
-    write_all(root, sweep, trials, rows, names, prompt)
+    sweep = search_row(folder, results, mine, **{"fingerprint": digest("sweep", *variants), **changes})
+    write_all(root, sweep, results, rows, names, prompt)
     return sweep, rows

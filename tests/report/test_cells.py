@@ -3,7 +3,8 @@
 import pytest
 from report_rows import accuracy_row
 
-from raysd.report.cells import collect_cells, score_over_seeds
+from raysd.report.cells import collect_cells
+from raysd.statistics.seeds import score_over_seeds
 
 
 def test_seeds_of_one_setting_are_averaged():
@@ -129,7 +130,7 @@ def test_clones_that_differ_are_not_averaged_even_where_all_else_agrees():
 def test_searched_fields_set_cells_apart():
     one, two = accuracy_row(70.0, 0), accuracy_row(50.0, 0, classifier="ab", fingerprint="ab")
     tried = ((one, "slow", 0.1), (two, "fast", 1.0))
-    trials = [
+    results = [
         {
             "label": label,
             "setting": {"training.rate": rate},
@@ -138,7 +139,7 @@ def test_searched_fields_set_cells_apart():
         }
         for row, label, rate in tried
     ]
-    cells = collect_cells([one, two], (), trials)
+    cells = collect_cells([one, two], (), results)
     assert [(cell.setting.label, next(iter(cell.scores.values())).mean) for cell in cells.cells] == [
         ("slow", 70.0),
         ("fast", 50.0),

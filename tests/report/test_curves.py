@@ -55,7 +55,7 @@ def test_lines_say_what_differs_beside_the_variant():
     assert [line.label for line in find_lines(cells, cells.sets[0], 100)] == ["name, steps 20", "name, steps 50"]
 
 
-def trials_of(count):
+def results_of(count):
     return [
         {"label": f"setting {i}", "setting": {"training.rate": i}, "images_per_class": 100, "classifiers": [str(i)]}
         for i in range(count)
@@ -64,7 +64,7 @@ def trials_of(count):
 
 def test_many_settings_become_dots_of_their_variant():
     rows = [accuracy_row(50.0 + i, guidance=1.0 + i / 7, classifier=f"{i}") for i in range(12)]
-    cells = collect_cells(rows, (), trials_of(12))
+    cells = collect_cells(rows, (), results_of(12))
     (line,) = find_lines(cells, cells.sets[0], 100)
     assert not line.joined and len(line.points) == 12
     assert guidance_plot(cells, None, cells.sets[0], 100).png
@@ -72,7 +72,7 @@ def test_many_settings_become_dots_of_their_variant():
 
 def test_settings_that_stand_alone_are_dots_of_their_variant():
     rows = [accuracy_row(50.0 + i, guidance=1.0 + i, classifier=f"{i}") for i in range(3)]
-    cells = collect_cells(rows, (), trials_of(3))
+    cells = collect_cells(rows, (), results_of(3))
     assert [(line.label, line.joined) for line in find_lines(cells, cells.sets[0], 100)] == [("name", False)]
 
 

@@ -9,17 +9,17 @@ from raysd.report.summary import find, gap_closed
 
 def cells_of(rows):
     """The cells of a sweep over variants and guidance."""
-    trials = []
+    results = []
     for row in rows:
         data = row["trained_on"]
         if data["kind"] == "clone":
-            trials.append(
+            results.append(
                 {
                     **best_of(data["variant"], data["guidance_scale"], data["images_per_class"]),
                     "classifiers": [row["classifier"]],
                 }
             )
-    return collect_cells(rows, (), trials)
+    return collect_cells(rows, (), results)
 
 
 def best_of(variant="name", guidance=2.0, images_per_class=100):
@@ -74,8 +74,8 @@ def test_gap_is_none_without_a_baseline():
 
 
 def test_gaps_on_the_sets_that_chose_are_called_optimistic():
-    assert "optimiztic" in line_of(findings_of(experiment_rows(), objective={"transfer": 1.0}), "transfer sets: ")
-    assert "optimiztic" not in line_of(findings_of(experiment_rows()), "transfer sets: ")
+    assert "optimistic" in line_of(findings_of(experiment_rows(), objective={"transfer": 1.0}), "transfer sets: ")
+    assert "optimistic" not in line_of(findings_of(experiment_rows()), "transfer sets: ")
 
 
 def test_shots_of_one_transfer_set_are_told_apart():
@@ -154,7 +154,7 @@ def test_real_of_another_run_is_said_and_other_data_are_not_averaged():
 
 
 def test_choice_on_the_test_set_is_called_optimistic():
-    assert any("optimiztic" in line for line in findings_of([accuracy_row(70.0)], objective="test").lines)
+    assert any("optimistic" in line for line in findings_of([accuracy_row(70.0)], objective="test").lines)
 
 
 def test_guidance_is_compared_at_one_number_of_images_alone():
@@ -167,7 +167,7 @@ def test_guidance_is_compared_at_one_number_of_images_alone():
 def test_a_mix_is_said_in_words_and_a_part_in_test_is_called_optimistic():
     rows = [accuracy_row(70.0), accuracy_row(60.0, role="transfer")]
     lines = findings_of(rows, objective={"transfer": 0.7, "test": 0.3}).lines
-    assert "0.7 x mean transfer accuracy + 0.3 x accuracy on the test images" in lines[1] and "optimiztic" in lines[1]
+    assert "0.7 x mean transfer accuracy + 0.3 x accuracy on the test images" in lines[1] and "optimistic" in lines[1]
     assert "no part" in findings_of(rows, objective={"transfer": 1.0}).lines[1]
 
 
@@ -193,7 +193,7 @@ def test_without_a_sweep_nothing_is_called_best():
     found = find(collect_cells(guidance_rows([70.0], [75.0])), None, "test")
     assert "no sweep chose" in found.lines[0] and not any("best" in line for line in found.lines)
     assert any("guidance 7.5" in line and "Highest" in line for line in found.lines) and any(
-        "optimiztic" in line for line in found.lines
+        "optimistic" in line for line in found.lines
     )
 
 

@@ -4,10 +4,10 @@ import pytest
 from report_rows import (
     accuracy_row,
     experiment_rows,
-    failed_trial,
+    failed_result,
     search_accuracy,
+    search_results,
     search_row,
-    search_trials,
     setting_of,
     write_search,
 )
@@ -18,9 +18,9 @@ from raysd.storage.location import Location
 
 
 def searched(tmp_path, settings, **changes):
-    trials = search_trials(settings, **changes)
-    rows = search_accuracy(trials)
-    return search_row(tmp_path, trials, rows), rows, trials
+    results = search_results(settings, **changes)
+    rows = search_accuracy(results)
+    return search_row(tmp_path, results, rows), rows, results
 
 
 def test_settings_that_share_a_clone_have_cells_of_their_own(tmp_path):
@@ -37,10 +37,10 @@ def test_a_dropped_setting_has_no_score_at_later_rungs(tmp_path):
     assert [entry.score_at(100) is None for entry in inputs.entries] == [True, False, True]
 
 
-def test_trials_of_other_sweeps_stay_out(tmp_path):
-    sweep, rows, trials = searched(tmp_path, [setting_of("name", scale) for scale in (1.0, 2.0)])
-    stranger = {**trials[0], "fingerprint": "ff", "sweep": "other", "classifiers": ["ff"], "rows": ["ff"]}
-    inputs = gather_sweep(sweep, [*rows, accuracy_row(99.0, classifier="ff", fingerprint="ff")], [*trials, stranger])
+def test_results_of_other_sweeps_stay_out(tmp_path):
+    sweep, rows, results = searched(tmp_path, [setting_of("name", scale) for scale in (1.0, 2.0)])
+    stranger = {**results[0], "fingerprint": "ff", "sweep": "other", "classifiers": ["ff"], "rows": ["ff"]}
+    inputs = gather_sweep(sweep, [*rows, accuracy_row(99.0, classifier="ff", fingerprint="ff")], [*results, stranger])
     assert "ff" not in {row["fingerprint"] for row in inputs.rows}
 
 
@@ -82,17 +82,17 @@ def test_rows_of_all_rungs_are_found_through_the_trials(tmp_path):
     assert {row["fingerprint"] for row in gather(root).rows} == {row["fingerprint"] for row in rows}
 
 
-def test_trials_of_a_sweep_that_did_not_end_name_the_settings(tmp_path):
-    _, rows, trials = searched(tmp_path, [setting_of("name", 2.0, **{"training.rate": rate}) for rate in (0.1, 1.0)])
-    entries = gather_all(Location(str(tmp_path)), rows, trials).entries
+def test_results_of_a_sweep_that_did_not_end_name_the_settings(tmp_path):
+    _, rows, results = searched(tmp_path, [setting_of("name", 2.0, **{"training.rate": rate}) for rate in (0.1, 1.0)])
+    entries = gather_all(Location(str(tmp_path)), rows, results).entries
     assert [entry.label for entry in entries] == ["name, guidance 2, rate 0.1", "name, guidance 2, rate 1.0"]
     assert [rung.images_per_class for rung in entries[0].rungs] == [25, 100]
 
 
 def test_missing_accuracy_rows_are_counted_for_each_setting(tmp_path):
-    sweep, rows, trials = searched(tmp_path, [setting_of("name", scale) for scale in (1.0, 2.0)])
-    lost = {trials[2]["rows"][0], *trials[1]["rows"], rows[-1]["fingerprint"]}
-    inputs = gather_sweep(sweep, [row for row in rows if row["fingerprint"] not in lost], trials)
+    sweep, rows, results = searched(tmp_path, [setting_of("name", scale) for scale in (1.0, 2.0)])
+    lost = {results[2]["rows"][0], *results[1]["rows"], rows[-1]["fingerprint"]}
+    inputs = gather_sweep(sweep, [row for row in rows if row["fingerprint"] not in lost], results)
     assert sorted(inputs.lacking) == [
         "Baselines and further sets: missing 1 of 18 accuracy rows.",
         "name, guidance 1: missing 1 of 11 accuracy rows.",
@@ -105,17 +105,17 @@ def test_lower_rungs_lack_no_row_where_they_have_those_of_the_objective(tmp_path
 
 
 def test_baselines_of_other_runs_are_borrowed_and_told(tmp_path):
-    trials = search_trials([setting_of("name", 2.0)])
-    rows = search_accuracy(trials)
+    results = search_results([setting_of("name", 2.0)])
+    rows = search_accuracy(results)
     own = [row for row in rows if row["trained_on"]["kind"] != "real"]
-    inputs = gather_sweep(search_row(tmp_path, trials, own), rows, trials)
+    inputs = gather_sweep(search_row(tmp_path, results, own), rows, results)
     assert inputs.borrowed == ("real",) and len(inputs.rows) == len(rows)
 
 
 def test_a_step_that_failed_is_a_setting_without_cells(tmp_path):
-    trials = [*search_trials([setting_of("name", 2.0)]), failed_trial(setting_of("name", 1.0), 1)]
-    rows = search_accuracy(trials)
-    inputs = gather_sweep(search_row(tmp_path, trials, rows), rows, trials)
+    results = [*search_results([setting_of("name", 2.0)]), failed_result(setting_of("name", 1.0), 1)]
+    rows = search_accuracy(results)
+    inputs = gather_sweep(search_row(tmp_path, results, rows), rows, results)
     assert [entry.score_at(25) is None for entry in inputs.entries] == [False, True] and not inputs.lacking
 
 

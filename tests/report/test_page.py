@@ -9,7 +9,7 @@ from report_rows import accuracy_row, experiment_rows, setting_of, write_clone, 
 from raysd.errors import UserError
 from raysd.report.page import write_report
 from raysd.storage.location import Location
-from raysd.storage.results import write_result
+from raysd.storage.rows import ACCURACY, SWEEP, write_row
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -29,7 +29,7 @@ def written(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
-    """A search that halves: (sweep, trials, accuracy rows, report)."""
+    """A search that halves: (sweep, results, accuracy rows, report)."""
     folder = tmp_path_factory.mktemp("search")
     root = Location(str(folder / "root"))
     return *write_search(root, folder / "clones"), write_report(root)
@@ -105,7 +105,7 @@ def test_baselines_of_another_run_are_used_when_the_sweep_has_none(root, tmp_pat
 def test_classifiers_of_other_sweeps_stay_out(root, tmp_path):
     write_experiment(root, tmp_path / "clones")
     stranger = accuracy_row(99.0, variant="stranger")
-    write_result(root, "accuracy", stranger)
+    write_row(root, ACCURACY, stranger)
     assert stranger["fingerprint"] not in page_of(write_report(root))
 
 
@@ -161,7 +161,7 @@ def test_every_file_is_linked_and_every_link_leads_somewhere(searched):
 
 
 def test_a_search_shows_ranking_factors_rungs_proxies_and_cost(searched):
-    _, trials, _, report = searched
+    _, results, _, report = searched
     page, names = page_of(report), set(report.folder.list_files())
     for section in (
         "ranking",
@@ -189,7 +189,7 @@ def test_a_search_shows_ranking_factors_rungs_proxies_and_cost(searched):
         "accuracy-test-25.svg",
         "transfer-kmnist-test-5-shots-25.svg",
     } & names
-    assert all(trial["fingerprint"] in page and trial["clone"] in page for trial in trials)
+    assert all(result["fingerprint"] in page and result["clone"] in page for result in results)
     assert [row[2] for row in report.table.rows if row[0].startswith("name_definition")] == [100, 100, 100, 25]
 
 
@@ -203,7 +203,7 @@ def test_rows_without_a_sweep_are_shown_and_nothing_is_called_best(root, tmp_pat
         "images_per_class": None,
     }
     for row in [*rows, pretrained]:
-        write_result(root, "accuracy", row)
+        write_row(root, ACCURACY, row)
     for row in rows:
         if row["trained_on"]["kind"] == "clone" and not root.child("clones", row["trained_on"]["fingerprint"]).exists(
             "data"
@@ -231,7 +231,7 @@ def test_rows_without_a_sweep_are_shown_and_nothing_is_called_best(root, tmp_pat
 
 
 def test_rows_without_a_sweep_or_a_clone_make_a_page(root):
-    write_result(root, "accuracy", accuracy_row(10.0, kind="random"))
+    write_row(root, ACCURACY, accuracy_row(10.0, kind="random"))
     report = write_report(root)
     assert report.summary == ("1 measured setting; no sweep chose among them.",)
     assert "no clone can be read" in page_of(report)
@@ -269,8 +269,8 @@ def test_hostile_text_of_a_search_is_inert(root, tmp_path):
         row |= {"command": attack, "dataset": f"{attack}{row['dataset']}", "backbone": attack, "date": attack}
         row["confusions"] = row["confusions"] and [{"label": attack, "prediction": attack, "count": 3}]
         row["class_names"] = row["class_names"] and [attack, "bag", "coat"]
-        write_result(root, "accuracy", row)
-    write_result(root, "sweep", sweep)
+        write_row(root, ACCURACY, row)
+    write_row(root, SWEEP, sweep)
     report = write_report(root)
     page, names = page_of(report), report.folder.list_files()
     assert "<script" not in page and "<img src=x" not in page and page.count("</style>") == 1
@@ -282,8 +282,8 @@ def test_hostile_text_of_a_search_is_inert(root, tmp_path):
 
 
 def test_a_choice_without_accuracy_rows_is_named_and_no_other_takes_its_place(root, tmp_path):
-    sweep, trials, _ = write_search(root, tmp_path / "clones")
-    best = next(trial for trial in trials if trial["setting"] == sweep["best"]["setting"] and trial["rung"] == 1)
+    sweep, results, _ = write_search(root, tmp_path / "clones")
+    best = next(result for result in results if result["setting"] == sweep["best"]["setting"] and result["rung"] == 1)
     for name in best["rows"]:
         (tmp_path / "root" / "results" / "accuracy" / f"{name}.json").unlink()
     report = write_report(root)
@@ -316,5 +316,5 @@ def test_long_tables_are_cut_in_the_page_and_whole_in_their_files(root, tmp_path
 
 
 def test_a_page_of_real_classifiers_alone_names_no_generator(root):
-    write_result(root, "accuracy", accuracy_row(90.0, kind="real"))
+    write_row(root, ACCURACY, accuracy_row(90.0, kind="real"))
     assert "generator plots" not in page_of(write_report(root))

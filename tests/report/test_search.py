@@ -5,7 +5,7 @@ import io
 
 import pytest
 from matplotlib.axes import Axes
-from report_rows import failed_trial, search_row, search_trials, setting_of
+from report_rows import failed_result, search_results, search_row, setting_of
 
 from raysd.report.inputs import gather_sweep
 from raysd.report.plots.heatmap import heat_map, heat_maps
@@ -22,8 +22,8 @@ def inputs(tmp_path):
 
 
 def material_of(folder, settings, budgets=(25, 100), keep=3, **changes):
-    trials = search_trials(settings, keep, budgets)
-    return gather_sweep(search_row(folder, trials) | changes, [], trials)
+    results = search_results(settings, keep, budgets)
+    return gather_sweep(search_row(folder, results) | changes, [], results)
 
 
 def shown(table):
@@ -174,10 +174,10 @@ def test_all_others_worse_is_said_with_the_rung_of_the_comparison(inputs):
 
 def test_a_factor_whose_intervals_all_hold_zero_is_not_given_points(inputs):
     for value in inputs.sweep["effects"][0]["values"]:
-        value.update({"low": -3.0, "high": 3.0})
+        value.update({"low": -3.0, "high": 3.0, "verdict": "within noise"})
     assert search_lines(inputs)[1].endswith("guidance 4.0. No effect beyond noise: prompt variant.")
     for value in inputs.sweep["effects"][1]["values"]:
-        value.update({"low": -3.0, "high": 3.0})
+        value.update({"low": -3.0, "high": 3.0, "verdict": "within noise"})
     assert search_lines(inputs)[1] == "No factor has an effect beyond noise."
 
 
@@ -187,19 +187,21 @@ def test_a_negative_upper_end_is_not_shown_as_zero(inputs):
 
 
 def test_a_step_that_failed_has_no_score_in_figures(tmp_path):
-    trials = [*search_trials(SETTINGS), failed_trial(setting_of("name", 4.0), 6)]
-    inputs = gather_sweep(search_row(tmp_path, trials), [], trials)
+    results = [*search_results(SETTINGS), failed_result(setting_of("name", 4.0), 6)]
+    inputs = gather_sweep(search_row(tmp_path, results), [], results)
     assert "3 of 7 settings have 100. 4 dropped before, or failed." in scaling_plot(inputs).alt
     assert heat_map(inputs, 25).png and len(ranking_table(inputs).rows) == 6
 
 
 def test_equal_values_are_white_on_dark_and_one_value_has_no_heat_map(tmp_path, inputs, monkeypatch):
-    for trial in (trials := search_trials(SETTINGS, budgets=(25,))):
-        trial["score"] = 50.0
+    for result in (results := search_results(SETTINGS, budgets=(25,))):
+        result["score"] = 50.0
     colors = []
     text = Axes.text
     monkeypatch.setattr(Axes, "text", lambda *args, **kwargs: colors.append(kwargs["color"]) or text(*args, **kwargs))
-    assert heat_map(gather_sweep(search_row(tmp_path, trials), [], trials), 25) is not None and set(colors) == {"white"}
+    assert heat_map(gather_sweep(search_row(tmp_path, results), [], results), 25) is not None and set(colors) == {
+        "white"
+    }
     assert heat_map(material_of(tmp_path, [setting_of("name", 1.0), setting_of("b", 2.0)], keep=1), 100) is None
 
 

@@ -5,8 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysd.storage.fingerprint import fingerprint, folder_digest
-from raysd.storage.location import Location
-from raysd.storage.results import find_result, read_results, write_result
 
 texts = st.text(max_size=4)
 values = st.recursive(
@@ -40,18 +38,3 @@ def test_a_folder_digest_sees_names_and_contents(tmp_path):
     second = folder_digest(tmp_path, ("*.json",))
     (tmp_path / "a.json").rename(tmp_path / "b.json")
     assert len({first, second, folder_digest(tmp_path, ("*.json",))}) == 3
-
-
-def test_a_repeated_row_replaces_itself(tmp_path):
-    root = Location(str(tmp_path))
-    write_result(root, "accuracy", {"fingerprint": "ab", "value": 1})
-    write_result(root, "accuracy", {"fingerprint": "ab", "value": 2})
-    write_result(root, "accuracy", {"fingerprint": "cd", "value": 3})
-    assert [row["value"] for row in read_results(root, "accuracy")] == [2, 3]
-    assert find_result(root, "accuracy", "cd")["value"] == 3
-    assert find_result(root, "accuracy", "ef") is None
-
-
-def test_a_row_cannot_name_a_path(tmp_path):
-    with pytest.raises(ValueError, match="not a fingerprint"):
-        write_result(Location(str(tmp_path)), "accuracy", {"fingerprint": "../x"})

@@ -1,5 +1,5 @@
 import pytest
-from trial_rows import trial_row
+from rung_rows import rung_result
 
 from raysd.sweep.analysis.cost import sweep_cost
 
@@ -12,8 +12,8 @@ def seconds(generate=0.0, train=0.0, measure=0.0):
 
 def halved():
     """Four settings of ten classes, one of which goes on."""
-    low = [trial_row(number, [60, 61], num_generated=250, seconds=seconds(50.0, 10.0, 4.0)) for number in range(4)]
-    return [*low, trial_row(0, [70, 71, 72], rung=1, num_generated=750, seconds=seconds(150.0, 60.0, 6.0))]
+    low = [rung_result(number, [60, 61], num_generated=250, seconds=seconds(50.0, 10.0, 4.0)) for number in range(4)]
+    return [*low, rung_result(0, [70, 71, 72], rung=1, num_generated=750, seconds=seconds(150.0, 60.0, 6.0))]
 
 
 def test_each_clone_counts_once_at_its_last_rung():
@@ -32,18 +32,19 @@ def test_the_grid_is_all_settings_at_the_last_rung_by_this_sweeps_rates():
 
 
 def test_a_grid_that_was_run_in_full_costs_what_it_cost():
-    trials = [
-        trial_row(number, [60, 61], num_generated=250, seconds=seconds(50.0, 10.0 + number, 4.0)) for number in range(3)
+    results = [
+        rung_result(number, [60, 61], num_generated=250, seconds=seconds(50.0, 10.0 + number, 4.0))
+        for number in range(3)
     ]
-    cost = sweep_cost(trials, 3, [(25, 2)], 10)
+    cost = sweep_cost(results, 3, [(25, 2)], 10)
     assert cost["grid"]["settings"] == 3
     for part in ("num_images", "trainings", "generate_seconds", "train_seconds", "measure_seconds"):
         assert cost["grid"][part] == pytest.approx(cost[part])
 
 
 def test_settings_that_share_a_clone_generate_it_once():
-    trials = [
-        trial_row(
+    results = [
+        rung_result(
             number,
             [60, 61],
             clone="c",
@@ -52,14 +53,14 @@ def test_settings_that_share_a_clone_generate_it_once():
         )
         for number in range(3)
     ]
-    cost = sweep_cost(trials, 3, [(25, 2)], 10)
+    cost = sweep_cost(results, 3, [(25, 2)], 10)
     assert (cost["num_images"], cost["grid"]["num_images"]) == (250, 250)
     assert (cost["trainings"], cost["grid"]["trainings"]) == (6, 6)
     assert cost["grid"]["generate_seconds"] == pytest.approx(50)
 
 
 def test_what_was_there_already_gives_no_rate():
-    cost = sweep_cost([trial_row(0, [60, 61])], 1, RUNGS, 10)
+    cost = sweep_cost([rung_result(0, [60, 61])], 1, RUNGS, 10)
     assert (cost["num_images"], cost["num_generated"], cost["generate_seconds"], cost["train_seconds"]) == (
         250,
         0,
@@ -71,7 +72,7 @@ def test_what_was_there_already_gives_no_rate():
 
 
 def test_steps_that_found_their_work_done_do_not_lower_the_rates():
-    cached = trial_row(9, [60, 61])
+    cached = rung_result(9, [60, 61])
     assert sweep_cost([*halved(), cached], 5, RUNGS, 10)["grid"]["train_seconds"] == pytest.approx(
         sweep_cost(halved(), 5, RUNGS, 10)["grid"]["train_seconds"],
     )

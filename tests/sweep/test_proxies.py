@@ -1,20 +1,20 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trial_rows import trial_row
+from rung_rows import rung_result
 
 from raysd.sweep.analysis.proxies import proxy_regrets
 
 
-def trials_of(proxy, values, scores, rung=0):
+def results_of(proxy, values, scores, rung=0):
     return [
-        trial_row(number, [score], rung, proxies={} if value is None else {proxy: value})
+        rung_result(number, [score], rung, proxies={} if value is None else {proxy: value})
         for number, (value, score) in enumerate(zip(values, scores, strict=True))
     ]
 
 
 def test_the_regret_is_what_the_proxys_pick_lacks():
-    (row,) = proxy_regrets(trials_of("coverage", [0.9, 0.5, 0.1], [60.0, 62.5, 50.0]))
+    (row,) = proxy_regrets(results_of("coverage", [0.9, 0.5, 0.1], [60.0, 62.5, 50.0]))
     assert row == {
         "proxy": "coverage",
         "better": "higher",
@@ -29,24 +29,24 @@ def test_the_regret_is_what_the_proxys_pick_lacks():
 
 
 def test_a_lower_distance_is_better_and_agreement_is_one():
-    (row,) = proxy_regrets(trials_of("frechet_distance", [3.0, 1.0, 2.0, 9.0], [60.0, 80.0, 70.0, 10.0]))
+    (row,) = proxy_regrets(results_of("frechet_distance", [3.0, 1.0, 2.0, 9.0], [60.0, 80.0, 70.0, 10.0]))
     assert (row["better"], row["pick"], row["regret"], row["spearman"]) == ("lower", "setting 1", 0.0, pytest.approx(1))
 
 
 def test_few_settings_or_constant_values_have_no_correlation():
-    assert proxy_regrets(trials_of("recall", [0.1, 0.2], [1.0, 2.0]))[0]["spearman"] is None
-    assert proxy_regrets(trials_of("recall", [0.1] * 4, [1.0, 2.0, 3.0, 4.0]))[0]["spearman"] is None
-    assert proxy_regrets(trials_of("recall", [0.1, 0.2, 0.3], [5.0] * 3))[0]["spearman"] is None
+    assert proxy_regrets(results_of("recall", [0.1, 0.2], [1.0, 2.0]))[0]["spearman"] is None
+    assert proxy_regrets(results_of("recall", [0.1] * 4, [1.0, 2.0, 3.0, 4.0]))[0]["spearman"] is None
+    assert proxy_regrets(results_of("recall", [0.1, 0.2, 0.3], [5.0] * 3))[0]["spearman"] is None
 
 
 def test_equal_values_pick_the_setting_that_was_tried_first():
-    assert proxy_regrets(trials_of("recall", [0.1, 0.2, 0.2], [1.0, 2.0, 3.0])[::-1])[0]["pick"] == "setting 1"
+    assert proxy_regrets(results_of("recall", [0.1, 0.2, 0.2], [1.0, 2.0, 3.0])[::-1])[0]["pick"] == "setting 1"
 
 
 def test_each_proxy_is_judged_where_the_most_settings_have_it():
     low, high = (
-        trials_of("coverage", [None, 0.5, 0.6], [1.0, 2.0, 3.0]),
-        trials_of("coverage", [0.1, 0.2, 0.3], [4.0, 6.0, 5.0], rung=1),
+        results_of("coverage", [None, 0.5, 0.6], [1.0, 2.0, 3.0]),
+        results_of("coverage", [0.1, 0.2, 0.3], [4.0, 6.0, 5.0], rung=1),
     )
     (row,) = proxy_regrets([*low, *high])
     assert (row["images_per_class"], row["num_settings"], row["regret"]) == (100, 3, 1.0)
@@ -57,10 +57,10 @@ def test_each_proxy_is_judged_where_the_most_settings_have_it():
 
 
 def test_failed_settings_and_absent_proxies_are_left_out():
-    failed = trial_row(7, [], proxies={"coverage": 1.0})
-    (row,) = proxy_regrets([failed, *trials_of("coverage", [0.5, None], [60.0, 90.0])])
+    failed = rung_result(7, [], proxies={"coverage": 1.0})
+    (row,) = proxy_regrets([failed, *results_of("coverage", [0.5, None], [60.0, 90.0])])
     assert (row["pick"], row["best_score"], row["num_settings"]) == ("setting 0", 60.0, 1)
-    assert proxy_regrets([failed, trial_row(0, [60])]) == []
+    assert proxy_regrets([failed, rung_result(0, [60])]) == []
 
 
 @given(
@@ -68,8 +68,8 @@ def test_failed_settings_and_absent_proxies_are_left_out():
     st.sampled_from(["density", "frechet_distance"]),
 )
 def test_a_regret_is_never_negative_and_a_proxy_that_is_the_score_has_none(pairs, proxy):
-    (row,) = proxy_regrets(trials_of(proxy, [value for value, _ in pairs], [score for _, score in pairs]))
+    (row,) = proxy_regrets(results_of(proxy, [value for value, _ in pairs], [score for _, score in pairs]))
     assert row["regret"] >= 0 and (row["spearman"] is None or -1 - 1e-9 <= row["spearman"] <= 1 + 1e-9)
     sign = -1 if proxy == "frechet_distance" else 1
-    (perfect,) = proxy_regrets(trials_of(proxy, [sign * score for _, score in pairs], [score for _, score in pairs]))
+    (perfect,) = proxy_regrets(results_of(proxy, [sign * score for _, score in pairs], [score for _, score in pairs]))
     assert perfect["regret"] == 0

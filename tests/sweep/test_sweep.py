@@ -17,7 +17,7 @@ from in_process import run_main
 from raysd.config import load_experiment, validate_experiment
 from raysd.errors import UserError
 from raysd.storage.location import Location
-from raysd.storage.results import read_results
+from raysd.storage.rows import ACCURACY, RUNG_RESULT, SWEEP, read_rows
 
 pytestmark = pytest.mark.slow
 EXPERIMENT = {
@@ -52,31 +52,31 @@ EXPERIMENT = {
 
 
 def written(root):
-    """What tells whether a finished step or classifier was made again."""
-    steps = {path: json.loads(path.read_text())["seconds"] for path in root.glob("results/trial/*.json")}
-    return steps | {path: path.stat().st_mtime_ns for path in root.glob("classifiers/*/record.json")}
+    """What tells whether a rung result or classifier was made again."""
+    results = {path: json.loads(path.read_text())["seconds"] for path in root.glob("results/rung_result/*.json")}
+    return results | {path: path.stat().st_mtime_ns for path in root.glob("classifiers/*/record.json")}
 
 
-def interrupt_after(num_steps, root):
-    """Ctrl-C in this process as soon as so many steps are done."""
+def interrupt_after(num_results, root):
+    """Ctrl-C in this process as soon as so many rung results are there."""
 
     def wait():
-        while len(list(root.glob("results/trial/*.json"))) < num_steps:
+        while len(list(root.glob("results/rung_result/*.json"))) < num_results:
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=wait, daemon=True).start()
 
 
-def run_and_kill(folder, config, num_steps):
-    """The sweep's command in a process and on a Ray of its own, with a SIGKILL once so many steps are done."""
+def run_and_kill(folder, config, num_results):
+    """The sweep's command in a process and on a Ray of its own, with a SIGKILL once so many rung results are there."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     command = [sys.executable, "-m", "raysd.cli", "sweep", str(config)]
     driver = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder
     )
     deadline = time.monotonic() + 240
-    while len(list(folder.glob("runs/results/trial/*.json"))) < num_steps:
+    while len(list(folder.glob("runs/results/rung_result/*.json"))) < num_results:
         assert driver.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     driver.send_signal(signal.SIGKILL)
@@ -108,7 +108,7 @@ def test_a_stopped_sweep_goes_on_and_ends_with_a_report_and_the_winner_as_a_file
     root, (first, _), _ = swept
     assert first.returncode == 0, first.stderr[-3000:]
     (page,) = root.glob("reports/*/report.html")
-    (row,) = read_results(Location(str(root)), "sweep")
+    (row,) = read_rows(Location(str(root)), SWEEP)
     best = load_experiment(page.parent / "best.yaml")
     assert (
         best.generation.guidance_scale == row["best"]["guidance_scale"]
@@ -126,13 +126,13 @@ def test_what_had_finished_before_the_stop_is_not_done_again(swept):
 
 def test_rungs_are_nested_and_half_of_each_goes_on(swept):
     root, _, _ = swept
-    steps = read_results(Location(str(root)), "trial")
-    by_rung = [{step["label"]: step for step in steps if step["rung"] == rung} for rung in range(3)]
+    results = read_rows(Location(str(root)), RUNG_RESULT)
+    by_rung = [{result["label"]: result for result in results if result["rung"] == rung} for rung in range(3)]
     assert [len(rung) for rung in by_rung] == [4, 2, 1]
     for lower, higher in itertools.pairwise(by_rung):
-        best = sorted(lower.values(), key=lambda step: -step["score"])[: len(higher)]
-        assert {step["label"] for step in best} == set(higher)
-        assert all(lower[label]["clone"] == step["clone"] for label, step in higher.items())
+        best = sorted(lower.values(), key=lambda result: -result["score"])[: len(higher)]
+        assert {result["label"] for result in best} == set(higher)
+        assert all(lower[label]["clone"] == result["clone"] for label, result in higher.items())
     images = sum(len(list(read_clone(folder))) for folder in root.glob("clones/*"))
     assert images == 10 * (4 + 4 + 8 + 12)
 
@@ -146,15 +146,15 @@ def read_clone(folder):
 
 def test_lower_rungs_are_measured_on_the_objective_alone_and_the_last_one_on_all_sets(swept):
     root, _, _ = swept
-    steps = {
-        classifier: step["rung"]
-        for step in read_results(Location(str(root)), "trial")
-        for classifier in step["classifiers"]
+    results = {
+        classifier: result["rung"]
+        for result in read_rows(Location(str(root)), RUNG_RESULT)
+        for classifier in result["classifiers"]
     }
     roles = {}
-    for row in read_results(Location(str(root)), "accuracy"):
-        if row["classifier"] in steps:
-            roles.setdefault(steps[row["classifier"]], set()).add(row["role"])
+    for row in read_rows(Location(str(root)), ACCURACY):
+        if row["classifier"] in results:
+            roles.setdefault(results[row["classifier"]], set()).add(row["role"])
     assert roles == {
         0: {"validation", "transfer"},
         1: {"validation", "transfer"},
@@ -164,7 +164,7 @@ def test_lower_rungs_are_measured_on_the_objective_alone_and_the_last_one_on_all
 
 def test_the_answer_ranks_every_setting_and_names_the_cost(swept):
     root, _, _ = swept
-    (row,) = read_results(Location(str(root)), "sweep")
+    (row,) = read_rows(Location(str(root)), SWEEP)
     assert [each["images_per_class"] for each in row["ranking"]] == [12, 8, 4, 4]
     assert row["ranking"][0]["setting"] == row["best"]["setting"]
     assert {effect["factor"] for effect in row["effects"]} == {"generation.guidance_scale", "generation.variant"}
@@ -178,11 +178,11 @@ def test_the_answer_ranks_every_setting_and_names_the_cost(swept):
 def test_a_second_run_generates_and_trains_nothing(swept):
     _, (_, second), _ = swept
     assert second.returncode == 0, second.stderr[-3000:]
-    assert "all 7 steps are there" in second.stdout and "generation actors" not in second.stdout
+    assert "all 7 rung results are there" in second.stdout and "generation actors" not in second.stdout
 
 
 def sweep_here(root, training=(), **changes):
-    """A sweep in this process, on the tests' cluster: its row and its steps."""
+    """A sweep in this process, on the tests' cluster: its row and its rung results."""
     from raysd import commands
 
     evaluation = {"transfer_sets": [{"name": "digits", "shots": 4}]}
@@ -195,7 +195,9 @@ def sweep_here(root, training=(), **changes):
         "sweep": own,
     }
     row = commands.sweep(validate_experiment(values)).row
-    return row, sorted(read_results(Location(str(root)), "trial"), key=lambda step: (step["number"], step["rung"]))
+    return row, sorted(
+        read_rows(Location(str(root)), RUNG_RESULT), key=lambda result: (result["number"], result["rung"])
+    )
 
 
 def assert_nothing_is_held():
@@ -216,11 +218,11 @@ def assert_nothing_is_held():
 
 def test_asha_stops_trials_and_holds_nothing(ray_cluster, tmp_path):
     space = {"generation": {"guidance_scale": [1, 4]}}
-    row, steps = sweep_here(tmp_path, {"seeds": [0]}, space=space, scheduler="asha", keep=0.5, rungs=[4, 8])
-    assert [step["rung"] for step in steps].count(0) == 2
-    assert 1 <= [step["rung"] for step in steps].count(1) <= 2
+    row, results = sweep_here(tmp_path, {"seeds": [0]}, space=space, scheduler="asha", keep=0.5, rungs=[4, 8])
+    assert [result["rung"] for result in results].count(0) == 2
+    assert 1 <= [result["rung"] for result in results].count(1) <= 2
     assert (
-        sum(step["num_generated"] for step in steps)
+        sum(result["num_generated"] for result in results)
         == row["cost"]["num_images"]
         == 10 * sum(clone["images_per_class"] for clone in row["clones"])
     )
@@ -229,11 +231,11 @@ def test_asha_stops_trials_and_holds_nothing(ray_cluster, tmp_path):
 
 @pytest.mark.soak
 def test_a_trial_starts_workers_of_its_own_and_holds_nothing(ray_cluster, tmp_path):
-    _, (step,) = sweep_here(
+    _, (result,) = sweep_here(
         tmp_path, {"num_workers": 2, "seeds": [0]}, space={"generation": {"guidance_scale": [4]}}, rungs=[4]
     )
     (path,) = tmp_path.glob("classifiers/*/record.json")
-    assert [count for _, count in json.loads(path.read_text())["workers"]] == [2] and step["score"] is not None
+    assert [count for _, count in json.loads(path.read_text())["workers"]] == [2] and result["score"] is not None
     assert_nothing_is_held()
 
 
@@ -249,15 +251,15 @@ def test_an_interrupted_tpe_leaves_no_answer_and_goes_on_with_what_it_tried(ray_
     with pytest.raises(KeyboardInterrupt):
         sweep_here(tmp_path, {"seeds": [0]}, **options)
     assert not list(tmp_path.glob("results/sweep/*.json"))
-    before = {step["fingerprint"]: step for step in read_results(Location(str(tmp_path)), "trial")}
-    row, steps = sweep_here(tmp_path, {"seeds": [0]}, **options)
-    after = {step["fingerprint"]: step for step in steps}  # one more where a trial was in its middle
-    assert len(before) >= 2 and all(after[name] == step for name, step in before.items())
+    before = {result["fingerprint"]: result for result in read_rows(Location(str(tmp_path)), RUNG_RESULT)}
+    row, results = sweep_here(tmp_path, {"seeds": [0]}, **options)
+    after = {result["fingerprint"]: result for result in results}  # one more where a trial was in its middle
+    assert len(before) >= 2 and all(after[name] == result for name, result in before.items())
     assert len(row["clones"]) == len(row["ranking"]) == 4 and sorted(
-        after[name]["number"] for name in row["steps"]
+        after[name]["number"] for name in row["rung_results"]
     ) == [0, 1, 2, 3]
-    assert set(before) <= set(row["steps"])
-    assert all(step["setting"]["generation.guidance_scale"] in range(1, 6) for step in steps)
+    assert set(before) <= set(row["rung_results"])
+    assert all(result["setting"]["generation.guidance_scale"] in range(1, 6) for result in results)
     assert set(row["factors"]) == {
         "generation.guidance_scale",
         "generation.variant",
@@ -268,11 +270,11 @@ def test_an_interrupted_tpe_leaves_no_answer_and_goes_on_with_what_it_tried(ray_
 
 def test_a_setting_that_fails_by_itself_is_named_and_the_others_go_on(ray_cluster, tmp_path):
     space = {"training": {"recipe_options": {"learning_rate": [0.1, 1e30]}}}
-    row, steps = sweep_here(tmp_path, {"seeds": [0], "recipe": "fast"}, space=space, rungs=[8])
-    assert [step["score"] is None for step in steps] == [False, True]
+    row, results = sweep_here(tmp_path, {"seeds": [0], "recipe": "fast"}, space=space, rungs=[8])
+    assert [result["score"] is None for result in results] == [False, True]
     assert row["best"]["setting"] == {"training.recipe_options.learning_rate": 0.1}
     (failed,) = row["failed"]
-    assert failed["trained_on"] == steps[1]["label"] and "no number" in failed["error"]
+    assert failed["trained_on"] == results[1]["label"] and "no number" in failed["error"]
     assert_nothing_is_held()
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from raysd.report.cells import Cell, Cells, MeasuredSet, Score, telling
+from raysd.report.cells import Cell, Cells, MeasuredSet, telling
 from raysd.report.inputs import widest_and_last
 from raysd.report.plots.figure import (
     COLORS,
@@ -25,6 +25,7 @@ from raysd.report.plots.figure import (
 )
 from raysd.report.summary import Findings
 from raysd.report.text import FACTORS, GUIDANCE, VARIANT, metric_words, short, slug
+from raysd.statistics.seeds import Score
 
 FAR = 1.0  # heights of the plot; a level further below than this is not plotted
 MAX_LINES = 8  # more, and only the best are colored

@@ -22,20 +22,20 @@ from raysd.report.plots.figure import (
     set_title,
 )
 from raysd.report.text import factor_words, objective_words, value_words
-from raysd.storage.results import Row
+from raysd.storage.rows import Effect
 
 MAX_COLORED = len(COLORS)
 
 
 def effects_plot(inputs: ReportInputs) -> Plot | None:
-    """One panel per factor, a dot with its 95 % interval per value: points above or below the factor's mean. None
+    """Plot one panel per factor, a dot with its 95 % interval per value: points above or below the factor's mean. None
     where rows do not say."""
-    stored: Sequence[Row] = inputs.sweep.get("effects", ())
-    effects = [
+    stored = inputs.sweep["effects"] if inputs.sweep is not None else []
+    shown: list[Effect] = [
         {**effect, "values": [value for value in effect["values"] if value["difference"] is not None]}
         for effect in stored
     ]
-    effects = [effect for effect in effects if effect["values"]]
+    effects = [effect for effect in shown if effect["values"]]
     if not effects:
         return None
     counts = [len(effect["values"]) for effect in effects]
@@ -48,7 +48,7 @@ def effects_plot(inputs: ReportInputs) -> Plot | None:
         plot_dots(
             axes,
             [value_words(value["value"]) for value in values],
-            [(value["difference"], value["low"], value["high"]) for value in values],
+            [(value["difference"] or 0.0, value["low"], value["high"]) for value in values],
         )
         set_title(axes, factor_words(effect["factor"]))
     panels[-1].set_xlabel("points above or below the mean")
@@ -56,7 +56,7 @@ def effects_plot(inputs: ReportInputs) -> Plot | None:
 
 
 def scaling_plot(inputs: ReportInputs) -> Plot | None:
-    """Score against images per class, a line per setting; None where all settings have one number of images alone.
+    """Plot score against images per class, a line per setting; None where all settings have one number of images alone.
 
     The best settings that reached the last number are colored, all others gray; small dots are seeds.
     """
@@ -104,7 +104,7 @@ def scaling_plot(inputs: ReportInputs) -> Plot | None:
     return save_plot(figure, "scaling", "Score by images per class", _describe_scaling(inputs, lines, num_reached))
 
 
-def _describe_effects(effects: Sequence[Row]) -> str:
+def _describe_effects(effects: Sequence[Effect]) -> str:
     parts = []
     for effect in effects:
         values = ", ".join(f"{value_words(value['value'])} {value['difference']:+.1f}" for value in effect["values"])
@@ -119,7 +119,7 @@ def _others(inputs: ReportInputs, num_reached: int) -> str:
 
 
 def _describe_scaling(inputs: ReportInputs, lines: Sequence[tuple[Entry, Sequence[Rung]]], num_reached: int) -> str:
-    """The figure in words; `lines` are those that came furthest first."""
+    """Return the figure in words; `lines` are those that came furthest first."""
     last, rest = inputs.budgets[-1], len(inputs.entries) - num_reached
     said = [
         f"{entry.label}: " + ", ".join(f"{rung.score:.1f} at {rung.images_per_class:,}" for rung in rungs)

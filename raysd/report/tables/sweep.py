@@ -1,12 +1,12 @@
 """Tables of a sweep: the ranking, what each factor does, what proxies would have picked, and the cost."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from raysd.report.inputs import Entry, ReportInputs
 from raysd.report.tables.tables import Column, Number, Table, Value, number, number_columns
 from raysd.report.text import factor_words, objective_words, value_words
-from raysd.storage.results import Row
+from raysd.storage.rows import Effect, SweepRow
 
 RANKING_NOTE = (
     "Score in percent: mean over seeds, its 95 % interval in brackets, from the spread of the seeds "
@@ -29,23 +29,20 @@ GRID_NOTE = (
 
 
 def search_lines(inputs: ReportInputs) -> list[str]:
-    """What a search found, in plain sentences; nothing where there is no sweep."""
-    if not inputs.is_sweep:
+    """Return what a search found, in plain sentences; nothing where there is no sweep."""
+    if (sweep := inputs.sweep) is None:
         return []
-    lines = [*_noise_lines(inputs.sweep), *_effect_lines(inputs.sweep["effects"])]
-    cost, grid = inputs.sweep["cost"], inputs.sweep["cost"]["grid"]
-    ratios = [
-        f"{ratio} the {name}"
-        for name, key in (("images", "num_images"), ("trainings", "trainings"))
-        if (ratio := _ratio(cost[key], grid[key])) is not None
-    ]
-    if ratios and len(inputs.budgets) > 1 and _has_grid(inputs.sweep):
+    lines = [*_noise_lines(sweep), *_effect_lines(sweep["effects"])]
+    cost, grid = sweep["cost"], sweep["cost"]["grid"]
+    pairs = (("images", cost["num_images"], grid["num_images"]), ("trainings", cost["trainings"], grid["trainings"]))
+    ratios = [f"{ratio} the {name}" for name, own, other in pairs if (ratio := _ratio(own, other)) is not None]
+    if ratios and len(inputs.budgets) > 1 and _has_grid(sweep):
         lines.append(f"All {grid['settings']:,} settings at the last rung would take {' and '.join(ratios)}.")
-    return [*lines, _how(inputs)]
+    return [*lines, _how(sweep, len(inputs.entries))]
 
 
-def _noise_lines(sweep: Row) -> list[str]:
-    """Which settings are within noise of the best, as far as that is known."""
+def _noise_lines(sweep: SweepRow) -> list[str]:
+    """Return which settings are within noise of the best, as far as that is known."""
     best, *others = sweep["ranking"]
     known = [row for row in others if row["difference_high"] is not None]
     near = [row for row in known if row["verdict"] == "within noise"]
@@ -70,11 +67,11 @@ def _noise_lines(sweep: Row) -> list[str]:
     return lines
 
 
-def _effect_lines(effects: Sequence[Row]) -> list[str]:
-    """The factors that matter by more than noise."""
-    sure = [e for e in effects if any(v["low"] is not None and (v["low"] > 0 or v["high"] < 0) for v in e["values"])]
+def _effect_lines(effects: Sequence[Effect]) -> list[str]:
+    """Name the factors that matter by more than noise."""
+    sure = [effect for effect in effects if any(value["verdict"] in ("better", "worse") for value in effect["values"])]
     if not sure:
-        known = any(value["low"] is not None for effect in effects for value in effect["values"])
+        known = any(value["verdict"] is not None for effect in effects for value in effect["values"])
         return ["No factor has an effect beyond noise."] if known else []
     spreads = ", ".join(
         f"{factor_words(effect['factor'])} {effect['spread']:.1f}"
@@ -88,20 +85,19 @@ def _effect_lines(effects: Sequence[Row]) -> list[str]:
     ]
 
 
-def _how(inputs: ReportInputs) -> str:
-    """How the settings were searched."""
-    sweep = inputs.sweep
+def _how(sweep: SweepRow, num_tried: int) -> str:
+    """Say how the settings were searched."""
     rungs = ", ".join(
         f"{rung['images_per_class']:,} ({rung['num_seeds']} seed{'s' if rung['num_seeds'] != 1 else ''})"
         for rung in sweep["rungs"]
     )
-    tried = f"Search: {sweep['search']}, {len(inputs.entries):,} settings tried"
+    tried = f"Search: {sweep['search']}, {num_tried:,} settings tried"
     return f"{tried}; scheduler: {sweep['scheduler']}; images per class: {rungs}."
 
 
 def ranking_table(inputs: ReportInputs) -> Table | None:
-    """All settings, best first; None without a sweep."""
-    if not inputs.is_sweep:
+    """Return all settings, best first; None without a sweep."""
+    if inputs.sweep is None:
         return None
     scores = (
         Column("score", is_number=True, has_interval=True),
@@ -129,8 +125,8 @@ def ranking_table(inputs: ReportInputs) -> Table | None:
 
 
 def effects_table(inputs: ReportInputs) -> Table | None:
-    """What each value of each searched field does, the others held equal; None where rows do not say."""
-    effects: Sequence[Row] = inputs.sweep.get("effects", ())
+    """Return what each value of each searched field does, the others held equal; None where rows do not say."""
+    effects = inputs.sweep["effects"] if inputs.sweep is not None else []
     difference = Column("difference", is_number=True, has_interval=True)
     columns = (Column("factor"), Column("value"), *number_columns("mean"), difference, *number_columns("settings"))
     rows = [
@@ -157,8 +153,8 @@ def effects_table(inputs: ReportInputs) -> Table | None:
 
 
 def proxies_table(inputs: ReportInputs) -> Table | None:
-    """Which setting each proxy would have picked, and the points lost by it; None where none was computed."""
-    proxies: Sequence[Row] = inputs.sweep.get("proxies", ())
+    """Return which setting each proxy would have picked, and the points lost by it; None where none was computed."""
+    proxies = inputs.sweep["proxies"] if inputs.sweep is not None else []
     numbers = number_columns(
         "images per class", "score of its pick", "best score", "points lost", "rank correlation", "settings"
     )
@@ -185,22 +181,25 @@ def proxies_table(inputs: ReportInputs) -> Table | None:
 
 
 def cost_table(inputs: ReportInputs) -> Table | None:
-    """What the sweep took, beside all settings at the last rung where these are known beforehand; None without a
+    """Return what the sweep took, beside all settings at the last rung where these are known beforehand; None without a
     sweep."""
     sweep = inputs.sweep
     if not sweep:
         return None
-    cost, grid = sweep["cost"], sweep["cost"]["grid"] if _has_grid(sweep) else {}
+    cost = sweep["cost"]
+    grid = cost["grid"] if _has_grid(sweep) else None
     flagged = sum(clone["num_flagged"] for clone in {clone["fingerprint"]: clone for clone in sweep["clones"]}.values())
-    parts = {"generating": "generate_seconds", "training": "train_seconds", "measuring": "measure_seconds"}
+    own_parts = (cost["generate_seconds"], cost["train_seconds"], cost["measure_seconds"])
+    parts = (grid["generate_seconds"], grid["train_seconds"], grid["measure_seconds"]) if grid else (None, None, None)
+    devices = zip(("generating", "training", "measuring"), own_parts, parts, strict=True)
     lines: list[tuple[str, Any, Any, str]] = [
-        ("settings", len(inputs.entries), grid.get("settings"), ",d"),
-        ("images", cost["num_images"], grid.get("num_images"), ",d"),
+        ("settings", len(inputs.entries), grid and grid["settings"], ",d"),
+        ("images", cost["num_images"], grid and grid["num_images"], ",d"),
         ("images generated", cost["num_generated"], None, ",d"),
         ("images flagged", flagged, None, ",d"),
-        ("trainings", cost["trainings"], grid.get("trainings"), ",d"),
-        *((f"device time, {words}", cost[name], grid.get(name), "duration") for words, name in parts.items()),
-        ("device time, all", _whole(cost, parts.values()), _whole(grid, parts.values()), "duration"),
+        ("trainings", cost["trainings"], grid and grid["trainings"], ",d"),
+        *((f"device time, {words}", own, other, "duration") for words, own, other in devices),
+        ("device time, all", _whole(own_parts), _whole(parts), "duration"),
         ("wall time", sweep["seconds"].get("total"), None, "duration"),
     ]
     rows: list[tuple[Value, ...]] = [
@@ -214,14 +213,13 @@ def cost_table(inputs: ReportInputs) -> Table | None:
     return Table("cost", "Cost", tuple(columns[:width]), tuple(row[:width] for row in rows), tuple(notes))
 
 
-def _has_grid(sweep: Row) -> bool:
-    """False where nobody knows how many settings there are: TPE asks for as many as it is let."""
+def _has_grid(sweep: SweepRow) -> bool:
+    """Return False where nobody knows how many settings there are: TPE asks for as many as it is let."""
     return bool(sweep["search"] != "tpe")
 
 
-def _whole(seconds: Mapping[str, float | None], names: Iterable[str]) -> float | None:
-    """The sum; None where a part is unknown."""
-    parts = [seconds.get(name) for name in names]
+def _whole(parts: Sequence[float | None]) -> float | None:
+    """Return the sum; None where a part is unknown."""
     known = [part for part in parts if part is not None]
     return sum(known) if len(known) == len(parts) else None
 
@@ -231,7 +229,7 @@ def _ratio(own: float | None, other: float | None) -> Number | None:
 
 
 def _shared(entries: Sequence[Entry]) -> list[str]:
-    """A note for settings of one clone."""
+    """Return a note for settings of one clone."""
     groups: dict[str, list[str]] = {}
     for entry in entries:
         groups.setdefault(entry.folder, []).append(entry.label)

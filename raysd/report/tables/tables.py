@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from raysd.report.cells import Cell, Cells, Score, telling
+from raysd.report.cells import Cell, Cells, telling
 from raysd.report.summary import Findings
 from raysd.report.text import FACTORS, GUIDANCE, VARIANT, duration, metric_words
+from raysd.statistics.seeds import Score
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,18 @@
 """What each searched field does to the score by itself, whatever the others are."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import fdtri, stdtrit
 
-from raysd.storage.results import Row
-from raysd.sweep.analysis.noise import pooled_spread
+from raysd.statistics.seeds import setting_margin
+from raysd.statistics.verdict import verdict_of
+from raysd.storage.rows import Effect, EffectValue, RungResult
 from raysd.sweep.analysis.ranking import scored, widest_rung
 
 MOST_VALUES = 8
 """A factor with more different numbers than this is cut into quartiles."""
-POOLED_BELOW = 0.75
-"""Quantile of F up to which the fit's residuals pass for the seeds' noise (Bozivich, Bancroft and Hartley 1956)."""
 TOLERANCE = 1e-9
 """Smallest singular value of a design, as a share of its largest, that is not rounding."""
 
@@ -35,8 +32,8 @@ class _Fit:
     """Half the 95 % interval of one setting's mean in points; None when nothing is known of its noise."""
 
 
-def marginal_effects(trials: list[Row], factors: Mapping[str, Sequence[Any]]) -> list[Row]:
-    """The effect of each factor on the score, adjusted for the other factors.
+def marginal_effects(results: list[RungResult], factors: Mapping[str, Sequence[Any]]) -> list[Effect]:
+    """Return the effect of each factor on the score, adjusted for the other factors.
 
     The mean scores of the settings, on the highest rung that all of them reached, are fitted by least squares with the
     sum of one number per factor and value (main effects only). `mean` is what these settings would have on average if
@@ -44,39 +41,39 @@ def marginal_effects(trials: list[Row], factors: Mapping[str, Sequence[Any]]) ->
     weights); in a balanced design it is the plain mean. `difference` is to the unweighted mean over the factor's
     values.
 
-    The intervals are Student's t. There are two measures of the noise of a setting's mean: the residuals of the fit,
-    which hold the seeds' noise and what main effects leave unexplained, but often have few degrees of freedom; and the
-    pooled spread of the seeds over the root of their number, which has more but knows nothing of the rest. Where the
-    residuals are not larger than the seeds explain (F below its 75 % quantile), both are pooled; else the residuals
-    count alone. A fit without degrees of freedom leaves the seeds alone; with one seed as well there is no interval. In
-    simulation about 95 % of the intervals hold the truth; in a 2 x 2 grid with strong interactions, which one degree of
-    freedom seldom shows, 86 %.
+    The intervals are Student's t over the noise of a setting's mean (`raysd.statistics.seeds.setting_margin`). In
+    simulation about 95 % of them hold the truth; in a 2 x 2 grid with strong interactions, which one degree of freedom
+    seldom shows, 86 %.
 
     Args:
-        trials: of one sweep; failed ones are left out.
+        results: of one sweep; failed ones are left out.
         factors: the values of each searched field that were tried, in the order in which they are shown.
 
     Returns:
         One row per factor, in order; none for a factor with one value. All numbers are in percent or points. Where the
         design cannot tell a factor from others, the differences are None and the means plain means.
     """
-    tried = widest_rung(scored(trials))
-    levels = {name: _levels(values, [trial["setting"][name] for trial in tried]) for name, values in factors.items()}
+    tried = widest_rung(scored(results))
+    levels = {name: _levels(values, [result["setting"][name] for result in tried]) for name, values in factors.items()}
     levels = {name: (values, chosen) for name, (values, chosen) in levels.items() if len(values) > 1}
     if not levels:
         return []
-    scores = np.array([trial["seed_scores"] for trial in tried], dtype=np.float64)
+    scores = np.array([result["seed_scores"] for result in tried], dtype=np.float64)
     fit = _fit([np.eye(len(values))[chosen] for values, chosen in levels.values()], scores)
-    rows, start = [], 1
+    effects: list[Effect] = []
+    start = 1
     for name, (values, _) in levels.items():
         columns = slice(start, start + len(values))
-        rows.append({"factor": name, "images_per_class": tried[0]["images_per_class"], **_effect(values, columns, fit)})
+        spread, rows = _effect(values, columns, fit)
+        effects.append(
+            {"factor": name, "images_per_class": tried[0]["images_per_class"], "spread": spread, "values": rows}
+        )
         start = columns.stop
-    return rows
+    return effects
 
 
 def _levels(order: Sequence[Any], tried: list[Any]) -> tuple[list[Any], np.ndarray]:
-    """A factor's values as they are shown, and which of them each setting has [N]."""
+    """Return a factor's values as they are shown, and which of them each setting has [N]."""
     distinct: list[Any] = []
     for value in (*order, *tried):
         if value in tried and value not in distinct:
@@ -96,11 +93,11 @@ def _fit(dummies: list[np.ndarray], scores: np.ndarray) -> _Fit:
     solver = np.linalg.pinv(design, rcond=TOLERANCE)
     residuals = means - design @ (solver @ means)
     freedom = len(means) - int(np.linalg.matrix_rank(design, tol=TOLERANCE * np.linalg.norm(design, 2)))
-    return _Fit(means, design, solver, _margin(residuals, freedom, scores))
+    return _Fit(means, design, solver, setting_margin(residuals, freedom, scores))
 
 
-def _effect(values: list[Any], columns: slice, fit: _Fit) -> Row:
-    """The spread and the values of the factor that has these columns of the design."""
+def _effect(values: list[Any], columns: slice, fit: _Fit) -> tuple[float, list[EffectValue]]:
+    """Return the spread and the values of the factor that has these columns of the design."""
     num_values, counts = len(values), fit.design[:, columns].sum(axis=0)
     contrasts = np.zeros((num_values, fit.design.shape[1]))
     contrasts[:, columns] = np.eye(num_values) - 1 / num_values
@@ -115,41 +112,25 @@ def _effect(values: list[Any], columns: slice, fit: _Fit) -> Row:
             _ends(float(difference), fit.margin, float(np.linalg.norm(own)))
             for difference, own in zip(differences, weights, strict=True)
         ]
-    rows = [
+    rows: list[EffectValue] = [
         {
             "value": value,
             "mean": float(mean),
             "difference": difference,
             "low": low,
             "high": high,
+            "verdict": None if low is None or high is None else verdict_of(low, high),
             "num_settings": int(count),
         }
         for value, mean, (difference, low, high), count in zip(values, adjusted, ends, counts, strict=True)
     ]
-    return {"spread": float(np.ptp(adjusted)), "values": rows}
+    return float(np.ptp(adjusted)), rows
 
 
 def _ends(difference: float, margin: float | None, error: float) -> tuple[float | None, float | None, float | None]:
-    """The difference and the ends of its interval; `error` is in units of the noise of one setting's mean."""
+    """Return the difference and the ends of its interval; `error` is in units of the noise of one setting's mean."""
     return (
         (difference, None, None)
         if margin is None
         else (difference, difference - margin * error, difference + margin * error)
     )
-
-
-def _margin(residuals: np.ndarray, freedom: int, scores: np.ndarray) -> float | None:
-    """Student's t times the noise of a setting's mean in points; None when nothing is known of it."""
-    spread, seeds_freedom = pooled_spread(scores)
-    seeds = spread**2 / scores.shape[1]
-    fit = float(np.sum(residuals**2)) / freedom if freedom else math.nan
-    if not freedom and not seeds_freedom:
-        return None
-    if not freedom:
-        variance, used = seeds, seeds_freedom
-    elif not seeds_freedom or fit > seeds * fdtri(freedom, seeds_freedom, POOLED_BELOW):
-        variance, used = fit, freedom
-    else:
-        used = freedom + seeds_freedom
-        variance = (freedom * fit + seeds_freedom * seeds) / used
-    return float(stdtrit(used, 0.975)) * math.sqrt(variance)

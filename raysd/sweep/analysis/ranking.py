@@ -1,45 +1,44 @@
 """The settings of a sweep, best first, and which of them are worse than the best by more than noise."""
 
-import math
 from collections import Counter
+from typing import cast
 
 import numpy as np
-from scipy.special import stdtrit
 
+from raysd.statistics.seeds import interval_around, margin_of_mean, noise_margin
+from raysd.statistics.verdict import verdict_below_best
 from raysd.storage.fingerprint import fingerprint
-from raysd.storage.results import Row
-from raysd.sweep.analysis.noise import noise_margin
+from raysd.storage.rows import RankedSetting, RungResult, ScoredResult
 
 
-def setting_key(trial: Row) -> str:
-    """What tells a trial's setting from others; its number only says when it was first tried."""
-    return fingerprint(trial["setting"])
+def setting_key(result: RungResult | ScoredResult) -> str:
+    """Return what tells a rung result's setting from others; its number only says when it was first tried."""
+    return fingerprint(result["setting"])
 
 
-def scored(trials: list[Row]) -> list[Row]:
-    """The trials that were measured, by setting and rung."""
-    return sorted(
-        (trial for trial in trials if trial["score"] is not None), key=lambda trial: (trial["number"], trial["rung"])
-    )
+def scored(results: list[RungResult]) -> list[ScoredResult]:
+    """Return the rung results that have a score, by setting and rung."""
+    measured = [cast(ScoredResult, result) for result in results if result["score"] is not None]
+    return sorted(measured, key=lambda result: (result["number"], result["rung"]))
 
 
-def widest_rung(trials: list[Row]) -> list[Row]:
-    """The trials of the rung that the most settings reached, the highest of several, in the order of their settings;
-    nothing of nothing."""
-    counts = Counter(trial["rung"] for trial in trials)
+def widest_rung(results: list[ScoredResult]) -> list[ScoredResult]:
+    """Return the results of the rung that the most settings reached, the highest of several, in the order of their
+    settings; nothing of nothing."""
+    counts = Counter(result["rung"] for result in results)
     rung = max(counts, key=lambda each: (counts[each], each), default=None)
-    return sorted((trial for trial in trials if trial["rung"] == rung), key=lambda trial: trial["number"])
+    return sorted((result for result in results if result["rung"] == rung), key=lambda result: result["number"])
 
 
-def rank_settings(trials: list[Row]) -> list[Row]:
+def rank_settings(results: list[RungResult]) -> list[RankedSetting]:
     """Rank the settings; those that reached a higher rung come first, within a rung the better score.
 
-    Both intervals are Student's t over the rung's pooled spread (`raysd.sweep.analysis.noise.pooled_spread`). So that
+    Both intervals are Student's t over the rung's pooled spread (`raysd.statistics.seeds.pooled_spread`). So that
     of a score is for these seeds: what a seed does to all settings alike is not in it. A setting alone on its rung has
     the interval of its own seeds.
 
     Args:
-        trials: of one sweep. A setting that has a score on a rung has one on all rungs below it. Settings without a
+        results: of one sweep. A setting that has a score on a rung has one on all rungs below it. Settings without a
             score are left out.
 
     Returns:
@@ -49,54 +48,39 @@ def rank_settings(trials: list[Row]) -> list[Row]:
         the seeds. The verdict is `worse` only where the whole interval of the difference lies below zero; without an
         interval it is `within noise`.
     """
-    by_rung: dict[int, dict[str, Row]] = {}
-    for trial in scored(trials):
-        by_rung.setdefault(trial["rung"], {})[setting_key(trial)] = trial
+    by_rung: dict[int, dict[str, ScoredResult]] = {}
+    for result in scored(results):
+        by_rung.setdefault(result["rung"], {})[setting_key(result)] = result
     scores = {
-        rung: np.array([trial["seed_scores"] for trial in own.values()], dtype=np.float64)
+        rung: np.array([result["seed_scores"] for result in own.values()], dtype=np.float64)
         for rung, own in by_rung.items()
     }
     last = {key: own[key] for _, own in sorted(by_rung.items()) for key in own}
-    order = sorted(last.values(), key=lambda trial: (-trial["rung"], -trial["score"], trial["number"]))
-    ranking = []
-    for rank, trial in enumerate(order, start=1):
-        ours, best = setting_key(trial), setting_key(order[0])
+    order = sorted(last.values(), key=lambda result: (-result["rung"], -result["score"], result["number"]))
+    ranking: list[RankedSetting] = []
+    for rank, result in enumerate(order, start=1):
+        ours, best = setting_key(result), setting_key(order[0])
         rung = max(rung for rung, own in by_rung.items() if ours in own and best in own)
-        pair = by_rung[rung][ours], by_rung[rung][best]
-        low, high = _interval(trial["score"], _margin_of_mean(scores[trial["rung"]]))
-        compared = (
-            {"difference": 0.0, "difference_low": None, "difference_high": None, "verdict": "best"}
-            if rank == 1
-            else _compared(*pair, scores[rung])
-        )
+        here = by_rung[rung][ours]
+        low, high = interval_around(result["score"], margin_of_mean(scores[result["rung"]]))
+        difference = here["score"] - by_rung[rung][best]["score"]
+        ends = (None, None) if rank == 1 else interval_around(difference, noise_margin(scores[rung], 0.975))
         ranking.append(
             {
                 "rank": rank,
-                **{key: trial[key] for key in ("label", "setting", "clone", "images_per_class")},
-                "num_seeds": len(trial["seed_scores"]),
-                "score": trial["score"],
+                "label": result["label"],
+                "setting": result["setting"],
+                "clone": result["clone"],
+                "images_per_class": result["images_per_class"],
+                "num_seeds": len(result["seed_scores"]),
+                "score": result["score"],
                 "low": low,
                 "high": high,
-                "compared_at": pair[0]["images_per_class"],
-                **compared,
+                "compared_at": here["images_per_class"],
+                "difference": difference,
+                "difference_low": ends[0],
+                "difference_high": ends[1],
+                "verdict": "best" if rank == 1 else verdict_below_best(ends[1]),
             }
         )
     return ranking
-
-
-def _compared(trial: Row, best: Row, scores: np.ndarray) -> Row:
-    difference = trial["score"] - best["score"]
-    low, high = _interval(difference, noise_margin(scores, 0.975))
-    verdict = "worse" if high is not None and high < 0 else "within noise"
-    return {"difference": difference, "difference_low": low, "difference_high": high, "verdict": verdict}
-
-
-def _margin_of_mean(scores: np.ndarray) -> float:
-    num_settings, num_seeds = scores.shape
-    if num_settings == 1 and num_seeds > 1:
-        return float(stdtrit(num_seeds - 1, 0.975) * scores.std(ddof=1)) / math.sqrt(num_seeds)
-    return noise_margin(scores, 0.975, num_means=1)
-
-
-def _interval(value: float, margin: float) -> tuple[float, float] | tuple[None, None]:
-    return (None, None) if math.isnan(margin) else (value - margin, value + margin)

@@ -1,26 +1,21 @@
-"""How sure a number is, whether two settings differ, and means over sets of images."""
+"""Intervals over images, and whether two settings differ on the same images."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from raysd.errors import UserError
+from raysd.statistics.verdict import Verdict, verdict_of
 
-ROWS = 8192
-"""Images that are summed at once in float64."""
-
-
-Z_95 = 1.959963984540054
+ROUNDING = 1e-6
+"""Images; a number of right ones that is this close to a whole one is whole."""
 RESAMPLES = 10_000
 MOST_VALUES = 64
 """Up to so many different values, a bootstrap samples how often each one comes up, not image by image."""
 CHUNK = 8_000_000
 """Numbers that a bootstrap holds at once."""
-Verdict = Literal["better", "worse", "within noise"]
 
 
 @dataclass(frozen=True)
@@ -41,17 +36,6 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class SetMean:
-    """The mean over the sets that have a value."""
-
-    mean: float | None
-    """None when no set has one."""
-    used: tuple[str, ...]
-    missing: tuple[str, ...]
-    """Sets that failed or were skipped."""
-
-
-@dataclass(frozen=True)
 class _Side:
     """The classifiers of one setting, as shares of images."""
 
@@ -64,15 +48,23 @@ class _Side:
 
 
 def wilson_interval(percent: float, num_images: int) -> tuple[float, float]:
-    """95 % interval in percent of an accuracy over `num_images` images (Wilson 1927)."""
-    p, n, z2 = percent / 100, num_images, Z_95**2
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z_95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
+    """Return the 95 % interval in percent of an accuracy over `num_images` images (Wilson 1927).
+
+    The images are independent of each other. The accuracy may be a mean over several classifiers of these images, which
+    need not be a whole number of them.
+    """
+    from scipy.stats import binomtest  # half a second to import, and seldom needed
+
+    count = percent * num_images / 100
+    test = binomtest(round(count), num_images)
+    if abs(count - round(count)) > ROUNDING:
+        test.k = count  # the interval is defined for any share, though the test wants a whole number
+    low, high = test.proportion_ci(0.95, method="wilson")
+    return 100 * max(0.0, float(low)), 100 * min(1.0, float(high))
 
 
 def bootstrap_interval(correct: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float]:
-    """95 % percentile interval in percent of a mean over images (Efron 1979).
+    """Return the 95 % percentile interval in percent of a mean over images (Efron 1979).
 
     The mean of N values that are sampled again needs only how often each different value came up, which is one
     multinomial sample (binomial for right and wrong). Only where there are many different values are images sampled one
@@ -106,7 +98,7 @@ def bootstrap_interval(correct: np.ndarray, seed: int = 0, resamples: int = RESA
 
 
 def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
-    """Two-sided p-value of two classifiers being equally often right on the same images.
+    """Return the two-sided p-value of two classifiers being equally often right on the same images.
 
     The exact binomial test on the images that only one of the two gets right (McNemar 1947); 1 when there are none.
 
@@ -134,9 +126,9 @@ def paired_difference(correct_a: np.ndarray, correct_b: np.ndarray) -> Compariso
     add up (a crossed random-effects analysis, as for several readers of the same cases: Dorfman, Berbaum and Metz 1992,
     Hillis 2007):
 
-        classifiers  V_A = s2_A / S_A, V_B = s2_B / S_B           s2 = variance of the accuracies of one setting's
-        classifiers images     V_P = max(0, v / N - m_A / S_A - m_B / S_B)  v = variance of d over images Var(D)       V
-        = V_A + V_B + V_P
+        classifiers  V_A = s2_A / S_A, V_B = s2_B / S_B           s2 = variance of one setting's accuracies
+        images       V_P = max(0, v / N - m_A / S_A - m_B / S_B)  v = variance of d over images
+        Var(D)       V = V_A + V_B + V_P
 
     Chance that belongs to neither alone, a classifier that happens to be right on an image, is in s2 and in v. So m,
     its part of s2, is taken off once: m = (mean square of c without its means over rows and columns) / N. The interval
@@ -182,24 +174,7 @@ def paired_difference(correct_a: np.ndarray, correct_b: np.ndarray) -> Compariso
     half = float(stdtrit(freedom, 0.975)) * error
     p_value = 2 * float(stdtr(freedom, -abs(difference) / error)) if error else float(difference == 0)
     low, high = max(-1.0, difference - half), min(1.0, difference + half)
-    verdict: Verdict = "better" if low > 0 else "worse" if high < 0 else "within noise"
-    return Comparison(100 * difference, 100 * low, 100 * high, p_value, verdict, counts_seeds)
-
-
-def mean_log_odds(percents: list[float], num_images: list[int]) -> float:
-    """Mean over sets of log(p / (1 - p)) (Kornblith et al. 2019); p is kept half an image away from 0 and 1."""
-    odds = []
-    for percent, count in zip(percents, num_images, strict=True):
-        p = min(max(percent / 100, 0.5 / count), 1 - 0.5 / count)
-        odds.append(math.log(p / (1 - p)))
-    return float(np.mean(odds))
-
-
-def mean_over_sets(values: Mapping[str, float | None]) -> SetMean:
-    """The mean over those sets that have a value (neither None nor NaN), and the names of the others."""
-    used = {name: value for name, value in values.items() if value is not None and not math.isnan(value)}
-    mean = math.fsum(used.values()) / len(used) if used else None
-    return SetMean(mean, tuple(used), tuple(name for name in values if name not in used))
+    return Comparison(100 * difference, 100 * low, 100 * high, p_value, verdict_of(low, high), counts_seeds)
 
 
 def _side(correct: np.ndarray) -> _Side:
@@ -213,20 +188,10 @@ def _side(correct: np.ndarray) -> _Side:
 
 
 def _seed_parts(a: _Side, b: _Side) -> list[tuple[float, float, float]]:
-    """The classifiers' parts of the variance: (V, its degrees of freedom, what it shares with the images' part)."""
+    """Return the classifiers' parts of the variance: (V, its degrees of freedom, what it shares with the images'
+    part)."""
     if a.num_seeds > 1 and b.num_seeds > 1:
         return [(side.seeds / side.num_seeds, side.num_seeds - 1, side.rest / side.num_seeds) for side in (a, b)]
     known = max(a, b, key=lambda side: side.num_seeds)
     weight = 1 / a.num_seeds + 1 / b.num_seeds
     return [(known.seeds * weight, known.num_seeds - 1, known.rest * weight)]
-
-
-def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [D] and covariance [D, D] (over N - 1) in float64."""
-    num_images, dimensions = features.shape
-    mean = features.mean(axis=0, dtype=np.float64)
-    covariance = np.zeros((dimensions, dimensions))
-    for start in range(0, num_images, ROWS):
-        centred = features[start : start + ROWS] - mean
-        covariance += centred.T @ centred
-    return mean, covariance / (num_images - 1)

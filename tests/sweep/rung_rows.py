@@ -1,13 +1,16 @@
-"""Rows of trials for tests."""
+"""Made-up rung results."""
 
 import numpy as np
+from row_types import checked
+
+from raysd.storage.rows import RungResult
 
 
-def trial_row(number, seed_scores, rung=0, setting=None, clone=None, images_per_class=None, **values):
+def rung_result(number, seed_scores, rung=0, setting=None, clone=None, images_per_class=None, **values):
     """One setting on one rung; a rung has 25 images per class, the next one 100, and so on. No scores: it failed."""
     scores, count = [float(score) for score in seed_scores], images_per_class or 25 * 4**rung
     seeds = list(range(len(scores) or 2))
-    return {
+    row = {
         "fingerprint": f"{number:x}{rung:x}",
         "sweep": "abc",
         "number": number,
@@ -25,5 +28,11 @@ def trial_row(number, seed_scores, rung=0, setting=None, clone=None, images_per_
         "num_generated": 0,
         "seconds": {"generate": 0.0, "train": 0.0, "measure": 0.0},
         "proxies": {},
-        **values,
+        "num_images": 10 * count,
+        "num_flagged": 0,
+        "short_classes": {},
+        "command": "raysd sweep tiny.yaml",
+        "versions": {},
+        "date": "2026-01-02T03:04:05Z",
     }
+    return checked({**row, **values}, RungResult)

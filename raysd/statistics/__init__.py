@@ -1,0 +1,16 @@
+"""Intervals, and what is within noise: every rule that a row or a report goes by, with what it assumes.
+
+All intervals are of 95 %. The rules differ in what they take for chance:
+
+- the images, of one classifier or of several whose mean is one value for each image (`images.wilson_interval`,
+  `images.bootstrap_interval`; `images.mcnemar` for two classifiers): another test set would give another accuracy;
+- the images and the classifiers of each side, as two crossed random effects (`images.paired_difference`): another test
+  set or other seeds would give another difference. Comparisons of settings go by it;
+- the seeds, pooled over all settings of a rung (`seeds.pooled_spread`): what a seed does to one setting and not to the
+  others, with the same spread for all of them. Halving and the ranking of a sweep go by it, since a setting has only
+  two or three seeds of its own;
+- the seeds and what the main effects of the searched fields leave unexplained (`seeds.setting_margin`): the effects of
+  a sweep;
+- the seeds of one setting alone (`seeds.score_over_seeds`), and the differences of two settings seed by seed
+  (`seeds.paired_by_seed`): what a report says of settings that no sweep compared.
+"""

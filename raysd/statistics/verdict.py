@@ -1,0 +1,18 @@
+"""The words for a difference and its interval."""
+
+from typing import Literal
+
+Verdict = Literal["better", "worse", "within noise"]
+
+
+def verdict_of(low: float, high: float) -> Verdict:
+    """Return what a difference is whose 95 % interval goes from `low` to `high`; within noise when it holds 0."""
+    return "better" if low > 0 else "worse" if high < 0 else "within noise"
+
+
+def verdict_below_best(high: float | None) -> Literal["worse", "within noise"]:
+    """Return what a setting is whose difference to the best one has an interval up to `high`; None is unknown.
+
+    It is never better: the best one is the highest, so that an interval above 0 only shows how it was chosen.
+    """
+    return "worse" if high is not None and high < 0 else "within noise"
