@@ -176,7 +176,7 @@ def moment(verb, root):
         return any(
             "checkpoint_dir_name" in path.read_text() for path in root.glob("runs/*/checkpoint_manager_snapshot.json")
         )
-    return any(root.glob("features/*/*" if verb == "evaluate" else "results/trial/*.json"))
+    return any(root.glob("features/*/*" if verb == "evaluate" else f"results/{RUNG_RESULT.name}/*.json"))
 
 
 def run_job(cluster, verb, config, root, *more, kill=False, joins=False, replace=False):
