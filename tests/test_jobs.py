@@ -77,7 +77,7 @@ def assert_survived(job, title=None):
 def test_generation_spreads_onto_a_node_that_joins_and_goes_on_with_what_is_left(generated):
     _, job = generated
     assert job["rows"] == {(label, index): 1 for label in range(10) for index in range(40)}
-    assert_survived(job, "drawn")
+    assert_survived(job, "generated")
 
 
 def test_a_training_goes_on_with_the_worker_that_is_left(trained):

@@ -24,6 +24,7 @@ ORDER = [
     "progress",
     "formats",
     "renamed",
+    "callable_package",
     "device",
     "statistics",
     "storage",

@@ -171,7 +171,7 @@ def check_training(experiment: Experiment) -> None:
 
 
 def check_further_sets(experiment: Experiment) -> None:
-    """Names of further test sets and of transfer sets; with `skip_absent` those that cannot be had are no error."""
+    """Names of further test sets and of transfer sets; with `skip_absent` sets that are not available are no error."""
     from raysd.data.real_datasets import check_real_dataset
 
     evaluation = experiment.evaluation
@@ -277,12 +277,12 @@ def check_objective(experiment: Experiment) -> None:
 
 
 def check_resolved(experiment: Experiment, roles: list[str]) -> None:
-    """At least one set of each role in the objective could be had.
+    """At least one set of each role in the objective is available.
 
     Raises:
         UserError: all were skipped.
     """
     if not set(experiment.sweep.weights) <= set(roles):
         raise UserError(
-            "sweep.objective", experiment.sweep.objective, "all of its sets were skipped; give one that can be had"
+            "sweep.objective", experiment.sweep.objective, "all of its sets were skipped; give one that is available"
         )

@@ -93,7 +93,7 @@ def _cached_spec(experiment: Experiment) -> "CloneSpec | None":
     """The spec of the clone; None where the hub's model would have to be fetched first.
 
     Raises:
-        UserError: what is wrong with the settings, or a model that cannot be had.
+        UserError: what is wrong with the settings, or a model that is not available.
     """
     from raysd.clone.spec import resolve_clone_spec
     from raysd.storage.hub import cached_model, hub_bytes, is_hub_id

@@ -46,7 +46,7 @@ def evaluate(experiment: ExperimentLike = None, command: str = "", **values: Any
         values: keys of the experiment file, merged into `experiment`.
 
     Raises:
-        UserError: nothing to measure, or nothing to measure on; a set that cannot be had.
+        UserError: nothing to measure, or nothing to measure on; a set that is not available.
     """
     from raysd.evaluation.evaluate import Evaluation
 
@@ -58,7 +58,7 @@ def evaluate(experiment: ExperimentLike = None, command: str = "", **values: Any
     for name, reason in evaluation.skipped.items():
         say(f"skipped  {name}: {reason}")
     if not evaluation.sets:
-        raise UserError("evaluation.skip_absent", True, "all sets were skipped; give one that can be had")
+        raise UserError("evaluation.skip_absent", True, "all sets were skipped; give one that is available")
     rows = evaluation.measure_all(models)
     return ResultRows(tuple(rows), experiment.root.child("results", ACCURACY.name).uri, evaluation.skipped)
 

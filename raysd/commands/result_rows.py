@@ -19,7 +19,7 @@ class ResultRows(Generic[R]):
     path: str
     """The folder that holds a file for each row."""
     skipped: Mapping[str, str] = field(default_factory=dict)
-    """Why each set that was skipped could not be had, by name."""
+    """Why each set that was skipped was not available, by name."""
 
     def __iter__(self) -> Iterator[R]:
         return iter(self.rows)

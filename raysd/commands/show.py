@@ -37,7 +37,7 @@ def show_plan(plan: "ClonePlan") -> None:
     per_class = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
     stored = "" if spec.stored_size == spec.image_size else f", stored at {spec.stored_size} px"
     _line(
-        f"images      {plan.num_images:,}: {per_class} per class, {spec.image_size} px{stored}, "
+        f"images        {plan.num_images:,}: {per_class} per class, {spec.image_size} px{stored}, "
         f"{spec.codec}, {spec.color}"
     )
     _line(
@@ -110,7 +110,7 @@ def show_benchmark(rates: "ResultRows[RateRow]") -> None:
     for row in rates:
         _line(f"device        {row['device']}")
         _line(
-            f"generated         {row['num_images']:,} images of {row['image_size']} px, "
+            f"generated     {row['num_images']:,} images of {row['image_size']} px, "
             f"{row['num_inference_steps']} steps at guidance {row['guidance_scale']:g}"
         )
         together = f" each, {row['num_actors']} together" if row["num_actors"] > 1 else ""

@@ -45,7 +45,7 @@ from raysd.versions import versions
 PROBE_FILE = "probe.parquet"
 FEATURE_COPIES = 3  # that a probe holds: the features, those that it learns from, and room
 NODE_SHARE = 0.9  # of a node's memory, the most that a task asks for
-PARALLEL_PICTURES = 20_000  # fewer to learn from in all, and Ray's start takes longer than the probes
+PARALLEL_IMAGES = 20_000  # fewer to learn from in all, and Ray's start takes longer than the probes
 TOP_5_CLASSES = 6  # the fewest for which a top-5 accuracy says something
 
 
@@ -151,7 +151,7 @@ class Evaluation:
             else:
                 ready.append(arguments)
         num_images = sum(len(part) for each in ready for part in extractions(*each[:3])[0].parts)
-        if quiet or len(ready) < 2 or num_images < PARALLEL_PICTURES:
+        if quiet or len(ready) < 2 or num_images < PARALLEL_IMAGES:
             yield from (measure_row(*each) for each in ready)
             return
         with Progress("probes", len(ready), "probes") as progress:

@@ -127,7 +127,7 @@ def _decode(extraction: Extraction, number: int, data: bytes) -> np.ndarray:
         images = extraction.images
         place = f"{images.folder.uri}/{extraction.parts[number].file}"
         raise UserError(
-            "picture", place, f"of the set {images.name} cannot be decoded ({error}); repair or remove it"
+            "image", place, f"of the set {images.name} cannot be decoded ({error}); repair or remove it"
         ) from None
 
 

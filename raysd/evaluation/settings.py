@@ -125,7 +125,7 @@ class EvaluationSettings(BaseModel):
     """Classifiers that are measured beside your own: folders in timm's format, or hub ids as
     `timm/resnet50.a1_in1k`."""
     skip_absent: bool = False
-    """List sets that cannot be had as skipped, and measure the others, instead of stopping."""
+    """List sets that are not available as skipped, and measure the others, instead of stopping."""
 
     @field_validator("test_sets", "transfer_sets", mode="before")
     @classmethod

@@ -55,7 +55,7 @@ def resolve_sets(
     """All sets, and the reason of each that was skipped, by its name.
 
     Raises:
-        UserError: a set that cannot be had or read, unless `skip_absent` is set.
+        UserError: a set that is not available or cannot be read, unless `skip_absent` is set.
     """
     sets: list[MeasuredOn] = []
     skipped: dict[str, str] = {}

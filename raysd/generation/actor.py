@@ -103,7 +103,7 @@ class GenerationActor:
         are empty when all went well."""
         nothing: dict[str, Any] = {
             "shard": shard,
-            **dict.fromkeys(("drawn", "flagged", "dropped", "batches", "bytes", "gpu_bytes"), 0),
+            **dict.fromkeys(("generated", "flagged", "dropped", "batches", "bytes", "gpu_bytes"), 0),
         }
         nothing |= {"generation_seconds": 0.0, "busy": 0.0, "seconds": 0.0, "error": "", "failure": ""}
         with self.lock:
@@ -156,7 +156,7 @@ class GenerationActor:
         self.metrics.count(len(generated), flagged, len(dropped), generating, busy)
         return {
             "shard": shard,
-            "drawn": len(missing),
+            "generated": len(missing),
             "flagged": flagged,
             "dropped": len(dropped),
             "batches": num_calls,

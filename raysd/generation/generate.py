@@ -87,7 +87,7 @@ def generate_clones(
                 for clone, part in zip(clones, missing, strict=True)
             ]
             for row in generate(clones, shards):
-                num_generated[row["clone"]] += row["drawn"]
+                num_generated[row["clone"]] += row["generated"]
                 seconds[row["clone"]] += row["seconds"]
         for i in set(range(len(clones))) - set(finished):
             findings = _read_back(clones[i], bool(len(missing[i])))
@@ -136,13 +136,13 @@ def _generate(clones: list[Clone], shards: list[np.ndarray], settings: Generatio
     shape = PoolShape(size.most, settings.cpus_per_actor, size.gpus_per_actor)
     pool = ActorPool(clones[used[0]].spec, settings, shape)
     try:
-        with Progress("drawn", total) as progress:
+        with Progress("generated", total) as progress:
             for place, row in pool.generate((clones[number], int(shard)) for number, shard in items):
                 num_flagged, num_dropped = num_flagged + row["flagged"], num_dropped + row["dropped"]
                 notes = [
                     f", {count} {what}" for what, count in (("flagged", num_flagged), ("dropped", num_dropped)) if count
                 ]
-                progress.advance(row["drawn"], use.note(row) + "".join(notes))
+                progress.advance(row["generated"], use.note(row) + "".join(notes))
                 yield {**row, "clone": int(items[place, 0])}
     finally:
         pool.close()

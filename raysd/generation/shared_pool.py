@@ -149,8 +149,8 @@ class GenerationQueue:
     def _count(self, clone: Clone, row: dict[str, Any]) -> None:
         name = clone.spec.fingerprint
         with self.lock:
-            self.total += row["drawn"]
-            self.generated[name] = self.generated.get(name, 0) + row["drawn"]
+            self.total += row["generated"]
+            self.generated[name] = self.generated.get(name, 0) + row["generated"]
             self.seconds[name] = self.seconds.get(name, 0.0) + row["generation_seconds"]
 
     def _pool(self, spec: CloneSpec) -> ActorPool:

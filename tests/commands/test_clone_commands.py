@@ -52,7 +52,7 @@ def generating(monkeypatch):
                 raise Killed
             state.left = None if state.left is None else state.left - 1
             row = actor.generate_shard(jobs[0], number)
-            state.num_generated += row["drawn"]
+            state.num_generated += row["generated"]
             yield {**row, "clone": 0}
 
     monkeypatch.setattr(generate, "generate_clones", partial(generate.generate_clones, generate=generate_here))

@@ -177,7 +177,7 @@ def test_probes_on_ray_give_the_rows_of_this_process(random_classifier, ray_clus
     here = evaluation.measure_all([model], quiet=True)
     for row in here:
         root.child("results", "accuracy").delete(f"{row['fingerprint']}.json")
-    monkeypatch.setattr(evaluate, "PARALLEL_PICTURES", 0)
+    monkeypatch.setattr(evaluate, "PARALLEL_IMAGES", 0)
     there = evaluation.measure_all([model])
     assert [(row["shots"], row["value"]) for row in there] == [(row["shots"], row["value"]) for row in here]
 

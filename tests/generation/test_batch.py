@@ -74,7 +74,7 @@ def test_other_errors_are_raised_as_they_are():
 def test_a_refused_shard_is_not_written_and_the_next_run_with_the_size_that_fits_ends_as_any(tmp_path):
     job, at_once = job_of(tmp_path / "small"), job_of(tmp_path / "large")
     row = actor_of(job, SmallMemory(2), batch_size=8).try_shard(job, 0)
-    assert json.loads(row["error"])[:2] == ["generation.batch_size", 8] and row["drawn"] == 0
+    assert json.loads(row["error"])[:2] == ["generation.batch_size", 8] and row["generated"] == 0
     assert not list((tmp_path / "small").rglob("*.parquet"))
     assert actor_of(job, SmallMemory(2), batch_size=2).try_shard(job, 0)["error"] == ""
     actor_of(at_once, StandIn()).generate_shard(at_once, 0)

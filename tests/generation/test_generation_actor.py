@@ -30,7 +30,7 @@ def test_batches_keep_one_shape_and_each_image_is_stored_once(tmp_path):
     job, stand_in = job_of(tmp_path), StandIn()
     statistics = actor_of(job, stand_in).generate_shard(job, 1)
     assert [len(batch) for batch in stand_in.batches] == [4] * 4
-    assert statistics["drawn"] == 15 and statistics["flagged"] == statistics["dropped"] == 0
+    assert statistics["generated"] == 15 and statistics["flagged"] == statistics["dropped"] == 0
     assert 0 < statistics["busy"] <= 1 and statistics["gpu_bytes"] == 0
     assert [row["index"] * 10 + row["label"] for row in rows(job, 1)] == list(range(15, 30))
 
@@ -129,7 +129,7 @@ def test_a_grown_shard_has_the_bytes_of_one_generated_at_once(tmp_path):
     small, large, at_once = job_of(tmp_path / "a", 1), job_of(tmp_path / "a", 3), job_of(tmp_path / "b", 3)
     actor_of(small, StandIn()).generate_shard(small, 0)
     stand_in = StandIn()
-    assert actor_of(large, stand_in).generate_shard(large, 0)["drawn"] == 5
+    assert actor_of(large, stand_in).generate_shard(large, 0)["generated"] == 5
     assert {position for batch in stand_in.batches for position, _ in batch} == set(range(10, 15))
     actor_of(at_once, StandIn()).generate_shard(at_once, 0)
     shards = [tmp_path / name / "data" / "train-000000.parquet" for name in "ab"]
@@ -253,7 +253,7 @@ def test_a_shard_that_takes_long_is_kept_in_parts_which_the_next_actor_takes_ove
     ]  # a shard has its name only when it is whole
     num_kept = len(read_shard(job.folder, 0, job.spec, place=PARTS).table)
     assert num_kept in (4, 8)
-    assert actor_of(job, StandIn()).generate_shard(job, 0)["drawn"] == 15 - num_kept
+    assert actor_of(job, StandIn()).generate_shard(job, 0)["generated"] == 15 - num_kept
     assert read_bytes(job) == read_bytes(at_once) and not job.folder.child(PARTS).list_files()
 
 
@@ -282,7 +282,7 @@ def test_what_a_device_fails_with_is_told_apart_from_errors_of_the_program(tmp_p
             row["failure"].startswith(type(error).__name__)
             and "\n" not in row["failure"]
             and not row["error"]
-            and row["drawn"] == 0
+            and row["generated"] == 0
         )
     row = actor_of(job, Raising(UserError("storage", "x", "the disk is full"))).try_shard(job, 0)
     assert json.loads(row["error"]) == ["storage", "x", "the disk is full"] and not row["failure"]
@@ -311,4 +311,4 @@ def test_a_part_that_is_not_of_its_shard_is_not_taken_over(tmp_path):
     parts = job.folder.child(PARTS)
     parts.write(shard_name(0), at_once.folder.child("data").read(shard_name(1)))
     actor_of(at_once, StandIn()).generate_shard(at_once, 0)
-    assert actor_of(job, StandIn()).generate_shard(job, 0)["drawn"] == 15 and read_bytes(job) == read_bytes(at_once)
+    assert actor_of(job, StandIn()).generate_shard(job, 0)["generated"] == 15 and read_bytes(job) == read_bytes(at_once)
