@@ -46,6 +46,7 @@ ORDER = [
 ]
 LEAVES = {module for module in MODULES if module.endswith(".settings")}
 LEAVES |= {"raysd.training.recipe"}  # what an experiment file may hold: any module may import these
+CALLED = {"raysd.callable_package": {"raysd.commands"}}  # only once someone calls a package
 RESULT_KEYS = {"metric", "value", "unit", "better", "baseline", "runs", "command", "date", "versions", "machine"}
 
 
@@ -105,6 +106,7 @@ def test_a_package_imports_only_those_before_it(room):
     allowed = {"raysd", *ORDER[: ORDER.index(room) + 1]}
     for module in (module for module in MODULES if room_of(module) == room):
         wrong = {name for name in imports_of(module) if room_of(name) not in allowed} - LEAVES
+        wrong -= CALLED.get(module, set())
         assert not wrong, f"{module} imports {sorted(wrong)}"
 
 

@@ -88,8 +88,8 @@ class ActorPool:
     def submit(self, clone: Clone, shard: int) -> "Future[dict[str, Any]]":
         """Ask for a shard; the row of statistics of `GenerationActor.try_shard` will be there once it is committed.
 
-        The future raises a UserError when the shard cannot be generated, because the storage is full or no node is left; or
-        what the pipeline raised.
+        The future raises a UserError when the shard cannot be generated, because the storage is full or no node is
+        left; or what the pipeline raised.
         """
         item = _Item(next(self.numbers), clone, shard)
         self.loop.call_soon_threadsafe(self._enter, item)
