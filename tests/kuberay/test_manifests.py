@@ -12,7 +12,7 @@ import yaml
 from crd_schema import problems, spec_schema, wider
 from kustomization import build
 
-from raysd.cli import _split, app
+from raysd.cli import app
 from raysd.config import load_experiment
 
 ROOT = Path(__file__).parents[2]
@@ -166,10 +166,10 @@ def test_each_entrypoint_is_a_command_that_raysd_accepts(folder, monkeypatch):
         assert not set(entrypoint) & set("$'\"\\&|;<>`"), "two shells read it"
         interpreter, script, *words = shlex.split(entrypoint)
         assert interpreter == "python"
-        (verb,) = re.findall(r'sys\.argv\.insert\(1, "(\w+)"\)', here(script).read_text())
+        (verb,) = re.findall(r'run_job\("(\w+)"\)', here(script).read_text())
         assert job["metadata"]["name"] == f"raysd-{verb}"
         typer.main.get_command(app).commands[verb].make_context(verb, list(words))
-        config, overrides = _split(words)
+        config, overrides = words[0], list(words[1:])
         experiment = load_experiment(here(config), overrides)
         assert experiment.storage == settings["RAYSD_STORAGE"]
 
