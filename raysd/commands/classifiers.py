@@ -11,7 +11,8 @@ from raysd.commands.show import describe_row
 from raysd.config import Experiment, ExperimentLike, load_experiment
 from raysd.errors import UserError
 from raysd.progress import say
-from raysd.storage.rows import ACCURACY, ANALYSIS, COMPARISON, AnalysisRow, ComparisonRow, MeasuredRow
+from raysd.storage.row_types import AnalysisRow, ComparisonRow, MeasuredRow
+from raysd.storage.rows import ACCURACY, ANALYSIS, COMPARISON
 
 if TYPE_CHECKING:
     from raysd.evaluation.models import EvaluatedModel

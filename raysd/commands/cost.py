@@ -7,7 +7,8 @@ from raysd.commands.result_rows import ResultRows
 from raysd.config import Experiment, ExperimentLike, load_experiment
 from raysd.errors import UserError
 from raysd.formats import short
-from raysd.storage.rows import RATE, RateRow, write_row
+from raysd.storage.row_types import RateRow
+from raysd.storage.rows import RATE, write_row
 
 if TYPE_CHECKING:
     from raysd.clone.clone import Clone

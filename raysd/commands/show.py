@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from raysd.errors import UserError
-from raysd.storage.rows import AnalysisRow, ComparisonRow, MeasuredRow, RateRow
+from raysd.storage.row_types import AnalysisRow, ComparisonRow, MeasuredRow, RateRow
 
 if TYPE_CHECKING:
     from raysd.commands.classifier_handle import TrainedClassifier

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from raysd.commands.result_rows import flat_frame
-from raysd.storage.rows import SweepRow
+from raysd.storage.row_types import SweepRow
 
 if TYPE_CHECKING:
     import pandas as pd

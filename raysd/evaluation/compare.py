@@ -9,7 +9,8 @@ from raysd.evaluation.tasks import MeasuredOn
 from raysd.statistics.images import mcnemar, paired_difference
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
-from raysd.storage.rows import COMPARISON, AccuracyRow, ComparisonRow, MeasuredRow, write_row
+from raysd.storage.row_types import AccuracyRow, ComparisonRow, MeasuredRow
+from raysd.storage.rows import COMPARISON, write_row
 from raysd.versions import versions
 
 

@@ -18,7 +18,8 @@ from raysd.clone.plan import Plan
 from raysd.clone.spec import CloneSpec
 from raysd.cluster.resources import processes_on
 from raysd.storage.location import Location
-from raysd.storage.rows import RATE, RateRow, read_rows
+from raysd.storage.row_types import RateRow
+from raysd.storage.rows import RATE, read_rows
 
 TABLE = Path(__file__).parent.parent / "assets" / "device_rates.yaml"
 UNGUIDED_SHARE = 0.58  # of a guided step's time, without the unconditional pass

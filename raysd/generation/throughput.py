@@ -23,7 +23,7 @@ from raysd.generation.cost import CPU, devices_per_actor, guided_steps
 from raysd.generation.placement import TASKS_PER_ACTOR, check_dtype, request_actors
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
-from raysd.storage.rows import RateRow
+from raysd.storage.row_types import RateRow
 from raysd.versions import versions
 
 MIN_BATCHES = 3

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from raysd.report.text import GUIDANCE, VARIANT, factor_words, guidance_words, value_words
 from raysd.statistics.seeds import Score, margins_over_sets, score_over_seeds
-from raysd.storage.rows import AccuracyRow, RungResult, TrainedOn
+from raysd.storage.row_types import AccuracyRow, RungResult, TrainedOn
 
 KINDS = ("clone", "real", "pretrained", "random")
 ROLES = ("validation", "test", "shift", "transfer")

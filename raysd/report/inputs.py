@@ -10,7 +10,8 @@ from raysd.errors import UserError
 from raysd.report.cells import Cells, Setting, collect_cells, factors_of, role_score, telling
 from raysd.report.text import Objective
 from raysd.storage.location import Location
-from raysd.storage.rows import ACCURACY, RUNG_RESULT, SWEEP, AccuracyRow, RungResult, SweepRow, SweptClone, read_rows
+from raysd.storage.row_types import AccuracyRow, RungResult, SweepRow, SweptClone
+from raysd.storage.rows import ACCURACY, RUNG_RESULT, SWEEP, read_rows
 
 ALL = "all"
 """Where a report without a sweep goes."""

@@ -25,7 +25,7 @@ from raysd.report.tables.sweep import cost_table, effects_table, proxies_table, 
 from raysd.report.tables.tables import Table, gap_table, main_table, to_csv, to_markdown, value_text
 from raysd.report.text import objective_words
 from raysd.storage.location import Location
-from raysd.storage.rows import SweepRow
+from raysd.storage.row_types import SweepRow
 
 HTML = "report.html"
 MOST_ROWS = 500  # of a table in the page; its files hold all

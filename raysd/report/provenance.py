@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from raysd.report.inputs import Entry, ReportInputs
 from raysd.report.tables.tables import Column, Table, Value, number, number_columns
 from raysd.report.text import metric_words
-from raysd.storage.rows import AccuracyRow, SweepRow, SweptClone
+from raysd.storage.row_types import AccuracyRow, SweepRow, SweptClone
 
 
 def clone_table(inputs: ReportInputs) -> Table | None:

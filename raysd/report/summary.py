@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from raysd.report.cells import Cell, Cells, MeasuredSet, Setting, role_score
 from raysd.report.text import FACTORS, GUIDANCE, VARIANT, Objective, counts, objective_words
 from raysd.statistics.seeds import paired_by_seed
-from raysd.storage.rows import BestSetting, SweptComparison
+from raysd.storage.row_types import BestSetting, SweptComparison
 
 USUAL_GUIDANCE = 7.5
 """The default of Stable Diffusion's pipelines; the guidance that a best one is compared with."""

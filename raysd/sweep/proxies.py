@@ -14,7 +14,8 @@ from raysd.evaluation.analyze import compare_clone
 from raysd.evaluation.models import EvaluatedModel, own_model, pretrained_model
 from raysd.progress import Progress
 from raysd.resolve import clone_images, clone_of, resolve_scoring, score_images
-from raysd.storage.rows import RUNG_RESULT, RungResult, write_row
+from raysd.storage.row_types import RungResult
+from raysd.storage.rows import RUNG_RESULT, write_row
 from raysd.sweep.rung import baseline_run
 from raysd.sweep.settings import RungSettings
 from raysd.sweep.space import Setting, experiment_at

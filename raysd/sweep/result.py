@@ -9,9 +9,7 @@ from raysd.errors import UserError
 from raysd.evaluation.compare import compare_classifiers
 from raysd.evaluation.evaluate import Evaluation
 from raysd.resolve import clone_spec_of
-from raysd.storage.rows import (
-    ACCURACY,
-    FAILED,
+from raysd.storage.row_types import (
     AccuracyRow,
     BestSetting,
     FailedMeasurement,
@@ -20,8 +18,8 @@ from raysd.storage.rows import (
     SweepRow,
     SweptClone,
     SweptComparison,
-    find_row,
 )
+from raysd.storage.rows import ACCURACY, FAILED, find_row
 from raysd.sweep.analysis.cost import sweep_cost
 from raysd.sweep.analysis.effects import marginal_effects
 from raysd.sweep.analysis.proxies import proxy_regrets

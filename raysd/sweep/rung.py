@@ -18,7 +18,8 @@ from raysd.generation.generate import CloneSummary
 from raysd.generation.shared_pool import SharedPool
 from raysd.resolve import clone_of, clone_spec_of, score_images, source_generations, training_pools, training_run
 from raysd.storage.fingerprint import fingerprint
-from raysd.storage.rows import RUNG_RESULT, MeasuredRow, PartSeconds, RungResult, find_row, read_rows, write_row
+from raysd.storage.row_types import MeasuredRow, PartSeconds, RungResult
+from raysd.storage.rows import RUNG_RESULT, find_row, read_rows, write_row
 from raysd.sweep.placement import Placement
 from raysd.sweep.settings import RungSettings
 from raysd.sweep.space import Setting, experiment_at

@@ -25,7 +25,8 @@ from raysd.generation.shared_pool import SharedPool
 from raysd.progress import Progress, say
 from raysd.resolve import clone_of, clone_spec_of, source_generations
 from raysd.statistics.seeds import num_kept
-from raysd.storage.rows import ACCURACY, SWEEP, RungResult, SweepRow, find_row, write_row
+from raysd.storage.row_types import RungResult, SweepRow
+from raysd.storage.rows import ACCURACY, SWEEP, find_row, write_row
 from raysd.sweep.placement import Placement, place
 from raysd.sweep.plan import plan_trials, tried_settings
 from raysd.sweep.result import sweep_row

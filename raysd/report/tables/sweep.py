@@ -6,7 +6,7 @@ from typing import Any
 from raysd.report.inputs import Entry, ReportInputs
 from raysd.report.tables.tables import Column, Number, Table, Value, number, number_columns
 from raysd.report.text import factor_words, objective_words, value_words
-from raysd.storage.rows import Effect, SweepRow
+from raysd.storage.row_types import Effect, SweepRow
 
 RANKING_NOTE = (
     "Score in percent: mean over seeds, its 95 % interval in brackets, from the spread of the seeds "

@@ -8,7 +8,7 @@ import numpy as np
 
 from raysd.statistics.seeds import setting_margin
 from raysd.statistics.verdict import verdict_of
-from raysd.storage.rows import Effect, EffectValue, RungResult
+from raysd.storage.row_types import Effect, EffectValue, RungResult
 from raysd.sweep.analysis.ranking import scored, widest_rung
 
 MOST_VALUES = 8

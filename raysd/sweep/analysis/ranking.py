@@ -8,7 +8,7 @@ import numpy as np
 from raysd.statistics.seeds import interval_around, margin_of_mean, noise_margin
 from raysd.statistics.verdict import verdict_below_best
 from raysd.storage.fingerprint import fingerprint
-from raysd.storage.rows import RankedSetting, RungResult, ScoredResult
+from raysd.storage.row_types import RankedSetting, RungResult, ScoredResult
 
 
 def setting_key(result: RungResult | ScoredResult) -> str:

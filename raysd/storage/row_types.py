@@ -1,0 +1,441 @@
+"""What each kind of result row holds."""
+
+from typing import Any, Literal, NotRequired, Required
+
+from typing_extensions import TypedDict
+
+from raysd.statistics.verdict import Verdict
+
+Values = dict[str, Any]
+"""Searched fields by their dotted names, as `generation.guidance_scale`."""
+
+
+class TrainedOn(TypedDict, total=False):
+    """What a classifier learned from; of a clone more is known than of real images, of a mixture its parts, too."""
+
+    kind: Required[str]
+    """`clone`, `real`, `pretrained` or `random` (an untrained network)."""
+    name: Required[str]
+    fingerprint: str | None
+    images_per_class: int | None
+    variant: str | None
+    guidance_scale: float | None
+    model: str | None
+    num_inference_steps: int | None
+    from_end: bool
+    label_map: Any
+    groups: Any
+    left_out: Any
+    parts: list[dict[str, Any]]
+
+
+class _Measured(TypedDict):
+    """What a row says of a classifier and the set that it was measured on."""
+
+    fingerprint: str
+    version: int
+    role: str
+    """`validation`, `test`, `shift` (a further test set) or `transfer`."""
+    dataset: str
+    dataset_fingerprint: str
+    shots: int | None
+    probe_label: str
+    """What sets its probe apart from the usual one."""
+    metric: str
+    classifier: str
+    seed: int
+    backbone: str
+    trained_on: TrainedOn
+    num_left_out: int
+    class_names: list[str] | None
+    command: str
+    versions: dict[str, str]
+    date: str
+
+
+class BegunRow(_Measured, closed=True):
+    """A row before its measurement."""
+
+
+class Counted(TypedDict, closed=True):
+    """Accuracies of predictions over some classes, in percent."""
+
+    value: float
+    top5: float | None
+    mean_per_class: float
+    calibration_error: float
+
+
+class MaskedAccuracy(TypedDict):
+    """Accuracies over the classes of a set alone."""
+
+    value: float
+    top5: float | None
+    mean_per_class: float
+    calibration_error: float
+    low: float
+    high: float
+    num_classes: int
+
+
+class Confusion(TypedDict):
+    """How often images of a class are taken for another one."""
+
+    label: str
+    prediction: str
+    count: int
+
+
+class AccuracyRow(_Measured):
+    """A classifier's accuracy on a set of real images, in percent."""
+
+    value: float
+    low: float
+    """Lower end of the 95 % interval over images."""
+    high: float
+    num_images: int
+    per_class: list[float | None] | None
+    predictions: str
+    seconds: NotRequired[float]
+    mean_per_class: NotRequired[float]
+    top5: NotRequired[float | None]
+    calibration_error: NotRequired[float]
+    confusions: NotRequired[list[Confusion] | None]
+    masked: NotRequired[MaskedAccuracy]
+    top1: NotRequired[float]
+    num_features: NotRequired[int]
+    probe: NotRequired[dict[str, Any]]
+    probe_seeds: NotRequired[list[dict[str, Any]]]
+
+
+class FailedRow(_Measured):
+    """A measurement that failed, and why."""
+
+    value: None
+    low: None
+    high: None
+    num_images: None
+    per_class: None
+    error: str
+
+
+MeasuredRow = AccuracyRow | FailedRow
+
+
+class ComparedSide(TypedDict):
+    """One setting of a comparison."""
+
+    top1: float
+    rows: list[str]
+
+
+class ComparisonRow(TypedDict):
+    """The difference of two settings on a set of real images, in points."""
+
+    fingerprint: str
+    role: str
+    dataset: str
+    shots: int | None
+    probe_label: str
+    metric: str
+    a: ComparedSide
+    b: ComparedSide
+    num_images: int
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    verdict: Verdict
+    counts_seeds: bool
+    mcnemar_p_value: float | None
+    command: str
+    versions: dict[str, str]
+
+
+class AnalysisRow(TypedDict):
+    """An analysis of a classifier's features, or of a clone against real images."""
+
+    fingerprint: str
+    kind: str
+    """`features` or `clone`."""
+    datasets: list[str]
+    classifier: str
+    seed: int
+    backbone: str
+    trained_on: TrainedOn
+    neighbours: NotRequired[int]
+    values: dict[str, float | None]
+    seconds: float
+    command: str
+    versions: dict[str, str]
+
+
+class RateRow(TypedDict):
+    """How fast a device generates."""
+
+    fingerprint: str
+    device: str
+    pipeline_key: str
+    image_size: int
+    num_inference_steps: int
+    guided_steps: float
+    scheduler: str | None
+    batch_size: int
+    cpus_per_actor: float
+    gpus_per_actor: float
+    num_actors: int
+    model: str
+    model_digest: str | None
+    guidance_scale: float
+    dtype: str
+    num_images: int
+    images_per_second: float
+    device_seconds_per_image: float
+    start_seconds: float
+    versions: dict[str, str]
+    date: str
+
+
+class PartSeconds(TypedDict):
+    """Device seconds of each part of the work."""
+
+    generate: float
+    train: float
+    measure: float
+
+
+class _RungResult(TypedDict):
+    fingerprint: str
+    sweep: str
+    number: int
+    """When the setting was first tried."""
+    setting: Values
+    label: str
+    clone: str
+    rung: int
+    images_per_class: int
+    seeds: list[int]
+    num_planned: int
+    """Images of the clone's plan."""
+    proxies: dict[str, float | None]
+    command: str
+    versions: dict[str, str]
+    date: str
+    seed_scores: list[float]
+    classifiers: list[str]
+    rows: list[str]
+    num_images: int
+    """Images of the clone that are there."""
+    num_flagged: int
+    short_classes: dict[str, int]
+    num_generated: int
+    """Images that were generated for it, which other rung results may share."""
+    seconds: PartSeconds
+    error: NotRequired[str]
+
+
+class RungResult(_RungResult):
+    """What a sweep measured of a setting at one budget."""
+
+    score: float | None
+    """By the objective, in percent; None when something failed."""
+
+
+class ScoredResult(_RungResult):
+    """A rung result with a score."""
+
+    score: float
+
+
+class RungBudget(TypedDict):
+    """One budget of a sweep."""
+
+    images_per_class: int
+    num_seeds: int
+
+
+class BestSetting(TypedDict):
+    """The setting that a sweep chose."""
+
+    variant: str | None
+    guidance_scale: float | None
+    clone: str
+    setting: Values
+    label: str
+    score: float
+    images_per_class: int
+    low: float | None
+    high: float | None
+
+
+class RungScore(TypedDict):
+    """What a setting scored at one budget, in percent."""
+
+    images_per_class: int
+    score: float | None
+    seed_scores: list[float]
+
+
+class SweptClone(TypedDict):
+    """A setting of a sweep with its clone, as far as it went."""
+
+    fingerprint: str
+    folder: str
+    setting: Values
+    label: str
+    variant: str | None
+    guidance_scale: float | None
+    model: str
+    num_inference_steps: int
+    images_per_class: int
+    num_images: int
+    num_flagged: int
+    short_classes: dict[str, int]
+    score: float | None
+    rungs: list[RungScore]
+    proxies: dict[str, float | None]
+
+
+class RankedSetting(TypedDict):
+    """A setting's place among the others; scores are in percent, differences to the best one in points."""
+
+    rank: int
+    label: str
+    setting: Values
+    clone: str
+    images_per_class: int
+    num_seeds: int
+    score: float
+    low: float | None
+    high: float | None
+    compared_at: int
+    """Images per class."""
+    difference: float
+    difference_low: float | None
+    difference_high: float | None
+    verdict: Literal["best", "worse", "within noise"]
+
+
+class EffectValue(TypedDict):
+    """What one value of a factor does, in percent and points."""
+
+    value: Any
+    mean: float
+    difference: float | None
+    low: float | None
+    high: float | None
+    verdict: Verdict | None
+    """None where nothing is known of the noise."""
+    num_settings: int
+
+
+class Effect(TypedDict):
+    """What a searched field does to the score."""
+
+    factor: str
+    images_per_class: int
+    spread: float
+    values: list[EffectValue]
+
+
+class ProxyRegret(TypedDict):
+    """What choosing by a proxy alone would have lost."""
+
+    proxy: str
+    better: str
+    images_per_class: int
+    pick: str
+    pick_score: float
+    best_score: float
+    regret: float
+    spearman: float | None
+    num_settings: int
+
+
+class GridCost(TypedDict):
+    """What all settings at the last rung would cost."""
+
+    settings: int
+    num_images: int
+    trainings: int
+    generate_seconds: float | None
+    train_seconds: float | None
+    measure_seconds: float | None
+
+
+class SweepCost(TypedDict):
+    """What a sweep cost."""
+
+    num_images: int
+    num_generated: int
+    trainings: int
+    generate_seconds: float
+    train_seconds: float
+    measure_seconds: float
+    grid: GridCost
+
+
+class SweepSeconds(PartSeconds):
+    """Device seconds of each part of a sweep."""
+
+    total: NotRequired[float]
+    """Wall time of the last run."""
+
+
+class FailedMeasurement(TypedDict):
+    """What failed in a sweep, and why; of a setting that failed as a whole, `seed` is None."""
+
+    dataset: str
+    error: str
+    seed: int | None
+    trained_on: str
+
+
+_Rival = TypedDict("_Rival", {"with": str})  # the key is a keyword of Python
+
+
+class SweptComparison(_Rival):
+    """The best setting of a sweep against another one, or against a baseline, on one set, in points."""
+
+    label: str
+    setting: Values | None
+    role: str
+    dataset: str
+    shots: int | None
+    probe_label: str
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    verdict: Verdict
+
+
+class SweepRow(TypedDict):
+    """What a sweep found."""
+
+    fingerprint: str
+    name: str
+    objective: str | dict[Any, float]
+    search: str
+    scheduler: str
+    rungs: list[RungBudget]
+    factors: dict[str, list[Any]]
+    best: BestSetting
+    images_per_class: int
+    clones: list[SweptClone]
+    ranking: list[RankedSetting]
+    effects: list[Effect]
+    proxies: list[ProxyRegret]
+    cost: SweepCost
+    num_generated: int
+    seconds: SweepSeconds
+    rung_results: list[str]
+    """Fingerprints, as in `rows` and `classifiers`."""
+    rows: list[str]
+    classifiers: list[str]
+    comparisons: list[SweptComparison]
+    failed: list[FailedMeasurement]
+    skipped_sets: dict[str, str]
+    command: str
+    versions: dict[str, str]
+    date: str
