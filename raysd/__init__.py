@@ -5,8 +5,7 @@
     clone = raysd.generate("my.yaml", generation={"guidance_scale": 2})
     clone.load()[0]["image"]
 
-Each verb of the command line is a function that returns an object; see `raysd.commands`. They are loaded when they are
-first used.
+Each command is a function that returns an object; see `raysd.commands`. They are loaded when they are first used.
 """
 
 import importlib

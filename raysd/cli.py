@@ -1,4 +1,4 @@
-"""The `raysd` command. Each verb takes an experiment's YAML file and `key=value` overrides."""
+"""The `raysd` command. Each command takes an experiment's YAML file and `key=value` overrides."""
 
 import json
 import shlex
@@ -66,13 +66,13 @@ def doctor(words: Words = None) -> None:
 
 @app.command()
 def benchmark(words: Words = None) -> None:
-    """Measure how fast the devices generate with this experiment's generator; plan then knows."""
+    """Measure how fast the devices generate with this experiment's generator, so that plan can name hours."""
     _run("benchmark", words)
 
 
 @app.command()
 def generate(words: Words = None) -> None:
-    """Generate the clone, or what is missing of it."""
+    """Generate the clone, or the part that is still missing."""
     _run("generate", words)
 
 
@@ -85,7 +85,7 @@ def grow(
     ] = None,
     images: Annotated[
         int | None,
-        typer.Option(help="images more for each class than there are now; for people at a terminal, jobs take --to"),
+        typer.Option(help="how many more images for each class; only at a terminal, jobs take --to"),
     ] = None,
     classes: Annotated[str, typer.Option(help="keys of the classes, with commas; all when left out")] = "",
 ) -> None:
@@ -94,7 +94,7 @@ def grow(
     experiment, command = _read_words("grow", words)
     if to is None or images is not None:
         to = _growth_target(experiment, to, images, keys, bool(context.obj))
-        print(f"as often as it is run: {command} --to {to}{f' --classes {shlex.quote(classes)}' if keys else ''}")
+        print(f"the same, safe to run again: {command} --to {to}{f' --classes {shlex.quote(classes)}' if keys else ''}")
     _call("grow", experiment, to=to, classes=keys)
 
 
@@ -161,7 +161,7 @@ def compare(
     other: Annotated[
         list[str] | None,
         typer.Option(
-            "--with", metavar="KEY=VALUE", help="what is different in the other setting; may stand several times"
+            "--with", metavar="KEY=VALUE", help="what is different in the other setting; may be given several times"
         ),
     ] = None,
 ) -> None:
@@ -175,7 +175,7 @@ def compare(
 
 @app.command()
 def analyze(words: Words = None) -> None:
-    """Look at the classifiers' features, and at the clone against real images."""
+    """Measure the classifiers' features, and compare the clone with real images."""
     _run_recorded("analyze", words)
 
 
@@ -196,7 +196,7 @@ def report(words: Words = None) -> None:
 
 @app.command()
 def demo(words: Words = None) -> None:
-    """All of it, on an embedded model and real images, in minutes."""
+    """Run the whole path with the embedded model and real images, in minutes."""
     _call("demo", words)
 
 

@@ -1,4 +1,4 @@
-"""The verb that checks a cluster, or this machine, before a job."""
+"""The command that checks a cluster, or this machine, before a job."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -66,7 +66,7 @@ class _Failures:
 
 
 def _check_room(experiment: Experiment, nodes: "Sequence[Node]", failures: _Failures) -> "ResourceRequest":
-    """Room for what each verb starts; returns the generation actors."""
+    """Room for what each command starts; returns the generation actors."""
     from raysd.cluster.resources import check_room
     from raysd.generation.placement import request_actors
     from raysd.sweep.sweep import plan_placement

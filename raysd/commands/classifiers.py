@@ -1,4 +1,4 @@
-"""The verbs that train classifiers and measure them."""
+"""The commands that train classifiers and measure them."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""What the verbs that make a clone return: where it lies, what it holds, and what was done."""
+"""What the commands that make a clone return: where it lies, what it holds, and what was done."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any

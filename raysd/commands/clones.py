@@ -1,4 +1,4 @@
-"""The verbs that make a clone and look after it."""
+"""The commands that make a clone and look after it."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""What a clone costs, and the verb that measures it."""
+"""What a clone costs, and the command that measures it."""
 
 import os
 from typing import TYPE_CHECKING, Any

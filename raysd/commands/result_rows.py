@@ -1,4 +1,4 @@
-"""What the verbs that measure return: result rows, and where they lie."""
+"""What the commands that measure return: result rows, and where they lie."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

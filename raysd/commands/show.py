@@ -1,4 +1,4 @@
-"""What the command prints of each verb's answer, and what to run next."""
+"""What the command line prints of each command's answer, and what to run next."""
 
 import sys
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The verbs that compare settings and report."""
+"""The commands that compare settings and report."""
 
 from pathlib import Path
 from typing import Any

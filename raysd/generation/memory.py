@@ -81,8 +81,8 @@ def memory_failures(request: ResourceRequest, reports: Sequence[NodeReport], mem
     """Generation actors that fit on the nodes, but not in their memory, or in that of their GPUs.
 
     Args:
-        ask: the actors.
-        sights: of all nodes; what is unknown of one counts as enough.
+        request: the actors.
+        reports: of all nodes; what is unknown of one counts as enough.
         memory: that each actor takes.
     """
     own, on_gpu = memory.on_node(bool(request.gpus)), memory.on_gpu

@@ -132,7 +132,7 @@ def test_a_person_at_a_terminal_may_ask_for_more_and_is_told_the_target(run_here
     grown = run_here("grow", *words, "--images", "2", "--classes", "dress, bag")
     assert "44 images, 4 generated now" in grown.stdout, grown.stderr
     command = f"raysd grow {' '.join(words)} --to 6 --classes 'dress, bag'"
-    assert f"as often as it is run: {command}" in grown.stdout.splitlines()
+    assert f"the same, safe to run again: {command}" in grown.stdout.splitlines()
     assert "44 images, 0 generated now" in run_here("grow", *words, "--to", "6", "--classes", "dress, bag").stdout
 
 
