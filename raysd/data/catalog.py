@@ -247,7 +247,7 @@ def open_built_in(name: str, split: Split, path: Path | None = None) -> Source:
         read = (
             annotation_source if source.annotations else lambda folder: folder_source(folder, entry.folders == "index")
         )
-        found = join_sources([read(path / part) for part in parts])
+        found = join_sources([read(path / part if part else path) for part in parts])
     names = (
         found.class_names
         if entry.class_keys is None

@@ -58,8 +58,8 @@ def precision_recall_density_coverage(real: np.ndarray, fake: np.ndarray, neighb
     fewest = min(len(real), len(fake))
     if not 1 <= neighbors < fewest:
         raise UserError("analysis.neighbors", neighbors, f"give 1 to {fewest - 1}: the smaller set has {fewest} images")
-    centre = real.mean(axis=0, dtype=np.float64)
-    real, fake = ((values - centre).astype(np.float32) for values in (real, fake))
+    center = real.mean(axis=0, dtype=np.float64)
+    real, fake = ((values - center).astype(np.float32) for values in (real, fake))
     slack = SLACK * np.sqrt(np.mean(np.square(real, dtype=np.float64).sum(axis=1)))
     real_radii, fake_radii = (_radii(values, neighbors) + slack for values in (real, fake))
     among_real, held, recalled, start = np.zeros(len(fake), dtype=np.int64), 0, 0, 0

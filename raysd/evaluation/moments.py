@@ -12,6 +12,6 @@ def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean = features.mean(axis=0, dtype=np.float64)
     covariance = np.zeros((dimensions, dimensions))
     for start in range(0, num_images, ROWS):
-        centred = features[start : start + ROWS] - mean
-        covariance += centred.T @ centred
+        centered = features[start : start + ROWS] - mean
+        covariance += centered.T @ centered
     return mean, covariance / (num_images - 1)

@@ -227,7 +227,7 @@ def render(
 
 def _sections(body: str) -> list[tuple[str, str]]:
     """Return the id and title of each section of a rendered page."""
-    return re.findall(r'<h2 id="([a-z]+)">([^<]+)</h2>', body)
+    return re.findall(r'<h2 id="([a-z-]+)">([^<]+)</h2>', body)
 
 
 def _data_uri(image: bytes | str) -> str:

@@ -121,6 +121,16 @@ def test_torchvisions_eurosat_is_read_where_it_lies_and_split_by_file_number(tmp
         frozen_mask("eurosat", open_built_in("eurosat", "train", tmp_path), "test")
 
 
+def test_a_folder_without_official_splits_is_read_whole(tmp_path, monkeypatch):
+    entry = built_in_sets()["imagenet_val"].model_copy(update={"splits": {}, "frozen": "plants", "class_keys": None})
+    monkeypatch.setattr("raysd.data.catalog.built_in_sets", lambda: {"plants": entry})
+    for name in ("fern", "moss"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.jpg").write_bytes(name.encode())
+    source = open_built_in("plants", "test", tmp_path)
+    assert [source.encoded(i) for i in range(2)] == [b"fern", b"moss"]
+
+
 def test_a_changed_split_or_another_number_of_images_is_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="the set has 9 images and the split was made for 1797"):
         frozen_mask("digits", Source("digits", np.zeros(9, dtype=np.int64), ["0"], lambda i: b""), "train")

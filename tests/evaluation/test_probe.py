@@ -150,7 +150,7 @@ def test_neighbors_vote_as_in_scikit_learn(digits):
     assert np.mean(ours == theirs.predict(test.astype(np.float64))) > 0.998
 
 
-def test_more_neighbours_than_images_are_all_images():
+def test_more_neighbors_than_images_are_all_images():
     result = run_probe(separable(6), separable(seed=1), ProbeSettings(kind="knn"), 0)
     assert result.chosen == {"neighbors": 6}
 

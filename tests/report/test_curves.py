@@ -87,7 +87,7 @@ def test_one_guidance_scale_has_a_row_for_each_prompt_variant():
     assert "b: 66.3 at guidance 2" in plot.alt and image.width > 1.5 * image.height
 
 
-def test_one_guidance_scale_without_baselines_is_drawn():
+def test_one_guidance_scale_without_baselines_is_plotted():
     rows = [row for row in experiment_rows(("a", "b"), (2.0,)) if row["trained_on"]["kind"] == "clone"]
     assert plot_of(rows).png
 
@@ -126,16 +126,16 @@ def rung_rows():
     return [*rows, *(accuracy_row(70.0, role=role) for role in ("validation", "test", "transfer"))]
 
 
-def test_each_set_is_drawn_where_the_most_settings_have_it_and_at_the_last():
+def test_each_set_is_plotted_where_the_most_settings_have_it_and_at_the_last():
     cells = collect_cells(rung_rows())
-    drawn = {plot.name: plot.alt for plot in plot_curves(cells, None, ("validation", "test", "shift", "transfer"))}
-    assert list(drawn) == [
+    plotted = {plot.name: plot.alt for plot in plot_curves(cells, None, ("validation", "test", "shift", "transfer"))}
+    assert list(plotted) == [
         "accuracy-validation-25",
         "accuracy-validation-100",
         "accuracy-test-100",
         "transfer-fashion_mnist-test-5-shots-100",
     ]
-    assert all("at guidance" in alt for alt in drawn.values())
+    assert all("at guidance" in alt for alt in plotted.values())
 
 
 def test_a_set_that_no_clone_was_measured_on_has_no_figure():

@@ -63,7 +63,7 @@ def test_effects_hold_every_value_with_its_interval(inputs):
     assert "prompt variant: name -1.0, attributes +0.0; guidance: 1 -1.0" in effects_plot(inputs).alt
 
 
-def test_effect_without_an_interval_is_drawn(inputs):
+def test_effect_without_an_interval_is_plotted(inputs):
     for effect in inputs.sweep["effects"]:
         for value in effect["values"]:
             value["low"] = value["high"] = None

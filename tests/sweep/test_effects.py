@@ -52,9 +52,9 @@ def test_effects_of_additive_scores_are_found_whatever_the_balance(settings):
     for name, row in rows.items():
         assume(row["values"][0]["difference"] is not None)
         truth = {value["value"]: EFFECTS[name][value["value"]] for value in row["values"]}
-        centre = np.mean(list(truth.values()))
+        center = np.mean(list(truth.values()))
         for value in row["values"]:
-            assert value["difference"] == pytest.approx(truth[value["value"]] - centre, abs=1e-6)
+            assert value["difference"] == pytest.approx(truth[value["value"]] - center, abs=1e-6)
         assert row["spread"] == pytest.approx(max(truth.values()) - min(truth.values()), abs=1e-6)
         others = np.mean(
             [sum(EFFECTS[other][setting[other]] for other in EFFECTS if other != name) for setting in settings]

@@ -43,7 +43,7 @@ class Memory:
         )
 
 
-def minimise(
+def minimize(
     objective: Objective,
     start: torch.Tensor,
     empty_loss: float,

@@ -1,7 +1,7 @@
 """Multinomial logistic regression with an L2 penalty, for many strengths of it.
 
 The objective is scikit-learn's: C times the sum of the cross-entropies plus half the squared weights; the bias is not
-penalised. With two classes scikit-learn penalises the difference of their weights, which is one class's penalty twice,
+penalized. With two classes scikit-learn penalizes the difference of their weights, which is one class's penalty twice,
 and so does this.
 
 It is code of our own because scikit-learn fits one strength at a time, on CPUs: for 30 strengths and a refit on 20,000
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from raysd.device import find_device
-from raysd.evaluation.probes.lbfgs import Memory, dot, minimise, scaled
+from raysd.evaluation.probes.lbfgs import Memory, dot, minimize, scaled
 
 TOLERANCE = 2e-7
 CHUNK = {"cpu": 2**20, "cuda": 2**26}
@@ -78,7 +78,7 @@ class LogisticProblem:
     """Images to learn from, in a frame that suits the solver: centerd, along their principal axes, and with a column
     of ones.
 
-    None of it changes the minimum: the bias is not penalised, the penalty is the same in all orthogonal frames, and
+    None of it changes the minimum: the bias is not penalized, the penalty is the same in all orthogonal frames, and
     weights outside the span of the images are 0. In this frame the Hessian is close to its diagonal, by which L-BFGS is
     preconditioned. It runs on the GPU where there is one.
 
@@ -98,8 +98,8 @@ class LogisticProblem:
         self.columns = torch.ones(len(data), self.axes.shape[1] + 1, device=self.device)
         for rows, turned in zip(data.split(ROWS), self.columns.split(ROWS), strict=True):
             turned[:, :-1] = (rows.double() - self.mean) @ self.axes
-        self.penalised = torch.ones(self.columns.shape[1], 1, 1, device=self.device)
-        self.penalised[-1] = 0
+        self.penalized = torch.ones(self.columns.shape[1], 1, 1, device=self.device)
+        self.penalized[-1] = 0
 
     def _principal_axes(self, data: torch.Tensor) -> torch.Tensor:
         """Orthonormal float64 [D, d], d = min(N, D)."""
@@ -110,8 +110,8 @@ class LogisticProblem:
         else:
             scatter = torch.zeros(data.shape[1], data.shape[1], dtype=torch.float64, device=self.device)
             for rows in data.split(ROWS):
-                centred = rows.double() - self.mean
-                scatter.addmm_(centred.T, centred)
+                centered = rows.double() - self.mean
+                scatter.addmm_(centered.T, centered)
         axes = torch.linalg.eigh(scatter).eigenvectors
         return span @ axes if few else axes
 
@@ -147,11 +147,11 @@ class LogisticProblem:
             )
             objective = _Objective(self, penalties.to(self.device))
             if memory is not None:
-                memory = memory.shifted(((penalties[0] - penalty) * self.penalised).float())
+                memory = memory.shifted(((penalties[0] - penalty) * self.penalized).float())
             if size == 1 and len(known) == 2:
                 weights = 2 * known[1] - known[0]  # on as from the one before
             points = weights[:, None].repeat(1, len(group), 1)
-            found, counts, memory = minimise(
+            found, counts, memory = minimize(
                 objective, points, -float(shares @ log_shares), max_iterations, tolerance, memory
             )
             memory, penalty = (memory, float(penalties[0])) if size == 1 else (None, 0.0)
@@ -186,7 +186,7 @@ class _Objective:
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Losses float64 [G], gradients, and the Hessians' diagonals (zeros where not wanted), of weights [d + 1, G,
         K]."""
-        penalised, n, (dim, group, classes) = self.problem.penalised, len(self.problem.labels), weights.shape
+        penalized, n, (dim, group, classes) = self.problem.penalized, len(self.problem.labels), weights.shape
         flat, penalty = weights.reshape(dim, -1), self.penalties[problems]
         gradient, curvature, loss = torch.zeros_like(flat), torch.zeros_like(flat), torch.zeros_like(penalty)
         for columns, index in self._chunks(group, classes):
@@ -202,12 +202,12 @@ class _Objective:
             gradient.addmm_(columns.T, errors)
             if want_curvature:
                 curvature.addmm_(columns.square().T, errors.abs() * (1 - errors.abs()))
-        loss = loss / n + 0.5 * penalty * dot(weights * penalised, weights)
-        gradient = gradient.view_as(weights) / n + scaled(penalty, penalised * weights)
+        loss = loss / n + 0.5 * penalty * dot(weights * penalized, weights)
+        gradient = gradient.view_as(weights) / n + scaled(penalty, penalized * weights)
         return (
             loss,
             gradient,
-            curvature.view_as(weights) / n + scaled(penalty, penalised) + torch.finfo(torch.float32).tiny,
+            curvature.view_as(weights) / n + scaled(penalty, penalized) + torch.finfo(torch.float32).tiny,
         )
 
     def _chunks(self, group: int, classes: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
