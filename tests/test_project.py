@@ -185,3 +185,19 @@ def test_each_command_has_a_job_script(verb):
     finished = subprocess.run([sys.executable, f"jobs/{verb}.py", "foo=1"], cwd=ROOT, capture_output=True, text=True)
     assert finished.returncode == 2
     assert "foo = 1: unknown key" in finished.stderr
+
+
+def test_what_each_process_imports_first_loads_no_torch():
+    """Torch takes seconds; drivers, actors and workers load it only where they compute."""
+    modules = [
+        "commands",
+        "resolve",
+        "cluster.preflight",
+        "curation.scoring",
+        "generation.actor",
+        "generation.generate",
+    ]
+    modules += ["training.train", "training.worker"]
+    script = f"import sys, {', '.join(f'raysd.{module}' for module in modules)}; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"torch", "diffusers", "transformers", "ray"} & set(loaded.stdout.split())

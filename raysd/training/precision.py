@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import torch
-
 BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")
 
 
@@ -11,6 +9,7 @@ def resolve_precision(precision: str) -> str:
     """Return `float32`, `bfloat16` or `float16`; `auto` depends on this machine's GPU, or on its CPU without one."""
     if precision != "auto":
         return precision
+    import torch
 
     if torch.cuda.is_available():
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
