@@ -1,4 +1,4 @@
-"""From an experiment to its objects: the clone, what its classifiers learn from, the training, the scoring."""
+"""The objects of an experiment: its clone, the images its classifiers learn from, the training, the scoring."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,7 +24,7 @@ from raysd.training.run import TrainingRun
 
 
 def clone_spec_of(experiment: Experiment, generation: GenerationSettings | None = None) -> CloneSpec:
-    """Return what shapes the images of an experiment's clone.
+    """Return the spec of an experiment's clone: the settings that determine its images.
 
     Args:
         experiment: validated settings.
@@ -43,7 +43,7 @@ def clone_of(experiment: Experiment, generation: GenerationSettings | None = Non
 
 
 def training_pools(experiment: Experiment) -> tuple[Pool, ...]:
-    """The images that `training` names, with their shares of a batch.
+    """Return the images that `training` names, with their shares of a batch.
 
     Raises:
         UserError: a clone that is not complete, filters on a clone without scores, or a real data set that cannot be
@@ -67,7 +67,7 @@ def training_pools(experiment: Experiment) -> tuple[Pool, ...]:
 
 
 def training_run(experiment: Experiment, pools: tuple[Pool, ...]) -> TrainingRun:
-    """The training of the experiment's classifiers on some images."""
+    """Return the training of the experiment's classifiers on some images."""
     validation, settings = None, experiment.evaluation
     if experiment.training.validate_epochs and settings.validation_set is not None:
         count = settings.validation_images_per_class
@@ -80,7 +80,7 @@ def training_run(experiment: Experiment, pools: tuple[Pool, ...]) -> TrainingRun
 
 
 def source_generations(experiment: Experiment) -> Iterator[tuple[int, GenerationSettings]]:
-    """The number and the generation settings of each source that is a clone.
+    """Return the index and the generation settings of each source that is a clone.
 
     Raises:
         UserError: a setting that `generation` does not have, or a wrong value.
@@ -115,7 +115,7 @@ def _complete_clone(
 
 
 def resolve_scoring(experiment: Experiment) -> tuple[ScoringSpec, list[ImageSet]]:
-    """What is measured of each image, and the test sets that it is compared with.
+    """Return the spec of the scoring of each image, and the test sets that the clone is compared with.
 
     Raises:
         UserError: no such model or set, or a template that the class table cannot fill.
@@ -128,7 +128,7 @@ def resolve_scoring(experiment: Experiment) -> tuple[ScoringSpec, list[ImageSet]
 
 
 def score_images(experiment: Experiment, clone: Clone) -> ScoreSummary:
-    """Score what is not scored yet of a complete clone."""
+    """Score the images of a complete clone that have no scores yet."""
     spec, sets = resolve_scoring(experiment)
     return score_clone(
         clone,
@@ -140,7 +140,7 @@ def score_images(experiment: Experiment, clone: Clone) -> ScoreSummary:
 
 
 def chosen_images(experiment: Experiment, clone: Clone, filters: FilterSettings) -> ImageSet:
-    """A clone as images to train on, without those that the filters leave out.
+    """Return a clone's images to train on, without those that the filters leave out.
 
     Raises:
         UserError: filters, and a clone without scores.
@@ -155,7 +155,7 @@ def chosen_images(experiment: Experiment, clone: Clone, filters: FilterSettings)
 
 
 def clone_images(clone: Clone) -> ImageSet:
-    """A clone as images to train on: those that are planned, and not flagged."""
+    """Return a clone's images to train on: those that are planned, and not flagged."""
     spec, counts = clone.spec, clone.counts
     about = {
         "kind": "clone",

@@ -1,1 +1,1 @@
-"""How good a classifier is: real test images, transfer probes, and statistics."""
+"""Evaluation of classifiers: real test images, transfer probes, and statistics."""

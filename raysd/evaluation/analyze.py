@@ -33,7 +33,8 @@ WORKING_MEMORY = 128
 
 
 def sparsity(features: np.ndarray, tolerance: float = ZERO) -> float | None:
-    """Share of entries at zero, 0 to 1: those with |z| <= tolerance x the root mean square of all entries.
+    """Return the share of entries that are zero, 0 to 1: those with |z| <= tolerance x the root mean square of all
+    entries.
 
     The scale makes it the same for features times a constant, and the tolerance also counts activations that only come
     near zero; where all entries are zero it is 1. features [N, D]; None when empty.
@@ -109,7 +110,7 @@ def rate_reduction(features: np.ndarray, labels: np.ndarray, eps2: float = EPS2)
 
 
 def analyze(features: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
-    """Return all analyses of one set by name; None where one is not defined, and everywhere when a feature is not
+    """Return all analyses of one set by name. One that is not defined is None; all are None when a feature is not
     finite. features [N, D], labels [N]."""
     names = ("sparsity", "intra_class_distance", "redundancy", "coding_length", "class_coding_length", "rate_reduction")
     if not np.isfinite(features).all():
@@ -127,7 +128,7 @@ def analyze(features: np.ndarray, labels: np.ndarray) -> dict[str, float | None]
 
 
 def _by_class(values: np.ndarray, labels: np.ndarray) -> Iterator[np.ndarray]:
-    """Return the rows of each class that has any."""
+    """Return the rows of each class that has images."""
     order = np.argsort(labels, kind="stable")
     starts = np.flatnonzero(np.diff(labels[order])) + 1
     for chosen in np.split(order, starts):
@@ -174,7 +175,7 @@ def analyze_features(root: Location, model: EvaluatedModel, images: ImageSet, co
 def compare_clone(
     root: Location, model: EvaluatedModel, clone: ImageSet, real: ImageSet, settings: AnalysisSettings, command: str
 ) -> AnalysisRow:
-    """Measure precision, recall, density, coverage and Frechet distance of a clone against real images, in the
+    """Measure precision, recall, density, coverage and Frechet distance of a clone against real images, with the
     features of a model.
 
     Raises:

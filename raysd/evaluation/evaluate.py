@@ -1,10 +1,10 @@
 """Measure classifiers: accuracy on real images of their classes, and probes of their features on other sets.
 
-1. What a classifier makes of each set is computed once, and kept (see `raysd.evaluation.features`).
-2. Rows are made from that: of a test set by counting, of a transfer set by fitting probes, in parallel on Ray where
-   there are many.
+1. The outputs of a classifier on each set are computed once, and kept (see `raysd.evaluation.features`).
+2. Rows are computed from these: of a test set by counting, of a transfer set by fitting probes, in parallel on Ray
+   where there are many.
 
-A row is named by the hash of classifier, set and settings, so a second run measures nothing again.
+A row is named by the hash of classifier, set and settings, so a second run repeats nothing.
 """
 
 import time
@@ -56,17 +56,17 @@ class Evaluation:
         self._decoded = DecodedImages()
 
     def confined(self, roles: Collection[str]) -> "Evaluation":
-        """Return the same with the sets of some roles alone."""
+        """Return the same evaluation with only the sets of some roles."""
         part = copy(self)
         part.sets = [measured for measured in self.sets if measured.role in roles]
         return part
 
     def measure(self, classifier: str, here: bool = False) -> list[MeasuredRow]:
-        """Return all rows of one of raysd's classifiers, by its fingerprint; rows that are there are not made again.
+        """Return all rows of one of raysd's classifiers, by its fingerprint. Rows that exist are not computed again.
 
         Args:
             classifier: its fingerprint.
-            here: see large sets in this process, too, and not by Ray Data actors.
+            here: extract large sets in this process, too, and not with Ray Data actors.
 
         Raises:
             FileNotFoundError: no finished classifier.
@@ -74,13 +74,13 @@ class Evaluation:
         return self.measure_all([own_model(self.root, classifier)], quiet=True, here=here)
 
     def measure_all(self, models: list[EvaluatedModel], quiet: bool = False, here: bool = False) -> list[MeasuredRow]:
-        """Return all rows of some classifiers. A probe that fails is a row without a value, which says why, and is
+        """Return all rows of some classifiers. A probe that fails gives a row without a value that says why, and is
         tried again next time.
 
         Args:
             models: the classifiers.
             quiet: no progress, and no Ray tasks for probes.
-            here: see large sets in this process, too.
+            here: extract large sets in this process, too.
 
         Raises:
             UserError: a classifier of other classes than the class table's, and sets that need these.
@@ -101,7 +101,7 @@ class Evaluation:
         return [row for row in rows.values() if row is not None]
 
     def is_measured(self, classifier: str) -> bool:
-        """Return True when all rows of a classifier are there."""
+        """Return whether all rows of a classifier exist."""
         return all(self._found(key) is not None for key in self.row_fingerprints(classifier))
 
     def row_fingerprints(self, classifier: str) -> list[str]:
@@ -126,7 +126,7 @@ class Evaluation:
     def _rows(
         self, todo: list[tuple[EvaluatedModel, MeasuredOn]], failed: dict[str, UserError], quiet: bool
     ) -> Iterator[MeasuredRow]:
-        """Yield the rows as they come."""
+        """Yield each row as soon as it is ready."""
         ready = []
         for model, measured in todo:
             arguments = (self.root, model, measured, self.command, self.table.names)
@@ -152,19 +152,19 @@ class Evaluation:
 
 
 def row_fingerprint(classifier: str, measured: MeasuredOn) -> str:
-    """Return the name of the row of a classifier on a set."""
+    """Return the hash that names the row of a classifier on a set."""
     return fingerprint({"classifier": classifier, **measured.identity()})
 
 
 def extractions(root: Location, model: EvaluatedModel, measured: MeasuredOn) -> list[Extraction]:
-    """Return what a row needs of the images: predictions, or the features to learn from and to be tested on."""
+    """Return the extractions that a row needs: predictions, or the features to train a probe on and to test it on."""
     kind: Kind = "predictions" if measured.train is None else "features"
     sets = [measured.images] if measured.train is None else [measured.train, measured.images]
     return [Extraction(root, model, images, kind, measured.shared) for images in sets]
 
 
 def _rows_on_ray(arguments: list[tuple[Any, ...]]) -> Iterator[MeasuredRow]:
-    """Run a task for each probe; each asks for the memory that its features take while a probe is fitted."""
+    """Run a Ray task for each probe; each reserves the memory that its features take while the probe is fitted."""
     import ray
 
     from raysd.cluster.session import cluster_gpus, ensure_ray
@@ -192,7 +192,7 @@ def _measure_row_alone(*arguments: Any) -> MeasuredRow:
 def measure_row(
     root: Location, model: EvaluatedModel, measured: MeasuredOn, command: str, class_names: list[str]
 ) -> MeasuredRow:
-    """Return the row of a classifier on a set, from what was extracted."""
+    """Return the row of a classifier on a set, computed from its extractions."""
     began, begun = time.monotonic(), _begun_row(model, measured, command)
     try:
         row = (
@@ -208,7 +208,7 @@ def measure_row(
 def failed_row(
     root: Location, model: EvaluatedModel, measured: MeasuredOn, command: str, class_names: list[str], error: UserError
 ) -> FailedRow:
-    """Return a row without a value, which says why."""
+    """Return a row without a value that says why it failed."""
     return {
         **_begun_row(model, measured, command),
         "value": None,
@@ -274,7 +274,7 @@ def _measure_test(
 
 
 def _counted(labels: np.ndarray, rank: np.ndarray, confidence: np.ndarray, num_classes: int) -> Counted:
-    """Return accuracies in percent of what was predicted over `num_classes` classes."""
+    """Return accuracies in percent of predictions over `num_classes` classes."""
     return {
         "value": top_k(rank, 1),
         "top5": top_k(rank, 5) if num_classes >= TOP_5_CLASSES else None,
@@ -321,8 +321,8 @@ def _measure_probe(root: Location, model: EvaluatedModel, measured: MeasuredOn, 
 
 
 def read_correct(root: Location, row: AccuracyRow) -> np.ndarray:
-    """Return whether each image of a row's set was told right, float [N], in the set's order; a mean where a probe has
-    several seeds."""
+    """Return whether each image of a row's set was classified correctly, float [N], in the set's order; the mean over
+    seeds where a probe has several."""
     folder = root.child(*row["predictions"].split("/"))
     tables = [read_table(folder, name) for name in folder.list_files(".parquet")]
     table = pa.concat_tables(tables)

@@ -1,4 +1,4 @@
-"""What one classifier is to make of one set of images, cut into parts, and where the parts lie."""
+"""The outputs of one classifier to compute on one set of images, cut into parts, and the files of the parts."""
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -35,7 +35,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Extraction:
-    """What one classifier is to make of one set of images."""
+    """The outputs of one classifier to compute on one set of images."""
 
     root: Location
     model: EvaluatedModel
@@ -47,24 +47,24 @@ class Extraction:
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
-        """Features are taken from the whole image, predictions as the classifier is used."""
+        """Preprocessing of the images: the whole image for features, the classifier's usual one for predictions."""
         return self.model.preprocessing.whole if self.kind == "features" else self.model.preprocessing
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the classifier, the set, and how the images are seen."""
+        """Hash of the classifier, the set, and the preprocessing."""
         identity = {"classifier": self.model.fingerprint, "set": self.images.identity(), "shared": self.shared}
         cut = [PART, LARGE_PART, SMALL_PART, LARGE_SET, SMALL_IMAGE]  # parts of another cut must not stand for these
         return fingerprint({"kind": self.kind, "preprocessing": asdict(self.preprocessing), "cut": cut, **identity})
 
     @property
     def folder(self) -> Location:
-        """Where the parts lie."""
+        """Folder of the parts."""
         return self.root.child(self.kind, self.fingerprint)
 
     @cached_property
     def parts(self) -> list["Part"]:
-        """What there is to do, in the set's order."""
+        """All parts, in the set's order."""
         counts = {file: count_row_groups(self.images, file) for file in self.images.files()}
         most = LARGE_PART if sum(map(sum, counts.values())) > LARGE_SET else PART
         if self.preprocessing.size <= SMALL_IMAGE:
@@ -76,23 +76,23 @@ class Extraction:
         return found
 
     def missing(self) -> list[int]:
-        """Numbers of the parts that are not there yet; one listing."""
+        """Return the numbers of the parts that do not exist yet, by one listing."""
         there = set(self.folder.list_files(".parquet"))
         return [number for number in range(len(self.parts)) if part_name(number) not in there]
 
     def read(self, columns: list[str] | None = None) -> pa.Table:
-        """All parts as one table, in the set's order."""
+        """Return all parts as one table, in the set's order."""
         return pa.concat_tables(
             [read_table(self.folder, part_name(number), columns) for number in range(len(self.parts))]
         )
 
     def num_bytes(self) -> int:
-        """Of all features together, once they are there."""
+        """Return the size of all features together in bytes, once all parts exist."""
         schema = pq.read_schema(self.folder.file(part_name(0)), filesystem=self.folder.filesystem)
         return sum(map(len, self.parts)) * int(schema.field("features").type.list_size) * 4
 
     def read_features(self) -> tuple[np.ndarray, np.ndarray]:
-        """Features float32 [N, D] and labels int64 [N], held once."""
+        """Return features float32 [N, D] and labels int64 [N]; only one copy is in memory."""
         features, labels = np.empty((0, 0), np.float32), np.empty(sum(map(len, self.parts)), np.int64)
         first = 0
         for number in range(len(self.parts)):
@@ -107,5 +107,5 @@ class Extraction:
 
 
 def part_name(number: int) -> str:
-    """The file of a part."""
+    """Return the file name of a part."""
     return f"part-{number:05d}.parquet"

@@ -1,4 +1,4 @@
-"""What a frozen classifier makes of a set of images, computed once and kept.
+"""Outputs of a frozen classifier on a set of images, computed once and kept.
 
 A part of the work is a stretch of a row group of the set; its result is one Parquet file, whose name exists only when
 it is whole. So a killed run continues, and nothing is computed twice. Few images are seen in this process, many by Ray
@@ -51,14 +51,14 @@ class Forward:
         self._held: tuple[str, Classifier] | None = None
 
     def model(self, model: EvaluatedModel) -> Classifier:
-        """The classifier, loaded if it is not the last one."""
+        """Return the classifier; load it if it is not the last one."""
         if self._held is None or self._held[0] != model.fingerprint:
             self._held = model.fingerprint, model.load().to(self.device)
         return self._held[1]
 
     def __call__(self, batch: dict[str, np.ndarray], extractions: list[Extraction]) -> dict[str, np.ndarray]:
-        """Work off a part, given by the number of its extraction and its own; says by which process, when, and what
-        the user must mend."""
+        """Compute a part, given by the number of its extraction and its own number. Return the process, the times, and
+        an error that the user must fix."""
         began, error, num_images = time.time(), "", 0
         try:
             num_images = self.write_part(extractions[int(batch["job"][0])], int(batch["part"][0]))
@@ -75,7 +75,7 @@ class Forward:
         return {name: np.array([value]) for name, value in row.items()}
 
     def write_part(self, extraction: Extraction, number: int, decoded: "DecodedImages | None" = None) -> int:
-        """Compute and store a part; returns the number of its images."""
+        """Compute and store a part, and return the number of its images."""
         images, part = extraction.images, extraction.parts[number]
         rows = images.read_rows(part.file, part.row_group).slice(part.first, len(part))
         encoded, labels = encoded_rows(images, rows)
@@ -91,7 +91,8 @@ class Forward:
     def _batches(
         self, extraction: Extraction, number: int, encoded: list[bytes], decoded: "DecodedImages | None"
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """First place and uint8 images [B, 3, S, S] of each batch; threads decode the next ones meanwhile."""
+        """Yield the index of the first image and uint8 images [B, 3, S, S] of each batch; threads decode the next ones
+        meanwhile."""
         preprocessing = extraction.preprocessing
         size = SMALL_BATCH if preprocessing.size <= SMALL_IMAGE else BATCH
         if decoded is not None and (kept := decoded.find(extraction, number)) is not None:
@@ -147,7 +148,7 @@ class DecodedImages:
         self._bytes = 0
 
     def find(self, extraction: Extraction, number: int) -> np.ndarray | None:
-        """uint8 [B, 3, S, S] of a part, or None."""
+        """Return the images of a part, uint8 [B, 3, S, S], or None."""
         return self._parts.get(self._key(extraction, number))
 
     def keep(self, extraction: Extraction, number: int, images: np.ndarray) -> None:
@@ -163,17 +164,17 @@ class DecodedImages:
 def extract(
     extractions: list[Extraction], decoded: DecodedImages | None = None, quiet: bool = False, here: bool = False
 ) -> dict[str, UserError]:
-    """Compute what is missing of some extractions. Ray is started only if there is much to do.
+    """Compute the missing parts of some extractions. Ray is started only if there is much to do.
 
     Args:
-        extractions: what is wanted.
+        extractions: all that are needed.
         decoded: images that earlier calls decoded.
         quiet: no progress.
         here: do all of it in this process, which holds the GPU that it needs.
 
     Returns:
-        What the user must mend of those that failed, by their fingerprint: an image that cannot be decoded, or logits
-        that are no numbers.
+        The errors of failed extractions that the user must fix, by fingerprint: an image that cannot be decoded, or
+        logits that are not finite.
     """
     todo = [(job, number) for job, extraction in enumerate(extractions) for number in extraction.missing()]
     num_pixels = sum(
@@ -205,8 +206,8 @@ def _extract_by_actors(extractions: list[Extraction], todo: list[tuple[int, int]
 
 
 def rows_of_actors(extractions: list[Extraction], todo: list[tuple[int, int]]) -> Iterator[dict[str, Any]]:
-    """Have Ray Data actors work off parts, each given by the number of its extraction and its own; a row for each,
-    with its error if it failed."""
+    """Compute parts with Ray Data actors, and yield a row for each, with its error if it failed. A part is given by the
+    number of its extraction and its own number."""
     import ray.data
 
     from raysd.cluster.session import cluster_cpus, cluster_gpus, ensure_ray

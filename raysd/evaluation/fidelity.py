@@ -30,7 +30,7 @@ class Overlap:
     recall: float
     """Share of real images that lie among the clone, 0 to 1."""
     density: float
-    """How many real neighborhoods an image of the clone lies in, over those expected; 0 or more, about 1 when both
+    """How many real neighborhoods contain an image of the clone, over those expected; 0 or more, about 1 when both
     are alike."""
     coverage: float
     """Share of real images that have an image of the clone in their neighborhood, 0 to 1."""
@@ -41,7 +41,7 @@ def precision_recall_density_coverage(real: np.ndarray, fake: np.ndarray, neighb
 
     An image's neighborhood is the closed ball that reaches its k-th nearest other image of the same set. Precision is
     the share of fake images in any real neighborhood, recall the share of real images in any fake one (Kynkaanniemi et
-    al. 2019). Density is the mean number of real neighborhoods that a fake image lies in over k, coverage the share of
+    al. 2019). Density is the mean number of real neighborhoods that contain a fake image over k, coverage the share of
     real neighborhoods that hold a fake one (Naeem et al. 2020). All depend on N, M and k, so compare only numbers of
     the same three.
 
@@ -74,8 +74,8 @@ def precision_recall_density_coverage(real: np.ndarray, fake: np.ndarray, neighb
 
 
 def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
-    """Squared Frechet distance of two normal distributions with the sets' means and covariances, 0 or more (Heusel
-    et al. 2017).
+    """Return the squared Frechet distance of two normal distributions with the sets' means and covariances, 0 or more
+    (Heusel et al. 2017).
 
     |m1 - m2|^2 + tr(C1) + tr(C2) - 2 tr((C1 C2)^(1/2)). With C = F F^T from the eigenvalues of C above rounding, the
     last trace is the sum of the singular values of F1^T F2: it needs no square root of a product that is not symmetric,
@@ -99,14 +99,14 @@ def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
 
 
 def _factor(covariance: np.ndarray) -> np.ndarray:
-    """F [D, rank] with F F^T = covariance; eigenvalues that are rounding are left out."""
+    """Return F [D, rank] with F F^T = covariance; eigenvalues that are only rounding errors are left out."""
     values, vectors = eigh(covariance)
     kept = values > max(values[-1], 0.0) * len(values) * np.finfo(np.float64).eps
     return vectors[:, kept] * np.sqrt(values[kept])
 
 
 def _radii(features: np.ndarray, neighbors: int) -> np.ndarray:
-    """Distance of each image to its k-th nearest other one [N]."""
+    """Return the distance of each image to its k-th nearest other image [N]."""
     distances, _ = NearestNeighbors(n_neighbors=neighbors, algorithm="brute").fit(features).kneighbors()
     return np.asarray(distances[:, -1])
 

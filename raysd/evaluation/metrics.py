@@ -1,7 +1,7 @@
-"""What is counted of predictions: accuracies, calibration and mix-ups.
+"""Statistics of predictions: accuracies, calibration and mix-ups.
 
-It starts from what is stored of each image: its label, the predicted class, the confidence (softmax of the predicted
-class) and the rank of the right class among the sorted logits, 0 for the highest one.
+They are computed from the stored values of each image: its label, the predicted class, the confidence (softmax of the
+predicted class) and the rank of the right class among the sorted logits, 0 for the highest one.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ def predict(
     groups: tuple[tuple[int, ...], ...] = (),
     shared: tuple[int, ...] | None = None,
 ) -> dict[str, np.ndarray]:
-    """What is kept of the logits float32 [B, K] of images with labels int64 [B].
+    """Return the values to store for the logits float32 [B, K] of images with labels int64 [B].
 
     `prediction` int64, its softmax `confidence` float32, and the `rank` int64 of the right class: how many classes come
     before it. With `shared`, the same as `shared_prediction` and so on, with all other classes masked.
@@ -28,7 +28,7 @@ def predict(
         shared: classes that are not masked in the second reading.
 
     Raises:
-        UserError: logits that are no numbers.
+        UserError: logits that are not finite.
     """
     if not torch.isfinite(logits).all():
         raise UserError(
@@ -59,7 +59,7 @@ def _predict(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, np.ndarray
 
 
 def top_k(rank: np.ndarray, k: int) -> float:
-    """Top-k accuracy in percent: how often the right class is among the k highest logits, by its rank [N].
+    """Return the top-k accuracy in percent: how often the right class is among the k highest logits, by its rank [N].
 
     Raises:
         UserError: when k is below 1, or there is no image.
@@ -71,7 +71,7 @@ def top_k(rank: np.ndarray, k: int) -> float:
 
 
 def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error in percent (Naeini et al. 2015): how far confidence and accuracy lie apart.
+    """Return the expected calibration error in percent (Naeini et al. 2015): how far confidence and accuracy differ.
 
     The sum over equally wide bins of confidence of (share of the images in the bin) x |accuracy in the bin - mean
     confidence in the bin|.
@@ -96,14 +96,14 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = 1
 
 
 def per_class(labels: np.ndarray, correct: np.ndarray, num_classes: int) -> list[float | None]:
-    """Accuracy of each class in percent; None for a class without images. labels [N], correct bool [N]."""
+    """Return the accuracy of each class in percent; None for a class without images. labels [N], correct bool [N]."""
     counts = np.bincount(labels, minlength=num_classes)
     right = np.bincount(labels, weights=correct, minlength=num_classes)
     return [100 * float(hits) / int(count) if count else None for hits, count in zip(right, counts, strict=True)]
 
 
 def mean_per_class(labels: np.ndarray, correct: np.ndarray, num_classes: int) -> float:
-    """Mean in percent of the accuracies of those classes that have images. labels [N], correct bool [N].
+    """Return the mean accuracy in percent over the classes that have images. labels [N], correct bool [N].
 
     Raises:
         UserError: when there is no image.
@@ -113,8 +113,8 @@ def mean_per_class(labels: np.ndarray, correct: np.ndarray, num_classes: int) ->
 
 
 def confusion_pairs(labels: np.ndarray, predictions: np.ndarray, most: int = 10) -> list[tuple[int, int, int]]:
-    """The mix-ups as (right class, predicted class, number of images), most frequent first, then by class; labels
-    [N], predictions [N]."""
+    """Return the mix-ups as (right class, predicted class, number of images), most frequent first, then by class.
+    labels [N], predictions [N]."""
     wrong = labels != predictions
     pairs, counts = np.unique(np.stack([labels[wrong], predictions[wrong]], axis=1), axis=0, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:most]

@@ -24,7 +24,7 @@ FIELD = "evaluation.pretrained"
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """From an encoded image to a classifier's input: Resize, CenterCrop, normalization."""
+    """Conversion of an encoded image to a classifier's input: Resize, CenterCrop, normalization."""
 
     size: int
     """Side of the crop in pixels."""
@@ -40,11 +40,11 @@ class Preprocessing:
         return Preprocessing(self.size, self.size, self.interpolation, self.mean, self.std)
 
     def decode(self, data: bytes) -> Any:
-        """An encoded image as uint8 [3, S, S]."""
+        """Decode an encoded image to uint8 [3, S, S]."""
         return decode_image(data, self.size, self.resize, self.interpolation)
 
     def normalize(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 [B, 3, S, S] to the classifier's input, float32, channels last."""
+        """Convert uint8 [B, 3, S, S] to the classifier's input, float32, channels last."""
         mean, std = (
             torch.tensor(values, device=images.device).view(1, 3, 1, 1).mul_(255) for values in (self.mean, self.std)
         )
@@ -57,9 +57,9 @@ class EvaluatedModel:
 
     fingerprint: str
     folder: str
-    """Of the weights: a storage location, or a local folder of a pretrained one."""
+    """Folder of the weights: a storage location, or a local folder of a pretrained one."""
     about: dict[str, Any]
-    """What a row says of it: `seed`, `backbone`, `trained_on`."""
+    """Entries of its rows: `seed`, `backbone`, `trained_on`."""
     preprocessing: Preprocessing
     is_own: bool = True
     outputs: tuple[int, ...] | None = None
@@ -67,7 +67,7 @@ class EvaluatedModel:
     num_outputs: int = 0
 
     def load(self) -> Classifier:
-        """The model in evaluation mode."""
+        """Return the model in evaluation mode."""
         if self.is_own:
             return load_classifier(Location(self.folder))[0]
         return _load_pretrained(Path(self.folder))
@@ -79,7 +79,7 @@ class EvaluatedModel:
 
 
 def own_model(root: Location, classifier: str) -> EvaluatedModel:
-    """A classifier that raysd trained, by its fingerprint.
+    """Return a classifier that raysd trained, by its fingerprint.
 
     Raises:
         FileNotFoundError: it is not there, or not finished.
@@ -97,7 +97,7 @@ def own_model(root: Location, classifier: str) -> EvaluatedModel:
 
 
 def pretrained_model(name: str, table: ClassTable, needs_classes: bool) -> EvaluatedModel:
-    """A classifier in timm's format, from a folder or the hub.
+    """Return a classifier in timm's format, from a folder or the hub.
 
     Args:
         name: a folder with `config.json` and `model.safetensors`, or a hub id as `timm/resnet50.a1_in1k`.
@@ -160,7 +160,7 @@ def _load_pretrained(folder: Path) -> Classifier:
 
 
 def _outputs(name: str, num_outputs: int, table: ClassTable) -> tuple[int, ...] | None:
-    """The outputs for the table's classes; None when they are the same."""
+    """Return the indices of the outputs for the table's classes; None when outputs and classes are the same."""
     wnids = ImageNetInfo("imagenet-1k").label_names()
     if num_outputs == len(wnids) and set(table.keys) <= set(wnids):
         places = {wnid: place for place, wnid in enumerate(wnids)}

@@ -14,14 +14,14 @@ USUAL_SCALES: dict[Kind, Scale] = {"lbfgs": "raw", "sgd": "l2", "knn": "l2"}
 
 
 class ProbeSettings(BaseModel):
-    """How frozen features are judged. A built-in set has its usual kind, which holds where none is named."""
+    """Settings of a probe of frozen features. A built-in set has its usual kind, which holds where none is named."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Kind = "lbfgs"
     """Logistic regression by L-BFGS or by SGD, or nearest neighbors."""
     scale: Scale | None = None
-    """What is done to the features first; when empty, nothing for `lbfgs`, and unit length for `sgd` and `knn`."""
+    """Scaling of the features; when empty, nothing for `lbfgs`, and unit length for `sgd` and `knn`."""
     search: Literal["path", "tpe"] = "path"
     """How `lbfgs` tries its strengths: evenly spaced and solved together, or one by one as Optuna's TPE asks. `sgd`
     always asks TPE."""
@@ -50,7 +50,7 @@ class ProbeSettings(BaseModel):
 
     @property
     def label(self) -> str:
-        """What is not usual about it, in a few words; empty for L-BFGS as it comes."""
+        """Settings that are not the usual ones, in a few words; empty for L-BFGS with its defaults."""
         usual = ProbeSettings(kind=self.kind)
         own = {name: value for name, value in self if name not in ("kind", "scale") and value != getattr(usual, name)}
         scale = [f"{SCALE_NAMES[self.used_scale]} features"] if self.used_scale != usual.used_scale else []
@@ -71,7 +71,7 @@ class RealSource(BaseModel):
     name: str
     """A built-in set, a Parquet file, or a folder with one folder per class."""
     path: str | None = None
-    """Where a built-in set that cannot be fetched lies."""
+    """Folder of a built-in set that cannot be downloaded."""
 
 
 class TestSet(RealSource):
@@ -94,7 +94,7 @@ class TransferSet(RealSource):
     probe: ProbeSettings | None = None
     """The built-in set's usual one when empty."""
     seeds: list[Annotated[int, Field(ge=0)]] = []
-    """Of the splits, the shots and SGD; the classifier's own seed when empty."""
+    """Seeds of the splits, the shots and SGD; the classifier's own seed when empty."""
 
     @property
     def all_shots(self) -> list[int | None]:
@@ -107,7 +107,7 @@ def _named(value: Any) -> Any:
 
 
 class EvaluationSettings(BaseModel):
-    """What a classifier is measured on."""
+    """Sets that a classifier is measured on."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -134,7 +134,7 @@ class EvaluationSettings(BaseModel):
 
 
 class AnalysisSettings(BaseModel):
-    """What `analyze` looks at."""
+    """Settings of `analyze`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

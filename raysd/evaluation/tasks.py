@@ -36,13 +36,13 @@ class MeasuredOn:
 
     @property
     def label(self) -> str:
-        """What sets a probe apart from the usual one of its set, for a table: two such rows must not be averaged."""
+        """Difference between a probe and the usual one of its set, for a table: two such rows must not be averaged."""
         probe = [] if self.probe is None or not self.probe.label else [self.probe.label]
         metric = ["mean per class"] if self.metric == "mean_per_class" else []
         return ", ".join([*probe, *metric, *([f"seeds {' '.join(map(str, self.seeds))}"] if self.seeds else [])])
 
     def identity(self) -> dict[str, Any]:
-        """What a row's fingerprint needs of the set."""
+        """Return the part of a row's fingerprint that depends on the set."""
         train = None if self.train is None else self.train.identity()
         probe = None if self.probe is None else {**self.probe.model_dump(by_alias=True), "scale": self.probe.used_scale}
         measured = {"role": self.role, "set": self.images.identity(), "train": train, "shots": self.shots}
@@ -52,7 +52,7 @@ class MeasuredOn:
 def resolve_sets(
     root: Location, settings: EvaluationSettings, table: ClassTable
 ) -> tuple[list[MeasuredOn], dict[str, str]]:
-    """All sets, and the reason of each that was skipped, by its name.
+    """Return all sets, and for each set that was skipped the reason, by its name.
 
     Raises:
         UserError: a set that is not available or cannot be read, unless `skip_absent` is set.
@@ -124,7 +124,7 @@ def _transfer(root: Location, wanted: TransferSet) -> list[MeasuredOn]:
 
 
 def _aligned(train: ImageSet, test: ImageSet) -> ImageSet:
-    """The test images with the labels that the training images have; each part may number its classes by itself.
+    """Return the test images with the labels of the training images; each part may number its classes differently.
 
     Raises:
         UserError: a class that only the test images have.

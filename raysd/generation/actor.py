@@ -37,14 +37,14 @@ PART_SECONDS = 600.0  # a lost actor costs no more than so much of a shard
 class GenerationActor:
     """A generation actor. It holds one pipeline and serves all clones that this can generate.
 
-    Two calls may run at a time: one generates, while the other one encodes its last images and commits its shard. One
+    Two calls may run at once: one generates, while the other one encodes its last images and commits its shard. One
     thread loads the model and generates with it: OpenMP keeps a team of threads for each thread that computes, and two
     teams on the same cores slow each other down. Batches keep one shape; a batch that would be short is filled up, and
     what was generated too much is thrown away.
 
     Args:
         spec: of one of the clones; its pipeline is loaded.
-        batch_size: images that are generated at a time.
+        batch_size: images that are generated at once.
         num_threads: of the pipeline on CPUs.
     """
 
@@ -67,7 +67,7 @@ class GenerationActor:
 
     @staticmethod
     def load_generator(spec: CloneSpec, num_threads: int) -> BatchGenerator:
-        """Return what generates the batches of a pipeline. A subclass may return another one, to fail or to measure."""
+        """Return the generator of a pipeline's batches. A subclass may return another one, to fail or to measure."""
         if spec.model.is_dummy:
             from raysd.generation.dummy import DummyGenerator
 
@@ -82,7 +82,7 @@ class GenerationActor:
         return Generator(spec)
 
     def introduce(self) -> tuple[Place, str]:
-        """Where this actor works, and as JSON why it cannot; empty when it can."""
+        """Return where this actor works, and the error that keeps it from working as JSON; empty when there is none."""
         import ray
 
         context = ray.get_runtime_context()
@@ -91,16 +91,17 @@ class GenerationActor:
         return Place(context.get_node_id(), socket.gethostname(), devices), problem
 
     def pace(self) -> tuple[float, float]:
-        """Seconds since a batch ended while there is work, and the longest that one took."""
+        """Return the seconds since the last batch ended while there is work, and the longest time of a batch in
+        seconds."""
         return (time.monotonic() - self.moved if self.num_in_work else 0.0), self.longest_batch
 
     def try_shard_of(self, sent: SentClone, shard: int) -> dict[str, Any]:
-        """As `try_shard`, of a job that was put into Ray's object store."""
+        """Run `try_shard` for a clone that was put into Ray's object store."""
         return self.try_shard(self.clones.fetch(sent), shard)
 
     def try_shard(self, clone: Clone, shard: int) -> dict[str, Any]:
-        """As `generate_shard`. `error` holds bad input as JSON, `failure` what this device or node failed with; both
-        are empty when all went well."""
+        """Run `generate_shard` and return its row. `error` holds bad input as JSON, `failure` the failure of this
+        device or node; both are empty when all went well."""
         nothing: dict[str, Any] = {
             "shard": shard,
             **dict.fromkeys(("generated", "flagged", "dropped", "batches", "bytes", "gpu_bytes"), 0),
@@ -126,8 +127,8 @@ class GenerationActor:
                 self.moved = time.monotonic()
 
     def generate_shard(self, clone: Clone, shard: int) -> dict[str, Any]:
-        """Generate and commit one shard; returns its row of statistics. What took long is kept in parts, which a
-        later call for the same shard takes over."""
+        """Generate and commit one shard, and return its row of statistics. Parts of a slow shard are kept, and a later
+        call for the same shard reuses them."""
         began = time.monotonic()
         plan, folder = clone, clone.folder
         num_classes = plan.counts.num_classes
@@ -170,7 +171,7 @@ class GenerationActor:
     def _generate_timed(
         self, clone: Clone, shard: int, positions: np.ndarray, saves: list[Future[None]]
     ) -> tuple[list[Future[GeneratedImage]], dict[int, str], int, float, float]:
-        """What `_generate` returns, the seconds that it took, and their share of the time since the last shard."""
+        """Run `_generate`; return its result, its seconds, and their share of the time since the last shard."""
         started = time.monotonic()
         images, dropped, num_batches = self._generate(clone, shard, positions, saves)
         ended = time.monotonic()
@@ -181,8 +182,8 @@ class GenerationActor:
     def _generate(
         self, clone: Clone, shard: int, positions: np.ndarray, saves: list[Future[None]]
     ) -> tuple[list[Future[GeneratedImage]], dict[int, str], int]:
-        """Encoded images to come, dropped positions with their reasons, and the number of batches; what keeps parts
-        goes into `saves`."""
+        """Generate images. Return futures of the encoded images, the dropped positions with their reasons, and the
+        number of batches; futures that store parts are added to `saves`."""
         plan, spec = clone, clone.spec
         encoded: list[Future[GeneratedImage]] = []
         dropped: dict[int, str] = {}
@@ -210,7 +211,7 @@ class GenerationActor:
         return encoded, dropped, num_batches
 
     def _generate_batch(self, spec: CloneSpec, images: list[PlannedImage]) -> GeneratedBatch:
-        """One batch, filled up to its shape."""
+        """Generate one batch, filled up to its shape."""
         began = time.monotonic()
         batch = generate_batch(self.generator, spec, images + [images[-1]] * (self.batch_size - len(images)))
         self.moved = time.monotonic()
@@ -219,7 +220,7 @@ class GenerationActor:
 
 
 def _save_part(clone: Clone, shard: int, images: list[Future[GeneratedImage]]) -> None:
-    """Keep the images so far of a shard that takes long; runs behind their encoding, in the same threads."""
+    """Store the images so far of a slow shard. This runs after their encoding, in the same threads."""
     generated = sorted((future.result() for future in images), key=lambda image: image.planned.position)
     add_to_shard(clone.folder, clone, shard, Shard(shard_table(clone.spec, generated)), place=PARTS)
 
@@ -229,7 +230,7 @@ def _encode(image: PlannedImage, pixels: np.ndarray, flag: str, codec: str) -> G
 
 
 def _gpu_bytes() -> int:
-    """The most GPU memory that this process has held; 0 without a GPU. Does not load torch."""
+    """Return the peak GPU memory of this process in bytes; 0 without a GPU. This does not load torch."""
     if (torch := sys.modules.get("torch")) is None:
         return 0
     from raysd.device import find_device

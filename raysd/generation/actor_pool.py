@@ -2,7 +2,7 @@
 
 One pool holds the actors of one pipeline. Shards wait in one line, in the order in which they were asked for, and keep
 their place there when an actor is lost before it committed them. All this happens in an event loop in a thread of its
-own; whoever asks for a shard gets a future.
+own; the caller that asks for a shard gets a future.
 
 Ray Data's actor pools do not part with an actor, avoid a node or take work back from a broken device; so the actors are
 held here.
@@ -86,7 +86,8 @@ class ActorPool:
         self.thread.start()
 
     def submit(self, clone: Clone, shard: int) -> "Future[dict[str, Any]]":
-        """Ask for a shard; the row of statistics of `GenerationActor.try_shard` will be there once it is committed.
+        """Ask for a shard. Return a future of its row of statistics (see `GenerationActor.try_shard`), which is done
+        once the shard is committed.
 
         The future raises a UserError when the shard cannot be generated, because the storage is full or no node is
         left; or what the pipeline raised.
@@ -96,7 +97,7 @@ class ActorPool:
         return item.row
 
     def generate(self, items: Iterable[tuple[Clone, int]]) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Have shards generated; the place of each among the items and its row, as they come.
+        """Generate shards; yield each one's index among the items and its row as soon as it is done.
 
         Raises:
             UserError: as in `submit`.
@@ -158,13 +159,13 @@ class ActorPool:
             self.employed.add(asyncio.create_task(self._employ()))
 
     def _stop(self, error: Exception) -> None:
-        """Nothing is generated any more."""
+        """Stop generating: all waiting shards fail with the error."""
         self.error = error
         while not self.line.empty():
             self.line.get_nowait().row.set_exception(error)
 
     async def _employ(self) -> None:
-        """The life of one actor."""
+        """Start an actor, give it work until it fails or is no longer needed, and end it."""
         import ray
         from ray.exceptions import RayError
 
@@ -218,7 +219,7 @@ class ActorPool:
         )
 
     async def _look_at(self, node: str) -> None:
-        """Nodes that joined late are looked at as the first ones were before the job; raises Failed."""
+        """Check a node that joined late as the first nodes were checked before the start; raises Failed."""
         if node in self.known:
             return
         if node not in self.looks:
@@ -236,8 +237,8 @@ class ActorPool:
             raise Failed("start", problems[0])
 
     async def _work(self, actor: Any, place: Place) -> None:
-        """Hand shards to an actor, as many at a time as it may have, until it fails; what it had then goes back to
-        the line."""
+        """Hand shards to an actor, as many at once as it may have, until it fails; its unfinished shards go back to the
+        line."""
         tasks = [asyncio.create_task(self._work_off(actor, place)) for _ in range(TASKS_PER_ACTOR)] + [
             asyncio.create_task(self._watch(actor, place))
         ]
@@ -291,7 +292,8 @@ class ActorPool:
             self._enter(item)
 
     def _sent(self, clone: Clone) -> SentClone:
-        """A job in Ray's object store; it is sent to an actor once, however large its class table is."""
+        """Return the reference of a clone in Ray's object store; a clone is sent to an actor once, however large its
+        class table is."""
         name = f"{clone.folder.uri} {clone.images_per_shard} {clone.counts.to_json()}"
         if name not in self.clones:
             self.clones[name] = send_clone(clone)
@@ -301,7 +303,7 @@ class ActorPool:
         return self.clones[name]
 
     async def _watch(self, actor: Any, place: Place) -> None:
-        """Find an actor that hangs: it raises nothing, and ends no batch."""
+        """Detect an actor that hangs: it raises no error, and ends no batch."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             waited, longest = await actor.pace.remote()

@@ -28,7 +28,8 @@ class GeneratedBatch:
 
 
 def finish_images(generated: np.ndarray, unsafe: Sequence[bool], stored_size: int, color: str) -> GeneratedBatch:
-    """Float [B, H, W, 3] in 0..1 as stored images with their flags; an image with NaN becomes black."""
+    """Convert float [B, H, W, 3] in 0..1 to images as they are stored, with their flags; an image with NaN becomes
+    black."""
     finite = np.isfinite(generated).all(axis=(1, 2, 3))
     pixels = (np.nan_to_num(generated, nan=0.0) * 255).round().clip(0, 255).astype(np.uint8)
     flags = []
@@ -45,7 +46,7 @@ def finish_images(generated: np.ndarray, unsafe: Sequence[bool], stored_size: in
 
 
 def is_black(image: np.ndarray) -> bool:
-    """True for an image without content (a safety checker's answer, or a numeric failure)."""
+    """Return whether an image has no content (a safety checker's answer, or a numeric failure)."""
     return int(image.max()) <= BLACK_LEVEL
 
 
@@ -53,7 +54,7 @@ FIELD = "generation.batch_size"
 
 
 class BatchGenerator(Protocol):
-    """What generates a batch: a `raysd.generation.pipeline.Generator`, or the model `dummy`."""
+    """Generator of a batch: a `raysd.generation.pipeline.Generator`, or the model `dummy`."""
 
     def generate(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> GeneratedBatch:
         """Generate one batch."""
@@ -90,8 +91,8 @@ def generate_batch(generator: BatchGenerator, spec: CloneSpec, images: Sequence[
 
 
 def _try(generator: BatchGenerator, spec: CloneSpec, images: Sequence[PlannedImage]) -> GeneratedBatch | None:
-    """None where the memory is too small. What the failed call held is freed after its error is gone, which holds
-    it."""
+    """Generate a batch; return None where the memory is too small. The memory of a failed call is freed only after its
+    error is gone, since the error refers to it."""
     try:
         return generator.generate(spec, images)
     except Exception as error:

@@ -32,21 +32,21 @@ class Rate:
     """How fast one device generates."""
 
     device: str
-    """As `A100`, `NVIDIA A100-SXM4-80GB` or `CPU core, AMD EPYC`."""
+    """Name of the device: `A100`, `NVIDIA A100-SXM4-80GB` or `CPU core, AMD EPYC`."""
     seconds_per_step: float
-    """Of one device, for a guided step of one image at `image_size`."""
+    """Seconds of one device for a guided step of one image at `image_size`."""
     image_size: int
     source: str
     start_seconds: float = START_SECONDS
     """From the call until actors generate, beside what is generated."""
 
     def seconds_per_image(self, spec: CloneSpec) -> float:
-        """Device seconds for an image of a clone."""
+        """Return the device seconds for an image of a clone."""
         return self.seconds_per_step * guided_steps(spec) * (spec.image_size / self.image_size) ** 2
 
 
 def guided_steps(spec: CloneSpec) -> float:
-    """What an image takes, in guided steps: those without the unconditional pass count in part."""
+    """Return the cost of an image in guided steps: those without the unconditional pass count in part."""
     share = (
         spec.guidance_interval[1] - spec.guidance_interval[0]
         if spec.guidance_scale > 1 and spec.family.guidance == "classifier_free"
@@ -56,14 +56,15 @@ def guided_steps(spec: CloneSpec) -> float:
 
 
 def same_device(one: str, other: str) -> bool:
-    """True when one name says no more than the other: `A100` and `NVIDIA A100-SXM4-80GB`."""
+    """Return whether two names can mean the same device, as `A100` and `NVIDIA A100-SXM4-80GB`: one has all words of
+    the other."""
     words = [set(re.split(r"[\s,-]+", name.casefold())) for name in (one, other)]
     return words[0] <= words[1] or words[1] <= words[0]
 
 
 def find_rates(spec: CloneSpec, measured: list[RateRow]) -> list[Rate]:
-    """The best known rate of each device for a clone: your own of this pipeline and size, nearest in steps; else the
-    table's."""
+    """Return the best known rate of each device for a clone: the user's own of this pipeline and size, nearest in
+    steps; else the table's."""
     own: dict[str, Rate] = {}
     mine = [
         row for row in measured if row["pipeline_key"] == spec.pipeline_key and row["image_size"] == spec.image_size
@@ -116,7 +117,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """What generating takes on one kind of device; as good as its rate."""
+    """The cost of generating on one kind of device; as accurate as its rate."""
 
     rate: Rate
     device_seconds: float
@@ -124,12 +125,12 @@ class CostEstimate:
     """In the currency of `cost.price_per_hour`; None when no price is given."""
 
     def wall_seconds(self, pool: Pool) -> float:
-        """Time from the call to the end: start-up + images / (rate x actors)."""
+        """Return the time from the call to the end in seconds: start-up + images / (rate x actors)."""
         return self.rate.start_seconds + self.device_seconds / (pool.num_actors * pool.devices_per_actor)
 
 
 def estimate_cost(plan: Plan, rate: Rate, batch_size: int, prices: Mapping[str, float] | None = None) -> CostEstimate:
-    """The cost of a whole clone.
+    """Estimate the cost of a whole clone.
 
     Args:
         plan: of the clone.
@@ -143,32 +144,32 @@ def estimate_cost(plan: Plan, rate: Rate, batch_size: int, prices: Mapping[str, 
 
 
 def num_generated(plan: Plan, batch_size: int) -> int:
-    """Images that go through the model: the last batch of a shard is filled up."""
+    """Return the number of images that the model generates: the last batch of a shard is filled up."""
     return int((-(-plan.shard_sizes() // batch_size) * batch_size).sum())
 
 
 def bytes_per_image(spec: CloneSpec) -> float:
-    """What a stored image takes; an estimate from its size and codec."""
+    """Estimate the bytes of a stored image from its size and codec."""
     per_pixel = PNG_BYTES_PER_PIXEL * CHANNELS[spec.color] if spec.codec == "png" else JPEG_BYTES_PER_PIXEL
     return per_pixel * spec.stored_size**2
 
 
 def num_bytes(plan: Plan, shards: np.ndarray | None = None) -> float:
-    """Storage of a whole clone, or of some of its shards, in bytes; an estimate."""
+    """Estimate the bytes of a whole clone, or of some of its shards."""
     count = len(plan) if shards is None else int(plan.shard_sizes()[shards].sum())
     return count * bytes_per_image(plan.spec)
 
 
 def devices_per_actor(cpus: float, gpus: float) -> float:
-    """Devices that an actor holds: its GPUs, or the part of one that no other actor can have, or its cores; a thread
-    that generates counts as a whole core unless two actors share one."""
+    """Return the number of devices that an actor holds: its GPUs, or the part of one that no other actor can have, or
+    its cores. A thread that generates counts as a whole core unless two actors share one."""
     if gpus:
         return gpus if gpus >= 1 else 1 / processes_on(1, gpus)
     return cpus if cpus < 1 else math.floor(cpus)
 
 
 def runs_on(rate: Rate, accelerators: set[str], gpus: float) -> bool:
-    """Whether a rate's device is one that actors with so many GPUs generate on; without GPUs that is any CPU core."""
+    """Return whether actors with so many GPUs generate on a rate's device; without GPUs that is any CPU core."""
     if not gpus:
         return same_device(rate.device, CPU)
     return any(same_device(rate.device, accelerator) for accelerator in accelerators)

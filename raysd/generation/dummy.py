@@ -30,7 +30,7 @@ class DummyGenerator:
 
 
 def _pixels(spec: CloneSpec, image: PlannedImage) -> np.ndarray:
-    """Float [S, S, 3] in 0..1."""
+    """Return an image's pixels, float [S, S, 3] in 0..1."""
     size, share = spec.image_size, spec.guidance_scale / (1 + spec.guidance_scale)
     cells = np.random.default_rng(image.label).random((CELLS, CELLS, 3))
     place = np.arange(size) * CELLS // size

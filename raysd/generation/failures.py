@@ -1,7 +1,7 @@
-"""Which nodes fail at generating, which of them are avoided, and when a job stops for it.
+"""Which nodes fail at generating, which of them are avoided, and when the generation stops for it.
 
 A device that works again is forgiven. A node is avoided once it could not begin, or one of its devices failed several
-times in a row, or its actors died many times in a row; actors that work there on other devices go on. The job stops
+times in a row, or its actors died many times in a row; actors that work there on other devices go on. Generation stops
 when no node is left, or when the same error comes from half of the nodes, several at least, and nothing was generated
 anywhere.
 """
@@ -52,20 +52,20 @@ class Failed(Exception):
 
 
 def is_local(error: Exception) -> bool:
-    """True for an error of a device or a node, which another one may not have; false for one of the program, or of
-    the settings."""
+    """Return whether an error comes from a device or a node, so that another one may not have it, and not from the
+    program or the settings."""
     of_device = isinstance(error, RuntimeError) and any(word in str(error) for word in DEVICE_WORDS)
     return of_device or isinstance(error, (OSError, MemoryError))
 
 
 def one_line(error: BaseException) -> str:
-    """An error's kind and the first line of what it says."""
+    """Return an error's type and the first line of its message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 class Failures:
-    """What failed so far."""
+    """All failures so far."""
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[Place, Kind]] = Counter()
@@ -87,14 +87,14 @@ class Failures:
             self.avoided.setdefault(place.node, error)
 
     def succeed(self, place: Place) -> None:
-        """A shard was committed there."""
+        """Note that a shard was committed at a place."""
         self.has_success = True
         self.avoided.pop(UNKNOWN, None)
         for each in [key for key in self.counts if key[0] == place or key[0].node == UNKNOWN]:
             del self.counts[each]
 
     def verdict(self, nodes: Sequence[Node], num_working: int) -> UserError | None:
-        """Why the job stops; None while it goes on.
+        """Return the error that ends the generation; None while it goes on.
 
         Args:
             nodes: that have room for an actor.
@@ -109,6 +109,6 @@ class Failures:
         return self.last if not num_working and (none_left or UNKNOWN in self.avoided) else None
 
     def lines(self, nodes: Sequence[Node]) -> list[str]:
-        """A line for each node that is avoided."""
+        """Return a line for each node that is avoided."""
         names = {node.id: node.name for node in nodes}
         return [f"node {names.get(node, node[:8])} was avoided: {error}" for node, error in self.avoided.items()]

@@ -3,7 +3,7 @@
 1. The pipeline's models are made from the checkpoint's configs. Weights are not read.
 2. The pipeline runs as in an actor, with its tokenizers and a scheduler. Each call of a model is made with fake
    tensors, and answered with zeros.
-3. The bytes of all fake tensors that live at a time are counted.
+3. The bytes of all fake tensors that live at once are counted.
 
 What a kernel needs within one operation is not counted. Attention counts as torch's fused kernels, which never hold the
 matrix of its weights.
@@ -35,8 +35,8 @@ STEPS = 2  # a model runs once for all calls of the same shapes
 
 
 def run_on_fake_tensors(spec: CloneSpec, batch_size: int) -> tuple[int, dict[str, int]]:
-    """The bytes of a pipeline's weights, and those that each of its models takes beside them while it works on a
-    batch of `batch_size` images.
+    """Count the bytes of a pipeline's weights, and those that each of its models takes beside them for a batch of
+    `batch_size` images.
 
     Raises:
         Exception: of any kind, where a pipeline's code asks for the values of its tensors.
@@ -94,7 +94,7 @@ class _FakeModels:
         self.answers: dict[Any, Any] = {}
 
     def make(self, spec: CloneSpec) -> dict[str, nn.Module]:
-        """The models of a pipeline, by component."""
+        """Return the models of a pipeline, by component."""
         folder, models = spec.model.find_here(), {}
         for name, value in json.loads((folder / "model_index.json").read_text(encoding="utf-8")).items():
             is_wanted = (
@@ -124,8 +124,8 @@ class _FakeModels:
     def _cast(
         self, model: nn.Module, *places: Any, dtype: torch.dtype | None = None, kept: Sequence[str] = (), **_: Any
     ) -> nn.Module:
-        """In the place of `model.to`, which cannot change fake weights. Some models keep parts in float32 where the
-        others are float16."""
+        """Cast fake weights, in place of `model.to`, which cannot change them. Some models keep parts in float32 where
+        the others are float16."""
         dtype = dtype or next((place for place in places if isinstance(place, torch.dtype)), None)
         made: dict[int, Any] = {}  # some weights are used in two places
         with self.fake, self.memory:
@@ -173,6 +173,6 @@ def _fake_of(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _zeros_of(tensor: torch.Tensor) -> torch.Tensor:
-    """Real zeros; they take memory only once they are written to."""
+    """Return real zeros; they take memory only once they are written to."""
     num_bytes = tensor.numel() * tensor.element_size()
     return torch.from_numpy(np.zeros(num_bytes, dtype=np.uint8)).view(tensor.dtype).view(tensor.shape)

@@ -17,8 +17,8 @@ MOST_STEPS = 8  # that such a checkpoint is made for
 
 
 def few_step_findings(specs: Iterable[CloneSpec]) -> list[Finding]:
-    """Models that seem to be made for few steps, and are to take many, or guidance, or another scheduler; one
-    finding for each model and sign of it."""
+    """Find models that seem to be made for few steps, but are used with many, with guidance, or with another scheduler.
+    Return one finding for each model and sign of it."""
     found: dict[tuple[str, str], list[CloneSpec]] = {}
     for spec in specs:
         sign = few_step_sign(spec)
@@ -28,8 +28,7 @@ def few_step_findings(specs: Iterable[CloneSpec]) -> list[Finding]:
 
 
 def few_step_sign(spec: CloneSpec) -> str | None:
-    """What tells that a clone's model, or its LoRA weights, are made for few steps, as a clause; None when nothing
-    does."""
+    """Return the sign that a clone's model or LoRA weights are made for few steps, as a clause; None without one."""
     if word := few_step_word(Path(spec.model.name).name):
         return f"its name says {word!r}"
     if spec.family.few_step_sign is not None:
@@ -45,7 +44,7 @@ def _is_guided(spec: CloneSpec) -> bool:
 
 
 def _is_rescheduled(spec: CloneSpec) -> bool:
-    """The sampler `fast` has put another solver in the place of the checkpoint's own."""
+    """Return whether the sampler `fast` has replaced the checkpoint's own solver."""
     return spec.scheduler == FAST_SCHEDULER
 
 

@@ -51,7 +51,8 @@ class GenerateShards(Protocol):
     """Generates the shards of some clones that share a pipeline."""
 
     def __call__(self, clones: list[Clone], shards: list[np.ndarray]) -> Iterable[dict[str, Any]]:
-        """Generate `shards[i]` of `clones[i]`; a row of statistics for each, as they come, whose `clone` is i."""
+        """Generate `shards[i]` of `clones[i]`. Yield a row of statistics for each as soon as it is done; its `clone` is
+        i."""
 
 
 def generate_clones(
@@ -59,7 +60,7 @@ def generate_clones(
     settings: GenerationSettings,
     generate: GenerateShards | None = None,
 ) -> list[CloneSummary]:
-    """Generate what is missing of each clone. Ray is started only if there is something to generate.
+    """Generate the missing images of each clone. Ray is started only if there is something to generate.
 
     Args:
         clones: what is to be generated.
@@ -109,7 +110,7 @@ class PoolUse:
     gpu_bytes: int = 0
 
     def note(self, row: dict[str, Any]) -> str:
-        """Count the row of a shard; a few words for the progress line."""
+        """Count the row of a shard, and return a few words for the progress line."""
         self.shares.append(row["busy"])
         self.gpu_bytes = max(self.gpu_bytes, row["gpu_bytes"])
         memory = f" at {self.gpu_bytes / 1e9:.1f} GB" if self.gpu_bytes else ""
@@ -117,7 +118,7 @@ class PoolUse:
 
 
 def _generate(clones: list[Clone], shards: list[np.ndarray], settings: GenerationSettings) -> Iterable[dict[str, Any]]:
-    """Generate the shards of clones that share a pipeline; statistics of each, as they come."""
+    """Generate the shards of clones that share a pipeline; yield the statistics of each as soon as it is done."""
     from raysd.cluster.session import ensure_ray
 
     numbers = np.concatenate([np.full(len(part), number) for number, part in enumerate(shards)])
@@ -151,8 +152,8 @@ def _generate(clones: list[Clone], shards: list[np.ndarray], settings: Generatio
 
 
 def _read_back(clone: Clone, is_changed: bool) -> ShardCheck | None:
-    """What the shards hold, and the clone's record if all are whole; None when nothing was generated and the record
-    says that the clone is whole."""
+    """Check the shards, and complete the clone's record if all are whole. Return what they hold; None when nothing was
+    generated and the record says that the clone is whole."""
     if not is_changed and clone.is_complete():
         return None
     while True:

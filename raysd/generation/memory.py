@@ -21,7 +21,7 @@ IMAGE_COPIES = 4  # of a batch in float32 while it is made ready to be stored
 
 @dataclass(frozen=True)
 class ActorMemory:
-    """Bytes that a generation actor takes at the most."""
+    """Peak memory of a generation actor in bytes."""
 
     weights: int
     """Of the loaded pipeline."""
@@ -41,11 +41,11 @@ class ActorMemory:
         return PROCESS_BYTES + self.weights + GPU_SHARE * self.largest
 
     def on_node(self, has_gpu: bool) -> float:
-        """Bytes of the node; an actor with a GPU loads the weights there first."""
+        """Return the bytes on the node; an actor with a GPU loads the weights there first."""
         return PROCESS_BYTES + self.weights + max(self.images, 0 if has_gpu else CPU_SHARE * self.largest)
 
     def describe(self, has_gpu: bool) -> str:
-        """Where it goes, in a few words."""
+        """Return a breakdown of the memory in a few words."""
         where, num_bytes = ("a GPU", self.on_gpu) if has_gpu else ("memory", self.on_node(has_gpu))
         component = max(self.activations, key=self.activations.__getitem__, default=None)
         then = (
@@ -57,8 +57,8 @@ class ActorMemory:
 
 
 def actor_memory(spec: CloneSpec, batch_size: int) -> ActorMemory:
-    """What an actor takes that generates images of `spec`, by a run of its pipeline on fake tensors; some seconds,
-    and no GPU.
+    """Estimate the memory of an actor that generates images of `spec`, by a run of its pipeline on fake tensors. This
+    takes some seconds, and no GPU.
 
     A pipeline whose code does not run on them has unknown activations.
     """
@@ -78,7 +78,7 @@ def actor_memory(spec: CloneSpec, batch_size: int) -> ActorMemory:
 
 
 def memory_failures(request: ResourceRequest, reports: Sequence[NodeReport], memory: "ActorMemory") -> list[UserError]:
-    """Generation actors that fit on the nodes, but not in their memory, or in that of their GPUs.
+    """Return errors for generation actors that fit on the nodes, but not in their memory or that of their GPUs.
 
     Args:
         request: the actors.
@@ -114,7 +114,8 @@ def _within(report: NodeReport, request: ResourceRequest, num_bytes: float) -> i
 
 
 def _within_gpu(report: NodeReport, request: ResourceRequest, num_bytes: float) -> int:
-    """Actors share a GPU where each asks for a part of one."""
+    """Return the number of actors that fit in the GPU memory of a node. Actors share a GPU where each asks for a part
+    of one."""
     room = report.node.room(request.cpus, request.gpus)
     if not request.gpus or not report.gpus:
         return room

@@ -112,22 +112,22 @@ class Generator:
         return {name: value for name, value in arguments.items() if name in self.arguments}
 
     def _set_scheduler(self, spec: CloneSpec) -> None:
-        """A scheduler of its own for each clone; some keep state from one call to the next."""
+        """Set the clone's own scheduler; some keep state from one call to the next."""
         import diffusers
 
         kind = type(self.own_scheduler) if spec.scheduler is None else getattr(diffusers, spec.scheduler)
         self.pipeline.scheduler = kind.from_config(self.own_scheduler.config, **dict(spec.scheduler_options))
 
     def _set_slicing(self, spec: CloneSpec) -> None:
-        """Decode large images one at a time: together they would take many times the memory of all else. By their
-        size alone, since it shapes bytes."""
+        """Decode large images one by one: together they would take many times the memory of all else. Only their size
+        decides, since slicing changes the bytes of images."""
         vae: Any = getattr(self.pipeline, "vae", None)
         if hasattr(vae, "use_slicing"):
             vae.use_slicing = spec.image_size >= SLICED_SIZE
 
     def _compile(self) -> None:
-        """Compile the denoiser's own `forward`, which serves all clones: what takes its place while a batch is
-        generated calls it and stays outside.
+        """Compile the denoiser's own `forward`, which serves all clones: functions that replace it while a batch is
+        generated call it and stay outside.
 
         Each shape has a graph of its own, so that bytes do not depend on which shapes came before. Where prompts have
         as many tokens as they need, this would never end, and torch generalizes instead.

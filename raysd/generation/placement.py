@@ -1,5 +1,5 @@
-"""How many generation actors a job begins with, how many it may grow to, and how many shards they are handed at a
-time."""
+"""How many generation actors a job begins with, how many it may grow to, and how many shards they are handed at
+once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class PoolShape:
 
 @dataclass(frozen=True)
 class PoolSize:
-    """How many actors a pool begins with, and how many it may grow to when nodes join."""
+    """Number of actors that a pool begins with, and the number that it may grow to when nodes join."""
 
     first: int
     most: int | None
@@ -40,16 +40,16 @@ class PoolSize:
 
     @property
     def wave_shards(self) -> int:
-        """How many shards are handed to Ray Data at a time."""
+        """Number of shards that are handed to Ray Data at once."""
         return max(WAVE_SHARDS, WAVE_SHARDS_PER_ACTOR * self.first)
 
     def bounds(self, num_items: int) -> dict[str, int]:
-        """For Ray Data's pool, which then grows by itself; no actor is without a shard."""
+        """Return the bounds of Ray Data's pool, which then grows by itself; no actor is without a shard."""
         return {"min_size": min(self.first, num_items), "max_size": min(self.most or num_items, num_items)}
 
 
 def pool_size(settings: GenerationSettings, num_items: int) -> PoolSize:
-    """The actors that `num_items` shards are handed to.
+    """Return the number of actors for `num_items` shards.
 
     Raises:
         UserError: the cluster has no room for as many as must be there, or for one.
@@ -62,7 +62,8 @@ def pool_size(settings: GenerationSettings, num_items: int) -> PoolSize:
 
 
 def request_actors(settings: GenerationSettings, nodes: Sequence[Node]) -> ResourceRequest:
-    """The actors that must be there to begin; without a number as many as the nodes have room for, at least one."""
+    """Return the request for the actors that must be there to begin; without a number as many as the nodes have room
+    for, at least one."""
     gpus = settings.gpus_per_actor if settings.gpus_per_actor is not None else float(any(node.gpus for node in nodes))
     field, value = (
         ("min_actors", settings.min_actors) if settings.min_actors is not None else ("num_actors", settings.num_actors)
@@ -72,7 +73,7 @@ def request_actors(settings: GenerationSettings, nodes: Sequence[Node]) -> Resou
 
 
 def check_dtype(spec: CloneSpec, gpus_per_actor: float) -> None:
-    """Half precision needs GPUs.
+    """Check that half precision has GPUs.
 
     Raises:
         UserError: there are none.

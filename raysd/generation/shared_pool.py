@@ -33,7 +33,7 @@ class SharedPool:
     Args:
         settings: batch size and threads.
         shape: of the pool.
-        num_callers: how many clones are waited for at a time.
+        num_callers: how many clones are waited for at once.
     """
 
     def __init__(self, settings: GenerationSettings, shape: PoolShape, num_callers: int) -> None:
@@ -45,7 +45,7 @@ class SharedPool:
         self.queue = actor.remote(settings, shape)
 
     def grow(self, clone: Clone) -> CloneSummary:
-        """Generate what is missing of a clone; waits until it is there.
+        """Generate the missing images of a clone, and wait until they are there.
 
         Raises:
             UserError: the storage is full, or the model cannot be loaded.
@@ -56,18 +56,19 @@ class SharedPool:
         return summary
 
     def generate_ahead(self, clones: list[Clone]) -> None:
-        """Generate clones that will be asked for, in this order, while others are trained on; does not wait."""
+        """Start generating clones that will be asked for, in this order, while others are trained on; does not wait."""
         self.queue.generate_ahead.remote(clones)
 
     def num_generated(self, timeout: float | None = None) -> int:
-        """Images so far, those included that were generated ahead; waits at most `timeout` seconds."""
+        """Return the number of images so far, including those that were generated ahead; waits at most `timeout`
+        seconds."""
         import ray
 
         count: int = ray.get(self.queue.num_generated.remote(), timeout=timeout)
         return count
 
     def close(self) -> None:
-        """End the actors, and name the nodes that were avoided."""
+        """End the actors, and report the nodes that were avoided."""
         import ray
 
         for line in ray.get(self.queue.avoided_nodes.remote()):
@@ -93,7 +94,8 @@ class GenerationQueue:
         self.total = 0
 
     def grow(self, clone: Clone) -> CloneSummary:
-        """Generate what is missing of a clone; counts what was generated ahead since the last call as well."""
+        """Generate the missing images of a clone. The count includes images that were generated ahead since the last
+        call."""
         summary = self._grow(clone)
         with self.lock:
             num_generated, seconds = (
@@ -103,7 +105,7 @@ class GenerationQueue:
         return replace(summary, num_generated=num_generated, seconds=seconds)
 
     def generate_ahead(self, clones: list[Clone]) -> None:
-        """Begin to generate some clones; an error shows when the clone is asked for."""
+        """Start generating some clones; an error is raised only when the clone is asked for."""
         if not clones:
             return
         num_shards = max(1, clones[0].num_shards)
@@ -114,11 +116,11 @@ class GenerationQueue:
             threads.submit(self._grow, clone)
 
     def num_generated(self) -> int:
-        """Images so far."""
+        """Return the number of images so far."""
         return self.total
 
     def avoided_nodes(self) -> list[str]:
-        """A line for each node that failed."""
+        """Return a line for each node that is avoided."""
         return [line for pool in self.pools.values() for line in pool.failures.lines(pool.nodes)]
 
     def close(self) -> None:
@@ -136,8 +138,8 @@ class GenerationQueue:
             return summary
 
     def _generate(self, clones: list[Clone], shards: list[np.ndarray]) -> Iterator[dict[str, Any]]:
-        """All shards are waited for before an error is raised, since a clone that is asked for again must not be
-        generated twice at a time."""
+        """Generate shards, and wait for all of them before an error is raised, since a clone that is asked for again
+        must not be generated twice at once."""
         ((clone, numbers),) = zip(clones, shards, strict=True)  # `_grow` asks for one clone at a time
         pool = self._pool(clone.spec)
         rows = [pool.submit(clone, int(shard)) for shard in numbers]
@@ -154,7 +156,7 @@ class GenerationQueue:
             self.seconds[name] = self.seconds.get(name, 0.0) + row["generation_seconds"]
 
     def _pool(self, spec: CloneSpec) -> ActorPool:
-        """The actors of a pipeline, which are started when it is first asked for."""
+        """Return the actors of a pipeline, which are started on the first call."""
         with self.lock:
             if spec.pipeline_key not in self.pools:
                 check_dtype(spec, self.shape.num_gpus)

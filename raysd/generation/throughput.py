@@ -1,7 +1,7 @@
 """How fast this cluster's devices generate: a few batches with the experiment's own generator, measured.
 
 As many actors as one node holds generate at the same time, since those of one node share its cores and its memory. Each
-works as in a generation job, two shards at a time, with encoding and committing, into a folder that is deleted in the
+works as in a generation job, two shards at once, with encoding and committing, into a folder that is deleted in the
 end.
 """
 
@@ -40,7 +40,7 @@ class Speedometer:
         self.numbers = itertools.count()
 
     def warm_up(self) -> str:
-        """Generate one batch, which compiles and allocates; returns the device's name.
+        """Generate one batch, which compiles and allocates, and return the device's name.
 
         Raises:
             UserError: the model cannot be loaded.
@@ -51,7 +51,7 @@ class Speedometer:
         return device_name()
 
     def measure(self, seconds: float, num_batches: int) -> tuple[int, float]:
-        """Generate for so long, and so many batches at least; returns images and seconds."""
+        """Generate for at least so many seconds and so many batches; return the number of images and the seconds."""
         return self._generate(seconds, num_batches)
 
     def _generate(self, seconds: float, num_batches: int) -> tuple[int, float]:
@@ -148,7 +148,7 @@ def measure_rate(
 
 
 def device_name() -> str:
-    """The GPU that this process would generate with, or its kind of CPU core."""
+    """Return the name of the GPU that this process would generate with, or of its kind of CPU core."""
     import torch
 
     from raysd.device import find_device

@@ -27,7 +27,7 @@ positive diagonals of the Hessians."""
 
 @dataclass(frozen=True)
 class Memory:
-    """What L-BFGS knows of the Hessian: past steps, the changes of the gradient along them, and a diagonal; each [d,
+    """L-BFGS's knowledge of the Hessian: past steps, the changes of the gradient along them, and a diagonal; each [d,
     G, K]."""
 
     steps: list[torch.Tensor]
@@ -35,7 +35,7 @@ class Memory:
     curvature: torch.Tensor
 
     def shifted(self, diagonal: torch.Tensor) -> "Memory":
-        """What is then known of a problem whose Hessian has this diagonal more."""
+        """Return the memory for a problem whose Hessian has this diagonal added."""
         return Memory(
             self.steps,
             [change + diagonal * step for step, change in zip(self.steps, self.changes, strict=True)],
@@ -51,8 +51,8 @@ def minimize(
     tolerance: float,
     memory: Memory | None = None,
 ) -> tuple[torch.Tensor, list[int], Memory]:
-    """The minima of G convex problems, the iterations that each took, and what is known of the Hessian of those that
-    took longest.
+    """Minimize G convex problems. Return the minima, the iterations of each, and the memory of the Hessian of those
+    that took longest.
 
     A problem is done, and leaves the batch, when the decrease that a step promises is below `tolerance` times its loss,
     and below `tolerance` times what it has gained over `empty_loss`; or when no step along its direction decreases the
@@ -64,7 +64,7 @@ def minimize(
         empty_loss: the loss of a model that has learned nothing.
         max_iterations: for each problem.
         tolerance: relative error of the loss, above 0.
-        memory: what is known of the Hessian before.
+        memory: knowledge of the Hessian to start with.
     """
     best = start.clone()
     active = torch.arange(start.shape[1], device=start.device)
@@ -103,20 +103,20 @@ def minimize(
 
 
 def dot(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Inner products [G] of points [d, G, K]."""
+    """Return the inner products [G] of points [d, G, K]."""
     return (left * right).sum((0, 2), dtype=torch.float64)
 
 
 def scaled(factors: torch.Tensor, point: torch.Tensor) -> torch.Tensor:
-    """Points [d, G, K] times factors [G]."""
+    """Return points [d, G, K] times factors [G]."""
     return factors.float()[:, None] * point
 
 
 def _direction(
     gradient: torch.Tensor, curvature: torch.Tensor, steps: list[torch.Tensor], changes: list[torch.Tensor]
 ) -> torch.Tensor:
-    """The two-loop recursion, which starts from the inverse curvature; pairs with hardly any curvature count for
-    nothing."""
+    """Return the search directions by the two-loop recursion, which starts from the inverse curvature; pairs with
+    hardly any curvature are ignored."""
     rest, used = gradient, []
     for step, change in zip(reversed(steps), reversed(changes), strict=True):
         product = dot(step, change)
@@ -146,7 +146,8 @@ def _search(
     start_curvature: torch.Tensor,
     refresh: bool,
 ) -> tuple[torch.Tensor, ...]:
-    """Points, losses, gradients and curvatures along the directions, and which problems found no better point.
+    """Search along the directions. Return points, losses, gradients and curvatures, and which problems found no better
+    point.
 
     A step is taken when the loss falls by enough, or, where float32 cannot tell, when the slope has fallen (Hager and
     Zhang 2005); else a shorter one is tried, by the parabola through what is known.

@@ -20,11 +20,11 @@ from raysd.evaluation.probes.lbfgs import Memory, dot, minimize, scaled
 
 TOLERANCE = 2e-7
 CHUNK = {"cpu": 2**20, "cuda": 2**26}
-"""Logits that are held at a time."""
+"""Logits that are held at once."""
 GROUP = {"cpu": 2**16, "cuda": 2**24}
 """Logits of the problems that are solved together; at least one problem is."""
 ROWS = 8192
-"""Images that are turned at a time, in float64."""
+"""Images that are rotated at once, in float64."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class LinearModel:
     bias: np.ndarray
 
     def logits(self, features: np.ndarray) -> np.ndarray:
-        """Logits [N, K] of features [N, D]."""
+        """Return logits [N, K] of features [N, D]."""
         return np.asarray(features @ self.weights + self.bias)
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        """Classes int64 [N], 0 to K - 1, of features [N, D]."""
+        """Return classes int64 [N], 0 to K - 1, of features [N, D]."""
         return np.asarray(self.logits(features).argmax(1))
 
 
@@ -75,8 +75,8 @@ def fit_path(
 
 
 class LogisticProblem:
-    """Images to learn from, in a frame that suits the solver: centerd, along their principal axes, and with a column
-    of ones.
+    """Training images in a frame that suits the solver: centered, along their principal axes, and with a column of
+    ones.
 
     None of it changes the minimum: the bias is not penalized, the penalty is the same in all orthogonal frames, and
     weights outside the span of the images are 0. In this frame the Hessian is close to its diagonal, by which L-BFGS is
@@ -102,7 +102,7 @@ class LogisticProblem:
         self.penalized[-1] = 0
 
     def _principal_axes(self, data: torch.Tensor) -> torch.Tensor:
-        """Orthonormal float64 [D, d], d = min(N, D)."""
+        """Return the principal axes, orthonormal float64 [D, d], d = min(N, D)."""
         few = len(data) < data.shape[1]
         if few:  # the span of the images first: it is small, and holds all that the weights can use
             span, small = torch.linalg.qr((data.double() - self.mean).T)
@@ -122,10 +122,10 @@ class LogisticProblem:
         tolerance: float = TOLERANCE,
         start: LinearModel | None = None,
     ) -> PathFit:
-        """Fit one model for each strength C, from small to large; as the function of this name.
+        """Fit one model for each strength C, from small to large; see the function `fit_path`.
 
         Large problems are solved one by one. Each starts where the line through its two forerunners leads, with what
-        they found out of the Hessian; only the penalty's part of it has changed. Small ones are solved in groups, each
+        they learned of the Hessian; only the penalty's part of it has changed. Small ones are solved in groups, each
         from the last of the group before.
         """
         shares = torch.bincount(self.labels, minlength=self.num_classes).double() / len(self.labels)
@@ -162,14 +162,13 @@ class LogisticProblem:
         return PathFit([models[i] for i in range(len(order))], [iterations[i] for i in range(len(order))])
 
     def _model(self, weights: torch.Tensor) -> LinearModel:
-        """The model of the features as they were given, from weights [d + 1, K]; what all classes share is taken
-        off."""
+        """Return the model for the original features from weights [d + 1, K]; what all classes share is subtracted."""
         own = weights.double() - weights.double().mean(1, keepdim=True)
         turned = self.axes @ own[:-1]
         return LinearModel(turned.float().cpu().numpy(), (own[-1] - self.mean @ turned).float().cpu().numpy())
 
     def _weights(self, model: LinearModel) -> torch.Tensor:
-        """The inverse of `_model`."""
+        """Return the weights [d + 1, K] of a model; the inverse of `_model`."""
         weights, bias = (torch.from_numpy(part).to(self.device).double() for part in (model.weights, model.bias))
         return torch.cat([self.axes.T @ weights, (bias + self.mean @ weights)[None]]).float()
 
@@ -184,8 +183,8 @@ class _Objective:
     def __call__(
         self, weights: torch.Tensor, problems: torch.Tensor, want_curvature: bool
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Losses float64 [G], gradients, and the Hessians' diagonals (zeros where not wanted), of weights [d + 1, G,
-        K]."""
+        """Return losses float64 [G], gradients, and the Hessians' diagonals (zeros where not wanted), of weights [d +
+        1, G, K]."""
         penalized, n, (dim, group, classes) = self.problem.penalized, len(self.problem.labels), weights.shape
         flat, penalty = weights.reshape(dim, -1), self.penalties[problems]
         gradient, curvature, loss = torch.zeros_like(flat), torch.zeros_like(flat), torch.zeros_like(penalty)
@@ -211,7 +210,7 @@ class _Objective:
         )
 
     def _chunks(self, group: int, classes: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Some columns [n, d + 1] at a time, and their labels [n, G, 1]."""
+        """Yield chunks of columns [n, d + 1] and their labels [n, G, 1]."""
         rows = max(256, CHUNK[self.problem.device.type] // (group * classes))
         for columns, labels in zip(self.problem.columns.split(rows), self.problem.labels.split(rows), strict=True):
             yield columns, labels[:, None, None].expand(-1, group, 1)

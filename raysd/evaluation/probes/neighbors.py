@@ -9,13 +9,13 @@ from raysd.device import find_device
 TEMPERATURE = 0.07
 """Of the votes (Wu et al. 2018)."""
 CHUNK = 2**25
-"""Similarities that are held at a time."""
+"""Similarities that are held at once."""
 
 
 def predict_by_neighbors(
     train: np.ndarray, labels: np.ndarray, test: np.ndarray, num_classes: int, neighbors: int
 ) -> np.ndarray:
-    """Classes int64 [M] of test features [M, D], by the votes of the most similar training images.
+    """Return classes int64 [M] of test features [M, D], by the votes of the most similar training images.
 
     A vote weighs exp(cosine similarity / 0.07), as in Wu et al. 2018 and DINO; at equal votes the smallest class wins.
 

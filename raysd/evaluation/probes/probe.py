@@ -1,7 +1,7 @@
 """Probes of frozen features: logistic regression by L-BFGS or SGD, and nearest neighbors.
 
 A linear probe's settings are chosen on a class-stratified fifth of the training images; then it is fitted on all of
-them and tested once. Features are scaled by what the images that are learned from say, so not by the held-out ones.
+them and tested once. Features are scaled by statistics of the images it is fitted on, so not of the held-out ones.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ FIELD = "evaluation.transfer_sets"
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What a probe says of the test images."""
+    """A probe's predictions for the test images, and its chosen settings."""
 
     predictions: np.ndarray
     """Labels int64 [test images]."""
@@ -39,7 +39,7 @@ class ProbeResult:
 
 
 def choose_shots(labels: np.ndarray, shots: int | None, seed: int) -> np.ndarray:
-    """Indices of `shots` images of each class (all when None), sampled by the seed."""
+    """Return indices of `shots` images of each class (all when None), sampled by the seed."""
     if shots is None:
         return np.arange(len(labels))
     rng = np.random.default_rng(seed)
@@ -54,7 +54,7 @@ def run_probe(
     seed: int,
     shots: int | None = None,
 ) -> ProbeResult:
-    """Choose, fit and test a probe.
+    """Choose a probe's settings, fit it and test it.
 
     With one image per class nothing can be held out: `lbfgs` then takes C = 1.
 
@@ -89,7 +89,7 @@ def run_probe(
 
 
 def _nearest(learn: Examples, asked: np.ndarray, settings: ProbeSettings) -> tuple[np.ndarray, dict[str, Any]]:
-    """Predicted classes [M], and the number of neighbors."""
+    """Return the predicted classes [M], and the number of neighbors."""
     (known, scaled), labels = _scaled(learn[0], asked, settings.used_scale), learn[1]
     neighbors = min(settings.neighbors, len(known))
     return predict_by_neighbors(known, labels, scaled, int(labels.max()) + 1, neighbors), {"neighbors": neighbors}
@@ -98,7 +98,7 @@ def _nearest(learn: Examples, asked: np.ndarray, settings: ProbeSettings) -> tup
 def _linear(
     learn: Examples, asked: np.ndarray, settings: ProbeSettings, seed: int, one_shot: bool
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Predicted classes [M], and what was chosen."""
+    """Return the predicted classes [M], and the chosen settings."""
     num_classes = int(learn[1].max()) + 1
     found = None if one_shot else _search(learn, settings, seed)
     values = found.values if found else {"C": ONE_SHOT_STRENGTH}
@@ -134,7 +134,7 @@ def _search(learn: Examples, settings: ProbeSettings, seed: int) -> Found:
 
 
 def held_out(labels: np.ndarray, seed: int) -> np.ndarray:
-    """Mask [N] of the validation images: a stratified fifth, and at least one of each class."""
+    """Return the mask [N] of the validation images: a stratified fifth, and at least one of each class."""
     from sklearn.model_selection import train_test_split  # takes as long to import as a small probe takes
 
     num_classes = int(labels.max()) + 1
@@ -147,7 +147,7 @@ def held_out(labels: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _scaled(fit: np.ndarray, other: np.ndarray, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
-    """Both feature arrays, scaled by what the first says; constant features stay constant."""
+    """Scale both feature arrays by the statistics of the first; constant features stay constant."""
     if scale == "l2":
         return _unit(fit), _unit(other)
     if scale == "standard":
@@ -158,7 +158,7 @@ def _scaled(fit: np.ndarray, other: np.ndarray, scale: Scale) -> tuple[np.ndarra
 
 
 def _unit(features: np.ndarray) -> np.ndarray:
-    """Rows of length 1; rows of zeros stay."""
+    """Scale rows to length 1; rows of zeros stay."""
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
 

@@ -36,8 +36,8 @@ class Found:
 
 
 def search_strength(fit: Examples, validation: Examples, num_classes: int, settings: ProbeSettings, seed: int) -> Found:
-    """The strength C of logistic regression, 1e-5 to 1e6, with the best validation accuracy; the smallest one where
-    several are equal."""
+    """Find the strength C of logistic regression, 1e-5 to 1e6, with the best validation accuracy; the smallest one
+    where several are equal."""
     problem = LogisticProblem(*fit, num_classes)
     if settings.search == "path":
         strengths = evenly_spaced(settings.trials)
@@ -70,7 +70,7 @@ def search_strength(fit: Examples, validation: Examples, num_classes: int, setti
 
 
 def search_sgd(fit: Examples, validation: Examples, num_classes: int, settings: ProbeSettings, seed: int) -> Found:
-    """The learning rate, 0.1 to 100, and weight decay, 1e-12 to 1e-4, of SGD with the best validation accuracy.
+    """Find the learning rate, 0.1 to 100, and weight decay, 1e-12 to 1e-4, of SGD with the best validation accuracy.
 
     TPE is asked for rounds of 5 settings, which are fitted together, and told their results after each round; settings
     that diverge count as failed. Where several are equal, the smallest learning rate wins.
@@ -109,12 +109,12 @@ def search_sgd(fit: Examples, validation: Examples, num_classes: int, settings: 
 def fit_sgd_probe(
     fit: Examples, num_classes: int, rates: list[float], decays: list[float], settings: ProbeSettings, seed: int
 ) -> SgdFit:
-    """`fit_sgd` with the batch size and epochs of the settings."""
+    """Run `fit_sgd` with the batch size and epochs of the settings."""
     return fit_sgd(*fit, num_classes, rates, decays, settings.batch_size, settings.epochs, seed)
 
 
 def evenly_spaced(trials: int) -> list[float]:
-    """Strengths over the whole range, evenly spaced in logarithms; a single one lies in its middle."""
+    """Return strengths over the whole range, evenly spaced in logarithms; a single one is in the middle."""
     low, high = (math.log10(strength) for strength in STRENGTHS)
     return [
         float(strength) for strength in (np.logspace(low, high, trials) if trials > 1 else [10 ** ((low + high) / 2)])

@@ -37,8 +37,8 @@ def fit_sgd(
     epochs: int,
     seed: int,
 ) -> SgdFit:
-    """Fit one model for each pair of learning rate and weight decay, on the same batches; on the CPU the seed
-    settles the result.
+    """Fit one model for each pair of learning rate and weight decay, on the same batches. On the CPU the seed
+    determines the result.
 
     Plain SGD with momentum 0.9; weights and bias decay, and the learning rate falls to 0 by half a cosine over all
     steps.
