@@ -20,13 +20,13 @@ Words = Annotated[
 
 
 def _run(verb: str, words: list[str] | None, **options: Any) -> Any:
-    """Call the function of a verb, print its answer, and return it."""
+    """Run a command, print its answer, and return it."""
     experiment, _ = _read_words(verb, words)
     return _call(verb, experiment, **options)
 
 
 def _run_recorded(verb: str, words: list[str] | None) -> None:
-    """As `_run`, for a verb whose result rows name the command."""
+    """Run a command whose result rows name the command line that made them, and print its answer."""
     experiment, command = _read_words(verb, words)
     _call(verb, experiment, command=command)
 
@@ -41,7 +41,7 @@ def _call(verb: str, *arguments: Any, **options: Any) -> Any:
 
 
 def _read_words(verb: str, words: list[str] | None, changes: list[str] | None = None) -> "tuple[Experiment, str]":
-    """Return the experiment that the words describe, with some changes, and the command that repeats the verb."""
+    """Return the experiment that the words describe, with some changes, and the command line that repeats it."""
     from raysd.config import load_experiment, repeat_command
 
     paths = [word for word in words or [] if "=" not in word]
@@ -101,10 +101,10 @@ def grow(
 def _growth_target(
     experiment: "Experiment", to: int | None, images: int | None, keys: list[str] | None, is_by_hand: bool
 ) -> int:
-    """Return what `--to` would be for so many images more.
+    """Return the value of `--to` that adds so many images to each class.
 
     Raises:
-        UserError: options that do not end at one target, however often the command is run.
+        UserError: not exactly one option is given, or it is `--images` in a job, where a retry would add them again.
     """
     from raysd.commands import growth_target
 
@@ -209,10 +209,10 @@ def schema() -> None:
 
 
 def main(is_job: bool = False) -> None:
-    """Entry point: bad input gives one line and exit code 2.
+    """Run the command line; bad input prints one line and exits with code 2.
 
     Args:
-        is_job: the command may be run again by itself, even if it was started at a terminal.
+        is_job: whether the command may be retried without a user, even if it was started at a terminal.
     """
     from raysd.progress import shown_lines
 
@@ -229,7 +229,7 @@ def main(is_job: bool = False) -> None:
 
 
 def run_job(verb: str) -> None:
-    """Run a verb as a script of `ray job submit` does, with the words that the script was given."""
+    """Run a command as a script of `ray job submit`, with the words that the script was given."""
     sys.argv.insert(1, verb)
     main(is_job=True)
 

@@ -28,7 +28,7 @@ Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
 class Experiment(BaseModel):
-    """Everything that one experiment needs."""
+    """All settings of one experiment."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
 
@@ -58,7 +58,7 @@ class Experiment(BaseModel):
         """Validate the values of an experiment file.
 
         Raises:
-            UserError: for one thing that is wrong.
+            UserError: a key or a value is wrong.
         """
         try:
             super().__init__(**values)
@@ -73,19 +73,19 @@ class Experiment(BaseModel):
 
     @property
     def all_variants(self) -> dict[str, VariantSettings]:
-        """Built-in variants and your own; your own come first where names are equal."""
+        """Built-in variants and the experiment's own, which take precedence where names are equal."""
         return {**built_in_variants(), **self.variants}
 
     @field_validator("lint", mode="before")
     @classmethod
     def _off(cls, lint: Any) -> Any:
-        """YAML reads a bare `off` as false."""
+        """Accept a bare `off`, which YAML reads as false."""
         return "off" if lint is False else lint
 
     @field_validator("storage")
     @classmethod
     def _absolute(cls, storage: str) -> str:
-        """A local root by its full path: trials of a sweep run in folders of their own."""
+        """Return a local root as a full path, since trials of a sweep run in folders of their own."""
         return storage if "://" in storage else str(Path(storage).expanduser().resolve())
 
     @property
@@ -134,7 +134,7 @@ def validate_experiment(values: Any) -> Experiment:
     """Build an experiment from plain values.
 
     Raises:
-        UserError: for one thing that is wrong.
+        UserError: a key or a value is wrong.
     """
     return Experiment(**{str(key): value for key, value in values.items()})
 
@@ -177,12 +177,12 @@ def _read(path: str) -> Any:
 
 
 def experiment_schema() -> dict[str, Any]:
-    """JSON schema of an experiment file, for editors."""
+    """Return the JSON schema of an experiment file, for editors."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Experiment.model_json_schema()}
 
 
 def repeat_command(verb: str, path: str | Path | None, overrides: list[str]) -> str:
-    """The shell command that repeats a verb."""
+    """Return the shell command that repeats a command."""
     import shlex
 
     words = ["raysd", verb, *([os.fspath(path)] if path is not None else []), *overrides]

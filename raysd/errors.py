@@ -27,8 +27,8 @@ class UserError(ValueError):
         return type(self), (self.field, self.value, self.remedy)
 
     def to_json(self) -> str:
-        """Return the error as text that another process reads with `from_json`. A value that JSON does not know
-        becomes its text."""
+        """Return the error as text that another process reads with `from_json`. A value that JSON cannot hold becomes
+        its text."""
         return json.dumps([self.field, _plain(self.value), self.remedy])
 
     @staticmethod
@@ -38,7 +38,8 @@ class UserError(ValueError):
 
     @staticmethod
     def from_validation(error: "ValidationError", prefix: str = "", values: Any = None) -> "UserError":
-        """Return the first thing that pydantic found wrong; of the kinds that a value may have, the one that was meant.
+        """Return the first error that pydantic found; where a value may be of several kinds, that of the kind that was
+        meant.
 
         Args:
             error: what pydantic raised.
@@ -52,7 +53,7 @@ class UserError(ValueError):
 
 
 def find_user_error(error: BaseException | None) -> UserError | None:
-    """The user's error behind an exception that came through Ray's tasks, if there is one."""
+    """Return the user's error behind an exception that came through Ray's tasks, or None."""
     while error is not None:
         cause = getattr(error, "cause", None)
         for candidate in (cause, error):
@@ -63,7 +64,7 @@ def find_user_error(error: BaseException | None) -> UserError | None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON can hold it: numbers, text, lists and mappings stay what they are."""
+    """Return a value as JSON can hold it: numbers, text, lists and mappings stay the same."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Mapping):

@@ -1,6 +1,6 @@
 """The commands as Python functions; the command line and the job scripts call these.
 
-Each checks its input before Ray starts, and returns an object that says what was made and where it lies.
+Each checks its input before Ray starts, and returns an object with what was made and its location.
 `raysd.commands.show` prints it. An experiment is an `Experiment`, the path of its file, a mapping, or keywords.
 """
 

@@ -1,4 +1,4 @@
-"""What is checked of an experiment before Ray starts and anything is generated."""
+"""Checks of an experiment before Ray starts and anything is generated."""
 
 import sys
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def findings(experiment: Experiment, spec: "CloneSpec") -> "list[Finding]":
-    """What is suspect about a clone's prompts, and about its steps; nothing when lint is off."""
+    """Return what is suspect about a clone's prompts and its steps; nothing when lint is off."""
     return [*_prompt_findings(experiment, spec), *_step_findings(experiment, [spec])]
 
 
@@ -41,11 +41,11 @@ def _step_findings(experiment: Experiment, specs: "list[CloneSpec]") -> "list[Fi
 
 
 def check_prompts(experiment: Experiment, specs: "list[CloneSpec]") -> None:
-    """Say what is suspect about the prompts of some clones, each variant once with each model, and about the steps
+    """Report what is suspect about the prompts of some clones, each variant once with each model, and about the steps
     of each model.
 
     Raises:
-        UserError: something is, and `lint` is `error`.
+        UserError: something is suspect, and `lint` is `error`.
     """
     suspects = [
         ("generation.variant", spec.variant_name, finding)
@@ -62,10 +62,11 @@ def check_prompts(experiment: Experiment, specs: "list[CloneSpec]") -> None:
 
 
 def check_generation(experiment: Experiment, clone: "Clone") -> None:
-    """The storage has room for what is missing of a clone, and the nodes of a running cluster are fit to generate it.
+    """Check that the storage has room for a clone's missing images, and that the nodes of a running cluster can
+    generate them.
 
     Raises:
-        UserError: the first thing that is wrong.
+        UserError: the first check that fails.
     """
     from raysd.clone.scan import missing_shards
     from raysd.cluster.preflight import check_cluster, check_disk
@@ -82,7 +83,7 @@ def check_generation(experiment: Experiment, clone: "Clone") -> None:
 
 
 def checked_run(experiment: Experiment) -> "TrainingRun":
-    """The training that an experiment describes, on images that are there.
+    """Return the training that an experiment describes; check that its images exist.
 
     Raises:
         UserError: what is wrong with the settings, the storage, or the images.
@@ -97,10 +98,10 @@ def checked_run(experiment: Experiment) -> "TrainingRun":
 
 
 def check_apart(experiment: Experiment, sets: "list[ImageSet]") -> None:
-    """No image that is learned from is measured on.
+    """Check that no image is used both to train and to measure.
 
     Raises:
-        UserError: a real data set is both, or its first images meet the last ones that are kept for validation.
+        UserError: a real data set is used for both, or its first images overlap with those kept for validation.
     """
     import numpy as np
 
@@ -133,7 +134,7 @@ def check_apart(experiment: Experiment, sets: "list[ImageSet]") -> None:
 
 
 def check_training(experiment: Experiment) -> None:
-    """Backbone, recipe and names of sets, before anything is generated."""
+    """Check the backbone, the recipe and the names of sets before anything is generated."""
     from raysd.data.real_datasets import check_real_dataset
     from raysd.resolve import source_generations
     from raysd.training.architecture import Architecture
@@ -171,7 +172,8 @@ def check_training(experiment: Experiment) -> None:
 
 
 def check_further_sets(experiment: Experiment) -> None:
-    """Names of further test sets and of transfer sets; with `skip_absent` sets that are not available are no error."""
+    """Check the names of further test sets and of transfer sets; with `skip_absent`, sets that are not available are no
+    error."""
     from raysd.data.real_datasets import check_real_dataset
 
     evaluation = experiment.evaluation
@@ -192,7 +194,7 @@ def check_further_sets(experiment: Experiment) -> None:
 
 
 def check_sweep(experiment: Experiment) -> "list[Model | Lora]":
-    """Every setting of a sweep at every rung, before anything is generated; returns the models that generate, and
+    """Check every setting of a sweep at every rung before anything is generated; return the models that generate, and
     their LoRA weights.
 
     Raises:
@@ -228,10 +230,10 @@ def check_sweep(experiment: Experiment) -> "list[Model | Lora]":
 
 
 def _check_proxies(experiment: Experiment) -> None:
-    """There are features to compare in, and real images to compare with.
+    """Check that there are features to compare in, and real images to compare with.
 
     Raises:
-        UserError: there are none.
+        UserError: one of them is missing.
     """
     real, analysis = experiment.sweep.real, experiment.analysis
     if analysis.model is None and real is None:
@@ -245,10 +247,10 @@ def _check_proxies(experiment: Experiment) -> None:
 
 
 def _check_batch(experiment: Experiment) -> None:
-    """A batch is not larger than what there is to train on, and the workers can share it.
+    """Check that a batch is not larger than the training set, and that the workers can share it.
 
     Raises:
-        UserError: it is, or they cannot.
+        UserError: the batch is too large, or the workers cannot share it.
     """
     from raysd.training.train import check_batch
 
@@ -260,10 +262,10 @@ def _check_batch(experiment: Experiment) -> None:
 
 
 def check_objective(experiment: Experiment) -> None:
-    """There is a set for what a sweep chooses by.
+    """Check that the experiment names a set for each role in the objective.
 
     Raises:
-        UserError: there is none.
+        UserError: a role has no set.
     """
     evaluation = experiment.evaluation
     there = {"validation": evaluation.validation_set, "test": evaluation.test_set, "transfer": evaluation.transfer_sets}
@@ -277,10 +279,10 @@ def check_objective(experiment: Experiment) -> None:
 
 
 def check_resolved(experiment: Experiment, roles: list[str]) -> None:
-    """At least one set of each role in the objective is available.
+    """Check that at least one set of each role in the objective is available.
 
     Raises:
-        UserError: all were skipped.
+        UserError: all sets of a role were skipped.
     """
     if not set(experiment.sweep.weights) <= set(roles):
         raise UserError(

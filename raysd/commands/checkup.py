@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def doctor(experiment: ExperimentLike = None, **values: Any) -> list[UserError]:
-    """Make all checks of a job, and say what is well. Generates and downloads nothing.
+    """Make all checks of a job, and report what passes. Generates and downloads nothing.
 
     Training and sweep are checked where the experiment has these sections. Without a running cluster, Ray is started on
     this machine.
@@ -51,14 +51,14 @@ def doctor(experiment: ExperimentLike = None, **values: Any) -> list[UserError]:
 
 
 class _Failures:
-    """What was found so far."""
+    """The failures found so far."""
 
     def __init__(self) -> None:
         self.all: list[UserError] = []
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Note the error that ends a block."""
+        """Record the error that ends a block."""
         try:
             yield
         except UserError as error:
@@ -66,7 +66,7 @@ class _Failures:
 
 
 def _check_room(experiment: Experiment, nodes: "Sequence[Node]", failures: _Failures) -> "ResourceRequest":
-    """Room for what each command starts; returns the generation actors."""
+    """Check that the cluster has room for what each command starts; return the generation actors."""
     from raysd.cluster.resources import check_room
     from raysd.generation.placement import request_actors
     from raysd.sweep.sweep import plan_placement
@@ -90,7 +90,7 @@ def _check_room(experiment: Experiment, nodes: "Sequence[Node]", failures: _Fail
 
 
 def _cached_spec(experiment: Experiment) -> "CloneSpec | None":
-    """The spec of the clone; None where the hub's model would have to be fetched first.
+    """Return the spec of the clone; None where a model from the hub would have to be downloaded first.
 
     Raises:
         UserError: what is wrong with the settings, or a model that is not available.

@@ -1,4 +1,4 @@
-"""What training returns: a classifier in its folder."""
+"""The result of training: a classifier in its folder."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,8 +31,8 @@ class TrainedClassifier:
         return load_record(self.folder) or {}
 
     def load(self) -> "torch.nn.Module":
-        """Return the timm model in evaluation mode; with a projector, the model and its head as one module. It takes
-        images [B, 3, S, S] from -1 to 1."""
+        """Return the timm model in evaluation mode; with a projector, the model and its head as one module. The input
+        is images [B, 3, S, S] in [-1, 1]."""
         from raysd.training.model import load_classifier
 
         classifier, _ = load_classifier(self.folder)

@@ -27,7 +27,7 @@ def train(experiment: ExperimentLike = None, **values: Any) -> list[TrainedClass
         values: keys of the experiment file, as `training={"seeds": [0, 1]}`; merged into `experiment`.
 
     Raises:
-        UserError: images that are not there, or what is wrong with `training`.
+        UserError: missing images, or what is wrong with `training`.
     """
     from raysd.training.train import train_classifiers
 
@@ -73,7 +73,7 @@ def compare(experiment: ExperimentLike, other: ExperimentLike, command: str = ""
         command: what the rows name as the command that made them.
 
     Raises:
-        UserError: classifiers or images that are not there.
+        UserError: missing classifiers or images.
     """
     from raysd.evaluation.compare import compare_classifiers
     from raysd.evaluation.evaluate import Evaluation
@@ -105,7 +105,7 @@ def analyze(experiment: ExperimentLike = None, command: str = "", **values: Any)
         values: keys of the experiment file, merged into `experiment`.
 
     Raises:
-        UserError: no real images are named, or a classifier, a clone or a model is not there.
+        UserError: no real images are named, or a classifier, a clone or a model is missing.
     """
     from raysd.data.real_datasets import real_dataset
     from raysd.evaluation.analyze import analyze_features, compare_clone

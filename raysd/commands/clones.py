@@ -59,7 +59,7 @@ def _prompts_by_variant(experiment: Experiment, clone: "Clone") -> dict[str, str
 
 
 def generate(experiment: ExperimentLike = None, **values: Any) -> GeneratedClone:
-    """Generate what is missing of the experiment's clone.
+    """Generate the missing images of the experiment's clone.
 
     Args:
         experiment: an experiment, the path of its file, or a mapping; the defaults when None.
@@ -86,10 +86,10 @@ def _generate(experiment: Experiment, clone: "Clone") -> GeneratedClone:
 def grow(
     experiment: ExperimentLike = None, *, to: int, classes: list[str] | None = None, **values: Any
 ) -> GeneratedClone:
-    """Generate what is missing until each of the given classes (by key), or each of all, has `to` images.
+    """Generate images until each of the given classes (by key), or each of all, has `to` images.
 
-    The target is what the classes have in the end, so the same call again generates nothing, and a call after a kill
-    what is still missing. Classes that have more, and classes that are not named, keep what they have.
+    The target is the final number of images, so the same call again generates nothing, and a call after a kill
+    generates the rest. Classes that have more, and classes that are not named, keep what they have.
 
     Args:
         experiment: an experiment, the path of its file, or a mapping; the defaults when None.
@@ -108,8 +108,8 @@ def grow(
 
 
 def growth_target(experiment: Experiment, more: int, classes: list[str] | None = None) -> int:
-    """What `grow` has to be given as `to` for `more` images of each of the given classes (by key), or of each of
-    all, counted from what is there now.
+    """Return the `to` with which `grow` adds `more` images to each of the given classes (by key), or to each of all,
+    counted from the images that exist now.
 
     Raises:
         UserError: no positive number, a class that the table does not have, or classes of several sizes.
@@ -131,8 +131,8 @@ def growth_target(experiment: Experiment, more: int, classes: list[str] | None =
 
 
 def _growing(experiment: Experiment, classes: list[str] | None) -> "tuple[Clone, ImageCounts, list[int]]":
-    """A clone as it is planned, the images of each class that it has, or else begins with, and the labels of the
-    classes that are to grow."""
+    """Return the planned clone, the number of images that each class has now (or the planned number if there are none),
+    and the labels of the classes that grow."""
     from raysd.clone.plan import ImageCounts
     from raysd.clone.record import with_earlier
     from raysd.resolve import clone_of
@@ -150,7 +150,7 @@ def verify(experiment: ExperimentLike = None, repair: bool = False, **values: An
 
     Args:
         experiment: an experiment, the path of its file, or a mapping; the defaults when None.
-        repair: take out what is broken, and generate it again.
+        repair: remove broken shards, and generate them again.
         values: keys of the experiment file, merged into `experiment`.
     """
     from raysd.clone.record import with_earlier

@@ -1,4 +1,4 @@
-"""What a clone costs, and the command that measures it."""
+"""The cost of a clone, and the command that measures it."""
 
 import os
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,7 @@ def benchmark(experiment: ExperimentLike = None, **values: Any) -> ResultRows[Ra
 
 
 def cost_lines(experiment: Experiment, clone: "Clone") -> list[str]:
-    """What generating a whole clone costs, a line per device that is known: those of the running cluster, or else
+    """Return what generating a whole clone costs, a line per known device: those of the running cluster, or else
     all."""
     from raysd.cluster.resources import check_room, cluster_nodes
     from raysd.cluster.session import ensure_ray

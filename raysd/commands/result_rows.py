@@ -1,4 +1,4 @@
-"""What the commands that measure return: result rows, and where they lie."""
+"""The results of the commands that measure: result rows and their location."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -76,7 +76,7 @@ def show_grow(clone: "GeneratedClone") -> None:
 
 
 def show_verify(clone: "VerifiedClone") -> None:
-    """Print whether a clone is whole; its broken shards were named when they were found."""
+    """Print whether a clone is complete; its broken shards were named when they were found."""
     whole = f"all {len(clone.clone):,} planned images are as they should be, or listed as dropped"
     broken = f"{len(clone.problems)} broken shards; raysd verify --repair generates them again"
     _line(f"clone {clone.path}: {whole if clone.is_whole else broken}")
@@ -122,7 +122,7 @@ def show_benchmark(rates: "ResultRows[RateRow]") -> None:
 
 
 def show_doctor(failures: Sequence[UserError]) -> None:
-    """Print what is wrong; what is well was said when it was found."""
+    """Print the failed checks; passed checks were printed as they were made."""
     for failure in failures:
         _line(f"failed   {failure}")
     well = "all is well; next: raysd plan, or raysd generate, with the same configuration"
@@ -130,7 +130,7 @@ def show_doctor(failures: Sequence[UserError]) -> None:
 
 
 def show_train(classifiers: "Sequence[TrainedClassifier]") -> None:
-    """Print where the classifiers lie."""
+    """Print the folders of the classifiers."""
     for classifier in classifiers:
         _line(f"classifier of seed {classifier.seed}: {classifier.path}")
     _line("next: raysd evaluate, with the same configuration")
@@ -177,7 +177,7 @@ def show_analyze(results: "ResultRows[AnalysisRow]") -> None:
 
 
 def show_report(report: "WrittenReport") -> None:
-    """Print the main table, the answer in sentences, and where the page lies."""
+    """Print the main table, the answer in sentences, and the location of the page."""
     from rich.console import Console
 
     from raysd.report.tables.tables import to_rich

@@ -1,4 +1,4 @@
-"""What a sweep and a report return."""
+"""The results of a sweep and of a report."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,7 @@ class WrittenReport:
 
 @dataclass(frozen=True)
 class SweepAnswer:
-    """Which settings transfer best."""
+    """The settings of a sweep, ranked by how well they transfer."""
 
     row: SweepRow = field(repr=False)
     """The sweep's result row: ranking, effects, cost, and what failed."""

@@ -32,7 +32,7 @@ Factors = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Setting:
-    """What a classifier was trained on, and its backbone."""
+    """The training data of a classifier, and its backbone."""
 
     kind: str
     """`clone`, `real`, `pretrained` or `random` (an untrained network)."""
@@ -61,8 +61,8 @@ class Setting:
         return (*(["mixture"] if self.is_mixture else []), *(["filtered"] if '"left_out"' in self.selection else []))
 
     def fields(self, of_images: bool = False) -> dict[str, str]:
-        """Return all that sets it apart beside the images per class, in words; `of_images` leaves out what shapes no
-        image."""
+        """Return the fields that set it apart besides the images per class, in words; `of_images` leaves out those that
+        do not shape images."""
         known: dict[str, Any] = {VARIANT: self.variant, GUIDANCE: self.guidance_scale}
         known |= {
             "generation.model": self.model,
@@ -117,7 +117,7 @@ class MeasuredSet:
 
 @dataclass(frozen=True)
 class Cell:
-    """One setting and what it scored."""
+    """One setting and its scores."""
 
     setting: Setting
     scores: Mapping[MeasuredSet, Score]
@@ -193,7 +193,7 @@ def factors_of(setting: Mapping[str, Any]) -> Factors:
 
 
 def setting_of(row: AccuracyRow, result: RungResult | None = None) -> Setting:
-    """Return the setting of an accuracy row; `result` is the rung result of a sweep that trained its classifier."""
+    """Return the setting of an accuracy row; `result` is the rung result of the sweep that trained its classifier."""
     data = row["trained_on"]
     selected = {name: data[name] for name in SELECTED if data.get(name)}
     clone: TrainedOn = data if data["kind"] == "clone" else {"kind": "", "name": ""}

@@ -34,7 +34,7 @@ class ClassScores:
 
 
 def class_scores(findings: Findings) -> ClassScores | None:
-    """Return the accuracies of the best setting and of real, class by class; None where rows do not say."""
+    """Return the accuracy of each class for the best setting and for real images; None where the rows lack it."""
     best = _per_class(findings.best, findings.test)
     real = _per_class(findings.real, findings.test) if findings.real and findings.real is not findings.best else None
     if best is None:

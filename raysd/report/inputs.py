@@ -1,4 +1,4 @@
-"""What a report is made of: the rows of one sweep, or all accuracy rows of a storage root, and the settings that
+"""The inputs of a report: the rows of one sweep, or all accuracy rows of a storage root, and the settings that
 they are about."""
 
 from collections import Counter
@@ -21,7 +21,7 @@ OBJECTIVES = ("test", "validation", "transfer", "shift")
 
 @dataclass(frozen=True)
 class Rung:
-    """What a setting scored at one number of images per class, in percent."""
+    """The scores of a setting at one number of images per class, in percent."""
 
     images_per_class: int
     score: float | None
@@ -46,13 +46,13 @@ class Entry:
         return self.setting.label
 
     def score_at(self, images_per_class: int) -> float | None:
-        """Return the objective with this many images per class; None when the setting did not get there."""
+        """Return the objective with this many images per class; None when the setting was not measured there."""
         return next((rung.score for rung in self.rungs if rung.images_per_class == images_per_class), None)
 
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """All that a page is made of."""
+    """The inputs of a page."""
 
     name: str
     sweep: SweepRow | None
@@ -72,7 +72,7 @@ class ReportInputs:
 
     @property
     def is_sweep(self) -> bool:
-        """False when no sweep chose among the settings."""
+        """Whether a sweep chose among the settings."""
         return self.sweep is not None
 
     @property
@@ -82,7 +82,7 @@ class ReportInputs:
 
     @property
     def shown_budgets(self) -> list[int]:
-        """Those that figures show."""
+        """The numbers of images per class that figures show."""
         return widest_and_last(rung.images_per_class for entry in self.entries for rung in entry.rungs)
 
 
@@ -94,7 +94,7 @@ def widest_and_last(budgets: Iterable[int]) -> list[int]:
 
 
 def gather(root: Location, sweep: str | None = None) -> ReportInputs:
-    """Read what a report is made of.
+    """Read the inputs of a report.
 
     Args:
         root: the storage root.
@@ -108,11 +108,11 @@ def gather(root: Location, sweep: str | None = None) -> ReportInputs:
 
 
 def pick_sweep(root: Location, sweep: str | None = None) -> SweepRow | None:
-    """Return the sweep row with this fingerprint, or the newest; None when there is no sweep at all and none was asked
-    for.
+    """Return the sweep row with this fingerprint, or the newest; None when there is no sweep and no fingerprint is
+    given.
 
     Raises:
-        UserError: when the one that was asked for is not there.
+        UserError: no sweep has this fingerprint.
     """
     found = sorted(read_rows(root, SWEEP), key=lambda row: (row["date"], row["fingerprint"]), reverse=True)
     if sweep is None:
@@ -129,7 +129,7 @@ def pick_sweep(root: Location, sweep: str | None = None) -> SweepRow | None:
 
 
 def gather_sweep(sweep: SweepRow, rows: Sequence[AccuracyRow], results: Sequence[RungResult]) -> ReportInputs:
-    """Return what is known of one sweep."""
+    """Return the inputs of a report on one sweep."""
     taken = set(sweep["rung_results"])
     results = [result for result in results if result["fingerprint"] in taken]
     own = {*sweep["rows"], *(name for result in results for name in result["rows"])}
@@ -154,10 +154,10 @@ def gather_sweep(sweep: SweepRow, rows: Sequence[AccuracyRow], results: Sequence
 
 
 def gather_all(root: Location, rows: Sequence[AccuracyRow], results: Sequence[RungResult]) -> ReportInputs:
-    """Return what is known where no sweep ended: each setting that was measured.
+    """Return the inputs of a report without a finished sweep: each setting that was measured.
 
     Raises:
-        UserError: when there are no accuracy rows.
+        UserError: there are no accuracy rows.
     """
     if not rows:
         raise UserError(
@@ -175,8 +175,8 @@ def gather_all(root: Location, rows: Sequence[AccuracyRow], results: Sequence[Ru
 
 
 def baseline_rows(kind: str, own: Sequence[AccuracyRow], rows: Sequence[AccuracyRow]) -> list[AccuracyRow]:
-    """Return the rows of other runs' baselines of a kind, of the same backbone and on the same sets; none where a sweep
-    has its own."""
+    """Return the rows of a kind of baseline from other runs, of the same backbone and on the same sets; none where a
+    sweep has its own."""
     if any(row["trained_on"]["kind"] == kind for row in own):
         return []
     backbones, sets = {row["backbone"] for row in own}, {_measured(row) for row in own}
@@ -188,14 +188,14 @@ def baseline_rows(kind: str, own: Sequence[AccuracyRow], rows: Sequence[Accuracy
 
 
 def _measured(row: AccuracyRow) -> tuple[Any, ...]:
-    """Return what two rows must share to stand in one column."""
+    """Return the values that two rows must share to stand in one column."""
     named = (row["role"], row["dataset_fingerprint"], row["probe_label"], row["shots"])
     return (*named, row["version"], row["metric"], row["num_images"])
 
 
 def _lacking(sweep: SweepRow, results: Sequence[RungResult], rows: Sequence[AccuracyRow]) -> list[str]:
-    """Return a note for each setting whose rung results name accuracy rows or classifiers of which nothing is there,
-    and one for the rest of the sweep."""
+    """Return a note for each setting whose rung results name accuracy rows or classifiers that do not exist, and one
+    for the rest of the sweep."""
     there, measured = {row["fingerprint"] for row in rows}, {row["classifier"] for row in rows}
     notes = []
     for label in dict.fromkeys(result["label"] for result in results):
@@ -244,13 +244,13 @@ def _sweep_entry(clone: SweptClone) -> Entry:
 
 
 def _row_entry(root: Location, setting: Setting, rungs: Sequence[Rung]) -> Entry:
-    """Return a setting that no sweep knows."""
+    """Return the entry of a setting outside sweeps."""
     folder = "" if setting.is_mixture else root.child("clones", str(setting.source)).uri
     return Entry(setting, folder, tuple(sorted(rungs, key=lambda rung: rung.images_per_class)))
 
 
 def _told_apart(entries: Sequence[Entry]) -> tuple[Entry, ...]:
-    """Return the same with labels that are unlike: the fields that differ are added, then the fingerprint, then a
+    """Return the entries with distinct labels: the fields that differ are added, then the fingerprint, then a
     number."""
     found: list[Entry] = []
     for entry in entries:

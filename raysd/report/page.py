@@ -76,7 +76,7 @@ def write_report(root: Location, out: Location | None = None, sweep: str | None 
 def write_parts(
     out: Location, tables: Iterable[Table], plots: Iterable[Plot], grids: Iterable[SampleGrid]
 ) -> list[tuple[str, list[str]]]:
-    """Write each table and figure as files of their own; returns what each is, and its files."""
+    """Write each table and figure to files of its own; return the title and the files of each."""
     parts: list[tuple[str, dict[str, bytes | str]]] = []
     parts += [
         (f"Table: {table.title}", {f"{table.name}.md": to_markdown(table), f"{table.name}.csv": to_csv(table)})
@@ -91,7 +91,7 @@ def write_parts(
 
 
 def find_all(inputs: ReportInputs) -> Findings | None:
-    """Return what the rows say; None where the best setting was not measured, or there is nothing to single out.
+    """Return the findings; None where the best setting was not measured, or no setting stands out.
 
     Raises:
         UserError: a sweep without accuracy rows of a clone.
@@ -136,7 +136,7 @@ def say_all(inputs: ReportInputs, findings: Findings | None) -> tuple[str, ...]:
 
 
 def failure_notes(sweep: SweepRow) -> list[str]:
-    """Return what was skipped, and what failed and why."""
+    """Return the settings that were skipped, and those that failed with the reason."""
     notes = [f"Skipped {name}: {reason}" for name, reason in sweep["skipped_sets"].items()]
     for row in sweep["failed"]:
         seed = f", seed {row['seed']}" if row["seed"] is not None else ""
@@ -146,7 +146,7 @@ def failure_notes(sweep: SweepRow) -> list[str]:
 
 
 def make_tables(inputs: ReportInputs, findings: Findings | None, scores: ClassScores | None) -> dict[str, Table]:
-    """Return all tables by name, in the order of the page; those without rows are left out."""
+    """Return all tables by name, in the order of the page; empty tables are left out."""
     settings = main_table(shown_cells(inputs), findings)
     failures = failure_notes(inputs.sweep) if inputs.sweep is not None else []
     found = [
@@ -167,7 +167,7 @@ def make_tables(inputs: ReportInputs, findings: Findings | None, scores: ClassSc
 
 
 def shown_cells(inputs: ReportInputs) -> Cells:
-    """Return the cells of the main table: of a sweep's setting the one with the most images per class alone."""
+    """Return the cells of the main table: for each setting of a sweep, only the one with the most images per class."""
     if not inputs.is_sweep:
         return inputs.cells
     clones = inputs.cells.of_kind("clone")
@@ -231,6 +231,6 @@ def _sections(body: str) -> list[tuple[str, str]]:
 
 
 def _data_uri(image: bytes | str) -> str:
-    """Return WebP bytes or SVG text as a data URI; as an image an SVG runs no script."""
+    """Return WebP bytes or SVG text as a data URI; an SVG shown as an image runs no script."""
     kind, data = ("image/webp", image) if isinstance(image, bytes) else ("image/svg+xml", image.encode())
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,4 +1,4 @@
-"""What the cells say: the best setting, the share of the gap to real images that it closes, and whether guidance
+"""The findings of a report: the best setting, the share of the gap to real images that it closes, and whether guidance
 matters."""
 
 import json
@@ -17,7 +17,7 @@ USUAL_GUIDANCE = 7.5
 
 @dataclass(frozen=True)
 class Findings:
-    """What the page says first."""
+    """The findings at the top of the page."""
 
     best: Cell
     real: Cell | None
@@ -44,14 +44,14 @@ def find(
     comparisons: Sequence[SweptComparison] = (),
     borrowed: Collection[str] = (),
 ) -> Findings | None:
-    """Return all findings; None when the best setting was not measured, or nothing that the objective names.
+    """Return all findings; None when the best setting was not measured, or no set of the objective was.
 
     Args:
         cells: all settings.
-        chosen: what the sweep says of its best setting; None when no sweep chose.
+        chosen: the sweep's best setting; None when no sweep chose.
         objective: what a setting is chosen by.
         comparisons: the sweep's, of its best setting with the others.
-        borrowed: kinds of baselines that are another run's.
+        borrowed: kinds of baselines that come from another run.
     """
     best = _chosen(cells, chosen) if chosen is not None else _highest(cells, str(objective))
     if best is None:
@@ -78,7 +78,7 @@ def find(
 
 
 def is_clone(setting: Setting) -> bool:
-    """Return True for a clone alone, without other sets."""
+    """Return whether a setting is a clone alone, without other sets."""
     return setting.kind == "clone" and not setting.is_mixture
 
 
@@ -176,7 +176,7 @@ def _chosen(cells: Cells, chosen: BestSetting) -> Cell | None:
 
 
 def _highest(cells: Cells, role: str) -> Cell | None:
-    """Return the clone with the highest score on a role; where there is no clone, the best of what else was trained."""
+    """Return the clone with the highest score on a role; without clones, the best of the other trained settings."""
     trained = cells.of_kind("clone") or [cell for cell in cells.cells if cell.setting.kind != "random"]
     scored = [(score, cell) for cell in trained if (score := role_score(cells, cell, role)) is not None]
     return max(scored, key=lambda pair: pair[0])[1] if scored else None
@@ -189,7 +189,7 @@ def count_sentence(cells: Cells) -> str:
 
 
 def _known(cells: Cells, objective: Objective, answer: str) -> list[str]:
-    """Return what can be said where no sweep chose."""
+    """Return the sentences of a report where no sweep chose."""
     lines = [count_sentence(cells)]
     if len(cells.cells) > 1:
         lines.append(f"Highest {objective_words(objective)}: {answer}")

@@ -25,12 +25,12 @@ ROLES = {
 
 
 def factor_words(factor: str) -> str:
-    """A searched field in words: `training.recipe_options.learning_rate` is `learning rate`."""
+    """Return a searched field in words: `training.recipe_options.learning_rate` is `learning rate`."""
     return FACTORS.get(factor) or factor.rpartition(".")[2].replace("_", " ")
 
 
 def value_words(value: Any) -> str:
-    """A searched value in words."""
+    """Return a searched value in words."""
     if value is None or isinstance(value, bool):
         return {None: "none", True: "yes", False: "no"}[value]
     if isinstance(value, float):
@@ -39,29 +39,29 @@ def value_words(value: Any) -> str:
 
 
 def guidance_words(guidance_scale: float | None) -> str:
-    """`guidance 2`; `guidance its own` where the prompt variant decides."""
+    """Return `guidance 2`, or `guidance its own` where the prompt variant decides."""
     return f"guidance {'its own' if guidance_scale is None else f'{guidance_scale:g}'}"
 
 
 def metric_words(metric: str) -> str:
-    """What a value in percent is."""
+    """Return the name of a metric in percent, in words."""
     return METRICS.get(metric, metric.replace("_", " "))
 
 
 def objective_words(objective: Objective) -> str:
-    """What chose the best setting, in words; a mix names its weights."""
+    """Return the objective that chose the best setting, in words; a mix names its weights."""
     if isinstance(objective, str):
         return ROLES.get(objective, objective)
     return "a mix: " + " + ".join(f"{weight:g} x {ROLES.get(role, role)}" for role, weight in objective.items())
 
 
 def counts(objective: Objective, role: str) -> bool:
-    """True when the sets of a role had a part in the choice."""
+    """Return whether the sets of a role had a part in the choice."""
     return role in ((objective,) if isinstance(objective, str) else objective)
 
 
 def duration(seconds: float) -> str:
-    """`42 s`, `3 min 20 s`, or `2 h 05 min`."""
+    """Return a time as `42 s`, `3 min 20 s`, or `2 h 05 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
@@ -70,12 +70,12 @@ def duration(seconds: float) -> str:
 
 
 def slug(text: str) -> str:
-    """A file name; with a hash where characters had to go, so that two names stay two."""
+    """Return a file name; where characters are dropped, a hash keeps two names distinct."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:60]
     return name if name == text else f"{name or 'x'}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def short(text: str, limit: int = 32) -> str:
-    """One line of at most `limit` characters."""
+    """Return one line of at most `limit` characters."""
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -14,13 +14,14 @@ LONGEST_NAME = 64
 def best_config(
     experiment: Experiment, setting: dict[str, Any], images_per_class: int | None = None, note: str = ""
 ) -> str:
-    """A file that runs the winner at full size: the experiment's own values and the setting's, without the sweep.
+    """Return a file that runs the winner at full size: the experiment's own values and the setting's, without the
+    sweep.
 
     Values that the experiment was given stay, also where they equal the defaults: in a variant or a probe they stand
     for another value than none. `training.real` goes, as a sweep's classifiers learn from the clone.
 
     Args:
-        experiment: that was swept.
+        experiment: the swept experiment.
         setting: values by dotted names, as `generation.guidance_scale` or `training.recipe_options.learning_rate`.
         images_per_class: of the run; the experiment's own when empty.
         note: a remark for the top of the file.
@@ -45,12 +46,12 @@ def best_config(
 
 
 def _one_line(text: str) -> str:
-    """No line break, and nothing that YAML forbids."""
+    """Return text without line breaks and characters that YAML forbids."""
     return " ".join("".join(character if character.isprintable() else " " for character in text).split())
 
 
 def _literal(value: Any) -> Any:
-    """The value with `${` escaped, which is a reference otherwise."""
+    """Return the value with `${` escaped, which would be a reference."""
     if isinstance(value, dict):
         return {key: _literal(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""How a sweep shares a cluster out between generating and training, so that neither waits for the other for ever."""
+"""The division of a cluster between generating and training, so that neither waits for the other forever."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ HALF = 0.5
 
 @dataclass(frozen=True)
 class Placement:
-    """Who holds what."""
+    """The shares of a cluster that pools and trainings hold."""
 
     pool: PoolShape
     trains_here: bool
@@ -32,7 +32,7 @@ class Placement:
     def requests(
         self, training: TrainingSettings, num_trials: int, num_pipelines: int, nodes: Sequence[Node]
     ) -> list[ResourceRequest]:
-        """What the sweep starts at the same time, as `place` gave it for the sum of the nodes.
+        """Return the requests of everything that the sweep starts at once; `place` divided the sum of the nodes.
 
         Raises:
             UserError: the cluster is too small for the workers.
@@ -59,7 +59,7 @@ def place(
     num_pipelines: int = 1,
     spare_gpus: int = 0,
 ) -> Placement:
-    """Share `cpus` and `gpus` of a whole cluster out between shared pools and `num_trials` trainings at a time.
+    """Divide `cpus` and `gpus` of a whole cluster between shared pools and `num_trials` trainings at once.
 
     Trainings get a GPU for each worker, the generation actors the others. Where none is left and a training has one
     worker, both have half of each GPU.
@@ -69,9 +69,9 @@ def place(
         gpus: of the cluster.
         generation: what a generation actor asks for.
         training: what a training asks for.
-        num_trials: trainings at a time.
+        num_trials: trainings at once.
         num_pipelines: generators that are searched; each has a pool of its own.
-        spare_gpus: that stay free for others, as for scoring.
+        spare_gpus: GPUs that stay free for other work, as scoring.
 
     Raises:
         UserError: the cluster is too small.
@@ -122,5 +122,5 @@ def place(
 
 
 def cpus_needed(training: TrainingSettings, num_trials: int) -> float:
-    """The least CPUs that trainings and the tasks that read images must have."""
+    """Return the fewest CPUs that trainings and the tasks that read images need."""
     return SPARE_CPUS + num_trials * (TRIAL_CPUS + training.num_workers * MIN_WORKER_CPUS)

@@ -1,4 +1,4 @@
-"""Which trials Ray Tune runs for a sweep, and what an earlier run of it has done already."""
+"""The trials that Ray Tune runs for a sweep, and the settings that an earlier run of it tried."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from raysd.sweep.space import Setting, identity_at
 
 @dataclass
 class TrialPlan:
-    """What Tune is to run."""
+    """The trials for Tune."""
 
     space: dict[str, Any]
     options: dict[str, Any]
@@ -26,8 +26,8 @@ class TrialPlan:
 
 
 def plan_trials(runner: RungRunner, settings: list[Setting], baselines: list[str]) -> TrialPlan:
-    """Plan the trials of a sweep; none for what an earlier run of it did, as far as that can be told beforehand,
-    since each would start a process.
+    """Plan the trials of a sweep, without those that an earlier run finished, as far as that is known beforehand, since
+    each would start a process.
 
     Args:
         runner: takes settings to rungs.

@@ -22,8 +22,8 @@ from raysd.sweep.space import Setting, experiment_at
 
 
 def note_proxies(experiment: Experiment, results: list[RungResult], rungs: list[RungSettings], command: str) -> None:
-    """Measure the proxies of each clone of the first rung, and note them in the rung result; what is noted already
-    is not measured again.
+    """Measure the proxies of each clone of the first rung, and write them to the rung result; proxies that it has
+    already are not measured again.
 
     Frechet distance, precision, recall, density and coverage are in the features of `analysis.model`, or without one of
     the first classifier that was trained on real images. The mean similarity of images and texts needs `scoring.model`.
@@ -54,7 +54,7 @@ def _evaluated_model(experiment: Experiment, last: RungSettings) -> EvaluatedMod
 
 
 def _real_images(experiment: Experiment) -> ImageSet:
-    """Return the images that `raysd analyze` takes, or without any the last ones of each class of `sweep.real`, away
+    """Return the images that `raysd analyze` uses, or without any the last ones of each class of `sweep.real`, apart
     from those that are trained on."""
     name, analysis = experiment.evaluation.validation_set or experiment.sweep.real, experiment.analysis
     if analysis.real is not None or name is None:

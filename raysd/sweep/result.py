@@ -1,4 +1,4 @@
-"""What a sweep found, as one result row, from its rung results."""
+"""The result row of a sweep, made from its rung results."""
 
 import time
 from typing import Any
@@ -38,7 +38,7 @@ def sweep_row(
     baselines: dict[str, list[str]],
     evaluation: Evaluation,
 ) -> SweepRow:
-    """Return the best setting, the ranking, the effects, the cost, and what failed or was skipped.
+    """Return the best setting, the ranking, the effects, the cost, and the failed and skipped settings.
 
     Args:
         experiment: with the sweep.
@@ -109,7 +109,7 @@ def sweep_row(
 
 
 def _measured(evaluation: Evaluation, classifiers: list[str]) -> tuple[list[AccuracyRow], list[FailedMeasurement]]:
-    """Return the accuracy rows of some classifiers, and what was not measured, and why."""
+    """Return the accuracy rows of some classifiers, and the measurements that failed with the reason."""
     rows: list[AccuracyRow] = []
     failed: list[FailedMeasurement] = []
     for key in (key for classifier in classifiers for key in evaluation.row_fingerprints(classifier)):
@@ -128,7 +128,7 @@ def _measured(evaluation: Evaluation, classifiers: list[str]) -> tuple[list[Accu
 
 
 def _best(experiment: Experiment, first: RankedSetting, rung: RungSettings) -> BestSetting:
-    """Return what is said of the setting that is ranked first."""
+    """Return the best setting from the one that is ranked first."""
     at = experiment_at(experiment, Setting(first["setting"]), rung)
     return {
         "variant": at.generation.variant,
@@ -157,7 +157,7 @@ def _factors(experiment: Experiment, settings: list[Setting]) -> dict[str, list[
 def _clone(
     experiment: Experiment, setting: Setting, last: RungResult, rungs: list[RungSettings], results: list[RungResult]
 ) -> SweptClone:
-    """Return a setting with its clone, as far as it went."""
+    """Return a setting with its clone, up to the last rung that it reached."""
     at = experiment_at(experiment, setting, rungs[last["rung"]])
     spec, own = clone_spec_of(at), [result for result in results if Setting(result["setting"]) == setting]
     return {

@@ -1,7 +1,7 @@
 """One rung result of a sweep: the clone of a setting grows to a rung's size, is trained on, and its classifiers are
 measured.
 
-Each rung result is a row of its own, written last of all. So a sweep that is killed knows what is there and what it
+Each rung result is a row of its own, written last of all. So a restarted sweep knows what exists and what it
 cost, and measures nothing twice.
 """
 
@@ -34,7 +34,7 @@ OF_A_SETTING = ("training.", "generation.", "sweep.space")
 
 @dataclass(frozen=True)
 class _Found:
-    """What was measured of a setting at a rung; of one that failed nothing."""
+    """The measurements of a setting at a rung; none of one that failed."""
 
     scores: list[float] = field(default_factory=list)
     """Of the seeds, by the objective; empty when one is missing."""
@@ -58,7 +58,7 @@ class RungRunner:
         rungs: its budgets, each with its number of seeds.
         evaluation: knows the real data sets.
         pool: generates.
-        shares: what trainings may hold of the cluster.
+        shares: the parts of the cluster that trainings may use.
     """
 
     experiment: Experiment
@@ -69,7 +69,7 @@ class RungRunner:
     placement: Placement
 
     def run(self, setting: Setting, rung: int, number: int) -> RungResult:
-        """Return the result of a setting at a rung; `number` says when the setting was first tried."""
+        """Return the result of a setting at a rung; `number` gives the order in which settings were first tried."""
         key = rung_result_fingerprint(self.sweep, setting, rung)
         evaluation = evaluation_at(self.evaluation, self.experiment, rung, len(self.rungs))
         earlier = find_row(self.experiment.root, RUNG_RESULT, key)
@@ -130,7 +130,7 @@ class RungRunner:
         )
 
     def known(self, settings: list[Setting]) -> dict[tuple[int, int], list[float]]:
-        """Return the seeds' scores of the rung results that are there, by the setting's place and the rung."""
+        """Return the seeds' scores of the existing rung results, by the setting's place and the rung."""
         rows = {row["fingerprint"]: row for row in find_rung_results(self.experiment, self.sweep)}
         found = {}
         for rung in range(len(self.rungs)):
@@ -142,7 +142,7 @@ class RungRunner:
         return found
 
     def is_baseline_measured(self, kind: str) -> bool:
-        """Return True when a baseline's classifiers are there with all their rows."""
+        """Return whether a baseline's classifiers exist with all their rows."""
         run = baseline_run(self.experiment, kind, self.rungs[-1])
         return all(self.evaluation.is_measured(run.fingerprint(seed)) for seed in run.settings.seeds)
 
@@ -192,12 +192,12 @@ class RungRunner:
 
 
 def evaluation_at(evaluation: Evaluation, experiment: Experiment, rung: int, num_rungs: int) -> Evaluation:
-    """Return what measures the sets of a rung."""
+    """Return the evaluation that measures the sets of a rung."""
     return evaluation if rung + 1 == num_rungs else evaluation.confined(experiment.sweep.weights)
 
 
 def is_measured(result: RungResult, evaluation: Evaluation) -> bool:
-    """Return True when a rung result has a score and all rows of its classifiers are there."""
+    """Return whether a rung result has a score and all rows of its classifiers exist."""
     return result["score"] is not None and all(evaluation.is_measured(name) for name in result["classifiers"])
 
 
@@ -236,7 +236,7 @@ def seed_scores(
         rows: of the classifiers.
         classifiers: their fingerprints, in the order of their seeds.
         evaluation: knows the sets.
-        weights: what each role counts; within a role all sets count the same.
+        weights: the weight of each role; within a role all sets count the same.
     """
     scores = []
     for classifier in classifiers:
@@ -260,8 +260,8 @@ def _added(one: PartSeconds, other: PartSeconds) -> PartSeconds:
 
 
 def find_rung_results(experiment: Experiment, sweep: str, fingerprints: set[str] | None = None) -> list[RungResult]:
-    """Return the rung results of a sweep, in the order of their settings and rungs; only those that are named, if any
-    are."""
+    """Return the rung results of a sweep, in the order of their settings and rungs; if fingerprints are given, only
+    those."""
     rows = [row for row in read_rows(experiment.root, RUNG_RESULT) if row["sweep"] == sweep]
     chosen = [row for row in rows if fingerprints is None or row["fingerprint"] in fingerprints]
     return sorted(chosen, key=lambda row: (row["number"], row["rung"]))

@@ -1,4 +1,4 @@
-"""Which settings are taken to which rungs, and in which order, by Ray Tune's searchers and schedulers.
+"""The order in which settings are taken to rungs, by Ray Tune's searchers and schedulers.
 
 A job is what one Tune trial does: some rungs of a setting, or a baseline.
 
@@ -6,7 +6,7 @@ A job is what one Tune trial does: some rungs of a setting, or a baseline.
   `ASHAScheduler` stops it.
 - TPE: the same, with settings from Tune's `OptunaSearch`.
 - Halving: a trial takes a setting to one rung. `HalvingSearch` hands out the first rung, waits for all of it, and then
-  hands out the next one for those that are kept. Nothing is paused, so nothing is held while others are waited for.
+  hands out the next one for those that are kept. No trial is paused, so none holds resources while it waits.
 """
 
 import itertools
@@ -28,24 +28,23 @@ ABOVE_LAST = 1.2
 
 
 class _Forgetful(Searcher):
-    """Tune would keep a searcher's state with its own; a sweep that is started again takes what is done from its
-    rung results."""
+    """A searcher without a saved state: a restarted sweep reads from its rung results what is done."""
 
     def __init__(self) -> None:
         super().__init__(metric=METRIC, mode=MODE)
 
     def get_state(self) -> dict[str, Any]:
-        """Nothing."""
+        """Return no state."""
         return {}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class HalvingSearch(_Forgetful):
@@ -58,7 +57,7 @@ class HalvingSearch(_Forgetful):
         num_settings: how many settings there are.
         num_rungs: how many rungs.
         keep: share of a rung's settings that go on.
-        within_noise: go on with those, too, that are not worse than the last one kept by more than noise.
+        within_noise: also keep settings that are not worse than the last one kept by more than noise.
         baselines: their kinds.
         known: the scores of rung results that an earlier run measured, by setting and rung; no job is handed out for
             them, since each would start a process.
@@ -96,7 +95,7 @@ class HalvingSearch(_Forgetful):
         return dict(self.running[trial_id])
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
-        """Note the scores of a setting; one that failed has none, and is not kept."""
+        """Record the scores of a setting; one that failed has none, and is not kept."""
         job = self.running.pop(trial_id, {})
         if "setting" in job:
             self.scores[job["setting"]] = list((result or {}).get("seed_scores") or [])
@@ -110,7 +109,7 @@ class HalvingSearch(_Forgetful):
         self.waiting.extend({"setting": place, "rung": self.rung} for place in self.members if place not in self.scores)
 
     def _go_on(self) -> None:
-        """Take up the next rung once all of this one is there."""
+        """Start the next rung once this one is complete."""
         while not self.is_done and not self.waiting and self._is_rung_done():
             self.is_done = not self._next_rung()
 
@@ -142,7 +141,7 @@ def asha(sweep: SweepSettings, num_rungs: int) -> TrialScheduler:
 
 
 def level(sweep: SweepSettings, rung: int) -> float:
-    """Return what a trial reports to ASHA as its time at a rung."""
+    """Return the time at a rung that a trial reports to ASHA."""
     return float((1 / sweep.keep) ** rung * (1 + 1e-9))
 
 
@@ -204,7 +203,7 @@ class NumberedSearch(_Forgetful):
         return next(number for number in itertools.count() if number not in taken)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell the searcher."""
+        """Tell the searcher that a setting ended."""
         if trial_id in self.running:
             self.searcher.on_trial_complete(self.running.pop(trial_id)[0], result, error)
 
@@ -255,5 +254,5 @@ def _in_order(choices: list[Any]) -> list[Any]:
 
 
 def _is_rising(choices: list[Any]) -> bool:
-    """Return True for numbers, which have an order of their own."""
+    """Return whether all choices are numbers, which have an order of their own."""
     return all(map(is_number, choices))

@@ -1,4 +1,4 @@
-"""Sweep settings, as they stand in an experiment file."""
+"""The sweep settings of an experiment file."""
 
 import itertools
 from typing import Annotated, Any, Literal
@@ -57,7 +57,7 @@ class RangeSettings(BaseModel):
 
 
 def _kind(value: Any) -> str:
-    """What stands in the place of a value: a `list`, a `range`, or the `options` of a section."""
+    """Return the kind of searched value: a `list`, a `range`, or the `options` of a section."""
     if isinstance(value, RangeSettings) or (isinstance(value, dict) and {"low", "high"} & value.keys()):
         return "range"
     return "options" if isinstance(value, dict) else "list"
@@ -69,7 +69,7 @@ Choices = Annotated[Values | Range, Discriminator(_kind)]
 
 
 class SpaceSettings(BaseModel):
-    """What is searched: sections of the experiment, with a list or a range in the place of a value."""
+    """The search space: sections of the experiment, with a list or a range in the place of a value."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -82,7 +82,7 @@ class SpaceSettings(BaseModel):
     """Settings of `training`, as `recipe`, or `recipe_options: {learning_rate: ...}`."""
 
     def factors(self) -> dict[str, list[Any] | RangeSettings]:
-        """What is searched, by dotted name."""
+        """Return the searched values by dotted name."""
         found: dict[str, list[Any] | RangeSettings] = {
             f"generation.{name}": choices for name, choices in self.generation.items()
         }
@@ -105,7 +105,7 @@ class RungSettings(BaseModel):
 
 
 class SweepSettings(BaseModel):
-    """Which settings are compared, at which budgets, and by what."""
+    """The settings to compare, their budgets, and the objective."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -202,7 +202,7 @@ class SweepSettings(BaseModel):
 
     @property
     def weights(self) -> dict[str, float]:
-        """What each role counts in the objective; they add up to 1."""
+        """The weight of each role in the objective; they add up to 1."""
         if isinstance(self.objective, str):
             return {self.objective: 1.0}
         total = sum(self.objective.values())

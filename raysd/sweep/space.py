@@ -54,13 +54,13 @@ class Setting:
 
 
 def is_number(value: Any) -> bool:
-    """True for a number that is no truth value."""
+    """Return whether a value is a number; truth values are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def experiment_at(experiment: Experiment, setting: Setting, rung: RungSettings) -> Experiment:
-    """The experiment with a setting's values, a rung's images per class, and its seeds; no real data set takes the
-    clone's place.
+    """Return the experiment with a setting's values, a rung's images per class, and its seeds; no real data set
+    replaces the clone.
 
     Raises:
         UserError: a setting that the experiment does not have, or a wrong value.
@@ -88,7 +88,7 @@ def experiment_at(experiment: Experiment, setting: Setting, rung: RungSettings) 
 
 
 def rungs_of(experiment: Experiment) -> list[RungSettings]:
-    """The sweep's budgets, each with its number of seeds.
+    """Return the sweep's budgets, each with its number of seeds.
 
     Raises:
         UserError: more seeds than the training has.
@@ -106,8 +106,8 @@ def rungs_of(experiment: Experiment) -> list[RungSettings]:
 
 
 def list_settings(experiment: Experiment) -> list[Setting]:
-    """The settings of a grid, variants outermost, or those of a random search in the order in which they are tried;
-    nothing for TPE.
+    """Return the settings of a grid, variants outermost, or those of a random search in the order in which they are
+    tried; nothing for TPE.
 
     Raises:
         UserError: a random search for more settings than the space has.
@@ -147,7 +147,7 @@ def _sampled(choices: list[Any] | RangeSettings, generator: np.random.Generator)
 
 
 def rounded(value: float, choices: RangeSettings) -> float | int:
-    """A number of a range as the range wants it."""
+    """Round a number to the steps of its range."""
     if choices.step is None:
         return float(value)
     steps = round((value - choices.low) / choices.step)
@@ -157,7 +157,8 @@ def rounded(value: float, choices: RangeSettings) -> float | int:
 
 
 def settings_to_check(experiment: Experiment) -> list[Setting]:
-    """All settings where they are known beforehand; else each value of each factor once, with both ends of a range."""
+    """Return all settings where they are known beforehand; else each value of each factor once, with both ends of a
+    range."""
     if settings := list_settings(experiment):
         return settings
     base, found = dict(first_setting(experiment).values), dict[Setting, None]()
@@ -170,11 +171,11 @@ def settings_to_check(experiment: Experiment) -> list[Setting]:
 
 
 def distinct_settings(experiment: Experiment, settings: list[Setting]) -> tuple[list[Setting], list[Setting]]:
-    """Settings that are not the same once they are resolved, and those that repeat an earlier one, as guidance
+    """Return the settings that differ once they are resolved, and those that repeat an earlier one, as guidance
     intervals without guidance do.
 
     Raises:
-        UserError: a setting that cannot be.
+        UserError: an invalid setting.
     """
     found: dict[str, Setting] = {}
     repeated = []
@@ -185,10 +186,10 @@ def distinct_settings(experiment: Experiment, settings: list[Setting]) -> tuple[
 
 
 def identity_at(experiment: Experiment, setting: Setting) -> str:
-    """Hash of what shapes a setting's images and classifiers, but for its budget.
+    """Return the hash of everything that shapes a setting's images and classifiers, except for its budget.
 
     Raises:
-        UserError: a setting that cannot be.
+        UserError: an invalid setting.
     """
     at = experiment_at(experiment, setting, rungs_of(experiment)[-1])
     sources = [clone_spec_of(at, other).fingerprint for _, other in source_generations(at)]
@@ -199,7 +200,7 @@ def identity_at(experiment: Experiment, setting: Setting) -> str:
 
 
 def _shaping(experiment: Experiment) -> dict[str, Any]:
-    """What shapes classifiers, without how their training is watched and spread over a cluster."""
+    """Return the values that shape classifiers, without how their training is logged and spread over a cluster."""
     spread = {"logger", "checkpoint_steps", "validate_epochs", "seeds", "min_workers"}
     return {
         **experiment.training.model_dump(exclude=spread),
@@ -208,13 +209,13 @@ def _shaping(experiment: Experiment) -> dict[str, Any]:
 
 
 def needs_scoring(training: TrainingSettings) -> bool:
-    """True when classifiers learn from filtered clones."""
+    """Return whether classifiers learn from filtered clones."""
     return bool(training.filters) or any(source.filters for source in training.sources)
 
 
 def sweep_fingerprint(experiment: Experiment, evaluation: Evaluation) -> str:
-    """Hash of what shapes a sweep's answer: every setting as it is resolved, the budgets and seeds, the sets, and
-    how it is searched and decided."""
+    """Return the hash of everything that shapes a sweep's answer: every resolved setting, the budgets and seeds, the
+    sets, and how it is searched and decided."""
     settings = [identity_at(experiment, setting) for setting in settings_to_check(experiment)]
     sweep = experiment.sweep.model_dump(mode="json", exclude={"max_concurrent_trials"})
     sets = [measured.identity() for measured in evaluation.sets]
@@ -231,7 +232,7 @@ def sweep_fingerprint(experiment: Experiment, evaluation: Evaluation) -> str:
 
 
 def first_setting(experiment: Experiment) -> Setting:
-    """A setting of the space: the first value of each factor, the lower end of a range."""
+    """Return a setting of the space: the first value of each factor, the lower end of a range."""
     factors = experiment.sweep.space.factors()
     return Setting(
         {

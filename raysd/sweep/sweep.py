@@ -94,18 +94,18 @@ def run_sweep(experiment: Experiment, evaluation: Evaluation) -> SweepRow:
 
 
 def _is_there(experiment: Experiment, row: SweepRow) -> bool:
-    """Return True when every row of a finished sweep is there, and no measurement failed."""
+    """Return whether every row of a finished sweep exists, and no measurement failed."""
     rows = all(find_row(experiment.root, ACCURACY, key) for key in row["rows"])
     return rows and not any(failed["seed"] is not None for failed in row["failed"])
 
 
 def baselines_of(experiment: Experiment) -> list[str]:
-    """Return the kinds of the baselines that are asked for."""
+    """Return the kinds of the requested baselines."""
     return [*(["real"] if experiment.sweep.real is not None else []), *(["random"] if experiment.sweep.random else [])]
 
 
 def plan_placement(experiment: Experiment, nodes: Sequence[Node]) -> tuple[Placement, list[ResourceRequest]]:
-    """Return how the sweep shares some nodes out, and what it starts on them.
+    """Return how the sweep divides some nodes, and what it starts on them.
 
     Raises:
         UserError: what is wrong with the settings, or the nodes are too few.
@@ -161,7 +161,7 @@ def _run_trials(
 
 
 def _num_jobs(experiment: Experiment, num_settings: int, num_rungs: int, num_baselines: int) -> int:
-    """Return how many trials there are at most; with halving those of all rungs."""
+    """Return the largest possible number of trials; with halving, those of all rungs."""
     count = members = num_settings or experiment.sweep.num_settings or 0
     if experiment.sweep.scheduler == "halving":
         for _ in range(num_rungs - 1):
@@ -171,7 +171,7 @@ def _num_jobs(experiment: Experiment, num_settings: int, num_rungs: int, num_bas
 
 
 def _first_clones(experiment: Experiment, sweep: str, settings: list[Setting], rungs: list[RungSettings]) -> list[Any]:
-    """Return the clones of the first rung, each once, without those whose rung result is there."""
+    """Return the clones of the first rung, each once, without those whose rung result exists."""
     done = set(tried_settings(experiment, sweep))
     jobs = {}
     for setting in settings:
@@ -237,7 +237,7 @@ def _fit(runner: RungRunner, settings: list[Setting], baselines: list[str], prog
 
 
 def _run_job(runner: RungRunner, config: Mapping[str, Any], settings: list[Setting]) -> None:
-    """Do what a trial does."""
+    """Run the job of one trial."""
     import torch
     from ray import tune
 
@@ -307,7 +307,7 @@ def _stop_at(errors: list[UserError]) -> Any:
     from ray.tune import Stopper
 
     class StopAtError(Stopper):
-        """Ends the whole sweep when the user has to mend something."""
+        """Ends the whole sweep when there is an error that the user has to fix."""
 
         def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
             return "user_error" in result
@@ -322,7 +322,8 @@ def _watch(taken: set[str], errors: list[UserError], progress: Progress) -> Any:
     from ray.tune import Callback
 
     class Watch(Callback):
-        """Notes the rung results that were taken and what the user must mend, and counts the trials that ended."""
+        """Notes the rung results that were taken and the errors that the user must fix, and counts the trials that
+        ended."""
 
         num_ended = 0
 

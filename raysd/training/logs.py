@@ -28,10 +28,10 @@ class Log(Protocol):
 
 
 def check_logger(logger: str) -> None:
-    """Check early that a logger's package is installed.
+    """Check that a logger's package is installed.
 
     Raises:
-        UserError: the package is missing; says the command that installs it.
+        UserError: the package is missing; the message names the command that installs it.
     """
     if logger in PACKAGES and find_spec(PACKAGES[logger]) is None:
         raise UserError(
@@ -40,7 +40,7 @@ def check_logger(logger: str) -> None:
 
 
 def open_log(logger: str, root: Location, classifier: str, record: dict[str, Any]) -> Log | None:
-    """Return the log of one classifier, by its fingerprint; None for `none`."""
+    """Return the log of one classifier, by its fingerprint; None for the logger `none`."""
     if logger == "tensorboard":
         return TensorBoardLog(root.child("logs", classifier))
     if logger == "mlflow":

@@ -215,7 +215,7 @@ class SeedTraining:
             self.ema.update(self.model, step=self.step + 1)
 
     def _seed_dropout(self, seed: int) -> None:
-        """Seed this worker's device alone; `torch.manual_seed` would go through all kinds of devices in every step."""
+        """Seed this worker's device alone; `torch.manual_seed` would seed all kinds of devices in every step."""
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
@@ -326,7 +326,7 @@ class SeedTraining:
         )
 
     def _write_progress(self) -> None:
-        """Write the progress of the training for the driver, into the storage that both see."""
+        """Write the progress of the training for the driver, to the storage that both can read."""
         is_last = self.step == self.config.num_steps
         if self.rank != 0 or (time.monotonic() - self.last_progress < PROGRESS_SECONDS and not is_last):
             return

@@ -52,7 +52,7 @@ class Projector(nn.Module):
         nn.init.normal_(self.directions, std=0.01)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Cosines over the temperature, in [-1 / temperature, 1 / temperature]."""
+        """Return cosines over the temperature, in [-1 / temperature, 1 / temperature]."""
         projected = functional.normalize(self.hidden(functional.normalize(features, dim=1)), dim=1)
         return functional.linear(projected, functional.normalize(self.directions, dim=1)) / self.temperature
 
@@ -70,18 +70,18 @@ class Classifier(torch.nn.Module):
         self.backbone, self.head = backbone, head
 
     def forward(self, *views: torch.Tensor) -> torch.Tensor:
-        """Logits [sum of all B, K] of one or several batches [B, 3, S, S], each of its own size."""
+        """Return logits [sum of all B, K] of one or several batches [B, 3, S, S], each of its own size."""
         outputs = torch.cat([self.backbone(view) for view in views])
         return outputs if self.head is None else self.head(outputs)
 
     def no_weight_decay(self) -> set[str]:
-        """Parameters that the backbone keeps from weight decay, as position embeddings; timm's optimizers ask for
-        them."""
+        """Return the parameters that the backbone excludes from weight decay, such as position embeddings; timm's
+        optimizers ask for them."""
         own: set[str] = getattr(self.backbone, "no_weight_decay", set)()
         return {f"backbone.{name}" for name in own}
 
     def features_and_logits(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pooled features [B, D], without any projector, and logits [B, K] of images [B, 3, S, S]."""
+        """Return pooled features [B, D], before any projector, and logits [B, K] of images [B, 3, S, S]."""
         if self.head is not None:
             features = self.backbone(images)
             return features, self.head(features)
@@ -90,7 +90,7 @@ class Classifier(torch.nn.Module):
 
 
 def check_architecture(architecture: Architecture, other_sizes: Iterable[int] = ()) -> None:
-    """Say early that a classifier cannot be built or run, by building it and showing it one empty image.
+    """Check that a classifier can be built and run, by building it and passing it one empty image.
 
     Args:
         architecture: of the classifier.
@@ -128,7 +128,7 @@ def _check_name(backbone: str) -> None:
 
 
 def build_classifier(architecture: Architecture) -> Classifier:
-    """A classifier with random weights.
+    """Return a classifier with random weights.
 
     Raises:
         UserError: options that the backbone does not take.
@@ -147,18 +147,20 @@ def build_classifier(architecture: Architecture) -> Classifier:
 
 
 def synchronize_norms(model: Classifier) -> Classifier:
-    """Batch norms over all workers; timm's way keeps the activations that some of its norms have in them."""
+    """Synchronize batch norms over all workers; timm's way keeps the activations that some of its norms have in
+    them."""
     synchronised: Classifier = convert_sync_batchnorm(model)
     return synchronised
 
 
 def normalize(images: torch.Tensor, mean: float | torch.Tensor = MEAN, std: float | torch.Tensor = STD) -> torch.Tensor:
-    """uint8 [B, 3, S, S] to float32, by default in [-1, 1], channels last; mean and std are of values from 0 to 255."""
+    """Convert uint8 [B, 3, S, S] to float32, by default in [-1, 1], channels last; `mean` and `std` are of values from
+    0 to 255."""
     return images.to(torch.float32, memory_format=torch.channels_last).sub_(mean).div_(std)
 
 
 def save_classifier(folder: Location, model: Classifier, architecture: Architecture, record: dict[str, Any]) -> None:
-    """Write weights and configuration as timm does, then the record, whose presence says that the classifier is whole.
+    """Write weights and configuration as timm does, then the record, which marks the classifier as complete.
 
     The backbone's tensors become contiguous, since safetensors takes no others.
     """
@@ -179,7 +181,7 @@ def save_classifier(folder: Location, model: Classifier, architecture: Architect
 
 
 def load_classifier(folder: Location) -> tuple[Classifier, Architecture]:
-    """A finished classifier in evaluation mode."""
+    """Return a finished classifier in evaluation mode."""
     architecture = Architecture(**json.loads(folder.read(RECORD))["architecture"])
     model = build_classifier(architecture)
     model.backbone.load_state_dict(load(folder.read(WEIGHTS)))

@@ -58,8 +58,8 @@ class Level:
 
 
 def plot_curves(cells: Cells, findings: Findings | None, roles: Sequence[str]) -> list[Plot]:
-    """A figure for each set of some roles, at the images per class at which the most settings were measured on it,
-    and at the last."""
+    """Plot a figure for each set of some roles: at the images per class with the most settings measured on it, and at
+    the largest number."""
     plots = []
     for measured in [s for role in roles for s in cells.of_role(role)]:
         shown = [
@@ -73,8 +73,8 @@ def plot_curves(cells: Cells, findings: Findings | None, roles: Sequence[str]) -
 
 
 def guidance_plot(cells: Cells, findings: Findings | None, measured: MeasuredSet, images_per_class: int) -> Plot:
-    """Accuracy on one set against guidance with 95 % intervals, of the clones with this many images per class (0 is
-    unknown); real and random as levels."""
+    """Plot accuracy on one set against guidance with 95 % intervals, for the clones with this many images per class (0
+    is unknown); real and random are levels."""
     found = find_lines(cells, measured, images_per_class)
     lines = sorted(found, key=lambda line: -line.best)
     kept, rest = [line for line in found if line in lines[:MAX_LINES]], lines[MAX_LINES:]
@@ -122,7 +122,7 @@ def guidance_plot(cells: Cells, findings: Findings | None, measured: MeasuredSet
 
 
 def find_lines(cells: Cells, measured: MeasuredSet, images_per_class: int) -> list[Line]:
-    """The lines of a figure, in the order of the settings."""
+    """Return the lines of a figure, in the order of the settings."""
     shown = [c for c in cells.of_kind("clone") if measured in c.scores and c.setting.guidance_scale is not None]
     shown = [cell for cell in shown if (cell.setting.images_per_class or 0) == images_per_class]
     guidance, variant = FACTORS[GUIDANCE], FACTORS[VARIANT]
@@ -149,7 +149,7 @@ def _points(members: Sequence[Cell], measured: MeasuredSet) -> tuple[tuple[float
 
 
 def _baselines(findings: Findings | None, measured: MeasuredSet, images_per_class: int) -> list[Level]:
-    """Real and random; real says how many images it has where that is another number."""
+    """Return the levels of real and random; the label of real names its number of images where it differs."""
     if findings is None:
         return []
     count = findings.real.setting.images_per_class if findings.real else None
@@ -181,7 +181,7 @@ def _plot_line(axes: Axes, line: Line, places: Mapping[float, float], shift: flo
 def _dot_plot(
     lines: Sequence[Line], baselines: Sequence[Level], scale: float, what: str, file: str, title: str, alt: str
 ) -> Plot:
-    """Settings of one guidance scale, best first: a row for each, real and random as vertical lines."""
+    """Plot settings of one guidance scale, best first: a row for each, real and random as vertical lines."""
     rows = [(line.label, score) for line in lines for _, score in line.points]
     shown = sorted(rows, key=lambda row: -row[1].mean)[:MAX_ROWS]
     figure, (axes,) = new_figure(WIDTH, 1.1 + ROW * len(shown))
@@ -197,7 +197,7 @@ def _dot_plot(
 
 
 def _plot_level(axes: Axes, level: Level) -> tuple[Line2D, str]:
-    """A horizontal line; one that would squeeze all others together stands in the legend only, with its value."""
+    """Plot a horizontal line; a value far below the others appears only in the legend."""
     bottom, top = axes.get_ylim()
     if level.value < bottom - FAR * (top - bottom):
         return Line2D(
@@ -207,7 +207,7 @@ def _plot_level(axes: Axes, level: Level) -> tuple[Line2D, str]:
 
 
 def _describe(lines: Sequence[Line], num_others: int, baselines: Sequence[Level]) -> str:
-    """The figure in words, for those who do not see it."""
+    """Return a description of the figure as alternative text."""
     parts = [
         f"{line.label}: "
         + ", ".join(f"{score.mean:.1f} at guidance {scale:g}" for scale, score in line.points[:MAX_TICKS])

@@ -1,4 +1,4 @@
-"""What all figures share. Each is a white card, so that it reads the same on a light and on a dark page."""
+"""Common parts of all figures. Each is a white card, so that it reads the same on a light and on a dark page."""
 
 import io
 import textwrap
@@ -39,7 +39,7 @@ class Plot:
 
 
 def new_figure(width: float, height: float, parts: Sequence[float] = (1,)) -> tuple[Figure, list[Axes]]:
-    """A figure, in inches, of panels one below the other; `parts` are their shares of the height."""
+    """Return a figure, in inches, of panels one below the other; `parts` are their shares of the height."""
     figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     panels = list(
@@ -56,12 +56,12 @@ def new_figure(width: float, height: float, parts: Sequence[float] = (1,)) -> tu
 
 
 def set_title(axes: Axes, title: str) -> None:
-    """A title at the left, of at most one line."""
+    """Set a title at the left, of at most one line."""
     axes.set_title(literal(short(title, 52)), fontsize=FONT_SIZE + 1, loc="left")
 
 
 def save_plot(figure: Figure, name: str, title: str, alt: str) -> Plot:
-    """The figure as PNG and SVG; the same rows give the same files."""
+    """Return the figure as PNG and SVG; the same rows give the same files."""
     png, svg = io.BytesIO(), io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(png, format="png", dpi=PNG_DPI)
@@ -73,7 +73,7 @@ def save_plot(figure: Figure, name: str, title: str, alt: str) -> Plot:
 
 
 def plot_dots(axes: Axes, labels: Sequence[str], values: Sequence[tuple[float, float | None, float | None]]) -> None:
-    """A row per value from the top: a dot, with its 95 % interval (low, high) where that is known."""
+    """Plot a row per value from the top: a dot, with its 95 % interval (low, high) where that is known."""
     for row, (value, low, high) in enumerate(values):
         if low is not None and high is not None:
             axes.plot([low, high], [row, row], color=COLORS[0], linewidth=1.8, solid_capstyle="butt")
@@ -83,7 +83,7 @@ def plot_dots(axes: Axes, labels: Sequence[str], values: Sequence[tuple[float, f
 
 
 def legend_below(figure: Figure, handles: Sequence[tuple[Line2D, str]], columns: int = 1) -> None:
-    """Put a legend of what was plotted and its labels below the panel; the figure grows by its lines, so that the
+    """Put a legend of the plotted artists and their labels below the panel; the figure grows by its lines, so that the
     panel keeps its height."""
     rows = [handles[start : start + columns] for start in range(0, len(handles), columns)]
     lines = sum(max(label.count("\n") + 1 for _, label in row) for row in rows)
@@ -93,7 +93,7 @@ def legend_below(figure: Figure, handles: Sequence[tuple[Line2D, str]], columns:
 
 
 def legend_text(text: str) -> str:
-    """A label in at most three lines that fit below a figure."""
+    """Return a label in at most three lines that fit below a figure."""
     lines = textwrap.wrap(" ".join(text.split()), LEGEND_CHARACTERS)
     return literal(
         "\n".join(lines)
@@ -103,5 +103,5 @@ def legend_text(text: str) -> str:
 
 
 def literal(text: str) -> str:
-    """Text without mathematics: matplotlib would read what stands between two dollar signs as TeX."""
+    """Return text with mathematics escaped: matplotlib reads text between two dollar signs as TeX."""
     return "\n".join(" ".join(line.split()) for line in text.splitlines()).replace("$", r"\$")

@@ -1,5 +1,5 @@
-"""Sample grids: a row per image, a column per setting, class below class; so the same noise stands beside itself in
-each row."""
+"""Sample grids: a row per image, a column per setting, class below class; each row shows the same noise in all
+settings."""
 
 import io
 from collections.abc import Sequence
@@ -84,7 +84,7 @@ def sample_grid(
 
 
 def _paste_grid(names: Sequence[str], columns: Sequence[GridColumn], num_images: int) -> tuple[Image.Image, bool]:
-    """The grid, and whether images were made smaller. A missing image is a gray square, a flagged one has a frame."""
+    """Return the grid, and whether images were shrunk. A missing image is a gray square, a flagged one has a frame."""
     font, small = _font(13), _font(11)
     side, shrunk = _tile_side(columns)
     pitch = max(side, NARROWEST) + GAP
@@ -132,7 +132,7 @@ def _paste_tile(
 
 
 def _decode(data: bytes, side: int) -> Image.Image | None:
-    """The image as RGB, at most `side` wide and high; None when it cannot be read."""
+    """Return the image as RGB, at most `side` pixels wide and high; None when it cannot be read."""
     try:
         image = Image.open(io.BytesIO(data)).convert("RGB")
     except UNDECODABLE:
@@ -144,7 +144,7 @@ def _decode(data: bytes, side: int) -> Image.Image | None:
 
 
 def _tile_side(columns: Sequence[GridColumn]) -> tuple[int, bool]:
-    """The side of a tile in pixels, and whether images shrink to it; from the first image that can be read."""
+    """Return the side of a tile in pixels, and whether images shrink to it; from the first image that can be read."""
     for column in columns:
         for sample in column.samples.images.values():
             if (size := _size(sample)) is None:
@@ -155,7 +155,7 @@ def _tile_side(columns: Sequence[GridColumn]) -> tuple[int, bool]:
 
 
 def _size(sample: Sample) -> tuple[int, int] | None:
-    """Width and height in pixels; None when the image cannot be read."""
+    """Return width and height in pixels; None when the image cannot be read."""
     try:
         return Image.open(io.BytesIO(sample.data)).size
     except UNDECODABLE:
@@ -163,7 +163,7 @@ def _size(sample: Sample) -> tuple[int, int] | None:
 
 
 def _wrap(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
-    """Text in lines of at most `width` pixels, broken after blanks and underscores, or within a word that is too
+    """Break text into lines of at most `width` pixels, after blanks and underscores, or within a word that is too
     long."""
     lines = [""]
     for word in " ".join(text.split()).replace("_", "_ ").split(" "):
@@ -209,5 +209,5 @@ def _caption(shown: Sequence[str], num_classes: int, columns: Sequence[GridColum
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans as bundled with matplotlib."""
+    """Return DejaVu Sans as bundled with matplotlib."""
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)

@@ -14,12 +14,13 @@ DARK = 0.45  # share of the range below which a number is written in white
 
 
 def heat_maps(inputs: ReportInputs) -> list[Plot]:
-    """One map at the images per class that the most settings share, and one at the last where that is another."""
+    """Plot one map at the images per class that the most settings share, and one at the largest number where that
+    differs."""
     return [plot for budget in inputs.shown_budgets if (plot := heat_map(inputs, budget)) is not None]
 
 
 def heat_map(inputs: ReportInputs, images_per_class: int) -> Plot | None:
-    """The map at one number of images per class; None without two scores, two variants, and two to twelve guidance
+    """Plot the map at one number of images per class; None without two scores, two variants, and two to twelve guidance
     scales."""
     scored = [
         (entry.setting, score) for entry in inputs.entries if (score := entry.score_at(images_per_class)) is not None

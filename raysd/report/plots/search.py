@@ -29,7 +29,7 @@ MAX_COLORED = len(COLORS)
 
 def effects_plot(inputs: ReportInputs) -> Plot | None:
     """Plot one panel per factor, a dot with its 95 % interval per value: points above or below the factor's mean. None
-    where rows do not say."""
+    where no effects are known."""
     stored = inputs.sweep["effects"] if inputs.sweep is not None else []
     shown: list[Effect] = [
         {**effect, "values": [value for value in effect["values"] if value["difference"] is not None]}
@@ -56,7 +56,7 @@ def effects_plot(inputs: ReportInputs) -> Plot | None:
 
 
 def scaling_plot(inputs: ReportInputs) -> Plot | None:
-    """Plot score against images per class, a line per setting; None where all settings have one number of images alone.
+    """Plot score against images per class, a line per setting; None where all settings have the same number of images.
 
     The best settings that reached the last number are colored, all others gray; small dots are seeds.
     """
@@ -119,7 +119,7 @@ def _others(inputs: ReportInputs, num_reached: int) -> str:
 
 
 def _describe_scaling(inputs: ReportInputs, lines: Sequence[tuple[Entry, Sequence[Rung]]], num_reached: int) -> str:
-    """Return the figure in words; `lines` are those that came furthest first."""
+    """Return a description of the figure as alternative text; `lines` begin with the settings of the most images."""
     last, rest = inputs.budgets[-1], len(inputs.entries) - num_reached
     said = [
         f"{entry.label}: " + ", ".join(f"{rung.score:.1f} at {rung.images_per_class:,}" for rung in rungs)

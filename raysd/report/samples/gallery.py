@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Gallery:
-    """Grids of which one is shown at a time."""
+    """Grids to switch between; one is shown."""
 
     name: str
     title: str
@@ -34,7 +34,7 @@ class Gallery:
 
 
 def sample_galleries(entries: Sequence[Entry]) -> list[Gallery]:
-    """Both galleries; nothing where no clone can be read."""
+    """Return both galleries; nothing where no clone can be read."""
     clones = list({entry.folder: entry for entry in reversed(entries) if entry.folder}.values())[::-1]
     read = cache(lambda folder: read_samples(Location(folder)))
     by_variant, by_guidance = _groups(clones, "variant"), _groups(clones, "guidance_scale")
@@ -85,7 +85,7 @@ def _gallery(
 
 
 def column_labels(settings: Sequence[Setting]) -> list[str]:
-    """What tells the columns of a grid apart; fields of training do not shape images."""
+    """Return labels that tell the columns of a grid apart; fields of training do not shape images."""
     fields = [setting.fields(of_images=True) for setting in settings]
     names = telling(fields) or [FACTORS[GUIDANCE]]
     labels = [
@@ -96,7 +96,7 @@ def column_labels(settings: Sequence[Setting]) -> list[str]:
 
 
 def _spread(items: list[T], most: int) -> list[T]:
-    """At most `most` of the items, evenly spread, with the first and the last."""
+    """Return at most `most` of the items, evenly spread, with the first and the last."""
     if len(items) <= most:
         return items
     return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]

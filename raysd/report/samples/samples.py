@@ -36,7 +36,7 @@ class CloneSamples:
 
 
 def read_samples(folder: Location, num_images: int = NUM_IMAGES, num_classes: int = MAX_CLASSES) -> CloneSamples:
-    """The images of labels < `num_classes` and indices < `num_images`, from the first shards only."""
+    """Return the images of labels < `num_classes` and indices < `num_images`, from the first shards only."""
     data = folder.child(DATA)
     names: tuple[str, ...] = ()
     images: dict[tuple[int, int], Sample] = {}
@@ -62,7 +62,7 @@ def read_samples(folder: Location, num_images: int = NUM_IMAGES, num_classes: in
 
 
 def _class_names(schema: pa.Schema) -> tuple[str, ...]:
-    """Class names from the metadata that Hugging Face reads."""
+    """Return the class names from the metadata that Hugging Face reads."""
     try:
         return tuple(json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]["label"]["names"])
     except (KeyError, TypeError, ValueError):

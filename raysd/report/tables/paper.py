@@ -52,7 +52,7 @@ PUBLISHED = (
 
 
 def paper_table(cells: Cells, findings: Findings | None) -> Table:
-    """The paper's table, then our best setting and the one at guidance 7.5. Ours stand in a column of their own,
+    """Return the paper's table, then our best setting and the one at guidance 7.5. Ours are in a column of their own,
     unless the sets are the same."""
     ours = _ours(cells, findings)
     same = bool(ours) and same_classes(ours[0][1])
@@ -97,7 +97,7 @@ def paper_table(cells: Cells, findings: Findings | None) -> Table:
 
 
 def same_classes(cell: Cell) -> bool:
-    """True when the classes are those of ImageNet-1K or ImageNet-100, by the class names of its rows."""
+    """Return whether the classes are those of ImageNet-1K or ImageNet-100, by the class names of the cell's rows."""
     for row in cell.rows:
         names: Sequence[str] = row.get("class_names") or ()
         if len(names) in CLASS_TABLES:
@@ -106,7 +106,7 @@ def same_classes(cell: Cell) -> bool:
 
 
 def _ours(cells: Cells, findings: Findings | None) -> list[tuple[str, Cell]]:
-    """The best setting, and the best one at guidance 7.5 where that is another."""
+    """Return the best setting, and the best one at guidance 7.5 where that is another."""
     if findings is None or not is_clone(findings.best.setting):
         return []
     best, test = findings.best, findings.test
@@ -127,7 +127,7 @@ def _ours(cells: Cells, findings: Findings | None) -> list[tuple[str, Cell]]:
 
 
 def _score_on(cell: Cell, datasets: Sequence[str]) -> str | None:
-    """The scores on sets of these names, one after the other."""
+    """Return the scores on sets of these names, one after the other."""
     found = [str(score) for measured, score in cell.scores.items() if _base(measured) in datasets]
     return "; ".join(found) or None
 
@@ -137,7 +137,7 @@ def _is_known(measured: MeasuredSet) -> bool:
 
 
 def _base(measured: MeasuredSet) -> str:
-    """The set's name without its part, as in `imagenet_val-test`."""
+    """Return the set's name without its part, as in `imagenet_val-test`."""
     return measured.dataset.removesuffix("-test").removesuffix("-train")
 
 

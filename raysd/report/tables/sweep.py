@@ -42,7 +42,7 @@ def search_lines(inputs: ReportInputs) -> list[str]:
 
 
 def _noise_lines(sweep: SweepRow) -> list[str]:
-    """Return which settings are within noise of the best, as far as that is known."""
+    """Return sentences on which settings are within noise of the best, as far as that is known."""
     best, *others = sweep["ranking"]
     known = [row for row in others if row["difference_high"] is not None]
     near = [row for row in known if row["verdict"] == "within noise"]
@@ -68,7 +68,7 @@ def _noise_lines(sweep: SweepRow) -> list[str]:
 
 
 def _effect_lines(effects: Sequence[Effect]) -> list[str]:
-    """Name the factors that matter by more than noise."""
+    """Return sentences on the factors that matter by more than noise."""
     sure = [effect for effect in effects if any(value["verdict"] in ("better", "worse") for value in effect["values"])]
     if not sure:
         known = any(value["verdict"] is not None for effect in effects for value in effect["values"])
@@ -86,7 +86,7 @@ def _effect_lines(effects: Sequence[Effect]) -> list[str]:
 
 
 def _how(sweep: SweepRow, num_tried: int) -> str:
-    """Say how the settings were searched."""
+    """Return a sentence on how the settings were searched."""
     rungs = ", ".join(
         f"{rung['images_per_class']:,} ({rung['num_seeds']} seed{'s' if rung['num_seeds'] != 1 else ''})"
         for rung in sweep["rungs"]
@@ -125,7 +125,8 @@ def ranking_table(inputs: ReportInputs) -> Table | None:
 
 
 def effects_table(inputs: ReportInputs) -> Table | None:
-    """Return what each value of each searched field does, the others held equal; None where rows do not say."""
+    """Return the effect of each value of each searched field, the others held equal; None where no effects are
+    known."""
     effects = inputs.sweep["effects"] if inputs.sweep is not None else []
     difference = Column("difference", is_number=True, has_interval=True)
     columns = (Column("factor"), Column("value"), *number_columns("mean"), difference, *number_columns("settings"))
@@ -153,7 +154,8 @@ def effects_table(inputs: ReportInputs) -> Table | None:
 
 
 def proxies_table(inputs: ReportInputs) -> Table | None:
-    """Return which setting each proxy would have picked, and the points lost by it; None where none was computed."""
+    """Return which setting each proxy would have picked, and the points lost by it; None where no proxy was
+    computed."""
     proxies = inputs.sweep["proxies"] if inputs.sweep is not None else []
     numbers = number_columns(
         "images per class", "score of its pick", "best score", "points lost", "rank correlation", "settings"
@@ -181,8 +183,8 @@ def proxies_table(inputs: ReportInputs) -> Table | None:
 
 
 def cost_table(inputs: ReportInputs) -> Table | None:
-    """Return what the sweep took, beside all settings at the last rung where these are known beforehand; None without a
-    sweep."""
+    """Return the cost of the sweep, beside that of all settings at the last rung where these are known beforehand; None
+    without a sweep."""
     sweep = inputs.sweep
     if not sweep:
         return None
@@ -214,7 +216,7 @@ def cost_table(inputs: ReportInputs) -> Table | None:
 
 
 def _has_grid(sweep: SweepRow) -> bool:
-    """Return False where nobody knows how many settings there are: TPE asks for as many as it is let."""
+    """Return whether the number of settings is known: TPE asks for as many as it is allowed."""
     return bool(sweep["search"] != "tpe")
 
 

@@ -37,7 +37,7 @@ class Number:
 def number(
     value: float | None, form: str = ".1f", unit: str = "", low: float | None = None, high: float | None = None
 ) -> Number | None:
-    """A number, or None where there is none."""
+    """Return a number to show, or None where there is no value."""
     return None if value is None else Number(value, form, unit, low, high)
 
 
@@ -59,13 +59,13 @@ class Column:
 
 
 def number_columns(*names: str) -> list[Column]:
-    """Columns of numbers."""
+    """Return columns of numbers with these headings."""
     return [Column(name, is_number=True) for name in names]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows [num_rows][num_columns] with headings; notes stand below."""
+    """Rows [num_rows][num_columns] with headings, and notes below."""
 
     name: str
     """File name without a suffix."""
@@ -76,7 +76,7 @@ class Table:
 
 
 def main_table(cells: Cells, findings: Findings | None = None) -> Table:
-    """One row per cell, baselines last; a set that a cell lacks is `-`, and the mean transfer is `-` when any
+    """Return one row per cell, baselines last; a set that a cell lacks is `-`, and the mean transfer is `-` when any
     transfer set is."""
     transfer = cells.of_role("transfer")
     columns = [Column("trained on"), *number_columns("guidance", "images per class", "seeds")]
@@ -108,7 +108,7 @@ def main_table(cells: Cells, findings: Findings | None = None) -> Table:
 
 
 def gap_table(cells: Cells, findings: Findings) -> Table:
-    """The best setting between random and real, for the test set and each transfer set."""
+    """Return the best setting beside real and random, for the test set and each transfer set."""
     columns = (
         Column("real images of"),
         *(Column(name, is_score=True) for name in (findings.heading, "real", "random")),
@@ -126,7 +126,7 @@ def gap_table(cells: Cells, findings: Findings) -> Table:
 
 
 def value_text(value: Value) -> str:
-    """A value as a person reads it; `-` when there is none."""
+    """Return a value as a person reads it; `-` when there is none."""
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, int):
@@ -135,7 +135,7 @@ def value_text(value: Value) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """A GitHub table with its notes as a list below."""
+    """Return a GitHub table with its notes as a list below."""
     head = "| " + " | ".join(_escape(column.name) for column in table.columns) + " |"
     rule = "|" + "|".join("---:" if column.is_score or column.is_number else "---" for column in table.columns) + "|"
     rows = ["| " + " | ".join(_escape(value_text(value)) for value in row) + " |" for row in table.rows]
@@ -144,8 +144,8 @@ def to_markdown(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """Full precision; a score becomes five columns: mean, sd, low, high (95 % interval) and seeds. Empty where there
-    is no value, seconds as they are.
+    """Return the table as CSV in full precision; a score becomes five columns: mean, sd, low, high (95 % interval) and
+    seeds. Missing values are empty; times are in seconds.
 
     A quote goes before a text that a spreadsheet would take for a formula.
     """
@@ -180,7 +180,7 @@ def to_csv(table: Table) -> str:
 
 
 def to_rich(table: Table) -> RichTable:
-    """The table for the terminal."""
+    """Return the table for the terminal."""
     shown = RichTable(title=Text(table.title), caption=Text("\n".join(table.notes)), caption_justify="left")
     for column in table.columns:
         shown.add_column(Text(column.name), justify="right" if column.is_score or column.is_number else "left")
@@ -203,7 +203,7 @@ def _head(cell: Cell, findings: Findings | None) -> tuple[Value, ...]:
 
 
 def _telling_columns(cells: Cells) -> dict[str, list[Value]]:
-    """Further columns that tell settings apart: heading -> a value for each cell."""
+    """Return further columns that tell settings apart: heading -> a value for each cell."""
     settings = [cell.setting for cell in cells.cells]
     fields = [setting.fields() for setting in settings]
     names = [name for name in telling(fields) if name not in (FACTORS[VARIANT], FACTORS[GUIDANCE])]
@@ -214,13 +214,13 @@ def _telling_columns(cells: Cells) -> dict[str, list[Value]]:
 
 
 def _escape(text: str) -> str:
-    """Text for Markdown: one line, with nothing that Markdown or HTML would read."""
+    """Return text for Markdown: one line, with all Markdown and HTML markup escaped."""
     for character in "\\`*_[]<>|#&~$@":
         text = text.replace(character, "\\" + character)
     return " ".join(re.sub(r"(?i)(www)\.|:(?=//)", lambda found: f"{found[1]}\\." if found[1] else "\\:", text).split())
 
 
 def _inert(text: str) -> str:
-    """Text for a spreadsheet. A carriage return would begin another row."""
+    """Return text that a spreadsheet takes for no formula. A carriage return would begin another row."""
     quote = "'" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else ""
     return quote + text.replace("\r", " ")

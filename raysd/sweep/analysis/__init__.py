@@ -1,1 +1,1 @@
-"""What the rung results of a sweep say: ranking, effects, noise, proxies, cost."""
+"""Analysis of the rung results of a sweep: ranking, effects, noise, proxies, cost."""

@@ -1,4 +1,4 @@
-"""What a sweep cost, and what trying every setting at full size would have."""
+"""The cost of a sweep, and that of trying every setting at full size."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -59,7 +59,7 @@ def sweep_cost(
 
 
 def _seconds(results: list[RungResult], part: Part, work_of: Callable[[RungResult], int], work: int) -> float | None:
-    """Return the seconds of so much work, by the rate of the rung results that took some; None when none did."""
+    """Return the seconds of so much work, by the rate of the rung results that spent time on it; None when none did."""
     done = [result for result in results if result["seconds"][part] > 0 and work_of(result) > 0]
     return (
         work * sum(result["seconds"][part] for result in done) / sum(work_of(result) for result in done)

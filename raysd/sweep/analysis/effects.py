@@ -1,4 +1,4 @@
-"""What each searched field does to the score by itself, whatever the others are."""
+"""The effect of each searched field on the score, adjusted for the others."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ def marginal_effects(results: list[RungResult], factors: Mapping[str, Sequence[A
 
 
 def _levels(order: Sequence[Any], tried: list[Any]) -> tuple[list[Any], np.ndarray]:
-    """Return a factor's values as they are shown, and which of them each setting has [N]."""
+    """Return a factor's values as they are shown, many numbers as four ranges, and the index of each setting's [N]."""
     distinct: list[Any] = []
     for value in (*order, *tried):
         if value in tried and value not in distinct:
@@ -87,7 +87,8 @@ def _levels(order: Sequence[Any], tried: list[Any]) -> tuple[list[Any], np.ndarr
 
 
 def _fit(dummies: list[np.ndarray], scores: np.ndarray) -> _Fit:
-    """Fit the mean scores of [N settings, K seeds]; dummies [N, V] of each factor say which value a setting has."""
+    """Fit the mean scores of [N settings, K seeds]; the dummies [N, V] of each factor mark the value of each
+    setting."""
     means = scores.mean(axis=1)
     design = np.hstack([np.ones((len(means), 1)), *dummies])
     solver = np.linalg.pinv(design, rcond=TOLERANCE)

@@ -1,4 +1,4 @@
-"""How well measures that need no training would have chosen."""
+"""The score lost by choosing with measures that need no training."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ FEWEST_RANKED = 3
 
 
 def proxy_regrets(results: list[RungResult]) -> list[ProxyRegret]:
-    """Return what choosing by a proxy alone would have lost.
+    """Return the score lost by choosing by each proxy alone.
 
     Each proxy is judged on the rung where the most settings have both it and a score, the highest of several.
 

@@ -12,7 +12,7 @@ from raysd.storage.row_types import RankedSetting, RungResult, ScoredResult
 
 
 def setting_key(result: RungResult | ScoredResult) -> str:
-    """Return what tells a rung result's setting from others; its number only says when it was first tried."""
+    """Return a key that tells a rung result's setting from others; its number only gives the order of trial."""
     return fingerprint(result["setting"])
 
 
@@ -24,7 +24,7 @@ def scored(results: list[RungResult]) -> list[ScoredResult]:
 
 def widest_rung(results: list[ScoredResult]) -> list[ScoredResult]:
     """Return the results of the rung that the most settings reached, the highest of several, in the order of their
-    settings; nothing of nothing."""
+    settings; an empty list without results."""
     counts = Counter(result["rung"] for result in results)
     rung = max(counts, key=lambda each: (counts[each], each), default=None)
     return sorted((result for result in results if result["rung"] == rung), key=lambda result: result["number"])

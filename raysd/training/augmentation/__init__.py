@@ -27,17 +27,17 @@ __all__ = ["augment", "fractals"]
 def augment(
     images: torch.Tensor, recipe: Recipe, generator: torch.Generator, size: int, mixing: torch.Tensor | None = None
 ) -> list[torch.Tensor]:
-    """Random views of images; the same generator state gives the same views.
+    """Return random views of images; the same generator state gives the same views.
 
     Args:
         images: uint8 [B, 3, D, D].
-        recipe: what is done.
+        recipe: the augmentations.
         generator: on the CPU.
         size: side of the global view in pixels.
         mixing: uint8 [M, 3, S, S], S at least `size`; needed for PixMix.
 
     Returns:
-        uint8 [B, 3, size, size], and with L local crops also [L * B, 3, l, l], where crop j of image i stands at j * B
+        uint8 [B, 3, size, size], and with L local crops also [L * B, 3, l, l], where crop j of image i is at j * B
         + i.
     """
     views = [global_crop(images, recipe, generator, size)]
@@ -56,7 +56,7 @@ def augment(
 
 
 def _changes_colors(recipe: Recipe) -> bool:
-    """True when there is more to do than crops and flips."""
+    """Return whether the recipe does more than crops and flips."""
     probabilities = (
         recipe.jitter_probability,
         recipe.grey_probability,

@@ -54,7 +54,7 @@ def _factor(draw: torch.Tensor, strength: float) -> torch.Tensor:
 
 
 def _hue_rotation(angle: torch.Tensor) -> torch.Tensor:
-    """Rotations of the color plane in the YIQ space by angles [B], as maps of RGB [B, 3, 3]."""
+    """Return rotations of the color plane in the YIQ space by angles [B], as maps of RGB [B, 3, 3]."""
     to_yiq = torch.tensor(YIQ)
     turn = torch.zeros(len(angle), 3, 3)
     turn[:, 0, 0] = 1
@@ -66,7 +66,7 @@ def _hue_rotation(angle: torch.Tensor) -> torch.Tensor:
 def blur(
     images: torch.Tensor, probability: float, sigma: tuple[float, float], generator: torch.Generator
 ) -> torch.Tensor:
-    """Blur a share of the images with a Gaussian of a width that is uniform between two, in pixels."""
+    """Blur a share of the images with a Gaussian; its width is uniform in the range `sigma`, in pixels."""
     size = images.shape[-1]
     draws = torch.rand((2, len(images)), generator=generator)
     chosen = torch.nonzero(draws[0] < probability).flatten()

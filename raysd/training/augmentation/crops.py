@@ -16,7 +16,7 @@ SHIFT_SHARE = 16  # a shift is at most 1/16 of the side
 
 
 def global_crop(images: torch.Tensor, recipe: Recipe, generator: torch.Generator, size: int) -> torch.Tensor:
-    """One view of each image, uint8 [B, 3, size, size]."""
+    """Return one view of each image, uint8 [B, 3, size, size]."""
     if recipe.crop == "random_resized":
         return _random_resized(images, recipe, recipe.crop_area, generator, size)
     if recipe.crop == "shift":
@@ -25,7 +25,7 @@ def global_crop(images: torch.Tensor, recipe: Recipe, generator: torch.Generator
 
 
 def local_crops(images: torch.Tensor, recipe: Recipe, generator: torch.Generator, size: int) -> torch.Tensor:
-    """Small crops uint8 [L * B, 3, l, l]; crop j of image i stands at j * B + i."""
+    """Return small crops uint8 [L * B, 3, l, l]; crop j of image i is at j * B + i."""
     side = recipe.local_size(size)
     return torch.cat(
         [_random_resized(images, recipe, recipe.local_crop_area, generator, side) for _ in range(recipe.local_crops)]
@@ -59,7 +59,7 @@ def _shift(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 def _random_resized(
     images: torch.Tensor, recipe: Recipe, area: AreaShares, generator: torch.Generator, size: int
 ) -> torch.Tensor:
-    """A random part of each image, resized to `size` pixels.
+    """Crop a random part of each image, and resize it to `size` pixels.
 
     The area is uniform in `area`, the ratio of the sides log-uniform in [1 / crop_aspect, crop_aspect] (Szegedy et al.
     2015); a side that would be longer than the image is cut.

@@ -18,7 +18,7 @@ EDGE = 0.02  # share of the points that may fall outside the image, on each side
 
 @lru_cache(maxsize=1)  # the classifiers of a process have the same ones, and they take seconds
 def fractals(count: int, size: int, seed: int) -> np.ndarray:
-    """Colorful fractals uint8 [count, 3, size, size]; the same seed gives the same ones."""
+    """Return colorful fractals uint8 [count, 3, size, size]; the same seed gives the same ones."""
     parts = [
         _sample(min(CHUNK, count - start), size, np.random.default_rng([seed, start]))
         for start in range(0, count, CHUNK)
@@ -27,7 +27,7 @@ def fractals(count: int, size: int, seed: int) -> np.ndarray:
 
 
 def _maps(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Matrices [count, maps, 2, 2] that contract, and shifts [count, maps, 2]."""
+    """Return matrices [count, maps, 2, 2] that contract, and shifts [count, maps, 2]."""
     maps = MAPS[1]
     angles = rng.uniform(0, 2 * np.pi, (2, count, maps))
     long = rng.uniform(0.55, 0.9, (count, maps))
@@ -43,7 +43,7 @@ def _rotations(angles: np.ndarray) -> np.ndarray:
 
 
 def _play(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """The chaos game: points [count, N, 2] and their colors [count, N] in 0 to 1."""
+    """Play the chaos game; return points [count, N, 2] and their colors [count, N] in [0, 1]."""
     matrices, shifts = _maps(count, rng)
     num_maps = rng.integers(MAPS[0], MAPS[1] + 1, count)
     system = np.arange(count)[:, None]
@@ -76,7 +76,7 @@ def _sample(count: int, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _colored(light: np.ndarray, tint: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Two random color waves along the tint, on a random dark or light ground; uint8 [count, 3, size, size]."""
+    """Return two random color waves along the tint, on a random dark or light ground; uint8 [count, 3, size, size]."""
     count = len(light)
     phase, turns = rng.uniform(0, 1, (count, 3, 1, 1)), rng.uniform(0.5, 1.6, (count, 1, 1, 1))
     wave = 0.5 + 0.5 * np.cos(2 * np.pi * (turns * tint[:, None] + phase))

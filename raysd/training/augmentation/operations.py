@@ -43,7 +43,7 @@ OPERATIONS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
 
 
 def apply_in_groups(images: torch.Tensor, choices: torch.Tensor, operations: list[tuple[str, float]]) -> torch.Tensor:
-    """Apply to image i the operation `operations[choices[i]]`, to all images of the same choice at once.
+    """Apply the operation `operations[choices[i]]` to image i, to all images of the same choice at once.
 
     Args:
         images: uint8 [B, 3, S, S].

@@ -56,18 +56,18 @@ def pixmix(
 
 
 def _sum(mixed: torch.Tensor, partners: torch.Tensor, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """The weighted sum about gray."""
+    """Return the weighted sum about gray."""
     return (one * (2 * mixed - 1) + other * (2 * partners - 1) + 1) / 2
 
 
 def _product(mixed: torch.Tensor, partners: torch.Tensor, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """The product of powers about gray."""
+    """Return the product of powers about gray."""
     return (2 * mixed) ** one * (2 * partners).clamp(min=LEAST) ** other / 2
 
 
 def _weights(count: int, beta: float, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights [B] of the image and of its partner: (Beta(b, 1), Beta(1, b)), or as often (1 + Beta(1, b), -Beta(1,
-    b))."""
+    """Return weights [B] of the image and of its partner: (Beta(b, 1), Beta(1, b)), or as often (1 + Beta(1, b),
+    -Beta(1, b))."""
     draws = torch.rand((3, count), generator=generator)
     high, low = draws[0] ** (1 / beta), 1 - draws[1] ** (1 / beta)  # inverse distribution functions
     is_plain = draws[2] < HALF
@@ -75,7 +75,7 @@ def _weights(count: int, beta: float, generator: torch.Generator) -> tuple[torch
 
 
 def _augmented(images: torch.Tensor, chosen: torch.Tensor, severity: int, generator: torch.Generator) -> torch.Tensor:
-    """The images, the chosen ones each changed by one operation of AugMix (Hendrycks et al. 2020)."""
+    """Return the images, the chosen ones each changed by one operation of AugMix (Hendrycks et al. 2020)."""
     levels = 0.1 + (severity - 0.1) * torch.rand(9, generator=generator)
     share = (levels / LEVELS).tolist()
     operations = [
@@ -99,7 +99,7 @@ def _augmented(images: torch.Tensor, chosen: torch.Tensor, severity: int, genera
 
 
 def _sampled(images: torch.Tensor, mixing: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """A random image of the mixing set for each image, cut to its size."""
+    """Return a random image of the mixing set for each image, cut to its size."""
     size, room = images.shape[-1], mixing.shape[-1] - images.shape[-1]
     top, left = torch.randint(room + 1, (2,), generator=generator).tolist()
     chosen = torch.randint(len(mixing), (len(images),), generator=generator).to(mixing.device)
@@ -111,5 +111,5 @@ def _scaled(images: torch.Tensor) -> torch.Tensor:
 
 
 def _wide(values: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """[B] as [B, 1, 1, 1], on the device of the images."""
+    """Return values [B] as [B, 1, 1, 1], on the device of the images."""
     return values.to(images.device)[:, None, None, None]

@@ -20,7 +20,7 @@ PLAIN = ("identity", "autocontrast", "equalize")
 
 
 def strengths(magnitude: int) -> list[tuple[str, float]]:
-    """The 14 operations at a magnitude of 0 to 30, each twice: with either sign where it has one."""
+    """Return the 14 operations at a magnitude of 0 to 30, each twice: with either sign where it has one."""
     share = magnitude / BINS
     unsigned = {"posterize": 8.0 - round(4 * share), "solarize": 255 * (1 - share), **dict.fromkeys(PLAIN, 0.0)}
     pairs = [((name, most * share), (name, -most * share)) for name, most in SIGNED.items()]
