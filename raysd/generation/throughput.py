@@ -23,7 +23,7 @@ from raysd.generation.cost import CPU, devices_per_actor, guided_steps
 from raysd.generation.placement import TASKS_PER_ACTOR, check_dtype, request_actors
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
-from raysd.storage.row_types import RateRow
+from raysd.storage.row_types import RateKey, RateRow
 from raysd.versions import versions
 
 MIN_BATCHES = 3
@@ -110,7 +110,7 @@ def measure_rate(
             ray.kill(each)
     per_actor = sum(count / taken for count, taken in results) / num_actors
     held = devices_per_actor(request.cpus, request.gpus)
-    key = {
+    key: RateKey = {
         "device": devices[0],
         "pipeline_key": spec.pipeline_key,
         "image_size": spec.image_size,
@@ -124,16 +124,7 @@ def measure_rate(
     }
     return {
         "fingerprint": fingerprint(key),
-        "device": devices[0],
-        "pipeline_key": spec.pipeline_key,
-        "image_size": spec.image_size,
-        "num_inference_steps": spec.num_inference_steps,
-        "guided_steps": guided_steps(spec),
-        "scheduler": spec.scheduler,
-        "batch_size": settings.batch_size,
-        "cpus_per_actor": request.cpus,
-        "gpus_per_actor": request.gpus,
-        "num_actors": num_actors,
+        **key,
         "model": spec.model.name,
         "model_digest": spec.model.digest,
         "guidance_scale": spec.guidance_scale,

@@ -170,10 +170,9 @@ class AnalysisRow(TypedDict):
     versions: dict[str, str]
 
 
-class RateRow(TypedDict):
-    """How fast a device generates."""
+class RateKey(TypedDict):
+    """What a rate depends on; its row is named by it."""
 
-    fingerprint: str
     device: str
     pipeline_key: str
     image_size: int
@@ -184,6 +183,12 @@ class RateRow(TypedDict):
     cpus_per_actor: float
     gpus_per_actor: float
     num_actors: int
+
+
+class RateRow(RateKey):
+    """How fast a device generates."""
+
+    fingerprint: str
     model: str
     model_digest: str | None
     guidance_scale: float
