@@ -10,8 +10,8 @@ from raysd.errors import UserError
 from raysd.report.cells import Cells, Setting, collect_cells, factors_of, role_score, telling
 from raysd.report.text import Objective
 from raysd.storage.location import Location
-from raysd.storage.row_types import AccuracyRow, RungResult, SweepRow, SweptClone
-from raysd.storage.rows import ACCURACY, RUNG_RESULT, SWEEP, read_rows
+from raysd.storage.row_types import AccuracyRow, ComparisonRow, RungResult, SweepRow, SweptClone
+from raysd.storage.rows import ACCURACY, COMPARISON, RUNG_RESULT, SWEEP, read_rows
 
 ALL = "all"
 """Where a report without a sweep goes."""
@@ -69,6 +69,8 @@ class ReportInputs:
     """Kinds of baselines that a sweep has not measured itself, and that are another run's."""
     lacking: tuple[str, ...] = ()
     """Which accuracy rows of the sweep are not there, a note for each setting."""
+    compared: tuple[ComparisonRow, ...] = ()
+    """What `raysd compare` found."""
 
     @property
     def is_sweep(self) -> bool:
@@ -104,7 +106,8 @@ def gather(root: Location, sweep: str | None = None) -> ReportInputs:
         UserError: no such sweep, or nothing to report.
     """
     chosen, rows, results = pick_sweep(root, sweep), read_rows(root, ACCURACY), read_rows(root, RUNG_RESULT)
-    return gather_sweep(chosen, rows, results) if chosen is not None else gather_all(root, rows, results)
+    inputs = gather_sweep(chosen, rows, results) if chosen is not None else gather_all(root, rows, results)
+    return replace(inputs, compared=tuple(read_rows(root, COMPARISON)))
 
 
 def pick_sweep(root: Location, sweep: str | None = None) -> SweepRow | None:

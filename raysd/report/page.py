@@ -98,14 +98,14 @@ def find_all(inputs: ReportInputs) -> Findings | None:
     """
     sweep = inputs.sweep
     if sweep is None:
-        return find(inputs.cells, None, inputs.objective)
+        return find(inputs.cells, None, inputs.objective, compared=inputs.compared)
     if not inputs.cells.of_kind("clone"):
         raise UserError(
             "report.sweep",
             sweep["fingerprint"],
             "has no accuracy rows of a clone; run the sweep again, it continues where it ended",
         )
-    return find(inputs.cells, sweep["best"], inputs.objective, sweep["comparisons"], inputs.borrowed)
+    return find(inputs.cells, sweep["best"], inputs.objective, sweep["comparisons"], inputs.compared, inputs.borrowed)
 
 
 def say_all(inputs: ReportInputs, findings: Findings | None) -> tuple[str, ...]:

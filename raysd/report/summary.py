@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from raysd.report.cells import Cell, Cells, MeasuredSet, Setting, role_score
 from raysd.report.text import FACTORS, GUIDANCE, VARIANT, Objective, counts, objective_words
-from raysd.statistics.seeds import paired_by_seed
-from raysd.storage.row_types import BestSetting, SweptComparison
+from raysd.statistics.verdict import OPPOSITE, Verdict
+from raysd.storage.row_types import AccuracyRow, BestSetting, ComparisonRow, SweptComparison
 
 USUAL_GUIDANCE = 7.5
 """The default of Stable Diffusion's pipelines; the guidance that a best one is compared with."""
@@ -42,6 +42,7 @@ def find(
     chosen: BestSetting | None,
     objective: Objective,
     comparisons: Sequence[SweptComparison] = (),
+    compared: Sequence[ComparisonRow] = (),
     borrowed: Collection[str] = (),
 ) -> Findings | None:
     """Return all findings; None when the best setting was not measured, or no set of the objective was.
@@ -51,6 +52,7 @@ def find(
         chosen: the sweep's best setting; None when no sweep chose.
         objective: what a setting is chosen by.
         comparisons: the sweep's, of its best setting with the others.
+        compared: rows of `raysd compare`.
         borrowed: kinds of baselines that come from another run.
     """
     best = _chosen(cells, chosen) if chosen is not None else _highest(cells, str(objective))
@@ -65,7 +67,7 @@ def find(
     lines = (
         _known(cells, objective, answer) if chosen is None else [f"The best setting is {answer}", _choice(objective)]
     )
-    if test is not None and (sentence := guidance_sentence(cells, best, test, comparisons, word)):
+    if test is not None and (sentence := guidance_sentence(cells, best, test, comparisons, compared, word)):
         lines.append(sentence)
     if closed := [
         f"{cells.names[s]} {100 * gap:.0f} %" for s, gap in gaps.items() if s.role == "transfer" and gap is not None
@@ -111,7 +113,12 @@ def find_baseline(cells: Cells, kind: str, best: Setting) -> tuple[Cell | None, 
 
 
 def guidance_sentence(
-    cells: Cells, best: Cell, test: MeasuredSet, comparisons: Sequence[SweptComparison] = (), word: str = "best"
+    cells: Cells,
+    best: Cell,
+    test: MeasuredSet,
+    comparisons: Sequence[SweptComparison] = (),
+    compared: Sequence[ComparisonRow] = (),
+    word: str = "best",
 ) -> str | None:
     """Compare the best setting with guidance 7.5 of its variant, or the highest guidance where 7.5 was not measured;
     None where there is no other.
@@ -135,28 +142,42 @@ def guidance_sentence(
         )
     other = others[reference]
     difference = best.scores[test].mean - other.scores[test].mean
-    compared = _compared(best, other, test, comparisons)
+    verdict = _verdict(best, other, test, comparisons, compared)
     return (
         f"On real test images, guidance {own:g} differs from guidance {reference:g} by {difference:+.1f} points: "
-        f"{compared}."
+        f"{verdict}."
     )
 
 
-def _compared(one: Cell, other: Cell, test: MeasuredSet, comparisons: Sequence[SweptComparison]) -> str:
-    """Return whether two cells differ by more than noise: by the sweep's own comparison, else by the seeds that both
-    have, else unknown."""
+def _verdict(
+    one: Cell,
+    other: Cell,
+    test: MeasuredSet,
+    comparisons: Sequence[SweptComparison],
+    compared: Sequence[ComparisonRow],
+) -> str:
+    """Return whether two cells differ by more than noise, as the sweep or `raysd compare` found; else how to know."""
     difference = one.scores[test].mean - other.scores[test].mean
     wanted = (other.setting.label, test.role, test.dataset, test.probe, test.shots)
-    for row in comparisons:
-        own = (row["label"], row["role"], row["dataset"], row["probe_label"], row["shots"])
-        if own == wanted and row["low"] <= difference <= row["high"]:
-            return f"{row['verdict']}, image by image (95 % interval {row['low']:+.1f} to {row['high']:+.1f})"
-    ours, theirs = ({row["seed"]: row["value"] for row in cell.rows_on(test)} for cell in (one, other))
-    found = paired_by_seed(ours, theirs)
-    if found is None:
-        return "too few seeds to tell this from noise"
-    interval = f"{found.num_seeds} seeds, 95 % interval {found.low:+.1f} to {found.high:+.1f}"
-    return f"{found.verdict}, seed by seed on these images ({interval})"
+    for swept in comparisons:
+        own = (swept["label"], swept["role"], swept["dataset"], swept["probe_label"], swept["shots"])
+        if own == wanted and swept["low"] <= difference <= swept["high"]:
+            return _in_words(swept["verdict"], swept["low"], swept["high"])
+    ours, theirs = _names(one.rows_on(test)), _names(other.rows_on(test))
+    for row in compared:
+        if [{*row["a"]["rows"]}, {*row["b"]["rows"]}] == [ours, theirs]:
+            return _in_words(row["verdict"], row["low"], row["high"])
+        if [{*row["b"]["rows"]}, {*row["a"]["rows"]}] == [ours, theirs]:
+            return _in_words(OPPOSITE[row["verdict"]], -row["high"], -row["low"])
+    return "raysd compare tells whether that is more than noise"
+
+
+def _in_words(verdict: Verdict, low: float, high: float) -> str:
+    return f"{verdict}, image by image (95 % interval {low:+.1f} to {high:+.1f})"
+
+
+def _names(rows: Sequence[AccuracyRow]) -> set[str]:
+    return {row["fingerprint"] for row in rows}
 
 
 def _same_but_guidance(one: Setting, other: Setting) -> bool:

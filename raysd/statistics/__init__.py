@@ -11,6 +11,6 @@ All intervals are of 95 %. The rules differ in what they take for chance:
   two or three seeds of its own;
 - the seeds and what the main effects of the searched fields leave unexplained (`seeds.setting_margin`): the effects of
   a sweep;
-- the seeds of one setting alone (`seeds.score_over_seeds`), and the differences of two settings seed by seed
-  (`seeds.paired_by_seed`): what a report says of settings that no sweep compared.
+- the seeds of one setting alone (`seeds.score_over_seeds`): the interval that a report gives to each score. A report
+  gives no verdict of its own; it shows those of the sweep and of `raysd compare`.
 """

@@ -6,13 +6,11 @@ a comparison; only what it does to one setting and not to the others is.
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import fdtri, stdtrit
-
-from raysd.statistics.verdict import Verdict, verdict_of
 
 CONFIDENCE = 0.95
 """Of a setting as good as another to be kept."""
@@ -20,8 +18,6 @@ DECIMALS = 9
 """Of a number of settings; 100 * 0.07 is 7, not a little more."""
 POOLED_BELOW = 0.75
 """Quantile of F up to which a fit's residuals pass for the seeds' noise (Bozivich, Bancroft and Hartley 1956)."""
-NO_SPREAD = 1e-9
-"""Points; a smaller spread between seeds is none."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +40,6 @@ class Score:
             if self.sd is None
             else f"{self.mean:.1f} ± {self.sd:.1f}"
         )
-
-
-@dataclass(frozen=True)
-class SeedDifference:
-    """One setting minus another, in points, over the seeds that both have."""
-
-    difference: float
-    low: float
-    high: float
-    verdict: Verdict
-    num_seeds: int
 
 
 def pooled_spread(scores: np.ndarray) -> tuple[float, int]:
@@ -195,26 +180,6 @@ def interval_around(value: float, margin: float) -> tuple[float, float] | tuple[
 def t_margin(values: Sequence[float]) -> float:
     """Return half the 95 % interval of the mean of some values: Student's t over their own spread; at least two."""
     return float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / math.sqrt(len(values))
-
-
-def paired_by_seed(ours: Mapping[int, float], theirs: Mapping[int, float]) -> SeedDifference | None:
-    """Compare two settings by the seeds that both have: a paired t-test on one set of images.
-
-    What a seed does to both settings alike cancels; the images count as given, so that another set may say otherwise.
-
-    Args:
-        ours: accuracies in percent by seed.
-        theirs: of the other setting.
-
-    Returns:
-        None with fewer than two common seeds, or where all differences are the same.
-    """
-    pairs = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
-    if len(pairs) < 2 or statistics.stdev(pairs) < NO_SPREAD:
-        return None
-    difference, half = statistics.fmean(pairs), t_margin(pairs)
-    low, high = difference - half, difference + half
-    return SeedDifference(difference, low, high, verdict_of(low, high), len(pairs))
 
 
 def score_over_seeds(values: Sequence[float], margins: Sequence[tuple[float, float]]) -> Score:

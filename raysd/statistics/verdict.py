@@ -3,6 +3,8 @@
 from typing import Literal
 
 Verdict = Literal["better", "worse", "within noise"]
+OPPOSITE: dict[Verdict, Verdict] = {"better": "worse", "worse": "better", "within noise": "within noise"}
+"""Of a verdict on A against B, that on B against A."""
 
 
 def verdict_of(low: float, high: float) -> Verdict:

@@ -98,17 +98,29 @@ def test_a_comparison_of_another_setting_set_or_difference_is_not_used(changes):
     assert "image by image" not in line_of(found, "differs")
 
 
-def test_without_a_comparison_seeds_are_paired():
-    assert "better, seed by seed on these images (3 seeds" in line_of(
-        findings_of(guidance_rows([70.0, 74.0, 78.0], [60.0, 64.1, 68.0])), "differs"
-    )
-    assert "within noise, seed by seed" in line_of(findings_of(guidance_rows([70.0, 74.0], [69.0, 74.5])), "differs")
+def compared(rows, turned=False, without=0):
+    """The row of `raysd compare` for the rows of guidance 2 and 7.5."""
+    sides = [
+        [row["fingerprint"] for row in rows if row["trained_on"]["guidance_scale"] == scale][without:]
+        for scale in ((7.5, 2.0) if turned else (2.0, 7.5))
+    ]
+    a, b = ({"top1": 0.0, "rows": names} for names in sides)
+    low, high, verdict = (-1.6, -0.4, "worse") if turned else (0.4, 1.6, "better")
+    return {"a": a, "b": b, "low": low, "high": high, "verdict": verdict}
 
 
-def test_one_seed_or_equal_differences_give_no_verdict():
-    for rows in (guidance_rows([70.0], [60.0]), guidance_rows([70.0, 74.0], [60.0, 64.0])):
-        line = line_of(findings_of(rows), "differs")
-        assert "too few seeds" in line and "within noise" not in line and "+10.0 points" in line
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_compare_found_decides_where_no_sweep_compared(turned):
+    rows = guidance_rows([70.0, 74.0], [69.0, 73.0])
+    line = line_of(findings_of(rows, compared=[compared(rows, turned)]), "differs")
+    assert "+1.0 points: better, image by image (95 % interval +0.4 to +1.6)" in line
+
+
+def test_without_a_comparison_of_these_very_classifiers_no_verdict_is_given():
+    rows = guidance_rows([70.0, 74.0], [60.0, 64.0])
+    for found in (findings_of(rows), findings_of(rows, compared=[compared(rows, without=1)])):
+        line = line_of(found, "differs")
+        assert line.endswith("+10.0 points: raysd compare tells whether that is more than noise.")
 
 
 def test_guidance_is_compared_with_the_highest_when_7_5_was_not_generated():

@@ -13,7 +13,6 @@ from raysd.statistics.seeds import (
     margin_of_mean,
     margins_over_sets,
     noise_margin,
-    paired_by_seed,
     pooled_spread,
     within_noise,
 )
@@ -132,20 +131,6 @@ def test_noise_seldom_costs_the_truly_best_setting():
         lost += 0 not in keep_best(scores, 0.25, within_noise=True)
         lost_without += 0 not in keep_best(scores, 0.25, within_noise=False)
     assert lost / runs < 0.15 < 0.3 < lost_without / runs
-
-
-def test_settings_are_paired_by_the_seeds_that_both_have():
-    ours, theirs = {0: 60.0, 1: 61.5, 2: 63.0, 7: 99.0}, {2: 60.0, 1: 60.5, 0: 58.0, 8: 1.0}
-    found = paired_by_seed(ours, theirs)
-    test = ttest_rel([60.0, 61.5, 63.0], [58.0, 60.5, 60.0]).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((test.low, test.high))
-    assert (found.difference, found.num_seeds, found.verdict) == (pytest.approx(2.0), 3, "within noise")
-    assert paired_by_seed(theirs, {seed: value - 30 - seed for seed, value in theirs.items()}).verdict == "better"
-
-
-@pytest.mark.parametrize("theirs", [{0: 50.0}, {2: 50.0}, {0: 59.0, 1: 60.5}], ids=["one", "none", "no spread"])
-def test_without_a_spread_between_pairs_nothing_is_said(theirs):
-    assert paired_by_seed({0: 60.0, 1: 61.5}, theirs) is None
 
 
 def test_a_setting_alone_has_the_margin_of_its_own_seeds():
