@@ -19,28 +19,28 @@ Words = Annotated[
 ]
 
 
-def _run(verb: str, words: list[str] | None, **options: Any) -> Any:
+def _run(name: str, words: list[str] | None, **options: Any) -> Any:
     """Run a command, print its answer, and return it."""
-    experiment, _ = _read_words(verb, words)
-    return _call(verb, experiment, **options)
+    experiment, _ = _read_words(name, words)
+    return _call(name, experiment, **options)
 
 
-def _run_recorded(verb: str, words: list[str] | None) -> None:
+def _run_recorded(name: str, words: list[str] | None) -> None:
     """Run a command whose result rows name the command line that made them, and print its answer."""
-    experiment, command = _read_words(verb, words)
-    _call(verb, experiment, command=command)
+    experiment, command = _read_words(name, words)
+    _call(name, experiment, command=command)
 
 
-def _call(verb: str, *arguments: Any, **options: Any) -> Any:
+def _call(name: str, *arguments: Any, **options: Any) -> Any:
     from raysd import commands  # not before it is needed, so that the help is quick
     from raysd.commands import show
 
-    answer = getattr(commands, verb)(*arguments, **options)
-    getattr(show, f"show_{verb}")(answer)
+    answer = getattr(commands, name)(*arguments, **options)
+    getattr(show, f"show_{name}")(answer)
     return answer
 
 
-def _read_words(verb: str, words: list[str] | None, changes: list[str] | None = None) -> "tuple[Experiment, str]":
+def _read_words(name: str, words: list[str] | None, changes: list[str] | None = None) -> "tuple[Experiment, str]":
     """Return the experiment that the words describe, with some changes, and the command line that repeats it."""
     from raysd.config import load_experiment, repeat_command
 
@@ -48,7 +48,7 @@ def _read_words(verb: str, words: list[str] | None, changes: list[str] | None = 
     if len(paths) > 1:
         raise UserError("configuration", paths[1], "give one experiment file; overrides are written key=value")
     path, overrides = paths[0] if paths else None, [word for word in words or [] if "=" in word]
-    return load_experiment(path, [*overrides, *(changes or [])]), repeat_command(verb, path, overrides)
+    return load_experiment(path, [*overrides, *(changes or [])]), repeat_command(name, path, overrides)
 
 
 @app.command()
@@ -228,9 +228,9 @@ def main(is_job: bool = False) -> None:
         sys.exit(130)
 
 
-def run_job(verb: str) -> None:
+def run_job(name: str) -> None:
     """Run a command as a script of `ray job submit`, with the words that the script was given."""
-    sys.argv.insert(1, verb)
+    sys.argv.insert(1, name)
     main(is_job=True)
 
 

@@ -181,9 +181,9 @@ def experiment_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Experiment.model_json_schema()}
 
 
-def repeat_command(verb: str, path: str | Path | None, overrides: list[str]) -> str:
+def repeat_command(name: str, path: str | Path | None, overrides: list[str]) -> str:
     """Return the shell command that repeats a command."""
     import shlex
 
-    words = ["raysd", verb, *([os.fspath(path)] if path is not None else []), *overrides]
+    words = ["raysd", name, *([os.fspath(path)] if path is not None else []), *overrides]
     return shlex.join(words)

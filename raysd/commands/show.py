@@ -60,7 +60,7 @@ def show_generate(clone: "GeneratedClone") -> None:
             f"class {key} is short of {count:,} images: they were still black or flagged after "
             f"{clone.clone.spec.max_redraws} redraws"
         )
-    _line(f"it lies in {clone.path}")
+    _line(f"stored in {clone.path}")
     _line(f'open it with datasets.load_dataset("parquet", data_files="{clone.path}/data/*.parquet")')
     _line("next: raysd train, with the same configuration")
 
@@ -69,7 +69,7 @@ def show_grow(clone: "GeneratedClone") -> None:
     """Print what was generated, and how to train on it."""
     counts, keys = clone.clone.counts, clone.clone.spec.table.keys
     _line(f"clone {clone.fingerprint}: {clone.num_images:,} images, {clone.num_generated:,} generated now")
-    _line(f"it lies in {clone.path}")
+    _line(f"stored in {clone.path}")
     own = ", ".join(f"{keys[label]}: {count}" for label, count in counts.own)
     also = f" and generation.class_counts={{{own}}}" if own else ""
     _line(f"next: train on it with generation.images_per_class={counts.default}{also}")
@@ -96,7 +96,7 @@ def show_score(clone: "ScoredClone") -> None:
     )
     if clone.against:
         _line(f"near-duplicates of a test image (correlation over {DUPLICATE}): {summary.num_test_matches:,}")
-    _line(f"the table lies in {clone.table}")
+    _line(f"the table is {clone.table}")
     _line(f"next: raysd train with training.filters, as training.filters.max_duplicate={DUPLICATE}")
 
 
@@ -118,7 +118,7 @@ def show_benchmark(rates: "ResultRows[RateRow]") -> None:
             f"rate          {row['images_per_second']:.3g} images/s an actor{together}, batches of {row['batch_size']}"
         )
         _line(f"start         {row['start_seconds']:.1f} s until an actor generates")
-    _line(f"the row lies in {rates.path}; raysd plan reads it")
+    _line(f"the row is in {rates.path}; raysd plan reads it")
 
 
 def show_doctor(failures: Sequence[UserError]) -> None:
@@ -143,7 +143,7 @@ def show_evaluate(results: "ResultRows[MeasuredRow]") -> None:
     for classifier in dict.fromkeys(row["classifier"] for row in results):
         rows = [row for row in results if row["classifier"] == classifier and row["role"] == "transfer"]
         _show_means(rows, list(results.skipped))
-    _line(f"rows lie in {results.path}")
+    _line(f"the rows are in {results.path}")
     _line("next: raysd sweep, to compare guidance scales and prompts, or raysd compare, for two settings")
 
 
@@ -160,7 +160,7 @@ def show_compare(results: "ResultRows[ComparisonRow]") -> None:
             "each side has one seed, so what another seed would change is not in the intervals; train with "
             "training.seeds=[0,1,2]"
         )
-    _line(f"rows lie in {results.path}")
+    _line(f"the rows are in {results.path}")
 
 
 def show_analyze(results: "ResultRows[AnalysisRow]") -> None:
@@ -173,7 +173,7 @@ def show_analyze(results: "ResultRows[AnalysisRow]") -> None:
         _line(f"{what}, seed {row['seed']}: {values}")
     if all(row["kind"] == "features" for row in results):
         _line("to compare the clone with the real images, name a model in analysis.model")
-    _line(f"rows lie in {results.path}")
+    _line(f"the rows are in {results.path}")
 
 
 def show_report(report: "WrittenReport") -> None:
