@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -44,11 +45,16 @@ def _read_words(name: str, words: list[str] | None, changes: list[str] | None = 
     """Return the experiment that the words describe, with some changes, and the command line that repeats it."""
     from raysd.config import load_experiment, repeat_command
 
-    paths = [word for word in words or [] if "=" not in word]
+    paths = [word for word in words or [] if _is_path(word)]
     if len(paths) > 1:
         raise UserError("configuration", paths[1], "give one experiment file; overrides are written key=value")
-    path, overrides = paths[0] if paths else None, [word for word in words or [] if "=" in word]
+    path, overrides = paths[0] if paths else None, [word for word in words or [] if word not in paths]
     return load_experiment(path, [*overrides, *(changes or [])]), repeat_command(name, path, overrides)
+
+
+def _is_path(word: str) -> bool:
+    """Return whether a word is an experiment file and no override; its folders may have `=` in their names."""
+    return "=" not in word or "/" in word.partition("=")[0] or Path(word).is_file()
 
 
 @app.command()

@@ -1,15 +1,16 @@
 """One experiment = one YAML file, validated; single values can be overridden as `key=value`."""
 
 import os
+import re
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import yaml
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import GrammarParseError, InterpolationResolutionError, OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from raysd.clone.settings import CostSettings, GenerationSettings
@@ -23,6 +24,7 @@ from raysd.prompts.table import ClassTable, fill_from_wordnet, load_class_table
 from raysd.storage.location import Location
 from raysd.sweep.settings import SweepSettings
 from raysd.training.settings import TrainingSettings
+from raysd.yaml_text import children, describe_error, fit, read_value, read_yaml
 
 Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
@@ -33,7 +35,7 @@ class Experiment(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
 
     name: Slug = "experiment"
-    storage: str = "runs"
+    storage: Annotated[str, Field(min_length=1)] = "runs"
     """Storage root: a folder, s3:// or gs://. Clones in it are shared by all experiments that use it."""
     classes: str | list[str] = "fashion_mnist"
     """Class table: a built-in one, a file, or a list of names."""
@@ -76,12 +78,6 @@ class Experiment(BaseModel):
         """Built-in variants and the experiment's own, which take precedence where names are equal."""
         return {**built_in_variants(), **self.variants}
 
-    @field_validator("lint", mode="before")
-    @classmethod
-    def _off(cls, lint: Any) -> Any:
-        """Accept a bare `off`, which YAML reads as false."""
-        return "off" if lint is False else lint
-
     @field_validator("storage")
     @classmethod
     def _absolute(cls, storage: str) -> str:
@@ -117,17 +113,8 @@ def load_experiment(
     """
     if isinstance(source, Experiment) and not overrides and not values:
         return source
-    try:
-        for override in overrides or []:
-            if "=" not in override.lstrip("="):
-                raise UserError("override", override, "write it as key=value")
-        parts = _read_source(source), OmegaConf.create(_plain(values)), OmegaConf.from_dotlist(list(overrides or []))
-        merged = OmegaConf.to_container(OmegaConf.merge(*parts), resolve=True)
-    except (OmegaConfBaseException, yaml.YAMLError) as error:
-        field, value = ("override", " ".join(overrides)) if overrides else ("configuration", source or values)
-        value = os.fspath(value) if isinstance(value, os.PathLike) else value
-        raise UserError(field, value, f"cannot be read ({str(error).splitlines()[0]})") from None
-    return validate_experiment(merged)
+    parts = [_read_source(source), _create(_plain(values)), *map(_read_override, overrides or [])]
+    return validate_experiment(_resolve(OmegaConf.merge(*parts)))
 
 
 def validate_experiment(values: Any) -> Experiment:
@@ -141,12 +128,76 @@ def validate_experiment(values: Any) -> Experiment:
 
 def _read_source(source: ExperimentLike) -> Any:
     if source is None:
-        return OmegaConf.create({})
+        return _create({})
     if isinstance(source, Experiment | Mapping):
-        return OmegaConf.create(_plain(source))
+        return _create(_plain(source))
     if not isinstance(source, str | Path):
         raise UserError("configuration", source, "give the path of a YAML file, a mapping, or an Experiment")
-    return _read(str(source))
+    return _create(_read(str(source)))
+
+
+def _read_override(override: str) -> Any:
+    """Return the keys and the value of `key=value`.
+
+    Raises:
+        UserError: no key or no value, or YAML in brackets that is malformed.
+    """
+    key, equals, text = override.partition("=")
+    names = key.split(".")
+    if not equals or not all(names):
+        raise UserError("override", override, "write it as key=value")
+    try:
+        value = read_value(text, reduce(children, names, [Experiment]))
+    except yaml.YAMLError as error:
+        raise UserError(key, text, f"is no valid YAML ({describe_error(error)})") from None
+    return _create(reduce(lambda inner, name: {name: inner}, reversed(names), value))
+
+
+def _create(values: Any) -> Any:
+    """Return values as OmegaConf has them, which merges them and looks up `${key}` and `${oc.env:NAME}`.
+
+    Raises:
+        UserError: a text with `${` is malformed.
+    """
+    try:
+        return OmegaConf.create(values)
+    except OmegaConfBaseException as error:
+        raise _lookup_error(error, values) from None
+
+
+def _resolve(merged: Any) -> Any:
+    """Return plain values.
+
+    Raises:
+        UserError: a text refers to a key or a variable that does not exist.
+    """
+    try:
+        return OmegaConf.to_container(merged, resolve=True)
+    except OmegaConfBaseException as error:
+        raise _lookup_error(error, OmegaConf.to_container(merged, resolve=False)) from None
+
+
+def _lookup_error(error: OmegaConfBaseException, values: Any) -> UserError:
+    is_lookup = isinstance(error, GrammarParseError | InterpolationResolutionError)
+    remedy = (
+        "; for the characters ${ themselves write \\${" if is_lookup else "; use texts, numbers, lists and mappings"
+    )
+    key = error.full_key or "configuration"
+    return UserError(key, _value_at(values, error.full_key or ""), _first_line(error) + remedy)
+
+
+def _value_at(values: Any, key: str) -> Any:
+    """Return the value under a dotted key, as OmegaConf writes it; the key where it cannot be followed."""
+    try:
+        for name in re.findall(r"[^.\[\]]+", key):
+            values = values[int(name) if isinstance(values, list) else name]
+    except (LookupError, TypeError, ValueError):
+        return key
+    return values
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _plain(value: Any) -> Any:
@@ -162,18 +213,18 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _read(path: str) -> Any:
+def _read(path: str) -> dict[str, Any]:
     folder, _, name = str(Path(path).expanduser().resolve() if "://" not in path else path).rpartition("/")
     location = Location(folder)
     if not location.is_file(name):
         raise UserError("configuration", path, "no such file; give the path of an experiment's YAML file")
     try:
-        base = OmegaConf.create(location.read(name).decode())
-    except Exception as error:  # YAML parsers raise many kinds; all mean the same to a user
-        raise UserError("configuration", path, f"is no valid YAML ({str(error).splitlines()[0]})") from None
-    if not OmegaConf.is_dict(base):
-        raise UserError("configuration", str(path), "must hold keys and values")
-    return base
+        values = read_yaml(location.read(name).decode("utf-8-sig"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError("configuration", path, f"is no valid YAML ({describe_error(error)})") from None
+    if not isinstance(values, dict):
+        raise UserError("configuration", path, "must hold keys and values")
+    return fit(values, [Experiment])
 
 
 def experiment_schema() -> dict[str, Any]:

@@ -24,6 +24,7 @@ ORDER = [
     "progress",
     "formats",
     "renamed",
+    "yaml_text",
     "callable_package",
     "device",
     "statistics",

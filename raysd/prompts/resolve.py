@@ -1,10 +1,9 @@
 """Prompt variants in an experiment file, resolved against a class table."""
 
-import csv
-import io
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -12,6 +11,7 @@ from raysd.errors import UserError
 from raysd.prompts.lint import confused_classes
 from raysd.prompts.settings import TextTable, VariantSettings
 from raysd.prompts.table import ClassTable, split_cell
+from raysd.prompts.table_file import FILES, read_rows
 from raysd.prompts.variant import VARIABLE, PromptVariant, Weighted
 
 LISTS = Path(__file__).parent / "lists"
@@ -183,24 +183,26 @@ def _read_texts(field: str, source: TextTable, key_column: str, table: ClassTabl
 
 
 def _read_rows(field: str, source: TextTable) -> Iterator[tuple[dict[str, object], str, float]]:
-    """Yield each row of a table with its text and weight."""
+    """Yield each row of a table with its text and weight; once for each text of a list."""
     rows = _read_table(f"{field}.table", source.table)
     for column in (source.column, source.key, source.weight):
         if column is not None and column not in rows[0]:
             raise UserError(field, column, f"{source.table} has no such column; it has {', '.join(map(str, rows[0]))}")
     for number, row in enumerate(rows):
-        if None in row:
-            raise UserError(
-                f"{field}.table",
-                source.table,
-                f"row {number + 1} has more cells than the header; put cells with commas in quotes",
-            )
-        text = " ".join(str(row[source.column] or "").split())
-        if not text:
+        texts, weight = _cell_texts(row.get(source.column)), _weight(field, source, row, number)
+        if not texts:
             raise UserError(
                 f"{field}.table", source.table, f"row {number + 1} has no {source.column}; fill it in or remove it"
             )
-        yield row, text, _weight(field, source, row, number)
+        yield from ((row, text, weight) for text in texts)
+
+
+def _cell_texts(cell: Any) -> list[str]:
+    """Return the text of a cell on one line, or the texts of a list of captions."""
+    if isinstance(cell, list):
+        return [text for part in cell for text in _cell_texts(part)]
+    text = " ".join(str(cell or "").split())
+    return [text] if text else []
 
 
 def _classes_by_name(table: ClassTable) -> dict[str, list[str]]:
@@ -227,19 +229,11 @@ def _weight(field: str, source: TextTable, row: dict[str, object], number: int) 
     return weight
 
 
-def _read_table(field: str, source: str) -> list[dict[str, object]]:
+def _read_table(field: str, source: str) -> list[dict[str, Any]]:
     path = Path(source).expanduser()
-    if not path.is_file() or path.suffix not in (".csv", ".parquet"):
-        raise UserError(field, source, "no such .csv or .parquet file; give its path")
-    try:
-        if path.suffix == ".csv":
-            rows: list[dict[str, object]] = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
-        else:
-            import pyarrow.parquet as pq
-
-            rows = pq.read_table(path).to_pylist()
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(field, source, f"cannot be read ({str(error).splitlines()[0]})") from None
+    if not path.is_file():
+        raise UserError(field, source, f"no such file; give the path of a {FILES} file")
+    rows = read_rows(field, source, path)
     if not rows:
         raise UserError(field, source, "the table is empty; give each class at least one row")
     return rows

@@ -1,15 +1,11 @@
 """Class tables: a row per class with `label` 0..K-1, a stable `key`, a `name`, and further columns for prompts."""
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-from pyarrow import ArrowInvalid
-
 from raysd.errors import UserError
+from raysd.prompts.table_file import FILES, read_rows
 
 if TYPE_CHECKING:
     from raysd.prompts.wordnet import Synset
@@ -101,7 +97,7 @@ def _no_meaning(row: ClassRow, senses: "list[Synset]") -> str:
 
 
 def load_class_table(source: str | list[str]) -> ClassTable:
-    """Load a built-in table by name, a file (.csv, .parquet, .yaml, .txt) by path, or a plain list of names.
+    """Load a built-in table by name, a file by path (see `FILES`), or a plain list of names.
 
     Missing labels are numbered in order, and missing keys are taken from the names.
 
@@ -115,45 +111,21 @@ def load_class_table(source: str | list[str]) -> ClassTable:
         path = BUILT_IN / f"{source}.csv"
     elif not path.is_file():
         tables = ", ".join(built_in_tables())
-        remedy = f"no such built-in table or file; use one of {tables}, or a .csv, .parquet, .yaml or .txt file"
+        remedy = f"no such built-in table or file; use one of {tables}, or a {FILES} file"
         raise UserError("classes", source, remedy)
-    return _validated(source, _read(path, source))
-
-
-def _read(path: Path, source: str) -> list[dict[str, Any]]:
-    try:
-        if path.suffix == ".csv":
-            return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
-        if path.suffix == ".parquet":
-            import pyarrow.parquet as pq
-
-            return pq.read_table(path).to_pylist()
-        if path.suffix in (".yaml", ".yml"):
-            items = yaml.safe_load(path.read_text(encoding="utf-8"))
-            if not isinstance(items, list):
-                raise UserError("classes", source, "the YAML file must hold a list of names or of rows")
-            return [item if isinstance(item, dict) else {"name": item} for item in items]
-        if path.suffix == ".txt":
-            return [
-                {"name": line.strip()} for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error, yaml.YAMLError, ArrowInvalid) as error:
-        raise UserError("classes", source, f"cannot be read ({str(error).splitlines()[0]})") from None
-    raise UserError("classes", source, "unknown kind of file; use .csv, .parquet, .yaml or .txt")
+    return _validated(source, read_rows("classes", source, path))
 
 
 def _validated(source: str, items: list[dict[str, Any]]) -> ClassTable:
     if not items:
         raise UserError("classes", source, "the table is empty; give at least one class")
     rows = []
-    columns = list(dict.fromkeys(str(column) for item in items for column in item if column is not None))
+    columns = list(dict.fromkeys(str(column) for item in items for column in item))
     for number, item in enumerate(items):
-        if None in item:
-            raise UserError(
-                "classes", source, f"row {number + 1} has more cells than the header; put cells with commas in quotes"
-            )
         cells = {str(column): _text(source, number, str(column), cell) for column, cell in item.items()}
         row = {column: cells.get(column, "") for column in columns}
+        if "name" not in columns:
+            raise UserError("classes", source, f"has no column name, only {', '.join(columns)}; rename one")
         if not row.get("name"):
             raise UserError("classes.name", source, f"row {number + 1} has no name; give every class a name")
         rows.append({"label": "", **row, "key": row.get("key") or row["name"]})
@@ -166,11 +138,11 @@ def _text(source: str, number: int, column: str, cell: Any) -> str:
     """Return a cell as text on one line; the values of a list are joined."""
     if isinstance(cell, list):
         return SEPARATOR.join(text for part in cell if (text := _text(source, number, column, part)))
-    if isinstance(cell, (bool, dict)) and column in ("key", "name"):
+    if isinstance(cell, bool | dict) and column in ("key", "name"):
         raise UserError(
             f"classes.{column}",
             cell,
-            f"in row {number + 1} of {source} is no text; write it as text, in YAML in quotes",
+            f"in row {number + 1} of {source} is no text; write it as text, in quotes",
         )
     return "" if cell is None else " ".join(str(cell).split())
 
@@ -181,7 +153,9 @@ def _number(source: str, rows: list[ClassRow]) -> None:
             row["label"] = str(label)
     labels = [row["label"] for row in rows]
     if sorted(labels) != sorted(str(label) for label in range(len(rows))):
-        raise UserError("classes.label", source, f"labels must be 0 to {len(rows) - 1}, each once")
+        from_one = sorted(labels) == sorted(str(label + 1) for label in range(len(rows)))
+        why = "they begin at 1; subtract 1 from each, or leave the column out" if from_one else "correct the column"
+        raise UserError("classes.label", source, f"labels must be 0 to {len(rows) - 1}, each once; {why}")
 
 
 def _reject_duplicate_keys(source: str, rows: list[ClassRow]) -> None:

@@ -88,9 +88,44 @@ def test_csv_parquet_yaml_and_text_give_the_same_table(tmp_path):
 def test_lists_in_cells_are_several_values_and_other_kinds_are_refused(tmp_path):
     (tmp_path / "t.yaml").write_text("- {name: cat, synonyms: [kitty, puss]}\n")
     assert load_class_table(str(tmp_path / "t.yaml")).rows[0]["synonyms"] == "kitty|puss"
-    (tmp_path / "t.yaml").write_text("- cat\n- no\n")
+    (tmp_path / "t.jsonl").write_text('"cat"\nfalse\n')
     with pytest.raises(UserError, match=r"classes\.name = False: in row 2 of .* is no text; write it as text"):
-        load_class_table(str(tmp_path / "t.yaml"))
+        load_class_table(str(tmp_path / "t.jsonl"))
+
+
+def test_a_yaml_table_keeps_the_characters_of_the_file(tmp_path):
+    names = ["007", "010", "0x1F", "12:30", "1_000", "2021-01-01", "1e3", "yes", "no", "on", "true"]
+    (tmp_path / "t.yaml").write_text("".join(f"- {name}\n" for name in names))
+    assert load_class_table(str(tmp_path / "t.yaml")).names == names
+    (tmp_path / "t.yaml").write_text("- {name: 7, key: 007, definition: ~}\n")
+    assert load_class_table(str(tmp_path / "t.yaml")).rows == [
+        {"label": "0", "name": "7", "key": "007", "definition": ""}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("t.CSV", b"key,name\na,cat\nb,dog\n"),
+        ("t.csv", b"Key, Name\na, cat\nb, dog\n"),
+        ("t.csv", b"key;name\r\na;cat\r\nb;dog\r\n"),
+        ("t.csv", b"key\tname\na\tcat\nb\tdog\n"),
+        ("t.tsv", b"key\tname\na\tcat\nb\tdog\n"),
+        ("t.csv", "key,name\na,cat\nb,dog\n".encode("utf-16")),
+        ("t.jsonl", b'{"key": "a", "name": "cat"}\n{"key": "b", "name": "dog"}\n'),
+    ],
+    ids=["capitals in the suffix", "in the header", "semicolons", "tabs", "tsv", "utf-16", "jsonl"],
+)
+def test_tables_are_read_as_spreadsheets_write_them(tmp_path, name, data):
+    (tmp_path / name).write_bytes(data)
+    rows = load_class_table(str(tmp_path / name)).rows
+    assert [(row["label"], row["key"], row["name"]) for row in rows] == [("0", "a", "cat"), ("1", "b", "dog")]
+
+
+def test_text_that_is_not_utf8_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_bytes("key,name\na,caf\xe9\n".encode("latin-1"))
+    with pytest.raises(UserError, match="is not UTF-8 text; save it as UTF-8"):
+        load_class_table(str(tmp_path / "t.csv"))
 
 
 def test_rows_are_put_in_label_order(tmp_path):
@@ -103,7 +138,12 @@ def test_rows_are_put_in_label_order(tmp_path):
     [
         ("name\n", "empty"),
         ("name,definition\ncrane,a tall, wading bird\n", "row 1 has more cells than the header"),
-        ("title\ncat\n", "row 1 has no name"),
+        ("title\ncat\n", "has no column name, only title; rename one"),
+        ("key,name\na,\n", "row 1 has no name"),
+        ('key,name\na,"cat\nb,dog\nc,fox\n', "a quote that it opens is never closed"),
+        ('key,name\na,"cat\nb,dog\nc,""fox"\n', "row 1 of .* goes over several lines; close the quote"),
+        ("Name,name\ncat,dog\n", "two columns 'name'"),
+        ("label,name\n1,cat\n2,dog\n", "labels must be 0 to 1, each once; they begin at 1; subtract 1"),
         ("name,key\ncat,a\ndog,a\n", "stands twice"),
         ("name\ncrane\ncrane\n", "stands twice"),
         ("label,name\n0,cat\n2,dog\n", "labels must be 0 to 1"),

@@ -146,6 +146,18 @@ def test_the_content_of_a_table_shapes_the_fingerprint_and_its_place_does_not(tm
     assert resolve(**changed).identity() != first.identity()
 
 
+def test_a_list_of_captions_in_a_cell_is_several_texts(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [{"key": row["key"], "caption": [f"a {row['name']}", f"one {row['name']}"]} for row in TABLE.rows]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    variant = resolve(
+        templates=["{caption}"], fields={"caption": TextTable(table=str(tmp_path / "t.parquet"), column="caption")}
+    )
+    assert {variant.prompt(ROW, seed) for seed in range(50)} == {"a sandal", "one sandal"}
+
+
 def test_parquet_tables_and_class_names_do_too(tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -171,7 +183,7 @@ def test_parquet_tables_and_class_names_do_too(tmp_path):
             {"column": "text"},
             r"fields\.caption = 'text': .* has no such column; it has key, caption, score",
         ),
-        ("key,caption,score\nsandal,x,1\n", {"table": "nowhere.csv"}, r"no such \.csv or \.parquet file"),
+        ("key,caption,score\nsandal,x,1\n", {"table": "nowhere.csv"}, r"no such file; give the path of a \.csv"),
     ],
 )
 def test_bad_tables_are_refused_in_one_line(tmp_path, rows, change, message):
