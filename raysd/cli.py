@@ -1,7 +1,7 @@
 """The `raysd` command. Each command takes an experiment's YAML file and `key=value` overrides."""
 
+import csv
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +11,7 @@ import typer
 from raysd.errors import UserError
 
 if TYPE_CHECKING:
-    from raysd.config import Experiment
+    from raysd.config import CommandLine, Experiment
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 Words = Annotated[
@@ -22,34 +22,44 @@ Words = Annotated[
 
 def _run(name: str, words: list[str] | None, **options: Any) -> Any:
     """Run a command, print its answer, and return it."""
-    experiment, _ = _read_words(name, words)
-    return _call(name, experiment, **options)
+    return _call(name, _read_words(words), **options)
 
 
 def _run_recorded(name: str, words: list[str] | None) -> None:
     """Run a command whose result rows name the command line that made them, and print its answer."""
-    experiment, command = _read_words(name, words)
-    _call(name, experiment, command=command)
+    line = _read_words(words)
+    _call(name, line, command=line.command(name))
 
 
-def _call(name: str, *arguments: Any, **options: Any) -> Any:
+def _call(name: str, line: "CommandLine", *arguments: Any, **options: Any) -> Any:
+    """Call a command's function with the experiment of a command line."""
     from raysd import commands  # not before it is needed, so that the help is quick
+
+    return _show(name, getattr(commands, name)(_load(line), *arguments, **options), line)
+
+
+def _show(name: str, answer: Any, line: "CommandLine") -> Any:
+    """Print the answer of a command, and return it."""
     from raysd.commands import show
 
-    answer = getattr(commands, name)(*arguments, **options)
-    getattr(show, f"show_{name}")(answer)
+    getattr(show, f"show_{name}")(answer, line)
     return answer
 
 
-def _read_words(name: str, words: list[str] | None, changes: list[str] | None = None) -> "tuple[Experiment, str]":
-    """Return the experiment that the words describe, with some changes, and the command line that repeats it."""
-    from raysd.config import load_experiment, repeat_command
+def _load(line: "CommandLine", *changes: str) -> "Experiment":
+    from raysd.config import load_experiment
+
+    return load_experiment(line.path, [*line.overrides, *changes])
+
+
+def _read_words(words: list[str] | None) -> "CommandLine":
+    """Tell the experiment file from the overrides."""
+    from raysd.config import CommandLine
 
     paths = [word for word in words or [] if _is_path(word)]
     if len(paths) > 1:
         raise UserError("configuration", paths[1], "give one experiment file; overrides are written key=value")
-    path, overrides = paths[0] if paths else None, [word for word in words or [] if word not in paths]
-    return load_experiment(path, [*overrides, *(changes or [])]), repeat_command(name, path, overrides)
+    return CommandLine(paths[0] if paths else None, tuple(word for word in words or [] if word not in paths))
 
 
 def _is_path(word: str) -> bool:
@@ -93,15 +103,21 @@ def grow(
         int | None,
         typer.Option(help="how many more images for each class; only at a terminal, jobs take --to"),
     ] = None,
-    classes: Annotated[str, typer.Option(help="keys of the classes, with commas; all when left out")] = "",
+    classes: Annotated[
+        str,
+        typer.Option(
+            help='keys of the classes, with commas, in quotes where they hold one: a,"b, c"; all when left out'
+        ),
+    ] = "",
 ) -> None:
     """Generate more images for a clone, for all classes or for some."""
-    keys = [key.strip() for key in classes.split(",") if key.strip()] or None
-    experiment, command = _read_words("grow", words)
+    keys = [key for key in next(csv.reader([classes], skipinitialspace=True), []) if key.strip()] or None
+    line = _read_words(words)
     if to is None or images is not None:
-        to = _growth_target(experiment, to, images, keys, bool(context.obj))
-        print(f"the same, safe to run again: {command} --to {to}{f' --classes {shlex.quote(classes)}' if keys else ''}")
-    _call("grow", experiment, to=to, classes=keys)
+        to = _growth_target(_load(line), to, images, keys, bool(context.obj))
+        again = line.command("grow", "--to", str(to), *(["--classes", classes] if keys else []))
+        print(f"the same, safe to run again: {again}")
+    _call("grow", line, to=to, classes=keys)
 
 
 def _growth_target(
@@ -172,11 +188,12 @@ def compare(
     ] = None,
 ) -> None:
     """Compare the classifiers of two settings, image by image."""
-    experiment, command = _read_words("compare", words)
+    line = _read_words(words)
+    theirs = _load(line, *(other or []))
     if not other:
         raise UserError("with", "", "say what is different, as --with generation.guidance_scale=7.5")
-    theirs, _ = _read_words("compare", words, other)
-    _call("compare", experiment, theirs, command=" ".join([command, *(f"--with {change}" for change in other)]))
+    command = line.command("compare", *(word for change in other for word in ("--with", change)))
+    _call("compare", line, theirs, command=command)
 
 
 @app.command()
@@ -200,10 +217,12 @@ def report(words: Words = None) -> None:
     _run("report", words)
 
 
-@app.command()
-def demo(words: Words = None) -> None:
+@app.command("demo")
+def run_demo(words: Words = None) -> None:
     """Run the whole path with the embedded model and real images, in minutes."""
-    _call("demo", words)
+    from raysd.commands import demo
+
+    _show("demo", demo(words), _read_words(words))
 
 
 @app.command()

@@ -1,8 +1,9 @@
 """One experiment = one YAML file, validated; single values can be overridden as `key=value`."""
 
-import os
 import re
+import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property, reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -232,9 +233,18 @@ def experiment_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Experiment.model_json_schema()}
 
 
-def repeat_command(name: str, path: str | Path | None, overrides: list[str]) -> str:
-    """Return the shell command that repeats a command."""
-    import shlex
+@dataclass(frozen=True)
+class CommandLine:
+    """The words of a command line that name an experiment; other commands take the same ones."""
 
-    words = ["raysd", name, *([os.fspath(path)] if path is not None else []), *overrides]
-    return shlex.join(words)
+    path: str | None = None
+    overrides: tuple[str, ...] = ()
+
+    def command(self, name: str, *more: str) -> str:
+        """Return a command with this experiment, to be pasted into a shell.
+
+        Args:
+            name: of the command, as `train`.
+            more: further overrides and options.
+        """
+        return shlex.join(["raysd", name, *([] if self.path is None else [self.path]), *self.overrides, *more])

@@ -137,7 +137,7 @@ def _is_marked(text: str, kinds: Sequence[Kind]) -> bool:
 
 def members(annotation: Kind) -> list[Kind]:
     """Return the types that an annotation allows, without what is said beside them."""
-    origin = get_origin(annotation)
+    origin: Any = get_origin(annotation)
     if origin is Annotated:
         return members(get_args(annotation)[0])
     if origin in (Union, UnionType):
@@ -154,7 +154,7 @@ def _children_of(kind: Kind, key: str | None) -> list[Kind]:
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         field = None if key is None else kind.model_fields.get(key)
         return [] if field is None else members(field.annotation)
-    origin = get_origin(kind)
+    origin: Any = get_origin(kind)
     if isinstance(origin, type) and issubclass(origin, (list, tuple, set) if key is None else Mapping):
         return members(next(part for part in reversed(get_args(kind)) if part is not Ellipsis))
     return []
@@ -184,11 +184,13 @@ def _wants_text(kinds: Sequence[Kind]) -> bool:
 
 
 def _is_literal(kind: Kind) -> bool:
-    return get_origin(kind) is Literal and all(isinstance(word, str) for word in get_args(kind))
+    origin: Any = get_origin(kind)
+    return origin is Literal and all(isinstance(word, str) for word in get_args(kind))
 
 
 def _words(kinds: Sequence[Kind]) -> list[Any]:
-    return [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
+    origins: list[Any] = [get_origin(kind) for kind in kinds]
+    return [word for kind, origin in zip(kinds, origins, strict=True) if origin is Literal for word in get_args(kind)]
 
 
 def _is_container(kind: Kind) -> bool:

@@ -1,9 +1,12 @@
 """What the command line prints of each command's answer, and what to run next."""
 
+import glob
+import json
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from raysd.config import CommandLine
 from raysd.errors import UserError
 from raysd.storage.row_types import AnalysisRow, ComparisonRow, MeasuredRow, RateRow
 
@@ -15,9 +18,10 @@ if TYPE_CHECKING:
 
 LOG_WIDTH = 160  # characters, where the output is no terminal
 ROLE_NAMES = {"shift": "test"}
+DEFAULT = CommandLine()
 
 
-def show_plan(plan: "ClonePlan") -> None:
+def show_plan(plan: "ClonePlan", line: CommandLine = DEFAULT) -> None:
     """Print classes, prompts, counts, shards, size and cost of a clone."""
     clone, spec = plan.clone, plan.clone.spec
     _line(f"classes       {len(spec.table)}: {_shortened(spec.table.names)}")
@@ -49,7 +53,7 @@ def show_plan(plan: "ClonePlan") -> None:
     _line(f"clone         {plan.path}")
 
 
-def show_generate(clone: "GeneratedClone") -> None:
+def show_generate(clone: "GeneratedClone", line: CommandLine = DEFAULT) -> None:
     """Print what was generated, and how to open it."""
     _line(
         f"clone {clone.fingerprint}: {clone.num_images:,} images, {clone.num_generated:,} generated "
@@ -61,28 +65,32 @@ def show_generate(clone: "GeneratedClone") -> None:
             f"{clone.clone.spec.max_redraws} redraws"
         )
     _line(f"stored in {clone.path}")
-    _line(f'open it with datasets.load_dataset("parquet", data_files="{clone.path}/data/*.parquet")')
-    _line("next: raysd train, with the same configuration")
+    files = json.dumps(
+        f"{clone.path if '://' in clone.path else glob.escape(clone.path)}/data/*.parquet", ensure_ascii=False
+    )
+    _line(f'open it with datasets.load_dataset("parquet", data_files={files})')
+    _line(f"next: {line.command('train')}")
 
 
-def show_grow(clone: "GeneratedClone") -> None:
+def show_grow(clone: "GeneratedClone", line: CommandLine = DEFAULT) -> None:
     """Print what was generated, and how to train on it."""
     counts, keys = clone.clone.counts, clone.clone.spec.table.keys
     _line(f"clone {clone.fingerprint}: {clone.num_images:,} images, {clone.num_generated:,} generated now")
     _line(f"stored in {clone.path}")
-    own = ", ".join(f"{keys[label]}: {count}" for label, count in counts.own)
-    also = f" and generation.class_counts={{{own}}}" if own else ""
-    _line(f"next: train on it with generation.images_per_class={counts.default}{also}")
+    own = {keys[label]: count for label, count in counts.own}
+    changes = [f"generation.images_per_class={counts.default}"]
+    changes += [f"generation.class_counts={json.dumps(own, ensure_ascii=False)}"] if own else []
+    _line(f"next: {line.command('train', *changes)}")
 
 
-def show_verify(clone: "VerifiedClone") -> None:
+def show_verify(clone: "VerifiedClone", line: CommandLine = DEFAULT) -> None:
     """Print whether a clone is complete; its broken shards were named when they were found."""
     whole = f"all {len(clone.clone):,} planned images are as they should be, or listed as dropped"
-    broken = f"{len(clone.problems)} broken shards; raysd verify --repair generates them again"
+    broken = f"{len(clone.problems)} broken shards; to generate them again: {line.command('verify', '--repair')}"
     _line(f"clone {clone.path}: {whole if clone.is_whole else broken}")
 
 
-def show_score(clone: "ScoredClone") -> None:
+def show_score(clone: "ScoredClone", line: CommandLine = DEFAULT) -> None:
     """Print what the scores say, and how to use them."""
     from raysd.curation.scoring import DUPLICATE
 
@@ -97,15 +105,16 @@ def show_score(clone: "ScoredClone") -> None:
     if clone.against:
         _line(f"near-duplicates of a test image (correlation over {DUPLICATE}): {summary.num_test_matches:,}")
     _line(f"the table is {clone.table}")
-    _line(f"next: raysd train with training.filters, as training.filters.max_duplicate={DUPLICATE}")
+    filtered = line.command("train", f"training.filters.max_duplicate={DUPLICATE}")
+    _line(f"next: {filtered}  # leaves near-duplicates out")
 
 
-def show_export(clone: "ExportedClone") -> None:
+def show_export(clone: "ExportedClone", line: CommandLine = DEFAULT) -> None:
     """Print how many images were written, and where."""
     _line(f"{clone.num_exported:,} images in {clone.out}")
 
 
-def show_benchmark(rates: "ResultRows[RateRow]") -> None:
+def show_benchmark(rates: "ResultRows[RateRow]", line: CommandLine = DEFAULT) -> None:
     """Print how fast the devices generate."""
     for row in rates:
         _line(f"device        {row['device']}")
@@ -118,25 +127,25 @@ def show_benchmark(rates: "ResultRows[RateRow]") -> None:
             f"rate          {row['images_per_second']:.3g} images/s an actor{together}, batches of {row['batch_size']}"
         )
         _line(f"start         {row['start_seconds']:.1f} s until an actor generates")
-    _line(f"the row is in {rates.path}; raysd plan reads it")
+    _line(f"the row is in {rates.path}")
+    _line(f"next: {line.command('plan')}  # names hours now")
 
 
-def show_doctor(failures: Sequence[UserError]) -> None:
+def show_doctor(failures: Sequence[UserError], line: CommandLine = DEFAULT) -> None:
     """Print the failed checks; passed checks were printed as they were made."""
     for failure in failures:
         _line(f"failed   {failure}")
-    well = "all is well; next: raysd plan, or raysd generate, with the same configuration"
-    _line(f"{len(failures)} failures" if failures else well)
+    _line(f"{len(failures)} failures" if failures else f"all is well; next: {line.command('generate')}")
 
 
-def show_train(classifiers: "Sequence[TrainedClassifier]") -> None:
+def show_train(classifiers: "Sequence[TrainedClassifier]", line: CommandLine = DEFAULT) -> None:
     """Print the folders of the classifiers."""
     for classifier in classifiers:
         _line(f"classifier of seed {classifier.seed}: {classifier.path}")
-    _line("next: raysd evaluate, with the same configuration")
+    _line(f"next: {line.command('evaluate')}")
 
 
-def show_evaluate(results: "ResultRows[MeasuredRow]") -> None:
+def show_evaluate(results: "ResultRows[MeasuredRow]", line: CommandLine = DEFAULT) -> None:
     """Print each accuracy, and each classifier's mean over the transfer sets."""
     for row in results:
         _line(describe_row(row))
@@ -144,10 +153,10 @@ def show_evaluate(results: "ResultRows[MeasuredRow]") -> None:
         rows = [row for row in results if row["classifier"] == classifier and row["role"] == "transfer"]
         _show_means(rows, list(results.skipped))
     _line(f"the rows are in {results.path}")
-    _line("next: raysd sweep, to compare guidance scales and prompts, or raysd compare, for two settings")
+    _line(f"next: {line.command('sweep')}  # compares guidance scales and prompts")
 
 
-def show_compare(results: "ResultRows[ComparisonRow]") -> None:
+def show_compare(results: "ResultRows[ComparisonRow]", line: CommandLine = DEFAULT) -> None:
     """Print the verdict on each set."""
     for row in results:
         gap = f"{row['difference']:+.2f} points ({row['low']:+.2f} to {row['high']:+.2f}), p = {row['p_value']:.2g}"
@@ -163,7 +172,7 @@ def show_compare(results: "ResultRows[ComparisonRow]") -> None:
     _line(f"the rows are in {results.path}")
 
 
-def show_analyze(results: "ResultRows[AnalysisRow]") -> None:
+def show_analyze(results: "ResultRows[AnalysisRow]", line: CommandLine = DEFAULT) -> None:
     """Print what was measured of the features, and of the clone."""
     for row in results:
         values = ", ".join(
@@ -176,7 +185,7 @@ def show_analyze(results: "ResultRows[AnalysisRow]") -> None:
     _line(f"the rows are in {results.path}")
 
 
-def show_report(report: "WrittenReport") -> None:
+def show_report(report: "WrittenReport", line: CommandLine = DEFAULT) -> None:
     """Print the main table, the answer in sentences, and the location of the page."""
     from rich.console import Console
 
@@ -188,7 +197,7 @@ def show_report(report: "WrittenReport") -> None:
     _line(f"report: {report.path}")
 
 
-def show_sweep(answer: "SweepAnswer") -> None:
+def show_sweep(answer: "SweepAnswer", line: CommandLine = DEFAULT) -> None:
     """Print the report of a sweep, what it cost, and how to use its best setting."""
     show_report(answer.written_report)
     cost, grid = answer.row["cost"], answer.row["cost"]["grid"]
@@ -196,10 +205,9 @@ def show_sweep(answer: "SweepAnswer") -> None:
         f"cost: {cost['num_images']:,} images and {cost['trainings']} trainings; all settings in full: "
         f"{grid['num_images']:,} and {grid['trainings']}"
     )
-    _line(
-        f"next: raysd generate {answer.best_config}, then raysd train and raysd evaluate with it; raise "
-        "generation.images_per_class for the full size"
-    )
+    best = CommandLine(answer.best_config)
+    _line("the best setting at full size: raise generation.images_per_class in these commands")
+    _line(f"next: {' && '.join(best.command(name) for name in ('generate', 'train', 'evaluate'))}")
 
 
 def describe_row(row: MeasuredRow) -> str:

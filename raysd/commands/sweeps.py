@@ -5,7 +5,7 @@ from typing import Any
 
 from raysd.commands.checks import check_resolved, check_sweep
 from raysd.commands.sweep_answer import SweepAnswer, WrittenReport
-from raysd.config import Experiment, ExperimentLike, load_experiment, repeat_command
+from raysd.config import CommandLine, Experiment, ExperimentLike, load_experiment
 
 DEMO = Path(__file__).parent.parent / "assets" / "demo.yaml"
 BEST = "best.yaml"
@@ -68,4 +68,4 @@ def _write_report(experiment: Experiment, sweep_fingerprint: str | None) -> Writ
 def demo(overrides: list[str] | None = None) -> SweepAnswer:
     """Run the whole path on the embedded model and real images, on a laptop, in minutes."""
     overrides = overrides or []
-    return sweep(load_experiment(DEMO, overrides), repeat_command("demo", None, overrides))
+    return sweep(load_experiment(DEMO, overrides), CommandLine(overrides=tuple(overrides)).command("demo"))
