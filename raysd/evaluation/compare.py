@@ -15,7 +15,11 @@ from raysd.versions import versions
 
 
 def compare_classifiers(
-    evaluation: Evaluation, a: Sequence[MeasuredRow], b: Sequence[MeasuredRow], command: str = ""
+    evaluation: Evaluation,
+    a: Sequence[MeasuredRow],
+    b: Sequence[MeasuredRow],
+    command: str = "",
+    num_settings: int = 2,
 ) -> list[ComparisonRow]:
     """Write and return a row for each set that both settings were measured on.
 
@@ -24,22 +28,29 @@ def compare_classifiers(
         a: the accuracy rows of one setting's classifiers, a classifier for each seed.
         b: those of the other.
         command: the command that repeats it.
+        num_settings: among which the two were picked.
     """
-    rows = [_compare_on(evaluation.root, measured, a, b, command) for measured in evaluation.sets]
+    rows = [_compare_on(evaluation.root, measured, a, b, command, num_settings) for measured in evaluation.sets]
     return [row for row in rows if row is not None]
 
 
 def _compare_on(
-    root: Location, measured: MeasuredOn, a: Sequence[MeasuredRow], b: Sequence[MeasuredRow], command: str
+    root: Location,
+    measured: MeasuredOn,
+    a: Sequence[MeasuredRow],
+    b: Sequence[MeasuredRow],
+    command: str,
+    num_settings: int,
 ) -> ComparisonRow | None:
     """Write and return the row of one set; None where one side has no values."""
     ours, theirs = (_rows_on(measured, rows) for rows in (a, b))
     if not ours or not theirs:
         return None
     correct = [np.stack([read_correct(root, row) for row in rows]) for rows in (ours, theirs)]
-    comparison = paired_difference(*correct)
+    comparison = paired_difference(*correct, num_settings=num_settings)
+    names = [[row["fingerprint"] for row in rows] for rows in (ours, theirs)]
     row: ComparisonRow = {
-        "fingerprint": fingerprint([[row["fingerprint"] for row in rows] for rows in (ours, theirs)]),
+        "fingerprint": fingerprint([*names, *([num_settings] if num_settings > 2 else [])]),
         "role": measured.role,
         "dataset": measured.images.name,
         "shots": measured.shots,
@@ -48,6 +59,7 @@ def _compare_on(
         "a": {"top1": 100 * float(correct[0].mean()), "rows": [row["fingerprint"] for row in ours]},
         "b": {"top1": 100 * float(correct[1].mean()), "rows": [row["fingerprint"] for row in theirs]},
         "num_images": correct[0].shape[1],
+        "num_settings": num_settings,
         "difference": comparison.difference,
         "low": comparison.low,
         "high": comparison.high,

@@ -9,6 +9,8 @@ All intervals are of 95 %. The rules differ in what they take for chance:
 - the seeds, pooled over all settings of a rung (`seeds.pooled_spread`): what a seed does to one setting and not to the
   others, with the same spread for all of them. Halving and the ranking of a sweep go by it, since a setting has only
   two or three seeds of its own;
+- the choice of the best among many settings (`many`): the score of a sweep's best setting, the differences to it, and
+  what it is compared with image by image;
 - the seeds and what the main effects of the searched fields leave unexplained (`seeds.setting_margin`): the effects of
   a sweep;
 - the seeds of one setting alone (`seeds.score_over_seeds`): the interval that a report gives to each score. A report

@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
 
 from raysd.errors import UserError
+from raysd.statistics.many import tukey_p_value, tukey_quantile
 from raysd.statistics.verdict import Verdict, verdict_of
 
 ROUNDING = 1e-6
@@ -118,7 +118,7 @@ def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
     return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 
-def paired_difference(correct_a: np.ndarray, correct_b: np.ndarray) -> Comparison:
+def paired_difference(correct_a: np.ndarray, correct_b: np.ndarray, num_settings: int = 2) -> Comparison:
     """Compare two settings, each with several classifiers, on the same images.
 
     Both the images and the classifiers are a sample: another test set, or another seed, gives another difference. With
@@ -142,9 +142,13 @@ def paired_difference(correct_a: np.ndarray, correct_b: np.ndarray) -> Compariso
     where they share a seed. To v are added one image that only A gets right and one that only B does (Bonett and Price
     2012), as few discordant images else make the interval too narrow; this is sqrt(2) / N in D.
 
+    Where the two were picked among more settings, t is Tukey's (`raysd.statistics.many.tukey_quantile`): in 5 % of
+    cases the two most different of so many equal settings are not within noise.
+
     Args:
         correct_a: of setting A, bool or 0 to 1 [S_a, N]; [N] is one classifier.
         correct_b: of setting B [S_b, N], for the same images in the same order.
+        num_settings: among which the two were picked, from 2 on.
 
     Raises:
         UserError: when the numbers of images differ, there are fewer than 2 images, or no classifier.
@@ -171,8 +175,8 @@ def paired_difference(correct_a: np.ndarray, correct_b: np.ndarray) -> Compariso
         else num_images - 1
     )
     error = math.sqrt(total)
-    half = float(stdtrit(freedom, 0.975)) * error
-    p_value = 2 * float(stdtr(freedom, -abs(difference) / error)) if error else float(difference == 0)
+    half = tukey_quantile(num_settings, freedom) * error
+    p_value = tukey_p_value(difference / error, num_settings, freedom) if error else float(difference == 0)
     low, high = max(-1.0, difference - half), min(1.0, difference + half)
     return Comparison(100 * difference, 100 * low, 100 * high, p_value, verdict_of(low, high), counts_seeds)
 

@@ -12,9 +12,9 @@ def verdict_of(low: float, high: float) -> Verdict:
     return "better" if low > 0 else "worse" if high < 0 else "within noise"
 
 
-def verdict_below_best(high: float | None) -> Literal["worse", "within noise"]:
-    """Return what a setting is whose difference to the best one has an interval up to `high`; None is unknown.
+def verdict_below_best(high: float | None) -> Literal["worse", "within noise", "unknown"]:
+    """Return what a setting is whose difference to the best one has an interval up to `high`; unknown without one.
 
     It is never better: the best one is the highest, so that an interval above 0 only shows how it was chosen.
     """
-    return "worse" if high is not None and high < 0 else "within noise"
+    return "unknown" if high is None else "worse" if high < 0 else "within noise"

@@ -141,6 +141,8 @@ class ComparisonRow(TypedDict):
     a: ComparedSide
     b: ComparedSide
     num_images: int
+    num_settings: NotRequired[int]
+    """Among which the two were picked; the interval, the p-value and the verdict allow for it. Two when absent."""
     difference: float
     low: float
     high: float
@@ -271,6 +273,8 @@ class BestSetting(TypedDict):
     images_per_class: int
     low: float | None
     high: float | None
+    expected: NotRequired[float]
+    """Of the score, when the setting is measured again: without the luck of the highest of many."""
 
 
 class RungScore(TypedDict):
@@ -318,7 +322,7 @@ class RankedSetting(TypedDict):
     difference: float
     difference_low: float | None
     difference_high: float | None
-    verdict: Literal["best", "worse", "within noise"]
+    verdict: Literal["best", "worse", "within noise", "unknown"]
 
 
 class EffectValue(TypedDict):

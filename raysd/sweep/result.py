@@ -23,7 +23,7 @@ from raysd.storage.rows import ACCURACY, FAILED, find_row
 from raysd.sweep.analysis.cost import sweep_cost
 from raysd.sweep.analysis.effects import marginal_effects
 from raysd.sweep.analysis.proxies import proxy_regrets
-from raysd.sweep.analysis.ranking import rank_settings
+from raysd.sweep.analysis.ranking import expected_score, rank_settings
 from raysd.sweep.settings import RungSettings
 from raysd.sweep.space import Setting, experiment_at
 from raysd.versions import versions
@@ -83,7 +83,7 @@ def sweep_row(
         "scheduler": experiment.sweep.scheduler,
         "rungs": [{"images_per_class": count, "num_seeds": seeds} for count, seeds in budgets],
         "factors": _factors(experiment, list(last)),
-        "best": _best(experiment, ranking[0], rungs[best["rung"]]),
+        "best": _best(experiment, ranking[0], rungs[best["rung"]], expected_score(results)),
         "images_per_class": rungs[-1].images_per_class,
         "clones": [_clone(experiment, setting, result, rungs, results) for setting, result in last.items()],
         "ranking": ranking,
@@ -127,7 +127,7 @@ def _measured(evaluation: Evaluation, classifiers: list[str]) -> tuple[list[Accu
     return rows, failed
 
 
-def _best(experiment: Experiment, first: RankedSetting, rung: RungSettings) -> BestSetting:
+def _best(experiment: Experiment, first: RankedSetting, rung: RungSettings, expected: float) -> BestSetting:
     """Return the best setting from the one that is ranked first."""
     at = experiment_at(experiment, Setting(first["setting"]), rung)
     return {
@@ -140,6 +140,7 @@ def _best(experiment: Experiment, first: RankedSetting, rung: RungSettings) -> B
         "images_per_class": first["images_per_class"],
         "low": first["low"],
         "high": first["high"],
+        "expected": expected,
     }
 
 
@@ -194,7 +195,7 @@ def _comparisons(
     rows: list[AccuracyRow],
 ) -> list[SweptComparison]:
     """Compare the best setting with each that reached as many images, and with the baselines: image by image, on each
-    set."""
+    set. The intervals allow for so many comparisons, and for the choice of the best."""
     found: list[SweptComparison] = []
     ours = [row for row in rows if row["classifier"] in best["classifiers"]]
     rivals = [result for result in last if result["rung"] == best["rung"] and result is not best]
@@ -219,6 +220,6 @@ def _comparisons(
                 "p_value": row["p_value"],
                 "verdict": row["verdict"],
             }
-            for row in compare_classifiers(evaluation, ours, theirs, evaluation.command)
+            for row in compare_classifiers(evaluation, ours, theirs, evaluation.command, 1 + len(sides))
         ]
     return found

@@ -69,14 +69,18 @@ def test_a_shift_by_seed_that_all_settings_share_does_not_widen_intervals():
     rough = rank_settings([rung_result(number, own + np.array([-9, 0, 9])) for number, own in enumerate(scores)])
     for before, after in zip(calm, rough, strict=True):
         assert before["verdict"] == after["verdict"]
-        assert (before["low"], before["high"]) == pytest.approx((after["low"], after["high"]))
         assert before["difference_high"] == pytest.approx(after["difference_high"])
+        if before["rank"] > 1:
+            assert (before["low"], before["high"]) == pytest.approx((after["low"], after["high"]))
+    assert rough[0]["high"] - rough[0]["low"] > 3 * (calm[0]["high"] - calm[0]["low"]), (
+        "the best one's is for any seeds"
+    )
 
 
 def test_one_seed_gives_no_interval_and_no_verdict_of_worse():
     _, second = rank_settings([rung_result(0, [60]), rung_result(1, [10])])
     assert [second[key] for key in ("low", "high", "difference_low", "difference_high")] == [None] * 4
-    assert (second["difference"], second["verdict"]) == (-50, "within noise")
+    assert (second["difference"], second["verdict"]) == (-50, "unknown")
 
 
 def test_a_setting_alone_on_its_rung_has_the_interval_of_its_own_seeds():

@@ -5,7 +5,8 @@ from typing import cast
 
 import numpy as np
 
-from raysd.statistics.seeds import interval_around, margin_of_mean, noise_margin
+from raysd.statistics.many import interval_of_best, margin_to_best, shrunk_best
+from raysd.statistics.seeds import interval_around, margin_of_mean
 from raysd.statistics.verdict import verdict_below_best
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.row_types import RankedSetting, RungResult, ScoredResult
@@ -30,12 +31,24 @@ def widest_rung(results: list[ScoredResult]) -> list[ScoredResult]:
     return sorted((result for result in results if result["rung"] == rung), key=lambda result: result["number"])
 
 
+def expected_score(results: list[RungResult]) -> float:
+    """Return what the best setting's score is expected to be when it is measured again, in percent.
+
+    Args:
+        results: of one sweep, with at least one score.
+    """
+    known = scored(results)
+    last = max(result["rung"] for result in known)
+    return shrunk_best(np.array([result["seed_scores"] for result in known if result["rung"] == last]))
+
+
 def rank_settings(results: list[RungResult]) -> list[RankedSetting]:
     """Rank the settings; those that reached a higher rung come first, within a rung the better score.
 
-    Both intervals are Student's t over the rung's pooled spread (`raysd.statistics.seeds.pooled_spread`). So that
-    of a score is for these seeds: what a seed does to all settings alike is not in it. A setting alone on its rung has
-    the interval of its own seeds.
+    The best one's score and the differences to it have intervals that allow for the choice among many settings
+    (`raysd.statistics.many`). The interval of another score is Student's t over the rung's pooled spread
+    (`raysd.statistics.seeds.pooled_spread`): for this setting alone, and for these seeds, since what a seed does to all
+    settings alike is not in it.
 
     Args:
         results: of one sweep. A setting that has a score on a rung has one on all rungs below it. Settings without a
@@ -45,8 +58,8 @@ def rank_settings(results: list[RungResult]) -> list[RankedSetting]:
         One row per setting. `score`, `low`, `high` are in percent and of its highest rung with a score; `difference`,
         `difference_low`, `difference_high` in points: this setting minus the best one, at the highest rung where both
         have a score (`compared_at`, in images per class). The ends are 95 % intervals, None where nothing is known of
-        the seeds. The verdict is `worse` only where the whole interval of the difference lies below zero; without an
-        interval it is `within noise`.
+        the seeds. The verdict is `worse` only where the whole interval of the difference is below zero; without an
+        interval it is `unknown`.
     """
     by_rung: dict[int, dict[str, ScoredResult]] = {}
     for result in scored(results):
@@ -62,9 +75,12 @@ def rank_settings(results: list[RungResult]) -> list[RankedSetting]:
         ours, best = setting_key(result), setting_key(order[0])
         rung = max(rung for rung, own in by_rung.items() if ours in own and best in own)
         here = by_rung[rung][ours]
-        low, high = interval_around(result["score"], margin_of_mean(scores[result["rung"]]))
+        at_rung = scores[result["rung"]]
+        low, high = (
+            interval_of_best(at_rung) if rank == 1 else interval_around(result["score"], margin_of_mean(at_rung))
+        )
         difference = here["score"] - by_rung[rung][best]["score"]
-        ends = (None, None) if rank == 1 else interval_around(difference, noise_margin(scores[rung], 0.975))
+        ends = (None, None) if rank == 1 else interval_around(difference, margin_to_best(scores[rung], len(order)))
         ranking.append(
             {
                 "rank": rank,
