@@ -47,7 +47,7 @@ def _compare_on(
     if not ours or not theirs:
         return None
     correct = [np.stack([read_correct(root, row) for row in rows]) for rows in (ours, theirs)]
-    comparison = paired_difference(*correct, num_settings=num_settings)
+    comparison = paired_difference(correct[0], correct[1], num_settings)
     names = [[row["fingerprint"] for row in rows] for rows in (ours, theirs)]
     row: ComparisonRow = {
         "fingerprint": fingerprint([*names, *([num_settings] if num_settings > 2 else [])]),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from raysd.report.cells import Cell, Cells, MeasuredSet, Setting, role_score
 from raysd.report.text import FACTORS, GUIDANCE, VARIANT, Objective, counts, objective_words
+from raysd.statistics.gap import Share, gap_closed
 from raysd.statistics.verdict import OPPOSITE, Verdict
 from raysd.storage.row_types import AccuracyRow, BestSetting, ComparisonRow, SweptComparison
 
@@ -23,7 +24,7 @@ class Findings:
     real: Cell | None
     random: Cell | None
     test: MeasuredSet | None
-    gaps: Mapping[MeasuredSet, float | None]
+    gaps: Mapping[MeasuredSet, Share | None]
     """Share of the gap to real closed, for the test set and each transfer set."""
     lines: tuple[str, ...]
     """The summary; the first line is the answer."""
@@ -69,24 +70,19 @@ def find(
     )
     if test is not None and (sentence := guidance_sentence(cells, best, test, comparisons, compared, word)):
         lines.append(sentence)
-    if closed := [
-        f"{cells.names[s]} {100 * gap:.0f} %" for s, gap in gaps.items() if s.role == "transfer" and gap is not None
-    ]:
+    if closed := [f"{cells.names[s]} {gap}" for s, gap in gaps.items() if s.role == "transfer" and gap is not None]:
         optimistic = (
             " These sets had a part in the choice, so this is optimistic." if counts(objective, "transfer") else ""
         )
-        lines.append(f"Share of the gap to real closed on transfer sets: {'; '.join(closed)}.{optimistic}")
+        lines.append(
+            f"Share of the gap to real closed on transfer sets (95 % interval): {'; '.join(closed)}.{optimistic}"
+        )
     return Findings(best, real, random, test, gaps, tuple(lines), tuple(notes), word)
 
 
 def is_clone(setting: Setting) -> bool:
     """Return whether a setting is a clone alone, without other sets."""
     return setting.kind == "clone" and not setting.is_mixture
-
-
-def gap_closed(clone: float, real: float, random: float) -> float | None:
-    """Return (clone - random) / (real - random); None when real images are not better than no training."""
-    return (clone - random) / (real - random) if real > random else None
 
 
 def find_baseline(cells: Cells, kind: str, best: Setting) -> tuple[Cell | None, list[str]]:
@@ -218,9 +214,9 @@ def _known(cells: Cells, objective: Objective, answer: str) -> list[str]:
     return lines
 
 
-def _gap(measured: MeasuredSet, best: Cell, real: Cell | None, random: Cell | None) -> float | None:
-    means = [cell.scores[measured].mean for cell in (best, real, random) if cell and measured in cell.scores]
-    return gap_closed(*means) if len(means) == 3 else None
+def _gap(measured: MeasuredSet, best: Cell, real: Cell | None, random: Cell | None) -> Share | None:
+    scores = [cell.scores[measured] for cell in (best, real, random) if cell and measured in cell.scores]
+    return gap_closed(*scores) if len(scores) == 3 else None
 
 
 def _answer(
@@ -228,7 +224,7 @@ def _answer(
     real: Cell | None,
     random: Cell | None,
     test: MeasuredSet | None,
-    gaps: Mapping[MeasuredSet, float | None],
+    gaps: Mapping[MeasuredSet, Share | None],
     borrowed: Collection[str],
 ) -> str:
     setting = best.setting
@@ -261,7 +257,7 @@ def _answer(
             )
     text += f" ({'; '.join(others)})" if others else ""
     gap = gaps.get(test)
-    return f"{text}." if gap is None else f"{text}; this closes {100 * gap:.0f} % of the gap to real."
+    return f"{text}." if gap is None else f"{text}; this closes {gap} of the gap to real (95 % interval)."
 
 
 def _choice(objective: Objective) -> str:

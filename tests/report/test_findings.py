@@ -1,10 +1,13 @@
 """Findings: the best setting, the gap closed, and the effect of guidance."""
 
+import numpy as np
 import pytest
 from report_rows import accuracy_row, experiment_rows, label_of, setting_of
 
 from raysd.report.cells import collect_cells
-from raysd.report.summary import find, gap_closed
+from raysd.report.summary import find
+from raysd.statistics.gap import gap_closed
+from raysd.statistics.seeds import Score
 
 
 def cells_of(rows):
@@ -53,19 +56,35 @@ def comparison(**changes):
     return {**row, "difference": 1.0, "low": 0.4, "high": 1.6, "verdict": "better", **changes}
 
 
+def score(mean, below=0.0, above=0.0):
+    return Score(mean, 1.0, 3, mean - below, mean + above)
+
+
 def test_gap_closed_is_the_share_between_random_and_real():
-    assert gap_closed(70.0, 90.0, 10.0) == pytest.approx(0.75)
-    assert gap_closed(95.0, 90.0, 10.0) == pytest.approx(1.0625)
+    assert gap_closed(score(70.0), score(90.0), score(10.0)).value == pytest.approx(0.75)
+    assert gap_closed(score(95.0), score(90.0), score(10.0)).value == pytest.approx(1.0625)
 
 
 def test_gap_is_undefined_when_real_is_no_better_than_random():
-    assert gap_closed(70.0, 10.0, 10.0) is None
+    assert gap_closed(score(70.0), score(10.0), score(10.0)) is None
+
+
+def test_the_interval_of_a_gap_is_that_of_its_three_accuracies():
+    rng, truth = np.random.default_rng(0), (70.0, 90.0, 10.0)
+    held = 0
+    for _ in range(1000):
+        clone, real, random = (score(mean + rng.normal(0, 1), 1.96, 1.96) for mean in truth)
+        found = gap_closed(clone, real, random)
+        held += found.low <= 0.75 <= found.high
+    assert 0.93 <= held / 1000 <= 0.97
+    one_sided = gap_closed(score(70.0, above=8.0), score(90.0), score(10.0))
+    assert (one_sided.low, one_sided.high) == (pytest.approx(0.75), pytest.approx(0.85))
 
 
 def test_gaps_are_given_for_test_and_each_transfer_set():
     found = findings_of(experiment_rows())
     assert {s.dataset for s in found.gaps} == {"fashion_mnist-test", "kmnist-test", "usps-test"}
-    assert found.gaps[found.test] == pytest.approx((70 - 19) / (84 - 19))
+    assert found.gaps[found.test].value == pytest.approx((70 - 19) / (84 - 19))
 
 
 def test_gap_is_none_without_a_baseline():
@@ -74,8 +93,8 @@ def test_gap_is_none_without_a_baseline():
 
 
 def test_gaps_on_the_sets_that_chose_are_called_optimistic():
-    assert "optimistic" in line_of(findings_of(experiment_rows(), objective={"transfer": 1.0}), "transfer sets: ")
-    assert "optimistic" not in line_of(findings_of(experiment_rows()), "transfer sets: ")
+    assert "optimistic" in line_of(findings_of(experiment_rows(), objective={"transfer": 1.0}), "transfer sets (")
+    assert "optimistic" not in line_of(findings_of(experiment_rows()), "transfer sets (")
 
 
 def test_shots_of_one_transfer_set_are_told_apart():
@@ -84,7 +103,9 @@ def test_shots_of_one_transfer_set_are_told_apart():
         for k, v in (("clone", 60.0), ("real", 80.0), ("random", 40.0))
         for r, s in (("test", None), ("transfer", 5), ("transfer", 10))
     ]
-    assert "a, 5 shots 50 %; a, 10 shots 50 %" in line_of(findings_of(rows), "transfer sets: ")
+    assert "a, 5 shots 50 % [" in line_of(findings_of(rows), "transfer sets") and "; a, 10 shots 50 % [" in line_of(
+        findings_of(rows), "transfer sets"
+    )
 
 
 def test_the_sweeps_own_comparison_decides_what_is_noise():

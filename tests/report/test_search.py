@@ -159,6 +159,15 @@ def test_nothing_is_claimed_of_noise_that_is_not_known(inputs):
     )
 
 
+def test_the_luck_of_the_best_is_said_where_it_is_known(inputs):
+    assert not any("luck" in line for line in search_lines(inputs))
+    inputs.sweep["best"] |= {"score": 70.0, "low": 67.5, "high": 71.0, "expected": 69.2}
+    assert search_lines(inputs)[0] == (
+        "The best score, 70.0 %, is the highest of 6, so a part of it is luck: measured again, about 69.2 % are to be "
+        "expected, and the true score is in [67.5, 71.0] (95 % interval, which allows for the choice)."
+    )
+
+
 def test_all_others_worse_is_said_with_the_rung_of_the_comparison(inputs):
     inputs.sweep["ranking"][1]["verdict"] = "worse"
     assert (

@@ -46,7 +46,7 @@ def _noise_lines(sweep: SweepRow) -> list[str]:
     best, *others = sweep["ranking"]
     known = [row for row in others if row["difference_high"] is not None]
     near = [row for row in known if row["verdict"] == "within noise"]
-    lines = []
+    lines = _luck_lines(sweep)
     if near:
         more = f", and {len(near) - NAMED} more" if len(near) > NAMED else ""
         named = [
@@ -65,6 +65,19 @@ def _noise_lines(sweep: SweepRow) -> list[str]:
         differ = "settings differ" if unknown > 1 else "setting differs"
         lines.append(f"Whether {unknown:,} other {differ} by more than noise is unknown: they have one seed.")
     return lines
+
+
+def _luck_lines(sweep: SweepRow) -> list[str]:
+    """Return a sentence on how much of the best score is the luck of the highest of many, where that is known."""
+    best, count = sweep["best"], len(sweep["ranking"])
+    if count < 2 or best["low"] is None or best["high"] is None or "expected" not in best:
+        return []
+    expected = min(best["score"], best["expected"])
+    return [
+        f"The best score, {best['score']:.1f} %, is the highest of {count}, so a part of it is luck: measured again, "
+        f"about {expected:.1f} % are to be expected, and the true score is in [{best['low']:.1f}, {best['high']:.1f}] "
+        "(95 % interval, which allows for the choice)."
+    ]
 
 
 def _effect_lines(effects: Sequence[Effect]) -> list[str]:

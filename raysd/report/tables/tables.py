@@ -112,16 +112,26 @@ def gap_table(cells: Cells, findings: Findings) -> Table:
     columns = (
         Column("real images of"),
         *(Column(name, is_score=True) for name in (findings.heading, "real", "random")),
-        *number_columns("gap closed, %"),
+        Column("gap closed, %", is_number=True, has_interval=True),
     )
     rows = []
     for measured, gap in findings.gaps.items():
         scores = [
             cell.scores.get(measured) if cell else None for cell in (findings.best, findings.real, findings.random)
         ]
-        rows.append((cells.names[measured], *scores, None if gap is None else Number(100 * gap)))
+        rows.append(
+            (
+                cells.names[measured],
+                *scores,
+                None if gap is None else Number(100 * gap.value, low=100 * gap.low, high=100 * gap.high),
+            )
+        )
     return Table(
-        "gap", "Share of the gap to real closed", columns, tuple(rows), ("Share = (clone - random) / (real - random).",)
+        "gap",
+        "Share of the gap to real closed",
+        columns,
+        tuple(rows),
+        ("Share = (clone - random) / (real - random), with its 95 % interval.",),
     )
 
 
