@@ -22,6 +22,8 @@ from raysd.storage.location import Location
 
 Form = Literal["imagefolder", "webdataset"]
 SUFFIXES = {"png": "png", "jpeg": "jpg", "webp": "webp"}
+RECORD = ".raysd-export.json"
+"""What a folder holds an export of."""
 ABOUT = ("key", "index", "prompt", "seed", "redraws", "flag")
 
 
@@ -36,7 +38,7 @@ def export_clone(clone: Clone, form: Form, out: str, flagged: bool = False) -> i
         flagged: whether to write images with a flag, too.
 
     Raises:
-        UserError: the clone is not complete, or the folder cannot be written.
+        UserError: the clone is not complete, or the folder cannot be written or holds something else.
     """
     if not clone.is_complete():
         raise UserError(
@@ -50,6 +52,7 @@ def export_clone(clone: Clone, form: Form, out: str, flagged: bool = False) -> i
         )
     target = Location(out)
     target.check_writable()
+    _claim(target, clone, form, flagged)
     numbers = np.flatnonzero(clone.shard_sizes()).tolist()
     folders = [target.child(folder_name(label, key)) for label, key in enumerate(clone.spec.table.keys)]
     if form == "imagefolder":
@@ -68,6 +71,31 @@ def export_clone(clone: Clone, form: Form, out: str, flagged: bool = False) -> i
     if form == "imagefolder":
         target.sync_disks()
     return count
+
+
+def _claim(target: Location, clone: Clone, form: Form, flagged: bool) -> None:
+    """Note in the folder what is exported into it.
+
+    Raises:
+        UserError: the folder holds other files, another clone, or images that this export would not write again.
+    """
+    now = {
+        "clone": clone.spec.fingerprint,
+        "form": form,
+        "flagged": flagged,
+        "class_counts": clone.counts.array.tolist(),
+    }
+    remedy = "choose an empty folder"
+    if not target.exists(RECORD):
+        if target.has_entries():
+            raise UserError("out", target.uri, f"is not empty and holds no export; {remedy}")
+    else:
+        earlier = json.loads(target.read(RECORD))
+        if any(earlier[name] != now[name] for name in ("clone", "form")):
+            raise UserError("out", target.uri, f"holds clone {earlier['clone']} as {earlier['form']}; {remedy}")
+        if earlier["flagged"] > flagged or (np.array(earlier["class_counts"]) > clone.counts.array).any():
+            raise UserError("out", target.uri, f"holds an earlier export of this clone with more images; {remedy}")
+    target.write(RECORD, json.dumps(now).encode(), sync=False)
 
 
 def _rows(clone: Clone, number: int, flagged: bool) -> Iterator[dict[str, Any]]:

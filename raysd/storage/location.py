@@ -133,6 +133,12 @@ class Location:
             if info.base_name.endswith(suffix) and not info.base_name.startswith(".")
         }
 
+    def has_entries(self) -> bool:
+        """Return whether the folder holds a file or folder."""
+        return self.attempt(
+            lambda: bool(self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True)))
+        )
+
     def read(self, name: str) -> bytes:
         """Return all bytes of the file `name`."""
 

@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from stand_in import StandIn, actor_of, job_of
 
-from raysd.clone.export import export_clone, folder_name
+from raysd.clone.export import RECORD, _claim, export_clone, folder_name
 from raysd.clone.record import with_earlier
 from raysd.clone.scan import check_shards, missing_shards
 from raysd.clone.shard import Shard, read_shard, shard_name, write_shard
 from raysd.clone.verify import find_problem, mend_shards
 from raysd.errors import UserError
+from raysd.storage.location import Location
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def test_an_image_folder_is_synced_once_and_not_for_each_image(clone, tmp_path, 
         )
     export_clone(clone, "imagefolder", str(tmp_path / "out"))
     assert events.count("fsync") <= 2  # the probe whether the folder can be written to, and its folder
-    assert events.count("replace") == 31 and events[-1] == "sync" and events.count("sync") == 1
+    assert events.count("replace") == 32 and events[-1] == "sync" and events.count("sync") == 1
 
 
 def test_an_export_that_was_killed_leaves_whole_images_and_is_made_whole_by_the_same_command(
@@ -134,7 +135,7 @@ def test_an_export_that_was_killed_leaves_whole_images_and_is_made_whole_by_the_
         patch.setattr(os, "replace", replace_some)
         export_clone(clone, "imagefolder", str(out))
     files = list(out.rglob("*.png"))
-    assert len(files) == 19 and all(np.asarray(Image.open(file)).shape == (8, 8) for file in files)
+    assert len(files) == 18 and all(np.asarray(Image.open(file)).shape == (8, 8) for file in files)
     partial = out / "00003_dress" / ".0000000.png.1234.tmp"  # as a killed process leaves it
     partial.write_bytes(b"")
     os.utime(partial, (0, 0))
@@ -144,12 +145,39 @@ def test_an_export_that_was_killed_leaves_whole_images_and_is_made_whole_by_the_
 
 def test_a_webdataset_holds_image_label_and_prompt(clone, tmp_path):
     assert export_clone(clone, "webdataset", str(tmp_path / "out")) == 30
-    assert sorted(os.listdir(tmp_path / "out")) == ["train-000000.tar", "train-000001.tar"]
+    assert sorted(os.listdir(tmp_path / "out")) == [RECORD, "train-000000.tar", "train-000001.tar"]
     with tarfile.open(tmp_path / "out" / "train-000001.tar") as tar:
         members = {member.name: tar.extractfile(member).read() for member in tar}
     name = "00005-0000001"
     assert members[f"{name}.cls"] == b"5" and json.loads(members[f"{name}.json"])["prompt"] == "sandal"
     assert members[f"{name}.png"].startswith(b"\x89PNG") and len(members) == 45
+
+
+def test_a_folder_that_holds_something_else_is_refused_and_stays_as_it_is(clone, tmp_path):
+    from dataclasses import replace
+
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine.txt").write_text("a")
+    with pytest.raises(UserError, match=r"out = .*: is not empty and holds no export; choose an empty folder"):
+        export_clone(clone, "imagefolder", str(out))
+    assert [path.name for path in out.iterdir()] == ["mine.txt"]
+    (out / "mine.txt").unlink()
+    assert export_clone(clone, "imagefolder", str(out)) == 30
+    before = sorted(path.name for path in out.rglob("*"))
+    other = replace(clone, spec=replace(clone.spec, seed=clone.spec.seed + 1))
+    for different, form, message in (
+        (other, "imagefolder", f"holds clone {clone.spec.fingerprint} as imagefolder"),
+        (clone, "webdataset", "as imagefolder; choose an empty folder"),
+        (
+            clone.with_counts(replace(clone.counts, default=2)),
+            "imagefolder",
+            "earlier export of this clone with more images",
+        ),
+    ):
+        with pytest.raises(UserError, match=message):
+            _claim(Location(str(out)), different, form, False)
+    assert sorted(path.name for path in out.rglob("*")) == before
 
 
 def test_keys_with_paths_in_them_stay_inside_the_export():
