@@ -46,7 +46,7 @@ class PromptTokenizer:
 
 def prompt_tokenizers(model: Model) -> list[PromptTokenizer]:
     """Return the tokenizers in a model's folder, without those that have no limit."""
-    folder, found = model.find_here(), []
+    folder, found = model.find_configs_here(), []
     for name in FOLDERS:
         if (folder / name).is_dir():
             try:
