@@ -54,6 +54,7 @@ def hub(tmp_path, monkeypatch):
 
     with serve_hub() as served:
         monkeypatch.setattr(constants, "ENDPOINT", served.url)
+        monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", served.url)
         monkeypatch.setattr(
             constants, "HUGGINGFACE_CO_URL_TEMPLATE", served.url + "/{repo_id}/resolve/{revision}/{filename}"
         )

@@ -129,7 +129,7 @@ def _expected_mark(model: "Model | Lora", thorough: bool) -> str | None:
 
 def _presence(model: "Model | Lora", expected: str | None, thorough: bool) -> Presence:
     from raysd.diffusion.checkpoint import Lora, has_peft
-    from raysd.storage.hub import answers_for
+    from raysd.storage.hub import asked_repository
 
     mark = model_mark(model, thorough)
     if mark == expected:
@@ -137,7 +137,7 @@ def _presence(model: "Model | Lora", expected: str | None, thorough: bool) -> Pr
     if isinstance(model, Lora) or model.commit is None:
         return "absent" if mark is None else "other"
     # The files of a commit are always the same, so a difference means that some are missing.
-    return "fetchable" if answers_for(model.name, model.commit) else "unreachable"
+    return "unreachable" if asked_repository(model.name, model.commit) is None else "fetchable"
 
 
 def model_mark(model: "Model | Lora", thorough: bool) -> str | None:

@@ -101,8 +101,8 @@ class Checkpoint:
     """On the hub."""
 
     def variant(self, dtype: str) -> str | None:
-        """Return the variant of the weights to load. On the hub the one of `dtype` is preferred, which is half as large;
-        in a folder the plain weights are."""
+        """Return the variant of the weights to load: on the hub rather the one of `dtype`, which is half as large, in a
+        folder rather the plain weights."""
         return choose_variant(read_index(self.folder), self.names, None if self.repository is None else dtype)
 
     def files(self, variant: str | None) -> list[str]:

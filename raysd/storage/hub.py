@@ -23,7 +23,7 @@ class Repository:
     sizes: dict[str, int] = field(hash=False)
     """Bytes of each file."""
     sha256: dict[str, str] = field(hash=False)
-    """Hash of each large file's content, as the hub tells it."""
+    """Hash of each large file's content, where the hub just told it."""
     is_asked: bool = True
     """Whether the hub answered just now; else this is from the cache."""
     is_listed: bool = True
@@ -106,8 +106,7 @@ def cached_repository(name: str, revision: str | None) -> Repository | None:
         paths = [path for path in folder.rglob("*") if path.is_file()]
         sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
         return Repository(name, folder.name, sizes, {}, is_asked=False, is_listed=False)
-    large = {file.path: file.lfs.sha256 for file in files if file.lfs is not None}
-    return Repository(name, folder.name, {file.path: file.size for file in files}, large, is_asked=False)
+    return Repository(name, folder.name, {file.path: file.size for file in files}, {}, is_asked=False)
 
 
 def _snapshot(name: str, revision: str | None) -> Path | None:
@@ -150,13 +149,12 @@ def fetch_model(setting: str, name: str, revision: str | None) -> Path:
     return fetch_files(setting, repository, repository.matching(FILES))
 
 
-def answers_for(name: str, commit: str) -> bool:
-    """Return whether the hub can be reached from here, and has a commit."""
+def asked_repository(name: str, revision: str | None) -> Repository | None:
+    """Return what the hub says of a revision; None where it cannot be reached from here, or does not have it."""
     try:
-        _ask(name, commit)
+        return _ask(name, revision)
     except Exception:  # as above
-        return False
-    return True
+        return None
 
 
 def _as_user_error(setting: str, name: str, revision: str | None, error: Exception) -> UserError:

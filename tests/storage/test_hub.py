@@ -7,7 +7,7 @@ import pytest
 from hub_server import COMMIT
 
 from raysd.errors import UserError
-from raysd.storage.hub import FILES, answers_for, cached_repository, fetch_files, fetch_model, find_repository
+from raysd.storage.hub import FILES, asked_repository, cached_repository, fetch_files, fetch_model, find_repository
 
 
 @pytest.fixture
@@ -63,8 +63,18 @@ def test_a_part_of_a_repository_is_not_taken_for_the_whole(hub, folder, monkeypa
 @pytest.mark.parametrize(
     ("name", "revision", "field", "words"),
     [
-        ("owner/gated", None, "generation.model", "is gated; accept its license on https://huggingface.co/owner/gated, "),
-        ("owner/none", None, "generation.model", "is not on the hub, or private; check the id on https://huggingface.co/"),
+        (
+            "owner/gated",
+            None,
+            "generation.model",
+            "is gated; accept its license on https://huggingface.co/owner/gated,",
+        ),
+        (
+            "owner/none",
+            None,
+            "generation.model",
+            "is not on the hub, or private; check the id on https://",
+        ),
         ("owner/name", "v9", "generation.revision", "is no branch, tag or commit of owner/name; see https://"),
         ("owner/a name", None, "generation.model", "is no id of the hub; write owner/name"),
     ],
@@ -85,7 +95,8 @@ def test_a_machine_that_was_told_to_stay_offline_says_so(hub, monkeypatch):
 
 def test_whether_the_hub_answers_for_a_commit(hub, folder, monkeypatch):
     hub.repositories["owner/name"] = folder
-    assert answers_for("owner/name", COMMIT) and not answers_for("owner/name", "1" * 40)
-    assert hub.fetched == []
+    asked = asked_repository("owner/name", COMMIT)
+    assert asked.num_bytes(asked.matching(FILES)) == sum(map(len, asked.matching(FILES)))
+    assert asked_repository("owner/name", "1" * 40) is None and hub.fetched == []
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    assert not answers_for("owner/name", COMMIT)
+    assert asked_repository("owner/name", COMMIT) is None
