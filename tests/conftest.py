@@ -59,7 +59,7 @@ def hub(tmp_path, monkeypatch):
             constants, "HUGGINGFACE_CO_URL_TEMPLATE", served.url + "/{repo_id}/resolve/{revision}/{filename}"
         )
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub_cache"))
-        for function in (checkpoint.find_checkpoint, checkpoint.find_model, earlier_digest.earlier_model):
+        for function in (checkpoint.find_on_hub, checkpoint.find_model, earlier_digest.earlier_model):
             function.cache_clear()
         yield served
 

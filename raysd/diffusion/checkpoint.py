@@ -95,10 +95,13 @@ class Checkpoint:
 
     name: str
     folder: Path
-    names: tuple[str, ...]
-    """All files of the folder, or of the repository."""
     repository: Repository | None = None
     """On the hub."""
+
+    @property
+    def names(self) -> list[str]:
+        """All files of the folder, or of the repository."""
+        return list_files(self.folder) if self.repository is None else list(self.repository.sizes)
 
     def variant(self, dtype: str) -> str | None:
         """Return the variant of the weights to load: on the hub rather the one of `dtype`, which is half as large, in a
@@ -129,37 +132,43 @@ class Checkpoint:
         return self.folder if self.repository is None else fetch_files(FIELD, self.repository, self.files(variant))
 
 
-@cache
 def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     """Resolve a model's name to its configs and tokenizers; of a hub id, only these are fetched.
 
     Raises:
         UserError: not a folder in diffusers format, and not found on the hub.
     """
-    repository, place = None, Path(name).expanduser()
+    place = Path(name).expanduser()
     if name in SHIPPED:
-        folder = SHIPPED[name]
+        checkpoint = Checkpoint(name, SHIPPED[name])
     elif place.is_dir():
-        folder = place.resolve()
+        checkpoint = Checkpoint(name, place.resolve())
     elif place.suffix == ".safetensors" and place.is_file():
         raise UserError(FIELD, name, f"is a single file; convert it to a folder: {conversion_command(place)}")
     elif not is_hub_id(name):
         remedy = "no such folder; use embedded, a folder in diffusers format, or a hub id like owner/name"
         raise UserError(FIELD, name, remedy)
     else:
-        repository = find_repository(FIELD, name, revision)
-        folder = _fetch_configs(repository)
-    if not (folder / INDEX).is_file():
+        checkpoint = find_on_hub(name, revision)
+    if not (checkpoint.folder / INDEX).is_file():
         raise _no_index(name)
-    check_tokenizers(FIELD, name, folder)
-    return Checkpoint(name, folder, tuple(repository.sizes if repository else list_files(folder)), repository)
+    check_tokenizers(FIELD, name, checkpoint.folder)
+    return checkpoint
 
 
-def _fetch_configs(repository: Repository) -> Path:
+@cache
+def find_on_hub(name: str, revision: str | None) -> Checkpoint:
+    """Resolve a hub id to its configs and tokenizers once, so that all that a process does is done with one commit.
+
+    Raises:
+        UserError: not found on the hub, or not in diffusers format.
+    """
+    repository = find_repository(FIELD, name, revision)
     if INDEX not in repository.sizes:
-        raise _no_index(repository.name)
+        raise _no_index(name)
     folder = fetch_files(FIELD, repository, [INDEX])
-    return fetch_files(FIELD, repository, small_files(read_index(folder), repository.sizes))
+    fetch_files(FIELD, repository, small_files(read_index(folder), repository.sizes))
+    return Checkpoint(name, folder, repository)
 
 
 def _no_index(name: str) -> UserError:
@@ -217,7 +226,7 @@ def find_pipeline(model: Model) -> Path | None:
     folder = None if here is None else here.folder
     if here is None or folder is None or not (folder / INDEX).is_file():
         return None
-    checkpoint = Checkpoint(model.name, folder, tuple(here.sizes), here)
+    checkpoint = Checkpoint(model.name, folder, here)
     try:
         return None if here.missing(checkpoint.files(model.variant)) else folder
     except UserError:

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from tiny_models import save_tiny
 
 from raysd.clone.clone import spec_as_begun
-from raysd.diffusion.checkpoint import find_checkpoint, find_model, find_pipeline, pipeline_mark, plan_model
+from raysd.diffusion.checkpoint import find_model, find_on_hub, find_pipeline, pipeline_mark, plan_model
 from raysd.diffusion.earlier_digest import earlier_model
 from raysd.diffusion.pipeline_files import choose_variant, list_files, pipeline_digest, weight_files
 from raysd.errors import UserError
@@ -110,7 +110,7 @@ def test_what_was_fetched_is_found_again_without_network_and_a_part_of_it_is_not
     hub.repositories["owner/name"] = repository
     model = find_model("owner/name", dtype="float16")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    find_checkpoint.cache_clear()
+    find_on_hub.cache_clear()
     find_model.cache_clear()
     assert find_model("owner/name", dtype="float16") == model
     with pytest.raises(UserError, match="not whole in this machine's cache, and HF_HUB_OFFLINE is set"):
@@ -133,7 +133,6 @@ def test_a_folder_s_plain_weights_are_taken_and_a_variant_only_where_there_are_n
         as_fp16(folder / name)
     assert find_model(str(folder), dtype="float16").variant is None
     (folder / UNET).unlink()
-    find_checkpoint.cache_clear()
     assert find_model(str(folder), dtype="float32").variant == "fp16"
     index = json.loads((folder / "model_index.json").read_text())
     (folder / VAE.replace("model.", "model.fp16.")).unlink()
@@ -141,7 +140,6 @@ def test_a_folder_s_plain_weights_are_taken_and_a_variant_only_where_there_are_n
     assert choose_variant(index, names) == "fp16"  # of the VAE the plain weights, as diffusers does
     assert weight_files(index, names, "fp16")["vae"] == [VAE]
     (folder / VAE).unlink()
-    find_checkpoint.cache_clear()
     with pytest.raises(UserError, match="of vae"):
         find_model(str(folder))
 
@@ -257,7 +255,6 @@ def test_a_variant_is_what_the_pipeline_holds(folder, tmp_path):
     for name in (UNET, VAE, TEXT):
         as_fp16(folder / name)
         (folder / name).unlink()
-    find_checkpoint.cache_clear()
     find_model.cache_clear()
     spec = spec_of_folder(folder, dtype="float16")
     variant = Generator(spec).pipeline
