@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from raysd.config import Experiment, ExperimentLike, load_experiment
@@ -41,6 +42,8 @@ def doctor(experiment: ExperimentLike = None, **values: Any) -> list[UserError]:
     request = _check_room(experiment, nodes, failures)
     spec = None
     with failures.noted():
+        _check_packages()
+    with failures.noted():
         spec = clone_spec_of(experiment, fetch=False)
     with failures.noted():
         experiment.root.check_writable()
@@ -64,6 +67,13 @@ class _Failures:
             yield
         except UserError as error:
             self.all.append(error)
+
+
+def _check_packages() -> None:
+    """Check for a package that diffusers does without, but then refuses some models."""
+    if find_spec("accelerate") is None:
+        remedy = "is not installed, and without it diffusers refuses some models; pip install accelerate"
+        raise UserError("packages", "accelerate", remedy)
 
 
 def _check_room(experiment: Experiment, nodes: "Sequence[Node]", failures: _Failures) -> "ResourceRequest":

@@ -78,7 +78,7 @@ class Model:
             raise UserError(field, str(self.folder), "is not on this node; put it where all nodes see it")
         if not self.is_pipeline:
             return fetch_model(field, self.name, self.commit)
-        return find_checkpoint(self.name, self.commit).fetch(self.variant)
+        return find_on_hub(self.name, self.commit).fetch(self.variant)
 
     def find_configs_here(self) -> Path:
         """Return a folder with the model's configs and tokenizers on this node; fetches no weights.

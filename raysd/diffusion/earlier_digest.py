@@ -9,7 +9,7 @@ from functools import cache
 from hashlib import blake2b, file_digest
 from pathlib import Path, PurePosixPath
 
-from raysd.diffusion.checkpoint import FIELD, SHIPPED, Model, find_checkpoint
+from raysd.diffusion.checkpoint import FIELD, SHIPPED, Model, find_on_hub
 from raysd.errors import UserError
 from raysd.storage.fingerprint import DIGEST_BYTES, folder_digest
 from raysd.storage.hub import FILES, Repository, asked_repository, fetch_files
@@ -25,7 +25,7 @@ def earlier_model(model: Model) -> Model | None:
         return None
     if model.commit is None:
         return replace(model, digest=folder_digest(model.folder, FILES), variant=None)
-    checkpoint = find_checkpoint(model.name, model.commit)
+    checkpoint = find_on_hub(model.name, model.commit)
     digest = None if checkpoint.repository is None else _repository_digest(checkpoint.repository)
     if digest is None:
         return None

@@ -6,6 +6,7 @@ import time
 import pytest
 from hub_server import COMMIT
 
+from raysd.diffusion.checkpoint import EMBEDDED
 from raysd.errors import UserError
 from raysd.storage.hub import FILES, asked_repository, cached_repository, fetch_files, fetch_model, find_repository
 
@@ -40,6 +41,13 @@ def test_without_network_the_last_commit_of_a_branch_is_taken_if_it_is_whole_and
         monkeypatch.setattr("huggingface_hub._tree_cache._IN_MEMORY_TREE_CACHE", {})
         assert fetch_model("evaluation.pretrained", "owner/name", revision) == there
     assert time.monotonic() - start < 5
+
+
+def test_a_model_that_is_no_longer_on_the_hub_is_used_from_the_cache(hub, folder):
+    hub.repositories["owner/name"] = folder
+    there = fetch_model("scoring.model", "owner/name", None)
+    hub.repositories.clear()
+    assert fetch_model("scoring.model", "owner/name", None) == there
 
 
 @pytest.mark.parametrize("revision", [None, COMMIT])
@@ -100,3 +108,15 @@ def test_whether_the_hub_answers_for_a_commit(hub, folder, monkeypatch):
     assert asked_repository("owner/name", "1" * 40) is None and hub.fetched == []
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     assert asked_repository("owner/name", COMMIT) is None
+
+
+@pytest.mark.slow
+def test_the_command_plans_a_hub_model_in_a_process_of_its_own(hub, run_cli, tmp_path):
+    hub.repositories["owner/name"] = EMBEDDED
+    words = ["plan", "generation.model=owner/name", "generation.color=gray"]
+    shown = run_cli(*words, HF_ENDPOINT=hub.url, HF_HUB_CACHE=str(tmp_path / "hub_cache"))
+    assert shown.returncode == 0 and "0.00609 GB to be downloaded" in shown.stdout, shown.stderr
+    assert "model_index.json" in hub.fetched and not [name for name in hub.fetched if name.endswith(".safetensors")]
+    hub.asked.clear()
+    options = {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path / "hub_cache"), "HF_HUB_OFFLINE": "1"}
+    assert run_cli(*words, **options).stdout == shown.stdout and hub.asked == []
