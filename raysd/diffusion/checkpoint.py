@@ -49,6 +49,8 @@ class Model:
     """Commit of a hub model's revision at the time when it was resolved."""
     variant: str | None = None
     """Variant of the weights, as `fp16`; None for the plain ones."""
+    files: tuple[str, ...] = ()
+    """Files of a hub model that the pipeline loads."""
     missing_bytes: int = 0
     """Bytes of the weights that are still to be fetched from the hub."""
     is_pipeline: bool = True
@@ -72,13 +74,17 @@ class Model:
         """
         if self.name in SHIPPED:
             return SHIPPED[self.name]
-        if self.commit is None and self.folder.is_dir():
+        if self.folder.is_dir() and self.is_whole_in(self.folder):
             return self.folder
         if self.commit is None:
             raise UserError(field, str(self.folder), "is not on this node; put it where all nodes see it")
         if not self.is_pipeline:
             return fetch_model(field, self.name, self.commit)
         return find_on_hub(self.name, self.commit).fetch(self.variant)
+
+    def is_whole_in(self, folder: Path) -> bool:
+        """Return whether a folder has all files of a hub model."""
+        return all((folder / name).is_file() for name in self.files)
 
     def find_configs_here(self) -> Path:
         """Return a folder with the model's configs and tokenizers on this node; fetches no weights.
@@ -191,14 +197,15 @@ def find_model(name: str, revision: str | None = None, dtype: str = "float32") -
     if name in SHIPPED:
         return Model(name, revision, checkpoint.folder, folder_digest(checkpoint.folder, FILES))
     variant = checkpoint.variant(dtype)
-    checkpoint.files(variant)
+    files = tuple(checkpoint.files(variant))
     folder = checkpoint.fetch(variant)
     try:
         digest = pipeline_digest(folder, variant)
     except (ValueError, KeyError) as error:
         raise UserError(FIELD, name, f"cannot be read ({error}); repair or fetch it again") from None
-    repository = checkpoint.repository
-    return Model(name, revision, folder, digest, None if repository is None else repository.commit, variant)
+    if checkpoint.repository is None:
+        return Model(name, revision, folder, digest, None, variant)
+    return Model(name, revision, folder, digest, checkpoint.repository.commit, variant, files)
 
 
 def plan_model(name: str, revision: str | None = None, dtype: str = "float32") -> Model:
@@ -212,7 +219,8 @@ def plan_model(name: str, revision: str | None = None, dtype: str = "float32") -
     missing = 0 if name in SHIPPED else checkpoint.missing_bytes(variant)
     if not missing or checkpoint.repository is None:
         return find_model(name, revision, dtype)
-    return Model(name, revision, checkpoint.folder, "", checkpoint.repository.commit, variant, missing)
+    commit, files = checkpoint.repository.commit, tuple(checkpoint.files(variant))
+    return Model(name, revision, checkpoint.folder, "", commit, variant, files, missing)
 
 
 def find_pipeline(model: Model) -> Path | None:
@@ -220,17 +228,10 @@ def find_pipeline(model: Model) -> Path | None:
     the network."""
     if model.name in SHIPPED:
         return SHIPPED[model.name]
-    if model.commit is None:
-        return model.folder if (model.folder / INDEX).is_file() else None
-    here = cached_repository(model.name, model.commit)
-    folder = None if here is None else here.folder
-    if here is None or folder is None or not (folder / INDEX).is_file():
-        return None
-    checkpoint = Checkpoint(model.name, folder, here)
-    try:
-        return None if here.missing(checkpoint.files(model.variant)) else folder
-    except UserError:
-        return None
+    here = None if model.commit is None else cached_repository(model.name, model.commit)
+    folders = [model.folder, *([here.folder] if here is not None else [])]
+    whole = (folder for folder in folders if folder is not None and (folder / INDEX).is_file())
+    return next((folder for folder in whole if model.is_whole_in(folder)), None)
 
 
 def pipeline_mark(model: Model, thorough: bool) -> str | None:

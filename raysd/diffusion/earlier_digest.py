@@ -30,9 +30,10 @@ def earlier_model(model: Model) -> Model | None:
     if digest is None:
         return None
     try:
-        return replace(model, digest=digest, variant=None, missing_bytes=checkpoint.missing_bytes(None))
+        files, missing = tuple(checkpoint.files(None)), checkpoint.missing_bytes(None)
     except UserError:  # it has no plain weights
         return None
+    return replace(model, digest=digest, variant=None, files=files, missing_bytes=missing)
 
 
 def _repository_digest(repository: Repository) -> str | None:

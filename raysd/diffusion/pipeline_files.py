@@ -7,6 +7,7 @@ single files at the root, weights without averaging, formats of other programs, 
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
@@ -179,8 +180,7 @@ def _has_old_form(name: str) -> bool:
 
 
 def _is_whole(files: list[str]) -> bool:
-    """Return whether there are weights, and all shards of them."""
-    found = [_matched(name) for name in files]
-    counts = {int(match["shards"]) for match in found if match is not None and match["shards"]}
-    shards = [match for match in found if match is not None and match["shards"]]
-    return bool(files) and all(count == len(shards) for count in counts)
+    """Return whether there are weights: a single file, or all shards."""
+    found = [match for match in map(_matched, files) if match is not None]
+    shards = Counter(int(match["shards"] or 1) for match in found)
+    return any(count == found for count, found in shards.items())

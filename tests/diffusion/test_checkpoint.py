@@ -117,6 +117,21 @@ def test_what_was_fetched_is_found_again_without_network_and_a_part_of_it_is_not
         find_model("owner/name", dtype="float32")
 
 
+def test_a_folder_that_all_nodes_see_is_used_on_each_and_another_cache_is_filled(
+    hub, repository, tmp_path, monkeypatch
+):
+    hub.repositories["owner/name"] = repository
+    model = find_model("owner/name", dtype="float16")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache of another node"))
+    hub.asked.clear()
+    assert model.find_here() == find_pipeline(model) == model.folder and hub.asked == []
+    (model.folder / VAE.replace("model.", "model.fp16.")).unlink()
+    find_on_hub.cache_clear()
+    assert find_pipeline(model) is None
+    there = model.find_here()
+    assert there != model.folder and model.is_whole_in(there) and find_pipeline(model) == there
+
+
 def test_shards_that_are_missing_are_seen_also_where_the_cache_lists_no_files(tiny, tmp_path):
     index = json.loads((tiny / "model_index.json").read_text())
     names = [name for name in list_files(tiny) if not name.startswith("unet/diff")]
