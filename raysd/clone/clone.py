@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from raysd.clone.plan import ImageCounts, Plan, StoredCounts, resolve_counts
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import CloneSpec
+from raysd.diffusion.checkpoint import SHIPPED
 from raysd.diffusion.earlier_digest import earlier_model
 from raysd.storage.change import change
 from raysd.storage.location import Location
@@ -127,7 +128,7 @@ def spec_as_begun(root: Location, spec: CloneSpec) -> CloneSpec:
 
     What hangs on the clone's fingerprint is then found as well: classifiers, scores and rows.
     """
-    if not root.exists(CLONES) or clone_folder(root, spec).exists(RECORD):
+    if spec.model.name in SHIPPED or not root.exists(CLONES) or clone_folder(root, spec).exists(RECORD):
         return spec
     model = earlier_model(spec.model)
     earlier = spec if model is None else replace(spec, model=model)
