@@ -33,6 +33,7 @@ def test_a_sound_machine_has_no_failures(ray_cluster, run_here):
 @pytest.mark.slow
 def test_all_that_is_wrong_is_shown_each_in_one_line(ray_cluster, run_here, monkeypatch):
     monkeypatch.setattr("raysd.storage.location.Location.free_bytes", lambda self: 10**6)
+    monkeypatch.setattr("raysd.commands.checkup.find_spec", lambda name: None)
     words = [
         "generation.cpus_per_actor=999",
         "training.num_workers=999",
@@ -42,8 +43,10 @@ def test_all_that_is_wrong_is_shown_each_in_one_line(ray_cluster, run_here, monk
     finished = run_here("doctor", *words)
     assert finished.returncode == 1, finished.stdout + finished.stderr
     fields = [line.split()[1] for line in failed(finished)]
-    assert sorted(fields) == ["generation.num_actors", "generation.num_actors", "storage", "training.num_workers"]
-    assert "4 failures" in finished.stdout and "Traceback" not in finished.stdout + finished.stderr
+    actors = "generation.num_actors"
+    assert sorted(fields) == [actors, actors, "packages", "storage", "training.num_workers"]
+    assert "pip install accelerate" in finished.stdout
+    assert "5 failures" in finished.stdout and "Traceback" not in finished.stdout + finished.stderr
 
 
 @pytest.mark.slow
