@@ -95,7 +95,7 @@ def test_a_plan_knows_the_model_s_configs_and_the_download_and_fetches_no_weight
     assert hub.fetched and not [name for name in hub.fetched if name.endswith(".safetensors")]
     size = sum((repository / name).with_suffix(".fp16.safetensors").stat().st_size for name in (UNET, VAE, TEXT))
     assert f"owner/name, {size / 1e9:.3g} GB to be downloaded, float16" in shown.stdout
-    assert "its fingerprint is known after the download" in shown.stdout and "unknown" not in shown.stdout
+    assert "its fingerprint is known after the download" in shown.stdout and "clones/unknown" not in shown.stdout
     model = plan_model("owner/name", dtype="float16")
     assert model.digest == "" and model.missing_bytes == size and find_pipeline(model) is None
     whole = find_model("owner/name", dtype="float16")
