@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from raysd.clone.clone import Clone, plan_clone
+from raysd.clone.clone import Clone, plan_clone, spec_as_begun
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import DATA
 from raysd.clone.spec import CloneSpec, resolve_clone_spec
@@ -23,23 +23,27 @@ from raysd.training.loader import Pool
 from raysd.training.run import TrainingRun
 
 
-def clone_spec_of(experiment: Experiment, generation: GenerationSettings | None = None) -> CloneSpec:
+def clone_spec_of(
+    experiment: Experiment, generation: GenerationSettings | None = None, fetch: bool = True
+) -> CloneSpec:
     """Return the spec of an experiment's clone: the settings that determine its images.
 
     Args:
         experiment: validated settings.
         generation: of another clone with the same classes and variants, in the place of the experiment's own.
+        fetch: whether to fetch the weights of a hub model; if they are missing otherwise, the fingerprint is unknown.
 
     Raises:
         UserError: a variant or a model that is unknown, or that do not fit.
     """
-    return resolve_clone_spec(generation or experiment.generation, experiment.table, experiment.all_variants)
+    spec = resolve_clone_spec(generation or experiment.generation, experiment.table, experiment.all_variants, fetch)
+    return spec_as_begun(experiment.root, spec)
 
 
-def clone_of(experiment: Experiment, generation: GenerationSettings | None = None) -> Clone:
+def clone_of(experiment: Experiment, generation: GenerationSettings | None = None, fetch: bool = True) -> Clone:
     """Return an experiment's clone; the arguments and errors are those of `clone_spec_of`."""
     generation = generation or experiment.generation
-    return plan_clone(experiment.root, clone_spec_of(experiment, generation), generation)
+    return plan_clone(experiment.root, clone_spec_of(experiment, generation, fetch), generation)
 
 
 def training_pools(experiment: Experiment) -> tuple[Pool, ...]:

@@ -45,6 +45,26 @@ def s3_server():
 
 
 @pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A stand-in for the hub, with an empty cache of its own."""
+    from hub_server import serve_hub
+    from huggingface_hub import constants
+
+    from raysd.diffusion import checkpoint, earlier_digest
+
+    with serve_hub() as served:
+        monkeypatch.setattr(constants, "ENDPOINT", served.url)
+        monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", served.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", served.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub_cache"))
+        for function in (checkpoint.find_on_hub, checkpoint.find_model, earlier_digest.earlier_model):
+            function.cache_clear()
+        yield served
+
+
+@pytest.fixture
 def run_here(tmp_path):
     """Run the command's entry point in this process; returns exit code and output like a finished process."""
     return partial(run_main, tmp_path)

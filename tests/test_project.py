@@ -5,9 +5,11 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from functools import cache
 from graphlib import TopologicalSorter
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,7 @@ ORDER = [
 LEAVES = {module for module in MODULES if module.endswith(".settings")}
 LEAVES |= {"raysd.training.recipe"}  # what an experiment file may hold: any module may import these
 CALLED = {"raysd.callable_package": {"raysd.commands"}}  # only once someone calls a package
+PARTS = {"botocore": "boto3", "pydantic_core": "pydantic"}  # packages that come with another one
 RESULT_KEYS = {"metric", "value", "unit", "better", "baseline", "runs", "command", "date", "versions", "machine"}
 
 
@@ -151,6 +154,28 @@ def test_the_readme_names_files_and_commands_that_exist():
     ).stdout
     for verb in re.findall(r"^raysd (\w+)", text, flags=re.MULTILINE):
         assert f" {verb} " in commands, verb
+
+
+def distributions(requirements):
+    return {re.match(r"[\w.-]+", line)[0].lower().replace("_", "-") for line in requirements}
+
+
+def test_what_the_code_imports_is_declared():
+    """At import the core packages alone; inside functions also those of an extra."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    core = distributions(project["dependencies"])
+    extras = core.union(*map(distributions, project["optional-dependencies"].values()))
+    providers = packages_distributions()
+    for module, path in MODULES.items():
+        tree = ast.parse(path.read_text())
+        at_import = set(nodes_run_at_import(tree))
+        for node in ast.walk(tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"raysd"}:
+                found = {one.lower().replace("_", "-") for one in providers.get(name, [name])}
+                found |= {PARTS[name]} if name in PARTS else set()
+                assert found & (core if node in at_import else extras), f"{module} imports {name}"
 
 
 def test_benchmark_files_have_their_form():

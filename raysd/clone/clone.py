@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -10,9 +10,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from raysd.clone.plan import ImageCounts, Plan, StoredCounts, resolve_counts
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import CloneSpec
+from raysd.diffusion.checkpoint import SHIPPED
+from raysd.diffusion.earlier_digest import earlier_model
 from raysd.storage.change import change
 from raysd.storage.location import Location
 
+CLONES = "clones"
 RECORD = "clone.json"
 
 
@@ -117,7 +120,19 @@ class Clone(Plan):
 
 def clone_folder(root: Location, spec: CloneSpec) -> Location:
     """Return the folder of a clone below a storage root."""
-    return root.child("clones", spec.fingerprint)
+    return root.child(CLONES, spec.fingerprint)
+
+
+def spec_as_begun(root: Location, spec: CloneSpec) -> CloneSpec:
+    """Return the spec with the digest of version 0.1.0 if a clone was begun with it, and none with the digest of today.
+
+    What hangs on the clone's fingerprint is then found as well: classifiers, scores and rows.
+    """
+    if spec.model.name in SHIPPED or not root.exists(CLONES) or clone_folder(root, spec).exists(RECORD):
+        return spec
+    model = earlier_model(spec.model)
+    earlier = spec if model is None else replace(spec, model=model)
+    return earlier if clone_folder(root, earlier).exists(RECORD) else spec
 
 
 def plan_clone(root: Location, spec: CloneSpec, settings: GenerationSettings) -> Clone:

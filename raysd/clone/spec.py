@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from raysd.clone.settings import SAMPLER_STEPS, GenerationSettings, SchedulerOption
-from raysd.diffusion.checkpoint import Lora, Model, find_lora, find_model
+from raysd.diffusion.checkpoint import SHIPPED, Lora, Model, find_checkpoint, find_lora, find_model, plan_model
 from raysd.diffusion.family import FEW_STEPS, Family, read_family
 from raysd.errors import UserError
 from raysd.prompts.resolve import resolve_variant
@@ -17,6 +17,7 @@ from raysd.storage.fingerprint import fingerprint
 PNG_LIMIT = 64  # pixels; larger images are stored as JPEG
 FAST_SCHEDULER = "DPMSolverMultistepScheduler"
 WHOLE = (0.0, 1.0)
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class CloneSpec:
     @cached_property
     def family(self) -> Family:
         """Facts about the model's pipeline."""
-        return read_family(self.model.folder if self.model.folder.is_dir() else self.model.find_here())
+        return read_family(self.model.find_configs_here())
 
     @cached_property
     def pipeline_key(self) -> str:
@@ -65,8 +66,9 @@ class CloneSpec:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of everything that shapes an image, without the number of images and the variant's name."""
-        return fingerprint(self.identity())
+        """Hash of everything that shapes an image, without the number of images and the variant's name; `unknown` while
+        the model's weights are still on the hub."""
+        return fingerprint(self.identity()) if self.model.digest else UNKNOWN
 
     def identity(self) -> dict[str, Any]:
         """Return the values that the fingerprint hashes, as plain JSON."""
@@ -104,9 +106,15 @@ class CloneSpec:
 
 
 def resolve_clone_spec(
-    settings: GenerationSettings, table: ClassTable, variants: dict[str, VariantSettings]
+    settings: GenerationSettings, table: ClassTable, variants: dict[str, VariantSettings], fetch: bool = True
 ) -> CloneSpec:
     """Fill in the model's defaults and check the settings against the model and the class table.
+
+    Args:
+        settings: how the clone is generated.
+        table: its classes.
+        variants: all variants of prompts.
+        fetch: whether to fetch the weights of a hub model; if they are missing otherwise, the fingerprint is unknown.
 
     Raises:
         UserError: unknown model or variant, a template that the table cannot fill, or a setting that the model ignores.
@@ -114,8 +122,9 @@ def resolve_clone_spec(
     variant = resolve_variant(settings.variant, variants, table)
     if settings.negative_prompt is not None:
         variant = variant.with_negative_prompt(settings.negative_prompt)
-    model = find_model(settings.model, settings.revision)
-    family = read_family(model.folder)
+    family = read_family(find_checkpoint(settings.model, settings.revision).folder)
+    dtype = _dtype(settings.model, family) if settings.dtype == "auto" else settings.dtype
+    model = (find_model if fetch else plan_model)(settings.model, settings.revision, dtype)
     _check_guidance(settings, variant, family)
     scheduler = _scheduler(settings, family)
     size = settings.image_size or family.native_size
@@ -138,7 +147,7 @@ def resolve_clone_spec(
         num_inference_steps=settings.num_inference_steps
         or (FEW_STEPS if family.is_few_step else SAMPLER_STEPS[settings.sampler]),
         image_size=size,
-        dtype=_dtype(model, family) if settings.dtype == "auto" else settings.dtype,
+        dtype=dtype,
         codec=("png" if stored_size <= PNG_LIMIT else "jpeg") if settings.codec == "auto" else settings.codec,
         color=("gray" if model.is_embedded else "rgb") if settings.color == "auto" else settings.color,
         seed=settings.seed,
@@ -206,7 +215,7 @@ def _scheduler(settings: GenerationSettings, family: Family) -> str | None:
     return name
 
 
-def _dtype(model: Model, family: Family) -> str:
-    if model.is_embedded or model.is_dummy:
+def _dtype(model: str, family: Family) -> str:
+    if model in SHIPPED:
         return "float32"
     return "float16" if family.denoiser == "unet" else "bfloat16"

@@ -129,7 +129,7 @@ def _expected_mark(model: "Model | Lora", thorough: bool) -> str | None:
 
 def _presence(model: "Model | Lora", expected: str | None, thorough: bool) -> Presence:
     from raysd.diffusion.checkpoint import Lora, has_peft
-    from raysd.storage.hub import hub_bytes
+    from raysd.storage.hub import asked_repository
 
     mark = model_mark(model, thorough)
     if mark == expected:
@@ -137,7 +137,7 @@ def _presence(model: "Model | Lora", expected: str | None, thorough: bool) -> Pr
     if isinstance(model, Lora) or model.commit is None:
         return "absent" if mark is None else "other"
     # The files of a commit are always the same, so a difference means that some are missing.
-    return "unreachable" if hub_bytes(model.name, model.commit) is None else "fetchable"
+    return "unreachable" if asked_repository(model.name, model.commit) is None else "fetchable"
 
 
 def model_mark(model: "Model | Lora", thorough: bool) -> str | None:
@@ -145,21 +145,9 @@ def model_mark(model: "Model | Lora", thorough: bool) -> str | None:
 
     It is a hash of the weights if `thorough`, else of the names and sizes of the files.
     """
-    from raysd.diffusion.checkpoint import SHIPPED, Lora
-    from raysd.storage.fingerprint import fingerprint, folder_digest
-    from raysd.storage.hub import FILES, cached_model
+    from raysd.diffusion.checkpoint import Lora, pipeline_mark
 
-    if isinstance(model, Lora):
-        return model.digest_here()
-    folder = SHIPPED[model.name] if model.name in SHIPPED else model.folder if model.folder.is_dir() else None
-    if folder is None and model.commit is not None:
-        folder = cached_model(model.name, model.commit)
-    if folder is None:
-        return None
-    if thorough:
-        return folder_digest(folder, FILES)
-    paths = sorted({path for pattern in FILES for path in folder.rglob(pattern)})
-    return fingerprint([[path.relative_to(folder).as_posix(), path.stat().st_size] for path in paths])
+    return model.digest_here() if isinstance(model, Lora) else pipeline_mark(model, thorough)
 
 
 def memory_bytes() -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from raysd.config import Experiment, ExperimentLike, load_experiment
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def doctor(experiment: ExperimentLike = None, **values: Any) -> list[UserError]:
-    """Make all checks of a job, and report what passes. Generates and downloads nothing.
+    """Make all checks of a job, and report what passes. Generates nothing and downloads no weights.
 
     Training and sweep are checked where the experiment has these sections. Without a running cluster, Ray is started on
     this machine.
@@ -32,6 +33,7 @@ def doctor(experiment: ExperimentLike = None, **values: Any) -> list[UserError]:
     """
     from raysd.cluster.resources import cluster_nodes, describe
     from raysd.cluster.session import ensure_ray
+    from raysd.resolve import clone_spec_of
 
     experiment, failures = load_experiment(experiment, **values), _Failures()
     ensure_ray()
@@ -40,7 +42,9 @@ def doctor(experiment: ExperimentLike = None, **values: Any) -> list[UserError]:
     request = _check_room(experiment, nodes, failures)
     spec = None
     with failures.noted():
-        spec = _cached_spec(experiment)
+        _check_packages()
+    with failures.noted():
+        spec = clone_spec_of(experiment, fetch=False)
     with failures.noted():
         experiment.root.check_writable()
         _check_nodes(experiment, nodes, spec, request, failures)
@@ -63,6 +67,13 @@ class _Failures:
             yield
         except UserError as error:
             self.all.append(error)
+
+
+def _check_packages() -> None:
+    """Check for a package that diffusers does without, but then refuses some models."""
+    if find_spec("accelerate") is None:
+        remedy = "is not installed, and without it diffusers refuses some models; pip install accelerate"
+        raise UserError("packages", "accelerate", remedy)
 
 
 def _check_room(experiment: Experiment, nodes: "Sequence[Node]", failures: _Failures) -> "ResourceRequest":
@@ -89,37 +100,6 @@ def _check_room(experiment: Experiment, nodes: "Sequence[Node]", failures: _Fail
     return actors
 
 
-def _cached_spec(experiment: Experiment) -> "CloneSpec | None":
-    """Return the spec of the clone; None where a model from the hub would have to be downloaded first.
-
-    Raises:
-        UserError: what is wrong with the settings, or a model that is not available.
-    """
-    from raysd.clone.spec import resolve_clone_spec
-    from raysd.storage.hub import cached_model, hub_bytes, is_hub_id
-
-    settings = experiment.generation
-    name, revision = settings.model, settings.revision
-    if is_hub_id(name) and (cached := cached_model(name, revision)) is not None:
-        settings = settings.model_copy(
-            update={"revision": cached.name}
-        )  # the commit that is there, and not a newer one
-    elif is_hub_id(name):
-        size = hub_bytes(name, revision)
-        if size is None:
-            raise UserError(
-                "generation.model",
-                name,
-                "is not in the hub's cache, and the hub does not answer for it; check id, revision and network",
-            )
-        say(
-            f"model    {name}: {short(size / 1e9)} GB would be downloaded to the driver and to each node; "
-            "until then, memory and disk are not checked"
-        )
-        return None
-    return resolve_clone_spec(settings, experiment.table, experiment.all_variants)
-
-
 def _check_nodes(
     experiment: Experiment,
     nodes: "Sequence[Node]",
@@ -132,7 +112,7 @@ def _check_nodes(
     from raysd.generation.memory import actor_memory, memory_failures
     from raysd.versions import versions
 
-    models, here = spec.weights if spec is not None else (), versions()
+    models, here = () if spec is None else spec.loras if spec.model.missing_bytes else spec.weights, versions()
     reports = survey(nodes, experiment.root, models, thorough=True)
     found = survey_failures(experiment.root, reports, here, models)
     failures.all += found
@@ -151,7 +131,10 @@ def _check_nodes(
     if spec is None:
         return
     lacking = [failure.value for failure in found if failure.field.startswith("generation.")]
-    if fetching := [report.node.name for report in reports if "fetchable" in report.models]:
+    if spec.model.missing_bytes:
+        size = f"{short(spec.model.missing_bytes / 1e9)} GB would be downloaded to the driver and to each node"
+        say(f"model    {spec.model.name}: {size}")
+    elif fetching := [report.node.name for report in reports if "fetchable" in report.models]:
         say(f"model    {spec.model.name}: would be downloaded to {', '.join(fetching)}")
     elif spec.model.name not in lacking:
         say(f"model    {spec.model.name}, weights {spec.model.digest}: the same on all nodes")

@@ -18,6 +18,9 @@ NUM_EXAMPLES = 3
 def plan(experiment: ExperimentLike = None, **values: Any) -> ClonePlan:
     """Return what `generate` would generate: prompts, counts, shards, size on disk and cost. Generates nothing.
 
+    Of a model on the hub that is not in its cache, only configs and tokenizers are fetched. The fingerprint is then
+    `unknown`, and all images count as missing.
+
     Args:
         experiment: an experiment, the path of its file, or a mapping; the defaults when None.
         values: keys of the experiment file, as `generation={"guidance_scale": 4}`; merged into `experiment`.
@@ -31,7 +34,7 @@ def plan(experiment: ExperimentLike = None, **values: Any) -> ClonePlan:
     from raysd.resolve import clone_of
 
     experiment = load_experiment(experiment, **values)
-    clone = clone_of(experiment)
+    clone = clone_of(experiment, fetch=False)
     return ClonePlan(
         clone,
         tuple(clone.image(position).prompt for position in range(min(NUM_EXAMPLES, len(clone.spec.table)))),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from raysd.config import CommandLine
 from raysd.errors import UserError
+from raysd.formats import short
 from raysd.storage.row_types import AnalysisRow, ComparisonRow, MeasuredRow, RateRow
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from raysd.commands.clone_handle import ClonePlan, ExportedClone, GeneratedClone, ScoredClone, VerifiedClone
     from raysd.commands.result_rows import ResultRows
     from raysd.commands.sweep_answer import SweepAnswer, WrittenReport
+    from raysd.diffusion.checkpoint import Model
 
 LOG_WIDTH = 160  # characters, where the output is no terminal
 ROLE_NAMES = {"shift": "test"}
@@ -25,7 +27,7 @@ def show_plan(plan: "ClonePlan", line: CommandLine = DEFAULT) -> None:
     """Print classes, prompts, counts, shards, size and cost of a clone."""
     clone, spec = plan.clone, plan.clone.spec
     _line(f"classes       {len(spec.table)}: {_shortened(spec.table.names)}")
-    _line(f"model         {spec.model.name}, weights {spec.model.digest}, {spec.dtype}")
+    _line(f"model         {spec.model.name}, {_weights(spec.model)}, {spec.dtype}")
     _line(
         f"sampler       {spec.scheduler or 'the checkpoint’s own'}, {spec.num_inference_steps} steps, "
         f"guidance scale {spec.guidance_scale:g}"
@@ -50,7 +52,13 @@ def show_plan(plan: "ClonePlan", line: CommandLine = DEFAULT) -> None:
     _line(f"size on disk  about {plan.num_bytes / 1e6:,.1f} MB")
     for cost in plan.cost:
         _line(f"cost          {cost}")
-    _line(f"clone         {plan.path}")
+    _line(f"clone         {plan.path if spec.model.digest else 'its fingerprint is known after the download'}")
+
+
+def _weights(model: "Model") -> str:
+    known = [f"weights {model.digest}"] if model.digest else []
+    missing = [f"{short(model.missing_bytes / 1e9)} GB to be downloaded"] if model.missing_bytes else []
+    return ", ".join([*known, *missing])
 
 
 def show_generate(clone: "GeneratedClone", line: CommandLine = DEFAULT) -> None:

@@ -39,7 +39,7 @@ def find_image_text_model(name: str, revision: str | None = None) -> Model:
         raise UserError(FIELD, name, "has no safetensors weights; convert it with save_pretrained")
     _check_architecture(name, folder)
     check_tokenizers(FIELD, name, folder)
-    return Model(name, revision, folder, folder_digest(folder, FILES), commit)
+    return Model(name, revision, folder, folder_digest(folder, FILES), commit, is_pipeline=False)
 
 
 def _check_architecture(name: str, folder: Path) -> None:

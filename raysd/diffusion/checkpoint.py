@@ -9,30 +9,52 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
+from raysd.diffusion.pipeline_files import (
+    INDEX,
+    choose_variant,
+    list_files,
+    pipeline_digest,
+    pipeline_files,
+    read_index,
+    small_files,
+    unweighted,
+    weight_files,
+)
+from raysd.diffusion.single_file import conversion_command
 from raysd.errors import UserError
-from raysd.storage.fingerprint import file_digest, folder_digest
-from raysd.storage.hub import FILES, fetch_model, is_hub_id
+from raysd.storage.fingerprint import file_digest, fingerprint, folder_digest
+from raysd.storage.hub import FILES, Repository, cached_repository, fetch_files, fetch_model, find_repository, is_hub_id
 
+FIELD = "generation.model"
 ASSETS = Path(__file__).parent.parent / "assets"
 EMBEDDED = ASSETS / "tiny_sd"
 SHIPPED = {"embedded": EMBEDDED, "dummy": ASSETS / "dummy"}
 DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+MAY_LACK_WEIGHTS = "safety_checker"  # which a clone may do without
 
 
 @dataclass(frozen=True)
 class Model:
-    """A text-to-image model on this machine."""
+    """A text-to-image model, or an image-text model, on this machine."""
 
-    field: ClassVar = "generation.model"
+    field: ClassVar = FIELD
     noun: ClassVar = "model"
 
     name: str
     revision: str | None
     folder: Path
     digest: str
-    """16 hex digits over weights, configs and tokenizer files."""
+    """16 hex digits over weights, configs and tokenizer files; empty while weights are missing."""
     commit: str | None = None
     """Commit of a hub model's revision at the time when it was resolved."""
+    variant: str | None = None
+    """Variant of the weights, as `fp16`; None for the plain ones."""
+    files: tuple[str, ...] = ()
+    """Files of a hub model that the pipeline loads."""
+    missing_bytes: int = 0
+    """Bytes of the weights that are still to be fetched from the hub."""
+    is_pipeline: bool = True
+    """Whether it is in diffusers format."""
 
     @property
     def is_embedded(self) -> bool:
@@ -44,7 +66,7 @@ class Model:
         """Whether this is the stand-in that needs no weights; see `raysd.generation.dummy`."""
         return self.name == "dummy"
 
-    def find_here(self, field: str = "generation.model") -> Path:
+    def find_here(self, field: str = FIELD) -> Path:
         """Return the model's folder on this node, which may differ from the node that resolved the model.
 
         Raises:
@@ -52,11 +74,183 @@ class Model:
         """
         if self.name in SHIPPED:
             return SHIPPED[self.name]
-        if self.folder.is_dir():
+        if self.folder.is_dir() and self.is_whole_in(self.folder):
             return self.folder
         if self.commit is None:
             raise UserError(field, str(self.folder), "is not on this node; put it where all nodes see it")
-        return fetch_model(field, self.name, self.commit)
+        if not self.is_pipeline:
+            return fetch_model(field, self.name, self.commit)
+        return find_on_hub(self.name, self.commit).fetch(self.variant)
+
+    def is_whole_in(self, folder: Path) -> bool:
+        """Return whether a folder has all files of a hub model."""
+        return all((folder / name).is_file() for name in self.files)
+
+    def find_configs_here(self) -> Path:
+        """Return a folder with the model's configs and tokenizers on this node; fetches no weights.
+
+        Raises:
+            UserError: this node does not see the folder.
+        """
+        return self.folder if self.folder.is_dir() else self.find_here()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A pipeline whose configs and tokenizers are here; of its weights the names are known."""
+
+    name: str
+    folder: Path
+    repository: Repository | None = None
+    """On the hub."""
+
+    @property
+    def names(self) -> list[str]:
+        """All files of the folder, or of the repository."""
+        return list_files(self.folder) if self.repository is None else list(self.repository.sizes)
+
+    def variant(self, dtype: str) -> str | None:
+        """Return the variant of the weights to load: on the hub rather the one of `dtype`, which is half as large, in a
+        folder rather the plain weights."""
+        return choose_variant(read_index(self.folder), self.names, None if self.repository is None else dtype)
+
+    def files(self, variant: str | None) -> list[str]:
+        """Return the files that the pipeline loads.
+
+        Raises:
+            UserError: a model without safetensors weights.
+        """
+        index = read_index(self.folder)
+        lacking = [component for component in unweighted(index, self.names, variant) if component != MAY_LACK_WEIGHTS]
+        if lacking or not weight_files(index, self.names, variant):
+            what = f", or not all, of {', '.join(lacking)}" if lacking else ""
+            remedy = f"has no safetensors weights{what}; convert it with save_pretrained(safe_serialization=True)"
+            raise UserError(FIELD, self.name, remedy)
+        return pipeline_files(index, self.names, variant)
+
+    def missing_bytes(self, variant: str | None) -> int:
+        """Return the bytes that `fetch` would fetch."""
+        repository = self.repository
+        return 0 if repository is None else repository.num_bytes(repository.missing(self.files(variant)))
+
+    def fetch(self, variant: str | None) -> Path:
+        """Return the folder once the weights are there."""
+        return self.folder if self.repository is None else fetch_files(FIELD, self.repository, self.files(variant))
+
+
+def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
+    """Resolve a model's name to its configs and tokenizers; of a hub id, only these are fetched.
+
+    Raises:
+        UserError: not a folder in diffusers format, and not found on the hub.
+    """
+    place = Path(name).expanduser()
+    if name in SHIPPED:
+        checkpoint = Checkpoint(name, SHIPPED[name])
+    elif place.is_dir():
+        checkpoint = Checkpoint(name, place.resolve())
+    elif place.suffix == ".safetensors" and place.is_file():
+        raise UserError(FIELD, name, f"is a single file; convert it to a folder: {conversion_command(place)}")
+    elif not is_hub_id(name):
+        remedy = "no such folder; use embedded, a folder in diffusers format, or a hub id like owner/name"
+        raise UserError(FIELD, name, remedy)
+    else:
+        checkpoint = find_on_hub(name, revision)
+    if not (checkpoint.folder / INDEX).is_file():
+        raise _no_index(name)
+    check_tokenizers(FIELD, name, checkpoint.folder)
+    return checkpoint
+
+
+@cache
+def find_on_hub(name: str, revision: str | None) -> Checkpoint:
+    """Resolve a hub id to its configs and tokenizers once, so that all that a process does is done with one commit.
+
+    Raises:
+        UserError: not found on the hub, or not in diffusers format.
+    """
+    repository = find_repository(FIELD, name, revision)
+    if INDEX not in repository.sizes:
+        raise _no_index(name)
+    folder = fetch_files(FIELD, repository, [INDEX])
+    fetch_files(FIELD, repository, small_files(read_index(folder), repository.sizes))
+    return Checkpoint(name, folder, repository)
+
+
+def _no_index(name: str) -> UserError:
+    return UserError(FIELD, name, f"no {INDEX} in it; use a folder in diffusers format")
+
+
+@cache
+def find_model(name: str, revision: str | None = None, dtype: str = "float32") -> Model:
+    """Resolve a model to a local folder once; a hub id is fetched or taken from the hub's cache.
+
+    Args:
+        name: `embedded`, `dummy`, a folder in diffusers format or a hub id.
+        revision: branch, tag or commit of a hub id.
+        dtype: the precision to load: of a hub id, the weights are fetched in this one if it has them.
+
+    Raises:
+        UserError: not a folder in diffusers format, not found on the hub, or no safetensors weights.
+    """
+    checkpoint = find_checkpoint(name, revision)
+    if name in SHIPPED:
+        return Model(name, revision, checkpoint.folder, folder_digest(checkpoint.folder, FILES))
+    variant = checkpoint.variant(dtype)
+    files = tuple(checkpoint.files(variant))
+    folder = checkpoint.fetch(variant)
+    try:
+        digest = pipeline_digest(folder, variant)
+    except (ValueError, KeyError) as error:
+        raise UserError(FIELD, name, f"cannot be read ({error}); repair or fetch it again") from None
+    if checkpoint.repository is None:
+        return Model(name, revision, folder, digest, None, variant)
+    return Model(name, revision, folder, digest, checkpoint.repository.commit, variant, files)
+
+
+def plan_model(name: str, revision: str | None = None, dtype: str = "float32") -> Model:
+    """Return a model as `find_model` does, without a digest if its weights are not here; fetches none.
+
+    Raises:
+        UserError: as `find_model`.
+    """
+    checkpoint = find_checkpoint(name, revision)
+    variant = checkpoint.variant(dtype)
+    missing = 0 if name in SHIPPED else checkpoint.missing_bytes(variant)
+    if not missing or checkpoint.repository is None:
+        return find_model(name, revision, dtype)
+    commit, files = checkpoint.repository.commit, tuple(checkpoint.files(variant))
+    return Model(name, revision, checkpoint.folder, "", commit, variant, files, missing)
+
+
+def find_pipeline(model: Model) -> Path | None:
+    """Return the folder of a pipeline on this node, with all that it loads; None where it is not whole. Does not use
+    the network."""
+    if model.name in SHIPPED:
+        return SHIPPED[model.name]
+    here = None if model.commit is None else cached_repository(model.name, model.commit)
+    folders = [model.folder, *([here.folder] if here is not None else [])]
+    whole = (folder for folder in folders if folder is not None and (folder / INDEX).is_file())
+    return next((folder for folder in whole if model.is_whole_in(folder)), None)
+
+
+def pipeline_mark(model: Model, thorough: bool) -> str | None:
+    """Return a mark that is equal where a pipeline is the same; None where it is missing.
+
+    It is a hash of the weights if `thorough`, else of the names and sizes of the files.
+    """
+    folder = find_pipeline(model)
+    if folder is None:
+        return None
+    if model.name in SHIPPED:
+        return folder_digest(folder, FILES)
+    if thorough:
+        try:
+            return pipeline_digest(folder, model.variant)
+        except (ValueError, KeyError):
+            return "broken"
+    names = pipeline_files(read_index(folder), list_files(folder), model.variant)
+    return fingerprint([[name, (folder / name).stat().st_size] for name in names])
 
 
 @dataclass(frozen=True)
@@ -108,39 +302,6 @@ def has_peft() -> bool:
     return find_spec("peft") is not None
 
 
-@cache
-def find_model(name: str, revision: str | None = None) -> Model:
-    """Resolve a model to a local folder once; a hub id is fetched (safetensors only) or taken from the hub's cache.
-
-    Raises:
-        UserError: not a folder in diffusers format, and not found on the hub.
-    """
-    commit = None
-    if name in SHIPPED:
-        folder = SHIPPED[name]
-    elif Path(name).expanduser().is_dir():
-        folder = Path(name).expanduser().resolve()
-    elif not is_hub_id(name):
-        raise UserError(
-            "generation.model",
-            name,
-            "no such folder; use embedded, a folder in diffusers format, or a hub id like owner/name",
-        )
-    else:
-        folder = fetch_model("generation.model", name, revision)
-        commit = folder.name  # the hub's cache keeps each commit in a folder of its name
-    if not (folder / "model_index.json").is_file():
-        raise UserError("generation.model", name, "no model_index.json in it; use a folder in diffusers format")
-    if name != "dummy" and not list(folder.rglob("*.safetensors")):
-        raise UserError(
-            "generation.model",
-            name,
-            "has no safetensors weights; convert it with save_pretrained(safe_serialization=True)",
-        )
-    check_tokenizers("generation.model", name, folder)
-    return Model(name, revision, folder, folder_digest(folder, FILES), commit)
-
-
 def check_tokenizers(field: str, name: str, folder: Path) -> None:
     """Check that the tokenizers in a model's folder can be read here; transformers would name another package.
 
@@ -173,17 +334,14 @@ def find_lora(path: str, scale: float) -> Lora:
     return Lora(files[0], scale, file_digest(files[0]))
 
 
-def weight_bytes(folder: Path, dtype: str) -> int:
+def weight_bytes(folder: Path, dtype: str, variant: str | None = None) -> int:
     """Return the bytes that a pipeline's weights take once loaded as `dtype` (float32, float16, bfloat16).
 
     Only the headers of the files are read.
     """
-    total = 0
-    for component in sorted(path for path in folder.iterdir() if path.is_dir()):
-        files = list(component.glob("*.safetensors"))
-        plain = [file for file in files if "." not in file.stem]  # without variants, as model.fp16.safetensors
-        total += sum(_loaded_bytes(file, DTYPE_BYTES[dtype]) for file in plain or files)
-    return total
+    index, names = read_index(folder), list_files(folder)
+    files = weight_files(index, names, variant)
+    return sum(_loaded_bytes(folder / name, DTYPE_BYTES[dtype]) for chosen in files.values() for name in chosen)
 
 
 def _loaded_bytes(file: Path, float_bytes: int) -> int:

@@ -1,6 +1,5 @@
 """The tokenizers of a model's text encoders, which say how long a prompt is and which of its words they know."""
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from raysd.diffusion.checkpoint import Model
 from raysd.diffusion.family import read_family
+from raysd.diffusion.pipeline_files import read_index
 from raysd.errors import UserError
 from raysd.prompts.resolve import built_in_variants
 from raysd.prompts.table import load_class_table
@@ -22,6 +22,8 @@ class PromptTokenizer:
 
     tokenizer: Any
     limit: int
+    encoder: str
+    """The component that reads its tokens, with its class: `text_encoder_2 (T5EncoderModel)`."""
     vocabulary: frozenset[str] | None = None
     """All words that the model was trained on, where they are known."""
 
@@ -46,7 +48,7 @@ class PromptTokenizer:
 
 def prompt_tokenizers(model: Model) -> list[PromptTokenizer]:
     """Return the tokenizers in a model's folder, without those that have no limit."""
-    folder, found = model.find_here(), []
+    folder, found = model.find_configs_here(), []
     for name in FOLDERS:
         if (folder / name).is_dir():
             try:
@@ -60,8 +62,15 @@ def prompt_tokenizers(model: Model) -> list[PromptTokenizer]:
             if "CLIP" not in type(tokenizer).__name__:  # other encoders take as many tokens as the pipeline sets
                 limit = min(limit, _pipeline_limit(folder))
             if limit < LONGEST:
-                found.append(PromptTokenizer(tokenizer, limit, _embedded_words() if model.is_embedded else None))
+                words = _embedded_words() if model.is_embedded else None
+                found.append(PromptTokenizer(tokenizer, limit, _encoder(folder, name), words))
     return found
+
+
+def _encoder(folder: Path, tokenizer: str) -> str:
+    name = tokenizer.replace("tokenizer", "text_encoder")
+    kind = (read_index(folder).get(name) or [None, None])[1]
+    return f"{name} ({kind})" if kind else name
 
 
 def _load_tokenizer(folder: Path, name: str) -> Any:
@@ -71,8 +80,7 @@ def _load_tokenizer(folder: Path, name: str) -> Any:
     """
     import transformers
 
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    kind = (index.get(name) or [None, None])[1]
+    kind = (read_index(folder).get(name) or [None, None])[1]
     return (getattr(transformers, str(kind), None) or transformers.AutoTokenizer).from_pretrained(folder / name)
 
 

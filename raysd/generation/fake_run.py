@@ -95,7 +95,7 @@ class _FakeModels:
 
     def make(self, spec: CloneSpec) -> dict[str, nn.Module]:
         """Return the models of a pipeline, by component."""
-        folder, models = spec.model.find_here(), {}
+        folder, models = spec.model.find_configs_here(), {}
         for name, value in json.loads((folder / "model_index.json").read_text(encoding="utf-8")).items():
             is_wanted = (
                 isinstance(value, list) and value[0] is not None and (name != "safety_checker" or spec.safety_checker)

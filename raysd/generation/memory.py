@@ -71,7 +71,9 @@ def actor_memory(spec: CloneSpec, batch_size: int) -> ActorMemory:
 
         weights, activations = run_on_fake_tensors(spec, batch_size)
     except Exception:  # code of any model may ask for a value, and fails in its own way
-        return ActorMemory(weight_bytes(spec.model.find_here(), spec.dtype), images=images)
+        model = spec.model
+        here = weight_bytes(model.find_configs_here(), spec.dtype, model.variant)
+        return ActorMemory(here + model.missing_bytes, images=images)
     finally:
         logging.disable(logging.NOTSET)
     return ActorMemory(weights, activations, images)

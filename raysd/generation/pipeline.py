@@ -30,7 +30,7 @@ class Generator:
 
     Args:
         spec: of one of the clones.
-        models: by component, in the place of the checkpoint's.
+        models: by component, in the place of all of the checkpoint's, whose weights are then not read.
     """
 
     def __init__(self, spec: CloneSpec, models: dict[str, Any] | None = None) -> None:
@@ -49,11 +49,13 @@ class Generator:
             "dtype": getattr(torch, spec.dtype),
             "use_safetensors": True,
             "local_files_only": True,
+            "variant": spec.model.variant if models is None else None,
         }
         if spec.family.has_safety_checker and not spec.safety_checker:
             options |= {"safety_checker": None, "requires_safety_checker": False}
         lora_files = [lora.find_here() for lora in spec.loras]
-        pipeline = DiffusionPipeline.from_pretrained(spec.model.find_here(), **options, **(models or {})).to(device)
+        folder = spec.model.find_here() if models is None else spec.model.find_configs_here()
+        pipeline = DiffusionPipeline.from_pretrained(folder, **options, **(models or {})).to(device)
         pipeline.set_progress_bar_config(disable=True)
         for lora, file in zip(spec.loras, lora_files, strict=True):
             pipeline.load_lora_weights(str(file.parent), weight_name=file.name, use_safetensors=True)

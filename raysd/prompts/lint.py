@@ -42,6 +42,10 @@ class Tokenizer(Protocol):
     """A text encoder's tokenizer."""
 
     @property
+    def encoder(self) -> str:
+        """The text encoder, as a person calls it."""
+
+    @property
     def limit(self) -> int:
         """Maximum number of tokens of a prompt, with those at its start and end."""
 
@@ -172,14 +176,17 @@ def _lengths(variant: PromptVariant, table: ClassTable, tokenizers: Iterable[Tok
     choices = [(field, text) for field, texts in variant.fields.items() for text in texts]
     for tokenizer in tokenizers:
         long: dict[str, str] = {}
-        for count, key, prompt in sorted(zip(tokenizer.count(prompts), keys, prompts, strict=True), reverse=True):
-            if count > tokenizer.limit:
-                long.setdefault(key, f"{key} ({count} tokens: {prompt[:60]!r})")
+        counted = sorted(zip(tokenizer.count(prompts), keys, prompts, strict=True), reverse=True)
+        too_long = [(count, key, prompt) for count, key, prompt in counted if count > tokenizer.limit]
+        for count, key, prompt in too_long:
+            long.setdefault(key, f"{key} ({count} tokens: {prompt[:60]!r})")
         if long:
-            text = f"prompts over the model's {tokenizer.limit} tokens, cut off at the end"
+            what = f"{len(too_long):,} {'prompt' if len(too_long) == 1 else 'prompts'}"
+            text = f"{what} over the {tokenizer.limit} tokens of {tokenizer.encoder}, cut off at the end"
             yield Finding(
                 "too-long", text, tuple(long), tuple(long.values()), "shorten the texts, or use another variant"
             )
+        yield from _negative_length(variant, tokenizer)
         fix = "use the model's own words, or another model"
         unknown = {key: words for key, words in zip(keys, tokenizer.unknown(prompts), strict=True) if words}
         if unknown:
@@ -193,6 +200,14 @@ def _lengths(variant: PromptVariant, table: ClassTable, tokenizers: Iterable[Tok
         if strange:
             examples = tuple(f"{field} ({', '.join(words[:3])})" for field, words in strange)
             yield Finding("unknown-words", "fields with words that the model does not know", (), examples, fix)
+
+
+def _negative_length(variant: PromptVariant, tokenizer: Tokenizer) -> Iterator[Finding]:
+    prompt = variant.negative_prompt
+    count = tokenizer.count([prompt])[0] if prompt else 0
+    if count > tokenizer.limit:
+        text = f"a negative prompt over the {tokenizer.limit} tokens of {tokenizer.encoder}, cut off at the end"
+        yield Finding("too-long", text, (), (f"{count} tokens: {prompt[:60]!r}",), "shorten it")
 
 
 def _meanings(variant: PromptVariant, table: ClassTable) -> Iterator[Finding]:

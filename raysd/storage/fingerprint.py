@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 DIGEST_BYTES = 8
+CHUNK_BYTES = 2**20
 
 
 def fingerprint(value: Any) -> str:
@@ -22,6 +23,29 @@ def folder_digest(folder: Path, patterns: tuple[str, ...]) -> str:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
+
+
+def tensor_digests(file: Path) -> dict[str, bytes]:
+    """Return a sha256 of each tensor in a safetensors file, over type, shape and bytes, by name.
+
+    Raises:
+        ValueError: a file that is cut off, or another one.
+    """
+    digests = {}
+    with file.open("rb") as stream:
+        start, size = 8 + int.from_bytes(stream.read(8), "little"), file.stat().st_size
+        header = json.loads(stream.read(start - 8)) if start < size else {}
+        header.pop("__metadata__", None)
+        if start + max((tensor["data_offsets"][1] for tensor in header.values()), default=size) > size:
+            raise ValueError(f"{file.name} is cut off, or no safetensors file")
+        for name, tensor in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+            digest = hashlib.sha256(json.dumps([tensor["dtype"], tensor["shape"]]).encode())
+            first, end = tensor["data_offsets"]
+            stream.seek(start + first)
+            for position in range(first, end, CHUNK_BYTES):
+                digest.update(stream.read(min(CHUNK_BYTES, end - position)))
+            digests[name] = digest.digest()
+    return digests
 
 
 def file_digest(path: Path) -> str:

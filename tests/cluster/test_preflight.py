@@ -192,6 +192,7 @@ def test_weights_are_counted_as_they_are_loaded(tmp_path):
     assert weight_bytes(EMBEDDED, "float16") == pytest.approx(stored, rel=0.05)  # as it lies on disk
     assert weight_bytes(EMBEDDED, "float32") == pytest.approx(2 * stored, rel=0.05)
     (tmp_path / "unet").mkdir()
+    (tmp_path / "model_index.json").write_text('{"unet": ["diffusers", "UNet2DConditionModel"]}')
     header = json.dumps({"__metadata__": {}, "a": {"dtype": "F16", "shape": [2, 3], "data_offsets": [0, 12]}}).encode()
     for name in ("model.safetensors", "model.fp16.safetensors"):
         (tmp_path / "unet" / name).write_bytes(struct.pack("<Q", len(header)) + header + bytes(12))

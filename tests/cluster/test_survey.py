@@ -2,16 +2,13 @@
 
 import os
 import shutil
-from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from raysd.cluster.probe import DRIVER, Gpu, gpus_here, look, memory_bytes, model_mark, survey
 from raysd.cluster.resources import Node, cluster_nodes
-from raysd.diffusion.checkpoint import EMBEDDED, find_lora, find_model
-from raysd.storage.hub import cached_model, hub_bytes
+from raysd.diffusion.checkpoint import EMBEDDED, find_lora, find_model, plan_model
+from raysd.storage.hub import fetch_files, find_repository
 from raysd.storage.location import Location
 
 NODE, TOKEN = Node("n0", "node-0", 1), "token"
@@ -105,36 +102,21 @@ def test_lora_weights_are_compared_by_their_content(tmp_path, monkeypatch, thoro
     assert seen(tmp_path, (lora, lora.digest), thorough=thorough).models == ("absent",)
 
 
-@pytest.mark.parametrize(("size", "presence"), [(10**9, "fetchable"), (None, "unreachable")])
-def test_a_hub_model_that_is_not_cached_is_asked_for_and_not_fetched(model, tmp_path, monkeypatch, size, presence):
-    monkeypatch.setattr("raysd.storage.hub.fetch_model", lambda *_: pytest.fail("something was fetched"))
-    monkeypatch.setattr("raysd.storage.hub.hub_bytes", lambda name, commit: size)
-    monkeypatch.setattr("raysd.storage.hub.cached_model", lambda name, commit: None)
-    elsewhere = replace(model, name="owner/name", commit="c0ffee", folder=Path("/not/there"))
-    assert seen(tmp_path, (elsewhere, "mark")).models == (presence,)
-
-
-def test_the_hub_s_cache_is_read_without_the_network(tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    assert cached_model("owner/name", None) is None
-    snapshot = tmp_path / "models--owner--name" / "snapshots" / ("0" * 40)
-    snapshot.mkdir(parents=True)
-    (snapshot / "model_index.json").write_text("{}")
-    (tmp_path / "models--owner--name" / "refs").mkdir()
-    (tmp_path / "models--owner--name" / "refs" / "main").write_text("0" * 40)
-    assert cached_model("owner/name", None) == cached_model("owner/name", "0" * 40) == snapshot
-    assert cached_model("owner/name", "1" * 40) is None
-
-
-def test_only_the_files_that_would_be_fetched_are_counted(monkeypatch):
-    files = [
-        SimpleNamespace(rfilename=name, size=size)
-        for name, size in (("unet/a.safetensors", 5), ("unet/config.json", 2), ("unet/a.bin", 7))
-    ]
-    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: SimpleNamespace(siblings=files))
-    assert hub_bytes("owner/name", None) == 7
-    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: 1 / 0)
-    assert hub_bytes("owner/name", None) is None
+def test_a_hub_model_that_is_not_here_or_in_part_is_asked_for_and_not_fetched(hub, model, tmp_path, monkeypatch):
+    hub.repositories["owner/name"] = model.folder
+    here = plan_model("owner/name")
+    mark = model_mark(find_model("owner/name"), False)
+    shutil.rmtree(tmp_path / "hub_cache")
+    hub.fetched.clear()
+    assert here.missing_bytes and seen(tmp_path, (here, mark), thorough=False).models == ("fetchable",)
+    assert hub.fetched == []
+    fetch_files("generation.model", find_repository("generation.model", "owner/name", None), ["model_index.json"])
+    assert seen(tmp_path, (here, mark), thorough=False).models == ("fetchable",)
+    here.find_here()
+    assert seen(tmp_path, (here, mark), thorough=False).models == ("same",)
+    shutil.rmtree(tmp_path / "hub_cache")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    assert seen(tmp_path, (here, mark), thorough=False).models == ("unreachable",)
 
 
 @pytest.mark.slow

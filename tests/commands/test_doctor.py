@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from raysd.diffusion.checkpoint import EMBEDDED
+
 ROOT = Path(__file__).parents[2]
 FAST = ["generation.model=dummy", "generation.images_per_class=1", "generation.num_actors=1"]
 
@@ -31,6 +33,7 @@ def test_a_sound_machine_has_no_failures(ray_cluster, run_here):
 @pytest.mark.slow
 def test_all_that_is_wrong_is_shown_each_in_one_line(ray_cluster, run_here, monkeypatch):
     monkeypatch.setattr("raysd.storage.location.Location.free_bytes", lambda self: 10**6)
+    monkeypatch.setattr("raysd.commands.checkup.find_spec", lambda name: None)
     words = [
         "generation.cpus_per_actor=999",
         "training.num_workers=999",
@@ -40,21 +43,29 @@ def test_all_that_is_wrong_is_shown_each_in_one_line(ray_cluster, run_here, monk
     finished = run_here("doctor", *words)
     assert finished.returncode == 1, finished.stdout + finished.stderr
     fields = [line.split()[1] for line in failed(finished)]
-    assert sorted(fields) == ["generation.num_actors", "generation.num_actors", "storage", "training.num_workers"]
-    assert "4 failures" in finished.stdout and "Traceback" not in finished.stdout + finished.stderr
+    actors = "generation.num_actors"
+    assert sorted(fields) == [actors, actors, "packages", "storage", "training.num_workers"]
+    assert "pip install accelerate" in finished.stdout
+    assert "5 failures" in finished.stdout and "Traceback" not in finished.stdout + finished.stderr
 
 
 @pytest.mark.slow
-def test_a_model_that_is_nowhere_is_a_failure_and_nothing_is_fetched(ray_cluster, run_here, monkeypatch):
-    monkeypatch.setattr("raysd.storage.hub.hub_bytes", lambda name, revision: None)
-    monkeypatch.setattr("raysd.storage.hub.fetch_model", lambda *_: pytest.fail("something was fetched"))
+def test_a_model_that_is_nowhere_is_a_failure(ray_cluster, run_here, hub):
     finished = run_here("doctor", "generation.model=nobody/nothing")
     assert finished.returncode == 1
     (line,) = failed(finished)
-    assert "generation.model = 'nobody/nothing': is not in the hub's cache, and the hub does not answer for it" in line
-    monkeypatch.setattr("raysd.storage.hub.hub_bytes", lambda name, revision: 4 * 10**9)
-    finished = run_here("doctor", "generation.model=nobody/nothing")
-    assert finished.returncode == 0 and "4 GB would be downloaded" in finished.stdout
+    assert "generation.model = 'nobody/nothing': is not on the hub, or private" in line
+
+
+@pytest.mark.slow
+def test_of_a_model_that_is_not_here_all_but_its_weights_is_checked_and_none_are_fetched(ray_cluster, run_here, hub):
+    hub.repositories["owner/name"] = EMBEDDED
+    finished = run_here("doctor", "generation.model=owner/name", "generation.color=gray")
+    assert finished.returncode == 0, finished.stdout
+    assert "model    owner/name: 0.00609 GB would be downloaded to the driver and to each node" in finished.stdout
+    assert "weights 0.0 GB, " in finished.stdout and "works (an estimate" in finished.stdout
+    assert any(line.startswith("disk ") for line in finished.stdout.splitlines())
+    assert hub.fetched and not [name for name in hub.fetched if name.endswith(".safetensors")]
 
 
 def test_a_clone_that_the_disk_cannot_hold_is_not_begun(run_here, monkeypatch):

@@ -15,7 +15,14 @@ from raysd.errors import UserError
 )
 def test_each_text_encoder_has_the_limit_that_its_pipeline_uses(tmp_path, name, limits):
     folder = save_tiny(name, tmp_path)
-    assert [tokenizer.limit for tokenizer in prompt_tokenizers(find_model(str(folder)))] == limits
+    tokenizers = prompt_tokenizers(find_model(str(folder)))
+    assert [tokenizer.limit for tokenizer in tokenizers] == limits
+    assert ["T5" in tokenizer.encoder for tokenizer in tokenizers] == [limit > 32 for limit in limits]
+    assert {tokenizer.encoder.split(" (")[0] for tokenizer in tokenizers} <= {
+        "text_encoder",
+        "text_encoder_2",
+        "text_encoder_3",
+    }
 
 
 def test_tokens_are_counted_with_their_start_and_end():

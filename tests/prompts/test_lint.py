@@ -13,7 +13,7 @@ IMAGENET = load_class_table("imagenet1k")
 class Words:
     """A tokenizer that counts words."""
 
-    limit = 12
+    limit, encoder = 12, "text_encoder_2 (Words)"
 
     def count(self, prompts):
         return [len(prompt.split()) for prompt in prompts]
@@ -71,11 +71,26 @@ def test_shared_synonyms_are_found_where_synonyms_are_used():
 
 def test_long_prompts_and_unknown_words_are_found_with_the_models_tokenizer():
     findings = found("name_definition", tokenizers=[Words()])
-    assert "n01440764" in findings["too-long"].keys and "prompts over the model's 12 tokens" in str(
+    assert "n01440764" in findings["too-long"].keys
+    count = len(findings["too-long"].keys)
+    assert f"{count} prompts over the 12 tokens of text_encoder_2 (Words), cut off at the end" in str(
         findings["too-long"]
     )
     assert findings["unknown-words"].keys == ("n01440764",)
     assert "too-long" not in found("name", tokenizers=[Words()])
+
+
+def test_a_prompt_is_counted_for_each_encoder_and_a_negative_prompt_too():
+    first, third = Words(), Words()
+    first.encoder, third.encoder, third.limit = "text_encoder", "text_encoder_3", 30
+    words = {"templates": ["{name}" + " a" * 20, "{name}", "{name}" + " b" * 40], "negative_prompt": "c " * 13}
+    table = table_of(name=["cat", "dog"])
+    variant = resolve_variant("x", {"x": VariantSettings(**words)}, table)
+    long = [str(finding) for finding in lint_prompts(variant, table, [first, third])]
+    assert len(long) == 3 and "k1 (41 tokens: 'dog b b" in long[0]
+    assert "4 prompts over the 12 tokens of text_encoder, cut off at the end in 2 classes: " in long[0]
+    assert "a negative prompt over the 12 tokens of text_encoder, cut off at the end: 13 tokens" in long[1]
+    assert "2 prompts over the 30 tokens of text_encoder_3, cut off at the end in 2 classes: " in long[2]
 
 
 def test_the_embedded_model_knows_its_own_classes_and_few_others():
