@@ -38,6 +38,9 @@ class Convention:
     one, whatever the prompts are. Others call it once for each pass, or with parts of other sizes."""
     replaces_guider: bool = False
     """Whether the pipeline mixes both passes in a component `guider`, whose place a plain one takes."""
+    one_by_one: bool = False
+    """Whether each image gets a call of its own: where a call pads prompts to the longest of its batch, an image would
+    depend on its neighbors."""
     only_size: int | None = None
     """The side in pixels that it generates whatever is asked for."""
     version: int = 1
@@ -57,7 +60,8 @@ ONE_CALL = Convention(one_call=True)
 EMBEDDED = Convention("embedded", takes_negative_prompt=False)
 NONE = Convention("none", argument=None, takes_negative_prompt=False)
 FROM_ZERO = Convention(offset=1.0, version=2)
-TRUE_CFG = Convention(argument="true_cfg_scale", no_negative_prompt=" ", version=2)
+TRUE_CFG = Convention(argument="true_cfg_scale", no_negative_prompt=" ", one_by_one=True, version=2)
+ONE_BY_ONE = Convention(one_by_one=True, version=2)
 
 CONVENTIONS: dict[str, Convention] = {
     "StableDiffusionPipeline": ONE_CALL,
@@ -76,36 +80,35 @@ CONVENTIONS: dict[str, Convention] = {
     "Flux2KleinKVPipeline": NONE,
     "AuraFlowPipeline": PLAIN,
     "BriaPipeline": PLAIN,
-    "BriaFiboPipeline": PLAIN,
+    "BriaFiboPipeline": ONE_BY_ONE,
     "ChromaPipeline": PLAIN,
     "CogView3PlusPipeline": PLAIN,
-    "CogView4Pipeline": PLAIN,
-    "ErnieImagePipeline": replace(PLAIN, version=2),  # it rewrote prompts
+    "CogView4Pipeline": ONE_BY_ONE,
+    "ErnieImagePipeline": ONE_BY_ONE,  # it rewrote prompts, too
     "HiDreamImagePipeline": replace(PLAIN, only_size=1024),
     "HunyuanDiTPipeline": PLAIN,
     "HunyuanImagePipeline": Convention(argument=None, replaces_guider=True, version=2),
-    "Ideogram4Pipeline": replace(PLAIN, takes_negative_prompt=False, always_two_passes=True),
+    "Ideogram4Pipeline": replace(ONE_BY_ONE, takes_negative_prompt=False, always_two_passes=True),
     "IFPipeline": PLAIN,
-    "Kandinsky3Pipeline": replace(FROM_ZERO, guides_above=2.0),
-    "Kandinsky5T2IPipeline": replace(PLAIN, only_size=1024),
+    "Kandinsky3Pipeline": replace(FROM_ZERO, guides_above=2.0, one_by_one=True),
+    "Kandinsky5T2IPipeline": replace(ONE_BY_ONE, only_size=1024),
     "KolorsPipeline": PLAIN,
     "Krea2Pipeline": FROM_ZERO,
     "LongCatImagePipeline": replace(PLAIN, no_negative_prompt="", version=2),  # it rewrote prompts
-    "LuminaPipeline": PLAIN,
-    "Lumina2Pipeline": PLAIN,
-    "NucleusMoEImagePipeline": PLAIN,
-    "OmniGenPipeline": replace(PLAIN, takes_negative_prompt=False, always_two_passes=True),
+    "LuminaPipeline": ONE_BY_ONE,
+    "Lumina2Pipeline": ONE_BY_ONE,
+    "NucleusMoEImagePipeline": ONE_BY_ONE,
+    "OmniGenPipeline": replace(ONE_BY_ONE, takes_negative_prompt=False, always_two_passes=True),
     "OvisImagePipeline": PLAIN,
-    "PRXPipeline": PLAIN,
-    "PRXPixelPipeline": PLAIN,
+    "PRXPipeline": replace(PLAIN, version=2),  # it rewrote prompts
     "QwenImagePipeline": TRUE_CFG,
     "QwenImage21Pipeline": TRUE_CFG,
-    "ZImagePipeline": FROM_ZERO,
-    "ZImageOmniPipeline": FROM_ZERO,
+    "ZImagePipeline": replace(FROM_ZERO, one_by_one=True),
+    "ZImageOmniPipeline": replace(FROM_ZERO, one_by_one=True),
 }
 DISTILLED: dict[str, Convention] = {
     "HunyuanImagePipeline": replace(EMBEDDED, argument="distilled_guidance_scale", replaces_guider=True),
-    "QwenImagePipeline": EMBEDDED,
+    "QwenImagePipeline": replace(EMBEDDED, one_by_one=True),
 }
 """Those whose checkpoints may have the scale as an input."""
 
@@ -120,6 +123,7 @@ REFUSED: dict[str, str] = {
     "HeliosPyramidPipeline": "generates videos",
     "KandinskyCombinedPipeline": TWO_MODELS,
     "KandinskyV22CombinedPipeline": TWO_MODELS,
+    "PRXPixelPipeline": "changes the words of prompts",
     "StableCascadeCombinedPipeline": TWO_MODELS,
     "StableUnCLIPPipeline": TWO_MODELS,
     "UnCLIPPipeline": TWO_MODELS,

@@ -39,6 +39,7 @@ EXCHANGEABLE = (
     "KDPM2Discrete",
 )
 SIZE_MULTIPLES = {"SanaPipeline": 32, "SanaSprintPipeline": 32}
+IN_PIXELS = ("IFPipeline",)  # those that denoise the image itself
 FEW_STEPS = 4
 FEW_STEP_SCHEDULERS = ("LCM", "TCD", "SCM", "FlowMatchLCM")
 # Latent, trajectory and phased consistency (LCM, TCD, PCM), adversarial and distribution matching distillation (Turbo,
@@ -96,7 +97,7 @@ def read_family(folder: Path) -> Family:
     pipeline = str(index.get("_class_name", ""))
     denoiser = next((part for part in DENOISERS if (folder / part / "config.json").is_file()), "unet")
     config, scheduler = _json(folder / denoiser / "config.json"), _json(folder / "scheduler" / "scheduler_config.json")
-    reduction = _reduction(_json(folder / "vae" / "config.json"))
+    reduction = 1 if pipeline in IN_PIXELS else _reduction(_json(folder / "vae" / "config.json"))
     own_scheduler = str((index.get("scheduler") or ["", ""])[1])
     sample_size = config.get("sample_size") or (FLUX_SAMPLE_SIZE if pipeline.startswith("Flux") else None)
     convention = find_convention(pipeline, index, config)

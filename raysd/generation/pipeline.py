@@ -27,6 +27,7 @@ FIXED_ARGUMENTS = {
     "complex_human_instruction": None,
     "use_pe": False,  # Ernie Image and LongCat rewrite prompts with a language model
     "enable_prompt_rewrite": False,
+    "skip_text_cleaning": True,  # PRX
     "guidance_schedule": None,  # Ideogram 4
 }
 
@@ -85,9 +86,16 @@ class Generator:
         """
         if spec.pipeline_key != self.pipeline_key:
             raise ValueError(f"this generator holds {self.pipeline_key}, the clone wants {spec.pipeline_key}")
-        self._set_scheduler(spec)
         self._set_slicing(spec)
         self._set_guider(spec)
+        groups = [[image] for image in images] if spec.family.known.one_by_one else [images]
+        outputs = [self._call(spec, group) for group in groups]
+        flags = [flag for _, group_flags in outputs for flag in group_flags]
+        return finish_images(np.concatenate([pixels for pixels, _ in outputs]), flags, spec.stored_size, spec.color)
+
+    def _call(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> tuple[np.ndarray, list[bool]]:
+        """Call the pipeline. Return images as floats [B, H, W, 3], and which are unsafe."""
+        self._set_scheduler(spec)
         original = self.denoiser.forward
         if spec.guidance_interval != WHOLE and spec.guidance_scale > 1:
             self.denoiser.forward = GuidanceInterval(
@@ -99,8 +107,7 @@ class Generator:
         finally:
             self.denoiser.forward = original
         self._check_size(spec, output.images)
-        flags = getattr(output, "nsfw_content_detected", None) or [False] * len(images)
-        return finish_images(output.images, flags, spec.stored_size, spec.color)
+        return output.images, getattr(output, "nsfw_content_detected", None) or [False] * len(images)
 
     def _arguments(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> dict[str, Any]:
         """Return the arguments of the pipeline's call.

@@ -9,7 +9,8 @@ import torch
 from plans import plan_of, spec_of
 
 from raysd.clone.spec import resolve_clone_spec
-from raysd.diffusion.family import ONE_CALL, read_family
+from raysd.diffusion.conventions import CONVENTIONS
+from raysd.diffusion.family import read_family
 from raysd.errors import UserError
 from raysd.generation.pipeline import Generator
 from raysd.prompts.settings import VariantSettings
