@@ -2,25 +2,34 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import tiny_models
 import torch
 from diffusers import DiffusionPipeline
 
-from tiny_pipelines import language, qwen, t5
+from tiny_pipelines import cascades, language, perturbed, qwen, t5
 from tiny_pipelines.parts import spread_weights
 
-MODULES = (qwen, language, t5)
+MODULES = (qwen, language, t5, cascades, perturbed)
 MAKERS = {**tiny_models.FAMILIES, **{make.__name__: make for module in MODULES for make in module.PIPELINES}}
 
-# Height and width to ask for, where 32 is not legal or not the least.
-SIZES: dict[str, int] = {}
+# Height and width to ask for, where 32 is not legal.
+SIZES: dict[str, int] = {"kandinsky3": 64}
 
-# Further options of a call, without which a tiny pipeline cannot be called.
+# Further options of a call, without which it fails or takes long.
 OPTIONS: dict[str, dict[str, object]] = {
     name: {"use_resolution_binning": False}
-    for name in ("pixart", "pixart_alpha", "sana", "hunyuan_dit", "prx", "prx_pixel")
+    for name in ("pixart", "pixart_alpha", "sana", "hunyuan_dit", "prx", "prx_pixel", "pixart_pag", "sana_pag")
 }
+OPTIONS["hunyuan_dit_pag"] = {"use_resolution_binning": False}
 OPTIONS["sana_sprint"] = {"use_resolution_binning": False, "intermediate_timesteps": None}
+OPTIONS |= {name: {"prior_num_inference_steps": 2} for name in ("kandinsky", "kandinsky22")}
+
+# Those that fail on more than one prompt a call.
+ONE_IMAGE = {"prx", "prx_pixel"}
+
+# Packages without which a pipeline does not run, beyond those of raysd.
+NEEDS = {"prx": "ftfy", "prx_pixel": "ftfy"}
 
 
 def _family(name):
@@ -36,7 +45,10 @@ FAMILIES: dict[str, Callable[[], DiffusionPipeline]] = {name: _family(name) for 
 
 
 def generate(pipeline, name, prompts, seeds, steps=2, **options):
-    """The images of prompts as a float array, with the least legal size of a family."""
+    """The images of prompts as a float array, with a legal size of a family."""
+    if name in ONE_IMAGE and len(prompts) > 1:
+        calls = zip(prompts, seeds, strict=True)
+        return np.concatenate([generate(pipeline, name, [text], [seed], steps, **options) for text, seed in calls])
     size = SIZES.get(name, 32)
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
     called = {"height": size, "width": size, **OPTIONS.get(name, {}), **options}

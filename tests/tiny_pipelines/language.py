@@ -21,7 +21,9 @@ from diffusers import (
 )
 from diffusers.pipelines.kolors import ChatGLMModel, ChatGLMTokenizer
 from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig
-from tiny_models import LETTERS, autoencoder, gemma_tokenizer, unet
+from tiny_models import LETTERS, autoencoder, unet
+from tiny_models import gemma_tokenizer as letters_only
+from tokenizers.processors import TemplateProcessing
 from transformers import (
     Gemma2Config,
     Gemma2Model,
@@ -100,6 +102,15 @@ def gemma_sizes():
     return {**text_sizes(), "head_dim": 8, "bos_token_id": 2, "eos_token_id": 1}
 
 
+def gemma_tokenizer():
+    """The one that knows letters only; it puts a token before each text, so that an empty text has one too."""
+    tokenizer = letters_only()
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", tokenizer.bos_token_id)]
+    )
+    return tokenizer
+
+
 def lumina2():
     transformer = Lumina2Transformer2DModel(
         sample_size=16,
@@ -150,7 +161,7 @@ def t5_gemma():
     """An encoder with the configuration of the whole model, as checkpoints have it."""
     encoder = T5GemmaModuleConfig(**gemma_sizes(), dropout_rate=0.0)
     model = T5GemmaEncoder(encoder)
-    model.config = T5GemmaConfig(encoder=encoder, decoder=encoder, **gemma_sizes())
+    model.config = T5GemmaConfig(encoder=encoder, decoder=encoder, **gemma_sizes(), layer_types=encoder.layer_types)
     return model
 
 

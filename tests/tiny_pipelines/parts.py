@@ -189,3 +189,5 @@ def _spread(module, generator):
             value.copy_(torch.randn(value.shape, generator=generator) * scale)
         elif value.ndim == 1 and any(part in SHARP for part in name.split(".")):
             value.fill_(3.0)  # attention that is not alike for all tokens, of which most are padding
+        elif value.ndim == 1 and (name.endswith("token") or not (value.any() or name.endswith("bias"))):
+            value.fill_(0.5)  # a gate that starts at zero, or memory as it lies
