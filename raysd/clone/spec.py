@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Any
 
 from raysd.clone.settings import SAMPLER_STEPS, GenerationSettings, SchedulerOption
@@ -120,6 +121,7 @@ def resolve_clone_spec(
         variant = variant.with_negative_prompt(settings.negative_prompt)
     model = find_model(settings.model, settings.revision)
     family = read_family(model.folder)
+    _check_family(settings, family)
     _check_guidance(settings, variant, family)
     scheduler = _scheduler(settings, family)
     size = _image_size(settings, model, family)
@@ -171,12 +173,20 @@ def _image_size(settings: GenerationSettings, model: Model, family: Family) -> i
     return size
 
 
-def _check_guidance(settings: GenerationSettings, variant: PromptVariant, family: Family) -> None:
-    """Refuse generators whose guidance is not known, and guidance settings that the family would ignore."""
+def _check_family(settings: GenerationSettings, family: Family) -> None:
+    """Refuse generators whose guidance is not known, and those that cannot run here."""
     if family.convention is None:
         why = why_refused(family.pipeline)
         raise UserError("generation.model", settings.model, f"{why}; use a generator that docs/clones.md lists")
-    least = family.convention.guides_above
+    package = family.convention.package
+    if package is not None and find_spec(package) is None:
+        remedy = f"{family.pipeline} needs the package {package}; pip install {package}"
+        raise UserError("generation.model", settings.model, remedy)
+
+
+def _check_guidance(settings: GenerationSettings, variant: PromptVariant, family: Family) -> None:
+    """Refuse guidance settings that the family would ignore."""
+    least = family.known.guides_above
     if family.guidance == "none" and settings.guidance_scale != 1:
         raise UserError(
             "generation.guidance_scale",
@@ -194,7 +204,7 @@ def _check_guidance(settings: GenerationSettings, variant: PromptVariant, family
         if family.guidance == "classifier_free":
             why = f"{family.pipeline} is not known to make both passes in one call, so none can be left out"
         raise UserError("generation.guidance_interval", list(settings.guidance_interval), f"{why}; leave it at [0, 1]")
-    if variant.negative_prompt and not family.convention.takes_negative_prompt:
+    if variant.negative_prompt and not family.known.takes_negative_prompt:
         why = f"{settings.model} makes no unconditional pass and ignores negative prompts"
         if family.guidance == "classifier_free":
             why = f"{family.pipeline} takes no negative prompt"

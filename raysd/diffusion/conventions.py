@@ -39,10 +39,12 @@ class Convention:
     replaces_guider: bool = False
     """Whether the pipeline mixes both passes in a component `guider`, whose place a plain one takes."""
     one_by_one: bool = False
-    """Whether each image gets a call of its own: where a call pads prompts to the longest of its batch, an image would
-    depend on its neighbors."""
+    """Whether each image gets a call of its own: where a call pads prompts to the longest of its batch, so that an
+    image would depend on its neighbors, or fails with several (PRX)."""
     only_size: int | None = None
     """The side in pixels that it generates whatever is asked for."""
+    package: str | None = None
+    """A package that its code needs, and that diffusers does not install."""
     version: int = 1
     """Counts up when images of the same settings become other ones. It is in the fingerprint, except for 1."""
 
@@ -100,7 +102,8 @@ CONVENTIONS: dict[str, Convention] = {
     "NucleusMoEImagePipeline": ONE_BY_ONE,
     "OmniGenPipeline": replace(ONE_BY_ONE, takes_negative_prompt=False, always_two_passes=True),
     "OvisImagePipeline": PLAIN,
-    "PRXPipeline": replace(PLAIN, version=2),  # it rewrote prompts
+    "PRXPipeline": replace(ONE_BY_ONE, package="ftfy"),  # it rewrote prompts, too
+    "PRXPixelPipeline": replace(ONE_BY_ONE, package="ftfy"),
     "QwenImagePipeline": TRUE_CFG,
     "QwenImage21Pipeline": TRUE_CFG,
     "ZImagePipeline": replace(FROM_ZERO, one_by_one=True),
@@ -123,7 +126,6 @@ REFUSED: dict[str, str] = {
     "HeliosPyramidPipeline": "generates videos",
     "KandinskyCombinedPipeline": TWO_MODELS,
     "KandinskyV22CombinedPipeline": TWO_MODELS,
-    "PRXPixelPipeline": "changes the words of prompts",
     "StableCascadeCombinedPipeline": TWO_MODELS,
     "StableUnCLIPPipeline": TWO_MODELS,
     "UnCLIPPipeline": TWO_MODELS,
