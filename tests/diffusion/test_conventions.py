@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from inspect import signature
+from pathlib import Path
 
 import diffusers
 import numpy as np
@@ -50,6 +51,32 @@ def test_every_text_to_image_pipeline_of_diffusers_is_in_the_table_or_refused_on
         assert (name in CONVENTIONS) != is_refused, (
             f"{name} of this diffusers is new: read its __call__, and add it to raysd/diffusion/conventions.py"
         )
+
+
+def rows_of_the_docs():
+    """By pipeline: guidance, negative prompt, interval and tried, as the docs say."""
+    lines = (Path(__file__).parents[2] / "docs" / "clones.md").read_text().splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "Pipeline` |" in line]
+    return {pipeline.strip("`"): rest for _, pipeline, *rest in cells}
+
+
+def test_the_docs_list_each_generator_as_it_is():
+    rows = rows_of_the_docs()
+    assert sorted(rows) == IN_TABLE
+    words = {"classifier_free": "two passes", "embedded": "input of the model", "none": "1 only"}
+    for pipeline, (guidance, negative_prompt, interval, _) in rows.items():
+        convention = CONVENTIONS[pipeline]
+        assert guidance.startswith(words[convention.guidance]), pipeline
+        assert ("¹" in guidance) == convention.one_by_one, pipeline
+        assert ("at 1 too" in guidance) == convention.always_two_passes, pipeline
+        assert (negative_prompt == "yes") == convention.takes_negative_prompt, pipeline
+        assert (interval == "yes") == convention.one_call, pipeline
+
+
+@pytest.mark.soak
+def test_the_docs_say_which_generators_are_tried():
+    made = {type(make()).__name__ for name, make in tiny_pipelines.FAMILIES.items() if name not in REFUSED_TINY}
+    assert {pipeline for pipeline, (*_, is_tried) in rows_of_the_docs().items() if is_tried == "yes"} == made
 
 
 @pytest.mark.parametrize("pipeline", IN_TABLE)
