@@ -164,7 +164,7 @@ def t5_gemma():
     model = T5GemmaEncoder(encoder)
     parts = {"encoder": encoder, "decoder": T5GemmaModuleConfig(**sizes), "layer_types": encoder.layer_types}
     model.config = T5GemmaConfig(**parts, **sizes, sliding_window=encoder.sliding_window)
-    model.config._attn_implementation = encoder._attn_implementation
+    model.config._attn_implementation = encoder._attn_implementation = "eager"  # as a loaded one has it
     return model
 
 
