@@ -38,6 +38,7 @@ def test_each_loads_from_its_folder_and_reads_its_prompt_and_seed(tmp_path, name
     assert np.abs(again[0] - again[1]).max() > 1
 
 
+@pytest.mark.soak
 def test_every_text_to_image_pipeline_of_diffusers_is_built_or_listed():
     built = {type(tiny_pipelines.MAKERS[name]()).__name__ for name in tiny_pipelines.MAKERS}
     listed = {*tiny_pipelines.UNBUILT, *tiny_pipelines.NEEDS_IMAGE}

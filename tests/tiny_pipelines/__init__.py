@@ -37,13 +37,13 @@ UNBUILT: dict[str, str] = {
     "GlmImagePipeline": "a language model writes some 260 tokens for each image before the first step",
     "HeliosPipeline": "generates videos: 33 frames at the least, under `frames`",
     "HeliosPyramidPipeline": "generates videos: 33 frames at the least, under `frames`",
-    "HiDreamImagePipeline": "generates 128 latents a side whatever size is asked for, which takes minutes here",
+    "HiDreamImagePipeline": "generates 128 latents a side whatever size is asked for: too slow",
     "Kandinsky5T2IPipeline": "knows seven sizes, each of about a million pixels",
     "StableCascadeCombinedPipeline": "diffusers 0.42 saves its PaellaVQModel and cannot load it again",
     "WuerstchenCombinedPipeline": "diffusers 0.42 saves its PaellaVQModel and cannot load it again",
 }
 
-# Pipelines of diffusers' list of text to image that cannot be called without an image.
+# Pipelines of diffusers' list of text to image that take an image beside the prompt.
 NEEDS_IMAGE = {
     "CogView4ControlPipeline",
     "FluxControlNetPipeline",
@@ -57,7 +57,6 @@ NEEDS_IMAGE = {
     "StableDiffusionXLControlNetUnionPipeline",
     "ZImageControlNetInpaintPipeline",
     "ZImageControlNetPipeline",
-    "ZImageOmniPipeline",
 }
 
 # Packages without which a pipeline does not run, beyond those of raysd.
