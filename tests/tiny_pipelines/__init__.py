@@ -7,10 +7,10 @@ import tiny_models
 import torch
 from diffusers import DiffusionPipeline
 
-from tiny_pipelines import cascades, language, perturbed, qwen, t5
+from tiny_pipelines import cascades, language, others, perturbed, qwen, t5
 from tiny_pipelines.parts import spread_weights
 
-MODULES = (qwen, language, t5, cascades, perturbed)
+MODULES = (qwen, language, t5, cascades, others, perturbed)
 MAKERS = {**tiny_models.FAMILIES, **{make.__name__: make for module in MODULES for make in module.PIPELINES}}
 
 # Height and width to ask for, where 32 is not legal.
@@ -25,8 +25,39 @@ OPTIONS["hunyuan_dit_pag"] = {"use_resolution_binning": False}
 OPTIONS["sana_sprint"] = {"use_resolution_binning": False, "intermediate_timesteps": None}
 OPTIONS |= {name: {"prior_num_inference_steps": 2} for name in ("kandinsky", "kandinsky22")}
 
+OPTIONS["flux_kontext"] = {"max_area": 32 * 32}
+OPTIONS["ideogram4"] = {"guidance_schedule": None, "guidance_scale": 4.0, "max_sequence_length": 96}
+OPTIONS["longcat_image"] = {"enable_prompt_rewrite": False}
+
 # Those that fail on more than one prompt a call.
-ONE_IMAGE = {"prx", "prx_pixel"}
+ONE_IMAGE = {"prx", "prx_pixel", "dreamlite"}
+
+# Class names of text-to-image pipelines for which there is none here, and why.
+UNBUILT: dict[str, str] = {
+    "GlmImagePipeline": "a language model writes some 260 tokens for each image before the first step",
+    "HeliosPipeline": "generates videos: 33 frames at the least, under `frames`",
+    "HeliosPyramidPipeline": "generates videos: 33 frames at the least, under `frames`",
+    "HiDreamImagePipeline": "generates 128 latents a side whatever size is asked for: too slow",
+    "Kandinsky5T2IPipeline": "knows seven sizes, each of about a million pixels",
+    "StableCascadeCombinedPipeline": "diffusers 0.42 saves its PaellaVQModel and cannot load it again",
+    "WuerstchenCombinedPipeline": "diffusers 0.42 saves its PaellaVQModel and cannot load it again",
+}
+
+# Pipelines of diffusers' list of text to image that take an image beside the prompt.
+NEEDS_IMAGE = {
+    "CogView4ControlPipeline",
+    "FluxControlNetPipeline",
+    "FluxControlPipeline",
+    "QwenImageControlNetPipeline",
+    "StableDiffusion3ControlNetPipeline",
+    "StableDiffusionControlNetPAGPipeline",
+    "StableDiffusionControlNetPipeline",
+    "StableDiffusionXLControlNetPAGPipeline",
+    "StableDiffusionXLControlNetPipeline",
+    "StableDiffusionXLControlNetUnionPipeline",
+    "ZImageControlNetInpaintPipeline",
+    "ZImageControlNetPipeline",
+}
 
 # Packages without which a pipeline does not run, beyond those of raysd.
 NEEDS = {"prx": "ftfy", "prx_pixel": "ftfy"}
@@ -51,8 +82,7 @@ def generate(pipeline, name, prompts, seeds, steps=2, **options):
         return np.concatenate([generate(pipeline, name, [text], [seed], steps, **options) for text, seed in calls])
     size = SIZES.get(name, 32)
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-    called = {"height": size, "width": size, **OPTIONS.get(name, {}), **options}
+    called = {"height": size, "width": size, "num_inference_steps": steps, **OPTIONS.get(name, {}), **options}
+    prompt, generator = (prompts[0], generators[0]) if name in ONE_IMAGE else (list(prompts), generators)
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline(
-        prompt=list(prompts), num_inference_steps=steps, generator=generators, output_type="np", **called
-    ).images
+    return pipeline(prompt=prompt, generator=generator, output_type="np", **called).images

@@ -159,9 +159,12 @@ def lumina():
 
 def t5_gemma():
     """An encoder with the configuration of the whole model, as checkpoints have it."""
-    encoder = T5GemmaModuleConfig(**gemma_sizes(), dropout_rate=0.0)
+    sizes = gemma_sizes()
+    encoder = T5GemmaModuleConfig(**sizes, dropout_rate=0.0)
     model = T5GemmaEncoder(encoder)
-    model.config = T5GemmaConfig(encoder=encoder, decoder=encoder, **gemma_sizes(), layer_types=encoder.layer_types)
+    parts = {"encoder": encoder, "decoder": T5GemmaModuleConfig(**sizes), "layer_types": encoder.layer_types}
+    model.config = T5GemmaConfig(**parts, **sizes, sliding_window=encoder.sliding_window)
+    model.config._attn_implementation = encoder._attn_implementation = "eager"  # as a loaded one has it
     return model
 
 

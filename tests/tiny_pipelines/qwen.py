@@ -21,6 +21,7 @@ from diffusers import (
     QwenImage21Transformer2DModel,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
+    ZImageOmniPipeline,
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
@@ -31,6 +32,9 @@ from transformers import (
     Qwen3Model,
     Qwen3VLForConditionalGeneration,
     Qwen3VLModel,
+    Siglip2ImageProcessor,
+    Siglip2VisionConfig,
+    Siglip2VisionModel,
     T5Config,
     T5EncoderModel,
 )
@@ -68,8 +72,8 @@ def qwenimage():
     )
 
 
-def z_image():
-    transformer = ZImageTransformer2DModel(
+def z_image_transformer(**options):
+    return ZImageTransformer2DModel(
         all_patch_size=(2,),
         all_f_patch_size=(1,),
         in_channels=4,
@@ -81,13 +85,38 @@ def z_image():
         cap_feat_dim=WIDTH,
         axes_dims=[8, 4, 4],
         axes_lens=[1024, 32, 32],
+        **options,
     )
+
+
+def z_image():
     return ZImagePipeline(
         scheduler=flow(),
         vae=flow_autoencoder(),
         text_encoder=Qwen3Model(qwen3_config()),
         tokenizer=qwen_tokenizer(),
-        transformer=transformer,
+        transformer=z_image_transformer(),
+    )
+
+
+def z_image_omni():
+    """Generates from the prompt alone where no image is given."""
+    vision = Siglip2VisionConfig(
+        hidden_size=WIDTH,
+        intermediate_size=37,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_patches=16,
+        patch_size=8,
+    )
+    return ZImageOmniPipeline(
+        scheduler=flow(),
+        vae=flow_autoencoder(),
+        text_encoder=Qwen3Model(qwen3_config()),
+        tokenizer=qwen_tokenizer(),
+        transformer=z_image_transformer(siglip_feat_dim=WIDTH),
+        siglip=Siglip2VisionModel(vision),
+        siglip_processor=Siglip2ImageProcessor(patch_size=8, max_num_patches=16),
     )
 
 
@@ -315,6 +344,7 @@ PIPELINES = (
     qwenimage,
     qwenimage21,
     z_image,
+    z_image_omni,
     flux2_klein,
     flux2_klein_base,
     krea2,

@@ -1,0 +1,171 @@
+"""Pipelines with several text encoders, or none, and those that also take images."""
+
+from diffusers import (
+    AutoencoderTiny,
+    DreamLitePipeline,
+    DreamLiteUNetModel,
+    ErnieImagePipeline,
+    ErnieImageTransformer2DModel,
+    FluxKontextPipeline,
+    Ideogram4Pipeline,
+    Ideogram4Transformer2DModel,
+    LongCatImagePipeline,
+    LongCatImageTransformer2DModel,
+    OmniGenPipeline,
+    OmniGenTransformer2DModel,
+)
+from tiny_models import flux
+from transformers import (
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLImageProcessor,
+    Qwen2VLProcessor,
+    Qwen2VLVideoProcessor,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLModel,
+)
+
+from tiny_pipelines.language import mistral3
+from tiny_pipelines.parts import (
+    CHAT,
+    EIGHT,
+    VOCABULARY,
+    WIDTH,
+    flow,
+    flow_autoencoder,
+    qwen3_vl_config,
+    qwen25_vl_config,
+    qwen_processor,
+    qwen_tokenizer,
+)
+from tiny_pipelines.qwen import flux2_autoencoder
+
+
+def ideogram4():
+    """Two transformers, one of which knows no prompt; the text states are those of thirteen layers."""
+
+    def transformer():
+        return Ideogram4Transformer2DModel(
+            in_channels=4,
+            num_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            intermediate_size=37,
+            adaln_dim=16,
+            llm_features_dim=13 * WIDTH,
+            mrope_section=(4, 2, 2),
+        )
+
+    return Ideogram4Pipeline(
+        scheduler=flow(),
+        vae=flux2_autoencoder(),
+        text_encoder=Qwen3VLModel(qwen3_vl_config(layers=36)),
+        tokenizer=qwen_tokenizer(),
+        transformer=transformer(),
+        unconditional_transformer=transformer(),
+    )
+
+
+def ernie_image():
+    text_encoder, processor = mistral3(layers=3)
+    transformer = ErnieImageTransformer2DModel(
+        hidden_size=WIDTH,
+        num_attention_heads=2,
+        num_layers=1,
+        ffn_hidden_size=37,
+        in_channels=4,
+        out_channels=4,
+        text_in_dim=WIDTH,
+        rope_axes_dim=(8, 4, 4),
+    )
+    return ErnieImagePipeline(
+        transformer=transformer,
+        vae=flux2_autoencoder(),
+        text_encoder=text_encoder.model,
+        tokenizer=processor.tokenizer,
+        scheduler=flow(),
+    )
+
+
+def longcat_image():
+    transformer = LongCatImageTransformer2DModel(
+        patch_size=1,
+        in_channels=64,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        pooled_projection_dim=WIDTH,
+        axes_dims_rope=[8, 4, 4],
+    )
+    tokenizer = qwen_tokenizer()
+    processor = Qwen2VLProcessor(Qwen2VLImageProcessor(), tokenizer, Qwen2VLVideoProcessor(), chat_template=CHAT)
+    return LongCatImagePipeline(
+        scheduler=flow(),
+        vae=flow_autoencoder(channels=16),
+        text_encoder=Qwen2_5_VLForConditionalGeneration(qwen25_vl_config()),
+        tokenizer=tokenizer,
+        text_processor=processor,
+        transformer=transformer,
+    )
+
+
+def omnigen():
+    """The transformer reads the tokens of the prompt itself."""
+    transformer = OmniGenTransformer2DModel(
+        hidden_size=WIDTH,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        intermediate_size=37,
+        num_layers=2,
+        in_channels=4,
+        time_step_dim=8,
+        pad_token_id=0,
+        vocab_size=VOCABULARY,
+        rope_scaling={"long_factor": [1.0] * 4, "short_factor": [1.0] * 4},
+    )
+    return OmniGenPipeline(
+        transformer=transformer,
+        scheduler=flow(invert_sigmas=True, num_train_timesteps=1),
+        vae=flow_autoencoder(blocks=EIGHT),
+        tokenizer=qwen_tokenizer(),
+    )
+
+
+def dreamlite():
+    unet = DreamLiteUNetModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("DreamLiteCrossAttnNoSelfAttnDownBlock2D", "DreamLiteCrossAttnDownBlock2D"),
+        up_block_types=("DreamLiteCrossAttnUpBlock2D", "DreamLiteUpBlock2D"),
+        block_out_channels=(32, 64),
+        cross_attention_dim=WIDTH,
+        attention_head_dim=8,
+        layers_per_block=1,
+        norm_num_groups=8,
+        transformer_layers_per_block=1,
+    )
+    vae = AutoencoderTiny(
+        encoder_block_out_channels=(32, 32),
+        decoder_block_out_channels=(32, 32),
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+    )
+    return DreamLitePipeline(
+        text_encoder=Qwen3VLForConditionalGeneration(qwen3_vl_config()),
+        tokenizer=qwen_tokenizer(),
+        processor=qwen_processor(),
+        vae=vae,
+        unet=unet,
+        scheduler=flow(),
+    )
+
+
+def flux_kontext():
+    """Generates from the prompt alone where no image is given."""
+    parts = flux().components
+    return FluxKontextPipeline(**{name: part for name, part in parts.items() if part is not None})
+
+
+PIPELINES = (ideogram4, ernie_image, longcat_image, omnigen, dreamlite, flux_kontext)
