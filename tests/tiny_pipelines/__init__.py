@@ -14,7 +14,7 @@ MODULES = (qwen, language, t5, cascades, others, perturbed)
 MAKERS = {**tiny_models.FAMILIES, **{make.__name__: make for module in MODULES for make in module.PIPELINES}}
 
 # Height and width to ask for, where 32 is not legal.
-SIZES: dict[str, int] = {"kandinsky3": 64}
+SIZES: dict[str, int] = {"kandinsky3": 64, "glm_image": 96}
 
 # Further options of a call, without which it fails or takes long.
 OPTIONS: dict[str, dict[str, object]] = {
@@ -24,17 +24,15 @@ OPTIONS: dict[str, dict[str, object]] = {
 OPTIONS["hunyuan_dit_pag"] = {"use_resolution_binning": False}
 OPTIONS["sana_sprint"] = {"use_resolution_binning": False, "intermediate_timesteps": None}
 OPTIONS |= {name: {"prior_num_inference_steps": 2} for name in ("kandinsky", "kandinsky22")}
-
 OPTIONS["flux_kontext"] = {"max_area": 32 * 32}
 OPTIONS["ideogram4"] = {"guidance_schedule": None, "guidance_scale": 4.0, "max_sequence_length": 96}
 OPTIONS["longcat_image"] = {"enable_prompt_rewrite": False}
 
-# Those that fail on more than one prompt a call.
-ONE_IMAGE = {"prx", "prx_pixel", "dreamlite"}
+# Those that take one prompt a call: with guidance, with a list of generators, or ever.
+ONE_IMAGE = {"prx", "prx_pixel", "dreamlite", "glm_image"}
 
 # Class names of text-to-image pipelines for which there is none here, and why.
 UNBUILT: dict[str, str] = {
-    "GlmImagePipeline": "a language model writes some 260 tokens for each image before the first step",
     "HeliosPipeline": "generates videos: 33 frames at the least, under `frames`",
     "HeliosPyramidPipeline": "generates videos: 33 frames at the least, under `frames`",
     "HiDreamImagePipeline": "generates 128 latents a side whatever size is asked for: too slow",
@@ -73,6 +71,13 @@ def _family(name):
 
 
 FAMILIES: dict[str, Callable[[], DiffusionPipeline]] = {name: _family(name) for name in MAKERS}
+
+
+def save_tiny(name, folder):
+    """Write a checkpoint in diffusers format; returns its folder."""
+    path = folder / name
+    FAMILIES[name]().save_pretrained(path, safe_serialization=True)
+    return path
 
 
 def generate(pipeline, name, prompts, seeds, steps=2, **options):

@@ -7,6 +7,8 @@ from diffusers import (
     ErnieImagePipeline,
     ErnieImageTransformer2DModel,
     FluxKontextPipeline,
+    GlmImagePipeline,
+    GlmImageTransformer2DModel,
     Ideogram4Pipeline,
     Ideogram4Transformer2DModel,
     LongCatImagePipeline,
@@ -16,12 +18,19 @@ from diffusers import (
 )
 from tiny_models import flux
 from transformers import (
+    ByT5Tokenizer,
+    GlmImageConfig,
+    GlmImageForConditionalGeneration,
+    GlmImageImageProcessor,
+    GlmImageProcessor,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2VLImageProcessor,
     Qwen2VLProcessor,
     Qwen2VLVideoProcessor,
     Qwen3VLForConditionalGeneration,
     Qwen3VLModel,
+    T5Config,
+    T5EncoderModel,
 )
 
 from tiny_pipelines.language import mistral3
@@ -32,10 +41,12 @@ from tiny_pipelines.parts import (
     WIDTH,
     flow,
     flow_autoencoder,
+    glm_tokenizer,
     qwen3_vl_config,
     qwen25_vl_config,
     qwen_processor,
     qwen_tokenizer,
+    text_sizes,
 )
 from tiny_pipelines.qwen import flux2_autoencoder
 
@@ -168,4 +179,56 @@ def flux_kontext():
     return FluxKontextPipeline(**{name: part for name, part in parts.items() if part is not None})
 
 
-PIPELINES = (ideogram4, ernie_image, longcat_image, omnigen, dreamlite, flux_kontext)
+def glm_image():
+    """A language model first writes a few hundred image tokens, sampled with one seed for all of a call's images."""
+    codes = 128
+    marks = {"image_token": "<|image|>", "grid_bos_token": "<|grid|>", "grid_eos_token": "<|/grid|>"}
+    tokenizer = glm_tokenizer(*marks.values(), extra_special_tokens=marks, bos_token="<sop>")
+    config = GlmImageConfig(
+        text_config={
+            **text_sizes(),
+            "vision_vocab_size": codes,
+            "max_position_embeddings": 1024,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": (2, 1, 1)},
+            "eos_token_id": 301,
+        },
+        vision_config={
+            "depth": 1,
+            "hidden_size": WIDTH,
+            "num_heads": 2,
+            "image_size": 32,
+            "patch_size": 8,
+            "intermediate_size": 37,
+        },
+        vq_config={"embed_dim": 16, "num_embeddings": codes, "latent_channels": 16},
+        image_token_id=tokenizer.convert_tokens_to_ids("<|image|>"),
+        image_start_token_id=300,
+        image_end_token_id=301,
+    )
+    transformer = GlmImageTransformer2DModel(
+        patch_size=2,
+        in_channels=4,
+        out_channels=4,
+        num_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        text_embed_dim=WIDTH,
+        time_embed_dim=16,
+        condition_dim=8,
+        prior_vq_quantizer_codebook_size=codes,
+    )
+    bytes_config = T5Config(vocab_size=384, d_model=WIDTH, d_kv=8, d_ff=37, num_layers=1, num_heads=4)
+    vae = flow_autoencoder(blocks=EIGHT)
+    vae.register_to_config(latents_mean=[0.0] * 4, latents_std=[1.0] * 4)
+    return GlmImagePipeline(
+        tokenizer=ByT5Tokenizer(),
+        processor=GlmImageProcessor(GlmImageImageProcessor(), tokenizer, chat_template=CHAT),
+        text_encoder=T5EncoderModel(bytes_config),
+        vision_language_encoder=GlmImageForConditionalGeneration(config),
+        vae=vae,
+        transformer=transformer,
+        scheduler=flow(),
+    )
+
+
+PIPELINES = (ideogram4, ernie_image, longcat_image, omnigen, dreamlite, flux_kontext, glm_image)

@@ -143,10 +143,10 @@ def flow_autoencoder(channels=4, blocks=(16, 16)):
     )
 
 
-def glm_tokenizer():
+def glm_tokenizer(*more, **options):
     """A tokenizer that knows single bytes and puts two tokens before each text, as those of GLM do."""
     prefix = ["[gMASK]", "<sop>"]
-    special = [*SPECIAL, *prefix]
+    special = [*SPECIAL, *prefix, *more]
     model = Tokenizer(BPE(vocab=byte_vocabulary(special), merges=[]))
     model.pre_tokenizer, model.decoder = ByteLevel(add_prefix_space=False), ByteLevelDecoder()
     model.post_processor = TemplateProcessing(
@@ -154,7 +154,7 @@ def glm_tokenizer():
     )
     model.add_special_tokens(special)
     end = {"eos_token": SPECIAL[0], "pad_token": SPECIAL[0]}
-    return PreTrainedTokenizerFast(tokenizer_object=model, padding_side="left", chat_template=CHAT, **end)
+    return PreTrainedTokenizerFast(tokenizer_object=model, padding_side="left", chat_template=CHAT, **end, **options)
 
 
 def bert():
