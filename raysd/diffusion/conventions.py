@@ -40,7 +40,7 @@ class Convention:
     """Whether the pipeline mixes both passes in a component `guider`, whose place a plain one takes."""
     one_by_one: bool = False
     """Whether each image gets a call of its own: where a call pads prompts to the longest of its batch, so that an
-    image would depend on its neighbors, or fails with several (PRX)."""
+    image would depend on its neighbors, or takes one at a time (PRX, GLM Image, DreamLite)."""
     only_size: int | None = None
     """The side in pixels that it generates whatever is asked for."""
     package: str | None = None
@@ -86,7 +86,10 @@ CONVENTIONS: dict[str, Convention] = {
     "ChromaPipeline": PLAIN,
     "CogView3PlusPipeline": PLAIN,
     "CogView4Pipeline": ONE_BY_ONE,
+    "DreamLitePipeline": replace(ONE_BY_ONE, always_two_passes=True),
+    "DreamLiteMobilePipeline": replace(NONE, one_by_one=True, version=2),
     "ErnieImagePipeline": ONE_BY_ONE,  # it rewrote prompts, too
+    "GlmImagePipeline": replace(ONE_BY_ONE, takes_negative_prompt=False),
     "HiDreamImagePipeline": replace(PLAIN, only_size=1024),
     "HunyuanDiTPipeline": PLAIN,
     "HunyuanImagePipeline": Convention(argument=None, replaces_guider=True, version=2),
@@ -118,10 +121,7 @@ DISTILLED: dict[str, Convention] = {
 TWO_MODELS = "guides two models, each with a scale of its own"
 REFUSED: dict[str, str] = {
     "CogView4ControlPipeline": "needs an image beside the prompt",
-    "DreamLitePipeline": "takes one prompt at a time",
-    "DreamLiteMobilePipeline": "takes one prompt at a time",
     "FluxControlPipeline": "needs an image beside the prompt",
-    "GlmImagePipeline": "takes one seed for all images of a batch",
     "HeliosPipeline": "generates videos",
     "HeliosPyramidPipeline": "generates videos",
     "KandinskyCombinedPipeline": TWO_MODELS,

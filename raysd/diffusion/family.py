@@ -38,7 +38,7 @@ EXCHANGEABLE = (
     "DEIS",
     "KDPM2Discrete",
 )
-SIZE_MULTIPLES = {"SanaPipeline": 32, "SanaSprintPipeline": 32}
+SIZE_MULTIPLES = {"SanaPipeline": 32, "SanaSprintPipeline": 32, "GlmImagePipeline": 32}
 IN_PIXELS = ("IFPipeline",)  # those that denoise the image itself
 FEW_STEPS = 4
 FEW_STEP_SCHEDULERS = ("LCM", "TCD", "SCM", "FlowMatchLCM")

@@ -124,6 +124,8 @@ class Generator:
             "output_type": "np",
         }
         convention = spec.family.known
+        if convention.one_by_one:
+            asked |= {name: value[0] for name, value in asked.items() if isinstance(value, list)}
         if convention.argument is not None:
             asked[convention.argument] = convention.scale(spec.guidance_scale)
         if missing := sorted(asked.keys() - self.arguments):
