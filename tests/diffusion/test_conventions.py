@@ -190,6 +190,11 @@ def test_only_families_whose_images_have_changed_have_a_version_in_their_fingerp
     assert replace(new, guidance_version=1).fingerprint != new.fingerprint
 
 
+def test_the_size_of_a_pipeline_without_latents_is_that_of_its_denoiser(tmp_path):
+    settings = named(tmp_path, "IFPipeline", sample_size=64)
+    assert spec_of(model=settings["model"]).image_size == 64
+
+
 def test_the_cost_counts_the_passes_that_a_pipeline_makes(tmp_path):
     def steps(pipeline, scale, **config):
         settings = named(tmp_path / f"{pipeline}{config}", pipeline, **config)
