@@ -28,8 +28,8 @@ OPTIONS["flux_kontext"] = {"max_area": 32 * 32}
 OPTIONS["ideogram4"] = {"guidance_schedule": None, "guidance_scale": 4.0, "max_sequence_length": 96}
 OPTIONS["longcat_image"] = {"enable_prompt_rewrite": False}
 
-# Those that take one prompt a call: with guidance, with a list of generators, or ever.
-ONE_IMAGE = {"prx", "prx_pixel", "dreamlite", "glm_image"}
+# Those that take one prompt a call: PRX with guidance, DreamLite always.
+ONE_IMAGE = {"prx", "prx_pixel", "dreamlite"}
 
 # Class names of text-to-image pipelines for which there is none here, and why.
 UNBUILT: dict[str, str] = {

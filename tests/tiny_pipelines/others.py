@@ -180,7 +180,7 @@ def flux_kontext():
 
 
 def glm_image():
-    """A language model first writes a few hundred image tokens, sampled with one seed for all of a call's images."""
+    """A language model first samples a few hundred image tokens."""
     codes = 128
     marks = {"image_token": "<|image|>", "grid_bos_token": "<|grid|>", "grid_eos_token": "<|/grid|>"}
     tokenizer = glm_tokenizer(*marks.values(), extra_special_tokens=marks, bos_token="<sop>")
