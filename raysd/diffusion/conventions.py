@@ -40,7 +40,7 @@ class Convention:
     """Whether the pipeline mixes both passes in a component `guider`, whose place a plain one takes."""
     one_by_one: bool = False
     """Whether each image gets a call of its own: where a call pads prompts to the longest of its batch, so that an
-    image would depend on its neighbors, or takes one at a time (PRX, GLM Image, DreamLite)."""
+    image would depend on its neighbors, or takes one prompt or one seed (PRX, DreamLite, GLM Image)."""
     only_size: int | None = None
     """The side in pixels that it generates whatever is asked for."""
     package: str | None = None
