@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Any
 
 from raysd.clone.settings import SAMPLER_STEPS, GenerationSettings, SchedulerOption
 from raysd.diffusion.checkpoint import SHIPPED, Lora, Model, find_checkpoint, find_lora, find_model, plan_model
+from raysd.diffusion.conventions import why_refused
 from raysd.diffusion.family import FEW_STEPS, Family, read_family
 from raysd.errors import UserError
 from raysd.prompts.resolve import resolve_variant
@@ -45,6 +47,8 @@ class CloneSpec:
     flagged: str = "redraw"
     max_redraws: int = 3
     compile: bool = False
+    guidance_version: int = 1
+    """Of the family's convention (`raysd.diffusion.conventions`)."""
 
     @property
     def weights(self) -> tuple[Model | Lora, ...]:
@@ -92,6 +96,7 @@ class CloneSpec:
             "flagged": self.flagged,
             "max_redraws": self.max_redraws if self.flagged == "redraw" else None,
             "seed": self.seed,
+            **({} if self.guidance_version == 1 else {"guidance_version": self.guidance_version}),
         }
 
     def describe(self) -> dict[str, Any]:
@@ -123,15 +128,12 @@ def resolve_clone_spec(
     if settings.negative_prompt is not None:
         variant = variant.with_negative_prompt(settings.negative_prompt)
     family = read_family(find_checkpoint(settings.model, settings.revision).folder)
+    _check_family(settings, family)
+    _check_guidance(settings, variant, family)
     dtype = _dtype(settings.model, family) if settings.dtype == "auto" else settings.dtype
     model = (find_model if fetch else plan_model)(settings.model, settings.revision, dtype)
-    _check_guidance(settings, variant, family)
     scheduler = _scheduler(settings, family)
-    size = settings.image_size or family.native_size
-    if size is None:
-        raise UserError("generation.image_size", None, f"{model.name} does not say its size; set one")
-    if size % family.size_multiple:
-        raise UserError("generation.image_size", size, f"use a multiple of {family.size_multiple}")
+    size = _image_size(settings, model, family)
     stored_size = settings.stored_size or size
     if stored_size > size:
         raise UserError(
@@ -159,30 +161,68 @@ def resolve_clone_spec(
         flagged=settings.flagged,
         max_redraws=settings.max_redraws,
         compile=settings.compile,
+        guidance_version=family.known.version,
     )
+
+
+def _image_size(settings: GenerationSettings, model: Model, family: Family) -> int:
+    """Return the side of the generated images.
+
+    Raises:
+        UserError: the family does not generate images of that size, or none is known.
+    """
+    only = family.known.only_size
+    size = settings.image_size or only or family.native_size
+    if size is None:
+        raise UserError("generation.image_size", None, f"{model.name} does not say its size; set one")
+    if only is not None and size != only:
+        raise UserError("generation.image_size", size, f"{family.pipeline} generates {only} px alone; set it to {only}")
+    if size % family.size_multiple:
+        raise UserError("generation.image_size", size, f"use a multiple of {family.size_multiple}")
+    return size
+
+
+def _check_family(settings: GenerationSettings, family: Family) -> None:
+    """Refuse generators whose guidance is not known, and those that cannot run here."""
+    if family.convention is None:
+        why = why_refused(family.pipeline)
+        raise UserError("generation.model", settings.model, f"{why}; use a generator that docs/clones.md lists")
+    package = family.convention.package
+    if package is not None and find_spec(package) is None:
+        remedy = f"{family.pipeline} needs the package {package}; pip install {package}"
+        raise UserError("generation.model", settings.model, remedy)
 
 
 def _check_guidance(settings: GenerationSettings, variant: PromptVariant, family: Family) -> None:
     """Refuse guidance settings that the family would ignore."""
+    least = family.known.guides_above
     if family.guidance == "none" and settings.guidance_scale != 1:
         raise UserError(
             "generation.guidance_scale",
             settings.guidance_scale,
             f"{settings.model} was distilled without guidance and ignores it; set it to 1",
         )
+    if 1 < settings.guidance_scale <= least:
+        raise UserError(
+            "generation.guidance_scale",
+            settings.guidance_scale,
+            f"{family.pipeline} does not guide up to {least:g}; set it to 1, or above {least:g}",
+        )
     if settings.guidance_interval != WHOLE and not family.takes_interval:
         why = f"{settings.model} makes no unconditional pass that could be left out"
         if family.guidance == "classifier_free":
             why = f"{family.pipeline} is not known to make both passes in one call, so none can be left out"
         raise UserError("generation.guidance_interval", list(settings.guidance_interval), f"{why}; leave it at [0, 1]")
-    if variant.negative_prompt and family.guidance != "classifier_free":
-        remedy = f"{settings.model} makes no unconditional pass and ignores negative prompts; leave it empty"
+    if variant.negative_prompt and not family.known.takes_negative_prompt:
+        why = f"{settings.model} makes no unconditional pass and ignores negative prompts"
+        if family.guidance == "classifier_free":
+            why = f"{family.pipeline} takes no negative prompt"
         field = (
             f"variants.{settings.variant}.negative_prompt"
             if settings.negative_prompt is None
             else "generation.negative_prompt"
         )
-        raise UserError(field, variant.negative_prompt, remedy)
+        raise UserError(field, variant.negative_prompt, f"{why}; leave it empty")
 
 
 def _scheduler(settings: GenerationSettings, family: Family) -> str | None:

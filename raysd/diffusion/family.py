@@ -1,22 +1,13 @@
-"""Facts about a pipeline before it is loaded, read from the checkpoint's JSON files.
-
-Guidance has one meaning everywhere: eps = eps_uncond + g (eps_cond - eps_uncond), and 1 is none. The kinds of guidance:
-
-- `classifier_free`: two passes of the denoiser, mixed. Negative prompts work; a guidance interval does where both
-  passes are known to be one call.
-- `embedded`: the scale is an input of a distilled denoiser (Flux dev, latent consistency models). One pass, no negative
-  prompt.
-- `none`: distilled without a scale (Flux schnell). Only 1 is possible.
-"""
+"""Facts about a pipeline before it is loaded, read from the checkpoint's JSON files."""
 
 import json
 import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-Guidance = Literal["classifier_free", "embedded", "none"]
+from raysd.diffusion.conventions import Convention, Guidance, find_convention
 
 # Arguments of the pipeline's call that `encode_prompt` returns, in order; None is discarded. Other pipelines encode
 # prompts themselves.
@@ -47,18 +38,8 @@ EXCHANGEABLE = (
     "DEIS",
     "KDPM2Discrete",
 )
-# Pipelines that call their denoiser once a step, with the unconditional half of a doubled batch before the conditional
-# one, whatever the prompts are. Others call it once for each pass, or with parts of other sizes. The dummy has none.
-ONE_CALL = (
-    "StableDiffusionPipeline",
-    "StableDiffusionXLPipeline",
-    "StableDiffusion3Pipeline",
-    "PixArtAlphaPipeline",
-    "PixArtSigmaPipeline",
-    "SanaPipeline",
-    "Dummy",
-)
-SIZE_MULTIPLES = {"SanaPipeline": 32, "SanaSprintPipeline": 32}
+SIZE_MULTIPLES = {"SanaPipeline": 32, "SanaSprintPipeline": 32, "GlmImagePipeline": 32}
+IN_PIXELS = ("IFPipeline",)  # those that denoise the image itself
 FEW_STEPS = 4
 FEW_STEP_SCHEDULERS = ("LCM", "TCD", "SCM", "FlowMatchLCM")
 # Latent, trajectory and phased consistency (LCM, TCD, PCM), adversarial and distribution matching distillation (Turbo,
@@ -80,9 +61,8 @@ class Family:
     """A pipeline class of diffusers."""
     denoiser: str
     """`unet` or `transformer`."""
-    guidance: Guidance
-    takes_interval: bool
-    """Whether guidance can be left out in a part of the steps."""
+    convention: Convention | None
+    """What a guidance scale means to it; None when nobody knows, and nothing may be generated."""
     native_size: int | None
     """Side in pixels that the denoiser was trained at; None when the checkpoint does not say."""
     size_multiple: int
@@ -93,6 +73,22 @@ class Family:
     """Sign of few steps in the files, as a clause; no proof."""
     has_safety_checker: bool
 
+    @property
+    def guidance(self) -> Guidance:
+        """The kind of guidance."""
+        return self.known.guidance
+
+    @property
+    def takes_interval(self) -> bool:
+        """Whether guidance can be left out in a part of the steps."""
+        return self.known.guidance == "classifier_free" and self.known.one_call
+
+    @property
+    def known(self) -> Convention:
+        """The convention of a family that was not refused."""
+        assert self.convention is not None, self.pipeline
+        return self.convention
+
 
 @cache
 def read_family(folder: Path) -> Family:
@@ -101,31 +97,23 @@ def read_family(folder: Path) -> Family:
     pipeline = str(index.get("_class_name", ""))
     denoiser = next((part for part in DENOISERS if (folder / part / "config.json").is_file()), "unet")
     config, scheduler = _json(folder / denoiser / "config.json"), _json(folder / "scheduler" / "scheduler_config.json")
-    reduction = _reduction(_json(folder / "vae" / "config.json"))
+    reduction = 1 if pipeline in IN_PIXELS else _reduction(_json(folder / "vae" / "config.json"))
     own_scheduler = str((index.get("scheduler") or ["", ""])[1])
     sample_size = config.get("sample_size") or (FLUX_SAMPLE_SIZE if pipeline.startswith("Flux") else None)
-    guidance = _guidance(pipeline, config)
+    convention = find_convention(pipeline, index, config)
+    is_distilled = convention is not None and convention.guidance == "none"
     patch = 1 if denoiser == "unet" else 2
     return Family(
         pipeline=pipeline,
         denoiser=denoiser,
-        guidance=guidance,
-        takes_interval=guidance == "classifier_free" and pipeline in ONE_CALL,
+        convention=convention,
         native_size=int(sample_size) * reduction if isinstance(sample_size, int) else None,
         size_multiple=max(SIZE_MULTIPLES.get(pipeline, 8), reduction * patch),
         has_exchangeable_scheduler=own_scheduler.startswith(EXCHANGEABLE) and not _is_flow(scheduler),
-        is_few_step=guidance == "none" or own_scheduler.startswith(FEW_STEP_SCHEDULERS),
-        few_step_sign=_few_step_sign(guidance, own_scheduler, scheduler, str(index.get("_name_or_path", ""))),
+        is_few_step=is_distilled or own_scheduler.startswith(FEW_STEP_SCHEDULERS),
+        few_step_sign=_few_step_sign(is_distilled, own_scheduler, scheduler, str(index.get("_name_or_path", ""))),
         has_safety_checker=bool((index.get("safety_checker") or [None])[0]),
     )
-
-
-def _guidance(pipeline: str, config: dict[str, Any]) -> Guidance:
-    if pipeline.startswith("Flux"):
-        return "embedded" if config.get("guidance_embeds") else "none"
-    if pipeline == "SanaSprintPipeline":
-        return "embedded"
-    return "embedded" if config.get("time_cond_proj_dim") is not None else "classifier_free"
 
 
 def few_step_word(name: str) -> str | None:
@@ -135,13 +123,13 @@ def few_step_word(name: str) -> str | None:
     return found[0] if found else None
 
 
-def _few_step_sign(guidance: Guidance, own_scheduler: str, config: dict[str, Any], saved_from: str) -> str | None:
+def _few_step_sign(is_distilled: bool, own_scheduler: str, config: dict[str, Any], saved_from: str) -> str | None:
     """Return the sign of few steps in a checkpoint's files, or None.
 
     SD-Turbo and SDXL-Turbo are stored with Euler steps and trailing timesteps; Stable Diffusion and SDXL are not. But
     models with a noise schedule of zero terminal signal are, too.
     """
-    if guidance == "none":
+    if is_distilled:
         return "it was distilled without guidance"
     if own_scheduler.startswith(FEW_STEP_SCHEDULERS):
         return f"its scheduler is {own_scheduler}"

@@ -1,9 +1,9 @@
 """Guidance in a part of the denoising steps.
 
-A pipeline in `raysd.diffusion.family.ONE_CALL` calls its denoiser once a step, with the unconditional half of the batch
-before the conditional half. In steps outside the interval the wrapper runs the conditional half alone and returns it
-for both: then eps_uncond + g (eps_cond - eps_uncond) = eps_cond for any g, at half the cost. A pipeline that makes a
-call for each pass would lose the prompts of half of its images, so each call is checked.
+A pipeline with `one_call` in `raysd.diffusion.conventions` calls its denoiser once a step, with the unconditional half
+of the batch before the conditional half. In steps outside the interval the wrapper runs the conditional half alone and
+returns it for both: then eps_uncond + g (eps_cond - eps_uncond) = eps_cond for any g, at half the cost. A pipeline that
+makes a call for each pass would lose the prompts of half of its images, so each call is checked.
 
 Source: Kynkäänniemi et al., Applying guidance in a limited interval improves sample and distribution quality (NeurIPS
     2024).

@@ -47,11 +47,8 @@ class Rate:
 
 def guided_steps(spec: CloneSpec) -> float:
     """Return the cost of an image in guided steps: those without the unconditional pass count in part."""
-    share = (
-        spec.guidance_interval[1] - spec.guidance_interval[0]
-        if spec.guidance_scale > 1 and spec.family.guidance == "classifier_free"
-        else 0.0
-    )
+    first, last = spec.guidance_interval
+    share = last - first if spec.family.known.makes_two_passes(spec.guidance_scale) else 0.0
     return spec.num_inference_steps * (share + (1 - share) * UNGUIDED_SHARE)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from inspect import signature
 from typing import Any
 
+import numpy as np
 import torch
 
 from raysd.clone.plan import PlannedImage
@@ -13,13 +14,22 @@ from raysd.device import find_device
 from raysd.diffusion.family import EMBEDDINGS
 from raysd.diffusion.guidance import GuidanceInterval
 from raysd.diffusion.prompt_embeddings import PromptEmbeddings
+from raysd.errors import UserError
 from raysd.generation.batch import GeneratedBatch, finish_images
 
 WHOLE = (0.0, 1.0)
 SLICED_SIZE = 256  # px; larger images are decoded one at a time
 MAX_GRAPHS = 64  # that are compiled of one denoiser: one for each shape of a batch, so two for each image size
-# Arguments that some pipelines have and that would change what was asked for: other sizes, other prompts.
-FIXED_ARGUMENTS = {"use_resolution_binning": False, "clean_caption": False, "complex_human_instruction": None}
+# Arguments that some pipelines have and that would change what was asked for: other sizes, prompts or guidance scales.
+FIXED_ARGUMENTS = {
+    "use_resolution_binning": False,
+    "clean_caption": False,
+    "complex_human_instruction": None,
+    "use_pe": False,  # Ernie Image and LongCat rewrite prompts with a language model
+    "enable_prompt_rewrite": False,
+    "skip_text_cleaning": True,  # PRX
+    "guidance_schedule": None,  # Ideogram 4
+}
 
 
 class Generator:
@@ -78,8 +88,16 @@ class Generator:
         """
         if spec.pipeline_key != self.pipeline_key:
             raise ValueError(f"this generator holds {self.pipeline_key}, the clone wants {spec.pipeline_key}")
-        self._set_scheduler(spec)
         self._set_slicing(spec)
+        self._set_guider(spec)
+        groups = [[image] for image in images] if spec.family.known.one_by_one else [images]
+        outputs = [self._call(spec, group) for group in groups]
+        flags = [flag for _, group_flags in outputs for flag in group_flags]
+        return finish_images(np.concatenate([pixels for pixels, _ in outputs]), flags, spec.stored_size, spec.color)
+
+    def _call(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> tuple[np.ndarray, list[bool]]:
+        """Call the pipeline. Return images as floats [B, H, W, 3], and which are unsafe."""
+        self._set_scheduler(spec)
         original = self.denoiser.forward
         if spec.guidance_interval != WHOLE and spec.guidance_scale > 1:
             self.denoiser.forward = GuidanceInterval(
@@ -90,28 +108,73 @@ class Generator:
                 output = self.pipeline(**self._arguments(spec, images))
         finally:
             self.denoiser.forward = original
-        flags = getattr(output, "nsfw_content_detected", None) or [False] * len(images)
-        return finish_images(output.images, flags, spec.stored_size, spec.color)
+        self._check_size(spec, output.images)
+        return output.images, getattr(output, "nsfw_content_detected", None) or [False] * len(images)
 
     def _arguments(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> dict[str, Any]:
-        prompts, negative_prompts = [image.prompt for image in images], [image.negative_prompt for image in images]
-        arguments: dict[str, Any] = {
-            "guidance_scale": spec.guidance_scale,
+        """Return the arguments of the pipeline's call.
+
+        Raises:
+            UserError: the pipeline does not take one that the clone asks for.
+        """
+        asked = {
+            **self._prompt_arguments(spec, images),
             "num_inference_steps": spec.num_inference_steps,
             "height": spec.image_size,
             "width": spec.image_size,
             "generator": [torch.Generator("cpu").manual_seed(image.seed) for image in images],
             "output_type": "np",
-            **FIXED_ARGUMENTS,
         }
+        convention = spec.family.known
+        if convention.one_by_one:
+            asked |= {name: value[0] for name, value in asked.items() if isinstance(value, list)}
+        if convention.argument is not None:
+            asked[convention.argument] = convention.scale(spec.guidance_scale)
+        if missing := sorted(asked.keys() - self.arguments):
+            why = f"{spec.family.pipeline} of this version of diffusers takes no {missing[0]}; use another version"
+            raise UserError("generation.model", spec.model.name, why)
+        fixed: dict[str, Any] = {**FIXED_ARGUMENTS, "max_area": spec.image_size**2}
         if spec.num_inference_steps != 2:
-            arguments["intermediate_timesteps"] = None  # Sana Sprint's own, which are for two steps alone
+            fixed["intermediate_timesteps"] = None  # Sana Sprint's own, which are for two steps alone
         if self.embeddings is not None:
-            arguments |= {"prompt": None, "negative_prompt": None}
-            arguments |= self.embeddings.batch(prompts, negative_prompts, guided=spec.guidance_scale > 1)
-        else:
-            arguments |= {"prompt": prompts, "negative_prompt": negative_prompts if any(negative_prompts) else None}
-        return {name: value for name, value in arguments.items() if name in self.arguments}
+            fixed |= {"prompt": None, "negative_prompt": None}  # the default of some is an empty text
+        return {name: value for name, value in fixed.items() if name in self.arguments} | asked
+
+    def _prompt_arguments(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> dict[str, Any]:
+        """Return the arguments for the prompts: embeddings where they are kept, else texts."""
+        prompts, negative_prompts = [image.prompt for image in images], [image.negative_prompt for image in images]
+        if self.embeddings is not None:
+            return dict(self.embeddings.batch(prompts, negative_prompts, guided=spec.guidance_scale > 1))
+        arguments: dict[str, Any] = {"prompt": prompts}
+        convention = spec.family.known
+        if not convention.takes_negative_prompt or not convention.makes_two_passes(spec.guidance_scale):
+            return arguments
+        nothing = convention.no_negative_prompt
+        if any(negative_prompts) or nothing is not None:
+            arguments["negative_prompt"] = [text or nothing or "" for text in negative_prompts]
+        return arguments
+
+    def _set_guider(self, spec: CloneSpec) -> None:
+        """Mix both passes in the plain way, in the place of a component of the checkpoint that has a way of its own."""
+        convention = spec.family.known
+        if not convention.replaces_guider:
+            return
+        from diffusers.guiders import ClassifierFreeGuidance
+
+        is_mixed = convention.guidance == "classifier_free"
+        self.pipeline.guider = ClassifierFreeGuidance(guidance_scale=spec.guidance_scale) if is_mixed else None
+        self.pipeline.ocr_guider = None
+
+    def _check_size(self, spec: CloneSpec, generated: np.ndarray) -> None:
+        """Refuse images of another size than the clone's: some pipelines round it.
+
+        Raises:
+            UserError: naming the size that the pipeline generates.
+        """
+        height, width = generated.shape[1:3]
+        if height != spec.image_size or width != spec.image_size:
+            remedy = f"{spec.family.pipeline} generates {height} x {width} px instead; set it to a size that it takes"
+            raise UserError("generation.image_size", spec.image_size, remedy)
 
     def _set_scheduler(self, spec: CloneSpec) -> None:
         """Set the clone's own scheduler; some keep state from one call to the next."""

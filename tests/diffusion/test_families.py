@@ -9,7 +9,8 @@ import torch
 from plans import plan_of, spec_of
 
 from raysd.clone.spec import resolve_clone_spec
-from raysd.diffusion.family import ONE_CALL, read_family
+from raysd.diffusion.conventions import CONVENTIONS
+from raysd.diffusion.family import read_family
 from raysd.errors import UserError
 from raysd.generation.pipeline import Generator
 from raysd.prompts.settings import VariantSettings
@@ -100,7 +101,9 @@ def test_guiding_a_part_of_the_steps_gives_images_in_between(checkpoint, name):
 
 
 def test_each_family_that_takes_an_interval_is_tried(checkpoint):
-    assert {read_family(checkpoint(name)).pipeline for name in GUIDED} == {*ONE_CALL} - {"Dummy"}
+    assert {read_family(checkpoint(name)).pipeline for name in GUIDED} == {
+        name for name, convention in CONVENTIONS.items() if convention.one_call
+    } - {"Dummy"}
 
 
 @pytest.mark.parametrize("negative_prompt", ["", "dark, b"])
@@ -132,12 +135,12 @@ def test_with_an_interval_no_image_depends_on_its_neighbors(checkpoint, name, ne
         "Lumina2Pipeline",
         "OvisImagePipeline",
         "QwenImagePipeline",
-        "StableDiffusionPAGPipeline",
-        "SomeNewPipeline",
+        "ZImagePipeline",
+        "HunyuanDiTPipeline",
     ],
 )
 @pytest.mark.parametrize("negative_prompt", ["", "dark"])
-def test_a_family_that_is_not_known_takes_no_interval(tmp_path, pipeline, negative_prompt):
+def test_a_family_that_is_not_known_to_make_one_call_takes_no_interval(tmp_path, pipeline, negative_prompt):
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": pipeline}))
     (tmp_path / "weights.safetensors").touch()
     settings = {"model": str(tmp_path), "image_size": 64, "negative_prompt": negative_prompt}
