@@ -7,6 +7,7 @@ from typing import Any
 from raysd.clone.settings import SAMPLER_STEPS, GenerationSettings, SchedulerOption
 from raysd.diffusion.checkpoint import Lora, Model, find_lora, find_model
 from raysd.diffusion.family import FEW_STEPS, Family, read_family
+from raysd.diffusion.schedulers import resolve_scheduler
 from raysd.errors import UserError
 from raysd.prompts.resolve import resolve_variant
 from raysd.prompts.settings import VariantSettings
@@ -15,7 +16,6 @@ from raysd.prompts.variant import PromptVariant
 from raysd.storage.fingerprint import fingerprint
 
 PNG_LIMIT = 64  # pixels; larger images are stored as JPEG
-FAST_SCHEDULER = "DPMSolverMultistepScheduler"
 WHOLE = (0.0, 1.0)
 
 
@@ -109,7 +109,8 @@ def resolve_clone_spec(
     """Fill in the model's defaults and check the settings against the model and the class table.
 
     Raises:
-        UserError: unknown model or variant, a template that the table cannot fill, or a setting that the model ignores.
+        UserError: unknown model or variant, a template that the table cannot fill, a setting that the model ignores,
+            or a scheduler that does not fit it.
     """
     variant = resolve_variant(settings.variant, variants, table)
     if settings.negative_prompt is not None:
@@ -117,7 +118,10 @@ def resolve_clone_spec(
     model = find_model(settings.model, settings.revision)
     family = read_family(model.folder)
     _check_guidance(settings, variant, family)
-    scheduler = _scheduler(settings, family)
+    num_steps = settings.num_inference_steps or (FEW_STEPS if family.is_few_step else SAMPLER_STEPS[settings.sampler])
+    scheduler = resolve_scheduler(
+        model, family, settings.scheduler, settings.scheduler_options, settings.sampler == "fast", num_steps
+    )
     size = settings.image_size or family.native_size
     if size is None:
         raise UserError("generation.image_size", None, f"{model.name} does not say its size; set one")
@@ -135,8 +139,7 @@ def resolve_clone_spec(
         variant=variant,
         guidance_scale=settings.guidance_scale,
         scheduler=scheduler,
-        num_inference_steps=settings.num_inference_steps
-        or (FEW_STEPS if family.is_few_step else SAMPLER_STEPS[settings.sampler]),
+        num_inference_steps=num_steps,
         image_size=size,
         dtype=_dtype(model, family) if settings.dtype == "auto" else settings.dtype,
         codec=("png" if stored_size <= PNG_LIMIT else "jpeg") if settings.codec == "auto" else settings.codec,
@@ -174,36 +177,6 @@ def _check_guidance(settings: GenerationSettings, variant: PromptVariant, family
             else "generation.negative_prompt"
         )
         raise UserError(field, variant.negative_prompt, remedy)
-
-
-def _scheduler(settings: GenerationSettings, family: Family) -> str | None:
-    """Return a scheduler class, or None for the checkpoint's own.
-
-    Raises:
-        UserError: diffusers has no such scheduler, or the scheduler does not take the options.
-    """
-    name = settings.scheduler or (
-        FAST_SCHEDULER if settings.sampler == "fast" and family.has_exchangeable_scheduler else None
-    )
-    if settings.scheduler is None and not settings.scheduler_options:
-        return name
-    import diffusers
-
-    if name is not None and not (name.endswith("Scheduler") and hasattr(diffusers, name)):
-        raise UserError(
-            "generation.scheduler", name, "diffusers has no such scheduler; use a class name as UniPCMultistepScheduler"
-        )
-    if name is not None:
-        from inspect import signature
-
-        known = set(signature(getattr(diffusers, name).__init__).parameters) - {"self"}
-        if unknown := sorted(set(settings.scheduler_options) - known):
-            raise UserError(
-                "generation.scheduler_options",
-                unknown[0],
-                f"{name} has no such option; it has {', '.join(sorted(known))}",
-            )
-    return name
 
 
 def _dtype(model: Model, family: Family) -> str:
