@@ -171,7 +171,7 @@ def test_few_step_models_keep_their_own(tmp_path):
 
 
 def test_usual_settings_are_resolved_without_torch():
-    script = "import sys; from plans import spec_of; spec_of(); spec_of(num_inference_steps=1); print('torch' in sys.modules)"
+    script = "import sys; from plans import spec_of; spec_of(num_inference_steps=1); print('torch' in sys.modules)"
     path = {"PYTHONPATH": ":".join(sys.path)}
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=path)
     assert run.stdout.strip() == "False"
