@@ -7,6 +7,7 @@ from typing import Any
 from raysd.clone.settings import SAMPLER_STEPS, GenerationSettings, SchedulerOption
 from raysd.diffusion.checkpoint import Lora, Model, find_lora, find_model
 from raysd.diffusion.family import FEW_STEPS, Family, read_family
+from raysd.diffusion.inspection import check_checkpoint, check_lora
 from raysd.diffusion.schedulers import resolve_scheduler
 from raysd.errors import UserError
 from raysd.prompts.resolve import resolve_variant
@@ -116,6 +117,7 @@ def resolve_clone_spec(
     if settings.negative_prompt is not None:
         variant = variant.with_negative_prompt(settings.negative_prompt)
     model = find_model(settings.model, settings.revision)
+    check_checkpoint(model, settings.safety_checker)
     family = read_family(model.folder)
     _check_guidance(settings, variant, family)
     num_steps = settings.num_inference_steps or (FEW_STEPS if family.is_few_step else SAMPLER_STEPS[settings.sampler])
@@ -132,6 +134,9 @@ def resolve_clone_spec(
         raise UserError(
             "generation.stored_size", stored_size, f"is larger than the generated images; use at most {size}"
         )
+    loras = tuple(find_lora(lora.path, lora.scale) for lora in settings.lora)
+    for lora in loras:
+        check_lora(lora, model, family.denoiser)
     return CloneSpec(
         model=model,
         table=table,
@@ -146,7 +151,7 @@ def resolve_clone_spec(
         color=("gray" if model.is_embedded else "rgb") if settings.color == "auto" else settings.color,
         seed=settings.seed,
         stored_size=stored_size,
-        loras=tuple(find_lora(lora.path, lora.scale) for lora in settings.lora),
+        loras=loras,
         scheduler_options=tuple(sorted(settings.scheduler_options.items())),
         guidance_interval=settings.guidance_interval if settings.guidance_scale > 1 else WHOLE,
         safety_checker=settings.safety_checker,
