@@ -26,6 +26,10 @@ LORA_WORDS = ("lora", "lokr_", "hada_")
 Header = dict[str, Any]
 
 
+class CheckpointError(UserError):
+    """A checkpoint, or LoRA weights, that no node can load: the files are at fault, and not the node."""
+
+
 def check_checkpoint(model: Model, safety_checker: bool = True) -> None:
     """Check that a checkpoint has the files that its `model_index.json` names, and that they are whole.
 
@@ -36,12 +40,13 @@ def check_checkpoint(model: Model, safety_checker: bool = True) -> None:
     Raises:
         UserError: what is missing, torn, or in a form that is not loaded.
     """
-    if not model.is_dummy and (problem := _checkpoint_problem(model.folder, safety_checker)) is not None:
+    if not model.is_dummy and (problem := _checkpoint_problem(model, safety_checker)) is not None:
         raise UserError(FIELD, model.name, problem)
 
 
 @cache
-def _checkpoint_problem(folder: Path, safety_checker: bool) -> str | None:
+def _checkpoint_problem(model: Model, safety_checker: bool) -> str | None:
+    folder = model.folder
     index = _read_json(folder / "model_index.json")
     if index is None:
         return "its model_index.json cannot be read; copy or download it again"
@@ -78,7 +83,7 @@ def _weights_problem(folder: Path) -> str | None:
     """Return what is wrong with a component's weights. Only those in safetensors and without a variant are loaded."""
     for name in WEIGHTS:
         if (folder / f"{name}.safetensors").is_file():
-            return file_problem(folder / f"{name}.safetensors")
+            return _named(file_problem(folder / f"{name}.safetensors"))
         if (listing := folder / f"{name}.safetensors.index.json").is_file():
             return _shards_problem(folder, listing)
     variants = sorted({path.name.split(".")[1] for path in folder.glob("*.*.safetensors")})
@@ -96,25 +101,29 @@ def _shards_problem(folder: Path, listing: Path) -> str | None:
     for name in sorted(set(index["weight_map"].values())):
         if not (folder / name).is_file():
             return f"lacks {name}; copy or download it again"
-        if (problem := file_problem(folder / name)) is not None:
+        if (problem := _named(file_problem(folder / name))) is not None:
             return problem
     return None
+
+
+def _named(problem: str | None) -> str | None:
+    return None if problem is None else f"cannot be loaded: {problem}"
 
 
 def file_problem(file: Path) -> str | None:
     """Return what is wrong with a safetensors file, as a clause; None where it is whole."""
     with file.open("rb") as stream:
         if stream.read(len(LFS)) == LFS:
-            return f"has a pointer of Git LFS in the place of {file.name}; run git lfs pull"
+            return f"{file.name} is a pointer of Git LFS; run git lfs pull"
     header = read_header(file)
     if header is None:
-        return f"has a {file.name} that is no safetensors file; copy or download it again"
+        return f"{file.name} is no safetensors file; copy or download it again"
     with file.open("rb") as stream:
         begin = 8 + int.from_bytes(stream.read(8), "little")
     wanted, size = begin + max((each["data_offsets"][1] for each in header.values()), default=0), file.stat().st_size
     if size == wanted:
         return None
-    return f"has a torn {file.name}, of {size:,} bytes in the place of {wanted:,}; copy or download it again"
+    return f"{file.name} is torn: it has {size:,} bytes, and its header says {wanted:,}; copy or download it again"
 
 
 def read_header(file: Path) -> Header | None:
@@ -142,13 +151,13 @@ def check_lora(lora: Lora, model: Model, denoiser: str) -> None:
     Raises:
         UserError: they cannot be used.
     """
-    problem = _lora_problem(lora.file, None if model.is_dummy else model.folder / denoiser)
-    if problem is not None:
+    if (problem := _lora_problem(lora, None if model.is_dummy else model.folder / denoiser)) is not None:
         raise UserError(lora.field, lora.name, problem)
 
 
 @cache
-def _lora_problem(file: Path, denoiser: Path | None) -> str | None:
+def _lora_problem(lora: Lora, denoiser: Path | None) -> str | None:
+    file = lora.file
     if (problem := file_problem(file)) is not None:
         return problem
     header = read_header(file) or {}

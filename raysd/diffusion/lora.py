@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from raysd.diffusion.checkpoint import Lora
-from raysd.diffusion.inspection import LORA_INPUT, read_header
-from raysd.errors import UserError
+from raysd.diffusion.inspection import LORA_INPUT, CheckpointError, read_header
 
 COMPONENT = re.compile(r"^(unet|transformer|text_encoder(_\d)?|denoiser)\.")
 MISMATCH = re.compile(r"size mismatch for (\S+?):? ")
+REMEDY = "use weights for this model, saved with save_lora_weights of its pipeline"
 FACTORS = re.compile(r"\.(lokr_w1|lokr_w1_a|hada_w1_a)$")
 
 
 def fuse_lora(pipeline: Any, denoiser: str, lora: Lora, file: Path) -> None:
     """Fuse LoRA weights into the weights of a pipeline.
 
-    diffusers passes over weights whose names it does not know, without a word. So the layers that got weights are counted.
+    diffusers passes over weights whose names it does not know, without a word. So the layers that got weights are
+    counted.
 
     Args:
         pipeline: of diffusers.
@@ -27,7 +28,7 @@ def fuse_lora(pipeline: Any, denoiser: str, lora: Lora, file: Path) -> None:
         file: its file on this node.
 
     Raises:
-        UserError: they are for another model, or in a form that diffusers cannot convert.
+        CheckpointError: they are for another model, or in a form that diffusers cannot convert.
     """
     names = list(read_header(file) or {})
     held = num_layers(names)
@@ -39,10 +40,10 @@ def fuse_lora(pipeline: Any, denoiser: str, lora: Lora, file: Path) -> None:
             else:
                 pipeline.load_lora_weights(str(file.parent), **place)
     except Exception as error:  # of diffusers, peft and torch, which raise many kinds
-        raise UserError(lora.field, lora.name, _reason(error)) from None
+        raise CheckpointError(lora.field, lora.name, _reason(error)) from None
     hooked = _num_hooked(pipeline)
     if hooked < max(held, 1):
-        raise UserError(lora.field, lora.name, _missing(hooked, held, names))
+        raise CheckpointError(lora.field, lora.name, _missing(hooked, held, names))
     pipeline.fuse_lora(lora_scale=lora.scale)
     pipeline.unload_lora_weights()
 
@@ -70,14 +71,8 @@ def _num_hooked(pipeline: Any) -> int:
 def _missing(hooked: int, held: int, names: list[str]) -> str:
     begin = names[0].split(".")[0] if names else ""
     if not hooked:
-        return (
-            f"none of its {held} layers is one of the model's (names begin with {begin!r}); use weights for this model, "
-            "saved with save_lora_weights of its pipeline"
-        )
-    return (
-        f"the model has only {hooked} of the {held} layers that it holds; use weights for this model, saved with "
-        "save_lora_weights of its pipeline"
-    )
+        return f"none of its {held} layers is one of the model's (names begin with {begin!r}); {REMEDY}"
+    return f"the model has only {hooked} of the {held} layers that it holds; {REMEDY}"
 
 
 def _reason(error: Exception) -> str:

@@ -173,7 +173,8 @@ def _generate(
 
 def _times(scheduler: Any, kind: Kind, pipeline: str, num_steps: int) -> dict[str, Any]:
     """Return the arguments that pipelines give to `set_timesteps` beside the number of steps."""
-    config, times = scheduler.config, {}
+    config = scheduler.config
+    times: dict[str, Any] = {}
     if pipeline == "LatentConsistencyModelPipeline":
         times["original_inference_steps"] = None
     if kind == "flow" and pipeline not in OWN_TIMES and not config.get("use_flow_sigmas"):
