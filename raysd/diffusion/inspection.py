@@ -18,6 +18,7 @@ CONVERT = "convert it with save_pretrained(safe_serialization=True)"
 LFS = b"version https://git-lfs"
 MODELS = ("unet", "transformer", "vae", "text_encoder", "image_encoder", "safety_checker")  # begin names of components
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model")
+WITHOUT_VOCABULARY = "ByT5"  # its tokens are bytes
 WEIGHTS = ("diffusion_pytorch_model", "model")
 LORA_INPUT = re.compile(r"[._](lora_A|lora_down|lora\.down|lora_linear_layer\.down)(\.[^.]+)?\.weight$")
 """Ends the name of the first matrix of a layer's LoRA weights, in each form that diffusers reads."""
@@ -64,6 +65,8 @@ def _component_problem(folder: Path, name: str, kind: str) -> str | None:
     if not folder.is_dir():
         return "is missing; copy or download the folder again, whole"
     if "Tokenizer" in kind:
+        if kind.startswith(WITHOUT_VOCABULARY):
+            return None
         there = any(path.is_file() for pattern in VOCABULARIES for path in folder.glob(pattern))
         return None if there else f"has no vocabulary ({', '.join(VOCABULARIES)}); copy or download it again"
     if name == "scheduler":

@@ -31,13 +31,26 @@ USUAL: dict[str, tuple[Any, ...]] = {
     "timestep_spacing": (None, "linspace", "leading", "trailing"),
     "steps_offset": (0, 1),
     "trained_betas": (None,),
-    "variance_type": (None, "fixed_small", "fixed_small_log", "fixed_large"),
-    **dict.fromkeys(
-        ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "thresholding"),
-        (False, None),
-    ),
+    "use_karras_sigmas": (False, None),
+    "use_exponential_sigmas": (False, None),
+    "use_beta_sigmas": (False, None),
+    "use_lu_lambdas": (False, None),
     "rescale_betas_zero_snr": (False, None),
 }
+# Schedulers that follow the noise schedule of their config, whatever else they do.
+PLAIN = (
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "UniPCMultistepScheduler",
+)
 # Options with which many a scheduler works that does not without: latents are not to be clipped, and flows need this.
 ADVISED: tuple[dict[str, Option], ...] = (
     {"clip_sample": False},
@@ -110,7 +123,9 @@ def _is_usual(asked: _Asked, family: Family) -> bool:
     if not (1 if takes_few else FEWEST_STEPS) <= asked.num_steps <= MOST_STEPS:
         return False
     config = _read_json(asked.folder / "scheduler" / "scheduler_config.json")
-    return asked.name is None or all(config.get(key, values[0]) in values for key, values in USUAL.items())
+    if asked.name is None:
+        return True
+    return asked.own in PLAIN and all(config.get(key, values[0]) in values for key, values in USUAL.items())
 
 
 def _check_class(asked: _Asked, options: Mapping[str, Option]) -> None:

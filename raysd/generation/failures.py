@@ -70,7 +70,8 @@ def of_loading(error: Exception, spec: CloneSpec, node: str) -> tuple[Kind, User
     is_of_node = isinstance(error, ImportError) or (is_local(error) and getattr(error, "errno", 0) is not None)
     if is_of_node:
         return "start", UserError("node", node, f"cannot load the model: {one_line(error)}")
-    remedy = f"cannot be loaded: {one_line(error)}; copy or download it again, or use another"
+    why = one_line(error).partition(". ")[0].rstrip(".")
+    remedy = f"cannot be loaded: {why}; copy or download it again, or use another"
     return "model", CheckpointError("generation.model", spec.model.name, remedy)
 
 
@@ -108,8 +109,9 @@ class Failures:
             error: one clear line.
             num_starting: actors that were started at a time.
         """
-        if kind == "model":
-            self.of_model = error
+        if kind == "model" and not self.has_begun:
+            self.of_model = self.last = error
+            return
         self.counts[place, kind] += 1
         self.errors[re.sub(r"0x[0-9a-f]+|\d+", "#", f"{error.field} {error.remedy}".replace(place.name, ""))].add(
             place.node

@@ -80,6 +80,8 @@ def test_files_that_no_node_can_load_stop_the_job_at_once_unless_another_has_loa
     failures.fail(place("a"), "model", torn)
     assert failures.verdict(NODES, 0) == failures.verdict(NODES, 4) == torn
     failures.begin()
+    assert failures.verdict(NODES, 4) is None and not failures.avoided
+    failures.fail(place("a"), "model", torn)
     assert failures.verdict(NODES, 4) is None and failures.avoided == {"a": torn}
 
 
