@@ -162,7 +162,7 @@ def check_lora(lora: Lora, model: Model, denoiser: str) -> None:
 def _lora_problem(lora: Lora, denoiser: Path | None) -> str | None:
     file = lora.file
     if (problem := file_problem(file)) is not None:
-        return problem
+        return problem.removeprefix(f"{file.name} ")
     header = read_header(file) or {}
     if not any(word in name for name in header for word in LORA_WORDS):
         return "holds no LoRA weights; name a file that does"

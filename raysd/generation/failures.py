@@ -138,7 +138,7 @@ class Failures:
             return None
         if self.of_model is not None and not self.has_begun:
             return self.of_model
-        most = max(map(len, self.errors.values()))
+        most = max(map(len, self.errors.values()), default=0)
         if not self.has_success and most >= SEVERAL and 2 * most >= len(nodes):
             return self.last
         none_left = bool(nodes) and all(node.id in self.avoided for node in nodes)

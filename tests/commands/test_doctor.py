@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from lora_files import write_lora
 
 ROOT = Path(__file__).parents[2]
 FAST = ["generation.model=dummy", "generation.images_per_class=1", "generation.num_actors=1"]
@@ -145,7 +146,7 @@ def test_a_node_with_another_disk_and_another_version_is_named_by_doctor_and_sto
         assert time.monotonic() < deadline
         time.sleep(0.1)
     lora = tmp_path / "runs" / "style.safetensors"
-    lora.touch()
+    write_lora(lora)
     finished = run_on(
         cluster, tmp_path, "doctor", storage, "generation.cpus_per_actor=2", f"generation.lora=[{{path: {lora}}}]"
     )

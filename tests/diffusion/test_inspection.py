@@ -193,5 +193,5 @@ def test_a_file_that_holds_no_lora_weights_is_refused(whole, tmp_path):
     with pytest.raises(UserError, match="holds no LoRA weights"):
         spec_with(whole("sd1"), lora=write(tmp_path, {"unet.conv_in.weight": torch.zeros(2, 2)}))
     (tmp_path / "style.safetensors").write_bytes(b"weights")
-    with pytest.raises(UserError, match="is no safetensors file"):
+    with pytest.raises(UserError, match=r"style\.safetensors': is no safetensors file; copy or download"):
         spec_with(whole("sd1"), lora=[{"path": str(tmp_path / "style.safetensors"), "scale": 0.5}])
