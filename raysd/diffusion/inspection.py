@@ -31,22 +31,23 @@ class CheckpointError(UserError):
     """A checkpoint, or LoRA weights, that no node can load: the files are at fault, and not the node."""
 
 
-def check_checkpoint(model: Model, safety_checker: bool = True) -> None:
+def check_checkpoint(model: Model, safety_checker: bool = True, variant: str | None = None) -> None:
     """Check that a checkpoint has the files that its `model_index.json` names, and that they are whole.
 
     Args:
         model: on this machine.
         safety_checker: whether its safety checker will be loaded, if it has one.
+        variant: of the weights that will be loaded, as `fp16`; components without it are loaded without.
 
     Raises:
         UserError: what is missing, torn, or in a form that is not loaded.
     """
-    if not model.is_dummy and (problem := _checkpoint_problem(model, safety_checker)) is not None:
+    if not model.is_dummy and (problem := _checkpoint_problem(model, safety_checker, variant)) is not None:
         raise UserError(FIELD, model.name, problem)
 
 
 @cache
-def _checkpoint_problem(model: Model, safety_checker: bool) -> str | None:
+def _checkpoint_problem(model: Model, safety_checker: bool, variant: str | None) -> str | None:
     folder = model.folder
     index = _read_json(folder / "model_index.json")
     if index is None:
@@ -55,13 +56,13 @@ def _checkpoint_problem(model: Model, safety_checker: bool) -> str | None:
         is_component = isinstance(entry, list) and len(entry) == 2 and None not in entry
         if not is_component or (name == "safety_checker" and not safety_checker):
             continue
-        if (problem := _component_problem(folder / name, name, str(entry[1]))) is not None:
+        if (problem := _component_problem(folder / name, name, str(entry[1]), variant)) is not None:
             hint = ", or set generation.safety_checker=false" if name == "safety_checker" else ""
             return f"its {name} {problem}{hint}"
     return None
 
 
-def _component_problem(folder: Path, name: str, kind: str) -> str | None:
+def _component_problem(folder: Path, name: str, kind: str, variant: str | None) -> str | None:
     if not folder.is_dir():
         return "is missing; copy or download the folder again, whole"
     if "Tokenizer" in kind:
@@ -73,7 +74,7 @@ def _component_problem(folder: Path, name: str, kind: str) -> str | None:
         return _config_problem(folder / "scheduler_config.json")
     if not name.startswith(MODELS):
         return None
-    return _config_problem(folder / "config.json") or _weights_problem(folder)
+    return _config_problem(folder / "config.json") or _weights_problem(folder, variant)
 
 
 def _config_problem(file: Path) -> str | None:
@@ -82,13 +83,14 @@ def _config_problem(file: Path) -> str | None:
     return None if _read_json(file) is not None else f"has a {file.name} that is no JSON; copy or download it again"
 
 
-def _weights_problem(folder: Path) -> str | None:
-    """Return what is wrong with a component's weights. Only those in safetensors and without a variant are loaded."""
-    for name in WEIGHTS:
-        if (folder / f"{name}.safetensors").is_file():
-            return _named(file_problem(folder / f"{name}.safetensors"))
-        if (listing := folder / f"{name}.safetensors.index.json").is_file():
-            return _shards_problem(folder, listing)
+def _weights_problem(folder: Path, variant: str | None) -> str | None:
+    """Return what is wrong with a component's weights. Only those in safetensors, and of this variant, are loaded."""
+    for end in [*([f".{variant}"] if variant else []), ""]:
+        for name in WEIGHTS:
+            if (file := folder / f"{name}{end}.safetensors").is_file():
+                return _named(file_problem(file))
+            if (listing := folder / f"{name}.safetensors.index{end}.json").is_file():
+                return _shards_problem(folder, listing)
     variants = sorted({path.name.split(".")[1] for path in folder.glob("*.*.safetensors")})
     if variants:
         return f"has weights of the variant {variants[0]} alone; save it without a variant: save_pretrained(folder)"

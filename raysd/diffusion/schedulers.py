@@ -56,8 +56,7 @@ ADVISED: tuple[dict[str, Option], ...] = (
     {"clip_sample": False},
     {"use_flow_sigmas": True, "prediction_type": "flow_prediction"},
 )
-# Their noise comes from a tree for a whole batch.
-UNREPEATABLE = ("DPMSolverSDEScheduler", "CosineDPMSolverMultistepScheduler")
+UNREPEATABLE = "DPMSolverSDEScheduler"  # seeds its noise itself, once for a whole batch
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ def _check_class(asked: _Asked, options: Mapping[str, Option]) -> None:
             "generation.scheduler", name, "diffusers has no such scheduler; use a class name as UniPCMultistepScheduler"
         )
     kind = getattr(diffusers, name)
-    if name in UNREPEATABLE:
+    if name == UNREPEATABLE:
         why = "needs the package torchsde, and images would not repeat, since its noise does not come from their seeds"
         better = f"use {FAST_SCHEDULER} with scheduler_options={{algorithm_type: sde-dpmsolver++}}"
         raise UserError("generation.scheduler", name, f"{why}; {better}")

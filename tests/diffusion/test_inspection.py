@@ -9,6 +9,7 @@ import torch
 from plans import plan_of, spec_of
 from safetensors.torch import load_file, save_file
 
+from raysd.diffusion.inspection import check_checkpoint
 from raysd.errors import UserError
 from raysd.generation.pipeline import Generator
 
@@ -195,3 +196,12 @@ def test_a_file_that_holds_no_lora_weights_is_refused(whole, tmp_path):
     (tmp_path / "style.safetensors").write_bytes(b"weights")
     with pytest.raises(UserError, match=r"style\.safetensors': is no safetensors file; copy or download"):
         spec_with(whole("sd1"), lora=[{"path": str(tmp_path / "style.safetensors"), "scale": 0.5}])
+
+
+def test_a_variant_is_whole_where_it_is_what_will_be_loaded(whole, tmp_path):
+    folder = shutil.copytree(whole("sd1"), tmp_path / "half")
+    model = spec_with(folder).model
+    (folder / f"{UNET}.safetensors").rename(folder / f"{UNET}.fp16.safetensors")
+    check_checkpoint(model, variant="fp16")
+    with pytest.raises(UserError, match="of the variant fp16 alone"):
+        check_checkpoint(model, variant="bf16")
