@@ -9,6 +9,8 @@ from raysd.clone.settings import SAMPLER_STEPS, GenerationSettings, SchedulerOpt
 from raysd.diffusion.checkpoint import SHIPPED, Lora, Model, find_checkpoint, find_lora, find_model, plan_model
 from raysd.diffusion.conventions import why_refused
 from raysd.diffusion.family import FEW_STEPS, Family, read_family
+from raysd.diffusion.inspection import check_checkpoint, check_lora
+from raysd.diffusion.schedulers import resolve_scheduler
 from raysd.errors import UserError
 from raysd.prompts.resolve import resolve_variant
 from raysd.prompts.settings import VariantSettings
@@ -17,7 +19,6 @@ from raysd.prompts.variant import PromptVariant
 from raysd.storage.fingerprint import fingerprint
 
 PNG_LIMIT = 64  # pixels; larger images are stored as JPEG
-FAST_SCHEDULER = "DPMSolverMultistepScheduler"
 WHOLE = (0.0, 1.0)
 UNKNOWN = "unknown"
 
@@ -122,7 +123,8 @@ def resolve_clone_spec(
         fetch: whether to fetch the weights of a hub model; if they are missing otherwise, the fingerprint is unknown.
 
     Raises:
-        UserError: unknown model or variant, a template that the table cannot fill, or a setting that the model ignores.
+        UserError: unknown model or variant, a template that the table cannot fill, a setting that the model ignores,
+            or a scheduler that does not fit it.
     """
     variant = resolve_variant(settings.variant, variants, table)
     if settings.negative_prompt is not None:
@@ -132,13 +134,21 @@ def resolve_clone_spec(
     _check_guidance(settings, variant, family)
     dtype = _dtype(settings.model, family) if settings.dtype == "auto" else settings.dtype
     model = (find_model if fetch else plan_model)(settings.model, settings.revision, dtype)
-    scheduler = _scheduler(settings, family)
+    if not model.missing_bytes:
+        check_checkpoint(model, settings.safety_checker, model.variant)
+    num_steps = settings.num_inference_steps or (FEW_STEPS if family.is_few_step else SAMPLER_STEPS[settings.sampler])
+    scheduler = resolve_scheduler(
+        model, family, settings.scheduler, settings.scheduler_options, settings.sampler == "fast", num_steps
+    )
     size = _image_size(settings, model, family)
     stored_size = settings.stored_size or size
     if stored_size > size:
         raise UserError(
             "generation.stored_size", stored_size, f"is larger than the generated images; use at most {size}"
         )
+    loras = tuple(find_lora(lora.path, lora.scale) for lora in settings.lora)
+    for lora in loras:
+        check_lora(lora, model, family.denoiser)
     return CloneSpec(
         model=model,
         table=table,
@@ -146,15 +156,14 @@ def resolve_clone_spec(
         variant=variant,
         guidance_scale=settings.guidance_scale,
         scheduler=scheduler,
-        num_inference_steps=settings.num_inference_steps
-        or (FEW_STEPS if family.is_few_step else SAMPLER_STEPS[settings.sampler]),
+        num_inference_steps=num_steps,
         image_size=size,
         dtype=dtype,
         codec=("png" if stored_size <= PNG_LIMIT else "jpeg") if settings.codec == "auto" else settings.codec,
         color=("gray" if model.is_embedded else "rgb") if settings.color == "auto" else settings.color,
         seed=settings.seed,
         stored_size=stored_size,
-        loras=tuple(find_lora(lora.path, lora.scale) for lora in settings.lora),
+        loras=loras,
         scheduler_options=tuple(sorted(settings.scheduler_options.items())),
         guidance_interval=settings.guidance_interval if settings.guidance_scale > 1 else WHOLE,
         safety_checker=settings.safety_checker,
@@ -223,36 +232,6 @@ def _check_guidance(settings: GenerationSettings, variant: PromptVariant, family
             else "generation.negative_prompt"
         )
         raise UserError(field, variant.negative_prompt, f"{why}; leave it empty")
-
-
-def _scheduler(settings: GenerationSettings, family: Family) -> str | None:
-    """Return a scheduler class, or None for the checkpoint's own.
-
-    Raises:
-        UserError: diffusers has no such scheduler, or the scheduler does not take the options.
-    """
-    name = settings.scheduler or (
-        FAST_SCHEDULER if settings.sampler == "fast" and family.has_exchangeable_scheduler else None
-    )
-    if settings.scheduler is None and not settings.scheduler_options:
-        return name
-    import diffusers
-
-    if name is not None and not (name.endswith("Scheduler") and hasattr(diffusers, name)):
-        raise UserError(
-            "generation.scheduler", name, "diffusers has no such scheduler; use a class name as UniPCMultistepScheduler"
-        )
-    if name is not None:
-        from inspect import signature
-
-        known = set(signature(getattr(diffusers, name).__init__).parameters) - {"self"}
-        if unknown := sorted(set(settings.scheduler_options) - known):
-            raise UserError(
-                "generation.scheduler_options",
-                unknown[0],
-                f"{name} has no such option; it has {', '.join(sorted(known))}",
-            )
-    return name
 
 
 def _dtype(model: str, family: Family) -> str:

@@ -27,7 +27,7 @@ from raysd.clone.shard import (
 from raysd.clone.spec import CloneSpec
 from raysd.errors import UserError
 from raysd.generation.batch import BatchGenerator, GeneratedBatch, generate_batch
-from raysd.generation.failures import Place, is_local, one_line
+from raysd.generation.failures import Kind, Place, is_local, of_loading, one_line
 from raysd.generation.sent_clones import KeptClones, SentClone
 
 NUM_ENCODERS = 2
@@ -52,13 +52,13 @@ class GenerationActor:
         self.batch_size = batch_size
         self.artist = ThreadPoolExecutor(1)
         self.error: UserError | None = None
+        self.kind: Kind = "start"
         try:
             self.generator = self.artist.submit(self.load_generator, spec, num_threads).result()
-        except UserError as error:
-            self.error = error
         except Exception as error:
-            traceback.print_exc()
-            self.error = UserError("node", socket.gethostname(), f"cannot load the model: {one_line(error)}")
+            self.kind, self.error = of_loading(error, spec, socket.gethostname())
+            if self.error is not error and self.kind == "start":
+                traceback.print_exc()
         self.encoders = ThreadPoolExecutor(NUM_ENCODERS)
         self.last_end: float | None = None
         self.lock, self.num_in_work, self.moved, self.longest_batch = threading.Lock(), 0, time.monotonic(), 0.0
@@ -81,14 +81,15 @@ class GenerationActor:
         torch.set_num_threads(num_threads)
         return Generator(spec)
 
-    def introduce(self) -> tuple[Place, str]:
-        """Return where this actor works, and the error that keeps it from working as JSON; empty when there is none."""
+    def introduce(self) -> tuple[Place, Kind, str]:
+        """Return where this actor works, and what keeps it from working: its kind, and the error as JSON, which is
+        empty when there is none."""
         import ray
 
         context = ray.get_runtime_context()
         devices = tuple(str(each) for each in context.get_accelerator_ids().get("GPU", []))
         problem = "" if self.error is None else self.error.to_json()
-        return Place(context.get_node_id(), socket.gethostname(), devices), problem
+        return Place(context.get_node_id(), socket.gethostname(), devices), self.kind, problem
 
     def pace(self) -> tuple[float, float]:
         """Return the seconds since the last batch ended while there is work, and the longest time of a batch in

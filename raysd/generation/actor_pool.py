@@ -171,11 +171,12 @@ class ActorPool:
 
         actor, place = self._start_actor(), Place(UNKNOWN, "a node")
         try:
-            place, problem = await actor.introduce.remote()
+            place, kind, problem = await actor.introduce.remote()
             if place.node in self.failures.avoided:
                 return
             if problem:
-                raise Failed("start", UserError.from_json(problem))
+                raise Failed(kind, UserError.from_json(problem))
+            self.failures.begin()
             await self._look_at(place.node)
             self.num_ready += 1
             try:
@@ -194,6 +195,7 @@ class ActorPool:
                     UserError(
                         "node", place.name, f"an actor died there ({str(error).strip().splitlines()[-1].strip()})"
                     ),
+                    len(self.employed),
                 )
         except Exception as error:  # of looking at the node
             self.failures.fail(place, "device", UserError("node", place.name, one_line(error)))

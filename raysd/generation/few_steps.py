@@ -9,8 +9,9 @@ for them.
 from collections.abc import Iterable
 from pathlib import Path
 
-from raysd.clone.spec import FAST_SCHEDULER, CloneSpec
+from raysd.clone.spec import CloneSpec
 from raysd.diffusion.family import FEW_STEPS, few_step_word
+from raysd.diffusion.schedulers import FAST_SCHEDULER
 from raysd.prompts.lint import Finding
 
 MOST_STEPS = 8  # that such a checkpoint is made for

@@ -13,6 +13,7 @@ from raysd.clone.spec import CloneSpec
 from raysd.device import find_device
 from raysd.diffusion.family import EMBEDDINGS
 from raysd.diffusion.guidance import GuidanceInterval
+from raysd.diffusion.lora import fuse_lora
 from raysd.diffusion.prompt_embeddings import PromptEmbeddings
 from raysd.errors import UserError
 from raysd.generation.batch import GeneratedBatch, finish_images
@@ -68,9 +69,7 @@ class Generator:
         pipeline = DiffusionPipeline.from_pretrained(folder, **options, **(models or {})).to(device)
         pipeline.set_progress_bar_config(disable=True)
         for lora, file in zip(spec.loras, lora_files, strict=True):
-            pipeline.load_lora_weights(str(file.parent), weight_name=file.name, use_safetensors=True)
-            pipeline.fuse_lora(lora_scale=lora.scale)
-            pipeline.unload_lora_weights()
+            fuse_lora(pipeline, spec.family.denoiser, lora, file)
         self.denoiser = getattr(pipeline, spec.family.denoiser)
         if device.type == "cuda" and spec.family.denoiser == "unet":
             self.denoiser.to(memory_format=torch.channels_last)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lora_files import write_lora
 
 from raysd.cluster.preflight import EQUAL_VERSIONS, check_cluster, check_disk, survey_failures
 from raysd.cluster.probe import Gpu, NodeReport
@@ -102,7 +103,7 @@ def test_a_job_looks_for_its_lora_weights_on_the_nodes_before_it_starts_actors(r
         raise UserError("nodes", [model.name for model in models], "stop here")
 
     monkeypatch.setattr("raysd.cluster.preflight.check_cluster", stop)
-    (tmp_path / "a.safetensors").touch()
+    write_lora(tmp_path / "a.safetensors")
     finished = run_here(words[0], f"generation.lora=[{{path: {tmp_path / 'a.safetensors'}}}]", *words[1:])
     assert finished.returncode == 2 and finished.stderr.startswith(
         f"error: nodes = ['embedded', '{tmp_path / 'a.safetensors'}']: stop here"
@@ -112,7 +113,7 @@ def test_a_job_looks_for_its_lora_weights_on_the_nodes_before_it_starts_actors(r
 def test_a_sweep_looks_for_the_lora_weights_of_all_its_settings(tmp_path, monkeypatch):
     monkeypatch.setattr("raysd.diffusion.checkpoint.has_peft", lambda: True)
     for name in ("a", "b"):
-        (tmp_path / f"{name}.safetensors").touch()  # of one content, and still both have to be there
+        write_lora(tmp_path / f"{name}.safetensors")  # of one content, and still both have to be there
     choices = ", ".join(f"[{{path: {tmp_path}/{name}.safetensors}}]" for name in ("a", "b"))
     weights = check_sweep(
         load_experiment(

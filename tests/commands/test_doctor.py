@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from lora_files import write_lora
 
 from raysd.diffusion.checkpoint import EMBEDDED
 
@@ -156,7 +157,7 @@ def test_a_node_with_another_disk_and_another_version_is_named_by_doctor_and_sto
         assert time.monotonic() < deadline
         time.sleep(0.1)
     lora = tmp_path / "runs" / "style.safetensors"
-    lora.touch()
+    write_lora(lora)
     finished = run_on(
         cluster, tmp_path, "doctor", storage, "generation.cpus_per_actor=2", f"generation.lora=[{{path: {lora}}}]"
     )

@@ -23,6 +23,7 @@ from raysd.errors import UserError
 from raysd.generation.actor_pool import ActorPool
 from raysd.generation.generate import generate_clones
 from raysd.generation.placement import PoolShape
+from raysd.generation.shared_pool import GenerationQueue
 from raysd.prompts.variant import PromptVariant
 from raysd.storage.location import Location
 
@@ -128,6 +129,41 @@ def test_an_error_of_the_program_ends_the_job_at_once(ray_cluster, tmp_path):
         pytest.raises(TypeError, match="unexpected keyword"),
     ):
         list(pool.generate((job, shard) for shard in range(job.num_shards)))
+
+
+class Unloadable(StandIn):
+    """Cannot be made; each process that tries leaves a file."""
+
+    def __init__(self, folder, fail, spec):
+        Path(folder, f"{os.getpid()}.pid").touch()
+        fail()
+
+
+def torn():
+    raise ValueError("header too large\nmore of it")
+
+
+@pytest.mark.parametrize(
+    ("fail", "tries", "is_shared", "message"),
+    [
+        (torn, 2, False, "^generation.model = .*: cannot be loaded: ValueError: header too large; copy or download"),
+        (torn, 2, True, "^generation.model = .*: cannot be loaded: ValueError: header too large; copy or download"),
+        (die, 6, True, "an actor died there"),
+    ],
+)
+def test_a_model_that_no_actor_can_load_ends_the_job_after_few_tries_in_one_line(
+    ray_cluster, tmp_path, monkeypatch, capfd, fail, tries, is_shared, message
+):
+    job, make = job_of(tmp_path / "clone"), partial(Unloadable, str(tmp_path), fail)
+    monkeypatch.setattr("raysd.generation.actor_pool.GenerationActor", actor_class(make))
+    with pytest.raises(UserError, match=message) as caught:
+        if is_shared:
+            shape = PoolShape(SETTINGS.num_actors, SETTINGS.cpus_per_actor, 0.0)
+            GenerationQueue(SETTINGS, shape).grow(job)
+        else:
+            generate_clones([job], SETTINGS)
+    assert "\n" not in str(caught.value) and len(list(tmp_path.glob("*.pid"))) <= tries + SETTINGS.num_actors
+    assert fail is die or "Traceback" not in "".join(capfd.readouterr())
 
 
 def test_an_actor_that_hangs_is_replaced(ray_cluster, tmp_path, monkeypatch):

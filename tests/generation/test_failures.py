@@ -1,8 +1,12 @@
 """When a node is avoided, and when a job stops."""
 
+import pytest
+from plans import SPEC
+
 from raysd.cluster.resources import Node
+from raysd.diffusion.inspection import CheckpointError
 from raysd.errors import UserError
-from raysd.generation.failures import LIMITS, UNKNOWN, Failures, Place
+from raysd.generation.failures import LIMITS, START_DEATHS, UNKNOWN, Failures, Place, of_loading
 
 NODES = [Node(name, name, 4, 1) for name in ("a", "b", "c", "d", "e")]
 CUDA = UserError("node", "a", "RuntimeError: CUDA error 0x7f at 3")
@@ -63,9 +67,41 @@ def test_the_same_error_on_half_of_the_nodes_stops_a_job_that_made_nothing():
 
 def test_actors_that_die_before_they_say_where_they_are_end_the_job_in_the_end():
     failures = Failures()
-    for _ in range(LIMITS["death"]):
+    for _ in range(2 * START_DEATHS):
         assert failures.verdict(NODES, 0) is None
-        failures.fail(place(UNKNOWN), "death", UserError("node", "a node", "an actor died"))
+        failures.fail(place(UNKNOWN), "death", UserError("node", "a node", "an actor died"), 2)
     assert failures.verdict(NODES, 0) is not None and failures.verdict(NODES, 1) is None
     failures.succeed(place("b"))
     assert failures.verdict(NODES, 0) is None
+
+
+def test_files_that_no_node_can_load_stop_the_job_at_once_unless_another_has_loaded_them():
+    failures, torn = Failures(), UserError("generation.model", "x", "cannot be loaded: SafetensorError")
+    failures.fail(place("a"), "model", torn)
+    assert failures.verdict(NODES, 0) == failures.verdict(NODES, 4) == torn
+    failures.begin()
+    assert failures.verdict(NODES, 4) is None and not failures.avoided
+    failures.fail(place("a"), "model", torn)
+    assert failures.verdict(NODES, 4) is None and failures.avoided == {"a": torn}
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ValueError("Cannot load because conv_in expected shape"), "model"),
+        (RuntimeError("Error(s) in loading state_dict"), "model"),
+        (OSError("Error no file named config.json found"), "model"),
+        (CheckpointError("generation.lora.path", "x", "is for a model of another size"), "model"),
+        (OSError(5, "Input/output error"), "start"),
+        (MemoryError(), "start"),
+        (RuntimeError("CUDA error: out of memory"), "start"),
+        (ModuleNotFoundError("No module named 'sentencepiece'"), "start"),
+        (UserError("generation.model", "x", "is not on this node"), "start"),
+    ],
+    ids=str,
+)
+def test_what_the_files_are_at_fault_for_is_told_apart_from_what_a_node_is(error, kind):
+    found, shown = of_loading(error, SPEC, "worker-3")
+    assert found == kind and "\n" not in str(shown)
+    if kind == "start" and not isinstance(error, UserError):
+        assert shown.field == "node" and shown.value == "worker-3"

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from lora_files import write_lora
 from plans import plan_of, spec_of
 
 from raysd.clone.clone import Clone
@@ -102,7 +103,7 @@ def test_lora_weights_that_are_not_those_of_the_clone_are_refused_before_the_mod
         "diffusers.DiffusionPipeline.from_pretrained", lambda *_, **__: pytest.fail("the model was loaded")
     )
     file = tmp_path / "style.safetensors"
-    file.write_bytes(b"weights")
+    write_lora(file)
     spec = spec_of(lora=[{"path": str(file)}])
     change(file, monkeypatch)
     with pytest.raises(UserError, match=f"generation.lora.path = '{file}': {message}") as raised:
