@@ -129,13 +129,17 @@ def resolve_clone_spec(
     variant = resolve_variant(settings.variant, variants, table)
     if settings.negative_prompt is not None:
         variant = variant.with_negative_prompt(settings.negative_prompt)
-    family = read_family(find_checkpoint(settings.model, settings.revision).folder)
+    checkpoint = find_checkpoint(settings.model, settings.revision)
+    if checkpoint.repository is None:
+        stored = checkpoint.variant(settings.dtype)
+        check_checkpoint(checkpoint.name, checkpoint.folder, settings.safety_checker, stored)
+    family = read_family(checkpoint.folder)
     _check_family(settings, family)
     _check_guidance(settings, variant, family)
     dtype = _dtype(settings.model, family) if settings.dtype == "auto" else settings.dtype
     model = (find_model if fetch else plan_model)(settings.model, settings.revision, dtype)
-    if not model.missing_bytes:
-        check_checkpoint(model, settings.safety_checker, model.variant)
+    if checkpoint.repository is not None and not model.missing_bytes:
+        check_checkpoint(model.name, model.folder, settings.safety_checker, model.variant)
     num_steps = settings.num_inference_steps or (FEW_STEPS if family.is_few_step else SAMPLER_STEPS[settings.sampler])
     scheduler = resolve_scheduler(
         model, family, settings.scheduler, settings.scheduler_options, settings.sampler == "fast", num_steps

@@ -158,6 +158,10 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
         checkpoint = find_on_hub(name, revision)
     if not (checkpoint.folder / INDEX).is_file():
         raise _no_index(name)
+    try:
+        read_index(checkpoint.folder)
+    except ValueError:
+        raise UserError(FIELD, name, f"its {INDEX} cannot be read; copy or download it again") from None
     check_tokenizers(FIELD, name, checkpoint.folder)
     return checkpoint
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from raysd.diffusion.conventions import Convention, Guidance, find_convention
+from raysd.errors import UserError
 
 # Arguments of the pipeline's call that `encode_prompt` returns, in order; None is discarded. Other pipelines encode
 # prompts themselves.
@@ -153,5 +154,10 @@ def _reduction(config: dict[str, Any]) -> int:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise UserError("generation.model", str(path), "is no valid JSON; copy or download it again")
     return value

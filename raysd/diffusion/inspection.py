@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from raysd.diffusion.checkpoint import Lora, Model
+from raysd.diffusion.checkpoint import SHIPPED, Lora, Model
 from raysd.errors import UserError
 
 FIELD = "generation.model"
@@ -31,24 +31,23 @@ class CheckpointError(UserError):
     """A checkpoint, or LoRA weights, that no node can load: the files are at fault, and not the node."""
 
 
-def check_checkpoint(model: Model, safety_checker: bool = True, variant: str | None = None) -> None:
+def check_checkpoint(name: str, folder: Path, safety_checker: bool = True, variant: str | None = None) -> None:
     """Check that a checkpoint has the files that its `model_index.json` names, and that they are whole.
 
     Args:
-        model: on this machine.
+        name: of the model, for errors.
+        folder: of the model on this machine.
         safety_checker: whether its safety checker will be loaded, if it has one.
         variant: of the weights that will be loaded, as `fp16`; components without it are loaded without.
 
     Raises:
         UserError: what is missing, torn, or in a form that is not loaded.
     """
-    if not model.is_dummy and (problem := _checkpoint_problem(model, safety_checker, variant)) is not None:
-        raise UserError(FIELD, model.name, problem)
+    if name not in SHIPPED and (problem := _checkpoint_problem(folder, safety_checker, variant)) is not None:
+        raise UserError(FIELD, name, problem)
 
 
-@cache
-def _checkpoint_problem(model: Model, safety_checker: bool, variant: str | None) -> str | None:
-    folder = model.folder
+def _checkpoint_problem(folder: Path, safety_checker: bool, variant: str | None) -> str | None:
     index = _read_json(folder / "model_index.json")
     if index is None:
         return "its model_index.json cannot be read; copy or download it again"
@@ -150,7 +149,8 @@ def check_lora(lora: Lora, model: Model, denoiser: str) -> None:
 
     Args:
         lora: the weights.
-        model: on this machine.
+        name: of the model, for errors.
+        folder: of the model on this machine.
         denoiser: the folder of the model's denoiser.
 
     Raises:

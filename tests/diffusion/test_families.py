@@ -7,6 +7,7 @@ import pytest
 import tiny_models
 import torch
 from plans import plan_of, spec_of
+from safetensors.torch import save_file
 
 from raysd.clone.spec import resolve_clone_spec
 from raysd.diffusion.conventions import CONVENTIONS
@@ -141,8 +142,11 @@ def test_with_an_interval_no_image_depends_on_its_neighbors(checkpoint, name, ne
 )
 @pytest.mark.parametrize("negative_prompt", ["", "dark"])
 def test_a_family_that_is_not_known_to_make_one_call_takes_no_interval(tmp_path, pipeline, negative_prompt):
-    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": pipeline}))
-    (tmp_path / "weights.safetensors").touch()
+    index = {"_class_name": pipeline, "transformer": ["diffusers", "SomeTransformer"]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    (tmp_path / "transformer").mkdir()
+    (tmp_path / "transformer" / "config.json").write_text("{}")
+    save_file({"weight": torch.zeros(1)}, tmp_path / "transformer" / "diffusion_pytorch_model.safetensors")
     settings = {"model": str(tmp_path), "image_size": 64, "negative_prompt": negative_prompt}
     with pytest.raises(
         UserError,

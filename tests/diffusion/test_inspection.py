@@ -51,10 +51,6 @@ UNET, TEXT = "unet/diffusion_pytorch_model", "text_encoder/model"
     ("damage", "message"),
     [
         (
-            lambda folder: (folder / f"{UNET}.safetensors").rename(folder / f"{UNET}.fp16.safetensors"),
-            "its unet has weights of the variant fp16 alone; save it without a variant",
-        ),
-        (
             lambda folder: (folder / f"{TEXT}.safetensors").rename(folder / "text_encoder" / "pytorch_model.bin"),
             "its text_encoder has no safetensors weights, and pickled ones are not loaded; convert it with save_pretr",
         ),
@@ -98,7 +94,8 @@ def test_weights_in_several_files_are_all_looked_at(whole, tmp_path):
     unet = folder / "unet"
     tensors = load_file(unet / "diffusion_pytorch_model.safetensors")
     names = sorted(tensors)
-    parts = {"a.safetensors": names[:10], "b.safetensors": names[10:]}
+    first, second = (f"diffusion_pytorch_model-0000{number}-of-00002.safetensors" for number in (1, 2))
+    parts = {first: names[:10], second: names[10:]}
     for name, part in parts.items():
         save_file({key: tensors[key] for key in part}, unet / name)
     listing = {"metadata": {}, "weight_map": {key: name for name, part in parts.items() for key in part}}
@@ -106,12 +103,12 @@ def test_weights_in_several_files_are_all_looked_at(whole, tmp_path):
     (unet / "diffusion_pytorch_model.safetensors").unlink()
     spec_with(folder)
     broken = shutil.copytree(folder, tmp_path / "torn")
-    tear(broken / "unet" / "b.safetensors")
-    with pytest.raises(UserError, match=r"its unet .* b\.safetensors is torn"):
+    tear(broken / "unet" / second)
+    with pytest.raises(UserError, match=r"its unet .*-00002-of-00002\.safetensors is torn"):
         spec_with(broken)
     less = shutil.copytree(folder, tmp_path / "less")
-    (less / "unet" / "a.safetensors").unlink()
-    with pytest.raises(UserError, match=r"its unet lacks a\.safetensors"):
+    (less / "unet" / first).unlink()
+    with pytest.raises(UserError, match=r"its unet lacks .*-00001-of-00002\.safetensors"):
         spec_with(less)
 
 
@@ -200,8 +197,8 @@ def test_a_file_that_holds_no_lora_weights_is_refused(whole, tmp_path):
 
 def test_a_variant_is_whole_where_it_is_what_will_be_loaded(whole, tmp_path):
     folder = shutil.copytree(whole("sd1"), tmp_path / "half")
-    model = spec_with(folder).model
     (folder / f"{UNET}.safetensors").rename(folder / f"{UNET}.fp16.safetensors")
-    check_checkpoint(model, variant="fp16")
+    assert spec_with(folder).model.variant == "fp16"
+    check_checkpoint("half", folder, variant="fp16")
     with pytest.raises(UserError, match="of the variant fp16 alone"):
-        check_checkpoint(model, variant="bf16")
+        check_checkpoint("half", folder, variant="bf16")

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from lora_files import write_lora
 from plans import spec_of
+from safetensors.torch import save_file
 
 from raysd.commands.checks import check_prompts
 from raysd.config import Experiment
@@ -25,11 +27,18 @@ def checkpoint(folder, scheduler, pipeline="StableDiffusionPipeline", **index):
     for name in ("unet", "scheduler"):
         (folder / name).mkdir(parents=True)
     (folder / "model_index.json").write_text(
-        json.dumps({"_class_name": pipeline, "scheduler": ["diffusers", scheduler["_class_name"]], **index})
+        json.dumps(
+            {
+                "_class_name": pipeline,
+                "scheduler": ["diffusers", scheduler["_class_name"]],
+                "unet": ["diffusers", "UNet2DConditionModel"],
+                **index,
+            }
+        )
     )
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
     (folder / "unet" / "config.json").write_text(json.dumps({"sample_size": 64}))
-    (folder / "unet" / "weights.safetensors").touch()
+    save_file({"weight": torch.zeros(1)}, folder / "unet" / "diffusion_pytorch_model.safetensors")
     return str(folder)
 
 
