@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from raysd.clone.settings import SAMPLER_STEPS, GenerationSettings, SchedulerOption
 from raysd.diffusion.checkpoint import Lora, Model, find_lora, find_model
@@ -43,7 +43,7 @@ class CloneSpec:
     safety_checker: bool = True
     flagged: str = "redraw"
     max_redraws: int = 3
-    compile: bool = False
+    compile: bool | Literal["regional"] = False
 
     @property
     def weights(self) -> tuple[Model | Lora, ...]:
@@ -118,6 +118,10 @@ def resolve_clone_spec(
     family = read_family(model.folder)
     _check_guidance(settings, variant, family)
     scheduler = _scheduler(settings, family)
+    if settings.compile == "regional" and not family.regions:
+        raise UserError(
+            "generation.compile", "regional", f"{model.name} is not known to have repeated blocks; set it to true"
+        )
     size = settings.image_size or family.native_size
     if size is None:
         raise UserError("generation.image_size", None, f"{model.name} does not say its size; set one")

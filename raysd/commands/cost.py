@@ -45,27 +45,34 @@ def cost_lines(experiment: Experiment, clone: "Clone") -> list[str]:
     all."""
     from raysd.cluster.resources import check_room, cluster_nodes
     from raysd.cluster.session import ensure_ray
-    from raysd.generation.cost import Pool, devices_per_actor, estimate_cost, find_rates, read_rates, runs_on
+    from raysd.generation import cost
     from raysd.generation.placement import request_actors
 
-    rates, lines, pool = find_rates(clone.spec, read_rates(experiment.root)), [], None
+    rates, lines, pool = cost.find_rates(clone.spec, cost.read_rates(experiment.root)), [], None
+    accelerators, gpus = None, 1.0
     if os.environ.get("RAY_ADDRESS"):
         ensure_ray()
         nodes = cluster_nodes()
         request = request_actors(experiment.generation, nodes)
-        accelerators = {node.accelerator for node in nodes if node.accelerator is not None}
-        rates = [rate for rate in rates if runs_on(rate, accelerators, request.gpus)]
-        pool = Pool(min(request.count, clone.num_shards), devices_per_actor(request.cpus, request.gpus))
+        accelerators, gpus = {node.accelerator for node in nodes if node.accelerator is not None}, request.gpus
+        rates = [rate for rate in rates if cost.runs_on(rate, accelerators, gpus)]
+        pool = cost.Pool(min(request.count, clone.num_shards), cost.devices_per_actor(request.cpus, gpus))
         try:
             check_room(nodes, [request])
         except UserError as error:
             lines.append(f"no room: {error}")
+    if not rates and gpus:
+        estimates = cost.estimate_rates(clone.spec)
+        rates = [rate for rate in estimates if accelerators is None or cost.runs_on(rate, accelerators, gpus)]
     if not rates:
         return [*lines, "unknown for this model and these devices; raysd benchmark measures it"]
     prices = experiment.cost.price_per_hour
     return [
         *lines,
-        *(_described(estimate_cost(clone, rate, experiment.generation.batch_size, prices), pool) for rate in rates),
+        *(
+            _described(cost.estimate_cost(clone, rate, experiment.generation.batch_size, prices), pool)
+            for rate in rates
+        ),
     ]
 
 

@@ -18,6 +18,7 @@ from raysd.generation.batch import GeneratedBatch, finish_images
 WHOLE = (0.0, 1.0)
 SLICED_SIZE = 256  # px; larger images are decoded one at a time
 MAX_GRAPHS = 64  # that are compiled of one denoiser: one for each shape of a batch, so two for each image size
+MAX_KINDS = 32  # of widths and heights of one sort of block within a denoiser; Stable Diffusion has 14
 # Arguments that some pipelines have and that would change what was asked for: other sizes, other prompts.
 FIXED_ARGUMENTS = {"use_resolution_binning": False, "clean_caption": False, "complex_human_instruction": None}
 
@@ -66,7 +67,7 @@ class Generator:
         self.arguments = set(signature(pipeline.__call__).parameters)
         self.embeddings = PromptEmbeddings(pipeline) if type(pipeline).__name__ in EMBEDDINGS else None
         if spec.compile:
-            self._compile()
+            self._compile(spec)
 
     def generate(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> GeneratedBatch:
         """Generate one batch.
@@ -125,12 +126,21 @@ class Generator:
         if hasattr(vae, "use_slicing"):
             vae.use_slicing = spec.image_size >= SLICED_SIZE
 
-    def _compile(self) -> None:
+    def _compile(self, spec: CloneSpec) -> None:
         """Compile the denoiser's own `forward`, which serves all clones: functions that replace it while a batch is
-        generated call it and stay outside.
+        generated call it and stay outside. Or compile the blocks that it repeats: those of one kind and shape share a
+        graph.
 
         Each shape has a graph of its own, so that bytes do not depend on which shapes came before. Where prompts have
         as many tokens as they need, this would never end, and torch generalizes instead.
         """
-        torch._dynamo.config.recompile_limit = MAX_GRAPHS
-        self.denoiser.forward = torch.compile(self.denoiser.forward, dynamic=None if self.embeddings is None else False)
+        config: Any = torch._dynamo.config
+        config.recompile_limit = MAX_GRAPHS
+        dynamic = None if self.embeddings is None else False
+        if spec.compile != "regional":
+            self.denoiser.forward = torch.compile(self.denoiser.forward, dynamic=dynamic)
+            return
+        config.recompile_limit = config.accumulated_recompile_limit = MAX_GRAPHS * MAX_KINDS
+        for block in self.denoiser.modules():
+            if type(block).__name__ in spec.family.regions:
+                block.compile(dynamic=dynamic)
