@@ -8,6 +8,7 @@ alternate. Processor time is counted, so that other work on the machine counts l
 """
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -76,7 +77,7 @@ def measure(folder, side):
     for _ in range(BATCHES + 1):
         generator.generate(spec, images)
         times.append(processor_time())
-    seconds = [after - before for before, after in zip(times, times[1:], strict=False)]
+    seconds = [after - before for before, after in itertools.pairwise(times)]
     later = median(seconds[1:])
     print(json.dumps({"start": seconds[0] - later, "batch": later}))
 
