@@ -253,7 +253,7 @@ def advice(bench, settings):
     experiment = {"storage": str(bench.storage / "gpu"), "generation": settings}
     failures = raysd.doctor(experiment)
     check("doctor", not failures, "; ".join(map(str, failures)) or "no failures")
-    with patch("raysd.generation.throughput.measure_rate.__defaults__", (0.0 if bench.tiny else 2.0, 2)):
+    with patch("raysd.generation.throughput.measure_rates.__defaults__", (0.0 if bench.tiny else 2.0, 2, False)):
         (row,) = raysd.benchmark(experiment)
     known = card()["device"].split(",")[0]
     check("benchmark", row["device"].startswith(known), f"{row['images_per_second']:.1f} images/s on {row['device']}")
@@ -497,7 +497,7 @@ def shares(bench, name, folder):
     generator.generate(spec, images)
     generator.denoiser.forward = parts.watched("denoiser", generator.denoiser.forward)
     generator.pipeline.vae.decode = parts.watched("vae", generator.pipeline.vae.decode)
-    with patch.object(module, "finish_images", parts.watched("finish", module.finish_images)):
+    with patch.object(module, "finish_pixels", parts.watched("finish", module.finish_pixels)):
         batch = parts.watched("batch", generator.generate)(spec, images)
     began = time.perf_counter()
     for pixels in batch.pixels:

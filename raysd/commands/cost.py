@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from raysd.generation.cost import CostEstimate, Pool
 
 
-def benchmark(experiment: ExperimentLike = None, **values: Any) -> ResultRows[RateRow]:
+def benchmark(experiment: ExperimentLike = None, search: bool = False, **values: Any) -> ResultRows[RateRow]:
     """Measure how fast the cluster's devices generate with the experiment's generator, and keep the row for `plan`.
 
     Args:
         experiment: an experiment, the path of its file, or a mapping; the defaults when None.
+        search: whether to double the batch size as long as that is faster and fits; the row of the best is kept.
         values: keys of the experiment file, merged into `experiment`.
 
     Raises:
@@ -27,7 +28,7 @@ def benchmark(experiment: ExperimentLike = None, **values: Any) -> ResultRows[Ra
     """
     from raysd.cluster.preflight import check_cluster
     from raysd.cluster.session import ensure_ray
-    from raysd.generation.throughput import measure_rate
+    from raysd.generation.throughput import measure_rates
     from raysd.resolve import clone_spec_of
 
     experiment = load_experiment(experiment, **values)
@@ -35,7 +36,8 @@ def benchmark(experiment: ExperimentLike = None, **values: Any) -> ResultRows[Ra
     experiment.root.check_writable()
     ensure_ray()
     check_cluster(experiment.root, experiment.cluster, spec.weights)
-    row = measure_rate(spec, experiment.generation)
+    rows = measure_rates(spec, experiment.generation, searches=search)
+    row = max(rows, key=lambda row: row["images_per_second"])
     write_row(experiment.root, RATE, row)
     return ResultRows((row,), experiment.root.child("results", RATE.name).uri)
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from inspect import signature
 from typing import Any
 
+import numpy as np
 import torch
 
 from raysd.clone.plan import PlannedImage
@@ -13,7 +14,7 @@ from raysd.device import find_device
 from raysd.diffusion.family import EMBEDDINGS
 from raysd.diffusion.guidance import GuidanceInterval
 from raysd.diffusion.prompt_embeddings import PromptEmbeddings
-from raysd.generation.batch import GeneratedBatch, finish_images
+from raysd.generation.batch import GeneratedBatch, finish_images, finish_pixels
 
 WHOLE = (0.0, 1.0)
 SLICED_SIZE = 256  # px; larger images are decoded one at a time
@@ -90,7 +91,9 @@ class Generator:
         finally:
             self.denoiser.forward = original
         flags = getattr(output, "nsfw_content_detected", None) or [False] * len(images)
-        return finish_images(output.images, flags, spec.stored_size, spec.color)
+        if isinstance(output.images, np.ndarray):  # some old pipelines know no other
+            return finish_images(output.images, flags, spec.stored_size, spec.color)
+        return finish_pixels(*_rounded(output.images), flags, spec.stored_size, spec.color)
 
     def _arguments(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> dict[str, Any]:
         prompts, negative_prompts = [image.prompt for image in images], [image.negative_prompt for image in images]
@@ -100,7 +103,7 @@ class Generator:
             "height": spec.image_size,
             "width": spec.image_size,
             "generator": [torch.Generator("cpu").manual_seed(image.seed) for image in images],
-            "output_type": "np",
+            "output_type": "pt",
             **FIXED_ARGUMENTS,
         }
         if spec.num_inference_steps != 2:
@@ -144,3 +147,12 @@ class Generator:
         for block in self.denoiser.modules():
             if type(block).__name__ in spec.family.regions:
                 block.compile(dynamic=dynamic)
+
+
+def _rounded(images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return uint8 [B, H, W, 3] of float [B, 3, H, W] in 0..1, and which images have no NaN. A GPU does it, so that a
+    quarter of the bytes leave it."""
+    images = images.float()
+    finite = images.isfinite().flatten(1).all(dim=1)
+    pixels = (images.nan_to_num(nan=0.0) * 255).round().clamp(0, 255).to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy(), finite.cpu().numpy()
