@@ -1,8 +1,8 @@
 """What compiling a denoiser costs at the start and gains afterwards: python benchmarks/compile.py --storage <an empty
 folder>
 
-A U-Net of blocks as Stable Diffusion's, but two levels and narrower, random weights, on one thread of a CPU. Three
-sides: not compiled, `compile: true`, `compile: regional`. Each side runs in a process of its own with an empty cache of
+Two denoisers with random weights, on one thread of a CPU: a U-Net of blocks as Stable Diffusion's, but two levels and
+narrower, and a transformer of eight blocks as PixArt's. Three sides: not compiled, `compile: true`, `compile: regional`. Each side runs in a process of its own with an empty cache of
 compiled code, then in a second process that finds the first one's cache, as the second actor of a node does. The sides
 alternate. Processor time is counted, so that other work on the machine counts little.
 """
@@ -23,42 +23,29 @@ COMMAND = "python benchmarks/compile.py"
 SIDES = {"eager": "false", "whole": "true", "regional": "regional"}
 WIDTHS = (64, 128)
 SIZE, BATCH, STEPS, BATCHES = 128, 4, 2, 5
-ABOUT = (
-    f"processor time of one thread; a U-Net of two levels, {' and '.join(map(str, WIDTHS))} channels, two layers each, "
-    f"{SIZE} px, batch {BATCH}, {STEPS} steps, float32"
-)
+ABOUT = f"processor time of one thread; {SIZE} px, batch {BATCH}, {STEPS} steps, float32"
+MODELS = {
+    "unet": f"a U-Net of two levels, {' and '.join(map(str, WIDTHS))} channels, two layers each",
+    "transformer": "a transformer of eight blocks, 128 channels",
+}
 
 
-def make_checkpoint(folder):
+def make_checkpoint(name, folder):
     import torch
-    from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-    from raysd.diffusion.checkpoint import EMBEDDED
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+    import tiny_models
 
     torch.manual_seed(0)
-    text = CLIPTextModel(CLIPTextConfig.from_pretrained(EMBEDDED / "text_encoder"))
-    unet = UNet2DConditionModel(
-        sample_size=SIZE // 8,
-        block_out_channels=WIDTHS,
-        cross_attention_dim=text.config.hidden_size,
-        attention_head_dim=8,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-    )
-    down, up = ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4
-    StableDiffusionPipeline(
-        vae=AutoencoderKL(
-            down_block_types=down, up_block_types=up, block_out_channels=(8,) * 4, norm_num_groups=8, sample_size=SIZE
-        ),
-        text_encoder=text,
-        tokenizer=CLIPTokenizer.from_pretrained(EMBEDDED / "tokenizer"),
-        unet=unet,
-        scheduler=PNDMScheduler(skip_prk_steps=True),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).save_pretrained(folder)
+    pipeline = tiny_models.sd1() if name == "unet" else tiny_models.pixart()
+    config = dict(pipeline.components["unet" if name == "unet" else "transformer"].config)
+    if name == "unet":
+        wide = {"block_out_channels": WIDTHS, "layers_per_block": 2, "attention_head_dim": 8, "norm_num_groups": 32}
+        pipeline.register_modules(unet=type(pipeline.unet)(**{**config, **wide}))
+    else:
+        wide = {"num_layers": 8, "num_attention_heads": 4, "attention_head_dim": 32, "cross_attention_dim": 128}
+        pipeline.register_modules(transformer=type(pipeline.transformer)(**{**config, **wide}))
+    pipeline.save_pretrained(folder)
 
 
 def measure(folder, side):
@@ -106,6 +93,29 @@ def run(storage, side, cache):
     return found
 
 
+def compare(model, storage, repeats):
+    """The metrics of one model."""
+    first, second = {side: [] for side in SIDES}, {side: [] for side in SIDES}
+    for _ in range(repeats):
+        for side in SIDES:
+            shutil.rmtree(storage / "cache", ignore_errors=True)
+            first[side].append(run(storage, side, storage / "cache"))
+            second[side].append(run(storage, side, storage / "cache"))
+    about = f"{MODELS[model]}; {ABOUT}"
+    for side in ("whole", "regional"):
+        for name, found in (("start", first), ("cached_start", second)):
+            cache = (
+                "no compiled code in the cache" if name == "start" else "an earlier process left its code in the cache"
+            )
+            runs = [one["start"] for one in found[side]]
+            note = f"the first batch, less what a later one takes; {cache}; {about}"
+            yield record.metric(f"{model}_{side}_{name}", median(runs), "s", "lower", COMMAND, note, runs)
+        pairs = [*zip(first["eager"], first[side], strict=True), *zip(second["eager"], second[side], strict=True)]
+        runs = [eager["batch"] / compiled["batch"] for eager, compiled in pairs]
+        note = f"later batches, against the same without compiling; {about}"
+        yield record.metric(f"{model}_{side}_speedup", median(runs), "ratio", "higher", COMMAND, note, runs)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--storage", required=True, help="a folder for the checkpoint and the caches; it is deleted")
@@ -116,31 +126,8 @@ if __name__ == "__main__":
     if arguments.side:
         measure(root / "model", arguments.side)
         sys.exit()
-    make_checkpoint(root / "model")
-    first, second = {side: [] for side in SIDES}, {side: [] for side in SIDES}
-    for _ in range(arguments.repeats):
-        for side in SIDES:
-            shutil.rmtree(root / "cache", ignore_errors=True)
-            first[side].append(run(root, side, root / "cache"))
-            second[side].append(run(root, side, root / "cache"))
-    metrics = []
-    for side in ("whole", "regional"):
-        for name, found in (("start", first), ("start_cached", second)):
-            note = "the first batch, beside what a later one takes; " + (
-                "no compiled code in the cache" if name == "start" else "the code of an earlier process in the cache"
-            )
-            runs = [one["start"] for one in found[side]]
-            metrics.append(
-                record.metric(
-                    f"compile_{side}_{name}_seconds", median(runs), "s", "lower", COMMAND, f"{note}; {ABOUT}", runs
-                )
-            )
-        runs = [
-            eager["batch"] / one["batch"]
-            for before, after in ((first["eager"], first[side]), (second["eager"], second[side]))
-            for eager, one in zip(before, after, strict=True)
-        ]
-        note = f"later batches, against the same without compiling; {ABOUT}"
-        metrics.append(record.metric(f"compile_{side}_speedup", median(runs), "ratio", "higher", COMMAND, note, runs))
-    record.write("compile", metrics)
+    for model in MODELS:
+        make_checkpoint(model, root / "model")
+        record.write("compile", compare(model, root, arguments.repeats))
+        shutil.rmtree(root / "model")
     shutil.rmtree(root)
