@@ -2,9 +2,10 @@
 folder>
 
 Two denoisers with random weights, on one thread of a CPU: a U-Net of blocks as Stable Diffusion's, but two levels and
-narrower, and a transformer of eight blocks as PixArt's. Three sides: not compiled, `compile: true`, `compile: regional`. Each side runs in a process of its own with an empty cache of
-compiled code, then in a second process that finds the first one's cache, as the second actor of a node does. The sides
-alternate. Processor time is counted, so that other work on the machine counts little.
+narrower, and a transformer of eight blocks as PixArt's. Three sides: not compiled, `compile: true`, `compile:
+regional`. Each side runs in a process of its own with an empty cache of compiled code, then in a second process that
+finds the first one's cache, as the second actor of a node does. The sides alternate. Processor time is counted, so that
+other work on the machine counts little.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import record
 COMMAND = "python benchmarks/compile.py"
 SIDES = {"eager": "false", "whole": "true", "regional": "regional"}
 WIDTHS = (64, 128)
-SIZE, BATCH, STEPS, BATCHES = 128, 4, 2, 5
+SIZE, BATCH, STEPS, BATCHES = 32, 4, 2, 5
 ABOUT = f"processor time of one thread; {SIZE} px, batch {BATCH}, {STEPS} steps, float32"
 MODELS = {
     "unet": f"a U-Net of two levels, {' and '.join(map(str, WIDTHS))} channels, two layers each",
