@@ -8,13 +8,14 @@ Four parts, each in a process of its own with a limit of its own, eight minutes 
 - `speed`: Stable Diffusion 1.5 at 512 px and SDXL at 1024 px, with random weights: against the best plain loop of
   diffusers with the same settings, against the script that one would write, where the time goes, memory.
 - `augmentation`: the paper recipe at 224 px.
-- `options`: what could make a batch faster, each alone against the same without it.
+- `options`: what could make a batch faster, each alone against the same without it; more of them with `--seconds`.
 
 A step that fails, or takes too long, is recorded as such, and the others go on. `--tiny` runs every step on a CPU with
 tiny models, to try the script; nothing of that is recorded. The folder needs 10 GB of room, best in memory.
 """
 
 import argparse
+import gc
 import json
 import os
 import shutil
@@ -38,7 +39,7 @@ import record
 
 COMMAND = "python benchmarks/gpu.py"
 ROOT = Path(__file__).parent.parent
-PARTS = {"correctness": 150, "speed": 210, "augmentation": 20, "options": 100}  # seconds
+PARTS = {"correctness": 130, "speed": 190, "augmentation": 15, "options": 140}  # seconds
 TINY_SECONDS = 1200
 TOLERANCE = {"float32": 1.0, "float16": 4.0, "bfloat16": 8.0}  # mean difference from the CPU's images, of 255 levels
 SIZES = {"sd15": (512, 32), "sdxl": (1024, 8)}  # pixels, and images of a batch
@@ -74,6 +75,16 @@ class Bench:
             traceback.print_exc()
             check(name, False, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300])
             return None
+        finally:
+            free_memory()
+
+
+def free_memory() -> None:
+    """Give the GPU's memory back that the last step left."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 @contextmanager
@@ -295,13 +306,14 @@ def make_checkpoint(bench, name):
     import torch
 
     folder = bench.storage / name
-    if (folder / "model_index.json").is_file():
+    if folder.is_dir():
         return folder
+    part = bench.storage / f"{name}.part"  # it gets its name when it is whole
     torch.manual_seed(0)
     if bench.tiny:
         models = tiny_models()
-        (models.sd1() if name == "sd15" else models.sdxl()).save_pretrained(folder)
-        return folder
+        (models.sd1() if name == "sd15" else models.sdxl()).save_pretrained(part)
+        return part.rename(folder)
     import memory
 
     torch.set_default_dtype(torch.float16)
@@ -311,8 +323,8 @@ def make_checkpoint(bench, name):
     finally:
         torch.set_default_dtype(torch.float32)
     scheduler, tokens, rest = memory.OTHERS[name]
-    kind(**parts, **memory.tokenizers(**tokens), scheduler=scheduler(), **rest).save_pretrained(folder)
-    return folder
+    kind(**parts, **memory.tokenizers(**tokens), scheduler=scheduler(), **rest).save_pretrained(part)
+    return part.rename(folder)
 
 
 def settings_of(bench, name, folder):
@@ -385,8 +397,9 @@ def measure_raysd(bench, name, folder):
         steady = card.use[-int(4 * (last - first_end)) :]
         metric(f"busy_share_{name}", np.mean(steady) / 100, "share", about="nvidia-smi's utilization, after the start")
         estimate = actor_memory(job.spec, settings["batch_size"]).on_gpu / 1e9
-        about = f"doctor's estimate is {estimate:.1f} GB; the whole card, by nvidia-smi"
-        metric(f"peak_gb_{name}", max(card.megabytes) * 2**20 / 1e9, "GB", "lower", about)
+        about = f"doctor's estimate is {estimate:.1f} GB; by nvidia-smi, less what was taken before"
+        peak = (max(card.megabytes) - card.megabytes[0]) * 2**20 / 1e9
+        metric(f"peak_gb_{name}", peak, "GB", "lower", about)
     return rate
 
 
@@ -569,12 +582,6 @@ def contiguous(generator):
     generator.denoiser.to(memory_format=torch.contiguous_format)
 
 
-def channels_last(generator):
-    import torch
-
-    generator.denoiser.to(memory_format=torch.channels_last)
-
-
 def channels_last_vae(generator):
     import torch
 
@@ -594,6 +601,13 @@ def regional(generator):
     generator._compile(replace(generator.spec, compile="regional"))
 
 
+def regional_attention(generator):
+    """Without the blocks of convolutions, as diffusers has it."""
+    for block in generator.denoiser.modules():
+        if type(block).__name__ == "BasicTransformerBlock":
+            block.compile(dynamic=False)
+
+
 def compiled_vae(generator):
     import torch
 
@@ -604,19 +618,22 @@ def whole(generator):
     generator._compile(replace(generator.spec, compile=True))
 
 
-OPTIONS = [contiguous, channels_last, channels_last_vae, fused_qkv, unsliced_vae, regional, whole, compiled_vae]
+QUICK = [channels_last_vae, fused_qkv, regional]
+SLOW = [contiguous, unsliced_vae, regional_attention, whole, compiled_vae]
 
 
 def options(bench: Bench) -> None:
-    if bench.tiny:  # compilers for CPUs take minutes
-        import torch
+    import torch
 
+    if bench.tiny:  # compilers for CPUs take minutes
         torch.compile = partial(torch.compile, backend="eager")
-    folders = {name: bench.step(f"make_{name}", make_checkpoint, bench, name) for name in SIZES}
-    for name, folder in folders.items():
-        for change in OPTIONS:
-            if folder is not None:
-                bench.step(f"option_{change.__name__}_{name}", measure_option, bench, name, folder, change)
+    for changes in (QUICK, SLOW):
+        for name in SIZES:
+            folder = bench.step(f"make_{name}", make_checkpoint, bench, name)
+            for change in changes:
+                if folder is not None:
+                    torch.compiler.reset()
+                    bench.step(f"option_{change.__name__}_{name}", measure_option, bench, name, folder, change)
 
 
 def measure_option(bench, name, folder, change):
@@ -624,7 +641,7 @@ def measure_option(bench, name, folder, change):
     apart."""
     from raysd.generation.pipeline import Generator
 
-    settings = {**settings_of(bench, name, folder), "num_inference_steps": 2 if bench.tiny else 8}
+    settings = {**settings_of(bench, name, folder), "num_inference_steps": 2 if bench.tiny else 4}
     spec = spec_of(settings)
     generator = Generator(spec)
     generator.spec = spec  # for those that compile
@@ -696,7 +713,7 @@ if __name__ == "__main__":
     parser.add_argument("--tiny", action="store_true", help="tiny models on the CPU; nothing is recorded")
     parser.add_argument("--out", help="folder of gpu.json; benchmarks/results when left out")
     parser.add_argument("--inner", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--seconds", type=float, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, help="limit of each part, in the place of its own")
     given = parser.parse_args()
     root = Path(given.storage).resolve()
     root.mkdir(parents=True, exist_ok=True)
@@ -707,6 +724,6 @@ if __name__ == "__main__":
         sys.stdout.flush()
         sys.exit()
     for each in [given.part] if given.part else PARTS:
-        run_part(each, root, given.tiny, results, TINY_SECONDS if given.tiny else PARTS[each])
+        run_part(each, root, given.tiny, results, given.seconds or (TINY_SECONDS if given.tiny else PARTS[each]))
     print_table(results)
     shutil.rmtree(root, ignore_errors=True)

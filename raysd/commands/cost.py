@@ -50,12 +50,14 @@ def cost_lines(experiment: Experiment, clone: "Clone") -> list[str]:
     from raysd.generation import cost
     from raysd.generation.placement import request_actors
 
-    rates, lines, pool = cost.find_rates(clone.spec, cost.read_rates(experiment.root)), [], None
+    settings = experiment.generation
+    rates = cost.find_rates(clone.spec, cost.read_rates(experiment.root), settings.batch_size)
+    lines, pool = [], None
     accelerators, gpus = None, 1.0
     if os.environ.get("RAY_ADDRESS"):
         ensure_ray()
         nodes = cluster_nodes()
-        request = request_actors(experiment.generation, nodes)
+        request = request_actors(settings, nodes)
         accelerators, gpus = {node.accelerator for node in nodes if node.accelerator is not None}, request.gpus
         rates = [rate for rate in rates if cost.runs_on(rate, accelerators, gpus)]
         pool = cost.Pool(min(request.count, clone.num_shards), cost.devices_per_actor(request.cpus, gpus))
@@ -71,10 +73,7 @@ def cost_lines(experiment: Experiment, clone: "Clone") -> list[str]:
     prices = experiment.cost.price_per_hour
     return [
         *lines,
-        *(
-            _described(cost.estimate_cost(clone, rate, experiment.generation.batch_size, prices), pool)
-            for rate in rates
-        ),
+        *(_described(cost.estimate_cost(clone, rate, settings.batch_size, prices), pool) for rate in rates),
     ]
 
 

@@ -8,6 +8,7 @@ is none, the model's operations and the GPU's data sheet give an estimate.
 import logging
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -66,16 +67,19 @@ def same_device(one: str, other: str) -> bool:
     return words[0] <= words[1] or words[1] <= words[0]
 
 
-def find_rates(spec: CloneSpec, measured: list[RateRow]) -> list[Rate]:
+def find_rates(spec: CloneSpec, measured: list[RateRow], batch_size: int | None = None) -> list[Rate]:
     """Return the best known rate of each device for a clone: the user's own of this pipeline and size, nearest in
-    steps; else the table's."""
+    steps, and then in `batch_size`; else the table's."""
     own: dict[str, Rate] = {}
     mine = [
         row for row in measured if row["pipeline_key"] == spec.pipeline_key and row["image_size"] == spec.image_size
     ]
-    for row in sorted(
-        mine, key=lambda row: abs(math.log(row["guided_steps"] / guided_steps(spec))), reverse=True
-    ):  # the nearest comes last, and stays
+
+    def distance(row: RateRow) -> tuple[float, float]:
+        batches = 0.0 if batch_size is None else abs(math.log(row["batch_size"] / batch_size))
+        return abs(math.log(row["guided_steps"] / guided_steps(spec))), batches
+
+    for row in sorted(mine, key=distance, reverse=True):  # the nearest comes last, and stays
         own[row["device"]] = _own_rate(row)
     known = [rate for rate in _table(_family(spec)) if not any(same_device(rate.device, device) for device in own)]
     return [*own.values(), *known]
@@ -94,7 +98,8 @@ def estimate_rates(spec: CloneSpec) -> list[Rate]:
     try:
         from raysd.generation.fake_run import count_flops
 
-        step, decoding = count_flops(spec)
+        with warnings.catch_warnings(action="ignore"):
+            step, decoding = count_flops(spec)
     except Exception:  # code of any model may ask for a value, and fails in its own way
         return []
     finally:
