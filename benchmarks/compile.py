@@ -26,8 +26,8 @@ WIDTHS = (64, 128)
 SIZE, BATCH, STEPS, BATCHES = 32, 4, 2, 5
 ABOUT = f"processor time of one thread; {SIZE} px, batch {BATCH}, {STEPS} steps, float32"
 MODELS = {
-    "unet": f"a U-Net of two levels, {' and '.join(map(str, WIDTHS))} channels, two layers each",
     "transformer": "a transformer of eight blocks, 128 channels",
+    "unet": f"a U-Net of two levels, {' and '.join(map(str, WIDTHS))} channels, two layers each",
 }
 
 
