@@ -717,6 +717,7 @@ if __name__ == "__main__":
     root = Path(given.storage).resolve()
     root.mkdir(parents=True, exist_ok=True)
     results = Path(given.out or (tempfile.mkdtemp() if given.tiny else record.RESULTS)).resolve()
+    results.mkdir(parents=True, exist_ok=True)
     if given.inner:
         record.RESULTS = results
         FUNCTIONS[given.part](Bench(root, given.tiny, time.monotonic() + given.seconds))
