@@ -720,6 +720,10 @@ if __name__ == "__main__":
     results.mkdir(parents=True, exist_ok=True)
     if given.inner:
         record.RESULTS = results
+        if given.tiny:
+            import torch
+
+            torch.set_num_threads(1)  # as an actor's
         FUNCTIONS[given.part](Bench(root, given.tiny, time.monotonic() + given.seconds))
         sys.stdout.flush()
         sys.exit()
