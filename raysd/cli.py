@@ -81,9 +81,16 @@ def doctor(words: Words = None) -> None:
 
 
 @app.command()
-def benchmark(words: Words = None) -> None:
+def benchmark(
+    words: Words = None,
+    search: Annotated[
+        bool, typer.Option("--search", help="double the batch size as long as that is faster, and name the best")
+    ] = False,
+) -> None:
     """Measure how fast the devices generate with this experiment's generator, so that plan can name hours."""
-    _run("benchmark", words)
+    rates = _run("benchmark", words, search=search)
+    if search:
+        print(f"set           generation.batch_size={rates[0]['batch_size']}, for a new clone: it shapes the images")
 
 
 @app.command()

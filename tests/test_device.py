@@ -65,7 +65,7 @@ SCRIPT = """
 import json, ray
 from raysd import commands
 from raysd.commands.show import show_generate
-from raysd.generation.throughput import measure_rate
+from raysd.generation.throughput import measure_rates
 from raysd.clone.spec import resolve_clone_spec
 from raysd.config import load_experiment
 from raysd.progress import shown_lines
@@ -111,7 +111,7 @@ found["whole"] = ray.get([worker.device.remote() for worker in workers])
 for worker in workers:
     ray.kill(worker)
 words = ["generation.model=dummy", "generation.gpus_per_actor=0.6", "generation.images_per_shard=50"]
-found["measured"] = measure_rate(spec_of(*words), load_experiment(None, words).generation, 0.0, 1)["num_actors"]
+found["measured"] = measure_rates(spec_of(*words), load_experiment(None, words).generation, 0.0, 1)[0]["num_actors"]
 with shown_lines():
     show_generate(commands.generate(load_experiment(None, words)))
 print(json.dumps(found))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 
 from raysd.clone.settings import SAMPLER_STEPS, GenerationSettings, SchedulerOption
 from raysd.diffusion.checkpoint import SHIPPED, Lora, Model, find_checkpoint, find_lora, find_model, plan_model
@@ -47,7 +47,7 @@ class CloneSpec:
     safety_checker: bool = True
     flagged: str = "redraw"
     max_redraws: int = 3
-    compile: bool = False
+    compile: bool | Literal["regional"] = False
     guidance_version: int = 1
     """Of the family's convention (`raysd.diffusion.conventions`)."""
 
@@ -144,6 +144,7 @@ def resolve_clone_spec(
     scheduler = resolve_scheduler(
         model, family, settings.scheduler, settings.scheduler_options, settings.sampler == "fast", num_steps
     )
+    _check_regions(settings, family)
     size = _image_size(settings, model, family)
     stored_size = settings.stored_size or size
     if stored_size > size:
@@ -176,6 +177,13 @@ def resolve_clone_spec(
         compile=settings.compile,
         guidance_version=family.known.version,
     )
+
+
+def _check_regions(settings: GenerationSettings, family: Family) -> None:
+    """Refuse to compile the repeated blocks of a model that is not known to have some."""
+    if settings.compile == "regional" and not family.regions:
+        remedy = f"{settings.model} is not known to have repeated blocks; set it to true"
+        raise UserError("generation.compile", "regional", remedy)
 
 
 def _image_size(settings: GenerationSettings, model: Model, family: Family) -> int:

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from raysd.generation.cost import CostEstimate, Pool
 
 
-def benchmark(experiment: ExperimentLike = None, **values: Any) -> ResultRows[RateRow]:
+def benchmark(experiment: ExperimentLike = None, search: bool = False, **values: Any) -> ResultRows[RateRow]:
     """Measure how fast the cluster's devices generate with the experiment's generator, and keep the row for `plan`.
 
     Args:
         experiment: an experiment, the path of its file, or a mapping; the defaults when None.
+        search: whether to double the batch size as long as that is faster and fits; the row of the best is kept.
         values: keys of the experiment file, merged into `experiment`.
 
     Raises:
@@ -27,7 +28,7 @@ def benchmark(experiment: ExperimentLike = None, **values: Any) -> ResultRows[Ra
     """
     from raysd.cluster.preflight import check_cluster
     from raysd.cluster.session import ensure_ray
-    from raysd.generation.throughput import measure_rate
+    from raysd.generation.throughput import measure_rates
     from raysd.resolve import clone_spec_of
 
     experiment = load_experiment(experiment, **values)
@@ -35,7 +36,8 @@ def benchmark(experiment: ExperimentLike = None, **values: Any) -> ResultRows[Ra
     experiment.root.check_writable()
     ensure_ray()
     check_cluster(experiment.root, experiment.cluster, spec.weights)
-    row = measure_rate(spec, experiment.generation)
+    rows = measure_rates(spec, experiment.generation, searches=search)
+    row = max(rows, key=lambda row: row["images_per_second"])
     write_row(experiment.root, RATE, row)
     return ResultRows((row,), experiment.root.child("results", RATE.name).uri)
 
@@ -45,27 +47,33 @@ def cost_lines(experiment: Experiment, clone: "Clone") -> list[str]:
     all."""
     from raysd.cluster.resources import check_room, cluster_nodes
     from raysd.cluster.session import ensure_ray
-    from raysd.generation.cost import Pool, devices_per_actor, estimate_cost, find_rates, read_rates, runs_on
+    from raysd.generation import cost
     from raysd.generation.placement import request_actors
 
-    rates, lines, pool = find_rates(clone.spec, read_rates(experiment.root)), [], None
+    settings = experiment.generation
+    rates = cost.find_rates(clone.spec, cost.read_rates(experiment.root), settings.batch_size)
+    lines, pool = [], None
+    accelerators, gpus = None, 1.0
     if os.environ.get("RAY_ADDRESS"):
         ensure_ray()
         nodes = cluster_nodes()
-        request = request_actors(experiment.generation, nodes)
-        accelerators = {node.accelerator for node in nodes if node.accelerator is not None}
-        rates = [rate for rate in rates if runs_on(rate, accelerators, request.gpus)]
-        pool = Pool(min(request.count, clone.num_shards), devices_per_actor(request.cpus, request.gpus))
+        request = request_actors(settings, nodes)
+        accelerators, gpus = {node.accelerator for node in nodes if node.accelerator is not None}, request.gpus
+        rates = [rate for rate in rates if cost.runs_on(rate, accelerators, gpus)]
+        pool = cost.Pool(min(request.count, clone.num_shards), cost.devices_per_actor(request.cpus, gpus))
         try:
             check_room(nodes, [request])
         except UserError as error:
             lines.append(f"no room: {error}")
+    if not rates and gpus:
+        estimates = cost.estimate_rates(clone.spec)
+        rates = [rate for rate in estimates if accelerators is None or cost.runs_on(rate, accelerators, gpus)]
     if not rates:
         return [*lines, "unknown for this model and these devices; raysd benchmark measures it"]
     prices = experiment.cost.price_per_hour
     return [
         *lines,
-        *(_described(estimate_cost(clone, rate, experiment.generation.batch_size, prices), pool) for rate in rates),
+        *(_described(cost.estimate_cost(clone, rate, settings.batch_size, prices), pool) for rate in rates),
     ]
 
 

@@ -50,6 +50,14 @@ FEW_STEP_WORDS = re.compile(
     r"|flash|dmd2?|insta-?flow|vega-?rt)(?![a-z])"
     r"|(?<![a-z\d])((?:1|2|4|8|16)[-_ ]?steps?)(?![a-z])"
 )
+# Blocks that a denoiser repeats, by its class: most of its work, in few kinds of graphs.
+REGIONS = {
+    "UNet2DConditionModel": ("BasicTransformerBlock", "ResnetBlock2D"),
+    "SD3Transformer2DModel": ("JointTransformerBlock",),
+    "FluxTransformer2DModel": ("FluxTransformerBlock", "FluxSingleTransformerBlock"),
+    "PixArtTransformer2DModel": ("BasicTransformerBlock",),
+    "SanaTransformer2DModel": ("SanaTransformerBlock",),
+}
 FLUX_SAMPLE_SIZE = 128
 DENOISERS = ("unet", "transformer")
 
@@ -73,6 +81,8 @@ class Family:
     few_step_sign: str | None
     """Sign of few steps in the files, as a clause; no proof."""
     has_safety_checker: bool
+    regions: tuple[str, ...]
+    """Classes of the blocks that the denoiser repeats; empty when they are not known."""
 
     @property
     def guidance(self) -> Guidance:
@@ -114,6 +124,7 @@ def read_family(folder: Path) -> Family:
         is_few_step=is_distilled or own_scheduler.startswith(FEW_STEP_SCHEDULERS),
         few_step_sign=_few_step_sign(is_distilled, own_scheduler, scheduler, str(index.get("_name_or_path", ""))),
         has_safety_checker=bool((index.get("safety_checker") or [None])[0]),
+        regions=REGIONS.get(str(config.get("_class_name", "")), ()),
     )
 
 

@@ -32,6 +32,13 @@ def finish_images(generated: np.ndarray, unsafe: Sequence[bool], stored_size: in
     black."""
     finite = np.isfinite(generated).all(axis=(1, 2, 3))
     pixels = (np.nan_to_num(generated, nan=0.0) * 255).round().clip(0, 255).astype(np.uint8)
+    return finish_pixels(pixels, finite, unsafe, stored_size, color)
+
+
+def finish_pixels(
+    pixels: np.ndarray, finite: np.ndarray, unsafe: Sequence[bool], stored_size: int, color: str
+) -> GeneratedBatch:
+    """Convert uint8 [B, H, W, 3] to images as they are stored, with their flags; `finite` says which had no NaN."""
     flags = []
     for image, is_unsafe, is_finite in zip(pixels, unsafe, finite, strict=True):
         flags.append("unsafe" if is_unsafe else "nan" if not is_finite else "black" if is_black(image) else "")

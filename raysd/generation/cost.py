@@ -1,11 +1,14 @@
 """How fast a device generates, and what a clone will cost before it is generated: device hours, time, bytes and money.
 
 Rates come from a table of what is known, and from the user's own measurements, which come first. They are kept per
-guided denoising step of one image, and scaled to other numbers of steps and, in the table, to other sizes.
+guided denoising step of one image, and scaled to other numbers of steps and, in the table, to other sizes. Where there
+is none, the model's operations and the GPU's data sheet give an estimate.
 """
 
+import logging
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +25,8 @@ from raysd.storage.row_types import RateRow
 from raysd.storage.rows import RATE, read_rows
 
 TABLE = Path(__file__).parent.parent / "assets" / "device_rates.yaml"
+GPUS = TABLE.parent / "gpu_flops.yaml"
+ESTIMATED = "estimated from FLOPs"
 UNGUIDED_SHARE = 0.58  # of a guided step's time, without the unconditional pass
 START_SECONDS = 10.0  # until actors generate and after they have generated, where nobody measured it
 CPU = "CPU core"
@@ -59,19 +64,51 @@ def same_device(one: str, other: str) -> bool:
     return words[0] <= words[1] or words[1] <= words[0]
 
 
-def find_rates(spec: CloneSpec, measured: list[RateRow]) -> list[Rate]:
+def find_rates(spec: CloneSpec, measured: list[RateRow], batch_size: int | None = None) -> list[Rate]:
     """Return the best known rate of each device for a clone: the user's own of this pipeline and size, nearest in
-    steps; else the table's."""
+    steps, and then in `batch_size`; else the table's."""
     own: dict[str, Rate] = {}
     mine = [
         row for row in measured if row["pipeline_key"] == spec.pipeline_key and row["image_size"] == spec.image_size
     ]
-    for row in sorted(
-        mine, key=lambda row: abs(math.log(row["guided_steps"] / guided_steps(spec))), reverse=True
-    ):  # the nearest comes last, and stays
+
+    def distance(row: RateRow) -> tuple[float, float]:
+        batches = 0.0 if batch_size is None else abs(math.log(row["batch_size"] / batch_size))
+        return abs(math.log(row["guided_steps"] / guided_steps(spec))), batches
+
+    for row in sorted(mine, key=distance, reverse=True):  # the nearest comes last, and stays
         own[row["device"]] = _own_rate(row)
     known = [rate for rate in _table(_family(spec)) if not any(same_device(rate.device, device) for device in own)]
     return [*own.values(), *known]
+
+
+def estimate_rates(spec: CloneSpec) -> list[Rate]:
+    """Estimate the rates of known GPUs from a model's floating-point operations. This loads torch and takes some
+    seconds.
+
+    Solvers that call the denoiser twice a step take twice as long. Nothing is known of a model whose code does not run
+    on fake tensors, and of the models that ship, which are too small to keep a GPU busy.
+    """
+    if spec.model.is_dummy or spec.model.is_embedded:
+        return []
+    logging.disable()  # torch would log what is no failure here
+    try:
+        from raysd.generation.fake_run import count_flops
+
+        with warnings.catch_warnings(action="ignore"):
+            step, decoding = count_flops(spec)
+    except Exception:  # code of any model may ask for a value, and fails in its own way
+        return []
+    finally:
+        logging.disable(logging.NOTSET)
+    is_guided = spec.guidance_scale > 1 and spec.family.guidance == "classifier_free"
+    num_steps = guided_steps(spec) if is_guided else spec.num_inference_steps
+    per_step = (step * num_steps + decoding) / guided_steps(spec)
+    table = yaml.safe_load(GPUS.read_text(encoding="utf-8"))
+    return [
+        Rate(row["device"], per_step / (table["utilization"] * row["tflops"] * 1e12), spec.image_size, ESTIMATED)
+        for row in table["gpus"]
+    ]
 
 
 def read_rates(root: Location) -> list[RateRow]:

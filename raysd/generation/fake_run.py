@@ -1,4 +1,5 @@
-"""A run of a pipeline's own code on fake tensors, which have shapes and no data, to count the memory that it takes.
+"""A run of a pipeline's own code on fake tensors, which have shapes and no data, to count the memory that it takes, or
+its floating-point operations.
 
 1. The pipeline's models are made from the checkpoint's configs. Weights are not read.
 2. The pipeline runs as in an actor, with its tokenizers and a scheduler. Each call of a model is made with fake
@@ -12,8 +13,8 @@ matrix of its weights.
 import json
 import math
 import weakref
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -26,12 +27,14 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from raysd.clone.plan import ImageCounts, Plan
 from raysd.clone.spec import CloneSpec
 from raysd.generation.pipeline import WHOLE, Generator
 
 STEPS = 2  # a model runs once for all calls of the same shapes
+CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # of which torch's counter does not know
 
 
 def run_on_fake_tensors(spec: CloneSpec, batch_size: int) -> tuple[int, dict[str, int]]:
@@ -49,6 +52,21 @@ def run_on_fake_tensors(spec: CloneSpec, batch_size: int) -> tuple[int, dict[str
     with suppress(_DecodedError):
         generator.generate(spec, [plan.image(position) for position in range(batch_size)])
     return weights, {name: peak - weights for name, peak in models.peaks.items()}
+
+
+def count_flops(spec: CloneSpec) -> tuple[int, int]:
+    """Count the floating-point operations of one step of the denoiser for one image, guided where the clone is, and of
+    decoding the image.
+
+    Raises:
+        Exception: of any kind, where a pipeline's code asks for the values of its tensors.
+    """
+    spec = replace(spec, compile=False, loras=(), guidance_interval=WHOLE, num_inference_steps=STEPS)
+    models = _FakeModels(counts_flops=True)
+    generator = Generator(spec, models.make(spec))
+    with suppress(_DecodedError):
+        generator.generate(spec, [Plan(spec, ImageCounts(len(spec.table), 1), 1).image(0)])
+    return models.flops[spec.family.denoiser], models.flops.get("vae", 0)
 
 
 class _DecodedError(Exception):
@@ -87,9 +105,10 @@ class _LiveMemory(TorchDispatchMode):
 class _FakeModels:
     """Models with fake weights, whose calls are counted."""
 
-    def __init__(self) -> None:
-        self.fake, self.memory = FakeTensorMode(), _LiveMemory()
+    def __init__(self, counts_flops: bool = False) -> None:
+        self.fake, self.memory, self.counts_flops = FakeTensorMode(), _LiveMemory(), counts_flops
         self.peaks: dict[str, int] = {}
+        self.flops: dict[str, int] = {}  # of one call of each model
         self.inputs: dict[str, Any] = {}  # of each model's last call; the pipeline holds them too
         self.answers: dict[Any, Any] = {}
 
@@ -147,7 +166,7 @@ class _FakeModels:
             for leaf in tree_leaves((args, kwargs))
         )
         if (key := (name, method, *shapes)) not in self.answers:
-            with self.fake, self.memory:
+            with self.fake, self.memory, self._counting(name):
                 args, kwargs = self.inputs[name] = tree_map_only(torch.Tensor, _fake_of, (args, kwargs))
                 self.memory.peak = self.memory.live
                 output = function(*args, **kwargs)
@@ -161,11 +180,25 @@ class _FakeModels:
             self.answers[key] = tree_map_only(torch.Tensor, _zeros_of, output)
         return self.answers[key]
 
+    @contextmanager
+    def _counting(self, name: str) -> Iterator[None]:
+        """Count the operations of one call, where they are asked for."""
+        if not self.counts_flops:
+            yield
+            return
+        with FlopCounterMode(display=False, custom_mapping={CPU_ATTENTION: _attention_flops}) as counter:
+            yield
+        self.flops[name] = counter.get_total_flops()
+
 
 def _class(library: str, name: str) -> Any:
     return getattr(
         import_module(library if library in ("diffusers", "transformers") else f"diffusers.pipelines.{library}"), name
     )
+
+
+def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return int(sdpa_flop_count(query, key, value))
 
 
 def _fake_of(tensor: torch.Tensor) -> torch.Tensor:

@@ -16,11 +16,12 @@ from raysd.diffusion.guidance import GuidanceInterval
 from raysd.diffusion.lora import fuse_lora
 from raysd.diffusion.prompt_embeddings import PromptEmbeddings
 from raysd.errors import UserError
-from raysd.generation.batch import GeneratedBatch, finish_images
+from raysd.generation.batch import GeneratedBatch, finish_pixels
 
 WHOLE = (0.0, 1.0)
 SLICED_SIZE = 256  # px; larger images are decoded one at a time
 MAX_GRAPHS = 64  # that are compiled of one denoiser: one for each shape of a batch, so two for each image size
+MAX_KINDS = 32  # of widths and heights of one sort of block within a denoiser; Stable Diffusion has 14
 # Arguments that some pipelines have and that would change what was asked for: other sizes, prompts or guidance scales.
 FIXED_ARGUMENTS = {
     "use_resolution_binning": False,
@@ -77,7 +78,7 @@ class Generator:
         self.arguments = set(signature(pipeline.__call__).parameters)
         self.embeddings = PromptEmbeddings(pipeline) if type(pipeline).__name__ in EMBEDDINGS else None
         if spec.compile:
-            self._compile()
+            self._compile(spec)
 
     def generate(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> GeneratedBatch:
         """Generate one batch.
@@ -91,11 +92,12 @@ class Generator:
         self._set_guider(spec)
         groups = [[image] for image in images] if spec.family.known.one_by_one else [images]
         outputs = [self._call(spec, group) for group in groups]
-        flags = [flag for _, group_flags in outputs for flag in group_flags]
-        return finish_images(np.concatenate([pixels for pixels, _ in outputs]), flags, spec.stored_size, spec.color)
+        pixels, finite = (np.concatenate([output[part] for output in outputs]) for part in (0, 1))
+        unsafe = [flag for output in outputs for flag in output[2]]
+        return finish_pixels(pixels, finite, unsafe, spec.stored_size, spec.color)
 
-    def _call(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> tuple[np.ndarray, list[bool]]:
-        """Call the pipeline. Return images as floats [B, H, W, 3], and which are unsafe."""
+    def _call(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> tuple[np.ndarray, np.ndarray, list[bool]]:
+        """Call the pipeline. Return images as uint8 [B, H, W, 3], which of them have no NaN, and which are unsafe."""
         self._set_scheduler(spec)
         original = self.denoiser.forward
         if spec.guidance_interval != WHOLE and spec.guidance_scale > 1:
@@ -107,8 +109,9 @@ class Generator:
                 output = self.pipeline(**self._arguments(spec, images))
         finally:
             self.denoiser.forward = original
-        self._check_size(spec, output.images)
-        return output.images, getattr(output, "nsfw_content_detected", None) or [False] * len(images)
+        pixels, finite = _rounded(output.images)
+        self._check_size(spec, pixels)
+        return pixels, finite, getattr(output, "nsfw_content_detected", None) or [False] * len(images)
 
     def _arguments(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> dict[str, Any]:
         """Return the arguments of the pipeline's call.
@@ -122,7 +125,7 @@ class Generator:
             "height": spec.image_size,
             "width": spec.image_size,
             "generator": [torch.Generator("cpu").manual_seed(image.seed) for image in images],
-            "output_type": "np",
+            "output_type": "pt",
         }
         convention = spec.family.known
         if convention.one_by_one:
@@ -189,12 +192,33 @@ class Generator:
         if hasattr(vae, "use_slicing"):
             vae.use_slicing = spec.image_size >= SLICED_SIZE
 
-    def _compile(self) -> None:
+    def _compile(self, spec: CloneSpec) -> None:
         """Compile the denoiser's own `forward`, which serves all clones: functions that replace it while a batch is
-        generated call it and stay outside.
+        generated call it and stay outside. Or compile the blocks that it repeats: those of one kind and shape share a
+        graph.
 
         Each shape has a graph of its own, so that bytes do not depend on which shapes came before. Where prompts have
         as many tokens as they need, this would never end, and torch generalizes instead.
         """
-        torch._dynamo.config.recompile_limit = MAX_GRAPHS
-        self.denoiser.forward = torch.compile(self.denoiser.forward, dynamic=None if self.embeddings is None else False)
+        config: Any = torch._dynamo.config
+        config.recompile_limit = MAX_GRAPHS
+        dynamic = None if self.embeddings is None else False
+        if spec.compile != "regional":
+            self.denoiser.forward = torch.compile(self.denoiser.forward, dynamic=dynamic)
+            return
+        config.recompile_limit = config.accumulated_recompile_limit = MAX_GRAPHS * MAX_KINDS
+        for block in self.denoiser.modules():
+            if type(block).__name__ in spec.family.regions:
+                block.compile(dynamic=dynamic)
+
+
+def _rounded(images: torch.Tensor | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return uint8 [B, H, W, 3] of float [B, 3, H, W] in 0..1, and which images have no NaN. A GPU does it, so that a
+    quarter of the bytes leave it. Some pipelines give NumPy's [B, H, W, 3] whatever they are asked for; a fourth
+    channel, which says how opaque an image is, is left out."""
+    if isinstance(images, np.ndarray):
+        images = torch.from_numpy(images).permute(0, 3, 1, 2)
+    images = images[:, :3].float()
+    finite = images.isfinite().flatten(1).all(dim=1)
+    pixels = (images.nan_to_num(nan=0.0) * 255).round().clamp(0, 255).to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy(), finite.cpu().numpy()

@@ -8,6 +8,8 @@ import tiny_models
 import torch
 from plans import plan_of, spec_of
 
+from raysd.diffusion import family
+from raysd.errors import UserError
 from raysd.generation.pipeline import Generator
 
 
@@ -34,7 +36,9 @@ def graphs(monkeypatch):
 
     torch._dynamo.reset()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=keep))
-    with torch._dynamo.config.patch(recompile_limit=torch._dynamo.config.recompile_limit):  # a generator raises it
+    config = torch._dynamo.config
+    limits = {name: getattr(config, name) for name in ("recompile_limit", "accumulated_recompile_limit")}
+    with config.patch(**limits):  # a generator raises them
         yield found
     torch._dynamo.reset()
 
@@ -66,3 +70,43 @@ def test_each_of_many_image_sizes_has_a_graph_of_its_own(checkpoint, graphs):
     for size in sizes:
         generated(generator, spec_for(checkpoint, compile=True, image_size=size))
     assert graphs == [[(4, 4, size // 2, size // 2)] for size in sizes]
+
+
+@pytest.mark.slow
+def test_blocks_of_one_kind_share_a_graph_and_other_clones_find_it(checkpoint, graphs):
+    compiled, plain = Generator(spec_for(checkpoint, compile="regional")), Generator(spec_for(checkpoint))
+    blocks = [
+        block for block in compiled.denoiser.modules() if type(block).__name__ in family.REGIONS["UNet2DConditionModel"]
+    ]
+    pixels = generated(compiled, spec_for(checkpoint, compile="regional"))
+    assert np.array_equal(pixels, generated(plain, spec_for(checkpoint)))
+    count = len(graphs)
+    assert 0 < count < len(blocks)
+    generated(compiled, spec_for(checkpoint, compile="regional", num_inference_steps=3, guidance_scale=5))
+    assert len(graphs) == count
+    pixels = generated(compiled, spec_for(checkpoint, compile="regional", guidance_interval=(0.0, 0.5)))
+    assert np.array_equal(pixels, generated(plain, spec_for(checkpoint, guidance_interval=(0.0, 0.5))))
+    assert len(graphs) == 2 * count, "those of unguided steps"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", ["sdxl", "sd3", "flux", "pixart", "sana"])
+def test_the_blocks_of_each_known_family_are_found(tmp_path, graphs, name):
+    folder, changes = tiny_models.save_tiny(name, tmp_path), {"image_size": 32}
+    compiled = Generator(spec_for(folder, compile="regional", **changes))
+    assert np.array_equal(
+        generated(compiled, spec_for(folder, compile="regional", **changes)),
+        generated(Generator(spec_for(folder, **changes)), spec_for(folder, **changes)),
+    )
+    assert graphs
+
+
+def test_a_model_whose_blocks_are_not_known_is_refused_and_other_clones_keep_their_fingerprints(tmp_path, monkeypatch):
+    plain, whole, regional = (spec_of(compile=how) for how in (False, True, "regional"))
+    assert len({spec.fingerprint for spec in (plain, whole, regional)}) == 3
+    assert len({spec.pipeline_key for spec in (plain, whole, regional)}) == 3
+    assert (plain.identity()["compile"], whole.identity()["compile"]) == (False, True)
+    monkeypatch.setattr(family, "REGIONS", {})
+    folder = tiny_models.save_tiny("sd1", tmp_path)
+    with pytest.raises(UserError, match="not known to have repeated blocks; set it to true"):
+        spec_for(folder, compile="regional")

@@ -71,6 +71,14 @@ def test_of_several_measurements_the_nearest_in_steps_counts_and_is_scaled():
         assert rate.seconds_per_image(spec) == pytest.approx(0.05 * 22 / 20)
 
 
+def test_of_equal_steps_the_nearest_batch_size_counts():
+    spec = spec_of()
+    rows = [own_row(spec, batch_size=size, device_seconds_per_image=1 / size) for size in (8, 64, 32)]
+    for found in (rows, rows[::-1]):
+        (rate,) = find_rates(spec, found, 50)
+        assert rate.seconds_per_image(spec) == pytest.approx(1 / 64)
+
+
 @pytest.mark.parametrize("different", [{"pipeline_key": "another"}, {"image_size": 64}])
 def test_a_measurement_of_another_model_or_size_does_not_count(different):
     spec = spec_of()

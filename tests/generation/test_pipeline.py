@@ -123,6 +123,26 @@ def test_images_with_nan_are_flagged_and_come_out_black():
     assert batch.pixels.shape == (3, 8, 8, 3) and batch.pixels[0].min() == 128
 
 
+def test_a_gpu_would_round_images_as_numpy_does(generator, monkeypatch):
+    """There is no GPU here, but its code is: that of a pipeline's tensors, against that of its arrays."""
+    decode = generator.pipeline.vae.decode
+
+    def broken(*args, **kwargs):
+        (images,) = decode(*args, **kwargs)
+        images[1, 0, 0, 0], images[2, 0, 0, 0] = float("nan"), float("inf")
+        return (images,)
+
+    monkeypatch.setattr(generator.pipeline.vae, "decode", broken)
+    batches, arguments = [], generator._arguments
+    for kind in ("pt", "np"):
+        monkeypatch.setattr(
+            generator, "_arguments", lambda *given, kind=kind: {**arguments(*given), "output_type": kind}
+        )
+        batches.append(generator.generate(SPEC, [plan_of(4, 40).image(position) for position in range(4)]))
+    assert np.array_equal(batches[0].pixels, batches[1].pixels)
+    assert batches[0].flags == batches[1].flags == ["", "nan", "", ""]
+
+
 def test_black_images_are_found():
     assert is_black(np.zeros((8, 8), dtype=np.uint8))
     assert not is_black(np.full((8, 8), 3, dtype=np.uint8))
