@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from raysd.clone.settings import SAMPLER_STEPS, GenerationSettings, SchedulerOption
+from raysd.clone.settings import SAMPLER_STEPS, GenerationSettings, SchedulerOption, StepCacheSettings
 from raysd.diffusion.checkpoint import Lora, Model, find_lora, find_model
 from raysd.diffusion.family import FEW_STEPS, Family, read_family
+from raysd.diffusion.step_cache import cannot_cache
 from raysd.errors import UserError
 from raysd.prompts.resolve import resolve_variant
 from raysd.prompts.settings import VariantSettings
@@ -44,6 +45,7 @@ class CloneSpec:
     flagged: str = "redraw"
     max_redraws: int = 3
     compile: bool = False
+    step_cache: StepCacheSettings | None = None
 
     @property
     def weights(self) -> tuple[Model | Lora, ...]:
@@ -90,6 +92,7 @@ class CloneSpec:
             "flagged": self.flagged,
             "max_redraws": self.max_redraws if self.flagged == "redraw" else None,
             "seed": self.seed,
+            **({"step_cache": self.step_cache.model_dump()} if self.step_cache is not None else {}),
         }
 
     def describe(self) -> dict[str, Any]:
@@ -150,6 +153,7 @@ def resolve_clone_spec(
         flagged=settings.flagged,
         max_redraws=settings.max_redraws,
         compile=settings.compile,
+        step_cache=_step_cache(settings, model, family),
     )
 
 
@@ -174,6 +178,23 @@ def _check_guidance(settings: GenerationSettings, variant: PromptVariant, family
             else "generation.negative_prompt"
         )
         raise UserError(field, variant.negative_prompt, remedy)
+
+
+def _step_cache(settings: GenerationSettings, model: Model, family: Family) -> StepCacheSettings | None:
+    """Return which steps are cached; None when all run in full.
+
+    Raises:
+        UserError: the model has no U-Net that can be cached, or it is to be compiled as a whole.
+    """
+    cache = settings.step_cache
+    if cache is None or cache.interval == 1:
+        return None
+    reason = None if model.is_dummy else cannot_cache(family, model.folder, cache.depth)
+    if reason is None and settings.compile:
+        reason = "compiled code runs all layers in every step; leave out one of it and generation.compile"
+    if reason is not None:
+        raise UserError("generation.step_cache", cache.model_dump(), reason)
+    return cache
 
 
 def _scheduler(settings: GenerationSettings, family: Family) -> str | None:

@@ -1,21 +1,56 @@
 """Two settings, measured on the same images: is one better, or is the difference within noise?"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from raysd.evaluation.evaluate import Evaluation, read_correct, row_fingerprint
 from raysd.evaluation.tasks import MeasuredOn
-from raysd.statistics.images import mcnemar, paired_difference
+from raysd.statistics.images import bootstrap_interval, mcnemar, paired_difference
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
-from raysd.storage.row_types import AccuracyRow, ComparisonRow, MeasuredRow
+from raysd.storage.row_types import AccuracyRow, ComparedSide, ComparisonRow, GenerationCost, MeasuredRow
 from raysd.storage.rows import COMPARISON, write_row
 from raysd.versions import versions
 
 
+@dataclass(frozen=True)
+class Costs:
+    """What it took to generate the images of two settings whose clones differ."""
+
+    a: GenerationCost
+    b: GenerationCost
+    refused: str | None = None
+    """What else differs, as a clause, so that an accuracy cannot be put down to the clones."""
+
+    @property
+    def share(self) -> float | None:
+        """Device seconds of `a` over those of `b`; None where they are not known, or of other devices."""
+        ours, theirs = self.a["seconds"], self.b["seconds"]
+        return ours / theirs if ours is not None and theirs and self.a["device"] == self.b["device"] else None
+
+    def refusal(self, num_seeds: int) -> str | None:
+        """Return why the cost and a verdict together say nothing; None when they do.
+
+        Args:
+            num_seeds: classifiers of the setting that has fewer.
+        """
+        if self.refused is not None:
+            return self.refused
+        if num_seeds < 2:
+            return "a setting has one seed alone; train both with training.seeds=[0,1,2]"
+        if self.a["seconds"] is None or self.b["seconds"] is None:
+            return "what generating took was not measured; raysd benchmark measures a rate"
+        return None if self.share is not None else "the images were generated on different devices"
+
+
 def compare_classifiers(
-    evaluation: Evaluation, a: Sequence[MeasuredRow], b: Sequence[MeasuredRow], command: str = ""
+    evaluation: Evaluation,
+    a: Sequence[MeasuredRow],
+    b: Sequence[MeasuredRow],
+    command: str = "",
+    costs: Costs | None = None,
 ) -> list[ComparisonRow]:
     """Write and return a row for each set that both settings were measured on.
 
@@ -24,13 +59,19 @@ def compare_classifiers(
         a: the accuracy rows of one setting's classifiers, a classifier for each seed.
         b: those of the other.
         command: the command that repeats it.
+        costs: of the clones, where they differ.
     """
-    rows = [_compare_on(evaluation.root, measured, a, b, command) for measured in evaluation.sets]
+    rows = [_compare_on(evaluation.root, measured, a, b, command, costs) for measured in evaluation.sets]
     return [row for row in rows if row is not None]
 
 
 def _compare_on(
-    root: Location, measured: MeasuredOn, a: Sequence[MeasuredRow], b: Sequence[MeasuredRow], command: str
+    root: Location,
+    measured: MeasuredOn,
+    a: Sequence[MeasuredRow],
+    b: Sequence[MeasuredRow],
+    command: str,
+    costs: Costs | None,
 ) -> ComparisonRow | None:
     """Write and return the row of one set; None where one side has no values."""
     ours, theirs = (_rows_on(measured, rows) for rows in (a, b))
@@ -45,8 +86,8 @@ def _compare_on(
         "shots": measured.shots,
         "probe_label": measured.label,
         "metric": "top1",
-        "a": {"top1": 100 * float(correct[0].mean()), "rows": [row["fingerprint"] for row in ours]},
-        "b": {"top1": 100 * float(correct[1].mean()), "rows": [row["fingerprint"] for row in theirs]},
+        "a": _side(correct[0], ours),
+        "b": _side(correct[1], theirs),
         "num_images": correct[0].shape[1],
         "difference": comparison.difference,
         "low": comparison.low,
@@ -60,8 +101,21 @@ def _compare_on(
         "command": command,
         "versions": versions(),
     }
+    if costs is not None:
+        row["a"]["generation"], row["b"]["generation"] = costs.a, costs.b
+        row["cost_share"], row["refused"] = costs.share, costs.refusal(min(map(len, correct)))
     write_row(root, COMPARISON, row)
     return row
+
+
+def _side(correct: np.ndarray, rows: Sequence[AccuracyRow]) -> ComparedSide:
+    low, high = bootstrap_interval(correct.mean(axis=0))
+    return {
+        "top1": 100 * float(correct.mean()),
+        "low": low,
+        "high": high,
+        "rows": [row["fingerprint"] for row in rows],
+    }
 
 
 def _rows_on(measured: MeasuredOn, rows: Sequence[MeasuredRow]) -> list[AccuracyRow]:

@@ -27,6 +27,7 @@ from raysd.clone.shard import (
 from raysd.clone.spec import CloneSpec
 from raysd.errors import UserError
 from raysd.generation.batch import BatchGenerator, GeneratedBatch, generate_batch
+from raysd.generation.cost import device_name
 from raysd.generation.failures import Place, is_local, one_line
 from raysd.generation.sent_clones import KeptClones, SentClone
 
@@ -106,7 +107,7 @@ class GenerationActor:
             "shard": shard,
             **dict.fromkeys(("generated", "flagged", "dropped", "batches", "bytes", "gpu_bytes"), 0),
         }
-        nothing |= {"generation_seconds": 0.0, "busy": 0.0, "seconds": 0.0, "error": "", "failure": ""}
+        nothing |= {"generation_seconds": 0.0, "busy": 0.0, "seconds": 0.0, "device": "", "error": "", "failure": ""}
         with self.lock:
             self.moved = self.moved if self.num_in_work else time.monotonic()  # an idle actor did not hang
             self.num_in_work += 1
@@ -164,6 +165,7 @@ class GenerationActor:
             "bytes": num_bytes,
             "generation_seconds": generating,
             "busy": busy,
+            "device": "" if plan.spec.model.is_dummy else device_name(),
             "gpu_bytes": _gpu_bytes(),
             "seconds": time.monotonic() - began,
         }

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from inspect import signature
 from typing import Any
 
@@ -13,6 +14,7 @@ from raysd.device import find_device
 from raysd.diffusion.family import EMBEDDINGS
 from raysd.diffusion.guidance import GuidanceInterval
 from raysd.diffusion.prompt_embeddings import PromptEmbeddings
+from raysd.diffusion.step_cache import cached_steps
 from raysd.generation.batch import GeneratedBatch, finish_images
 
 WHOLE = (0.0, 1.0)
@@ -78,6 +80,11 @@ class Generator:
             raise ValueError(f"this generator holds {self.pipeline_key}, the clone wants {spec.pipeline_key}")
         self._set_scheduler(spec)
         self._set_slicing(spec)
+        cache = spec.step_cache
+        with nullcontext() if cache is None else cached_steps(self.denoiser, cache.interval, cache.depth):
+            return self._generate(spec, images)
+
+    def _generate(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> GeneratedBatch:
         original = self.denoiser.forward
         if spec.guidance_interval != WHOLE and spec.guidance_scale > 1:
             self.denoiser.forward = GuidanceInterval(

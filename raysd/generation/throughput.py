@@ -6,11 +6,9 @@ end.
 """
 
 import itertools
-import platform
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from raysd.clone.clone import Clone
@@ -19,7 +17,7 @@ from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import CloneSpec
 from raysd.cluster.resources import check_room, cluster_nodes
 from raysd.generation.actor import GenerationActor
-from raysd.generation.cost import CPU, devices_per_actor, guided_steps
+from raysd.generation.cost import device_name, devices_per_actor, guided_steps
 from raysd.generation.placement import TASKS_PER_ACTOR, check_dtype, request_actors
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
@@ -136,20 +134,3 @@ def measure_rate(
         "versions": versions(),
         "date": time.strftime("%Y-%m-%d"),
     }
-
-
-def device_name() -> str:
-    """Return the name of the GPU that this process would generate with, or of its kind of CPU core."""
-    import torch
-
-    from raysd.device import find_device
-
-    if (device := find_device()).type == "cuda":
-        return str(torch.cuda.get_device_name(device))
-    info = Path("/proc/cpuinfo")
-    names = (
-        [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        if info.is_file()
-        else []
-    )
-    return f"{CPU}, {names[0] if names else platform.processor() or platform.machine()}"
