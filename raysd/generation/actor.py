@@ -165,7 +165,7 @@ class GenerationActor:
             "bytes": num_bytes,
             "generation_seconds": generating,
             "busy": busy,
-            "device": "" if plan.spec.model.is_dummy else device_name(),
+            "device": device_name(),
             "gpu_bytes": _gpu_bytes(),
             "seconds": time.monotonic() - began,
         }
