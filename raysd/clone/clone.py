@@ -23,7 +23,7 @@ class DeviceSeconds(BaseModel):
 
     num_images: int
     seconds: float
-    """Seconds of one device: of a GPU, or of a CPU core."""
+    """Seconds of one GPU by the clock, or of one CPU core as it computed."""
 
 
 class CloneRecord(BaseModel):

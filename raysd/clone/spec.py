@@ -191,7 +191,7 @@ def _step_cache(settings: GenerationSettings, model: Model, family: Family) -> S
         return None
     reason = None if model.is_dummy else cannot_cache(family, model.folder, cache.depth)
     if reason is None and settings.compile:
-        reason = "compiled code runs all layers in every step; leave out one of it and generation.compile"
+        reason = "compiled code runs all layers in every step; set generation.compile=false, or leave it out"
     if reason is not None:
         raise UserError("generation.step_cache", cache.model_dump(), reason)
     return cache

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import yaml
@@ -28,7 +28,7 @@ from raysd.storage.rows import RATE, read_rows
 TABLE = Path(__file__).parent.parent / "assets" / "device_rates.yaml"
 UNGUIDED_SHARE = 0.58  # of a guided step's time, without the unconditional pass
 CACHED_SHARES = {
-    "embedded": (0.5, 0.6, 0.9),
+    "embedded": (0.21, 0.46, 0.79),
     "StableDiffusionPipeline": (0.22, 0.38, 0.43, 0.56, 0.67, 0.72, 0.85, 0.94, 0.95, 0.97, 0.99),
     "StableDiffusionXLPipeline": (0.04, 0.07, 0.11, 0.21, 0.31, 0.42, 0.66, 0.88),
 }
@@ -193,6 +193,19 @@ def devices_per_actor(cpus: float, gpus: float) -> float:
     if gpus:
         return gpus if gpus >= 1 else 1 / processes_on(1, gpus)
     return cpus if cpus < 1 else math.floor(cpus)
+
+
+def device_seconds(row: Mapping[str, Any], cpus: float, gpus: float) -> float:
+    """Return the seconds of one device that a shard took: of a GPU by the clock, of CPU cores as they computed, so that
+    other programs on the machine do not count.
+
+    Args:
+        row: of statistics, by a generation actor.
+        cpus: of the actor.
+        gpus: of the actor.
+    """
+    taken: float = devices_per_actor(cpus, gpus) * row["generation_seconds"] if gpus else row["cpu_seconds"]
+    return taken
 
 
 def runs_on(rate: Rate, accelerators: set[str], gpus: float) -> bool:

@@ -24,7 +24,7 @@ from raysd.clone.scan import ShardCheck, check_shards, missing_shards
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import DATA, PARTS
 from raysd.generation.actor_pool import ActorPool
-from raysd.generation.cost import devices_per_actor
+from raysd.generation.cost import device_seconds
 from raysd.generation.placement import PoolShape, check_dtype, pool_size
 from raysd.progress import Progress, say
 from raysd.storage.location import Location
@@ -149,7 +149,6 @@ def _generate(clones: list[Clone], shards: list[np.ndarray], settings: Generatio
     use = PoolUse("GPUs" if size.gpus_per_actor else "actors", deque(maxlen=size.first))
     shape = PoolShape(size.most, settings.cpus_per_actor, size.gpus_per_actor)
     pool = ActorPool(clones[used[0]].spec, settings, shape)
-    held = devices_per_actor(settings.cpus_per_actor, size.gpus_per_actor)
     try:
         with Progress("generated", total) as progress:
             for place, row in pool.generate((clones[number], int(shard)) for number, shard in items):
@@ -161,7 +160,7 @@ def _generate(clones: list[Clone], shards: list[np.ndarray], settings: Generatio
                 yield {
                     **row,
                     "clone": int(items[place, 0]),
-                    "device_seconds": held * row["generation_seconds"],
+                    "device_seconds": device_seconds(row, shape.num_cpus, shape.num_gpus),
                 }
     finally:
         pool.close()

@@ -8,7 +8,8 @@ import tiny_models
 import torch
 from plans import plan_of, spec_of
 
-from raysd.diffusion.step_cache import cached_steps, skipped_parts
+from raysd.diffusion.family import read_family
+from raysd.diffusion.step_cache import PIPELINES, cached_steps, skipped_parts
 from raysd.errors import UserError
 from raysd.generation.pipeline import Generator
 
@@ -212,6 +213,10 @@ def test_a_u_net_of_another_kind_is_refused_by_name(tmp_path, config, message):
     path.write_text(json.dumps(json.loads(path.read_text()) | config))
     with pytest.raises(UserError, match=f"{message}.*; leave it out"):
         spec_for(path.parent.parent, step_cache={})
+
+
+def test_each_pipeline_that_takes_cached_steps_is_tried(checkpoint):
+    assert {read_family(checkpoint(name)).pipeline for name in CACHED} == set(PIPELINES)
 
 
 def test_the_stand_in_and_the_embedded_model_take_it():

@@ -12,6 +12,7 @@ from raysd.generation.cost import (
     Pool,
     Rate,
     clones_cost,
+    device_seconds,
     devices_per_actor,
     estimate_cost,
     find_rates,
@@ -180,6 +181,11 @@ def test_an_actor_holds_its_share_of_a_gpu_or_its_cores():
         1,
         2,
     ]  # what is left of a GPU is of no use to another actor
+
+
+def test_gpus_count_by_the_clock_and_cpu_cores_as_they_computed():
+    row = {"generation_seconds": 10.0, "cpu_seconds": 3.0}
+    assert [device_seconds(row, 4, gpus) for gpus in (0, 0.5, 2)] == [3.0, 5.0, 20.0]
 
 
 def test_only_the_devices_of_the_cluster_fit_it():
