@@ -68,7 +68,7 @@ def entries(name, row):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--storage", required=True, help="a folder for what is generated; it is deleted in the end")
-    parser.add_argument("--images", type=int, default=60, help="of each class")
+    parser.add_argument("--images", type=int, default=30, help="of each class")
     arguments = parser.parse_args()
     storage, images = Path(arguments.storage).resolve(), arguments.images
     faster = {
