@@ -86,8 +86,8 @@ def _compare_on(
         "shots": measured.shots,
         "probe_label": measured.label,
         "metric": "top1",
-        "a": _side(correct[0], ours),
-        "b": _side(correct[1], theirs),
+        "a": {"top1": 100 * float(correct[0].mean()), "rows": [row["fingerprint"] for row in ours]},
+        "b": {"top1": 100 * float(correct[1].mean()), "rows": [row["fingerprint"] for row in theirs]},
         "num_images": correct[0].shape[1],
         "difference": comparison.difference,
         "low": comparison.low,
@@ -102,20 +102,16 @@ def _compare_on(
         "versions": versions(),
     }
     if costs is not None:
-        row["a"]["generation"], row["b"]["generation"] = costs.a, costs.b
+        _add_cost(row["a"], costs.a, correct[0])
+        _add_cost(row["b"], costs.b, correct[1])
         row["cost_share"], row["refused"] = costs.share, costs.refusal(min(map(len, correct)))
     write_row(root, COMPARISON, row)
     return row
 
 
-def _side(correct: np.ndarray, rows: Sequence[AccuracyRow]) -> ComparedSide:
-    low, high = bootstrap_interval(correct.mean(axis=0))
-    return {
-        "top1": 100 * float(correct.mean()),
-        "low": low,
-        "high": high,
-        "rows": [row["fingerprint"] for row in rows],
-    }
+def _add_cost(side: ComparedSide, cost: GenerationCost, correct: np.ndarray) -> None:
+    side["low"], side["high"] = bootstrap_interval(correct.mean(axis=0))
+    side["generation"] = cost
 
 
 def _rows_on(measured: MeasuredOn, rows: Sequence[MeasuredRow]) -> list[AccuracyRow]:

@@ -141,11 +141,10 @@ class ComparedSide(TypedDict):
     top1: float
     """Mean over its classifiers, in percent."""
     low: NotRequired[float]
-    """Lower end of the 95 % interval over images."""
+    """Lower end of the 95 % interval over images; where the settings learn from different clones, as what follows."""
     high: NotRequired[float]
     rows: list[str]
     generation: NotRequired[GenerationCost]
-    """Where the settings learn from different clones."""
 
 
 class ComparisonRow(TypedDict):
