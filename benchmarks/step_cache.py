@@ -81,10 +81,8 @@ def measure_calls():
     torch.manual_seed(0)
     unet = UNet2DConditionModel(**UNET).eval()
     runs = shares(unet, torch.randn(1, 4, 32, 32), torch.randn(1, 77, 768), 1, CALLS)
-    about = (
-        "Stable Diffusion 1.x, random weights, float32, one row of 256 px, likewise; by multiplications 0.18, at 512 "
-    )
-    about += "px 0.22"
+    about = "Stable Diffusion 1.x, random weights, float32, one row of 256 px, likewise; by multiplications 0.18, "
+    about += "at 512 px 0.22"
     yield record.metric("stable_diffusion_1_share_depth_1", median(runs), "ratio", "lower", COMMAND, about, runs)
     for interval in INTERVALS:
         speedup = 20 / (-(-20 // interval) + (20 - -(-20 // interval)) * median(runs))
