@@ -70,6 +70,15 @@ def training_pools(experiment: Experiment) -> tuple[Pool, ...]:
     return tuple(Pool((images,), source.share or 0.0) for images, source in zip(sets, training.sources, strict=True))
 
 
+def training_clones(experiment: Experiment) -> list[Clone]:
+    """Return the clones whose images the training names; none for real images alone."""
+    if experiment.training.real is not None:
+        return []
+    if not experiment.training.sources:
+        return [clone_of(experiment)]
+    return [clone_of(experiment, generation) for _, generation in source_generations(experiment)]
+
+
 def training_run(experiment: Experiment, pools: tuple[Pool, ...]) -> TrainingRun:
     """Return the training of the experiment's classifiers on some images."""
     validation, settings = None, experiment.evaluation

@@ -19,6 +19,16 @@ CLONES = "clones"
 RECORD = "clone.json"
 
 
+class DeviceSeconds(BaseModel):
+    """What generating took on one kind of device, over all runs."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    num_images: int
+    seconds: float
+    """Seconds of one GPU by the clock, or of one CPU core as it computed."""
+
+
 class CloneRecord(BaseModel):
     """The content of `clone.json`, empty for a clone that nobody began; `raysd.clone.record` says how it changes."""
 
@@ -46,6 +56,8 @@ class CloneRecord(BaseModel):
     """Images with each flag."""
     short_classes: dict[str, int] = {}
     """Images that each short class lacks, by key."""
+    device_seconds: dict[str, DeviceSeconds] = {}
+    """What the runs took that came to their end, by device."""
     versions: dict[str, str] = {}
     written: str | None = None
     """Time at which the clone was complete: UTC, as ISO 8601."""

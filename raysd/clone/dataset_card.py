@@ -49,7 +49,8 @@ def dataset_card(plan: Plan, record: CloneRecord) -> str:
         "negative prompt": spec.variant.negative_prompt or "none",
         "guidance scale": f"{spec.guidance_scale:g}"
         + ("" if spec.guidance_interval == (0.0, 1.0) else f" in the steps {spec.guidance_interval}"),
-        "sampler": f"{spec.scheduler or 'of the checkpoint'}, {spec.num_inference_steps} steps",
+        "sampler": f"{spec.scheduler or 'of the checkpoint'}, {spec.num_inference_steps} steps"
+        + ("" if spec.step_cache is None else f", {spec.step_cache}"),
         "images": f"{number}, {size}, {spec.codec}, {spec.color}",
         "flagged images": f"{flags} (column `flag`); policy: {spec.flagged}",
         "short classes": f"{len(short):,}: {named}" if short else "none",

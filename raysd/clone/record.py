@@ -6,11 +6,12 @@
 - `withdrawn`: counts that were complete before; `verify --repair` restores them, whatever counts it is called with.
 - `repairs`: number of repairs that took images out of shards. A driver that read the shards back before a repair reads
   them again.
+- `device_seconds`: what the images took that finished runs generated, by device. A killed run does not count.
 """
 
 import time
 
-from raysd.clone.clone import Clone, CloneRecord
+from raysd.clone.clone import Clone, CloneRecord, DeviceSeconds
 from raysd.clone.scan import ShardCheck, check_shards
 from raysd.versions import versions
 
@@ -43,6 +44,22 @@ def _first(clone: Clone, batch_size: int) -> dict[str, object]:
         "num_classes": clone.counts.num_classes,
         "spec": clone.spec.describe(),
     }
+
+
+def add_seconds(clone: Clone, spent: dict[str, DeviceSeconds]) -> None:
+    """Record what a run took, by device, beside what the earlier ones did."""
+
+    def added(record: CloneRecord) -> CloneRecord | None:
+        sums = dict(record.device_seconds)
+        for device, run in spent.items():
+            before = sums.get(device, DeviceSeconds(num_images=0, seconds=0.0))
+            sums[device] = DeviceSeconds(
+                num_images=before.num_images + run.num_images, seconds=before.seconds + run.seconds
+            )
+        return record.changed(device_seconds=sums)
+
+    if spent:
+        clone.change_record(added)
 
 
 def num_repairs(clone: Clone) -> int:

@@ -21,6 +21,20 @@ class LoraSettings(BaseModel):
     scale: Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)] = 1.0
 
 
+class StepCacheSettings(BaseModel):
+    """Deep features of a U-Net that serve several denoising steps."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    interval: Annotated[int, Field(ge=1, le=1000)] = 3
+    """Calls of the U-Net from one that runs in full to the next; 1 caches nothing."""
+    depth: Annotated[int, Field(ge=1, le=100)] = 1
+    """Layers on the way down that run in every call."""
+
+    def __str__(self) -> str:
+        return f"deep features every {self.interval} steps, depth {self.depth}"
+
+
 class GenerationSettings(BaseModel):
     """How a clone is generated. The first block shapes the images and enters the fingerprint; the second does not."""
 
@@ -66,6 +80,8 @@ class GenerationSettings(BaseModel):
     compile: Literal[True, False, "regional"] = False
     """Whether to compile the denoiser with `torch.compile`: minutes at the start, then faster on GPUs. `regional`
     compiles its repeated blocks, each kind once: sooner ready."""
+    step_cache: StepCacheSettings | None = None
+    """Run the whole U-Net only in every third step or so, as `{interval: 3}`, and only its ends in the others."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     images_per_class: Annotated[int, Field(ge=1)] = 100

@@ -5,12 +5,13 @@ from functools import cached_property
 from importlib.util import find_spec
 from typing import Any, Literal
 
-from raysd.clone.settings import SAMPLER_STEPS, GenerationSettings, SchedulerOption
+from raysd.clone.settings import SAMPLER_STEPS, GenerationSettings, SchedulerOption, StepCacheSettings
 from raysd.diffusion.checkpoint import SHIPPED, Lora, Model, find_checkpoint, find_lora, find_model, plan_model
 from raysd.diffusion.conventions import why_refused
 from raysd.diffusion.family import FEW_STEPS, Family, read_family
 from raysd.diffusion.inspection import check_checkpoint, check_lora
 from raysd.diffusion.schedulers import resolve_scheduler
+from raysd.diffusion.step_cache import cannot_cache
 from raysd.errors import UserError
 from raysd.prompts.resolve import resolve_variant
 from raysd.prompts.settings import VariantSettings
@@ -50,6 +51,7 @@ class CloneSpec:
     compile: bool | Literal["regional"] = False
     guidance_version: int = 1
     """Of the family's convention (`raysd.diffusion.conventions`)."""
+    step_cache: StepCacheSettings | None = None
 
     @property
     def weights(self) -> tuple[Model | Lora, ...]:
@@ -98,6 +100,7 @@ class CloneSpec:
             "max_redraws": self.max_redraws if self.flagged == "redraw" else None,
             "seed": self.seed,
             **({} if self.guidance_version == 1 else {"guidance_version": self.guidance_version}),
+            **({"step_cache": self.step_cache.model_dump()} if self.step_cache is not None else {}),
         }
 
     def describe(self) -> dict[str, Any]:
@@ -176,6 +179,7 @@ def resolve_clone_spec(
         max_redraws=settings.max_redraws,
         compile=settings.compile,
         guidance_version=family.known.version,
+        step_cache=_step_cache(settings, model, family),
     )
 
 
@@ -244,6 +248,23 @@ def _check_guidance(settings: GenerationSettings, variant: PromptVariant, family
             else "generation.negative_prompt"
         )
         raise UserError(field, variant.negative_prompt, f"{why}; leave it empty")
+
+
+def _step_cache(settings: GenerationSettings, model: Model, family: Family) -> StepCacheSettings | None:
+    """Return which steps are cached; None when all run in full.
+
+    Raises:
+        UserError: the model has no U-Net that can be cached, or it is to be compiled as a whole.
+    """
+    cache = settings.step_cache
+    if cache is None or cache.interval == 1:
+        return None
+    reason = None if model.is_dummy else cannot_cache(family, model.folder, cache.depth)
+    if reason is None and settings.compile:
+        reason = "compiled code runs all layers in every step; set generation.compile=false, or leave it out"
+    if reason is not None:
+        raise UserError("generation.step_cache", cache.model_dump(), reason)
+    return cache
 
 
 def _dtype(model: str, family: Family) -> str:

@@ -14,7 +14,12 @@ from raysd.progress import say
 from raysd.storage.row_types import AnalysisRow, ComparisonRow, MeasuredRow
 from raysd.storage.rows import ACCURACY, ANALYSIS, COMPARISON
 
+SETS = ("test_set", "test_sets", "validation_set", "validation_images_per_class", "transfer_sets")
+NOT_SHAPING = {"seeds", "min_workers", "cpus_per_worker", "checkpoint_steps", "validate_epochs", "logger"}
+"""Settings of training that do not say how well a classifier can do."""
+
 if TYPE_CHECKING:
+    from raysd.evaluation.compare import Costs
     from raysd.evaluation.models import EvaluatedModel
     from raysd.training.run import TrainingRun
 
@@ -65,7 +70,8 @@ def evaluate(experiment: ExperimentLike = None, command: str = "", **values: Any
 
 
 def compare(experiment: ExperimentLike, other: ExperimentLike, command: str = "") -> ResultRows[ComparisonRow]:
-    """Compare the classifiers of two settings on the sets of the first one, image by image: a row per set.
+    """Compare the classifiers of two settings on the same sets, image by image: a row per set. Where they learned from
+    different clones, the rows also say what generating these took.
 
     Args:
         experiment: an experiment, the path of its file, or a mapping.
@@ -73,7 +79,7 @@ def compare(experiment: ExperimentLike, other: ExperimentLike, command: str = ""
         command: what the rows name as the command that made them.
 
     Raises:
-        UserError: missing classifiers or images.
+        UserError: missing classifiers or images, or settings that name different sets.
     """
     from raysd.evaluation.compare import compare_classifiers
     from raysd.evaluation.evaluate import Evaluation
@@ -82,6 +88,10 @@ def compare(experiment: ExperimentLike, other: ExperimentLike, command: str = ""
     _check_sets(experiment)
     if experiment.table.keys != other.table.keys:
         raise UserError("with", "classes", "only settings with the same class table can be compared")
+    for field in SETS:
+        ours_named, theirs_named = (getattr(each.evaluation, field) for each in (experiment, other))
+        if ours_named != theirs_named:
+            raise UserError("with", f"evaluation.{field}", "compare both settings on the same sets; leave it out")
     check_cluster(experiment.root, experiment.cluster)
     ours, theirs = (_own_models(checked_run(each), each) for each in (experiment, other))
     if {model.fingerprint for model in ours} == {model.fingerprint for model in theirs}:
@@ -92,8 +102,27 @@ def compare(experiment: ExperimentLike, other: ExperimentLike, command: str = ""
     both = [evaluation.measure_all(models) for models in (ours, theirs)]
     for row in [row for rows in both for row in rows if row["value"] is None]:
         say(describe_row(row))
-    rows = compare_classifiers(evaluation, both[0], both[1], command)
+    rows = compare_classifiers(evaluation, both[0], both[1], command, _costs(experiment, other))
     return ResultRows(tuple(rows), experiment.root.child("results", COMPARISON.name).uri, evaluation.skipped)
+
+
+def _costs(experiment: Experiment, other: Experiment) -> "Costs | None":
+    """Return what generating the clones of two settings took; None where they learn from the same ones, or from real
+    images."""
+    from raysd.evaluation.compare import Costs
+    from raysd.generation.cost import clones_cost, read_rates
+    from raysd.resolve import training_clones
+
+    ours, theirs = (training_clones(each) for each in (experiment, other))
+    same = [(clone.spec.fingerprint, clone.counts) for clone in ours] == [
+        (clone.spec.fingerprint, clone.counts) for clone in theirs
+    ]
+    if same or not ours or not theirs:
+        return None
+    shaping = [each.training.model_dump(exclude=NOT_SHAPING) for each in (experiment, other)]
+    refused = None if shaping[0] == shaping[1] else "the settings of training differ too"
+    rates = read_rates(experiment.root)
+    return Costs(clones_cost(ours, rates), clones_cost(theirs, rates), refused)
 
 
 def analyze(experiment: ExperimentLike = None, command: str = "", **values: Any) -> ResultRows[AnalysisRow]:

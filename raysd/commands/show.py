@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 from raysd.config import CommandLine
 from raysd.errors import UserError
 from raysd.formats import short
-from raysd.storage.row_types import AnalysisRow, ComparisonRow, MeasuredRow, RateRow
+from raysd.storage.row_types import (
+    AnalysisRow,
+    ComparedSide,
+    ComparisonRow,
+    GenerationCost,
+    MeasuredRow,
+    RateRow,
+)
 
 if TYPE_CHECKING:
     from raysd.commands.classifier_handle import TrainedClassifier
@@ -30,7 +37,7 @@ def show_plan(plan: "ClonePlan", line: CommandLine = DEFAULT) -> None:
     _line(f"model         {spec.model.name}, {_weights(spec.model)}, {spec.dtype}")
     _line(
         f"sampler       {spec.scheduler or 'the checkpoint’s own'}, {spec.num_inference_steps} steps, "
-        f"guidance scale {spec.guidance_scale:g}"
+        f"guidance scale {spec.guidance_scale:g}" + ("" if spec.step_cache is None else f", {spec.step_cache}")
     )
     _line(f"variant       {spec.variant_name}")
     for prompt in plan.prompts:
@@ -168,16 +175,42 @@ def show_compare(results: "ResultRows[ComparisonRow]", line: CommandLine = DEFAU
     """Print the verdict on each set."""
     for row in results:
         gap = f"{row['difference']:+.2f} points ({row['low']:+.2f} to {row['high']:+.2f}), p = {row['p_value']:.2g}"
-        _line(
-            f"{_set_name(row)}: top-1 {row['a']['top1']:.2f} % against {row['b']['top1']:.2f} %, {gap}: "
-            f"{row['verdict']}"
-        )
+        _line(f"{_set_name(row)}: top-1 {_top1(row['a'])} against {_top1(row['b'])}, {gap}: {row['verdict']}")
     if results and not results[0]["counts_seeds"]:
         _line(
             "each side has one seed, so what another seed would change is not in the intervals; train with "
             "training.seeds=[0,1,2]"
         )
+    _show_costs(results.rows)
     _line(f"the rows are in {results.path}")
+
+
+def _top1(side: ComparedSide) -> str:
+    return f"{side['top1']:.2f} %" + (f" ({side['low']:.2f} to {side['high']:.2f})" if "low" in side else "")
+
+
+def _show_costs(rows: "Sequence[ComparisonRow]") -> None:
+    """Print what generating both clones took, and what this cost bought on each set."""
+    if not rows or "generation" not in rows[0]["a"]:
+        return
+    _line(f"generated: {_cost(rows[0]['a']['generation'])}; the other: {_cost(rows[0]['b']['generation'])}")
+    for row in rows:
+        share, refused = row.get("cost_share"), row.get("refused")
+        if share is not None and refused is None:
+            _line(f"{_set_name(row)}: {row['verdict']}, at {share:.2f} times the device seconds")
+    if refused := rows[0].get("refused"):
+        _line(f"no verdict on the cost: {refused}")
+
+
+def _cost(cost: GenerationCost) -> str:
+    images = f"{cost['num_images']:,} images"
+    if cost["seconds"] is None or cost["seconds_per_image"] is None:
+        return f"{images}, seconds unknown"
+    source = "" if cost["source"] == "clone" else ", by a measured rate"
+    return (
+        f"{images} in {cost['seconds']:,.1f} device seconds, {cost['seconds_per_image']:.3g} each "
+        f"({cost['device']}{source})"
+    )
 
 
 def show_analyze(results: "ResultRows[AnalysisRow]", line: CommandLine = DEFAULT) -> None:

@@ -1,17 +1,48 @@
 """Two settings, measured on the same images: is one better, or is the difference within noise?"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from raysd.evaluation.evaluate import Evaluation, read_correct, row_fingerprint
 from raysd.evaluation.tasks import MeasuredOn
-from raysd.statistics.images import mcnemar, paired_difference
+from raysd.statistics.images import bootstrap_interval, mcnemar, paired_difference
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
-from raysd.storage.row_types import AccuracyRow, ComparisonRow, MeasuredRow
+from raysd.storage.row_types import AccuracyRow, ComparedSide, ComparisonRow, GenerationCost, MeasuredRow
 from raysd.storage.rows import COMPARISON, write_row
 from raysd.versions import versions
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What it took to generate the images of two settings whose clones differ."""
+
+    a: GenerationCost
+    b: GenerationCost
+    refused: str | None = None
+    """What else differs, as a clause, so that an accuracy cannot be put down to the clones."""
+
+    @property
+    def share(self) -> float | None:
+        """Device seconds of `a` over those of `b`; None where they are not known, or of other devices."""
+        ours, theirs = self.a["seconds"], self.b["seconds"]
+        return ours / theirs if ours is not None and theirs and self.a["device"] == self.b["device"] else None
+
+    def refusal(self, num_seeds: int) -> str | None:
+        """Return why the cost and a verdict together say nothing; None when they do.
+
+        Args:
+            num_seeds: classifiers of the setting that has fewer.
+        """
+        if self.refused is not None:
+            return self.refused
+        if num_seeds < 2:
+            return "a setting has one seed alone; train both with training.seeds=[0,1,2]"
+        if self.a["seconds"] is None or self.b["seconds"] is None:
+            return "what generating took was not measured; raysd benchmark measures a rate"
+        return None if self.share is not None else "the images were generated on different devices"
 
 
 def compare_classifiers(
@@ -20,6 +51,7 @@ def compare_classifiers(
     b: Sequence[MeasuredRow],
     command: str = "",
     num_settings: int = 2,
+    costs: Costs | None = None,
 ) -> list[ComparisonRow]:
     """Write and return a row for each set that both settings were measured on.
 
@@ -29,8 +61,9 @@ def compare_classifiers(
         b: those of the other.
         command: the command that repeats it.
         num_settings: among which the two were picked.
+        costs: of the clones, where they differ.
     """
-    rows = [_compare_on(evaluation.root, measured, a, b, command, num_settings) for measured in evaluation.sets]
+    rows = [_compare_on(evaluation.root, measured, a, b, command, num_settings, costs) for measured in evaluation.sets]
     return [row for row in rows if row is not None]
 
 
@@ -41,6 +74,7 @@ def _compare_on(
     b: Sequence[MeasuredRow],
     command: str,
     num_settings: int,
+    costs: Costs | None,
 ) -> ComparisonRow | None:
     """Write and return the row of one set; None where one side has no values."""
     ours, theirs = (_rows_on(measured, rows) for rows in (a, b))
@@ -72,8 +106,17 @@ def _compare_on(
         "command": command,
         "versions": versions(),
     }
+    if costs is not None:
+        _add_cost(row["a"], costs.a, correct[0])
+        _add_cost(row["b"], costs.b, correct[1])
+        row["cost_share"], row["refused"] = costs.share, costs.refusal(min(map(len, correct)))
     write_row(root, COMPARISON, row)
     return row
+
+
+def _add_cost(side: ComparedSide, cost: GenerationCost, correct: np.ndarray) -> None:
+    side["low"], side["high"] = bootstrap_interval(correct.mean(axis=0))
+    side["generation"] = cost
 
 
 def _rows_on(measured: MeasuredOn, rows: Sequence[MeasuredRow]) -> list[AccuracyRow]:

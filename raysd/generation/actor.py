@@ -27,6 +27,7 @@ from raysd.clone.shard import (
 from raysd.clone.spec import CloneSpec
 from raysd.errors import UserError
 from raysd.generation.batch import BatchGenerator, GeneratedBatch, generate_batch
+from raysd.generation.cost import device_name
 from raysd.generation.failures import Kind, Place, is_local, of_loading, one_line
 from raysd.generation.sent_clones import KeptClones, SentClone
 
@@ -107,7 +108,15 @@ class GenerationActor:
             "shard": shard,
             **dict.fromkeys(("generated", "flagged", "dropped", "batches", "bytes", "gpu_bytes"), 0),
         }
-        nothing |= {"generation_seconds": 0.0, "busy": 0.0, "seconds": 0.0, "error": "", "failure": ""}
+        nothing |= {
+            "generation_seconds": 0.0,
+            "cpu_seconds": 0.0,
+            "busy": 0.0,
+            "seconds": 0.0,
+            "device": "",
+            "error": "",
+            "failure": "",
+        }
         with self.lock:
             self.moved = self.moved if self.num_in_work else time.monotonic()  # an idle actor did not hang
             self.num_in_work += 1
@@ -142,7 +151,7 @@ class GenerationActor:
             if there is not None and plan.belong(covered := there.covered(num_classes), shard):
                 missing = np.setdiff1d(missing, covered)
         saves: list[Future[None]] = []
-        images, dropped, num_calls, generating, busy = self.artist.submit(
+        images, dropped, num_calls, generating, busy, computed = self.artist.submit(
             self._generate_timed, clone, shard, missing, saves
         ).result()
         generated = [future.result() for future in images]
@@ -164,21 +173,25 @@ class GenerationActor:
             "batches": num_calls,
             "bytes": num_bytes,
             "generation_seconds": generating,
+            "cpu_seconds": computed,
             "busy": busy,
+            "device": device_name(),
             "gpu_bytes": _gpu_bytes(),
             "seconds": time.monotonic() - began,
         }
 
     def _generate_timed(
         self, clone: Clone, shard: int, positions: np.ndarray, saves: list[Future[None]]
-    ) -> tuple[list[Future[GeneratedImage]], dict[int, str], int, float, float]:
-        """Run `_generate`; return its result, its seconds, and their share of the time since the last shard."""
-        started = time.monotonic()
+    ) -> tuple[list[Future[GeneratedImage]], dict[int, str], int, float, float, float]:
+        """Run `_generate`; return its result, its seconds, their share of the time since the last shard, and the CPU
+        seconds of this process meanwhile."""
+        started, computed = time.monotonic(), time.process_time()
         images, dropped, num_batches = self._generate(clone, shard, positions, saves)
         ended = time.monotonic()
         since = ended - (started if self.last_end is None else self.last_end)
         self.last_end = ended
-        return images, dropped, num_batches, ended - started, (ended - started) / max(since, 1e-9)
+        busy = (ended - started) / max(since, 1e-9)
+        return images, dropped, num_batches, ended - started, busy, time.process_time() - computed
 
     def _generate(
         self, clone: Clone, shard: int, positions: np.ndarray, saves: list[Future[None]]

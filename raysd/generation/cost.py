@@ -7,27 +7,38 @@ is none, the model's operations and the GPU's data sheet give an estimate.
 
 import logging
 import math
+import platform
 import re
+import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import yaml
 
+from raysd.clone.clone import Clone
 from raysd.clone.plan import Plan
 from raysd.clone.spec import CloneSpec
 from raysd.cluster.resources import processes_on
 from raysd.storage.location import Location
-from raysd.storage.row_types import RateRow
+from raysd.storage.row_types import GenerationCost, RateRow
 from raysd.storage.rows import RATE, read_rows
 
 TABLE = Path(__file__).parent.parent / "assets" / "device_rates.yaml"
 GPUS = TABLE.parent / "gpu_flops.yaml"
 ESTIMATED = "estimated from FLOPs"
 UNGUIDED_SHARE = 0.58  # of a guided step's time, without the unconditional pass
+CACHED_SHARES = {
+    "embedded": (0.21, 0.46, 0.79),
+    "StableDiffusionPipeline": (0.22, 0.38, 0.43, 0.56, 0.67, 0.72, 0.85, 0.94, 0.95, 0.97, 0.99),
+    "StableDiffusionXLPipeline": (0.04, 0.07, 0.11, 0.21, 0.31, 0.42, 0.66, 0.88),
+}
+"""Share of a whole step's time that a step takes with 1, 2, ... layers on the way down: of the embedded model as
+measured, of Stable Diffusion 1.x and XL by the number of multiplications."""
 START_SECONDS = 10.0  # until actors generate and after they have generated, where nobody measured it
 CPU = "CPU core"
 
@@ -54,7 +65,17 @@ def guided_steps(spec: CloneSpec) -> float:
     """Return the cost of an image in guided steps: those without the unconditional pass count in part."""
     first, last = spec.guidance_interval
     share = last - first if spec.family.known.makes_two_passes(spec.guidance_scale) else 0.0
-    return spec.num_inference_steps * (share + (1 - share) * UNGUIDED_SHARE)
+    return _whole_steps(spec) * (share + (1 - share) * UNGUIDED_SHARE)
+
+
+def _whole_steps(spec: CloneSpec) -> float:
+    """Return the cost of an image's steps in whole runs of the denoiser: cached ones count in part."""
+    if spec.step_cache is None:
+        return spec.num_inference_steps
+    whole = math.ceil(spec.num_inference_steps / spec.step_cache.interval)
+    shares = CACHED_SHARES.get(_family(spec), CACHED_SHARES["StableDiffusionPipeline"])
+    share = shares[min(spec.step_cache.depth, len(shares)) - 1]
+    return whole + (spec.num_inference_steps - whole) * share
 
 
 def same_device(one: str, other: str) -> bool:
@@ -67,6 +88,14 @@ def same_device(one: str, other: str) -> bool:
 def find_rates(spec: CloneSpec, measured: list[RateRow], batch_size: int | None = None) -> list[Rate]:
     """Return the best known rate of each device for a clone: the user's own of this pipeline and size, nearest in
     steps, and then in `batch_size`; else the table's."""
+    own = own_rates(spec, measured, batch_size)
+    known = [rate for rate in _table(_family(spec)) if not any(same_device(rate.device, device) for device in own)]
+    return [*own.values(), *known]
+
+
+def own_rates(spec: CloneSpec, measured: list[RateRow], batch_size: int | None = None) -> dict[str, Rate]:
+    """Return the user's own rate of each device for a clone's pipeline and size, nearest in steps, and then in
+    `batch_size`."""
     own: dict[str, Rate] = {}
     mine = [
         row for row in measured if row["pipeline_key"] == spec.pipeline_key and row["image_size"] == spec.image_size
@@ -78,8 +107,7 @@ def find_rates(spec: CloneSpec, measured: list[RateRow], batch_size: int | None 
 
     for row in sorted(mine, key=distance, reverse=True):  # the nearest comes last, and stays
         own[row["device"]] = _own_rate(row)
-    known = [rate for rate in _table(_family(spec)) if not any(same_device(rate.device, device) for device in own)]
-    return [*own.values(), *known]
+    return own
 
 
 def estimate_rates(spec: CloneSpec) -> list[Rate]:
@@ -101,8 +129,8 @@ def estimate_rates(spec: CloneSpec) -> list[Rate]:
         return []
     finally:
         logging.disable(logging.NOTSET)
-    is_guided = spec.guidance_scale > 1 and spec.family.guidance == "classifier_free"
-    num_steps = guided_steps(spec) if is_guided else spec.num_inference_steps
+    is_guided = spec.family.known.makes_two_passes(spec.guidance_scale)
+    num_steps = guided_steps(spec) if is_guided else _whole_steps(spec)
     per_step = (step * num_steps + decoding) / guided_steps(spec)
     table = yaml.safe_load(GPUS.read_text(encoding="utf-8"))
     return [
@@ -202,8 +230,73 @@ def devices_per_actor(cpus: float, gpus: float) -> float:
     return cpus if cpus < 1 else math.floor(cpus)
 
 
+def device_seconds(row: Mapping[str, Any], cpus: float, gpus: float) -> float:
+    """Return the seconds of one device that a shard took: of a GPU by the clock, of CPU cores as they computed, so that
+    other programs on the machine do not count.
+
+    Args:
+        row: of statistics, by a generation actor.
+        cpus: of the actor.
+        gpus: of the actor.
+    """
+    taken: float = devices_per_actor(cpus, gpus) * row["generation_seconds"] if gpus else row["cpu_seconds"]
+    return taken
+
+
 def runs_on(rate: Rate, accelerators: set[str], gpus: float) -> bool:
     """Return whether actors with so many GPUs generate on a rate's device; without GPUs that is any CPU core."""
     if not gpus:
         return same_device(rate.device, CPU)
     return any(same_device(rate.device, accelerator) for accelerator in accelerators)
+
+
+def device_name() -> str:
+    """Return the name of the GPU that this process generates with, or of its kind of CPU core. This does not load
+    torch."""
+    if (torch := sys.modules.get("torch")) is not None:
+        from raysd.device import find_device
+
+        if (device := find_device()).type == "cuda":
+            return str(torch.cuda.get_device_name(device))
+    info = Path("/proc/cpuinfo")
+    names = (
+        [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if info.is_file()
+        else []
+    )
+    return f"{CPU}, {names[0] if names else platform.processor() or platform.machine()}"
+
+
+def clones_cost(clones: Sequence[Clone], measured: list[RateRow]) -> GenerationCost:
+    """Return what generating some clones took: by their own records, or by measured rates for those without.
+
+    Args:
+        clones: of one setting.
+        measured: the rates below the storage root.
+    """
+    num_images = sum(map(len, clones))
+    parts = [_clone_seconds(clone, measured) for clone in clones]
+    known = [part for part in parts if part is not None]
+    if not known or len(known) < len(parts):
+        return {"num_images": num_images, "device": None, "seconds_per_image": None, "seconds": None, "source": None}
+    seconds = sum(each for each, _, _ in known)
+    return {
+        "num_images": num_images,
+        "device": " + ".join(sorted({device for _, device, _ in known})),
+        "seconds_per_image": seconds / num_images,
+        "seconds": seconds,
+        "source": "clone" if all(source == "clone" for _, _, source in known) else "rate",
+    }
+
+
+def _clone_seconds(clone: Clone, measured: list[RateRow]) -> tuple[float, str, Literal["clone", "rate"]] | None:
+    """Return the device seconds of a clone, the devices, and where they are from; None where nobody measured them."""
+    spent = clone.read_record().device_seconds
+    if num_noted := sum(each.num_images for each in spent.values()):
+        per_image = sum(each.seconds for each in spent.values()) / num_noted
+        return per_image * len(clone), " + ".join(sorted(spent)), "clone"
+    rates = own_rates(clone.spec, measured)
+    if not rates:
+        return None
+    rate = list(rates.values())[-1]  # nearest in steps
+    return rate.seconds_per_image(clone.spec) * len(clone), rate.device, "rate"

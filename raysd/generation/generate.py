@@ -17,13 +17,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from raysd.clone.clone import Clone
+from raysd.clone.clone import Clone, DeviceSeconds
 from raysd.clone.dataset_card import dataset_card
-from raysd.clone.record import begin_record, end_record, num_repairs, restore_withdrawn
+from raysd.clone.record import add_seconds, begin_record, end_record, num_repairs, restore_withdrawn
 from raysd.clone.scan import ShardCheck, check_shards, missing_shards
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import DATA, PARTS
 from raysd.generation.actor_pool import ActorPool
+from raysd.generation.cost import device_seconds
 from raysd.generation.placement import PoolShape, check_dtype, pool_size
 from raysd.progress import Progress, say
 from raysd.storage.location import Location
@@ -78,6 +79,7 @@ def generate_clones(
         missing.append(missing_shards(clone))
         begin_record(clone, settings.batch_size, bool(len(missing[-1])))
     num_generated, seconds = np.zeros(len(clones), dtype=np.int64), np.zeros(len(clones))
+    spent: list[dict[str, DeviceSeconds]] = [{} for _ in clones]
     finished: dict[int, CloneSummary] = {}
     for _ in range(ROUNDS):
         for pipeline_key in sorted(
@@ -90,15 +92,26 @@ def generate_clones(
             for row in generate(clones, shards):
                 num_generated[row["clone"]] += row["generated"]
                 seconds[row["clone"]] += row["seconds"]
+                _count_seconds(spent[row["clone"]], row)
         for i in set(range(len(clones))) - set(finished):
             findings = _read_back(clones[i], bool(len(missing[i])))
             missing[i] = np.array(findings.broken if findings is not None else [], dtype=np.int64)
             if not len(missing[i]):
+                add_seconds(clones[i], spent[i])
                 finished[i] = _summary(clones[i], findings, int(num_generated[i]), float(seconds[i]))
         if len(finished) == len(clones):
             return [finished[i] for i in range(len(clones))]
     broken = {clone.folder.uri: part.tolist() for clone, part in zip(clones, missing, strict=True) if len(part)}
     raise RuntimeError(f"these shards are not whole, though they were generated {ROUNDS} times: {broken}")
+
+
+def _count_seconds(spent: dict[str, DeviceSeconds], row: dict[str, Any]) -> None:
+    """Add the row of a shard to what a run took, by device; a row that does not say it counts for nothing."""
+    device, taken = row.get("device"), row.get("device_seconds")
+    if not device or taken is None or not row["generated"]:
+        return
+    before = spent.get(device, DeviceSeconds(num_images=0, seconds=0.0))
+    spent[device] = DeviceSeconds(num_images=before.num_images + row["generated"], seconds=before.seconds + taken)
 
 
 @dataclass
@@ -144,7 +157,11 @@ def _generate(clones: list[Clone], shards: list[np.ndarray], settings: Generatio
                     f", {count} {what}" for what, count in (("flagged", num_flagged), ("dropped", num_dropped)) if count
                 ]
                 progress.advance(row["generated"], use.note(row) + "".join(notes))
-                yield {**row, "clone": int(items[place, 0])}
+                yield {
+                    **row,
+                    "clone": int(items[place, 0]),
+                    "device_seconds": device_seconds(row, shape.num_cpus, shape.num_gpus),
+                }
     finally:
         pool.close()
         for line in pool.failures.lines(pool.nodes):

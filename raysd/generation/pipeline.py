@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from inspect import signature
 from typing import Any
 
@@ -15,6 +16,7 @@ from raysd.diffusion.family import EMBEDDINGS
 from raysd.diffusion.guidance import GuidanceInterval
 from raysd.diffusion.lora import fuse_lora
 from raysd.diffusion.prompt_embeddings import PromptEmbeddings
+from raysd.diffusion.step_cache import cached_steps
 from raysd.errors import UserError
 from raysd.generation.batch import GeneratedBatch, finish_pixels
 
@@ -99,6 +101,15 @@ class Generator:
     def _call(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> tuple[np.ndarray, np.ndarray, list[bool]]:
         """Call the pipeline. Return images as uint8 [B, H, W, 3], which of them have no NaN, and which are unsafe."""
         self._set_scheduler(spec)
+        cache = spec.step_cache
+        with nullcontext() if cache is None else cached_steps(self.denoiser, cache.interval, cache.depth):
+            output = self._call_guided(spec, images)
+        pixels, finite = _rounded(output.images)
+        self._check_size(spec, pixels)
+        return pixels, finite, getattr(output, "nsfw_content_detected", None) or [False] * len(images)
+
+    def _call_guided(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> Any:
+        """Call the pipeline, with guidance in the steps of the interval."""
         original = self.denoiser.forward
         if spec.guidance_interval != WHOLE and spec.guidance_scale > 1:
             self.denoiser.forward = GuidanceInterval(
@@ -106,12 +117,9 @@ class Generator:
             )
         try:
             with torch.inference_mode():
-                output = self.pipeline(**self._arguments(spec, images))
+                return self.pipeline(**self._arguments(spec, images))
         finally:
             self.denoiser.forward = original
-        pixels, finite = _rounded(output.images)
-        self._check_size(spec, pixels)
-        return pixels, finite, getattr(output, "nsfw_content_detected", None) or [False] * len(images)
 
     def _arguments(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> dict[str, Any]:
         """Return the arguments of the pipeline's call.

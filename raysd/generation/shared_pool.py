@@ -10,7 +10,7 @@ what was asked for is asked again.
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from raysd.clone.clone import Clone
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import CloneSpec
 from raysd.generation.actor_pool import ActorPool
+from raysd.generation.cost import device_seconds
 from raysd.generation.generate import CloneSummary, generate_clones
 from raysd.generation.placement import TASKS_PER_ACTOR, PoolShape, check_dtype
 from raysd.progress import say
@@ -146,7 +147,8 @@ class GenerationQueue:
         for done in as_completed(rows):
             if done.exception() is None:
                 self._count(clone, done.result())
-        yield from ({**row.result(), "clone": 0} for row in rows)
+        for row in map(Future.result, rows):
+            yield {**row, "clone": 0, "device_seconds": device_seconds(row, self.shape.num_cpus, self.shape.num_gpus)}
 
     def _count(self, clone: Clone, row: dict[str, Any]) -> None:
         name = clone.spec.fingerprint

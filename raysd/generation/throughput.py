@@ -6,13 +6,11 @@ end.
 """
 
 import itertools
-import platform
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from raysd.clone.clone import Clone
@@ -22,7 +20,7 @@ from raysd.clone.spec import CloneSpec
 from raysd.cluster.resources import ResourceRequest, check_room, cluster_nodes
 from raysd.errors import UserError, find_user_error
 from raysd.generation.actor import GenerationActor
-from raysd.generation.cost import CPU, devices_per_actor, guided_steps
+from raysd.generation.cost import device_name, devices_per_actor, guided_steps
 from raysd.generation.placement import TASKS_PER_ACTOR, check_dtype, request_actors
 from raysd.progress import say
 from raysd.storage.fingerprint import fingerprint
@@ -201,20 +199,3 @@ def _row(spec: CloneSpec, request: ResourceRequest, num_actors: int, measured: M
         "versions": versions(),
         "date": time.strftime("%Y-%m-%d"),
     }
-
-
-def device_name() -> str:
-    """Return the name of the GPU that this process would generate with, or of its kind of CPU core."""
-    import torch
-
-    from raysd.device import find_device
-
-    if (device := find_device()).type == "cuda":
-        return str(torch.cuda.get_device_name(device))
-    info = Path("/proc/cpuinfo")
-    names = (
-        [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        if info.is_file()
-        else []
-    )
-    return f"{CPU}, {names[0] if names else platform.processor() or platform.machine()}"

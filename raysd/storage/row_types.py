@@ -122,11 +122,29 @@ class FailedRow(_Measured):
 MeasuredRow = AccuracyRow | FailedRow
 
 
+class GenerationCost(TypedDict):
+    """What it took to generate the images of one setting; None where nobody measured it."""
+
+    num_images: int
+    device: str | None
+    seconds_per_image: float | None
+    """Seconds of one device: of a GPU, or of a CPU core."""
+    seconds: float | None
+    """For all images."""
+    source: Literal["clone", "rate"] | None
+    """The records of the clones, or a measured rate."""
+
+
 class ComparedSide(TypedDict):
     """One setting of a comparison."""
 
     top1: float
+    """Mean over its classifiers, in percent."""
+    low: NotRequired[float]
+    """Lower end of the 95 % interval over images; where the settings learn from different clones, as what follows."""
+    high: NotRequired[float]
     rows: list[str]
+    generation: NotRequired[GenerationCost]
 
 
 class ComparisonRow(TypedDict):
@@ -150,6 +168,10 @@ class ComparisonRow(TypedDict):
     verdict: Verdict
     counts_seeds: bool
     mcnemar_p_value: float | None
+    cost_share: NotRequired[float | None]
+    """Device seconds of `a` over those of `b`; None where they are not known, or of other devices."""
+    refused: NotRequired[str | None]
+    """Why the cost and the verdict together say nothing; None when they do."""
     command: str
     versions: dict[str, str]
 

@@ -5,13 +5,21 @@ from dataclasses import replace
 
 import pytest
 import torch
+from row_types import checked
 
+from raysd.clone.clone import DeviceSeconds
+from raysd.clone.record import add_seconds
 from raysd.commands.checks import checked_run
 from raysd.config import load_experiment
 from raysd.data.real_datasets import real_dataset
 from raysd.evaluation.analyze import compare_clone
 from raysd.evaluation.models import pretrained_model
 from raysd.evaluation.settings import AnalysisSettings
+from raysd.generation.actor import GenerationActor
+from raysd.generation.generate import generate_clones
+from raysd.resolve import training_clones
+from raysd.storage.location import Location
+from raysd.storage.row_types import ComparisonRow
 from raysd.storage.rows import ANALYSIS, COMPARISON, read_rows
 from raysd.training.model import build_classifier, save_classifier
 
@@ -69,6 +77,68 @@ def test_compare_gives_a_verdict_for_each_set(config, run_here):
     assert len(lines) == 3 and all(line.endswith((": better", ": worse", ": within noise")) for line in lines)
     rows = read_rows(load_experiment(config).root, COMPARISON)
     assert len(rows) == 3 and rows[0]["command"].endswith("--with training.num_epochs=3") and rows[0]["counts_seeds"]
+
+
+@pytest.fixture
+def compared(tmp_path, run_here):
+    """Compare clones of the stand-in, of 2 and of 3 steps, whose runs took 6 and 12 seconds; classifiers are random."""
+    path = tmp_path / "clones.yaml"
+    path.write_text(CONFIG.format(storage=tmp_path / "runs"))
+    base = ["training.real=null", "generation.model=dummy", "generation.images_per_class=2"]
+
+    def run(*changes, seeds=(0, 1), spent=(6.0, 12.0)):
+        given = [*base, f"training.seeds={list(seeds)}", "generation.num_inference_steps=2"]
+        for steps, taken in ((2, spent[0]), (3, spent[1])):
+            words = [*given, f"generation.num_inference_steps={steps}", *(changes if steps == 3 else ())]
+            experiment = load_experiment(path, words)
+            (clone,) = training_clones(experiment)
+            generate_clones([clone], experiment.generation, generate=generate_here)
+            if taken:
+                add_seconds(clone, {"A100": DeviceSeconds(num_images=20, seconds=taken)})
+            training = checked_run(experiment)
+            for seed in seeds:
+                torch.manual_seed(seed + 10 * steps)
+                record = {**training.record(), "seed": seed, "fingerprint": training.fingerprint(seed)}
+                classifier = build_classifier(training.architecture)
+                save_classifier(training.folder(seed), classifier, training.architecture, record)
+        different = [word for change in ("generation.num_inference_steps=3", *changes) for word in ("--with", change)]
+        return run_here("compare", path, *given, "evaluation.transfer_sets=[]", *different)
+
+    return run
+
+
+def generate_here(clones, shards):
+    actor = GenerationActor(clones[0].spec, 32, 1)
+    return ({**actor.generate_shard(clones[0], int(shard)), "clone": 0} for shard in shards[0])
+
+
+def test_compare_of_two_clones_says_what_each_took(compared, tmp_path):
+    done = compared()
+    assert done.returncode == 0, done.stderr
+    assert "generated: 20 images in 6.0 device seconds, 0.3 each (A100); the other: 20 images in 12.0" in done.stdout
+    assert done.stdout.splitlines()[-2].endswith("at 0.50 times the device seconds")
+    (row,) = read_rows(Location(str(tmp_path / "runs")), COMPARISON)
+    assert (row["cost_share"], row["refused"]) == (0.5, None)
+    checked(row, ComparisonRow)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "why"),
+    [
+        ((), {"seeds": (0,)}, "a setting has one seed alone"),
+        ((), {"spent": (6.0, None)}, "was not measured"),
+        (("training.num_epochs=3",), {}, "the settings of training differ too"),
+    ],
+)
+def test_compare_refuses_a_verdict_on_a_cost_that_says_nothing(compared, changes, options, why):
+    done = compared(*changes, **options)
+    assert done.returncode == 0, done.stderr
+    assert why in done.stdout and "times the device seconds" not in done.stdout
+
+
+def test_compare_wants_the_same_sets(config, run_here):
+    done = run_here("compare", str(config), "--with", "evaluation.test_set=mnist_5k", "--with", "training.num_epochs=3")
+    assert done.returncode == 2 and "compare both settings on the same sets" in done.stderr
 
 
 def test_compare_needs_a_difference_and_classifiers(config, run_here):

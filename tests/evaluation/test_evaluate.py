@@ -7,7 +7,7 @@ from raysd.data.images import decode_all
 from raysd.data.real_datasets import encode_png, image_table, real_dataset
 from raysd.errors import UserError
 from raysd.evaluation import evaluate
-from raysd.evaluation.compare import compare_classifiers
+from raysd.evaluation.compare import Costs, compare_classifiers
 from raysd.evaluation.evaluate import Evaluation, read_correct
 from raysd.evaluation.models import own_model
 from raysd.evaluation.settings import EvaluationSettings, ProbeSettings, TestSet, TransferSet
@@ -182,6 +182,27 @@ def test_probes_on_ray_give_the_rows_of_this_process(random_classifier, ray_clus
     assert [(row["shots"], row["value"]) for row in there] == [(row["shots"], row["value"]) for row in here]
 
 
+def cost(seconds, device="A100"):
+    each = None if seconds is None else seconds / 600
+    return {"num_images": 600, "device": device, "seconds_per_image": each, "seconds": seconds, "source": "clone"}
+
+
+@pytest.mark.parametrize(
+    ("costs", "num_seeds", "why"),
+    [
+        (Costs(cost(6.0), cost(12.0)), 2, None),
+        (Costs(cost(6.0), cost(12.0)), 1, "a setting has one seed alone"),
+        (Costs(cost(6.0), cost(None)), 3, "was not measured; raysd benchmark"),
+        (Costs(cost(6.0), cost(12.0, "V100")), 3, "on different devices"),
+        (Costs(cost(6.0), cost(12.0), "the settings of training differ too"), 3, "training differ too"),
+    ],
+)
+def test_a_cost_goes_with_a_verdict_only_where_nothing_else_differs(costs, num_seeds, why):
+    refusal = costs.refusal(num_seeds)
+    assert (refusal is None) if why is None else (why in refusal)
+    assert costs.share == (0.5 if costs.b == cost(12.0) else None)
+
+
 def test_two_settings_are_compared_image_by_image(random_classifier):
     root, classifier = random_classifier
     run = TrainingRun(
@@ -200,8 +221,12 @@ def test_two_settings_are_compared_image_by_image(random_classifier):
             and row["low"] <= row["difference"] <= row["high"]
         )
         assert row["verdict"] in ("better", "worse", "within noise")
-    same = compare_classifiers(evaluation, ours, ours, "cmd")
-    assert {row["verdict"] for row in same} == {"within noise"}
+        assert row["a"].keys() == row["b"].keys() == {"top1", "rows"}, "as version 0.1.0 wrote them"
+    same = compare_classifiers(evaluation, ours, ours, "cmd", Costs(cost(6.0), cost(12.0)))
+    assert {row["verdict"] for row in same} == {"within noise"} and {row["cost_share"] for row in same} == {0.5}
+    side = same[0]["b"]
+    assert side["low"] < side["top1"] < side["high"] and side["generation"]["seconds"] == 12
+    assert "one seed alone" in same[0]["refused"]
     assert len(read_rows(root, COMPARISON)) == 4
 
 

@@ -104,6 +104,8 @@ def test_10x_contains_1x_and_growing_generates_only_what_is_missing(undisturbed,
     grow(images_per_class=2)
     small = read_shard(Location(str(clone_of(tmp_path, job))), 0, job.spec).table.to_pylist()
     assert grow().num_generated == 40
+    (spent,) = json.loads((clone_of(tmp_path, job) / "clone.json").read_text())["device_seconds"].values()
+    assert spent["num_images"] == 60, "both runs count"
     assert shard_bytes(clone_of(tmp_path, job)) == shard_bytes(clone_of(*undisturbed))
     assert read_shard(Location(str(clone_of(tmp_path, job))), 0, job.spec).table.to_pylist()[: len(small)] == small
 
@@ -192,6 +194,8 @@ def test_record_and_card_count_what_was_generated_flagged_and_dropped(undisturbe
     )
     assert record["spec"]["guidance_scale"] == 2.0
     assert record["versions"]["torch"]
+    ((device, spent),) = record["device_seconds"].items()
+    assert device.startswith("CPU core") and spent["num_images"] == 60 and spent["seconds"] > 0
     card = (clone_of(root, job) / "README.md").read_text()
     assert "60 (6 for each of 10 classes)" in card and "flagged images" in card
 

@@ -5,10 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plans import spec_of
 
+from raysd.clone.clone import Clone, DeviceSeconds
 from raysd.clone.plan import ImageCounts, Plan
+from raysd.clone.record import add_seconds
 from raysd.generation.cost import (
     Pool,
     Rate,
+    clones_cost,
+    device_seconds,
     devices_per_actor,
     estimate_cost,
     find_rates,
@@ -18,6 +22,7 @@ from raysd.generation.cost import (
     runs_on,
     same_device,
 )
+from raysd.storage.location import Location
 
 ROW = {
     "device": "CPU core, AMD EPYC",
@@ -93,6 +98,47 @@ def test_unguided_steps_cost_less_and_an_interval_costs_something_in_between():
     assert guided == 20 and unguided == pytest.approx(11.6) and unguided < interval < guided
 
 
+def test_cached_steps_cost_a_part_and_deeper_caches_more():
+    plain, shallow, deep, often = (
+        guided_steps(spec_of(step_cache=cache))
+        for cache in (None, {"interval": 4}, {"interval": 4, "depth": 3}, {"interval": 2})
+    )
+    assert 20 / 4 < shallow < deep < plain == 20 and shallow < often < plain
+    assert guided_steps(spec_of(step_cache={"interval": 1})) == 20
+
+
+def clone_of(folder, *runs, **settings):
+    plan = plan_of(10, **settings)
+    clone = Clone.of(plan, Location(str(folder)).child(plan.spec.fingerprint))
+    for device, num_images, seconds in runs:
+        add_seconds(clone, {device: DeviceSeconds(num_images=num_images, seconds=seconds)})
+    return clone
+
+
+def test_a_clone_cost_what_its_runs_noted_and_else_what_a_measured_rate_says(tmp_path):
+    noted = clone_of(tmp_path, ("A100", 60, 6.0), ("A100", 20, 4.0))
+    cost = clones_cost([noted], [])
+    assert cost == {"num_images": 100, "device": "A100", "seconds_per_image": 0.125, "seconds": 12.5, "source": "clone"}
+    other = clone_of(tmp_path, guidance_scale=4)
+    rate = own_row(other.spec, device="A100")
+    both = clones_cost([noted, other], [rate])
+    assert both["seconds"] == pytest.approx(12.5 + 100 * 0.05) and both["num_images"] == 200
+    assert (both["device"], both["source"]) == ("A100", "rate")
+
+
+def test_what_nobody_measured_is_unknown_though_the_table_knows_a_rate(tmp_path):
+    noted, unknown = clone_of(tmp_path, ("A100", 60, 6.0)), clone_of(tmp_path, guidance_scale=4)
+    for clones in ([unknown], [noted, unknown]):
+        cost = clones_cost(clones, [])
+        assert cost["num_images"] == 100 * len(clones)
+        assert cost["seconds"] is cost["seconds_per_image"] is cost["device"] is cost["source"] is None
+
+
+def test_seconds_on_several_devices_are_named_as_such(tmp_path):
+    cost = clones_cost([clone_of(tmp_path, ("V100", 50, 10.0), ("A100", 50, 5.0))], [])
+    assert (cost["device"], cost["seconds"]) == ("A100 + V100", 15.0)
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [
@@ -143,6 +189,11 @@ def test_an_actor_holds_its_share_of_a_gpu_or_its_cores():
         1,
         2,
     ]  # what is left of a GPU is of no use to another actor
+
+
+def test_gpus_count_by_the_clock_and_cpu_cores_as_they_computed():
+    row = {"generation_seconds": 10.0, "cpu_seconds": 3.0}
+    assert [device_seconds(row, 4, gpus) for gpus in (0, 0.5, 2)] == [3.0, 5.0, 20.0]
 
 
 def test_only_the_devices_of_the_cluster_fit_it():

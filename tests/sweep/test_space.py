@@ -170,6 +170,17 @@ def test_settings_that_are_the_same_when_resolved_are_told_apart_from_new_ones()
     assert [setting.values["generation.guidance_scale"] for setting in repeated] == [1]
 
 
+def test_a_cache_of_every_step_is_the_same_setting_as_none():
+    experiment = with_space({"generation": {"step_cache": [None, {"interval": 1}, {"interval": 3}, {"interval": 5}]}})
+    kept, repeated = distinct_settings(experiment, list_settings(experiment))
+    assert [setting.values["generation.step_cache"] for setting in (*kept, *repeated)] == [
+        None,
+        {"interval": 3},
+        {"interval": 5},
+        {"interval": 1},
+    ]
+
+
 @given(low=st.floats(0.1, 10), width=st.floats(0.1, 10), step=st.floats(0.01, 3), share=st.floats(0, 1))
 def test_stepped_numbers_stay_in_their_range_and_on_its_steps(low, width, step, share):
     choices = RangeSettings(low=low, high=low + width, step=step)
