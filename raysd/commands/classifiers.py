@@ -102,7 +102,7 @@ def compare(experiment: ExperimentLike, other: ExperimentLike, command: str = ""
     both = [evaluation.measure_all(models) for models in (ours, theirs)]
     for row in [row for rows in both for row in rows if row["value"] is None]:
         say(describe_row(row))
-    rows = compare_classifiers(evaluation, both[0], both[1], command, _costs(experiment, other))
+    rows = compare_classifiers(evaluation, both[0], both[1], command, costs=_costs(experiment, other))
     return ResultRows(tuple(rows), experiment.root.child("results", COMPARISON.name).uri, evaluation.skipped)
 
 
