@@ -86,6 +86,8 @@ class GenerationSettings(BaseModel):
 
     images_per_class: Annotated[int, Field(ge=1)] = 100
     """Images of each class; a larger number makes an existing clone grow."""
+    max_dropped_share: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Share of dropped images beyond which a clone has failed; 1 accepts any clone that is not empty."""
     class_counts: dict[str, Count] = {}
     """Other numbers of images for some classes, by key."""
     images_per_shard: Annotated[int, Field(ge=1, le=100_000)] = 256

@@ -116,6 +116,7 @@ class GenerationActor:
             "device": "",
             "error": "",
             "failure": "",
+            "why_dropped": "",
         }
         with self.lock:
             self.moved = self.moved if self.num_in_work else time.monotonic()  # an idle actor did not hang
@@ -170,6 +171,7 @@ class GenerationActor:
             "generated": len(missing),
             "flagged": flagged,
             "dropped": len(dropped),
+            "why_dropped": max(set(dropped.values()), key=[*dropped.values()].count, default=""),
             "batches": num_calls,
             "bytes": num_bytes,
             "generation_seconds": generating,

@@ -23,13 +23,23 @@ from raysd.clone.record import add_seconds, begin_record, end_record, num_repair
 from raysd.clone.scan import ShardCheck, check_shards, missing_shards
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import DATA, PARTS
+from raysd.errors import UserError
 from raysd.generation.actor_pool import ActorPool
 from raysd.generation.cost import device_seconds
 from raysd.generation.placement import PoolShape, check_dtype, pool_size
 from raysd.progress import Progress, say
+from raysd.statistics.images import wilson_interval
 from raysd.storage.location import Location
 
 ROUNDS = 3  # of generating and reading back
+MOST_OF_CLASS = 0.5
+"""Share of a class beyond which it has failed, where the limit for a clone is lower."""
+KEEP = "look at some with generation.flagged=keep, or raise the limit"
+WORDS = {"nan": "NaN", "black": "black", "unsafe": "unsafe by the checkpoint's safety checker"}
+REMEDIES = {
+    "nan": "set generation.dtype=float32, or use another checkpoint",
+    "unsafe": "set generation.safety_checker=false, or raise the limit",
+}
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,7 @@ def generate_clones(
         generate: generates the shards in the place of a pool of generation actors that is started for them.
 
     Raises:
-        UserError: when the cluster has no room for one actor, or the storage is full.
+        UserError: when the cluster has no room for one actor, the storage is full, or too many images were dropped.
         RuntimeError: when shards are still not whole after they were generated several times.
     """
     generate = generate or (lambda clones, shards: _generate(clones, shards, settings))
@@ -78,7 +88,8 @@ def generate_clones(
         clone.folder.child(DATA).remove_stale_partials()
         missing.append(missing_shards(clone))
         begin_record(clone, settings.batch_size, bool(len(missing[-1])))
-    num_generated, seconds = np.zeros(len(clones), dtype=np.int64), np.zeros(len(clones))
+    num_generated, num_dropped = np.zeros((2, len(clones)), dtype=np.int64)
+    seconds = np.zeros(len(clones))
     spent: list[dict[str, DeviceSeconds]] = [{} for _ in clones]
     finished: dict[int, CloneSummary] = {}
     for _ in range(ROUNDS):
@@ -91,6 +102,10 @@ def generate_clones(
             ]
             for row in generate(clones, shards):
                 num_generated[row["clone"]] += row["generated"]
+                num_dropped[row["clone"]] += row["dropped"]
+                _check_early(
+                    int(num_dropped[row["clone"]]), int(num_generated[row["clone"]]), row["why_dropped"], settings
+                )
                 seconds[row["clone"]] += row["seconds"]
                 _count_seconds(spent[row["clone"]], row)
         for i in set(range(len(clones))) - set(finished):
@@ -99,6 +114,8 @@ def generate_clones(
             if not len(missing[i]):
                 add_seconds(clones[i], spent[i])
                 finished[i] = _summary(clones[i], findings, int(num_generated[i]), float(seconds[i]))
+        for i, summary in finished.items():
+            _check_dropped(clones[i], summary, settings)
         if len(finished) == len(clones):
             return [finished[i] for i in range(len(clones))]
     broken = {clone.folder.uri: part.tolist() for clone, part in zip(clones, missing, strict=True) if len(part)}
@@ -112,6 +129,42 @@ def _count_seconds(spent: dict[str, DeviceSeconds], row: dict[str, Any]) -> None
         return
     before = spent.get(device, DeviceSeconds(num_images=0, seconds=0.0))
     spent[device] = DeviceSeconds(num_images=before.num_images + row["generated"], seconds=before.seconds + taken)
+
+
+def _check_early(num_dropped: int, num_images: int, why: str, settings: GenerationSettings) -> None:
+    """Check whether the images so far show that a clone will fail: the 95 % interval of its share of dropped images is
+    above the limit.
+
+    Raises:
+        UserError: naming the reason for which the most were dropped last.
+    """
+    if not num_dropped:
+        return
+    low, _ = wilson_interval(100 * num_dropped / num_images, num_images)
+    if low > 100 * settings.max_dropped_share:
+        so_far = f"{num_dropped:,} of the first {num_images:,} images were dropped"
+        remedy = REMEDIES.get(why, KEEP)
+        raise _too_many(settings, f"{so_far}, the last ones since they are {WORDS.get(why, why)}; {remedy}")
+
+
+def _check_dropped(clone: Clone, summary: CloneSummary, settings: GenerationSettings) -> None:
+    """Check that a finished clone, and each of its classes, has most of its images.
+
+    Raises:
+        UserError: too many were dropped.
+    """
+    limit, planned = settings.max_dropped_share, len(clone)
+    num_dropped = sum(summary.short_classes.values())
+    if num_dropped > limit * planned or (num_dropped and num_dropped == planned):
+        raise _too_many(settings, f"{num_dropped:,} of {planned:,} images were dropped as black, unsafe or NaN; {KEEP}")
+    counts = dict(zip(clone.spec.table.keys, clone.counts.array.tolist(), strict=True))
+    for key, lacking in summary.short_classes.items():
+        if limit < 1 and lacking > max(MOST_OF_CLASS, limit) * counts[key]:
+            raise _too_many(settings, f"class {key} lacks {lacking:,} of {counts[key]:,} images; {KEEP}")
+
+
+def _too_many(settings: GenerationSettings, why: str) -> UserError:
+    return UserError("generation.max_dropped_share", settings.max_dropped_share, why)
 
 
 @dataclass

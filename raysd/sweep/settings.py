@@ -9,6 +9,7 @@ OWN = {
     "generation": {
         "images_per_class",
         "class_counts",
+        "max_dropped_share",
         "seed",
         "images_per_shard",
         "batch_size",
