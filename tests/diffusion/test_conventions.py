@@ -12,6 +12,7 @@ import tiny_pipelines
 import torch
 from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
 from plans import plan_of, spec_of
+from safetensors.torch import save_file
 
 from raysd.diffusion.conventions import CONVENTIONS, REFUSED, REFUSED_KINDS, find_convention
 from raysd.errors import UserError
@@ -40,10 +41,11 @@ def named(folder, pipeline, **config):
     """A checkpoint's JSON files; returns the settings that name it."""
     folder.mkdir(exist_ok=True)
     index = {key: value for key, value in config.items() if key == "is_distilled"}
+    index |= {"transformer": ["diffusers", "SomeTransformer"]}
     (folder / "model_index.json").write_text(json.dumps({"_class_name": pipeline, **index}))
     (folder / "transformer").mkdir(exist_ok=True)
     (folder / "transformer" / "config.json").write_text(json.dumps(config))
-    (folder / "weights.safetensors").touch()
+    save_file({"weight": torch.zeros(1)}, folder / "transformer" / "diffusion_pytorch_model.safetensors")
     only = CONVENTIONS[pipeline].only_size if pipeline in CONVENTIONS else None
     return {"model": str(folder), "image_size": only or 64}
 

@@ -222,7 +222,7 @@ def test_two_settings_are_compared_image_by_image(random_classifier):
         )
         assert row["verdict"] in ("better", "worse", "within noise")
         assert row["a"].keys() == row["b"].keys() == {"top1", "rows"}, "as version 0.1.0 wrote them"
-    same = compare_classifiers(evaluation, ours, ours, "cmd", Costs(cost(6.0), cost(12.0)))
+    same = compare_classifiers(evaluation, ours, ours, "cmd", costs=Costs(cost(6.0), cost(12.0)))
     assert {row["verdict"] for row in same} == {"within noise"} and {row["cost_share"] for row in same} == {0.5}
     side = same[0]["b"]
     assert side["low"] < side["top1"] < side["high"] and side["generation"]["seconds"] == 12
