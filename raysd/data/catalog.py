@@ -15,8 +15,9 @@ import yaml
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from raysd.data.folders import folder_source
 from raysd.data.hub_readers import HubSet, hub_source, torchvision_source
-from raysd.data.readers import Source, Split, annotation_source, array_source, folder_source, join_sources
+from raysd.data.readers import Source, Split, annotation_source, array_source, join_sources
 from raysd.errors import UserError
 
 PADDING = 2

@@ -1,9 +1,9 @@
-"""Sources of real images, which give any image as encoded bytes: arrays, folders, Parquet, annotations.
+"""Sources of real images, which give any image as encoded bytes: arrays, files, Parquet, annotations.
 
-Folders and Parquet files have readers of our own. The builders of `datasets` leave out classes without images, so that
-the labels after them shift, give no labels where one class has a folder within its folder, take a class named `train`
-for a split, copy a Parquet file into a cache, and accept rows without label or image. timm's reader sorts `9` before
-`10`, takes hidden folders for classes, and leaves out empty ones.
+Folders (`raysd.data.folders`) and Parquet files have readers of our own. The builders of `datasets` leave out classes
+without images, so that the labels after them shift, give no labels where one class has a folder within its folder, take
+a class named `train` for a split, copy a Parquet file into a cache, and accept rows without label or image. timm's
+reader sorts `9` before `10`, takes hidden folders for classes, and leaves out empty ones.
 """
 
 import errno
@@ -98,7 +98,6 @@ def checked_bytes(name: str, row: int, data: Any) -> bytes:
 
 
 Split = Literal["train", "test"]
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 BATCH_ROWS = 256
 
 
@@ -142,43 +141,6 @@ def file_source(name: str, files: list[str], labels: Sequence[int] | np.ndarray,
         return checked_bytes(name, i, data)
 
     return Source(name, checked_labels(name, pa.array(np.asarray(labels)), class_names)[0], class_names, encoded, files)
-
-
-def folder_source(path: Path, by_number: bool = False) -> Source:
-    """Open a folder with one folder of images per class; both are sorted by name, and other files are ignored.
-
-    Args:
-        path: the folder.
-        by_number: whether folder names are class numbers and are sorted as such, so that `10` comes after `9`.
-
-    Raises:
-        UserError: no such folder, a class folder whose name is no number, or two of one number.
-    """
-    if not path.is_dir():
-        raise UserError(
-            "real data set", str(path), "is no folder; give the folder that holds one folder of images per class"
-        )
-    names = sorted(child.name for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
-    if by_number:
-        if wrong := [name for name in names if not name.isdecimal()]:
-            raise UserError(
-                "real data set",
-                str(path),
-                f"its folder {wrong[0]} is no class number; give the folder with the folders 0, 1, 2, ...",
-            )
-        names.sort(key=int)
-        if len({int(name) for name in names}) < len(names):
-            raise UserError("real data set", str(path), "has two folders of one class number; remove one")
-    files, labels = [], []
-    for label, name in enumerate(names):
-        found = sorted(
-            file
-            for file in (path / name).iterdir()
-            if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-        )
-        files += [str(file) for file in found]
-        labels += [label] * len(found)
-    return file_source(path.name, files, np.array(labels, dtype=np.int64), names)
 
 
 def parquet_source(path: Path) -> Source:

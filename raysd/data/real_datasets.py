@@ -10,9 +10,10 @@ import numpy as np
 
 from raysd.data.catalog import BuiltInSet, built_in_sets, check_offline_set, fashion_mnist_folder, open_built_in
 from raysd.data.class_map import ClassMatch, count_left_out, match_classes, read_class_map
+from raysd.data.folders import folder_source, split_folders
 from raysd.data.hub_readers import SAVED, SAVED_DICT, SCHEME, HubSet, hub_source, hub_splits, parse_hub_name
 from raysd.data.images import ImageSet, read_labels
-from raysd.data.readers import Source, Split, files_key, folder_source, local_path, parquet_source
+from raysd.data.readers import Source, Split, files_key, local_path, parquet_source
 from raysd.data.readers import encode_png as encode_png
 from raysd.data.splits import frozen_mask, half_mask
 from raysd.data.store import find_set, write_set
@@ -21,6 +22,9 @@ from raysd.errors import UserError
 from raysd.progress import say
 from raysd.prompts.table import ClassTable
 from raysd.storage.location import Location
+
+FOLDER_READER = "every suffix, folders in folders"
+"""What the reader of folders takes for images. A set that was brought in by another rule is brought in again."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +96,9 @@ def _local(path: Path, split: Split) -> _OwnSource:
     if path.is_file():
         return _OwnSource(path.stem, key, lambda: parquet_source(path))
     if not _is_data_set(path):
-        return _OwnSource(path.stem, key, lambda: folder_source(path))
+        return _folder(path, split, key)
     hub = HubSet(id=str(path.absolute()))
-    chosen = _local_splits(hub)
+    chosen = _chosen_splits(hub.id, hub_splits(hub))
     return _OwnSource(
         path.stem,
         short_digest(hub.image, hub.label, key),
@@ -103,13 +107,27 @@ def _local(path: Path, split: Split) -> _OwnSource:
     )
 
 
-def _local_splits(hub: HubSet) -> dict[Split, str]:
+def _folder(path: Path, split: Split, key: str) -> _OwnSource:
+    """Return a set of class folders, or of split folders with class folders in them."""
+    key = short_digest(FOLDER_READER, key)
+    folders = split_folders(path)
+    if not folders:
+        return _OwnSource(path.stem, key, lambda: folder_source(path))
+    chosen = _chosen_splits(str(path), list(folders))
+    return _OwnSource(
+        path.stem,
+        key,
+        lambda: folder_source(path / folders[chosen[split]]),
+        chosen["train"] != chosen["test"],
+    )
+
+
+def _chosen_splits(name: str, names: list[str]) -> dict[Split, str]:
     """Return the splits for training and testing of a data set in a folder; the same one where it has only one.
 
     Raises:
         UserError: the data set has several splits with unknown roles.
     """
-    names = hub_splits(hub)
     if len(names) == 1:
         return {"train": names[0], "test": names[0]}
     if {"train", "test"} <= set(names):
@@ -117,7 +135,7 @@ def _local_splits(hub: HubSet) -> dict[Split, str]:
     if set(names) == {"train", "validation"}:
         return {"train": "train", "test": "validation"}
     remedy = "give it the splits train and test, or train and validation, or one alone"
-    raise UserError("real data set", hub.id, f"has the splits {', '.join(names) or 'none'}; {remedy}")
+    raise UserError("real data set", name, f"has the splits {', '.join(names) or 'none'}; {remedy}")
 
 
 def _is_data_set(path: Path) -> bool:
@@ -197,6 +215,8 @@ def real_dataset(
     if table is not None:
         shared = entry is not None and entry.shared_classes if shared_classes is None else shared_classes
         images = _matched(images, match_classes(images, table, shared, class_map))
+        if class_map is None and not shared:
+            _check_classes(images, table)
     _check_counts(images)
     return images
 
@@ -248,6 +268,22 @@ def _built_in(name: str, entry: BuiltInSet, split: Split, root: Location, path: 
     if path is not None and entry.source.folder:
         folder = root.child("sets", "own", short_digest(name, split, files_key(local_path("path", path))))
     return WantedSet(f"{name}-{split}", folder, opened, chosen, one_file=entry.source.offline is not None)
+
+
+def _check_classes(images: ImageSet, table: ClassTable) -> None:
+    """Check that each class of the table has an image.
+
+    Raises:
+        UserError: a class has none.
+    """
+    there = set(images.to_labels(read_labels(images)).tolist())
+    there |= {label for group in images.groups if there & set(group) for label in group}
+    missing = [key for label, key in enumerate(table.keys) if label not in there]
+    if missing:
+        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        what = f"has no image of {len(missing):,} of the {len(table):,} classes: {shown}"
+        remedy = "if it shall lack them, name it in evaluation.test_sets with shared_classes: true or a class_map"
+        raise UserError("real data set", images.name, f"{what}; add images, or {remedy}")
 
 
 def _check_counts(images: ImageSet) -> None:

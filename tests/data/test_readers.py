@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from raysd.data.folders import folder_source
 from raysd.data.hub_readers import HubSet, hub_source, parse_hub_name, torchvision_source
 from raysd.data.images import class_names, decode_all
-from raysd.data.readers import annotation_source, array_source, files_key, folder_source, join_sources, parquet_source
+from raysd.data.readers import annotation_source, array_source, files_key, join_sources, parquet_source
 from raysd.data.real_datasets import encode_png, real_dataset
 from raysd.errors import UserError
 from raysd.storage.location import Location
