@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from raysd.data.folders import folder_source
 from raysd.data.hub_readers import HubSet, hub_source, torchvision_source
+from raysd.data.pixels import to_rgb
 from raysd.data.readers import Source, Split, annotation_source, array_source, join_sources
 from raysd.errors import UserError
 
@@ -104,7 +105,7 @@ def _opencv_digits(split: Split) -> Arrays:
     """Return 5,000 digits of 20 px, from Debian's package opencv-doc."""
     if not OPENCV_DIGITS.is_file():
         raise UserError("real data set", "opencv_digits", "needs the Debian package opencv-doc; apt install opencv-doc")
-    sheet = np.asarray(Image.open(OPENCV_DIGITS).convert("L"))
+    sheet = np.asarray(to_rgb(Image.open(OPENCV_DIGITS)).convert("L"))
     return sheet.reshape(50, 20, 100, 20).swapaxes(1, 2).reshape(-1, 20, 20), np.repeat(np.arange(10), 500)
 
 

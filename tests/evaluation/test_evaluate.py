@@ -117,7 +117,7 @@ def own_digits(root, tmp_path, keep):
 def test_a_subset_is_read_twice_with_and_without_the_other_classes(random_classifier, tmp_path):
     root, classifier = random_classifier
     folder = own_digits(root, tmp_path, (3, 5, 8))
-    with pytest.raises(UserError, match="has no image of 7 of the 10 classes: 0, 1, 2, 4, 6, ...; add images, or"):
+    with pytest.raises(UserError, match="has no image of 7 of the 10 classes: 0, 1, 2, 4, 6, "):
         Evaluation(root, EvaluationSettings(test_sets=[folder]), TABLE, "")
     settings = EvaluationSettings(test_sets=[TestSet(name=folder, shared_classes=True)])
     (row,) = Evaluation(root, settings, TABLE, "").measure(classifier)
