@@ -255,7 +255,7 @@ def open_built_in(name: str, split: Split, path: Path | None = None) -> Source:
         if entry.class_keys is None
         else translate_names(name, found.class_names, class_keys(entry.class_keys))
     )
-    return Source(name, found.labels, names, found.encoded, found.files)
+    return Source(name, found.labels, names, found.encoded, found.files, found.where)
 
 
 @cache

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-from raysd.data.readers import Source, checked_labels, encode_png, file_source, image_bytes
+from raysd.data.readers import Columns, Source, checked_labels, encode_png, file_source, image_bytes, missing_column
 from raysd.errors import UserError
 
 DOWNLOADS = Path("~/.cache/torchvision")
@@ -130,14 +130,7 @@ def hub_source(hub: HubSet, split: str) -> tuple[Source, str]:
         ) from None
     for column in (hub.image, hub.label):
         if column not in data.column_names:
-            remedy = (
-                "rename its columns to image and label"
-                if hub.is_local
-                else "add the options image=.. and label=.. to its name"
-            )
-            raise UserError(
-                "real data set", hub.id, f"has no column {column}, only {', '.join(data.column_names)}; {remedy}"
-            )
+            raise missing_column(hub.address, column, Columns(hub.image, hub.label), data.column_names)
     names = list(getattr(data.features[hub.label], "names", None) or [])
     labels, names = checked_labels(hub.id, data.select_columns([hub.label]).with_format("arrow")[:][hub.label], names)
     if isinstance(data.features[hub.image], datasets.Image):

@@ -166,7 +166,8 @@ class ImageArrays:
 def decode_image(data: bytes, size: int, resize: int | None = None, interpolation: str = "bicubic") -> np.ndarray:
     """Return an encoded image as uint8 [3, size, size]: its shorter side resized, then its center cropped.
 
-    Its colors are those of `to_rgb`. The arithmetic is that of torchvision's Resize and CenterCrop on PIL images, so that results equal a plain loop's.
+    Its colors are those of `to_rgb`. The arithmetic is that of torchvision's Resize and CenterCrop on PIL images, so
+    that results equal a plain loop's.
     Colors are innermost in memory.
 
     Args:

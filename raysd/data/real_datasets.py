@@ -13,7 +13,9 @@ from raysd.data.class_map import ClassMatch, count_left_out, match_classes, read
 from raysd.data.folders import folder_source, split_folders
 from raysd.data.hub_readers import SAVED, SAVED_DICT, SCHEME, HubSet, hub_source, hub_splits, parse_hub_name
 from raysd.data.images import ImageSet, read_labels
-from raysd.data.readers import Source, Split, files_key, local_path, parquet_source
+from raysd.data.own_name import OwnName, parse_own_name
+from raysd.data.parquet import hive_files, parquet_source
+from raysd.data.readers import Columns, Source, Split, files_key, local_path
 from raysd.data.readers import encode_png as encode_png
 from raysd.data.splits import frozen_mask, half_mask
 from raysd.data.store import find_set, write_set
@@ -55,7 +57,7 @@ def own_set(name: str, split: Split, root: Location, halve: bool) -> WantedSet:
     Raises:
         UserError: the set cannot be opened.
     """
-    own = _hub(name, split) if name.startswith(SCHEME) else _local(local_path("real data set", name), split)
+    own = _hub(name, split) if name.startswith(SCHEME) else _local(parse_own_name("real data set", name), split)
     halve = halve and not own.is_split
 
     def rows(source: Source) -> np.ndarray:
@@ -91,13 +93,15 @@ def _hub_split(hub: HubSet, split: str, is_split: bool) -> _OwnSource:
     return _OwnSource(hub.id.replace("/", "_"), key, lambda: source, is_split)
 
 
-def _local(path: Path, split: Split) -> _OwnSource:
+def _local(name: OwnName, split: Split) -> _OwnSource:
+    path, columns = name.path, name.columns
     key = files_key(path)
-    if path.is_file():
-        return _OwnSource(path.stem, key, lambda: parquet_source(path))
+    if path.is_file() or (path.is_dir() and not _is_data_set(path) and hive_files(path)):
+        own = [] if columns == Columns() and path.is_file() else [columns.image, columns.label]
+        return _OwnSource(path.stem, short_digest(*own, key) if own else key, lambda: parquet_source(path, columns))
     if not _is_data_set(path):
         return _folder(path, split, key)
-    hub = HubSet(id=str(path.absolute()))
+    hub = HubSet(id=str(path.absolute()), image=columns.image, label=columns.label)
     chosen = _chosen_splits(hub.id, hub_splits(hub))
     return _OwnSource(
         path.stem,
@@ -327,7 +331,7 @@ def check_real_dataset(field: str, name: str, path: str | None = None, class_map
             check_offline_set(field, name)
     elif name.startswith(SCHEME):
         parse_hub_name(name)
-    elif not local_path(field, name).exists():
+    elif not parse_own_name(field, name).path.exists():
         close = get_close_matches(name, built_in_sets(), n=3)
         hint = (
             f"did you mean {' or '.join(close)}?"

@@ -54,7 +54,7 @@ def test_what_is_left_out_is_said_in_one_line_and_what_systems_leave_is_nothing(
 def test_a_class_of_the_table_without_an_image_is_refused_unless_the_set_is_known_to_lack_it(tmp_path):
     save(tmp_path / "own" / "trouser" / "1.png")
     (tmp_path / "own" / "bag").mkdir()
-    with pytest.raises(UserError, match="has no image of 1 of the 2 classes: bag; add images, or .*shared_classes"):
+    with pytest.raises(UserError, match=r"has no image of 1 of the 2 classes: bag; add images, or .*shared_classes"):
         opened(tmp_path / "own", tmp_path)
     assert opened(tmp_path / "own", tmp_path, shared_classes=True).name == "own-whole"
     (tmp_path / "map.json").write_text('{"trouser": "trouser"}')

@@ -97,7 +97,7 @@ def test_a_folder_of_your_own_is_read_by_class_key(tmp_path):
 
 def test_a_parquet_file_of_your_own_needs_its_columns(tmp_path):
     pq.write_table(pa.table({"photo": [1]}), tmp_path / "x.parquet")
-    with pytest.raises(UserError, match="needs the columns image and label"):
+    with pytest.raises(UserError, match="has no column image, only photo"):
         real_dataset(str(tmp_path / "x.parquet"), "test", Location(str(tmp_path)))
 
 

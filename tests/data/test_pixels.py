@@ -42,7 +42,7 @@ def test_sixteen_bits_are_scaled_to_their_twin_of_eight_bits(form):
 
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
 def test_values_of_thirty_two_bits_say_no_range_and_are_refused(dtype):
-    with pytest.raises(ValueError, match="its values have 32 bits .* save it with 8 or 16 bits"):
+    with pytest.raises(ValueError, match=r"its values have 32 bits .* save it with 8 or 16 bits"):
         shown(encoded(Image.fromarray(GRAYS.astype(dtype)), "TIFF"))
 
 
