@@ -13,12 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raysd.data.readers import Columns, Source, checked_labels, image_bytes, missing_column, plain_type
+from raysd.data.readers import USUAL, Columns, Source, checked_labels, image_bytes, missing_column, plain_type
 from raysd.errors import UserError
 
 BATCH_ROWS = 256
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
-USUAL = Columns()
 
 
 @dataclass(frozen=True)
@@ -80,12 +79,8 @@ def parquet_source(path: Path, columns: Columns = USUAL) -> Source:
             _check_columns(path, part, columns)
         names = _schema_class_names(parts[0].schema, columns.label)
         with tempfile.NamedTemporaryFile(suffix=".arrow") as file:
-            kept = pa.schema(
-                [
-                    pa.field(name, plain_type(parts[0].schema.field(name).type))
-                    for name in (columns.image, columns.label)
-                ]
-            )
+            schema = parts[0].schema
+            kept = pa.schema([(name, plain_type(schema.field(name).type)) for name in (columns.image, columns.label)])
             with pa.ipc.new_file(file.name, kept) as writer:
                 for part in parts:
                     for batch in part.batches(kept.names):

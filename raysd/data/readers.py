@@ -1,9 +1,10 @@
 """Sources of real images, which give any image as encoded bytes: arrays, files, annotations.
 
-Folders (`raysd.data.folders`) and Parquet files (`raysd.data.parquet`) have readers of our own. The builders of `datasets` leave out classes
-without images, so that the labels after them shift, give no labels where one class has a folder within its folder, take
-a class named `train` for a split, copy a Parquet file into a cache, and accept rows without label or image. timm's
-reader sorts `9` before `10`, takes hidden folders for classes, and leaves out empty ones.
+Folders (`raysd.data.folders`) and Parquet files (`raysd.data.parquet`) have readers of our own. The builders of
+`datasets` leave out classes without images, so that the labels after them shift, give no labels where one class has a
+folder within its folder, take a class named `train` for a split, copy a Parquet file into a cache, and accept rows
+without label or image. timm's reader sorts `9` before `10`, takes hidden folders for classes, and leaves out empty
+ones.
 """
 
 import hashlib

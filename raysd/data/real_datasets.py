@@ -15,7 +15,7 @@ from raysd.data.hub_readers import SAVED, SAVED_DICT, SCHEME, HubSet, hub_source
 from raysd.data.images import ImageSet, read_labels
 from raysd.data.own_name import OwnName, parse_own_name
 from raysd.data.parquet import hive_files, parquet_source
-from raysd.data.readers import Columns, Source, Split, files_key, local_path
+from raysd.data.readers import USUAL, Source, Split, files_key, local_path
 from raysd.data.readers import encode_png as encode_png
 from raysd.data.splits import frozen_mask, half_mask
 from raysd.data.store import find_set, write_set
@@ -97,7 +97,7 @@ def _local(name: OwnName, split: Split) -> _OwnSource:
     path, columns = name.path, name.columns
     key = files_key(path)
     if path.is_file() or (path.is_dir() and not _is_data_set(path) and hive_files(path)):
-        own = [] if columns == Columns() and path.is_file() else [columns.image, columns.label]
+        own = [] if columns == USUAL and path.is_file() else [columns.image, columns.label]
         return _OwnSource(path.stem, short_digest(*own, key) if own else key, lambda: parquet_source(path, columns))
     if not _is_data_set(path):
         return _folder(path, split, key)
