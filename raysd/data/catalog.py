@@ -3,7 +3,7 @@
 import gzip
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from importlib.util import find_spec
@@ -255,7 +255,7 @@ def open_built_in(name: str, split: Split, path: Path | None = None) -> Source:
         if entry.class_keys is None
         else translate_names(name, found.class_names, class_keys(entry.class_keys))
     )
-    return Source(name, found.labels, names, found.encoded, found.files, found.where)
+    return replace(found, name=name, class_names=names)
 
 
 @cache

@@ -150,6 +150,8 @@ class Source:
     """The file of each image; empty where images are no files."""
     where: Callable[[int], str] | None = None
     """Function that says where image i is, if it is no file of its own."""
+    is_made_here: bool = False
+    """Whether images were encoded from pixels, so that none is broken."""
 
     def place(self, i: int) -> str:
         """Return where image i is, for an error: its file, or its row."""
@@ -167,7 +169,7 @@ def encode_png(image: np.ndarray) -> bytes:
 
 def array_source(name: str, images: np.ndarray, labels: np.ndarray, class_names: list[str]) -> Source:
     """Return the source of images uint8 [N, H, W] or [N, H, W, 3], which are read as PNG."""
-    return Source(name, labels.astype(np.int64), class_names, lambda i: encode_png(images[i]))
+    return Source(name, labels.astype(np.int64), class_names, lambda i: encode_png(images[i]), is_made_here=True)
 
 
 def file_source(name: str, files: list[str], labels: Sequence[int] | np.ndarray, class_names: list[str]) -> Source:

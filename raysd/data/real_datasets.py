@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from raysd.data.broken import check_images
 from raysd.data.catalog import BuiltInSet, built_in_sets, check_offline_set, fashion_mnist_folder, open_built_in
 from raysd.data.class_map import ClassMatch, count_left_out, match_classes, read_class_map
 from raysd.data.folders import folder_source, split_folders
 from raysd.data.hub_readers import SAVED, SAVED_DICT, SCHEME, HubSet, hub_source, hub_splits, parse_hub_name
 from raysd.data.images import ImageSet, read_labels
-from raysd.data.own_name import OwnName, parse_own_name
+from raysd.data.own_name import OnBroken, OwnName, parse_own_name
 from raysd.data.parquet import hive_files, parquet_source
 from raysd.data.readers import USUAL, Source, Split, files_key, local_path
 from raysd.data.readers import encode_png as encode_png
@@ -39,6 +40,8 @@ class WantedSet:
     rows: Callable[[Source], np.ndarray]
     """Function that returns the images of the source that belong to the split, int64 [n]."""
     one_file: bool = False
+    on_broken: OnBroken | None = None
+    """What happens to an image that cannot be decoded; None for a built-in set, which must be whole."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,12 @@ class _OwnSource:
     open: Callable[[], Source]
     is_split: bool = False
     """Whether the set has training and test splits."""
+    on_broken: OnBroken = "error"
+
+    @property
+    def full_key(self) -> str:
+        """The key, apart for a set that may lack images."""
+        return self.key if self.on_broken == "error" else short_digest(self.on_broken, self.key)
 
 
 def own_set(name: str, split: Split, root: Location, halve: bool) -> WantedSet:
@@ -57,16 +66,15 @@ def own_set(name: str, split: Split, root: Location, halve: bool) -> WantedSet:
     Raises:
         UserError: the set cannot be opened.
     """
-    own = _hub(name, split) if name.startswith(SCHEME) else _local(parse_own_name("real data set", name), split)
+    own = _hub(name, split) if name.startswith(SCHEME) else _own(parse_own_name("real data set", name), split)
     halve = halve and not own.is_split
 
     def rows(source: Source) -> np.ndarray:
         return np.flatnonzero(half_mask(source.labels, split)) if halve else all_rows(source)
 
     part = split if halve or own.is_split else "whole"
-    return WantedSet(
-        f"{own.stem}-{part}", root.child("sets", "own", short_digest(own.stem, part, own.key)), own.open, rows
-    )
+    folder = root.child("sets", "own", short_digest(own.stem, part, own.full_key))
+    return WantedSet(f"{own.stem}-{part}", folder, own.open, rows, on_broken=own.on_broken)
 
 
 def _hub(name: str, split: Split) -> _OwnSource:
@@ -90,7 +98,11 @@ def _hub_split(hub: HubSet, split: str, is_split: bool) -> _OwnSource:
     source, key = hub_source(hub, split)
     # One split may be halved under one name and whole under another.
     key = short_digest(hub.id, hub.image, hub.label, str(is_split), key)
-    return _OwnSource(hub.id.replace("/", "_"), key, lambda: source, is_split)
+    return _OwnSource(hub.id.replace("/", "_"), key, lambda: source, is_split, hub.on_broken)
+
+
+def _own(name: OwnName, split: Split) -> _OwnSource:
+    return replace(_local(name, split), on_broken=name.on_broken)
 
 
 def _local(name: OwnName, split: Split) -> _OwnSource:
@@ -214,7 +226,7 @@ def real_dataset(
         rows = wanted.rows(source)
         if len(rows) == 0:
             raise UserError("real data set", name, "holds no images")
-        fingerprint = write_set(wanted.folder, source, rows, wanted.one_file)
+        fingerprint = _bring_in(name, wanted, source, rows)
     images = ImageSet(wanted.name, fingerprint, wanted.folder, images_per_class, from_end, about={"kind": "real"})
     if table is not None:
         shared = entry is not None and entry.shared_classes if shared_classes is None else shared_classes
@@ -223,6 +235,14 @@ def real_dataset(
             _check_classes(images, table)
     _check_counts(images)
     return images
+
+
+def _bring_in(name: str, wanted: WantedSet, source: Source, rows: np.ndarray) -> str:
+    """Check the images of a set, and write them into the storage root; return their fingerprint."""
+    if source.is_made_here:
+        return write_set(wanted.folder, source, rows, wanted.one_file)
+    checked = check_images(name, source, rows, wanted.on_broken)
+    return write_set(wanted.folder, source, checked.rows, wanted.one_file, checked.is_read_as_before)
 
 
 def _matched(images: ImageSet, match: ClassMatch) -> ImageSet:
@@ -240,7 +260,7 @@ def _built_in(name: str, entry: BuiltInSet, split: Split, root: Location, path: 
         return WantedSet(
             sample,
             root.child("sets", sample),
-            lambda: parquet_source(SAMPLE / f"{split}.parquet"),
+            lambda: replace(parquet_source(SAMPLE / f"{split}.parquet"), is_made_here=True),
             all_rows,
             one_file=True,
         )
