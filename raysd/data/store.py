@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raysd.data.overlap import image_hash, write_hashes
 from raysd.data.readers import Source
 from raysd.progress import Progress
 from raysd.storage.location import Location
@@ -96,6 +97,7 @@ def write_set(
     digest, writer = hashlib.blake2b(digest_size=8), _Writer(folder, _schema(source.class_names))
     order, index = round_major(source.labels[rows])
     encoded: list[bytes] = []
+    hashes = bytearray()
     start = size = 0
     with (
         Progress(f"storing {source.name}", len(rows), "images")
@@ -108,6 +110,7 @@ def write_set(
             if is_read_as_before is not None and not is_read_as_before[position]:
                 digest.update(b"RGB of raysd.data.pixels")
             encoded.append(data)
+            hashes += image_hash(data)
             size += len(data)
             if len(encoded) < ROW_GROUP and size < GROUP_BYTES and not is_last:
                 continue
@@ -118,7 +121,9 @@ def write_set(
             if writer.is_full and not one_file and not is_last:
                 writer.end_shard()
             encoded, start, size = [], place + 1, 0
-    return writer.end_set(digest.hexdigest())
+    fingerprint = writer.end_set(digest.hexdigest())
+    write_hashes(folder, fingerprint, hashes)
+    return fingerprint
 
 
 class _Writer:
