@@ -1,5 +1,6 @@
 """The commands that train classifiers and measure them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,8 @@ def evaluate(experiment: ExperimentLike = None, command: str = "", **values: Any
     if not evaluation.sets:
         raise UserError("evaluation.skip_absent", True, "all sets were skipped; give one that is available")
     rows = evaluation.measure_all(models)
-    return ResultRows(tuple(rows), experiment.root.child("results", ACCURACY.name).uri, evaluation.skipped)
+    folder = experiment.root.child("results", ACCURACY.name)
+    return ResultRows(tuple(rows), folder.uri, evaluation.skipped, _failures(rows))
 
 
 def compare(experiment: ExperimentLike, other: ExperimentLike, command: str = "") -> ResultRows[ComparisonRow]:
@@ -90,10 +92,9 @@ def compare(experiment: ExperimentLike, other: ExperimentLike, command: str = ""
     for name, reason in evaluation.skipped.items():
         say(f"skipped  {name}: {reason}")
     both = [evaluation.measure_all(models) for models in (ours, theirs)]
-    for row in [row for rows in both for row in rows if row["value"] is None]:
-        say(describe_row(row))
+    failed = _failures([*both[0], *both[1]])
     rows = compare_classifiers(evaluation, both[0], both[1], command)
-    return ResultRows(tuple(rows), experiment.root.child("results", COMPARISON.name).uri, evaluation.skipped)
+    return ResultRows(tuple(rows), experiment.root.child("results", COMPARISON.name).uri, evaluation.skipped, failed)
 
 
 def analyze(experiment: ExperimentLike = None, command: str = "", **values: Any) -> ResultRows[AnalysisRow]:
@@ -149,6 +150,11 @@ def analyze(experiment: ExperimentLike = None, command: str = "", **values: Any)
 
 
 analyse = analyze
+
+
+def _failures(rows: Sequence[MeasuredRow]) -> tuple[str, ...]:
+    """Return a line for each measurement that failed."""
+    return tuple(describe_row(row) for row in rows if row["value"] is None)
 
 
 def _check_sets(experiment: Experiment) -> None:
