@@ -13,6 +13,8 @@ from raysd.errors import UserError
 if TYPE_CHECKING:
     from raysd.config import CommandLine, Experiment
 
+PARTLY_FAILED = 3
+"""Exit code of a command whose answer lacks a part."""
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 Words = Annotated[
     list[str] | None,
@@ -39,10 +41,16 @@ def _call(name: str, line: "CommandLine", *arguments: Any, **options: Any) -> An
 
 
 def _show(name: str, answer: Any, line: "CommandLine") -> Any:
-    """Print the answer of a command, and return it."""
+    """Print the answer of a command, and return it.
+
+    Raises:
+        typer.Exit: a part of the answer failed and is missing; the exit code is 3.
+    """
     from raysd.commands import show
 
     getattr(show, f"show_{name}")(answer, line)
+    if show.show_missing(answer):
+        raise typer.Exit(PARTLY_FAILED)
     return answer
 
 
@@ -241,7 +249,7 @@ def schema() -> None:
 
 
 def main(is_job: bool = False) -> None:
-    """Run the command line; bad input prints one line and exits with code 2.
+    """Run the command line; bad input prints one line and exits with code 2, an answer that lacks a part with 3.
 
     Args:
         is_job: whether the command may be retried without a user, even if it was started at a terminal.

@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 from raysd.config import Experiment
@@ -97,11 +99,100 @@ def checked_run(experiment: Experiment) -> "TrainingRun":
     return training_run(experiment, pools)
 
 
+@dataclass(frozen=True)
+class _Use:
+    """Real images, and the setting that names them."""
+
+    field: str
+    name: str
+    images: "ImageSet"
+
+
+MOST_SHARED = 0.01
+"""The largest share of a set that may also be used otherwise: published sets hold a few images twice."""
+
+
 def check_apart(experiment: Experiment, sets: "list[ImageSet]") -> None:
-    """Check that no image is used both to train and to measure.
+    """Check that no image is used both to train or to choose, and to measure. Sets are compared by their images.
 
     Raises:
-        UserError: a real data set is used for both, or its first images overlap with those kept for validation.
+        UserError: a set shares more than 1 % of its images with one that classifiers are trained on or chosen by, or
+            the first images of a set that is trained on overlap with those kept for validation.
+    """
+    trained = [_Use("training", images.name, images) for images in sets if images.about.get("kind") == "real"]
+    chosen = _validation(experiment)
+    if chosen and trained:
+        _check_validation_count(experiment, trained)
+    reported = _reported(experiment) if trained or chosen else []
+    for used, measured in [*product(trained, [*chosen, *reported]), *product(chosen, reported)]:
+        _check_pair(used, measured)
+
+
+def _check_pair(used: _Use, measured: _Use) -> None:
+    from raysd.data.overlap import count_images, count_shared
+
+    count, total = count_shared(used.images, measured.images), count_images(measured.images)
+    what = (
+        f"what the classifiers are trained on ({used.name})"
+        if used.field == "training"
+        else f"what is chosen by ({used.field} = {used.name})"
+    )
+    if count > MOST_SHARED * total:
+        reason = (
+            f"{count:,} of its {total:,} images are also in {what}; use other images, or split them into train and test"
+        )
+        raise UserError(measured.field, measured.name, reason)
+    if count:
+        say(f"{measured.field} = {measured.name}: {count:,} of its {total:,} images are also in {what}")
+
+
+def _validation(experiment: Experiment) -> list[_Use]:
+    """Return the images that a sweep or a training chooses by, if any."""
+    from raysd.data.real_datasets import real_dataset
+
+    evaluation = experiment.evaluation
+    name, count = evaluation.validation_set, evaluation.validation_images_per_class
+    if name is None:
+        return []
+    images = real_dataset(name, "train", experiment.root, count, from_end=count is not None)
+    return [_Use("evaluation.validation_set", name, images)]
+
+
+def _reported(experiment: Experiment) -> list[_Use]:
+    """Return the images of the test sets, and those of a user's transfer sets that are tested on.
+
+    A built-in transfer set is among them if another setting names it, too; others have splits of their own.
+    """
+    from raysd.data.catalog import built_in_sets
+    from raysd.data.real_datasets import real_dataset
+
+    evaluation, root, found = experiment.evaluation, experiment.root, list[_Use]()
+    if (name := evaluation.test_set) is not None:
+        found.append(_Use("evaluation.test_set", name, real_dataset(name, "test", root)))
+    others = {evaluation.validation_set, experiment.training.real, experiment.sweep.real}
+    others |= {source.real for source in experiment.training.sources}
+    wanted: list[tuple[str, RealSource, bool]] = [
+        *((f"evaluation.test_sets.{number}.name", each, False) for number, each in enumerate(evaluation.test_sets)),
+        *(
+            (f"evaluation.transfer_sets.{number}.name", each, True)
+            for number, each in enumerate(evaluation.transfer_sets)
+            if each.name in others or each.name not in built_in_sets()
+        ),
+    ]
+    for field, each, halve in wanted:
+        try:
+            found.append(_Use(field, each.name, real_dataset(each.name, "test", root, halve=halve, path=each.path)))
+        except UserError:
+            if not evaluation.skip_absent:
+                raise
+    return found
+
+
+def _check_validation_count(experiment: Experiment, trained: list[_Use]) -> None:
+    """Check that the first images of a set that is trained on end before the last ones, which are for validation.
+
+    Raises:
+        UserError: they overlap.
     """
     import numpy as np
 
@@ -109,18 +200,8 @@ def check_apart(experiment: Experiment, sets: "list[ImageSet]") -> None:
     from raysd.data.real_datasets import real_dataset
 
     evaluation, count = experiment.evaluation, experiment.evaluation.validation_images_per_class
-    real = {images.fingerprint: images for images in sets if images.about.get("kind") == "real"}
-    if (
-        real
-        and evaluation.test_set is not None
-        and real_dataset(evaluation.test_set, "test", experiment.root).fingerprint in real
-    ):
-        raise UserError(
-            "evaluation.test_set", evaluation.test_set, "is also what the classifiers are trained on; use other images"
-        )
-    if not real or evaluation.validation_set is None:
-        return
-    learnt = real.get(real_dataset(evaluation.validation_set, "train", experiment.root).fingerprint)
+    real = {use.images.fingerprint: use.images for use in trained}
+    learnt = real.get(real_dataset(evaluation.validation_set or "", "train", experiment.root).fingerprint)
     if learnt is None:
         return
     fewest = int(np.unique(read_labels(learnt), return_counts=True)[1].min())
@@ -200,7 +281,6 @@ def check_sweep(experiment: Experiment) -> "list[Model | Lora]":
     Raises:
         UserError: what is wrong with the space, a setting, a prompt, the sets, or the batch.
     """
-    from raysd.data.real_datasets import real_dataset
     from raysd.resolve import source_generations
     from raysd.sweep.space import experiment_at, rungs_of, settings_to_check
 
@@ -215,18 +295,22 @@ def check_sweep(experiment: Experiment) -> "list[Model | Lora]":
         check_training(at)
         _check_batch(at)
     check_prompts(experiment, specs)
-    if experiment.sweep.real is not None:
-        check_apart(
-            experiment,
-            [
-                real_dataset(
-                    experiment.sweep.real, "train", experiment.root, rungs[-1].images_per_class, experiment.table
-                )
-            ],
-        )
+    check_apart(experiment, _real_of_sweep(experiment, rungs[-1].images_per_class))
     if experiment.sweep.proxies:
         _check_proxies(experiment)
     return list({(weights.name, weights.digest): weights for spec in specs for weights in spec.weights}.values())
+
+
+def _real_of_sweep(experiment: Experiment, images_per_class: int) -> "list[ImageSet]":
+    """Return the real images that a sweep trains on, for its baseline or beside each clone."""
+    from raysd.data.real_datasets import real_dataset
+
+    wanted = [(source.real, source.images_per_class) for source in experiment.training.sources]
+    return [
+        real_dataset(name, "train", experiment.root, count, experiment.table)
+        for name, count in [(experiment.sweep.real, images_per_class), *wanted]
+        if name is not None
+    ]
 
 
 def _check_proxies(experiment: Experiment) -> None:

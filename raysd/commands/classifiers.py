@@ -1,5 +1,6 @@
 """The commands that train classifiers and measure them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,8 @@ def evaluate(experiment: ExperimentLike = None, command: str = "", **values: Any
     if not evaluation.sets:
         raise UserError("evaluation.skip_absent", True, "all sets were skipped; give one that is available")
     rows = evaluation.measure_all(models)
-    return ResultRows(tuple(rows), experiment.root.child("results", ACCURACY.name).uri, evaluation.skipped)
+    folder = experiment.root.child("results", ACCURACY.name)
+    return ResultRows(tuple(rows), folder.uri, evaluation.skipped, _failures(rows))
 
 
 def compare(experiment: ExperimentLike, other: ExperimentLike, command: str = "") -> ResultRows[ComparisonRow]:
@@ -100,10 +102,9 @@ def compare(experiment: ExperimentLike, other: ExperimentLike, command: str = ""
     for name, reason in evaluation.skipped.items():
         say(f"skipped  {name}: {reason}")
     both = [evaluation.measure_all(models) for models in (ours, theirs)]
-    for row in [row for rows in both for row in rows if row["value"] is None]:
-        say(describe_row(row))
+    failed = _failures([*both[0], *both[1]])
     rows = compare_classifiers(evaluation, both[0], both[1], command, costs=_costs(experiment, other))
-    return ResultRows(tuple(rows), experiment.root.child("results", COMPARISON.name).uri, evaluation.skipped)
+    return ResultRows(tuple(rows), experiment.root.child("results", COMPARISON.name).uri, evaluation.skipped, failed)
 
 
 def _costs(experiment: Experiment, other: Experiment) -> "Costs | None":
@@ -178,6 +179,11 @@ def analyze(experiment: ExperimentLike = None, command: str = "", **values: Any)
 
 
 analyse = analyze
+
+
+def _failures(rows: Sequence[MeasuredRow]) -> tuple[str, ...]:
+    """Return a line for each measurement that failed."""
+    return tuple(describe_row(row) for row in rows if row["value"] is None)
 
 
 def _check_sets(experiment: Experiment) -> None:

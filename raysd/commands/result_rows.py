@@ -20,6 +20,8 @@ class ResultRows(Generic[R]):
     """The folder that holds a file for each row."""
     skipped: Mapping[str, str] = field(default_factory=dict)
     """Why each set that was skipped was not available, by name."""
+    failed: tuple[str, ...] = ()
+    """A line for each measurement that failed."""
 
     def __iter__(self) -> Iterator[R]:
         return iter(self.rows)

@@ -168,7 +168,8 @@ def show_evaluate(results: "ResultRows[MeasuredRow]", line: CommandLine = DEFAUL
         rows = [row for row in results if row["classifier"] == classifier and row["role"] == "transfer"]
         _show_means(rows, list(results.skipped))
     _line(f"the rows are in {results.path}")
-    _line(f"next: {line.command('sweep')}  # compares guidance scales and prompts")
+    if not results.failed:
+        _line(f"next: {line.command('sweep')}  # compares guidance scales and prompts")
 
 
 def show_compare(results: "ResultRows[ComparisonRow]", line: CommandLine = DEFAULT) -> None:
@@ -249,6 +250,17 @@ def show_sweep(answer: "SweepAnswer", line: CommandLine = DEFAULT) -> None:
     best = CommandLine(answer.best_config)
     _line("the best setting at full size: raise generation.images_per_class in these commands")
     _line(f"next: {' && '.join(best.command(name) for name in ('generate', 'train', 'evaluate'))}")
+
+
+def show_missing(answer: object) -> bool:
+    """Print what an answer lacks because a part of it failed; return whether there is any."""
+    failed: Sequence[str] = getattr(answer, "failed", ())
+    if not failed:
+        return False
+    for each in failed:
+        _line(f"missing  {each}")
+    _line(f"{len(failed)} measurements failed and are missing above; the same command tries them again")
+    return True
 
 
 def describe_row(row: MeasuredRow) -> str:

@@ -59,6 +59,15 @@ class SweepAnswer:
         return best
 
     @property
+    def failed(self) -> tuple[str, ...]:
+        """A line for each measurement that failed. A setting that cannot be trained is a result, and in the report."""
+        return tuple(
+            f"seed {each['seed']}, {each['trained_on']}, on {each['dataset']}: {each['error']}"
+            for each in self.row["failed"]
+            if each["seed"] is not None
+        )
+
+    @property
     def report(self) -> str:
         """The page of the report."""
         return self.written_report.path

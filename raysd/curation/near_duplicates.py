@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from raysd.data.images import UNDECODABLE, ImageSet
+from raysd.data.pixels import to_rgb
 from raysd.errors import UserError
 
 SIDE = 16
@@ -22,7 +23,7 @@ FLAT = 1.0  # a thumbnail with a smaller standard deviation (in gray levels) is 
 def thumbnail(data: bytes) -> bytes:
     """Return an encoded image as 16 x 16 gray values, one byte each."""
     with Image.open(io.BytesIO(data)) as image:
-        return image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()
+        return to_rgb(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()
 
 
 def descriptors(thumbnails: list[bytes]) -> np.ndarray:

@@ -23,6 +23,7 @@ from raysd.clone.shard import DATA, read_shard, shard_name
 from raysd.curation.near_duplicates import Reference, descriptors, nearest, nearest_earlier, thumbnail
 from raysd.curation.part_counts import PartCounts
 from raysd.curation.scores import PART, RECORD, SCORES, ScoringSpec, read_scores
+from raysd.data.pixels import to_rgb
 from raysd.errors import UserError
 from raysd.generation.placement import TASKS_PER_ACTOR, pool_size
 from raysd.progress import Progress, say
@@ -104,7 +105,7 @@ class ShardScorer:
         for start in range(0, len(encoded), self.batch_size):
             parts.append(
                 self.model.similarities(
-                    [Image.open(io.BytesIO(data)) for data in encoded[start : start + self.batch_size]]
+                    [to_rgb(Image.open(io.BytesIO(data))) for data in encoded[start : start + self.batch_size]]
                 )
             )
         similarities = np.concatenate(parts)

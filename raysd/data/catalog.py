@@ -3,7 +3,7 @@
 import gzip
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from importlib.util import find_spec
@@ -15,8 +15,10 @@ import yaml
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from raysd.data.folders import folder_source
 from raysd.data.hub_readers import HubSet, hub_source, torchvision_source
-from raysd.data.readers import Source, Split, annotation_source, array_source, folder_source, join_sources
+from raysd.data.pixels import to_rgb
+from raysd.data.readers import Source, Split, annotation_source, array_source, join_sources
 from raysd.errors import UserError
 
 PADDING = 2
@@ -103,7 +105,7 @@ def _opencv_digits(split: Split) -> Arrays:
     """Return 5,000 digits of 20 px, from Debian's package opencv-doc."""
     if not OPENCV_DIGITS.is_file():
         raise UserError("real data set", "opencv_digits", "needs the Debian package opencv-doc; apt install opencv-doc")
-    sheet = np.asarray(Image.open(OPENCV_DIGITS).convert("L"))
+    sheet = np.asarray(to_rgb(Image.open(OPENCV_DIGITS)).convert("L"))
     return sheet.reshape(50, 20, 100, 20).swapaxes(1, 2).reshape(-1, 20, 20), np.repeat(np.arange(10), 500)
 
 
@@ -253,7 +255,7 @@ def open_built_in(name: str, split: Split, path: Path | None = None) -> Source:
         if entry.class_keys is None
         else translate_names(name, found.class_names, class_keys(entry.class_keys))
     )
-    return Source(name, found.labels, names, found.encoded, found.files)
+    return replace(found, name=name, class_names=names)
 
 
 @cache

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from raysd.clone.export import folder_name
 from raysd.data.images import ImageSet, class_names, read_labels
 from raysd.errors import UserError
 from raysd.prompts.table import ClassTable
 
 LEFT_OUT = -1
+EXPORTED_DIGITS = 5
 Target = str | list[str] | None
 
 
@@ -56,16 +58,15 @@ def match_classes(
             shared_classes,
         )
     if not names:
-        if labels.max(initial=0) >= len(table):
-            raise UserError(
-                "real data set", images.name, f"has label {labels.max()}, the class table ends at {len(table) - 1}"
-            )
+        _check_numbers(images.name, labels, table)
         return ClassMatch(None)
     if names in (table.names, table.keys):
         return ClassMatch(None)
     mapping, taken = [0] * len(names), dict[int, int]()
+    exported = _labels_by([_exported_key(folder_name(0, key)) for key in table.keys])
     for label in sorted(used):
         found = _find_class("real data set", images.name, names[label], indexes, table)
+        found = _exported_label(names[label], exported) if found is None else found
         if found is None and not shared_classes:
             shown = ", ".join(table.keys[:5])
             why = f"its class {names[label]!r} is in no row of the class table"
@@ -83,6 +84,37 @@ def match_classes(
             f"shares no class with the class table; its classes are {', '.join(names[:5])}, ...",
         )
     return ClassMatch(None if all(mapping[label] == label for label in used) else tuple(mapping))
+
+
+def _check_numbers(name: str, labels: np.ndarray, table: ClassTable) -> None:
+    """Check that labels without names are those of the class table.
+
+    Raises:
+        UserError: a label beyond the table, or labels that begin at 1, as if they were shifted by one.
+    """
+    first, last = int(labels.min()), int(labels.max())
+    if first != 1 and last < len(table):
+        return
+    end = len(table) - 1
+    what = f"has the labels {first} to {last} without names, and the classes of the table are 0 to {end}"
+    example = json.dumps({str(first): table.keys[0]}, ensure_ascii=False)[:-1] + ", ...}"
+    change = "number them from 0" if first else "use a table with all of them"
+    remedy = f"{change}, or name it in evaluation.test_sets with a class_map, as {example}"
+    raise UserError("real data set", name, f"{what}; {remedy}")
+
+
+def _exported_key(folder: str) -> str:
+    return folder.partition("_")[2]
+
+
+def _exported_label(folder: str, exported: dict[str, list[int]]) -> int | None:
+    """Return the label of a folder that `raysd export` wrote, as `00003_dress`: that of its key; its number tells keys
+    apart that are written alike."""
+    number = folder.partition("_")[0]
+    if len(number) < EXPORTED_DIGITS or not number.isdecimal():
+        return None
+    labels = exported.get(_exported_key(folder), [])
+    return labels[0] if len(labels) == 1 else next((label for label in labels if label == int(number)), None)
 
 
 def _match_by_map(

@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-from raysd.data.readers import Source, checked_labels, encode_png, file_source, image_bytes
+from raysd.data.own_name import OnBroken, checked_on_broken
+from raysd.data.readers import Columns, Source, checked_labels, encode_png, file_source, image_bytes, missing_column
 from raysd.errors import UserError
 
 DOWNLOADS = Path("~/.cache/torchvision")
 SCHEME = "hf://datasets/"
 SAVED_DICT, SAVED = "dataset_dict.json", "state.json"
-OPTIONS = ("config", "revision", "image", "label", "train", "test")
+OPTIONS = ("config", "revision", "image", "label", "train", "test", "on_broken")
 
 
 class HubSet(BaseModel):
@@ -33,6 +34,8 @@ class HubSet(BaseModel):
     """Name of the column with the images."""
     label: str = "label"
     """Name of the column with the labels."""
+    on_broken: OnBroken = "error"
+    """What happens to an image that cannot be decoded."""
 
     @property
     def is_local(self) -> bool:
@@ -69,8 +72,9 @@ def parse_hub_name(name: str) -> tuple[HubSet, dict[str, str]]:
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if wrong := [option for option in options if option not in OPTIONS]:
         raise UserError("real data set", name, f"has no option {wrong[0]}; use {', '.join(OPTIONS)}")
+    on_broken = checked_on_broken("real data set", name, options.pop("on_broken", "error"))
     splits = {split: options.pop(split, split).replace(" ", "+") for split in ("train", "test")}
-    return HubSet(id=path, **options), splits
+    return HubSet(id=path, on_broken=on_broken, **options), splits
 
 
 def hub_splits(hub: HubSet) -> list[str]:
@@ -130,14 +134,7 @@ def hub_source(hub: HubSet, split: str) -> tuple[Source, str]:
         ) from None
     for column in (hub.image, hub.label):
         if column not in data.column_names:
-            remedy = (
-                "rename its columns to image and label"
-                if hub.is_local
-                else "add the options image=.. and label=.. to its name"
-            )
-            raise UserError(
-                "real data set", hub.id, f"has no column {column}, only {', '.join(data.column_names)}; {remedy}"
-            )
+            raise missing_column(hub.address, column, Columns(hub.image, hub.label), data.column_names)
     names = list(getattr(data.features[hub.label], "names", None) or [])
     labels, names = checked_labels(hub.id, data.select_columns([hub.label]).with_format("arrow")[:][hub.label], names)
     if isinstance(data.features[hub.image], datasets.Image):

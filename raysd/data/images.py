@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
+from raysd.data.pixels import to_rgb
 from raysd.errors import UserError
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
@@ -165,7 +166,8 @@ class ImageArrays:
 def decode_image(data: bytes, size: int, resize: int | None = None, interpolation: str = "bicubic") -> np.ndarray:
     """Return an encoded image as uint8 [3, size, size]: its shorter side resized, then its center cropped.
 
-    The arithmetic is that of torchvision's Resize and CenterCrop on PIL images, so that results equal a plain loop's.
+    Its colors are those of `to_rgb`. The arithmetic is that of torchvision's Resize and CenterCrop on PIL images, so
+    that results equal a plain loop's.
     Colors are innermost in memory.
 
     Args:
@@ -175,7 +177,7 @@ def decode_image(data: bytes, size: int, resize: int | None = None, interpolatio
         interpolation: `bicubic`, `bilinear`, or another name of PIL's.
     """
     with Image.open(io.BytesIO(data)) as image:
-        rgb = image.convert("RGB")
+        rgb = to_rgb(image)
     shorter = min(rgb.size)
     if shorter != (wanted := resize or size):
         width, height = (wanted if side == shorter else int(wanted * side / shorter) for side in rgb.size)

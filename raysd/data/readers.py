@@ -1,31 +1,66 @@
-"""Sources of real images, which give any image as encoded bytes: arrays, folders, Parquet, annotations.
+"""Sources of real images, which give any image as encoded bytes: arrays, files, annotations.
 
-Folders and Parquet files have readers of our own. The builders of `datasets` leave out classes without images, so that
-the labels after them shift, give no labels where one class has a folder within its folder, take a class named `train`
-for a split, copy a Parquet file into a cache, and accept rows without label or image. timm's reader sorts `9` before
-`10`, takes hidden folders for classes, and leaves out empty ones.
+Folders (`raysd.data.folders`) and Parquet files (`raysd.data.parquet`) have readers of our own. The builders of
+`datasets` leave out classes without images, so that the labels after them shift, give no labels where one class has a
+folder within its folder, take a class named `train` for a split, copy a Parquet file into a cache, and accept rows
+without label or image. timm's reader sorts `9` before `10`, takes hidden folders for classes, and leaves out empty
+ones.
 """
 
-import errno
 import hashlib
 import io
 import json
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Literal
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from raysd.errors import UserError
 
 LAST_UNNAMED = 1_000_000
 """The highest label that a class without a name may have."""
+
+
+USUAL_COLUMNS = {
+    "image": ("image", "img", "png", "jpg", "jpeg", "webp", "jpg;png;webp", "pixel_values"),
+    "label": ("label", "fine_label", "cls", "labels", "class", "category", "target", "species"),
+}
+"""Names that other data sets give to these columns; an error proposes the first that is there."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns of a user's set."""
+
+    image: str = "image"
+    label: str = "label"
+
+
+USUAL = Columns()
+
+
+def missing_column(name: str, column: str, columns: Columns, there: list[str]) -> UserError:
+    """Return the error of a set without a wanted column; it proposes a name of the set with its own columns."""
+    found = {
+        kind: wanted if wanted in there else next((usual for usual in USUAL_COLUMNS[kind] if usual in there), "..")
+        for kind, wanted in (("image", columns.image), ("label", columns.label))
+    }
+    shown = ", ".join(there)
+    remedy = f"name its columns, as {name}?image={quote(found['image'])}&label={quote(found['label'])}"
+    return UserError("real data set", name, f"has no column {column}, only {shown}; {remedy}")
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type of a column without dictionary or views."""
+    if pa.types.is_dictionary(kind):
+        return plain_type(kind.value_type)
+    return {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}.get(kind, kind)
 
 
 def checked_labels(
@@ -40,7 +75,7 @@ def checked_labels(
     def refuse(row: int, label: object, remedy: str) -> UserError:
         return UserError("real data set", name, f"row {row} has the label {label!r}; {remedy}")
 
-    column = pa.chunked_array([column]) if isinstance(column, pa.Array) else column
+    column = (pa.chunked_array([column]) if isinstance(column, pa.Array) else column).cast(plain_type(column.type))
     if (missing := np.flatnonzero(column.is_null(nan_is_null=True).to_numpy())).size:
         raise refuse(int(missing[0]), None, "label it or remove it")
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
@@ -98,8 +133,6 @@ def checked_bytes(name: str, row: int, data: Any) -> bytes:
 
 
 Split = Literal["train", "test"]
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-BATCH_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -115,6 +148,16 @@ class Source:
     """Function that returns the bytes of image i as in a file; raises UserError where there are none."""
     files: Sequence[str] = ()
     """The file of each image; empty where images are no files."""
+    where: Callable[[int], str] | None = None
+    """Function that says where image i is, if it is no file of its own."""
+    is_made_here: bool = False
+    """Whether images were encoded from pixels, so that none is broken."""
+
+    def place(self, i: int) -> str:
+        """Return where image i is, for an error: its file, or its row."""
+        if self.where is not None:
+            return self.where(i)
+        return self.files[i] if self.files else f"row {i}"
 
 
 def encode_png(image: np.ndarray) -> bytes:
@@ -126,7 +169,7 @@ def encode_png(image: np.ndarray) -> bytes:
 
 def array_source(name: str, images: np.ndarray, labels: np.ndarray, class_names: list[str]) -> Source:
     """Return the source of images uint8 [N, H, W] or [N, H, W, 3], which are read as PNG."""
-    return Source(name, labels.astype(np.int64), class_names, lambda i: encode_png(images[i]))
+    return Source(name, labels.astype(np.int64), class_names, lambda i: encode_png(images[i]), is_made_here=True)
 
 
 def file_source(name: str, files: list[str], labels: Sequence[int] | np.ndarray, class_names: list[str]) -> Source:
@@ -142,91 +185,6 @@ def file_source(name: str, files: list[str], labels: Sequence[int] | np.ndarray,
         return checked_bytes(name, i, data)
 
     return Source(name, checked_labels(name, pa.array(np.asarray(labels)), class_names)[0], class_names, encoded, files)
-
-
-def folder_source(path: Path, by_number: bool = False) -> Source:
-    """Open a folder with one folder of images per class; both are sorted by name, and other files are ignored.
-
-    Args:
-        path: the folder.
-        by_number: whether folder names are class numbers and are sorted as such, so that `10` comes after `9`.
-
-    Raises:
-        UserError: no such folder, a class folder whose name is no number, or two of one number.
-    """
-    if not path.is_dir():
-        raise UserError(
-            "real data set", str(path), "is no folder; give the folder that holds one folder of images per class"
-        )
-    names = sorted(child.name for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
-    if by_number:
-        if wrong := [name for name in names if not name.isdecimal()]:
-            raise UserError(
-                "real data set",
-                str(path),
-                f"its folder {wrong[0]} is no class number; give the folder with the folders 0, 1, 2, ...",
-            )
-        names.sort(key=int)
-        if len({int(name) for name in names}) < len(names):
-            raise UserError("real data set", str(path), "has two folders of one class number; remove one")
-    files, labels = [], []
-    for label, name in enumerate(names):
-        found = sorted(
-            file
-            for file in (path / name).iterdir()
-            if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-        )
-        files += [str(file) for file in found]
-        labels += [label] * len(found)
-    return file_source(path.name, files, np.array(labels, dtype=np.int64), names)
-
-
-def parquet_source(path: Path) -> Source:
-    """Open a Parquet file with `image` (bytes, or a struct of bytes and path) and `label` (whole numbers or text).
-
-    The rows are copied to a nameless Arrow file on disk, which is mapped into memory; so large files take no memory.
-
-    Raises:
-        UserError: no such file, columns or labels, or a full disk.
-    """
-    try:
-        parquet = pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20)  # by default a file is read whole
-        schema = parquet.schema_arrow
-        if not {"image", "label"} <= set(schema.names):
-            raise UserError(
-                "real data set",
-                str(path),
-                f"needs the columns image and label, has {', '.join(schema.names)}; rename them in the file",
-            )
-        names = _schema_class_names(schema)
-        with tempfile.NamedTemporaryFile(suffix=".arrow") as file:
-            label = schema.field("label").type
-            kept = pa.schema(
-                [schema.field("image"), pa.field("label", label.value_type if pa.types.is_dictionary(label) else label)]
-            )
-            with pa.ipc.new_file(file.name, kept) as writer:
-                for batch in parquet.iter_batches(BATCH_ROWS, columns=["image", "label"]):
-                    writer.write_batch(batch.select(["image", "label"]).cast(kept))
-            table = pa.ipc.open_file(pa.memory_map(file.name)).read_all()
-    except (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            why = f"does not fit the disk of {tempfile.gettempdir()}, where it is kept while it is read"
-            remedy = f"{why}; free some space, or set TMPDIR to another folder"
-            raise UserError("real data set", str(path), remedy) from None
-        raise UserError(
-            "real data set", str(path), f"is no readable Parquet file ({str(error).splitlines()[0]})"
-        ) from None
-    labels, names = checked_labels(path.name, table["label"], names)
-    images = table["image"]
-    return Source(path.name, labels, names, lambda i: image_bytes(path.name, i, images[i].as_py()))
-
-
-def _schema_class_names(schema: pa.Schema) -> list[str]:
-    try:
-        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-        return list(features.get("label", {}).get("names", []))
-    except (AttributeError, ValueError, TypeError):  # metadata of another form
-        return []
 
 
 def annotation_source(path: Path) -> Source:
@@ -278,12 +236,21 @@ def join_sources(sources: list[Source]) -> Source:
         )
     starts = np.cumsum([0, *(len(source.labels) for source in sources)])
 
-    def encoded(i: int) -> bytes:
+    def part_of(i: int) -> tuple[Source, int]:
         part = int(np.searchsorted(starts, i, side="right")) - 1
-        return sources[part].encoded(i - int(starts[part]))
+        return sources[part], i - int(starts[part])
 
+    def encoded(i: int) -> bytes:
+        source, place = part_of(i)
+        return source.encoded(place)
+
+    def where(i: int) -> str:
+        source, place = part_of(i)
+        return source.place(place)
+
+    labels = np.concatenate([source.labels for source in sources])
     files = [file for source in sources for file in source.files]
-    return Source(first.name, np.concatenate([source.labels for source in sources]), first.class_names, encoded, files)
+    return Source(first.name, labels, first.class_names, encoded, files, where)
 
 
 def files_key(path: Path) -> str:

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
+from raysd.data.broken import check_images
 from raysd.data.catalog import BuiltInSet, built_in_sets, check_offline_set, fashion_mnist_folder, open_built_in
 from raysd.data.class_map import ClassMatch, count_left_out, match_classes, read_class_map
+from raysd.data.folders import folder_source, split_folders
 from raysd.data.hub_readers import SAVED, SAVED_DICT, SCHEME, HubSet, hub_source, hub_splits, parse_hub_name
 from raysd.data.images import ImageSet, read_labels
-from raysd.data.readers import Source, Split, files_key, folder_source, local_path, parquet_source
+from raysd.data.own_name import OnBroken, OwnName, parse_own_name
+from raysd.data.parquet import hive_files, parquet_source
+from raysd.data.readers import USUAL, Source, Split, files_key, local_path
 from raysd.data.readers import encode_png as encode_png
 from raysd.data.splits import frozen_mask, half_mask
 from raysd.data.store import find_set, write_set
@@ -21,6 +25,9 @@ from raysd.errors import UserError
 from raysd.progress import say
 from raysd.prompts.table import ClassTable
 from raysd.storage.location import Location
+
+FOLDER_READER = "every suffix, folders in folders"
+"""What the reader of folders takes for images. A set that was brought in by another rule is brought in again."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,8 @@ class WantedSet:
     rows: Callable[[Source], np.ndarray]
     """Function that returns the images of the source that belong to the split, int64 [n]."""
     one_file: bool = False
+    on_broken: OnBroken | None = None
+    """What happens to an image that cannot be decoded; None for a built-in set, which must be whole."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,12 @@ class _OwnSource:
     open: Callable[[], Source]
     is_split: bool = False
     """Whether the set has training and test splits."""
+    on_broken: OnBroken = "error"
+
+    @property
+    def full_key(self) -> str:
+        """The key, apart for a set that may lack images."""
+        return self.key if self.on_broken == "error" else short_digest(self.on_broken, self.key)
 
 
 def own_set(name: str, split: Split, root: Location, halve: bool) -> WantedSet:
@@ -51,16 +66,15 @@ def own_set(name: str, split: Split, root: Location, halve: bool) -> WantedSet:
     Raises:
         UserError: the set cannot be opened.
     """
-    own = _hub(name, split) if name.startswith(SCHEME) else _local(local_path("real data set", name), split)
+    own = _hub(name, split) if name.startswith(SCHEME) else _own(parse_own_name("real data set", name), split)
     halve = halve and not own.is_split
 
     def rows(source: Source) -> np.ndarray:
         return np.flatnonzero(half_mask(source.labels, split)) if halve else all_rows(source)
 
     part = split if halve or own.is_split else "whole"
-    return WantedSet(
-        f"{own.stem}-{part}", root.child("sets", "own", short_digest(own.stem, part, own.key)), own.open, rows
-    )
+    folder = root.child("sets", "own", short_digest(own.stem, part, own.full_key))
+    return WantedSet(f"{own.stem}-{part}", folder, own.open, rows, on_broken=own.on_broken)
 
 
 def _hub(name: str, split: Split) -> _OwnSource:
@@ -84,17 +98,23 @@ def _hub_split(hub: HubSet, split: str, is_split: bool) -> _OwnSource:
     source, key = hub_source(hub, split)
     # One split may be halved under one name and whole under another.
     key = short_digest(hub.id, hub.image, hub.label, str(is_split), key)
-    return _OwnSource(hub.id.replace("/", "_"), key, lambda: source, is_split)
+    return _OwnSource(hub.id.replace("/", "_"), key, lambda: source, is_split, hub.on_broken)
 
 
-def _local(path: Path, split: Split) -> _OwnSource:
+def _own(name: OwnName, split: Split) -> _OwnSource:
+    return replace(_local(name, split), on_broken=name.on_broken)
+
+
+def _local(name: OwnName, split: Split) -> _OwnSource:
+    path, columns = name.path, name.columns
     key = files_key(path)
-    if path.is_file():
-        return _OwnSource(path.stem, key, lambda: parquet_source(path))
+    if path.is_file() or (path.is_dir() and not _is_data_set(path) and hive_files(path)):
+        own = [] if columns == USUAL and path.is_file() else [columns.image, columns.label]
+        return _OwnSource(path.stem, short_digest(*own, key) if own else key, lambda: parquet_source(path, columns))
     if not _is_data_set(path):
-        return _OwnSource(path.stem, key, lambda: folder_source(path))
-    hub = HubSet(id=str(path.absolute()))
-    chosen = _local_splits(hub)
+        return _folder(path, split, key)
+    hub = HubSet(id=str(path.absolute()), image=columns.image, label=columns.label)
+    chosen = _chosen_splits(hub.id, hub_splits(hub))
     return _OwnSource(
         path.stem,
         short_digest(hub.image, hub.label, key),
@@ -103,13 +123,27 @@ def _local(path: Path, split: Split) -> _OwnSource:
     )
 
 
-def _local_splits(hub: HubSet) -> dict[Split, str]:
+def _folder(path: Path, split: Split, key: str) -> _OwnSource:
+    """Return a set of class folders, or of split folders with class folders in them."""
+    key = short_digest(FOLDER_READER, key)
+    folders = split_folders(path)
+    if not folders:
+        return _OwnSource(path.stem, key, lambda: folder_source(path))
+    chosen = _chosen_splits(str(path), list(folders))
+    return _OwnSource(
+        path.stem,
+        key,
+        lambda: folder_source(path / folders[chosen[split]]),
+        chosen["train"] != chosen["test"],
+    )
+
+
+def _chosen_splits(name: str, names: list[str]) -> dict[Split, str]:
     """Return the splits for training and testing of a data set in a folder; the same one where it has only one.
 
     Raises:
         UserError: the data set has several splits with unknown roles.
     """
-    names = hub_splits(hub)
     if len(names) == 1:
         return {"train": names[0], "test": names[0]}
     if {"train", "test"} <= set(names):
@@ -117,7 +151,7 @@ def _local_splits(hub: HubSet) -> dict[Split, str]:
     if set(names) == {"train", "validation"}:
         return {"train": "train", "test": "validation"}
     remedy = "give it the splits train and test, or train and validation, or one alone"
-    raise UserError("real data set", hub.id, f"has the splits {', '.join(names) or 'none'}; {remedy}")
+    raise UserError("real data set", name, f"has the splits {', '.join(names) or 'none'}; {remedy}")
 
 
 def _is_data_set(path: Path) -> bool:
@@ -192,13 +226,23 @@ def real_dataset(
         rows = wanted.rows(source)
         if len(rows) == 0:
             raise UserError("real data set", name, "holds no images")
-        fingerprint = write_set(wanted.folder, source, rows, wanted.one_file)
+        fingerprint = _bring_in(name, wanted, source, rows)
     images = ImageSet(wanted.name, fingerprint, wanted.folder, images_per_class, from_end, about={"kind": "real"})
     if table is not None:
         shared = entry is not None and entry.shared_classes if shared_classes is None else shared_classes
         images = _matched(images, match_classes(images, table, shared, class_map))
+        if class_map is None and not shared:
+            _check_classes(images, table)
     _check_counts(images)
     return images
+
+
+def _bring_in(name: str, wanted: WantedSet, source: Source, rows: np.ndarray) -> str:
+    """Check the images of a set, and write them into the storage root; return their fingerprint."""
+    if source.is_made_here:
+        return write_set(wanted.folder, source, rows, wanted.one_file)
+    checked = check_images(name, source, rows, wanted.on_broken)
+    return write_set(wanted.folder, source, checked.rows, wanted.one_file, checked.is_read_as_before)
 
 
 def _matched(images: ImageSet, match: ClassMatch) -> ImageSet:
@@ -216,7 +260,7 @@ def _built_in(name: str, entry: BuiltInSet, split: Split, root: Location, path: 
         return WantedSet(
             sample,
             root.child("sets", sample),
-            lambda: parquet_source(SAMPLE / f"{split}.parquet"),
+            lambda: replace(parquet_source(SAMPLE / f"{split}.parquet"), is_made_here=True),
             all_rows,
             one_file=True,
         )
@@ -248,6 +292,22 @@ def _built_in(name: str, entry: BuiltInSet, split: Split, root: Location, path: 
     if path is not None and entry.source.folder:
         folder = root.child("sets", "own", short_digest(name, split, files_key(local_path("path", path))))
     return WantedSet(f"{name}-{split}", folder, opened, chosen, one_file=entry.source.offline is not None)
+
+
+def _check_classes(images: ImageSet, table: ClassTable) -> None:
+    """Check that each class of the table has an image.
+
+    Raises:
+        UserError: a class has none.
+    """
+    there = set(images.to_labels(read_labels(images)).tolist())
+    there |= {label for group in images.groups if there & set(group) for label in group}
+    missing = [key for label, key in enumerate(table.keys) if label not in there]
+    if missing:
+        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        what = f"has no image of {len(missing):,} of the {len(table):,} classes: {shown}"
+        remedy = "if it shall lack them, name it in evaluation.test_sets with shared_classes: true or a class_map"
+        raise UserError("real data set", images.name, f"{what}; add images, or {remedy}")
 
 
 def _check_counts(images: ImageSet) -> None:
@@ -291,7 +351,7 @@ def check_real_dataset(field: str, name: str, path: str | None = None, class_map
             check_offline_set(field, name)
     elif name.startswith(SCHEME):
         parse_hub_name(name)
-    elif not local_path(field, name).exists():
+    elif not parse_own_name(field, name).path.exists():
         close = get_close_matches(name, built_in_sets(), n=3)
         hint = (
             f"did you mean {' or '.join(close)}?"

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raysd.data.overlap import image_hash, write_hashes
 from raysd.data.readers import Source
 from raysd.progress import Progress
 from raysd.storage.location import Location
@@ -74,7 +75,13 @@ def find_set(folder: Location) -> str | None:
     return single[0].removesuffix(".parquet") if single else None
 
 
-def write_set(folder: Location, source: Source, rows: np.ndarray, one_file: bool = False) -> str:
+def write_set(
+    folder: Location,
+    source: Source,
+    rows: np.ndarray,
+    one_file: bool = False,
+    is_read_as_before: np.ndarray | None = None,
+) -> str:
     """Write some images of a source into a folder, and return their fingerprint.
 
     The images of one file are in memory at once.
@@ -84,10 +91,13 @@ def write_set(folder: Location, source: Source, rows: np.ndarray, one_file: bool
         source: the images.
         rows: numbers of the images to write, int64 [n].
         one_file: whether to write a single file, for small sets.
+        is_read_as_before: whether the colors of an image are those that version 0.1.0 saw, bool [n]; the fingerprint
+            of a set with others is another one, since what was measured on them no longer holds. All are, when None.
     """
     digest, writer = hashlib.blake2b(digest_size=8), _Writer(folder, _schema(source.class_names))
     order, index = round_major(source.labels[rows])
     encoded: list[bytes] = []
+    hashes = bytearray()
     start = size = 0
     with (
         Progress(f"storing {source.name}", len(rows), "images")
@@ -97,7 +107,10 @@ def write_set(folder: Location, source: Source, rows: np.ndarray, one_file: bool
         for place, position in enumerate(order):
             data, is_last = source.encoded(int(rows[position])), place == len(order) - 1
             digest.update(data + str(source.labels[rows[position]]).encode())
+            if is_read_as_before is not None and not is_read_as_before[position]:
+                digest.update(b"RGB of raysd.data.pixels")
             encoded.append(data)
+            hashes += image_hash(data)
             size += len(data)
             if len(encoded) < ROW_GROUP and size < GROUP_BYTES and not is_last:
                 continue
@@ -108,7 +121,9 @@ def write_set(folder: Location, source: Source, rows: np.ndarray, one_file: bool
             if writer.is_full and not one_file and not is_last:
                 writer.end_shard()
             encoded, start, size = [], place + 1, 0
-    return writer.end_set(digest.hexdigest())
+    fingerprint = writer.end_set(digest.hexdigest())
+    write_hashes(folder, fingerprint, hashes)
+    return fingerprint
 
 
 class _Writer:

@@ -88,7 +88,11 @@ class Evaluation:
         for model in models:
             self._check_classes(model)
         wanted = [(model, measured) for model in models for measured in self.sets]
-        rows: dict[str, MeasuredRow | None] = {key: self._found(key) for key in (self._key(*pair) for pair in wanted)}
+        rows: dict[str, MeasuredRow | None] = {}
+        for model, measured in wanted:
+            found = self._found(key := self._key(model, measured))
+            # The same images may have been measured under another name.
+            rows[key] = found if found is None else {**found, "dataset": measured.images.name}
         todo = [pair for pair in wanted if rows[self._key(*pair)] is None]
         needed = [part for model, measured in todo for part in extractions(self.root, model, measured)]
         failed = extract(list({part.fingerprint: part for part in needed}.values()), self._decoded, quiet, here)

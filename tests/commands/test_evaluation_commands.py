@@ -1,8 +1,11 @@
 """The commands that measure, as a user runs them, on classifiers whose weights are random: quick, and no Ray."""
 
 import json
+import re
 from dataclasses import replace
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from row_types import checked
@@ -10,8 +13,10 @@ from row_types import checked
 from raysd.clone.clone import DeviceSeconds
 from raysd.clone.record import add_seconds
 from raysd.commands.checks import checked_run
+from raysd.commands.show import show_missing
+from raysd.commands.sweep_answer import SweepAnswer
 from raysd.config import load_experiment
-from raysd.data.real_datasets import real_dataset
+from raysd.data.real_datasets import encode_png, image_table, real_dataset
 from raysd.evaluation.analyze import compare_clone
 from raysd.evaluation.models import pretrained_model
 from raysd.evaluation.settings import AnalysisSettings
@@ -198,3 +203,25 @@ def test_images_that_were_trained_on_are_not_measured_on(config, run_here):
         done.returncode == 2
         and "meets the 50 images of each class that are trained on: a class has only" in done.stderr
     )
+
+
+def test_a_set_that_fails_is_named_last_and_has_an_exit_code_of_its_own(config, run_here, tmp_path):
+    image = encode_png(np.zeros((8, 8, 3), dtype=np.uint8))
+    labels = np.array([0] * 8 + [1] * 8 + [2])  # no training image of the last class can be spared
+    pq.write_table(image_table([image] * len(labels), labels, ["a", "b", "c"]), tmp_path / "rare.parquet")
+    sets = f"evaluation.transfer_sets=[{tmp_path / 'rare.parquet'}]"
+    for command in (("evaluate",), ("compare", "--with", "training.num_epochs=3")):
+        done = run_here(command[0], str(config), sets, *command[1:])
+        *missing, last = done.stdout.splitlines()[-(5 if command[0] == "compare" else 3) :]
+        assert done.returncode == 3 and not done.stderr, done.stdout + done.stderr
+        assert all(re.match(r"missing  seed \d  transfer   rare-test: failed: ", line) for line in missing)
+        assert last.startswith(f"{len(missing)} measurements failed and are missing above; the same command")
+        assert "next:" not in done.stdout and "digits-test" in done.stdout
+
+
+def test_a_sweep_names_what_it_could_not_measure(capsys):
+    failed = [{"dataset": "usps-test", "error": "no file", "seed": 1, "trained_on": "g=2"}]
+    failed += [{"dataset": "-", "error": "the loss is not a number", "seed": None, "trained_on": "g=9"}]
+    assert show_missing(SweepAnswer({"failed": failed}, "", None))
+    assert capsys.readouterr().out.splitlines()[0] == "missing  seed 1, g=2, on usps-test: no file"
+    assert not show_missing(SweepAnswer({"failed": failed[1:]}, "", None)) and not show_missing([])

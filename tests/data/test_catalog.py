@@ -16,7 +16,8 @@ from raysd.data.catalog import (
     open_built_in,
     translate_names,
 )
-from raysd.data.readers import Source, folder_source
+from raysd.data.folders import folder_source
+from raysd.data.readers import Source
 from raysd.data.splits import ALL, FOLDER, frozen_mask, half_mask, hashed_mask, read_split, split_text
 from raysd.errors import UserError
 from raysd.prompts.table import load_class_table

@@ -9,9 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from raysd.data.folders import folder_source
 from raysd.data.hub_readers import HubSet, hub_source, parse_hub_name, torchvision_source
 from raysd.data.images import class_names, decode_all
-from raysd.data.readers import annotation_source, array_source, files_key, folder_source, join_sources, parquet_source
+from raysd.data.parquet import parquet_source
+from raysd.data.readers import annotation_source, array_source, files_key, join_sources
 from raysd.data.real_datasets import encode_png, real_dataset
 from raysd.errors import UserError
 from raysd.storage.location import Location
@@ -197,7 +199,9 @@ def test_a_hugging_face_data_set_on_disk_is_read_with_its_own_columns(data_set, 
     )
     if form == "data":
         assert hub_source(hub, "train+test")[0].labels.tolist() == [1, 0, 1, 0, 1]
-    with pytest.raises(UserError, match="has no column image, only img, kind; rename its columns") as error:
+    with pytest.raises(
+        UserError, match=r"has no column image, only img, kind; name its columns, as /.*\?image=img&label=\.\."
+    ) as error:
         hub_source(HubSet(id=str(data_set / form)), "train")
     assert one_line(error)
     with pytest.raises(UserError, match="split valid cannot be opened") as error:
@@ -320,7 +324,9 @@ def test_a_hub_set_is_kept_apart_by_its_columns(tmp_path, monkeypatch):
         sorted(decode_all(species, 8).labels.tolist()) == [0, 0, 1, 1]
         and decode_all(family, 8).labels.tolist() == [0] * 4
     )
-    with pytest.raises(UserError, match=r"has no column img, only image, label, family; add the options image=\.\."):
+    with pytest.raises(
+        UserError, match=r"has no column img, only image, label, family; name .*birds\?image=image&label=label"
+    ):
         of_hub(monkeypatch, tmp_path, ["train", "test"], "hf://datasets/me/birds?image=img")
 
 

@@ -116,7 +116,10 @@ def own_digits(root, tmp_path, keep):
 
 def test_a_subset_is_read_twice_with_and_without_the_other_classes(random_classifier, tmp_path):
     root, classifier = random_classifier
-    settings = EvaluationSettings(test_sets=[own_digits(root, tmp_path, (3, 5, 8))])
+    folder = own_digits(root, tmp_path, (3, 5, 8))
+    with pytest.raises(UserError, match="has no image of 7 of the 10 classes: 0, 1, 2, 4, 6, "):
+        Evaluation(root, EvaluationSettings(test_sets=[folder]), TABLE, "")
+    settings = EvaluationSettings(test_sets=[TestSet(name=folder, shared_classes=True)])
     (row,) = Evaluation(root, settings, TABLE, "").measure(classifier)
     assert row["role"] == "shift" and row["masked"]["num_classes"] == 3
     assert (
@@ -124,6 +127,10 @@ def test_a_subset_is_read_twice_with_and_without_the_other_classes(random_classi
         and row["masked"]["low"] <= row["masked"]["value"] <= row["masked"]["high"]
     )
     assert [value is None for value in row["per_class"]] == [label not in (3, 5, 8) for label in range(10)]
+    (tmp_path / "own").rename(tmp_path / "renamed")
+    settings = EvaluationSettings(test_sets=[TestSet(name=str(tmp_path / "renamed"), shared_classes=True)])
+    (again,) = Evaluation(root, settings, TABLE, "").measure(classifier)
+    assert again == {**row, "dataset": "renamed-whole"}, "the row is found, under the name that was given"
 
 
 def test_images_of_other_classes_are_left_out_and_counted(random_classifier, tmp_path):
@@ -230,7 +237,8 @@ def test_two_settings_are_compared_image_by_image(random_classifier):
     assert len(read_rows(root, COMPARISON)) == 4
 
 
-def test_an_image_that_cannot_be_decoded_fails_its_own_set_alone(random_classifier, tmp_path):
+def test_an_image_that_cannot_be_decoded_fails_its_own_set_alone(random_classifier, tmp_path, monkeypatch):
+    monkeypatch.setattr("raysd.data.broken._decode", lambda data: True)  # damaged after it was brought in
     root, classifier = random_classifier
     images = [encode_png(np.zeros((8, 8, 3), dtype=np.uint8))] * 9 + [b"no image"]
     pq.write_table(image_table(images, np.arange(10), TABLE.names), tmp_path / "broken.parquet")

@@ -408,7 +408,7 @@ def test_the_cache_holds_the_largest_model_that_the_docs_name_and_half_as_much_a
 
 
 def test_what_is_said_to_be_fetched_is_the_sum_of_the_files():
-    """By millions of parameters and the bytes of each; the last terms are files for other programs. What is fetched is in
+    """By millions of parameters and the bytes of each; the last terms are files for other programs. Fetched is
     half precision."""
     text, vision, wide, t5, vae = 123.06, 303.18, 694.66, 4762.31, 83.65
     stable = [859.52, text, vision, vae]

@@ -10,6 +10,7 @@ import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
 from raysd.data.images import UNDECODABLE
+from raysd.data.pixels import to_rgb
 from raysd.report.samples.samples import MAX_CLASSES, NUM_IMAGES, CloneSamples, Sample
 from raysd.report.text import short
 
@@ -134,7 +135,7 @@ def _paste_tile(
 def _decode(data: bytes, side: int) -> Image.Image | None:
     """Return the image as RGB, at most `side` pixels wide and high; None when it cannot be read."""
     try:
-        image = Image.open(io.BytesIO(data)).convert("RGB")
+        image = to_rgb(Image.open(io.BytesIO(data)))
     except UNDECODABLE:
         return None
     longest = max(image.size)
