@@ -1,6 +1,8 @@
 """The cost of a clone, and the command that measures it."""
 
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from raysd.commands.result_rows import ResultRows
@@ -40,33 +42,38 @@ def benchmark(experiment: ExperimentLike = None, **values: Any) -> ResultRows[Ra
     return ResultRows((row,), experiment.root.child("results", RATE.name).uri)
 
 
-def cost_lines(experiment: Experiment, clone: "Clone") -> list[str]:
-    """Return what generating a whole clone costs, a line per known device: those of the running cluster, or else
-    all."""
+def cost_lines(experiment: Experiment, clones: "Sequence[Clone]") -> list[str]:
+    """Return what generating an experiment's whole clones costs, a line per known device: those of the running cluster,
+    or else all."""
     from raysd.cluster.resources import check_room, cluster_nodes
     from raysd.cluster.session import ensure_ray
     from raysd.generation.cost import Pool, devices_per_actor, estimate_cost, find_rates, read_rates, runs_on
     from raysd.generation.placement import request_actors
 
-    rates, lines, pool = find_rates(clone.spec, read_rates(experiment.root)), [], None
+    rates, lines, pool = find_rates(clones[0].spec, read_rates(experiment.root)), [], None
     if os.environ.get("RAY_ADDRESS"):
         ensure_ray()
         nodes = cluster_nodes()
         request = request_actors(experiment.generation, nodes)
         accelerators = {node.accelerator for node in nodes if node.accelerator is not None}
         rates = [rate for rate in rates if runs_on(rate, accelerators, request.gpus)]
-        pool = Pool(min(request.count, clone.num_shards), devices_per_actor(request.cpus, request.gpus))
+        num_shards = sum(clone.num_shards for clone in clones)
+        pool = Pool(min(request.count, num_shards), devices_per_actor(request.cpus, request.gpus))
         try:
             check_room(nodes, [request])
         except UserError as error:
             lines.append(f"no room: {error}")
     if not rates:
         return [*lines, "unknown for this model and these devices; raysd benchmark measures it"]
-    prices = experiment.cost.price_per_hour
-    return [
-        *lines,
-        *(_described(estimate_cost(clone, rate, experiment.generation.batch_size, prices), pool) for rate in rates),
-    ]
+    prices, batch_size = experiment.cost.price_per_hour, experiment.generation.batch_size
+    costs = [[estimate_cost(clone, rate, batch_size, prices) for clone in clones] for rate in rates]
+    return [*lines, *(_described(_total(own), pool) for own in costs)]
+
+
+def _total(costs: "Sequence[CostEstimate]") -> "CostEstimate":
+    """Return the cost of several clones on one kind of device."""
+    price = None if costs[0].price is None else sum(cost.price or 0.0 for cost in costs)
+    return replace(costs[0], device_seconds=sum(cost.device_seconds for cost in costs), price=price)
 
 
 def _described(cost: "CostEstimate", pool: "Pool | None") -> str:

@@ -10,6 +10,7 @@ OWN = {
         "images_per_class",
         "class_counts",
         "seed",
+        "seeds",
         "images_per_shard",
         "batch_size",
         "num_actors",
