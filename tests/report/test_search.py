@@ -230,3 +230,16 @@ def test_files_hold_numbers_in_full(inputs):
     assert rows[0]["difference to the best"] == "" and float(rows[0]["score high"]) > float(rows[0]["score"])
     cost = {row["what"]: row for row in csv.DictReader(io.StringIO(to_csv(cost_table(inputs))))}
     assert cost["device time, generating"]["this sweep"] == "600.0"
+
+
+def test_a_sweep_says_how_far_its_clones_noise_is_counted(inputs):
+    def said():
+        return [line for line in search_lines(inputs) if "generation.seeds" in line]
+
+    assert "for this one clone seed" in said()[0]
+    own = [clone for clone in inputs.sweep["clones"] if clone["setting"] == inputs.sweep["ranking"][0]["setting"]]
+    inputs.sweep["ranking"][0]["num_seeds"] = 3
+    own[0]["clones"] = ["a", "b"]
+    assert said()[0].startswith("Each setting has 2 clone seeds and more classifier seeds")
+    own[0]["clones"] = ["a", "b", "c"]
+    assert not said()
