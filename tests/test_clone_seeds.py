@@ -153,11 +153,14 @@ def test_the_commands_work_on_every_clone_and_compare_counts_them(experiment, ca
     assert learned_from == [made.clones[number].fingerprint for number in (0, 1, 0)]
     own = load_experiment(experiment, ["generation.seeds=[]", "generation.seed=5", "training.seeds=[9]"])
     assert [classifier.fingerprint for classifier in commands.train(own)] == [trained[2].fingerprint]
-    assert [row["classifier"] for row in commands.evaluate(experiment)] == [each.fingerprint for each in trained]
+    rows = list(commands.evaluate(experiment))
+    assert [row["classifier"] for row in rows] == [each.fingerprint for each in trained]
 
     other = load_experiment(experiment, ["training.num_epochs=2"])
     commands.train(other)
     both = commands.compare(experiment, other)
+    first, other_clone, last = (row["value"] for row in rows)
+    assert both.rows[0]["a"]["top1"] == pytest.approx(((first + last) / 2 + other_clone) / 2)  # of one clone: as one
     show_compare(both)
     assert [row["num_clone_seeds"] for row in both] == [2] and "one clone seed" not in capsys.readouterr().out
     mixed = load_experiment(experiment, ["generation.seeds=[2]", "training.seeds=[3,7]"])
