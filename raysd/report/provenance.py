@@ -28,7 +28,8 @@ def clone_table(inputs: ReportInputs) -> Table | None:
         clone = about.get(folder)
         short = [f"short in {len(clone['short_classes']):,} classes"] if clone and clone["short_classes"] else []
         name = "; ".join([*(entry.label for entry in entries), *short])
-        fingerprints = " ".join((clone or {}).get("clones", [str(entries[0].setting.source)]))
+        one = [str(entries[0].setting.source)]
+        fingerprints = " ".join(one if clone is None else clone.get("clones", one))
         rows.append((name, clone and clone["num_images"], clone and clone["num_flagged"], fingerprints, folder))
     return Table("clones", "Clones", columns, tuple(rows)) if rows else None
 
