@@ -159,7 +159,7 @@ def verify(
     words: Words = None, repair: Annotated[bool, typer.Option(help="generate broken shards again")] = False
 ) -> None:
     """Check every image of the clone: counts, hashes, decoding, schema, labels, prompts."""
-    if _run("verify", words, repair=repair).problems:
+    if not _run("verify", words, repair=repair).is_whole:
         raise typer.Exit(1)
 
 

@@ -1,6 +1,6 @@
 """The objects of an experiment: its clone, the images its classifiers learn from, the training, the scoring."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -46,6 +46,48 @@ def clone_of(experiment: Experiment, generation: GenerationSettings | None = Non
     return plan_clone(experiment.root, clone_spec_of(experiment, generation, fetch), generation)
 
 
+def replicates(experiment: Experiment) -> list[Experiment]:
+    """Return an experiment with one clone for each of `generation.seeds`, in their order; without them the experiment
+    itself.
+
+    Each has the classifier seeds that learn from its clone: classifier seed number k from clone number k modulo the
+    number of clone seeds. So a clone seed for which no classifier seed is left is dropped.
+    """
+    generation, training = experiment.generation, experiment.training
+    if not generation.seeds:
+        return [experiment]
+    found = []
+    for number, seed in enumerate(generation.seeds[: len(training.seeds)]):
+        own = training.seeds[number :: len(generation.seeds)]
+        found.append(
+            experiment.model_copy(
+                update={
+                    "generation": generation.model_copy(update={"seed": seed, "seeds": []}),
+                    "training": training.model_copy(update={"seeds": own}),
+                }
+            )
+        )
+    return found
+
+
+def clones_of(experiment: Experiment, fetch: bool = True) -> list[Clone]:
+    """Return an experiment's clones, one for each clone seed; `fetch` and the errors are those of `clone_spec_of`."""
+    return [clone_of(each, fetch=fetch) for each in replicates(experiment)]
+
+
+def runs_by_seed(experiment: Experiment, run_of: Callable[[Experiment], TrainingRun]) -> list[tuple[int, TrainingRun]]:
+    """Return each classifier seed with its training, in the order of `training.seeds`; classifiers of one clone share
+    it.
+
+    Args:
+        experiment: validated settings.
+        run_of: returns the training of an experiment with one clone.
+    """
+    parts = [experiment] if experiment.training.real is not None else replicates(experiment)
+    by_seed = {seed: run for each in parts for run in [run_of(each)] for seed in each.training.seeds}
+    return [(seed, by_seed[seed]) for seed in experiment.training.seeds]
+
+
 def training_pools(experiment: Experiment) -> tuple[Pool, ...]:
     """Return the images that `training` names, with their shares of a batch.
 
@@ -75,8 +117,8 @@ def training_clones(experiment: Experiment) -> list[Clone]:
     if experiment.training.real is not None:
         return []
     if not experiment.training.sources:
-        return [clone_of(experiment)]
-    return [clone_of(experiment, generation) for _, generation in source_generations(experiment)]
+        return clones_of(experiment)
+    return [clone_of(each, generation) for each in replicates(experiment) for _, generation in source_generations(each)]
 
 
 def training_run(experiment: Experiment, pools: tuple[Pool, ...]) -> TrainingRun:
@@ -102,6 +144,9 @@ def source_generations(experiment: Experiment) -> Iterator[tuple[int, Generation
         if source.clone is None:
             continue
         overrides: dict[str, Any] = dict(source.clone)
+        if "seeds" in overrides:
+            field = f"training.sources.{number}.clone.seeds"
+            raise UserError(field, overrides["seeds"], "is the same for all sources; set generation.seeds")
         if source.images_per_class is not None:
             overrides |= {"images_per_class": source.images_per_class, "class_counts": {}}
         values = {**experiment.generation.model_dump(), **overrides}
@@ -177,6 +222,8 @@ def clone_images(clone: Clone) -> ImageSet:
         "model": spec.model.name,
         "num_inference_steps": spec.num_inference_steps,
     }
+    if spec.seed:
+        about["at_seed_0"] = replace(spec, seed=0).fingerprint
     per_class = tuple(counts.array.tolist()) if counts.own else counts.default
     if counts.own:
         about["images_per_class"] = round(counts.total / counts.num_classes)

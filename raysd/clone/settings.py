@@ -83,6 +83,9 @@ class GenerationSettings(BaseModel):
     step_cache: StepCacheSettings | None = None
     """Run the whole U-Net only in every third step or so, as `{interval: 3}`, and only its ends in the others."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seeds: list[Annotated[int, Field(ge=0, lt=2**63)]] = []
+    """Seeds of several clones, in the place of `seed`: classifier seed number k learns from clone number k modulo
+    their number, so that results count what another seed of the clone would change. Empty is one clone, of `seed`."""
 
     images_per_class: Annotated[int, Field(ge=1)] = 100
     """Images of each class; a larger number makes an existing clone grow."""
@@ -106,6 +109,13 @@ class GenerationSettings(BaseModel):
         if self.num_actors is not None and self.min_actors is not None and self.min_actors > self.num_actors:
             raise ValueError(f"min_actors = {self.min_actors} is more than num_actors = {self.num_actors}; lower it")
         return self
+
+    @field_validator("seeds")
+    @classmethod
+    def _once_each(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError("a seed is given twice; name each once")
+        return seeds
 
     @field_validator("color", mode="before")
     @classmethod

@@ -63,9 +63,9 @@ def check_prompts(experiment: Experiment, specs: "list[CloneSpec]") -> None:
         say(f"lint: {value}: {finding}")
 
 
-def check_generation(experiment: Experiment, clone: "Clone") -> None:
-    """Check that the storage has room for a clone's missing images, and that the nodes of a running cluster can
-    generate them.
+def check_generation(experiment: Experiment, clones: "Sequence[Clone]") -> None:
+    """Check that the storage has room for the missing images of an experiment's clones, and that the nodes of a running
+    cluster can generate them.
 
     Raises:
         UserError: the first check that fails.
@@ -80,12 +80,12 @@ def check_generation(experiment: Experiment, clone: "Clone") -> None:
             f"storage {experiment.root.uri} has no locks and takes no conditional writes: run one job at a "
             "time on a clone"
         )
-    check_disk(experiment.root, num_bytes(clone, missing_shards(clone)))
-    check_cluster(experiment.root, experiment.cluster, clone.spec.weights)
+    check_disk(experiment.root, sum(num_bytes(clone, missing_shards(clone)) for clone in clones))
+    check_cluster(experiment.root, experiment.cluster, clones[0].spec.weights)
 
 
 def checked_run(experiment: Experiment) -> "TrainingRun":
-    """Return the training that an experiment describes; check that its images exist.
+    """Return the training that an experiment with one clone describes; check that its images exist.
 
     Raises:
         UserError: what is wrong with the settings, the storage, or the images.
@@ -97,6 +97,13 @@ def checked_run(experiment: Experiment) -> "TrainingRun":
     pools = training_pools(experiment)
     check_apart(experiment, [images for pool in pools for images in pool.sets])
     return training_run(experiment, pools)
+
+
+def checked_runs(experiment: Experiment) -> "list[tuple[int, TrainingRun]]":
+    """Return each classifier seed with its training, in their order; the errors are those of `checked_run`."""
+    from raysd.resolve import runs_by_seed
+
+    return runs_by_seed(experiment, checked_run)
 
 
 @dataclass(frozen=True)

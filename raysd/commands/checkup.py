@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -154,9 +155,11 @@ def _check_disk(experiment: Experiment, spec: "CloneSpec") -> None:
     from raysd.clone.scan import missing_shards
     from raysd.cluster.preflight import check_disk
     from raysd.generation.cost import num_bytes
+    from raysd.resolve import replicates
 
-    clone = plan_clone(experiment.root, spec, experiment.generation)
-    size, free = num_bytes(clone, missing_shards(clone)), experiment.root.free_bytes()
+    settings = [each.generation for each in replicates(experiment)]
+    clones = [plan_clone(experiment.root, replace(spec, seed=own.seed), own) for own in settings]
+    size, free = sum(num_bytes(clone, missing_shards(clone)) for clone in clones), experiment.root.free_bytes()
     check_disk(experiment.root, size)
     say(
         f"disk     about {short(size / 1e9)} GB to be written (an estimate), "

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from raysd.cluster.preflight import check_cluster
-from raysd.commands.checks import check_further_sets, checked_run
+from raysd.commands.checks import check_further_sets, checked_runs
 from raysd.commands.classifier_handle import TrainedClassifier
 from raysd.commands.result_rows import ResultRows
 from raysd.commands.show import describe_row
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def train(experiment: ExperimentLike = None, **values: Any) -> list[TrainedClassifier]:
-    """Train a classifier per seed on the experiment's clone, or on `training.real`.
+    """Train a classifier per seed on the experiment's clone, or its clones of several seeds, or on `training.real`.
 
     Args:
         experiment: an experiment, the path of its file, or a mapping; the defaults when None.
@@ -35,13 +35,15 @@ def train(experiment: ExperimentLike = None, **values: Any) -> list[TrainedClass
     Raises:
         UserError: missing images, or what is wrong with `training`.
     """
+    from raysd.training.run import distinct_runs
     from raysd.training.train import train_classifiers
 
     experiment = load_experiment(experiment, **values)
-    run = checked_run(experiment)
+    runs = checked_runs(experiment)
     check_cluster(experiment.root, experiment.cluster)
-    train_classifiers(run)
-    return [TrainedClassifier(seed, run.fingerprint(seed), run.folder(seed)) for seed in run.settings.seeds]
+    for run in distinct_runs(runs):
+        train_classifiers(run)
+    return [TrainedClassifier(seed, run.fingerprint(seed), run.folder(seed)) for seed, run in runs]
 
 
 def evaluate(experiment: ExperimentLike = None, command: str = "", **values: Any) -> ResultRows[MeasuredRow]:
@@ -95,7 +97,7 @@ def compare(experiment: ExperimentLike, other: ExperimentLike, command: str = ""
         if ours_named != theirs_named:
             raise UserError("with", f"evaluation.{field}", "compare both settings on the same sets; leave it out")
     check_cluster(experiment.root, experiment.cluster)
-    ours, theirs = (_own_models(checked_run(each), each) for each in (experiment, other))
+    ours, theirs = (_own_models(checked_runs(each), each) for each in (experiment, other))
     if {model.fingerprint for model in ours} == {model.fingerprint for model in theirs}:
         raise UserError("with", "", "both settings have the same classifiers; change something that shapes them")
     evaluation = Evaluation(experiment.root, experiment.evaluation, experiment.table, command)
@@ -140,7 +142,7 @@ def analyze(experiment: ExperimentLike = None, command: str = "", **values: Any)
     from raysd.data.real_datasets import real_dataset
     from raysd.evaluation.analyze import analyze_features, compare_clone
     from raysd.evaluation.models import pretrained_model
-    from raysd.resolve import training_pools
+    from raysd.resolve import replicates, training_pools
 
     experiment = load_experiment(experiment, **values)
     settings, evaluation = experiment.analysis, experiment.evaluation
@@ -149,32 +151,24 @@ def analyze(experiment: ExperimentLike = None, command: str = "", **values: Any)
         raise UserError("analysis.real", None, "name a set of real images of the classes")
     check_cluster(experiment.root, experiment.cluster)
     judge = None if settings.model is None else pretrained_model(settings.model, experiment.table, needs_classes=False)
-    clone = None
+    clones = []
     if judge is not None:
-        clone = next(
-            (images for pool in training_pools(experiment) for images in pool.sets if images.about["kind"] == "clone"),
-            None,
-        )
-        if clone is None:
+        pools = [training_pools(each) for each in replicates(experiment)]
+        found = [[images for pool in own for images in pool.sets if images.about["kind"] == "clone"] for own in pools]
+        if not all(found):
             raise UserError(
                 "analysis.model", settings.model, "compares a clone, and the training names none; leave it out"
             )
+        clones = list({images[0].fingerprint: images[0] for images in found}.values())
     models = _evaluated_models(experiment)
     is_validation = name == evaluation.validation_set and settings.real is None
     real = real_dataset(name, "train" if is_validation else "test", experiment.root, table=experiment.table)
     real = replace(real, images_per_class=settings.images_per_class, from_end=is_validation)
     rows = [analyze_features(experiment.root, model, real, command) for model in models]
-    if judge is not None and clone is not None:
-        rows.append(
-            compare_clone(
-                experiment.root,
-                judge,
-                replace(clone, images_per_class=settings.images_per_class),
-                real,
-                settings,
-                command,
-            )
-        )
+    if judge is not None:
+        for clone in clones:
+            images = replace(clone, images_per_class=settings.images_per_class)
+            rows.append(compare_clone(experiment.root, judge, images, real, settings, command))
     return ResultRows(tuple(rows), experiment.root.child("results", ANALYSIS.name).uri)
 
 
@@ -202,27 +196,27 @@ def _evaluated_models(experiment: Experiment) -> "list[EvaluatedModel]":
     needs_classes = bool(settings.test_set or settings.test_sets or settings.validation_set)
     others = [pretrained_model(name, experiment.table, needs_classes) for name in settings.pretrained]
     try:
-        run = checked_run(experiment)
+        runs = checked_runs(experiment)
     except UserError as error:
         if not others:
             raise
         say(f"only the pretrained classifiers: {error}")
         return others
-    if others and all(load_record(run.folder(seed)) is None for seed in experiment.training.seeds):
+    if others and all(load_record(run.folder(seed)) is None for seed, run in runs):
         say("only the pretrained classifiers: the experiment's own are not trained yet")
         return others
-    return [*_own_models(run, experiment), *others]
+    return [*_own_models(runs, experiment), *others]
 
 
-def _own_models(run: "TrainingRun", experiment: Experiment) -> "list[EvaluatedModel]":
+def _own_models(runs: "list[tuple[int, TrainingRun]]", experiment: Experiment) -> "list[EvaluatedModel]":
     from raysd.evaluation.models import own_model
     from raysd.training.architecture import load_record
 
-    for seed in experiment.training.seeds:
+    for seed, run in runs:
         if load_record(run.folder(seed)) is None:
             raise UserError(
                 "training.seeds",
                 seed,
                 "no classifier of this seed yet; run raysd train with the same configuration first",
             )
-    return [own_model(experiment.root, run.fingerprint(seed)) for seed in experiment.training.seeds]
+    return [own_model(experiment.root, run.fingerprint(seed)) for seed, run in runs]

@@ -1,7 +1,7 @@
 """The results of the commands that make a clone: its location, its contents, and what was done."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from raysd.errors import UserError
@@ -22,6 +22,13 @@ class CloneHandle:
     """A clone in its folder."""
 
     clone: "Clone"
+    others: "tuple[Self, ...]" = field(default=(), kw_only=True)
+    """With several clone seeds (`generation.seeds`), the same of each further clone."""
+
+    @property
+    def clones(self) -> "tuple[Self, ...]":
+        """This clone and those of the further clone seeds."""
+        return (self, *self.others)
 
     @property
     def path(self) -> str:
@@ -90,7 +97,7 @@ class ClonePlan(CloneHandle):
     num_bytes: float
     """On disk: an estimate."""
     cost: tuple[str, ...]
-    """A line for each device whose speed is known."""
+    """A line for each device whose speed is known; with several clone seeds, for all clones."""
 
     @property
     def num_images(self) -> int:
@@ -139,8 +146,8 @@ class VerifiedClone(CloneHandle):
 
     @property
     def is_whole(self) -> bool:
-        """Whether all images are as they should be."""
-        return not self.problems
+        """Whether all images are as they should be, those of further clone seeds too."""
+        return not any(clone.problems for clone in self.clones)
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,5 +1,6 @@
 """The commands that make a clone and look after it."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from raysd.commands.checks import check_generation, check_prompts, findings
@@ -31,19 +32,32 @@ def plan(experiment: ExperimentLike = None, **values: Any) -> ClonePlan:
     from raysd.clone.scan import missing_shards
     from raysd.commands.cost import cost_lines
     from raysd.generation.cost import num_bytes
-    from raysd.resolve import clone_of
 
     experiment = load_experiment(experiment, **values)
-    clone = clone_of(experiment, fetch=False)
-    return ClonePlan(
-        clone,
-        tuple(clone.image(position).prompt for position in range(min(NUM_EXAMPLES, len(clone.spec.table)))),
-        _prompts_by_variant(experiment, clone),
-        tuple(findings(experiment, clone.spec)),
-        len(missing_shards(clone)),
-        num_bytes(clone),
-        tuple(cost_lines(experiment, clone)),
+    clones = _clones_of(experiment, fetch=False)
+    suspects, cost = tuple(findings(experiment, clones[0].spec)), tuple(cost_lines(experiment, clones))
+    first, *others = (
+        ClonePlan(
+            clone,
+            tuple(clone.image(position).prompt for position in range(min(NUM_EXAMPLES, len(clone.spec.table)))),
+            _prompts_by_variant(experiment, clone),
+            suspects,
+            len(missing_shards(clone)),
+            num_bytes(clone),
+            cost,
+        )
+        for clone in clones
     )
+    return replace(first, others=tuple(others))
+
+
+def _clones_of(experiment: Experiment, fetch: bool = True) -> "list[Clone]":
+    """Return the clones of an experiment's clone seeds, and say which seeds no classifier learns from."""
+    from raysd.resolve import clones_of
+
+    if unused := experiment.generation.seeds[len(experiment.training.seeds) :]:
+        say(f"clone seeds {', '.join(map(str, unused))} are left out: each needs a classifier seed in training.seeds")
+    return clones_of(experiment, fetch)
 
 
 def _prompts_by_variant(experiment: Experiment, clone: "Clone") -> dict[str, str | UserError]:
@@ -62,7 +76,7 @@ def _prompts_by_variant(experiment: Experiment, clone: "Clone") -> dict[str, str
 
 
 def generate(experiment: ExperimentLike = None, **values: Any) -> GeneratedClone:
-    """Generate the missing images of the experiment's clone.
+    """Generate the missing images of the experiment's clone; with `generation.seeds`, of each of its clones.
 
     Args:
         experiment: an experiment, the path of its file, or a mapping; the defaults when None.
@@ -71,19 +85,19 @@ def generate(experiment: ExperimentLike = None, **values: Any) -> GeneratedClone
     Raises:
         UserError: what is wrong with the experiment, the storage or the cluster.
     """
-    from raysd.resolve import clone_of
-
     experiment = load_experiment(experiment, **values)
-    return _generate(experiment, clone_of(experiment))
+    return _generate(experiment, _clones_of(experiment))
 
 
-def _generate(experiment: Experiment, clone: "Clone") -> GeneratedClone:
+def _generate(experiment: Experiment, clones: "list[Clone]") -> GeneratedClone:
     from raysd.generation.generate import generate_clones
 
-    check_prompts(experiment, [clone.spec])
+    check_prompts(experiment, [clones[0].spec])
     experiment.root.check_writable()
-    check_generation(experiment, clone)
-    return GeneratedClone(clone, generate_clones([clone], experiment.generation)[0])
+    check_generation(experiment, clones)
+    summaries = generate_clones(clones, experiment.generation)
+    first, *others = (GeneratedClone(clone, summary) for clone, summary in zip(clones, summaries, strict=True))
+    return replace(first, others=tuple(others))
 
 
 def grow(
@@ -106,8 +120,8 @@ def grow(
     if to < 1:
         raise UserError("to", to, "give the images that each class is to have in all, at least 1")
     experiment = load_experiment(experiment, **values)
-    clone, there, labels = _growing(experiment, classes)
-    return _generate(experiment, clone.with_counts(there.grown(to, labels)))
+    growing, labels = _growing(experiment, classes)
+    return _generate(experiment, [clone.with_counts(there.grown(to, labels)) for clone, there in growing])
 
 
 def growth_target(experiment: Experiment, more: int, classes: list[str] | None = None) -> int:
@@ -119,8 +133,9 @@ def growth_target(experiment: Experiment, more: int, classes: list[str] | None =
     """
     if more < 1:
         raise UserError("images", more, "ask for at least one image more")
-    _, there, labels = _growing(experiment, classes)
-    fewest, most = int(there.array[labels].min()), int(there.array[labels].max())
+    growing, labels = _growing(experiment, classes)
+    counts = [count for _, there in growing for count in there.array[labels].tolist()]
+    fewest, most = min(counts), max(counts)
     if fewest != most:
         raise UserError(
             "images",
@@ -133,19 +148,20 @@ def growth_target(experiment: Experiment, more: int, classes: list[str] | None =
     return fewest + more
 
 
-def _growing(experiment: Experiment, classes: list[str] | None) -> "tuple[Clone, ImageCounts, list[int]]":
-    """Return the planned clone, the number of images that each class has now (or the planned number if there are none),
-    and the labels of the classes that grow."""
+def _growing(experiment: Experiment, classes: list[str] | None) -> "tuple[list[tuple[Clone, ImageCounts]], list[int]]":
+    """Return each planned clone with the number of images that each class has now (or the planned number if there are
+    none), and the labels of the classes that grow."""
     from raysd.clone.plan import ImageCounts
     from raysd.clone.record import with_earlier
-    from raysd.resolve import clone_of
 
     keys = experiment.table.keys
     if unknown := [key for key in classes or [] if key not in keys]:
         raise UserError("classes", unknown[0], f"is no key of the class table; use one of {', '.join(keys[:5])}, ...")
-    clone = clone_of(experiment)
-    complete = with_earlier(clone.with_counts(ImageCounts(len(keys), 0))).counts
-    return clone, complete if complete.total else clone.counts, [keys.index(key) for key in classes or keys]
+    growing = []
+    for clone in _clones_of(experiment):
+        complete = with_earlier(clone.with_counts(ImageCounts(len(keys), 0))).counts
+        growing.append((clone, complete if complete.total else clone.counts))
+    return growing, [keys.index(key) for key in classes or keys]
 
 
 def verify(experiment: ExperimentLike = None, repair: bool = False, **values: Any) -> VerifiedClone:
@@ -156,18 +172,22 @@ def verify(experiment: ExperimentLike = None, repair: bool = False, **values: An
         repair: remove broken shards, and generate them again.
         values: keys of the experiment file, merged into `experiment`.
     """
+    experiment = load_experiment(experiment, **values)
+    first, *others = (_verify(experiment, clone, repair) for clone in _clones_of(experiment))
+    return replace(first, others=tuple(others))
+
+
+def _verify(experiment: Experiment, clone: "Clone", repair: bool) -> VerifiedClone:
     from raysd.clone.record import with_earlier
     from raysd.clone.verify import mend_shards, verify_clone
     from raysd.generation.generate import generate_clones
-    from raysd.resolve import clone_of
 
-    experiment = load_experiment(experiment, **values)
-    clone = with_earlier(clone_of(experiment))  # a shard that is made anew must not lose what a larger run put there
+    clone = with_earlier(clone)  # a shard that is made anew must not lose what a larger run put there
     problems = verify_clone(clone)
     for number, problem in problems.items():
         say(f"shard {number}: {problem}")
     if problems and repair:
-        check_generation(experiment, clone)
+        check_generation(experiment, [clone])
         clone = mend_shards(clone, list(problems))
         summary = generate_clones([clone], experiment.generation)[0]
         say(f"clone {summary.fingerprint}: {summary.num_generated:,} images generated again")
@@ -187,15 +207,16 @@ def score(experiment: ExperimentLike = None, **values: Any) -> ScoredClone:
     """
     from raysd.cluster.preflight import check_cluster
     from raysd.data.real_datasets import check_real_dataset
-    from raysd.resolve import clone_of, score_images
+    from raysd.resolve import score_images
 
     experiment = load_experiment(experiment, **values)
     for number, name in enumerate(experiment.scoring.against):
         check_real_dataset(f"scoring.against.{number}", name)
     experiment.root.check_writable()
     check_cluster(experiment.root, experiment.cluster)
-    clone = clone_of(experiment)
-    return ScoredClone(clone, score_images(experiment, clone), tuple(experiment.scoring.against))
+    against = tuple(experiment.scoring.against)
+    first, *others = (ScoredClone(clone, score_images(experiment, clone), against) for clone in _clones_of(experiment))
+    return replace(first, others=tuple(others))
 
 
 def export(
@@ -215,13 +236,16 @@ def export(
         values: keys of the experiment file, merged into `experiment`.
 
     Raises:
-        UserError: the clone is not complete, or the folder cannot be written.
+        UserError: the clone is not complete, there are several, or the folder cannot be written.
     """
     from raysd.clone.export import Form, export_clone
-    from raysd.resolve import clone_of
 
     forms: dict[str, Form] = {"imagefolder": "imagefolder", "webdataset": "webdataset"}
     if form not in forms:
         raise UserError("format", form, f"use {' or '.join(forms)}")
-    clone = clone_of(load_experiment(experiment, **values))
+    clone, *others = _clones_of(load_experiment(experiment, **values))
+    if others:
+        seeds = [each.spec.seed for each in (clone, *others)]
+        remedy = f"an export holds one clone; name it, as generation.seeds=[{seeds[0]}]"
+        raise UserError("generation.seeds", seeds, remedy)
     return ExportedClone(clone, out, export_clone(clone, forms[form], out, flagged))

@@ -1,6 +1,8 @@
 """The cost of a clone, and the command that measures it."""
 
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from raysd.commands.result_rows import ResultRows
@@ -42,16 +44,16 @@ def benchmark(experiment: ExperimentLike = None, search: bool = False, **values:
     return ResultRows((row,), experiment.root.child("results", RATE.name).uri)
 
 
-def cost_lines(experiment: Experiment, clone: "Clone") -> list[str]:
-    """Return what generating a whole clone costs, a line per known device: those of the running cluster, or else
-    all."""
+def cost_lines(experiment: Experiment, clones: "Sequence[Clone]") -> list[str]:
+    """Return what generating an experiment's whole clones costs, a line per known device: those of the running cluster,
+    or else all."""
     from raysd.cluster.resources import check_room, cluster_nodes
     from raysd.cluster.session import ensure_ray
     from raysd.generation import cost
     from raysd.generation.placement import request_actors
 
     settings = experiment.generation
-    rates = cost.find_rates(clone.spec, cost.read_rates(experiment.root), settings.batch_size)
+    rates = cost.find_rates(clones[0].spec, cost.read_rates(experiment.root), settings.batch_size)
     lines, pool = [], None
     accelerators, gpus = None, 1.0
     if os.environ.get("RAY_ADDRESS"):
@@ -60,21 +62,26 @@ def cost_lines(experiment: Experiment, clone: "Clone") -> list[str]:
         request = request_actors(settings, nodes)
         accelerators, gpus = {node.accelerator for node in nodes if node.accelerator is not None}, request.gpus
         rates = [rate for rate in rates if cost.runs_on(rate, accelerators, gpus)]
-        pool = cost.Pool(min(request.count, clone.num_shards), cost.devices_per_actor(request.cpus, gpus))
+        num_shards = sum(clone.num_shards for clone in clones)
+        pool = cost.Pool(min(request.count, num_shards), cost.devices_per_actor(request.cpus, gpus))
         try:
             check_room(nodes, [request])
         except UserError as error:
             lines.append(f"no room: {error}")
     if not rates and gpus:
-        estimates = cost.estimate_rates(clone.spec)
+        estimates = cost.estimate_rates(clones[0].spec)
         rates = [rate for rate in estimates if accelerators is None or cost.runs_on(rate, accelerators, gpus)]
     if not rates:
         return [*lines, "unknown for this model and these devices; raysd benchmark measures it"]
     prices = experiment.cost.price_per_hour
-    return [
-        *lines,
-        *(_described(cost.estimate_cost(clone, rate, settings.batch_size, prices), pool) for rate in rates),
-    ]
+    costs = [[cost.estimate_cost(clone, rate, settings.batch_size, prices) for clone in clones] for rate in rates]
+    return [*lines, *(_described(_total(own), pool) for own in costs)]
+
+
+def _total(costs: "Sequence[CostEstimate]") -> "CostEstimate":
+    """Return the cost of several clones on one kind of device."""
+    price = None if costs[0].price is None else sum(cost.price or 0.0 for cost in costs)
+    return replace(costs[0], device_seconds=sum(cost.device_seconds for cost in costs), price=price)
 
 
 def _described(cost: "CostEstimate", pool: "Pool | None") -> str:

@@ -53,13 +53,19 @@ def show_plan(plan: "ClonePlan", line: CommandLine = DEFAULT) -> None:
         f"images        {plan.num_images:,}: {per_class} per class, {spec.image_size} px{stored}, "
         f"{spec.codec}, {spec.color}"
     )
-    _line(
-        f"shards        {plan.num_shards:,} of {clone.images_per_shard:,}; {plan.num_missing_shards:,} to be generated"
+    if plan.others:
+        seeds = ", ".join(str(each.clone.spec.seed) for each in plan.clones)
+        _line(f"clone seeds   {seeds}: as many images each; shards, size and cost are those of all")
+    num_shards, num_missing = (
+        sum(numbers)
+        for numbers in zip(*((each.num_shards, each.num_missing_shards) for each in plan.clones), strict=True)
     )
-    _line(f"size on disk  about {plan.num_bytes / 1e6:,.1f} MB")
+    _line(f"shards        {num_shards:,} of {clone.images_per_shard:,}; {num_missing:,} to be generated")
+    _line(f"size on disk  about {sum(each.num_bytes for each in plan.clones) / 1e6:,.1f} MB")
     for cost in plan.cost:
         _line(f"cost          {cost}")
-    _line(f"clone         {plan.path if spec.model.digest else 'its fingerprint is known after the download'}")
+    for each in plan.clones:
+        _line(f"clone         {each.path if spec.model.digest else 'its fingerprint is known after the download'}")
 
 
 def _weights(model: "Model") -> str:
@@ -70,6 +76,12 @@ def _weights(model: "Model") -> str:
 
 def show_generate(clone: "GeneratedClone", line: CommandLine = DEFAULT) -> None:
     """Print what was generated, and how to open it."""
+    for each in clone.clones:
+        _show_generated(each)
+    _line(f"next: {line.command('train')}")
+
+
+def _show_generated(clone: "GeneratedClone") -> None:
     _line(
         f"clone {clone.fingerprint}: {clone.num_images:,} images, {clone.num_generated:,} generated "
         f"now, {clone.num_flagged:,} flagged"
@@ -84,14 +96,14 @@ def show_generate(clone: "GeneratedClone", line: CommandLine = DEFAULT) -> None:
         f"{clone.path if '://' in clone.path else glob.escape(clone.path)}/data/*.parquet", ensure_ascii=False
     )
     _line(f'open it with datasets.load_dataset("parquet", data_files={files})')
-    _line(f"next: {line.command('train')}")
 
 
 def show_grow(clone: "GeneratedClone", line: CommandLine = DEFAULT) -> None:
     """Print what was generated, and how to train on it."""
-    counts, keys = clone.clone.counts, clone.clone.spec.table.keys
-    _line(f"clone {clone.fingerprint}: {clone.num_images:,} images, {clone.num_generated:,} generated now")
-    _line(f"stored in {clone.path}")
+    counts, keys = min((each.clone for each in clone.clones), key=len).counts, clone.clone.spec.table.keys
+    for each in clone.clones:
+        _line(f"clone {each.fingerprint}: {each.num_images:,} images, {each.num_generated:,} generated now")
+        _line(f"stored in {each.path}")
     own = {keys[label]: count for label, count in counts.own}
     changes = [f"generation.images_per_class={counts.default}"]
     changes += [f"generation.class_counts={json.dumps(own, ensure_ascii=False)}"] if own else []
@@ -100,13 +112,23 @@ def show_grow(clone: "GeneratedClone", line: CommandLine = DEFAULT) -> None:
 
 def show_verify(clone: "VerifiedClone", line: CommandLine = DEFAULT) -> None:
     """Print whether a clone is complete; its broken shards were named when they were found."""
-    whole = f"all {len(clone.clone):,} planned images are as they should be, or listed as dropped"
-    broken = f"{len(clone.problems)} broken shards; to generate them again: {line.command('verify', '--repair')}"
-    _line(f"clone {clone.path}: {whole if clone.is_whole else broken}")
+    for each in clone.clones:
+        whole = f"all {len(each.clone):,} planned images are as they should be, or listed as dropped"
+        broken = f"{len(each.problems)} broken shards; to generate them again: {line.command('verify', '--repair')}"
+        _line(f"clone {each.path}: {broken if each.problems else whole}")
 
 
 def show_score(clone: "ScoredClone", line: CommandLine = DEFAULT) -> None:
     """Print what the scores say, and how to use them."""
+    from raysd.curation.scoring import DUPLICATE
+
+    for each in clone.clones:
+        _show_scored(each)
+    filtered = line.command("train", f"training.filters.max_duplicate={DUPLICATE}")
+    _line(f"next: {filtered}  # leaves near-duplicates out")
+
+
+def _show_scored(clone: "ScoredClone") -> None:
     from raysd.curation.scoring import DUPLICATE
 
     summary = clone.summary
@@ -120,8 +142,6 @@ def show_score(clone: "ScoredClone", line: CommandLine = DEFAULT) -> None:
     if clone.against:
         _line(f"near-duplicates of a test image (correlation over {DUPLICATE}): {summary.num_test_matches:,}")
     _line(f"the table is {clone.table}")
-    filtered = line.command("train", f"training.filters.max_duplicate={DUPLICATE}")
-    _line(f"next: {filtered}  # leaves near-duplicates out")
 
 
 def show_export(clone: "ExportedClone", line: CommandLine = DEFAULT) -> None:
@@ -181,6 +201,11 @@ def show_compare(results: "ResultRows[ComparisonRow]", line: CommandLine = DEFAU
         _line(
             "each side has one seed, so what another seed would change is not in the intervals; train with "
             "training.seeds=[0,1,2]"
+        )
+    if any(row.get("num_clone_seeds") == 1 for row in results):
+        _line(
+            "for this one clone seed: another seed of the clone could change it; set generation.seeds=[0,1,2], with as "
+            "many training.seeds"
         )
     _show_costs(results.rows)
     _line(f"the rows are in {results.path}")

@@ -8,6 +8,7 @@ import numpy as np
 from raysd.evaluation.evaluate import Evaluation, read_correct, row_fingerprint
 from raysd.evaluation.tasks import MeasuredOn
 from raysd.statistics.images import bootstrap_interval, mcnemar, paired_difference
+from raysd.statistics.seeds import independent_groups
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
 from raysd.storage.row_types import AccuracyRow, ComparedSide, ComparisonRow, GenerationCost, MeasuredRow
@@ -80,7 +81,7 @@ def _compare_on(
     ours, theirs = (_rows_on(measured, rows) for rows in (a, b))
     if not ours or not theirs:
         return None
-    correct = [np.stack([read_correct(root, row) for row in rows]) for rows in (ours, theirs)]
+    correct = [_correct(root, rows) for rows in (ours, theirs)]
     comparison = paired_difference(correct[0], correct[1], num_settings)
     names = [[row["fingerprint"] for row in rows] for rows in (ours, theirs)]
     row: ComparisonRow = {
@@ -110,6 +111,8 @@ def _compare_on(
         _add_cost(row["a"], costs.a, correct[0])
         _add_cost(row["b"], costs.b, correct[1])
         row["cost_share"], row["refused"] = costs.share, costs.refusal(min(map(len, correct)))
+    if counts := [num for rows in (ours, theirs) if (num := _num_clone_seeds(rows))]:
+        row["num_clone_seeds"] = min(counts)
     write_row(root, COMPARISON, row)
     return row
 
@@ -117,6 +120,19 @@ def _compare_on(
 def _add_cost(side: ComparedSide, cost: GenerationCost, correct: np.ndarray) -> None:
     side["low"], side["high"] = bootstrap_interval(correct.mean(axis=0))
     side["generation"] = cost
+
+
+def _correct(root: Location, rows: Sequence[AccuracyRow]) -> np.ndarray:
+    """Return which images are right, [S, N]: of each classifier, or where there are several clones, the mean of the
+    classifiers of each."""
+    each = np.stack([read_correct(root, row) for row in rows])
+    groups = independent_groups([row["trained_on"].get("fingerprint") for row in rows])
+    return each if len(groups) == len(each) else np.stack([each[group].mean(axis=0) for group in groups])
+
+
+def _num_clone_seeds(rows: Sequence[AccuracyRow]) -> int:
+    """Return how many clones the classifiers of a setting learned from; 0 where it is none."""
+    return len({row["trained_on"].get("fingerprint") for row in rows if row["trained_on"]["kind"] == "clone"})
 
 
 def _rows_on(measured: MeasuredOn, rows: Sequence[MeasuredRow]) -> list[AccuracyRow]:

@@ -46,15 +46,19 @@ class SharedPool:
         self.queue = actor.remote(settings, shape)
 
     def grow(self, clone: Clone) -> CloneSummary:
-        """Generate the missing images of a clone, and wait until they are there.
+        """Generate the missing images of a clone, and wait until they are there; the errors are those of `grow_all`."""
+        return self.grow_all([clone])[0]
+
+    def grow_all(self, clones: list[Clone]) -> list[CloneSummary]:
+        """Generate the missing images of some clones at once, and wait until all are there.
 
         Raises:
             UserError: the storage is full, or the model cannot be loaded.
         """
         import ray
 
-        summary: CloneSummary = ray.get(self.queue.grow.remote(clone))
-        return summary
+        summaries: list[CloneSummary] = ray.get([self.queue.grow.remote(clone) for clone in clones])
+        return summaries
 
     def generate_ahead(self, clones: list[Clone]) -> None:
         """Start generating clones that will be asked for, in this order, while others are trained on; does not wait."""

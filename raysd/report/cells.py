@@ -1,6 +1,7 @@
 """From accuracy rows to cells: one cell per setting, with the mean over its seeds on each set of images.
 
 Rows whose training data, number of images, generator, steps, backbone or searched fields differ are different cells.
+Clones that differ in their seed alone are one setting; their classifiers count by clone where there are several.
 Rows do not tell the recipe or the number of epochs: classifiers that differ in these alone share a cell outside a
 sweep, and a note says so where two have one seed. A set is one set only when its role, name, probe, metric, shots,
 fingerprint, size and version of the row agree.
@@ -8,13 +9,13 @@ fingerprint, size and version of the row agree.
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
 from raysd.report.text import GUIDANCE, VARIANT, factor_words, guidance_words, value_words
-from raysd.statistics.seeds import Score, margins_over_sets, score_over_seeds
+from raysd.statistics.seeds import Score, independent_groups, margins_over_sets, score_over_seeds
 from raysd.storage.row_types import AccuracyRow, RungResult, TrainedOn
 
 KINDS = ("clone", "real", "pretrained", "random")
@@ -130,6 +131,12 @@ class Cell:
         """The most seeds that any set of this cell was measured with."""
         return max((score.num_seeds for score in self.scores.values()), default=0)
 
+    @property
+    def shares_a_clone(self) -> bool:
+        """Whether several classifiers learned from one clone, so that the spread over seeds knows nothing of others."""
+        is_one = self.setting.kind == "clone" and len({_clone(row) for row in self.rows}) == 1
+        return is_one and len({row["classifier"] for row in self.rows}) > 1
+
     def rows_on(self, measured: MeasuredSet) -> list[AccuracyRow]:
         """Return the rows of one set, a row per classifier in the order of their seeds."""
         return [row for row in self.rows if set_of(row) == measured]
@@ -192,10 +199,19 @@ def factors_of(setting: Mapping[str, Any]) -> Factors:
     return tuple(sorted((name, json.dumps(value, sort_keys=True)) for name, value in setting.items()))
 
 
-def setting_of(row: AccuracyRow, result: RungResult | None = None) -> Setting:
-    """Return the setting of an accuracy row; `result` is the rung result of the sweep that trained its classifier."""
+def setting_of(row: AccuracyRow, result: RungResult | None = None, sources: "Sources | None" = None) -> Setting:
+    """Return the setting of an accuracy row.
+
+    Args:
+        row: of a classifier.
+        result: the rung result of the sweep that trained it.
+        sources: the clones of all rows, which may differ in their seed alone.
+    """
     data = row["trained_on"]
     selected = {name: data[name] for name in SELECTED if data.get(name)}
+    source, has_others = sources.find(data) if sources is not None else (data.get("fingerprint"), False)
+    if has_others and "left_out" in selected:
+        selected["left_out"] = data.get("filters")  # which images these are differs from clone to clone
     clone: TrainedOn = data if data["kind"] == "clone" else {"kind": "", "name": ""}
     return Setting(
         kind=data["kind"],
@@ -206,12 +222,34 @@ def setting_of(row: AccuracyRow, result: RungResult | None = None) -> Setting:
         model=clone.get("model"),
         num_inference_steps=clone.get("num_inference_steps"),
         name=data.get("name") or "",
-        source=data.get("fingerprint"),
+        source=source,
         is_mixture="parts" in data,
         selection=json.dumps(selected) if selected else "",
         factors=factors_of(result["setting"]) if result else (),
         words=result["label"] if result else "",
     )
+
+
+class Sources:
+    """Which clones of some rows differ in their seed alone.
+
+    Args:
+        rows: accuracy rows.
+    """
+
+    def __init__(self, rows: Iterable[AccuracyRow]) -> None:
+        data = [row["trained_on"] for row in sorted(rows, key=lambda row: (row["seed"], row["date"]))]
+        self.at_seed_0 = {each.get("fingerprint"): each["at_seed_0"] for each in data if "at_seed_0" in each}
+        self.groups: dict[str | None, list[str | None]] = {}
+        for name in dict.fromkeys(each.get("fingerprint") for each in data):
+            self.groups.setdefault(self.at_seed_0.get(name, name), []).append(name)
+
+    def find(self, data: TrainedOn) -> tuple[str | None, bool]:
+        """Return the fingerprint that stands for a clone of any seed, the one that the first classifier seed learned
+        from, and whether there are clones of other seeds."""
+        name = data.get("fingerprint")
+        group = self.groups[self.at_seed_0.get(name, name)]
+        return group[0], len(group) > 1
 
 
 def set_of(row: AccuracyRow) -> MeasuredSet:
@@ -236,9 +274,10 @@ def collect_cells(
         newest[row["classifier"], replace(set_of(row), version=0)] = row
     sizes: dict[MeasuredSet, int] = {}
     groups: dict[Setting, list[AccuracyRow]] = {}
+    sources = Sources(newest.values())
     for row in newest.values():
         sizes[set_of(row)] = sizes.get(set_of(row), 0) + 1
-        groups.setdefault(setting_of(row, by_classifier.get(row["classifier"])), []).append(row)
+        groups.setdefault(setting_of(row, by_classifier.get(row["classifier"]), sources), []).append(row)
     sets = sorted(
         sizes,
         key=lambda s: (
@@ -274,9 +313,10 @@ def _order(setting: Setting, ranks: Mapping[str, int]) -> tuple[object, ...]:
 def _cell(setting: Setting, rows: list[AccuracyRow], sets: Sequence[MeasuredSet], notes: list[str]) -> Cell:
     rows = sorted(rows, key=lambda row: (row["seed"], row["classifier"]))
     seeds = {row["classifier"]: row["seed"] for row in rows}
-    if len(set(seeds.values())) < len(seeds):
+    num_told = len({(_clone(row), row["seed"]) for row in rows})
+    if num_told < len(seeds):
         notes.append(
-            f"{setting.label}: {len(seeds)} classifiers share {len(set(seeds.values()))} seeds, so they "
+            f"{setting.label}: {len(seeds)} classifiers share {num_told} seeds, so they "
             "differ in something that rows do not tell."
         )
     by_set: dict[MeasuredSet, dict[str, AccuracyRow]] = {}
@@ -289,7 +329,7 @@ def _cell(setting: Setting, rows: list[AccuracyRow], sets: Sequence[MeasuredSet]
             notes.append(
                 f"{setting.label}: {measured.dataset} ({measured.role}) has {len(found)} of {len(seeds)} seeds."
             )
-        scores[measured] = score_over_seeds([row["value"] for row in found], [_margins(row) for row in found])
+        scores[measured] = _score(found, [row["value"] for row in found], [_margins(row) for row in found])
     transfer = [by_set.get(measured, {}) for measured in sets if measured.role == "transfer"]
     whole = [
         [own[classifier] for own in transfer]
@@ -307,7 +347,25 @@ def _cell(setting: Setting, rows: list[AccuracyRow], sets: Sequence[MeasuredSet]
 def _mean_transfer(rows: Sequence[Sequence[AccuracyRow]]) -> Score:
     """Return the mean over sets, then over seeds; rows [num_seeds][num_sets]."""
     margins = [margins_over_sets([_margins(row) for row in own]) for own in rows]
-    return score_over_seeds([statistics.fmean(row["value"] for row in own) for own in rows], margins)
+    return _score([own[0] for own in rows], [statistics.fmean(row["value"] for row in own) for own in rows], margins)
+
+
+def _score(rows: Sequence[AccuracyRow], values: list[float], margins: list[tuple[float, float]]) -> Score:
+    """Return the mean of values of some classifiers; those of one clone count as one where there are several.
+
+    Args:
+        rows: of each classifier.
+        values: in percent.
+        margins: of each value, as of `_margins`.
+    """
+    groups = independent_groups([_clone(row) for row in rows])
+    means = [statistics.fmean(values[place] for place in group) for group in groups]
+    below, above = ([statistics.fmean(margins[place][side] for place in group) for group in groups] for side in (0, 1))
+    return score_over_seeds(means, list(zip(below, above, strict=True)))
+
+
+def _clone(row: AccuracyRow) -> str | None:
+    return row["trained_on"].get("fingerprint")
 
 
 def _margins(row: AccuracyRow) -> tuple[float, float]:

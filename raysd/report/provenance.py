@@ -9,7 +9,8 @@ from raysd.storage.row_types import AccuracyRow, SweepRow, SweptClone
 
 
 def clone_table(inputs: ReportInputs) -> Table | None:
-    """Return the clones and their folders, each once with the settings that share it; None where there are none."""
+    """Return the clones and their folders, each once with the settings that share it; None where there are none. With
+    several clone seeds the images are those of all, and the folder is that of the first."""
     about: dict[str, SweptClone] = {
         clone["folder"]: clone for clone in (inputs.sweep["clones"] if inputs.sweep else ())
     }
@@ -27,9 +28,9 @@ def clone_table(inputs: ReportInputs) -> Table | None:
         clone = about.get(folder)
         short = [f"short in {len(clone['short_classes']):,} classes"] if clone and clone["short_classes"] else []
         name = "; ".join([*(entry.label for entry in entries), *short])
-        rows.append(
-            (name, clone and clone["num_images"], clone and clone["num_flagged"], entries[0].setting.source, folder)
-        )
+        one = [str(entries[0].setting.source)]
+        fingerprints = " ".join(one if clone is None else clone.get("clones", one))
+        rows.append((name, clone and clone["num_images"], clone and clone["num_flagged"], fingerprints, folder))
     return Table("clones", "Clones", columns, tuple(rows)) if rows else None
 
 
@@ -47,7 +48,7 @@ def behind_table(inputs: ReportInputs) -> Table | None:
             row["images_per_class"],
             number(row["score"], ".2f"),
             row["fingerprint"],
-            row["clone"],
+            " ".join(row.get("clones", [row["clone"]])),
             " ".join(row["classifiers"]),
             " ".join(row["rows"]),
         )

@@ -42,6 +42,21 @@ class Score:
         )
 
 
+def independent_groups(clones: Sequence[str | None]) -> list[list[int]]:
+    """Return which classifiers of a setting count as one, by their places: those that learned from one clone, since
+    they share its noise, where there are several clones; else each counts by itself, and only for this clone.
+
+    Args:
+        clones: the name of each classifier's clone.
+    """
+    if len(set(clones)) < 2:
+        return [[place] for place in range(len(clones))]
+    groups: dict[str | None, list[int]] = {}
+    for place, clone in enumerate(clones):
+        groups.setdefault(clone, []).append(place)
+    return list(groups.values())
+
+
 def pooled_spread(scores: np.ndarray) -> tuple[float, int]:
     """Return the spread of the seeds, pooled over settings, and its degrees of freedom.
 

@@ -17,6 +17,9 @@ class TrainedOn(TypedDict, total=False):
     """`clone`, `real`, `pretrained` or `random` (an untrained network)."""
     name: Required[str]
     fingerprint: str | None
+    at_seed_0: str
+    """Of the same training data with clone seed 0, where that is another: equal for clones that differ in their seed
+    alone."""
     images_per_class: int | None
     variant: str | None
     guidance_scale: float | None
@@ -26,6 +29,7 @@ class TrainedOn(TypedDict, total=False):
     label_map: Any
     groups: Any
     left_out: Any
+    filters: Any
     parts: list[dict[str, Any]]
 
 
@@ -167,6 +171,8 @@ class ComparisonRow(TypedDict):
     p_value: float
     verdict: Verdict
     counts_seeds: bool
+    num_clone_seeds: NotRequired[int]
+    """The fewest clones of a side that learned from clones; with 1, the interval holds for this one clone alone."""
     mcnemar_p_value: float | None
     cost_share: NotRequired[float | None]
     """Device seconds of `a` over those of `b`; None where they are not known, or of other devices."""
@@ -241,11 +247,14 @@ class _RungResult(TypedDict):
     setting: Values
     label: str
     clone: str
+    """With several clone seeds, that of the first."""
+    clones: NotRequired[list[str]]
+    """Of each clone seed, where there are several; numbers of images that are there are those of all."""
     rung: int
     images_per_class: int
     seeds: list[int]
     num_planned: int
-    """Images of the clone's plan."""
+    """Images of the plan of each clone."""
     proxies: dict[str, float | None]
     command: str
     versions: dict[str, str]
@@ -311,6 +320,9 @@ class SweptClone(TypedDict):
     """A setting of a sweep with its clone, as far as it went."""
 
     fingerprint: str
+    """With several clone seeds, that of the first."""
+    clones: NotRequired[list[str]]
+    """As of its rung result."""
     folder: str
     setting: Values
     label: str

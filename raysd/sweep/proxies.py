@@ -13,7 +13,7 @@ from raysd.data.real_datasets import real_dataset
 from raysd.evaluation.analyze import compare_clone
 from raysd.evaluation.models import EvaluatedModel, own_model, pretrained_model
 from raysd.progress import Progress
-from raysd.resolve import clone_images, clone_of, resolve_scoring, score_images
+from raysd.resolve import clone_images, clone_of, replicates, resolve_scoring, score_images
 from raysd.storage.row_types import RungResult
 from raysd.storage.rows import RUNG_RESULT, write_row
 from raysd.sweep.rung import baseline_run
@@ -22,8 +22,8 @@ from raysd.sweep.space import Setting, experiment_at
 
 
 def note_proxies(experiment: Experiment, results: list[RungResult], rungs: list[RungSettings], command: str) -> None:
-    """Measure the proxies of each clone of the first rung, and write them to the rung result; proxies that it has
-    already are not measured again.
+    """Measure the proxies of each setting's clone of the first rung, of several clones the first one's, and write them
+    to the rung result; proxies that it has already are not measured again.
 
     Frechet distance, precision, recall, density and coverage are in the features of `analysis.model`, or without one of
     the first classifier that was trained on real images. The mean similarity of images and texts needs `scoring.model`.
@@ -34,7 +34,7 @@ def note_proxies(experiment: Experiment, results: list[RungResult], rungs: list[
     model, real = _evaluated_model(experiment, rungs[-1]), _real_images(experiment)
     with Progress("compared with real images", len(first), "clones") as progress:
         for result in first:
-            at = experiment_at(experiment, Setting(result["setting"]), rungs[0])
+            at = replicates(experiment_at(experiment, Setting(result["setting"]), rungs[0]))[0]
             clone = clone_of(at)
             values = compare_clone(experiment.root, model, clone_images(clone), real, experiment.analysis, command)[
                 "values"

@@ -8,7 +8,7 @@ from raysd.config import Experiment
 from raysd.errors import UserError
 from raysd.evaluation.compare import compare_classifiers
 from raysd.evaluation.evaluate import Evaluation
-from raysd.resolve import clone_spec_of
+from raysd.resolve import clone_spec_of, replicates
 from raysd.storage.row_types import (
     AccuracyRow,
     BestSetting,
@@ -160,8 +160,9 @@ def _clone(
 ) -> SweptClone:
     """Return a setting with its clone, up to the last rung that it reached."""
     at = experiment_at(experiment, setting, rungs[last["rung"]])
-    spec, own = clone_spec_of(at), [result for result in results if Setting(result["setting"]) == setting]
-    return {
+    spec = clone_spec_of(replicates(at)[0])
+    own = [result for result in results if Setting(result["setting"]) == setting]
+    clone: SweptClone = {
         "fingerprint": spec.fingerprint,
         "folder": clone_folder(experiment.root, spec).uri,
         "setting": dict(setting.values),
@@ -185,6 +186,9 @@ def _clone(
         ],
         "proxies": own[0]["proxies"],
     }
+    if "clones" in last:
+        clone["clones"] = last["clones"]
+    return clone
 
 
 def _comparisons(

@@ -6,6 +6,7 @@ cost, and measures nothing twice.
 """
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +17,16 @@ from raysd.errors import find_user_error
 from raysd.evaluation.evaluate import Evaluation
 from raysd.generation.generate import CloneSummary
 from raysd.generation.shared_pool import SharedPool
-from raysd.resolve import clone_of, clone_spec_of, score_images, source_generations, training_pools, training_run
+from raysd.resolve import (
+    clone_of,
+    clones_of,
+    replicates,
+    runs_by_seed,
+    score_images,
+    source_generations,
+    training_pools,
+    training_run,
+)
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.row_types import MeasuredRow, PartSeconds, RungResult
 from raysd.storage.rows import RUNG_RESULT, find_row, read_rows, write_row
@@ -24,7 +34,7 @@ from raysd.sweep.placement import Placement
 from raysd.sweep.settings import RungSettings
 from raysd.sweep.space import Setting, experiment_at
 from raysd.training.loader import Pool
-from raysd.training.run import TrainingRun
+from raysd.training.run import TrainingRun, distinct_runs
 from raysd.training.train import train_classifiers, train_here
 from raysd.versions import versions
 
@@ -40,7 +50,7 @@ class _Found:
     """Of the seeds, by the objective; empty when one is missing."""
     classifiers: list[str] = field(default_factory=list)
     rows: list[str] = field(default_factory=list)
-    clone: CloneSummary | None = None
+    clones: list[CloneSummary] = field(default_factory=list)
     num_generated: int = 0
     seconds: PartSeconds = field(default_factory=lambda: PartSeconds(generate=0.0, train=0.0, measure=0.0))
     error: str | None = None
@@ -84,17 +94,18 @@ class RungRunner:
             if user_error is None or not user_error.field.startswith(OF_A_SETTING):
                 raise
             found = _Found(error=str(user_error))
+        clones = clones_of(experiment)
         row: RungResult = {
             "fingerprint": key,
             "sweep": self.sweep,
             "number": number,
             "setting": dict(setting.values),
             "label": setting.label,
-            "clone": clone_spec_of(experiment).fingerprint,
+            "clone": clones[0].spec.fingerprint,
             "rung": rung,
             "images_per_class": self.rungs[rung].images_per_class,
             "seeds": experiment.training.seeds,
-            "num_planned": len(clone_of(experiment)),
+            "num_planned": len(clones[0]),
             "proxies": {},
             "command": self.evaluation.command,
             "versions": versions(),
@@ -103,12 +114,14 @@ class RungRunner:
             "score": float(np.mean(found.scores)) if found.scores else None,
             "classifiers": found.classifiers,
             "rows": found.rows,
-            "num_images": found.clone.num_images if found.clone else 0,
-            "num_flagged": found.clone.num_flagged if found.clone else 0,
-            "short_classes": found.clone.short_classes if found.clone else {},
+            "num_images": sum(clone.num_images for clone in found.clones),
+            "num_flagged": sum(clone.num_flagged for clone in found.clones),
+            "short_classes": dict(sum((Counter(clone.short_classes) for clone in found.clones), Counter())),
             "num_generated": found.num_generated + (earlier["num_generated"] if earlier else 0),
             "seconds": _added(found.seconds, earlier["seconds"]) if earlier else found.seconds,
         }
+        if len(clones) > 1:
+            row["clones"] = [clone.spec.fingerprint for clone in clones]
         if found.error is not None:
             row["error"] = found.error
         write_row(self.experiment.root, RUNG_RESULT, row)
@@ -116,15 +129,15 @@ class RungRunner:
 
     def _measured(self, experiment: Experiment, evaluation: Evaluation) -> _Found:
         """Generate, train and measure."""
-        clone, num_generated, generate_seconds = self._generate(experiment)
-        run = training_run(experiment, training_pools(experiment))
-        classifiers, train_seconds = self._train(run)
+        clones, num_generated, generate_seconds = self._generate(experiment)
+        runs = runs_by_seed(experiment, lambda each: training_run(each, training_pools(each)))
+        classifiers, train_seconds = self._train(runs)
         rows, measure_seconds = self._measure(evaluation, classifiers)
         return _Found(
             seed_scores(rows, classifiers, evaluation, experiment.sweep.weights),
             classifiers,
             [row["fingerprint"] for row in rows],
-            clone,
+            clones,
             num_generated,
             {"generate": generate_seconds, "train": train_seconds, "measure": measure_seconds},
         )
@@ -150,39 +163,42 @@ class RungRunner:
         """Train and measure the classifiers of real images, as many as the last rung has, or those with random
         weights; return their fingerprints."""
         run = baseline_run(self.experiment, kind, self.rungs[-1])
-        classifiers, _ = self._train(run)
+        classifiers, _ = self._train([(seed, run) for seed in run.settings.seeds])
         self._measure(self.evaluation, classifiers)
         return classifiers
 
-    def _generate(self, experiment: Experiment) -> tuple[CloneSummary, int, float]:
-        """Return the clone, the number of images that were generated, those of other clones in the training included,
-        and the actors' seconds. Clones with filters are scored."""
-        training = experiment.training
-        clones = [(clone_of(experiment), bool(training.filters))]
-        for number, other in source_generations(experiment):
-            clones.append(
-                (
-                    clone_of(experiment, other),
-                    bool(training.sources[number].filters),
+    def _generate(self, experiment: Experiment) -> tuple[list[CloneSummary], int, float]:
+        """Return the clone of each clone seed, the number of images that were generated, those of other clones in the
+        training included, and the actors' seconds. Clones with filters are scored."""
+        training, parts = experiment.training, replicates(experiment)
+        clones = [(clone_of(each), bool(training.filters)) for each in parts]
+        for each in parts:
+            for number, other in source_generations(each):
+                clones.append(
+                    (
+                        clone_of(each, other),
+                        bool(training.sources[number].filters),
+                    )
                 )
-            )
-        grown = [self.pool.grow(clone) for clone, _ in clones]
+        grown = self.pool.grow_all([clone for clone, _ in clones])
         one_actor = experiment.model_copy(
             update={"generation": experiment.generation.model_copy(update={"num_actors": 1})}
         )
         for clone, is_filtered in clones:
             if is_filtered:
                 score_images(one_actor, clone)
-        return grown[0], sum(clone.num_generated for clone in grown), sum(clone.seconds for clone in grown)
+        return grown[: len(parts)], sum(clone.num_generated for clone in grown), sum(clone.seconds for clone in grown)
 
-    def _train(self, run: TrainingRun) -> tuple[list[str], float]:
+    def _train(self, runs: list[tuple[int, TrainingRun]]) -> tuple[list[str], float]:
+        """Train the missing classifiers of some seeds; return those of all, in their order, and the seconds it took."""
         began = time.monotonic()
-        if self.placement.trains_here:
-            return train_here(run), time.monotonic() - began
         num_trials, placement = self.experiment.sweep.max_concurrent_trials, self.placement
-        return train_classifiers(
-            run, True, num_trials, placement.cpus_taken, placement.gpus_taken
-        ), time.monotonic() - began
+        for run in distinct_runs(runs):
+            if placement.trains_here:
+                train_here(run)
+            else:
+                train_classifiers(run, True, num_trials, placement.cpus_taken, placement.gpus_taken)
+        return [run.fingerprint(seed) for seed, run in runs], time.monotonic() - began
 
     def _measure(self, evaluation: Evaluation, classifiers: list[str]) -> tuple[list[MeasuredRow], float]:
         """Measure in this process where it trains, since it then holds its share of the cluster already."""

@@ -11,6 +11,7 @@ OWN = {
         "class_counts",
         "max_dropped_share",
         "seed",
+        "seeds",
         "images_per_shard",
         "batch_size",
         "num_actors",

@@ -13,7 +13,7 @@ from raysd.clone.settings import GenerationSettings
 from raysd.config import Experiment
 from raysd.errors import UserError
 from raysd.evaluation.evaluate import Evaluation
-from raysd.resolve import clone_spec_of, resolve_scoring, source_generations
+from raysd.resolve import clone_spec_of, replicates, resolve_scoring, source_generations
 from raysd.storage.fingerprint import fingerprint
 from raysd.sweep.settings import RangeSettings, RungSettings
 from raysd.training.settings import TrainingSettings
@@ -191,7 +191,7 @@ def identity_at(experiment: Experiment, setting: Setting) -> str:
     Raises:
         UserError: an invalid setting.
     """
-    at = experiment_at(experiment, setting, rungs_of(experiment)[-1])
+    at = replicates(experiment_at(experiment, setting, rungs_of(experiment)[-1]))[0]
     sources = [clone_spec_of(at, other).fingerprint for _, other in source_generations(at)]
     scoring = resolve_scoring(at)[0].fingerprint if needs_scoring(at.training) else None
     return fingerprint(
@@ -225,10 +225,9 @@ def sweep_fingerprint(experiment: Experiment, evaluation: Evaluation) -> str:
         if experiment.sweep.proxies
         else None
     )
-    seeds = experiment.training.seeds
-    return fingerprint(
-        {"settings": settings, "sweep": sweep, "sets": sets, "counts": generation, "seeds": seeds, "proxies": proxies}
-    )
+    seeds, clone_seeds = experiment.training.seeds, experiment.generation.seeds
+    parts = {"settings": settings, "sweep": sweep, "sets": sets, "counts": generation, "seeds": seeds}
+    return fingerprint({**parts, "proxies": proxies, **({"clone_seeds": clone_seeds} if clone_seeds else {})})
 
 
 def first_setting(experiment: Experiment) -> Setting:

@@ -23,7 +23,7 @@ from raysd.errors import UserError, find_user_error
 from raysd.evaluation.evaluate import Evaluation
 from raysd.generation.shared_pool import SharedPool
 from raysd.progress import Progress, say
-from raysd.resolve import clone_of, clone_spec_of, source_generations
+from raysd.resolve import clone_spec_of, clones_of, source_generations
 from raysd.statistics.seeds import num_kept
 from raysd.storage.row_types import RungResult, SweepRow
 from raysd.storage.rows import ACCURACY, SWEEP, find_row, write_row
@@ -144,7 +144,8 @@ def _run_trials(
     nodes = cluster_nodes()
     placement, requests = plan_placement(experiment, nodes)
     check_room(nodes, requests)
-    pool = SharedPool(experiment.generation, placement.pool, wanted.max_concurrent_trials)
+    num_callers = wanted.max_concurrent_trials * max(1, len(experiment.generation.seeds))
+    pool = SharedPool(experiment.generation, placement.pool, num_callers)
     runner = RungRunner(experiment, sweep, rungs, evaluation, pool, placement)
     count = f"{len(settings) or wanted.num_settings} settings"
     say(
@@ -177,9 +178,8 @@ def _first_clones(experiment: Experiment, sweep: str, settings: list[Setting], r
     for setting in settings:
         if setting in done:
             continue
-        at = experiment_at(experiment, setting, rungs[0])
-        job = clone_of(at)
-        jobs[job.spec.fingerprint] = job
+        for job in clones_of(experiment_at(experiment, setting, rungs[0])):
+            jobs[job.spec.fingerprint] = job
     return list(jobs.values())
 
 

@@ -1,5 +1,6 @@
 """One training: its images, classifiers and recipe, and the fingerprints of its results."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -130,16 +131,38 @@ class TrainingRun:
         return size if size <= SMALL_IMAGE or self.recipe.crop != "random_resized" else round(size * DECODED_SHARE)
 
 
+def distinct_runs(runs: Sequence[tuple[int, TrainingRun]]) -> list[TrainingRun]:
+    """Return each training of some classifier seeds once, in order."""
+    return list({run.name: run for _, run in runs}.values())
+
+
 def _describe(pools: tuple[Pool, ...]) -> dict[str, Any]:
     """Return the facts about one set; for a mixture its parts, and the facts about its first clone."""
-    parts = [
+    given = [
         {"name": images.name, "share": pool.share, **images.identity(), **images.about}
         for pool in pools
         for images in pool.sets
     ]
-    if len(parts) == 1:
-        return {name: value for name, value in parts[0].items() if name != "share"}
+    if len(given) == 1:
+        return {name: value for name, value in given[0].items() if name != "share"}
+    parts = [{name: value for name, value in part.items() if name != "at_seed_0"} for part in given]
+    at_seed_0 = fingerprint([_at_seed_0(part) for part in given])
     first = next((part for part in parts if part["kind"] == "clone"), parts[0])
     name, counts = " + ".join(part["name"] for part in parts), [part["images_per_class"] for part in parts]
     total = sum(counts) if all(isinstance(count, int) for count in counts) else None
-    return {**first, "name": name, "fingerprint": fingerprint(parts), "images_per_class": total, "parts": parts}
+    known = {} if at_seed_0 == fingerprint(parts) else {"at_seed_0": at_seed_0}
+    return {
+        **first,
+        "name": name,
+        "fingerprint": fingerprint(parts),
+        "images_per_class": total,
+        "parts": parts,
+        **known,
+    }
+
+
+def _at_seed_0(part: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts about a part of a mixture that do not depend on the seed of its clone."""
+    own = {"at_seed_0", "left_out", "num_left_out"}
+    kept = {name: value for name, value in part.items() if name not in own}
+    return {**kept, "fingerprint": part.get("at_seed_0", part["fingerprint"])}

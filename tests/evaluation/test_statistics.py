@@ -9,6 +9,7 @@ from scipy.stats import ttest_ind
 from raysd.errors import UserError
 from raysd.statistics.images import bootstrap_interval, mcnemar, paired_difference, wilson_interval
 from raysd.statistics.means import mean_log_odds, mean_over_sets
+from raysd.statistics.seeds import independent_groups
 
 
 def test_the_wilson_interval_has_its_textbook_value():
@@ -185,3 +186,11 @@ def test_a_mean_names_the_sets_it_lacks():
     found = mean_over_sets({"cars": 60.0, "dtd": None, "pets": 80.0, "food": math.nan})
     assert (found.mean, found.used, found.missing) == (70, ("cars", "pets"), ("dtd", "food"))
     assert mean_over_sets({"dtd": None}).mean is None
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=9))
+def test_classifiers_count_by_clone_where_there_are_several(clones):
+    groups = independent_groups(clones)
+    assert sorted(place for group in groups for place in group) == list(range(len(clones)))
+    assert len(groups) == (len(set(clones)) if len(set(clones)) > 1 else len(clones))
+    assert all(len({clones[place] for place in group}) == 1 for group in groups)

@@ -194,3 +194,50 @@ def test_parts_of_a_clone_and_mixtures_are_settings_of_their_own():
         labels == {"name, guidance 2", "name, guidance 2, filtered", "name-2.0 + digits, mixture"}
         and len(collect_cells(rows).cells) == 4
     )
+
+
+def cloned(value, seed, name, at_seed_0=None, **changes):
+    """The row of a classifier of one of the clones that differ in their seed alone."""
+    row = accuracy_row(value, seed, classifier=f"c{name}{seed}", fingerprint=f"f{name}{seed}", **changes)
+    row["trained_on"] |= {"fingerprint": name} | ({} if at_seed_0 is None else {"at_seed_0": at_seed_0})
+    return row
+
+
+def test_clones_that_differ_in_their_seed_alone_are_one_setting():
+    rows = [
+        cloned(60.0, 0, "b5", "aa"),
+        cloned(70.0, 1, "aa"),
+        cloned(80.0, 2, "c9", "aa"),
+        cloned(10.0, 0, "dd", "ee"),
+    ]
+    cells = collect_cells(rows)
+    (score,), (other,) = (cell.scores.values() for cell in cells.cells)
+    assert (score.mean, score.num_seeds, other.mean) == (70.0, 3, 10.0) and not cells.notes
+    assert cells.cells[0].setting.source == "b5" and not cells.cells[0].shares_a_clone
+    assert collect_cells(rows[::-1]) == cells
+
+
+def test_classifiers_of_one_clone_count_as_one_where_there_are_several():
+    pairs = [("aa", None, 60.0), ("bb", "aa", 70.0)]
+    rows = [cloned(value + way, seed, *names) for *names, value in pairs for seed, way in ((0, -1.0), (1, 1.0))]
+    (cell,) = collect_cells(rows).cells
+    (score,) = cell.scores.values()
+    assert (score.mean, score.num_seeds, round(score.sd, 6)) == (65.0, 2, round(50**0.5, 6))
+    alone = collect_cells(rows[:2]).cells[0]
+    assert next(iter(alone.scores.values())).num_seeds == 2 and alone.shares_a_clone
+
+
+def test_a_row_that_does_not_tell_its_clones_seed_is_with_the_others_of_its_clone():
+    (cell,) = collect_cells([cloned(60.0, 0, "bb"), cloned(70.0, 1, "bb", "aa"), cloned(80.0, 2, "aa")]).cells
+    assert len(cell.rows) == 3
+
+
+def test_filtered_clones_of_several_seeds_are_one_setting_by_their_filters():
+    def rows(second):
+        found = [cloned(60.0, 0, "aa"), cloned(70.0, 1, "bb", "aa")]
+        for row, digest, filters in zip(found, ("d1", "d2"), ({"best_share": 0.5}, second), strict=True):
+            row["trained_on"] |= {"left_out": digest, "filters": filters}
+        return found
+
+    assert len(collect_cells(rows({"best_share": 0.5})).cells) == 1
+    assert len(collect_cells(rows({"best_share": 0.9})).cells) == 2

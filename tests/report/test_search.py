@@ -141,9 +141,10 @@ def test_scaling_plot_tells_survivors_from_dropped_settings(inputs):
 
 
 def test_summary_names_what_is_within_noise_what_matters_and_what_was_saved(inputs):
-    near, effects, cost, how = search_lines(inputs)
+    near, effects, clones, cost, how = search_lines(inputs)
     assert near == f"Within noise of the best, of 5 others: {inputs.sweep['ranking'][1]['label']}."
     assert effects.endswith("at 25 images per class, which noise makes larger: prompt variant 4.0, guidance 4.0.")
+    assert clones.startswith("All scores, intervals and verdicts are for this one clone seed")
     assert cost == "All 12 settings at the last rung would take 2.4 x the images and 1.1 x the trainings."
     assert how.startswith("Search: grid, 6 settings tried; scheduler: halving;")
 
@@ -229,3 +230,16 @@ def test_files_hold_numbers_in_full(inputs):
     assert rows[0]["difference to the best"] == "" and float(rows[0]["score high"]) > float(rows[0]["score"])
     cost = {row["what"]: row for row in csv.DictReader(io.StringIO(to_csv(cost_table(inputs))))}
     assert cost["device time, generating"]["this sweep"] == "600.0"
+
+
+def test_a_sweep_says_how_far_its_clones_noise_is_counted(inputs):
+    def said():
+        return [line for line in search_lines(inputs) if "generation.seeds" in line]
+
+    assert "for this one clone seed" in said()[0]
+    own = [clone for clone in inputs.sweep["clones"] if clone["setting"] == inputs.sweep["ranking"][0]["setting"]]
+    inputs.sweep["ranking"][0]["num_seeds"] = 3
+    own[0]["clones"] = ["a", "b"]
+    assert said()[0].startswith("Each setting has 2 clone seeds and more classifier seeds")
+    own[0]["clones"] = ["a", "b", "c"]
+    assert not said()

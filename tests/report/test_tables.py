@@ -108,3 +108,10 @@ def test_the_metric_of_the_rows_is_named():
         "top-1 accuracy and mean accuracy per class" in notes[0]
         and notes[1] == "On fashion_mnist-test, 5 shots: mean accuracy per class."
     )
+
+
+def test_the_table_says_where_the_spread_is_that_of_one_clone():
+    rows = [accuracy_row(70.0 + seed, seed) for seed in range(2)]
+    assert any("for this one clone seed" in note for note in main_table(collect_cells(rows)).notes)
+    rows[1]["trained_on"] |= {"fingerprint": "ff", "at_seed_0": rows[0]["trained_on"]["fingerprint"]}
+    assert not any("clone seed" in note for note in main_table(collect_cells(rows)).notes)

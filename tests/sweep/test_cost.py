@@ -76,3 +76,11 @@ def test_steps_that_found_their_work_done_do_not_lower_the_rates():
     assert sweep_cost([*halved(), cached], 5, RUNGS, 10)["grid"]["train_seconds"] == pytest.approx(
         sweep_cost(halved(), 5, RUNGS, 10)["grid"]["train_seconds"],
     )
+
+
+def test_all_clones_of_a_setting_count():
+    low = [rung_result(number, [60], clone=f"c{number}", num_generated=250) for number in range(4)]
+    high = rung_result(0, [70, 71, 72], rung=1, clone="c0", clones=["c0", "d0", "e0"], num_generated=2750)
+    cost = sweep_cost([*low, high], 4, [(25, 1), (100, 3)], 10)
+    assert cost["num_images"] == 3 * 1000 + 3 * 250
+    assert cost["grid"]["num_images"] == 4 * 3 * 1000

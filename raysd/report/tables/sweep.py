@@ -14,6 +14,14 @@ RANKING_NOTE = (
     "Difference to the best setting in points, seed by seed, at the most images per class that both reached."
 )
 UNKNOWN = "unknown (one seed)"
+ONE_CLONE = (
+    "All scores, intervals and verdicts are for this one clone seed: another seed of the clones could change them, and "
+    "generation.seeds=[0,1,2] counts that."
+)
+FEW_CLONES = (
+    "Each setting has {} clone seeds and more classifier seeds, so intervals and verdicts count only a part of what "
+    "another seed of the clones could change; give generation.seeds as many as training.seeds."
+)
 SIGNED = "+z.1f"
 NAMED = 5  # settings in a sentence
 SHARED_NOTE = "These settings share a clone and differ in training alone: {}."
@@ -32,7 +40,7 @@ def search_lines(inputs: ReportInputs) -> list[str]:
     """Return what a search found, in plain sentences; nothing where there is no sweep."""
     if (sweep := inputs.sweep) is None:
         return []
-    lines = [*_noise_lines(sweep), *_effect_lines(sweep["effects"])]
+    lines = [*_noise_lines(sweep), *_effect_lines(sweep["effects"]), *_clone_lines(sweep)]
     cost, grid = sweep["cost"], sweep["cost"]["grid"]
     pairs = (("images", cost["num_images"], grid["num_images"]), ("trainings", cost["trainings"], grid["trainings"]))
     ratios = [f"{ratio} the {name}" for name, own, other in pairs if (ratio := _ratio(own, other)) is not None]
@@ -78,6 +86,16 @@ def _luck_lines(sweep: SweepRow) -> list[str]:
         f"about {expected:.1f} % are to be expected, and the true score is in [{best['low']:.1f}, {best['high']:.1f}] "
         "(95 % interval, which allows for the choice)."
     ]
+
+
+def _clone_lines(sweep: SweepRow) -> list[str]:
+    """Return a sentence on what intervals do not count, where settings have fewer clones than classifiers."""
+    best = sweep["ranking"][0]
+    clones = [clone.get("clones", [best["clone"]]) for clone in sweep["clones"] if clone["setting"] == best["setting"]]
+    count = max(map(len, clones), default=1)
+    if count == 1:
+        return [ONE_CLONE]
+    return [FEW_CLONES.format(count)] if count < best["num_seeds"] else []
 
 
 def _effect_lines(effects: Sequence[Effect]) -> list[str]:

@@ -97,6 +97,11 @@ def main_table(cells: Cells, findings: Findings | None = None) -> Table:
             "images in brackets."
         )
     ]
+    if any(cell.shares_a_clone for cell in cells.cells):
+        notes.append(
+            "Where all classifiers of a setting learned from one clone, this is for this one clone seed: another seed "
+            "of the clone could change it."
+        )
     notes += [f"On {cells.names[s]}: {metric_words(s.metric)}." for s in cells.sets if s.metric != cells.sets[0].metric]
     return Table(
         "settings",

@@ -17,7 +17,7 @@ def sweep_cost(
 
     The seconds of all settings are this sweep's rates times their number: per image that was generated, per image and
     seed where classifiers were trained (time in proportion to the images, as with epochs), and per classifier that was
-    measured. Settings that share a clone generate it once, here and there.
+    measured. Settings that share a clone generate it once, here and there; with several clone seeds all of its clones.
 
     Args:
         results: of one sweep.
@@ -32,9 +32,11 @@ def sweep_cost(
     images_per_class, num_seeds = rungs[-1]
     clones: dict[str, int] = {}
     for result in results:
-        clones[result["clone"]] = max(result["num_planned"], clones.get(result["clone"], 0))
+        clones |= {clone: max(result["num_planned"], clones.get(clone, 0)) for clone in _clones(result)}
     num_tried = len({setting_key(result) for result in results})
-    num_clones = round(num_settings * len(clones) / num_tried) if num_tried else num_settings
+    num_distinct = len({result["clone"] for result in results})
+    num_clones = round(num_settings * num_distinct / num_tried) if num_tried else num_settings
+    num_clones *= max((len(_clones(result)) for result in results), default=1)
     size, trainings = images_per_class * num_classes, num_settings * num_seeds
     return {
         "num_images": sum(clones.values()),
@@ -56,6 +58,10 @@ def sweep_cost(
             "measure_seconds": _seconds(results, "measure", lambda result: len(result["classifiers"]), trainings),
         },
     }
+
+
+def _clones(result: RungResult) -> list[str]:
+    return result.get("clones", [result["clone"]])
 
 
 def _seconds(results: list[RungResult], part: Part, work_of: Callable[[RungResult], int], work: int) -> float | None:
