@@ -115,11 +115,8 @@ def test_a_sweep_looks_for_the_lora_weights_of_all_its_settings(tmp_path, monkey
     for name in ("a", "b"):
         write_lora(tmp_path / f"{name}.safetensors")  # of one content, and still both have to be there
     choices = ", ".join(f"[{{path: {tmp_path}/{name}.safetensors}}]" for name in ("a", "b"))
-    weights = check_sweep(
-        load_experiment(
-            None, ["evaluation.validation_set=fashion_mnist", f"sweep.space.generation.lora=[[], {choices}]"]
-        )
-    )
+    words = ["evaluation.validation_set=fashion_mnist", f"sweep.space.generation.lora=[[], {choices}]"]
+    weights = check_sweep(load_experiment(None, [f"storage={tmp_path / 'runs'}", *words]))
     assert [each.name for each in weights] == [
         "embedded",
         str(tmp_path / "a.safetensors"),

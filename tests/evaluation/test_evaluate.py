@@ -253,5 +253,6 @@ def test_an_image_that_cannot_be_decoded_fails_its_own_set_alone(random_classifi
 def test_a_classifier_of_other_classes_is_refused(random_classifier):
     root, classifier = random_classifier
     table = load_class_table([str(digit) for digit in range(11)])
+    sets = EvaluationSettings(test_sets=[TestSet(name="digits", shared_classes=True)])
     with pytest.raises(UserError, match="has 10 classes; name the class table it was made for"):
-        Evaluation(root, EvaluationSettings(test_set="digits"), table, "").measure(classifier)
+        Evaluation(root, sets, table, "").measure(classifier)

@@ -12,7 +12,7 @@ from PIL import Image
 from raysd.errors import UserError
 from raysd.evaluation.evaluate import Evaluation
 from raysd.evaluation.models import pretrained_model
-from raysd.evaluation.settings import EvaluationSettings
+from raysd.evaluation.settings import EvaluationSettings, TestSet
 from raysd.prompts.table import load_class_table
 from raysd.storage.location import Location
 from raysd.training.architecture import Architecture
@@ -35,9 +35,8 @@ def test_an_imagenet_classifier_gets_what_a_plain_timm_loop_gets_to_the_image(li
     pq.write_table(photos.select(["image", "label"]).replace_schema_metadata(None), tmp_path / "photos.parquet")
     table = load_class_table("imagenet1k")
     model = pretrained_model(str(lite0), table, needs_classes=True)
-    evaluation = Evaluation(
-        Location(str(tmp_path / "root")), EvaluationSettings(test_set=str(tmp_path / "photos.parquet")), table, ""
-    )
+    some = TestSet(name=str(tmp_path / "photos.parquet"), shared_classes=True)
+    evaluation = Evaluation(Location(str(tmp_path / "root")), EvaluationSettings(test_sets=[some]), table, "")
     (row,) = evaluation.measure_all([model])
 
     model = timm.create_model(f"local-dir:{lite0}", pretrained=True).eval()

@@ -66,7 +66,7 @@ def test_plan_names_hours_and_says_that_they_are_an_estimate(checkpoint, tmp_pat
         monkeypatch.setattr("raysd.generation.fake_run.count_flops", lambda spec: torch.ones(1, device="meta").item())
     words = [f"storage={tmp_path}", f"generation.model={checkpoint('pixart')}"]
     experiment = load_experiment(None, words)
-    lines = cost_lines(experiment, clone_of(experiment))
+    lines = cost_lines(experiment, [clone_of(experiment)])
     if broken:
         assert lines == ["unknown for this model and these devices; raysd benchmark measures it"]
     else:
@@ -78,4 +78,4 @@ def test_what_is_known_needs_no_estimate(tmp_path, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr("raysd.generation.cost.estimate_rates", lambda spec: pytest.fail("estimated"))
     experiment = load_experiment(None, [f"storage={tmp_path}"])
-    assert "CPU core" in cost_lines(experiment, clone_of(experiment))[0]
+    assert "CPU core" in cost_lines(experiment, [clone_of(experiment)])[0]
