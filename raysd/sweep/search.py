@@ -178,6 +178,8 @@ class NumberedSearch(_Forgetful):
         """A suggestion that waits for its twin to end."""
         self.running: dict[str, tuple[str, str]] = {}
         """The searcher's name of each trial, and its identity."""
+        self.first: dict[str, dict[str, Any]] = {}
+        """What each trial reported on its first rung."""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next setting, or None while it is being tried."""
@@ -202,10 +204,20 @@ class NumberedSearch(_Forgetful):
         taken = set(self.numbers.values())
         return next(number for number in itertools.count() if number not in taken)
 
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Keep what a setting scored on its first rung."""
+        self.first.setdefault(trial_id, result)
+
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell the searcher that a setting ended."""
+        """Tell the searcher that a setting ended.
+
+        It hears the score of the first rung, which all settings have: a score with more images is higher, whatever the
+        setting. One that failed later counts as failed.
+        """
+        first = self.first.pop(trial_id, result)
         if trial_id in self.running:
-            self.searcher.on_trial_complete(self.running.pop(trial_id)[0], result, error)
+            heard = first if (result or {}).get("seed_scores") else result
+            self.searcher.on_trial_complete(self.running.pop(trial_id)[0], heard, error)
 
 
 def tpe(sweep: SweepSettings, tried: list[Setting]) -> Searcher:

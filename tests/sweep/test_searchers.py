@@ -162,6 +162,21 @@ def numbered(inner, numbers=(), baselines=()):
     )
 
 
+def test_a_searcher_hears_the_score_of_the_rung_that_all_settings_have():
+    inner = Suggesting([1, 2, 3])
+    search = numbered(inner)
+    for trial in ("a", "b", "c"):
+        search.suggest(trial)
+    low, high, failed = ({"score": score, "seed_scores": scores} for score, scores in ((60, [60]), (80, [80]), (0, [])))
+    search.on_trial_result("a", low)
+    search.on_trial_result("a", high)
+    search.on_trial_complete("a", high)
+    search.on_trial_complete("b", low)  # stopped after its first rung
+    search.on_trial_result("c", low)
+    search.on_trial_complete("c", failed)
+    assert [result for _, result in inner.ended] == [low, low, failed]
+
+
 @given(values=st.lists(st.integers(0, 9), min_size=1, max_size=12), num_concurrent=st.integers(1, 4), data=st.data())
 def test_numbers_have_no_holes_and_no_number_is_two_settings_whatever_ends_first_and_whenever_it_is_interrupted(
     values, num_concurrent, data
