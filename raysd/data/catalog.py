@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from raysd.data.folders import folder_source
 from raysd.data.hub_readers import HubSet, hub_source, torchvision_source
 from raysd.data.pixels import to_rgb
-from raysd.data.readers import Source, Split, annotation_source, array_source, join_sources
+from raysd.data.readers import Source, Split, annotation_source, array_source, join_sources, without_border
 from raysd.errors import UserError
 
 PADDING = 2
@@ -195,6 +195,8 @@ class BuiltInSet(BaseModel):
     """WordNet ids that the labels mean."""
     needs_class_map: bool = False
     """Whether only a class map can match the classes, since their names say nothing."""
+    border: int = 0
+    """Pixels at each side of an image that the publisher added, and that are cut off."""
     folders: Literal["name", "index"] = "name"
     """Meaning of the folder names: class names, or class numbers."""
 
@@ -250,6 +252,7 @@ def open_built_in(name: str, split: Split, path: Path | None = None) -> Source:
             annotation_source if source.annotations else lambda folder: folder_source(folder, entry.folders == "index")
         )
         found = join_sources([read(path / part if part else path) for part in parts])
+    found = without_border(found, entry.border) if entry.border else found
     names = (
         found.class_names
         if entry.class_keys is None

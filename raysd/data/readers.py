@@ -12,7 +12,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any, Literal
 from urllib.parse import quote
@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from raysd.data.pixels import to_rgb
 from raysd.errors import UserError
 
 LAST_UNNAMED = 1_000_000
@@ -165,6 +166,20 @@ def encode_png(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def without_border(source: Source, width: int) -> Source:
+    """Return a source whose images lack so many pixels at each side; they are stored as PNG then."""
+
+    def cut(i: int) -> bytes:
+        data = source.encoded(i)
+        try:
+            image = to_rgb(Image.open(io.BytesIO(data)))
+        except Exception:  # Pillow raises many kinds; a broken image is named where all are checked
+            return data
+        return encode_png(np.asarray(image.crop((width, width, image.width - width, image.height - width))))
+
+    return replace(source, encoded=cut)
 
 
 def array_source(name: str, images: np.ndarray, labels: np.ndarray, class_names: list[str]) -> Source:

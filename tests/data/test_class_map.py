@@ -1,3 +1,4 @@
+import io
 import json
 from dataclasses import replace
 
@@ -6,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from raysd.data.catalog import built_in_sets, class_keys
+from raysd.data.catalog import built_in_sets, class_keys, open_built_in
 from raysd.data.class_map import _plain
 from raysd.data.images import decode_all
 from raysd.data.real_datasets import encode_png, image_table, real_dataset
@@ -134,6 +135,22 @@ def test_sets_derived_from_imagenet_are_measured_on_the_shared_classes(tmp_path,
     labels = decode_all(images, 8).labels
     assert len(labels) == len(set(labels.tolist())) == count
     assert {table.keys[label] for label in labels} == set(table.keys) & set(class_keys(name))
+
+
+def test_the_red_border_of_objectnet_is_cut_off(tmp_path, monkeypatch):
+    patch_entry(monkeypatch, "objectnet", classes=1)
+    pixels = np.zeros((9, 12, 3), dtype=np.uint8)
+    pixels[..., 0] = 255
+    pixels[2:-2, 2:-2] = (1, 2, 3)
+    (tmp_path / "objectnet" / "backpack").mkdir(parents=True)
+    Image.fromarray(pixels).save(tmp_path / "objectnet" / "backpack" / "a.png")
+    source = open_built_in("objectnet", "test", tmp_path / "objectnet")
+    shown = np.asarray(Image.open(io.BytesIO(source.encoded(0))))
+    assert shown.shape == (5, 8, 3) and (shown == (1, 2, 3)).all()
+    (tmp_path / "objectnet" / "backpack" / "a.png").write_bytes(b"torn")
+    assert open_built_in("objectnet", "test", tmp_path / "objectnet").encoded(0) == b"torn", (
+        "named where all are checked"
+    )
 
 
 def test_objectnet_needs_a_class_map(tmp_path, monkeypatch):
