@@ -2,11 +2,13 @@
 
 import atexit
 import contextlib
+import errno
 import logging
 import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 
@@ -17,6 +19,7 @@ WAVE_SHARDS = 4096  # handed to Ray Data at once, so that the driver's memory do
 # Of scoring, features or reading; generation has its own limit (raysd.generation.actor_pool).
 NO_PROGRESS_SECONDS = 4 * 3600
 ADDRESS_SECONDS = 10.0  # to wait for a cluster's head
+CORRECT = "correct it, or unset it to use this machine"
 MAX_INIT_DEATHS = 2  # one node whose disk or network fails for a moment does not end a run
 # Ray says this on every small machine; the user need not act.
 WORKER_WARNING = "PYTHON worker processes have been started"
@@ -28,6 +31,9 @@ def ensure_ray() -> None:
     A running cluster is used when `RAY_ADDRESS` names it, as it does in a submitted job. Otherwise a single-node
     cluster is started that ends with this process. Its workers' logs stay in Ray's session folder; set
     `RAYSD_VERBOSE=1` to see them.
+
+    Raises:
+        UserError: `RAY_ADDRESS` names no cluster that answers, or Ray does not start here.
     """
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # a short training need not wait for the next one
@@ -50,30 +56,62 @@ def _connect(verbose: bool) -> None:
     import ray
 
     level = logging.INFO if verbose else logging.ERROR
-    if os.environ.get("RAY_ADDRESS"):
-        _check_address(os.environ["RAY_ADDRESS"])
-        ray.init(logging_level=level, log_to_driver=verbose)
+    if (address := os.environ.get("RAY_ADDRESS", "local")) not in ("", "local"):
+        _check_address(address)
+        try:
+            ray.init(logging_level=level, log_to_driver=verbose)
+        except Exception as error:  # Ray raises many kinds where no cluster is found or the versions differ
+            raise UserError("RAY_ADDRESS", address, f"{_first_line(error)}; {CORRECT}") from None
         return
     # Nobody takes this machine away; without the watcher each training has one process less.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     options = {"include_dashboard": True, "object_store_memory": LOCAL_OBJECT_STORE_BYTES}
-    context = ray.init(address="local", logging_level=level, log_to_driver=verbose, **options)
+    try:
+        context = ray.init(address="local", logging_level=level, log_to_driver=verbose, **options)
+    except Exception as error:  # as above, and those of the disk and the network
+        raise _start_error(error) from None
     # Ray Train looks for its cluster again, and would find another one on a shared machine.
     os.environ["RAY_ADDRESS"] = context.address_info["gcs_address"]
     atexit.register(close_ray)
 
 
 def _check_address(address: str) -> None:
-    """Check that something listens at a `host:port`; Ray itself would try for minutes."""
-    host, _, port = address.rpartition(":")
-    if not port.isdigit() or "://" in address:
+    """Check that something listens at a `host:port`; Ray itself would try for minutes.
+
+    Raises:
+        UserError: nothing does, or the address is of another kind.
+    """
+    if address == "auto":
         return
+    if "://" in address:
+        kind = "the dashboard's" if address.startswith("http") else "Ray Client's"
+        job = "submit a job to it (ray job submit --address http://HOST:8265 -- python jobs/sweep.py my.yaml)"
+        raise UserError("RAY_ADDRESS", address, f"is {kind} address; {job}, or give HOST:6379 on one of its nodes")
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or not host:
+        raise UserError("RAY_ADDRESS", address, f"is no host and port; write it as HOST:6379, or {CORRECT}")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=ADDRESS_SECONDS).close()
     except OSError:
-        raise UserError(
-            "RAY_ADDRESS", address, "no cluster answers there; correct it, or unset it to use this machine"
-        ) from None
+        raise UserError("RAY_ADDRESS", address, f"no cluster answers there; {CORRECT}") from None
+
+
+def _start_error(error: Exception) -> UserError:
+    """Return in one line why Ray does not start on this machine."""
+    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    if "AF_UNIX path length" in str(error):
+        return UserError("TMPDIR", folder, "is too long for Ray's sockets; set it to a short one, as TMPDIR=/tmp")
+    if isinstance(error, PermissionError) or (
+        isinstance(error, OSError) and error.errno in (errno.EROFS, errno.ENOSPC)
+    ):
+        remedy = f"Ray cannot write there ({_first_line(error)}); set TMPDIR to a folder with some free space"
+        return UserError("TMPDIR", folder, remedy)
+    logs = f"{folder}/ray/session_latest/logs"
+    return UserError("ray", "local", f"does not start: {_first_line(error)}; its logs are in {logs}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @contextlib.contextmanager

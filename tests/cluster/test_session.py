@@ -1,0 +1,74 @@
+"""Where Ray cannot be reached or started, one line says why."""
+
+import errno
+
+import pytest
+
+from raysd.cluster import session
+from raysd.errors import UserError
+
+
+@pytest.fixture
+def apart(monkeypatch):
+    """As if this process had not connected yet."""
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("http://head:8265", r"is the dashboard's address; submit a job to it .*, or give HOST:6379"),
+        ("https://head", "is the dashboard's address"),
+        ("ray://head:10001", "is Ray Client's address; submit a job"),
+        ("localhost", "is no host and port; write it as HOST:6379, or correct it"),
+        (":6379", "is no host and port"),
+        ("127.0.0.1:1", "no cluster answers there; correct it, or unset it"),
+    ],
+)
+def test_an_address_of_no_cluster_is_refused(apart, address, message):
+    apart.setenv("RAY_ADDRESS", address)
+    with pytest.raises(UserError, match=f"^RAY_ADDRESS = .*: {message}") as refused:
+        session.ensure_ray()
+    assert "\n" not in str(refused.value)
+
+
+def fail(error):
+    def init(*args, **options):
+        raise error
+
+    return init
+
+
+def test_auto_without_a_cluster_is_refused(apart):
+    apart.setenv("RAY_ADDRESS", "auto")
+    apart.setattr("ray.init", fail(ConnectionError("Could not find any running Ray instance. Please\nspecify one.")))
+    with pytest.raises(
+        UserError, match=r"^RAY_ADDRESS = 'auto': Could not find any running Ray instance.*; correct it"
+    ):
+        session.ensure_ray()
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            OSError("AF_UNIX path length cannot exceed 107 bytes: '/long'"),
+            r"TMPDIR = .*too long for Ray's sockets; set",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", "/tmp/ray"), r"TMPDIR = .*cannot write there \(.*denied"),
+        (OSError(errno.ENOSPC, "No space left on device"), r"TMPDIR = .*cannot write there \(.*No space left"),
+        (
+            RuntimeError("The current node timed out during startup.\nlogs"),
+            r"ray = 'local': does not start: The .*logs",
+        ),
+    ],
+)
+def test_where_ray_does_not_start_one_line_says_why(apart, error, message):
+    apart.delenv("RAY_ADDRESS", raising=False)
+    apart.setattr("ray.init", fail(error))
+    with pytest.raises(UserError, match=f"^{message}") as refused:
+        session.ensure_ray()
+    assert "\n" not in str(refused.value)
