@@ -67,7 +67,8 @@ def _connect(verbose: bool) -> None:
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     options = {"include_dashboard": True, "object_store_memory": LOCAL_OBJECT_STORE_BYTES}
     try:
-        context = ray.init(address="local", logging_level=level, log_to_driver=verbose, **options)
+        with _standard_modules_first():
+            context = ray.init(address="local", logging_level=level, log_to_driver=verbose, **options)
     except Exception as error:  # as above, and those of the disk and the network
         raise _start_error(error) from None
     # Ray Train looks for its cluster again, and would find another one on a shared machine.
@@ -112,6 +113,21 @@ def _start_error(error: Exception) -> UserError:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@contextlib.contextmanager
+def _standard_modules_first() -> Iterator[None]:
+    """Let the processes that are started not look for modules in the working folder first: a `random.py` there would
+    be taken for Python's own."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("PYTHONSAFEPATH", None)
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 @contextlib.contextmanager

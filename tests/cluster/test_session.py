@@ -1,11 +1,17 @@
 """Where Ray cannot be reached or started, one line says why."""
 
 import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from raysd.cluster import session
 from raysd.errors import UserError
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
@@ -72,3 +78,21 @@ def test_where_ray_does_not_start_one_line_says_why(apart, error, message):
     with pytest.raises(UserError, match=f"^{message}") as refused:
         session.ensure_ray()
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.slow
+def test_a_module_of_the_working_folder_with_a_standard_name_does_not_keep_ray_from_starting(tmp_path):
+    for name in ("bin", "mine"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "bin" / "raysd").write_text("from raysd.cli import main\nmain()\n")  # as the installed command
+    (tmp_path / "mine" / "random.py").write_text("raise SystemExit('mine')\n")
+    words = ["generation.model=dummy", "generation.images_per_class=1", "generation.num_actors=1", "lint=off"]
+    finished = subprocess.run(
+        [sys.executable, str(tmp_path / "bin" / "raysd"), "generate", f"storage={tmp_path / 'runs'}", *words],
+        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | {"PYTHONPATH": str(ROOT)},
+        cwd=tmp_path / "mine",
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert finished.returncode == 0 and "10 generated now" in finished.stdout, finished.stderr
