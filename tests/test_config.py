@@ -64,6 +64,9 @@ BAD = [
     (["training.seeds=[]"], "training.seeds"),
     (["generation.images_per_class=1:30"], "generation.images_per_class = '1:30': input should be a valid integer"),
     (["storage="], "storage = ''"),
+    (["generation.seed=9223372036854775808"], "generation.seed = 9223372036854775808"),
+    (["training.seeds=[18446744073709551616]"], "training.seeds.0 = 18446744073709551616"),
+    (["sweep.seed=-1"], "sweep.seed = -1"),
     (["generation..seed=1"], "write it as key=value"),
     (["nonsense"], "write it as key=value"),
 ]

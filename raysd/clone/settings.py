@@ -8,6 +8,8 @@ from raysd.renamed import rename_value
 
 SchedulerOption = str | int | float | bool
 Count = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+"""The range of every seed; a library that takes 32 bits gets a hash of a larger one."""
 LEAST_PART = 1e-4  # of a CPU or GPU; Ray counts in ten-thousandths
 
 
@@ -82,8 +84,8 @@ class GenerationSettings(BaseModel):
     compiles its repeated blocks, each kind once: sooner ready."""
     step_cache: StepCacheSettings | None = None
     """Run the whole U-Net only in every third step or so, as `{interval: 3}`, and only its ends in the others."""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    seeds: list[Annotated[int, Field(ge=0, lt=2**63)]] = []
+    seed: Seed = 0
+    seeds: list[Seed] = []
     """Seeds of several clones, in the place of `seed`: classifier seed number k learns from clone number k modulo
     their number, so that results count what another seed of the clone would change. Empty is one clone, of `seed`."""
 

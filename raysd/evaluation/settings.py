@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from raysd.clone.settings import Seed
 from raysd.renamed import rename_keys
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -93,7 +94,7 @@ class TransferSet(RealSource):
     """Training images per class, or several such numbers; all when empty."""
     probe: ProbeSettings | None = None
     """The built-in set's usual one when empty."""
-    seeds: list[Annotated[int, Field(ge=0)]] = []
+    seeds: list[Seed] = []
     """Seeds of the splits, the shots and SGD; the classifier's own seed when empty."""
 
     @property

@@ -15,6 +15,11 @@ def fingerprint(value: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).hexdigest()
 
 
+def seed_of_32_bits(seed: int) -> int:
+    """Return a seed for a library that takes 32 bits: itself where it fits, else a hash of it."""
+    return seed if seed < 2**32 else int(fingerprint(seed)[:8], 16)
+
+
 def folder_digest(folder: Path, patterns: tuple[str, ...]) -> str:
     """Return 16 hex digits over names and contents of the files in `folder` that match one of the patterns."""
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)

@@ -19,6 +19,7 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from raysd.statistics.seeds import keep_best
+from raysd.storage.fingerprint import seed_of_32_bits
 from raysd.sweep.settings import RangeSettings, SweepSettings
 from raysd.sweep.space import Setting, is_number, rounded
 
@@ -241,7 +242,7 @@ def tpe(sweep: SweepSettings, tried: list[Setting]) -> Searcher:
             space[name] = optuna.distributions.CategoricalDistribution(list(range(len(choices))))
     points = [{name: _encode(factors[name], value) for name, value in setting.values.items()} for setting in tried]
     sampler = optuna.samplers.TPESampler(
-        seed=sweep.seed + len(tried)
+        seed=seed_of_32_bits(sweep.seed + len(tried))
     )  # of the same seed it would generate those again that were tried
     return OptunaSearch(space, metric=METRIC, mode=MODE, points_to_evaluate=points or None, sampler=sampler)
 

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
+from raysd.clone.settings import Seed
+
 OWN = {
     "generation": {
         "images_per_class",
@@ -116,7 +118,7 @@ class SweepSettings(BaseModel):
     """`grid`: all of them. `random`: some. `tpe`: Optuna's suggestions, which learn from the settings before."""
     num_settings: Count | None = None
     """How many settings `random` and `tpe` try."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Of the search."""
     scheduler: Literal["none", "halving", "asha"] = "none"
     """`halving`: the best settings of a rung go on to the next, when all are measured. `asha`: as soon as a setting

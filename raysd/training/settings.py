@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from raysd.clone.settings import LEAST_PART
+from raysd.clone.settings import LEAST_PART, Seed
 from raysd.curation.settings import FilterSettings
 from raysd.errors import UserError
 from raysd.training.recipe import Recipe, built_in_recipes
@@ -62,7 +62,7 @@ class TrainingSettings(BaseModel):
     """`auto`: bfloat16 if the machine that starts the training has it built in, else float32; `float16` needs GPUs."""
     compile: bool = False
     """Whether to compile the model with `torch.compile`: a minute at the start, then faster on GPUs."""
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
     num_workers: Annotated[int, Field(ge=1)] = 2
     min_workers: Annotated[int, Field(ge=1)] | None = None
     """Fewest workers to go on with, with the same batch, while nodes are lost; always `num_workers` when empty."""

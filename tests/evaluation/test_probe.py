@@ -41,6 +41,14 @@ def test_shots_are_per_class_and_follow_the_seed():
 @pytest.mark.parametrize(
     "settings", [ProbeSettings(), ProbeSettings(search="tpe", trials=8), QUICK_SGD, ProbeSettings(kind="knn")]
 )
+@pytest.mark.parametrize("seed", [2**32, 2**63 - 1])
+def test_every_probe_takes_every_seed(settings, seed):
+    assert run_probe(separable(), separable(seed=1), settings, seed).top1 > 95
+
+
+@pytest.mark.parametrize(
+    "settings", [ProbeSettings(), ProbeSettings(search="tpe", trials=8), QUICK_SGD, ProbeSettings(kind="knn")]
+)
 def test_every_probe_finds_a_rule_and_only_guesses_at_noise(settings):
     assert run_probe(separable(), separable(seed=1), settings, 0).top1 > 95
     assert run_probe(separable(gap=0), separable(gap=0, seed=1), settings, 0).top1 < 50

@@ -15,6 +15,7 @@ from raysd.evaluation.probes.logistic import fit_path
 from raysd.evaluation.probes.neighbors import predict_by_neighbors
 from raysd.evaluation.probes.search import Examples, Found, fit_sgd_probe, search_sgd, search_strength
 from raysd.evaluation.settings import ProbeSettings, Scale
+from raysd.storage.fingerprint import seed_of_32_bits
 
 VALIDATION_SHARE = 0.2
 ONE_SHOT_STRENGTH = 1.0
@@ -139,7 +140,9 @@ def held_out(labels: np.ndarray, seed: int) -> np.ndarray:
 
     num_classes = int(labels.max()) + 1
     size = max(num_classes, round(len(labels) * VALIDATION_SHARE))
-    _, validation = train_test_split(np.arange(len(labels)), test_size=size, stratify=labels, random_state=seed)
+    _, validation = train_test_split(
+        np.arange(len(labels)), test_size=size, stratify=labels, random_state=seed_of_32_bits(seed)
+    )
     held = np.isin(np.arange(len(labels)), validation)
     for missing in np.setdiff1d(np.arange(num_classes), labels[held]):
         held[np.flatnonzero(labels == missing)[0]] = True

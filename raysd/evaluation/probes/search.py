@@ -10,6 +10,7 @@ from raysd.errors import UserError
 from raysd.evaluation.probes.logistic import LinearModel, LogisticProblem
 from raysd.evaluation.probes.sgd import SgdFit, fit_sgd
 from raysd.evaluation.settings import ProbeSettings
+from raysd.storage.fingerprint import seed_of_32_bits
 
 STRENGTHS = (1e-5, 1e6)
 LEARNING_RATES = (1e-1, 1e2)
@@ -135,4 +136,4 @@ def _study(seed: int) -> Any:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+    return optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed_of_32_bits(seed)))
