@@ -13,7 +13,7 @@ from raysd.cluster.probe import NodeReport, survey
 from raysd.cluster.resources import cluster_nodes, wait_for_nodes
 from raysd.cluster.settings import ClusterSettings
 from raysd.errors import UserError
-from raysd.formats import short
+from raysd.formats import byte_size
 from raysd.storage.location import Location
 from raysd.versions import versions
 
@@ -69,7 +69,7 @@ def check_disk(root: Location, num_bytes: float) -> None:
     """
     free = root.free_bytes()
     if free is not None and num_bytes > free:
-        why = f"about {short(num_bytes / 1e9)} GB are still to be written, and {short(free / 1e9)} GB are free"
+        why = f"about {byte_size(num_bytes)} are still to be written, and {byte_size(free)} are free"
         raise UserError("storage", root.uri, f"{why}; free some space, or use another storage")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from raysd.config import Experiment, ExperimentLike, load_experiment
 from raysd.errors import UserError
-from raysd.formats import short
+from raysd.formats import byte_size
 from raysd.progress import say
 
 if TYPE_CHECKING:
@@ -133,8 +133,8 @@ def _check_nodes(
         return
     lacking = [failure.value for failure in found if failure.field.startswith("generation.")]
     if spec.model.missing_bytes:
-        size = f"{short(spec.model.missing_bytes / 1e9)} GB would be downloaded to the driver and to each node"
-        say(f"model    {spec.model.name}: {size}")
+        missing = f"{byte_size(spec.model.missing_bytes)} would be downloaded to the driver and to each node"
+        say(f"model    {spec.model.name}: {missing}")
     elif fetching := [report.node.name for report in reports if "fetchable" in report.models]:
         say(f"model    {spec.model.name}: would be downloaded to {', '.join(fetching)}")
     elif spec.model.name not in lacking:
@@ -162,6 +162,6 @@ def _check_disk(experiment: Experiment, spec: "CloneSpec") -> None:
     size, free = sum(num_bytes(clone, missing_shards(clone)) for clone in clones), experiment.root.free_bytes()
     check_disk(experiment.root, size)
     say(
-        f"disk     about {short(size / 1e9)} GB to be written (an estimate), "
-        f"{'in an object store' if free is None else f'{short(free / 1e9)} GB free'}"
+        f"disk     about {byte_size(size)} to be written (an estimate), "
+        f"{'in an object store' if free is None else f'{byte_size(free)} free'}"
     )

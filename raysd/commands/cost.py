@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from raysd.commands.result_rows import ResultRows
 from raysd.config import Experiment, ExperimentLike, load_experiment
 from raysd.errors import UserError
-from raysd.formats import short
+from raysd.formats import duration, short
 from raysd.storage.row_types import RateRow
 from raysd.storage.rows import RATE, write_row
 
@@ -85,12 +85,6 @@ def _total(costs: "Sequence[CostEstimate]") -> "CostEstimate":
 
 
 def _described(cost: "CostEstimate", pool: "Pool | None") -> str:
-    time = "" if pool is None else f", {_duration(cost.wall_seconds(pool))} with {pool.num_actors} actors"
+    time = "" if pool is None else f", {duration(cost.wall_seconds(pool))} with {pool.num_actors} actors"
     price = "" if cost.price is None else f", {short(cost.price)} at your price"
-    return (
-        f"about {short(cost.device_seconds / 3600)} hours of one {cost.rate.device}{time}{price} ({cost.rate.source})"
-    )
-
-
-def _duration(seconds: float) -> str:
-    return f"{short(seconds / 3600)} hours" if seconds >= 3600 else f"{short(seconds / 60)} minutes"
+    return f"about {duration(cost.device_seconds)} of one {cost.rate.device}{time}{price} ({cost.rate.source})"

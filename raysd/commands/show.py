@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from raysd.config import CommandLine
 from raysd.errors import UserError
-from raysd.formats import short
+from raysd.formats import byte_size
 from raysd.storage.row_types import (
     AnalysisRow,
     ComparedSide,
@@ -61,7 +61,7 @@ def show_plan(plan: "ClonePlan", line: CommandLine = DEFAULT) -> None:
         for numbers in zip(*((each.num_shards, each.num_missing_shards) for each in plan.clones), strict=True)
     )
     _line(f"shards        {num_shards:,} of {clone.images_per_shard:,}; {num_missing:,} to be generated")
-    _line(f"size on disk  about {sum(each.num_bytes for each in plan.clones) / 1e6:,.1f} MB")
+    _line(f"size on disk  about {byte_size(sum(each.num_bytes for each in plan.clones))}")
     for cost in plan.cost:
         _line(f"cost          {cost}")
     for each in plan.clones:
@@ -70,7 +70,7 @@ def show_plan(plan: "ClonePlan", line: CommandLine = DEFAULT) -> None:
 
 def _weights(model: "Model") -> str:
     known = [f"weights {model.digest}"] if model.digest else []
-    missing = [f"{short(model.missing_bytes / 1e9)} GB to be downloaded"] if model.missing_bytes else []
+    missing = [f"{byte_size(model.missing_bytes)} to be downloaded"] if model.missing_bytes else []
     return ", ".join([*known, *missing])
 
 

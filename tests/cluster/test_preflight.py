@@ -200,7 +200,7 @@ def test_weights_are_counted_as_they_are_loaded(tmp_path):
 def test_a_clone_that_the_disk_cannot_hold_is_refused(tmp_path):
     root = Location(str(tmp_path / "not" / "there" / "yet"))
     check_disk(root, 1.0)
-    with pytest.raises(UserError, match=r"storage = .*about 1,000,000 GB are still to be written, and .* GB are free"):
+    with pytest.raises(UserError, match=r"storage = .*about 1,000 TB are still to be written, and .* GB are free"):
         check_disk(root, 1e15)
 
 

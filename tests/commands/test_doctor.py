@@ -63,7 +63,7 @@ def test_of_a_model_that_is_not_here_all_but_its_weights_is_checked_and_none_are
     hub.repositories["owner/name"] = EMBEDDED
     finished = run_here("doctor", "generation.model=owner/name", "generation.color=gray")
     assert finished.returncode == 0, finished.stdout
-    assert "model    owner/name: 0.00609 GB would be downloaded to the driver and to each node" in finished.stdout
+    assert "model    owner/name: 6.09 MB would be downloaded to the driver and to each node" in finished.stdout
     assert "weights 0.0 GB, " in finished.stdout and "works (an estimate" in finished.stdout
     assert any(line.startswith("disk ") for line in finished.stdout.splitlines())
     assert hub.fetched and not [name for name in hub.fetched if name.endswith(".safetensors")]

@@ -17,6 +17,7 @@ from raysd.diffusion.checkpoint import find_model, find_on_hub, find_pipeline, p
 from raysd.diffusion.earlier_digest import earlier_model
 from raysd.diffusion.pipeline_files import choose_variant, list_files, pipeline_digest, weight_files
 from raysd.errors import UserError
+from raysd.formats import byte_size
 from raysd.storage.fingerprint import folder_digest
 from raysd.storage.hub import FILES, fetch_model
 from raysd.storage.location import Location
@@ -94,7 +95,7 @@ def test_a_plan_knows_the_model_s_configs_and_the_download_and_fetches_no_weight
     assert shown.returncode == 0, shown.stderr
     assert hub.fetched and not [name for name in hub.fetched if name.endswith(".safetensors")]
     size = sum((repository / name).with_suffix(".fp16.safetensors").stat().st_size for name in (UNET, VAE, TEXT))
-    assert f"owner/name, {size / 1e9:.3g} GB to be downloaded, float16" in shown.stdout
+    assert f"owner/name, {byte_size(size)} to be downloaded, float16" in shown.stdout
     assert "its fingerprint is known after the download" in shown.stdout and "clones/unknown" not in shown.stdout
     model = plan_model("owner/name", dtype="float16")
     assert model.digest == "" and model.missing_bytes == size and find_pipeline(model) is None

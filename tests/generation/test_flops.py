@@ -70,7 +70,7 @@ def test_plan_names_hours_and_says_that_they_are_an_estimate(checkpoint, tmp_pat
     if broken:
         assert lines == ["unknown for this model and these devices; raysd benchmark measures it"]
     else:
-        assert all("hours of one" in line and line.endswith("(estimated from FLOPs)") for line in lines)
+        assert all(" of one " in line and line.endswith("(estimated from FLOPs)") for line in lines)
         assert any("one H100" in line for line in lines)
 
 

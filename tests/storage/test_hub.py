@@ -115,7 +115,7 @@ def test_the_command_plans_a_hub_model_in_a_process_of_its_own(hub, run_cli, tmp
     hub.repositories["owner/name"] = EMBEDDED
     words = ["plan", "generation.model=owner/name", "generation.color=gray"]
     shown = run_cli(*words, HF_ENDPOINT=hub.url, HF_HUB_CACHE=str(tmp_path / "hub_cache"))
-    assert shown.returncode == 0 and "0.00609 GB to be downloaded" in shown.stdout, shown.stderr
+    assert shown.returncode == 0 and "6.09 MB to be downloaded" in shown.stdout, shown.stderr
     assert "model_index.json" in hub.fetched and not [name for name in hub.fetched if name.endswith(".safetensors")]
     hub.asked.clear()
     options = {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path / "hub_cache"), "HF_HUB_OFFLINE": "1"}
