@@ -112,9 +112,10 @@ class Progress:
             rate: units per second, where the work says it itself.
         """
         self.done += amount
+        self.total = max(self.total, self.done)  # a clone may hold more than was planned
         self.own_rate = rate
         if self._bar is not None:
-            self._bar.update(self._task, completed=self.done, rate=f"{self._speed}{note}")
+            self._bar.update(self._task, completed=self.done, total=self.total, rate=f"{self._speed}{note}")
         elif time.monotonic() - self.last_line >= LINE_SECONDS or self.done >= self.total:
             self.last_line = time.monotonic()
             pace = (

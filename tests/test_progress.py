@@ -23,6 +23,12 @@ def test_a_line_says_how_fast_it_goes_and_how_long_it_still_takes(capsys):
     assert capsys.readouterr().out == "generated: 10/40 images, 5.0 images/s, 6 s left, actors 90% busy\n"
 
 
+def test_more_than_was_planned_leaves_no_time_and_not_less_than_none(capsys):
+    with Progress("scored", 6) as progress:
+        progress.advance(7, rate=5.0)
+    assert capsys.readouterr().out == "scored: 7/7 images, 5.0 images/s, 0 s left\n"
+
+
 def test_before_anything_is_done_no_remaining_time_is_estimated(capsys):
     with Progress("measured", 10, "trials") as progress:
         progress.advance(0, ", 500 images generated")
