@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from raysd.diffusion.checkpoint import Model
-from raysd.diffusion.family import Family
+from raysd.diffusion.family import IN_PIXELS, Family
 from raysd.errors import UserError
 
 FAST_SCHEDULER = "DPMSolverMultistepScheduler"
@@ -111,6 +111,8 @@ def resolve_scheduler(
         return name
     if name is not None or options:
         _check_class(asked, options)
+    if family.pipeline in IN_PIXELS:  # these clip pixels, which the numbers that a scheduler is tried on are not
+        return name
     if own[1] is not None and (problem := asked.problem()) is not None:
         _refuse(asked, problem, scheduler is not None)
     return name
