@@ -99,7 +99,7 @@ def interval_of_best(scores: np.ndarray) -> tuple[float, float] | tuple[None, No
 def shrunk_best(scores: np.ndarray) -> float:
     """Return what the best setting's score is expected to be when it is measured again.
 
-    The highest mean is drawn toward the mean of all settings by the share of their spread that noise explains:
+    The highest mean is pulled toward the mean of all settings by the share of their spread that noise explains:
     (S - 3) f / (f + 2) v / sum (mean - mean of all)^2, at most 1, with v the noise of a mean and f its degrees of
     freedom (James and Stein 1961; Efron and Morris 1973).
 
