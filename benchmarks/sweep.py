@@ -3,8 +3,9 @@
 On the embedded model, six guidance scales x four prompt variants at 300 images a class.
 
 1. The full grid, as a sweep without a scheduler. `grid.json` and `grid.csv` hold a row per cell.
-2. Halving over the same settings, five times, each with a clone seed and classifier seeds of its own.
-3. What the grid picks, what each halving picks, and the grid's next best are trained again with three fresh seeds: the
+2. Halving over the same settings, five times, each with clone seeds and classifier seeds of its own.
+3. What the grid picks, what each halving picks, and the grid's next best are generated and trained again with three
+   fresh seeds: the
    regret of a halving is what its pick loses against the grid's on those.
 4. The work of the first halving done once more by two plain processes, without Ray: what is left of the sweep's wall
    time is overhead.
@@ -56,12 +57,12 @@ SETTINGS = {
 }
 
 
-def experiment(storage, name, clone_seed, seeds, **sweep):
-    """The settings of one sweep, through a file as a user would."""
+def experiment(storage, name, seeds, **sweep):
+    """The settings of one sweep, through a file as a user would; each classifier seed has a clone seed of its own."""
     space = {"generation": {"guidance_scale": SCALES, "variant": VARIANTS}}
     own = {"objective": "transfer", "random": False, "max_concurrent_trials": 2, "space": space, **sweep}
     values = {**SETTINGS, "name": name, "storage": storage, "sweep": own}
-    values["generation"] = {**values["generation"], "seed": clone_seed}
+    values["generation"] = {**values["generation"], "seeds": seeds}
     values["training"] = {**values["training"], "seeds": seeds}
     path = Path(storage) / f"{name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,13 +72,13 @@ def experiment(storage, name, clone_seed, seeds, **sweep):
 
 def grid(storage):
     """The full grid."""
-    return experiment(storage, "grid", 0, list(range(SEEDS)))
+    return experiment(storage, "grid", list(range(SEEDS)))
 
 
 def halving(storage, repeat):
     """The halving of one repeat; `keep` and the rungs leave two settings for the last one."""
     seeds = [10 * repeat + number for number in range(SEEDS)]
-    return experiment(storage, f"halving-{repeat}", repeat, seeds, scheduler="halving", rungs=RUNGS, keep=KEEP)
+    return experiment(storage, f"halving-{repeat}", seeds, scheduler="halving", rungs=RUNGS, keep=KEEP)
 
 
 def run_timed(settings, storage):
@@ -137,10 +138,8 @@ def run_grid(storage):
         writer = csv.DictWriter(file, fieldnames=list(cells[0]))
         writer.writeheader()
         writer.writerows(cells)
-    size = (
-        f"{FULL} images a class, {SEEDS} classifier seeds; mean of {len(SETTINGS['evaluation']['transfer_sets'])} "
-        "transfer sets"
-    )
+    num_sets = len(SETTINGS["evaluation"]["transfer_sets"])
+    size = f"{FULL} images a class, {SEEDS} clone seeds and classifier seeds; mean of {num_sets} transfer sets"
     entries = []
     for cell in cells:
         name = f"{cell['generation.variant']} at guidance {cell['generation.guidance_scale']:g}"
@@ -192,7 +191,7 @@ def run_halvings(storage):
 
 
 def run_regret(storage):
-    """True accuracy over fresh seeds of every pick, on the grid's clones."""
+    """True accuracy over fresh seeds of every pick."""
     settings = grid(storage)
     full = find(settings)
     ranking = [each["setting"] for each in full["ranking"]]
@@ -211,7 +210,7 @@ def run_regret(storage):
     for setting in wanted:
         print(setting, round(mean(of(setting)), 2), "+-", round(stdev(of(setting)), 2), flush=True)
     about = (
-        f"the grid's own pick, {label(ranking[0])}, over 3 fresh classifier seeds: {mean(best):.2f} +- "
+        f"the grid's own pick, {label(ranking[0])}, over 3 fresh clone seeds and classifier seeds: {mean(best):.2f} +- "
         f"{stdev(best):.2f}"
     )
     yield metric("mean_regret", mean(regrets), "points", "lower", about, regrets)
@@ -231,21 +230,28 @@ def label(setting):
 
 
 def true_scores(settings, setting):
-    """Mean transfer of a setting's grid clone, for each fresh classifier seed."""
+    """Mean transfer of a setting for each fresh seed, which is its clone's and its classifier's."""
     import torch
 
+    from raysd import commands
     from raysd.evaluation.evaluate import Evaluation
-    from raysd.resolve import training_pools, training_run
     from raysd.sweep.settings import RungSettings
     from raysd.sweep.space import Setting, experiment_at
-    from raysd.training.train import train_here
 
     torch.set_num_threads(1)
-    fresh = settings.model_copy(update={"training": settings.training.model_copy(update={"seeds": FRESH})})
-    at = experiment_at(fresh, Setting(setting), RungSettings(images_per_class=FULL))
-    classifiers = train_here(training_run(at, training_pools(at)))
+    fresh = {part: getattr(settings, part).model_copy(update={"seeds": FRESH}) for part in ("generation", "training")}
+    at = experiment_at(settings.model_copy(update=fresh), Setting(setting), RungSettings(images_per_class=FULL))
+    commands.generate(at)
     evaluation = Evaluation(at.root, at.evaluation, at.table, COMMAND)
-    return [mean(row["value"] for row in evaluation.measure(classifier)) for classifier in classifiers]
+    return [mean(row["value"] for row in evaluation.measure(classifier)) for classifier in train_each(at)]
+
+
+def train_each(experiment):
+    """Train the classifiers of an experiment whose clones are complete, in this process."""
+    from raysd.resolve import replicates, training_pools, training_run
+    from raysd.training.train import train_here
+
+    return [name for each in replicates(experiment) for name in train_here(training_run(each, training_pools(each)))]
 
 
 def run_overhead(storage):
@@ -288,9 +294,8 @@ def _plain_worker(tasks, path, storage):
     from raysd.evaluation.evaluate import Evaluation
     from raysd.generation.actor import GenerationActor
     from raysd.generation.generate import generate_clones
-    from raysd.resolve import clone_of, training_pools, training_run
+    from raysd.resolve import clones_of
     from raysd.sweep.space import Setting, experiment_at, first_setting, rungs_of
-    from raysd.training.train import train_here
 
     keep_freed_memory()
     torch.set_num_threads(1)
@@ -305,8 +310,9 @@ def _plain_worker(tasks, path, storage):
 
     while (task := tasks.get()) is not None:
         at = experiment_at(settings, Setting(task[0]), rungs[task[1]])
-        generate_clones([clone_of(at)], at.generation, generate=generate)
-        for classifier in train_here(training_run(at, training_pools(at))):
+        for clone in clones_of(at):
+            generate_clones([clone], at.generation, generate=generate)
+        for classifier in train_each(at):
             evaluation.measure(classifier)
         tasks.task_done()
 

@@ -1,10 +1,10 @@
 """Is transfer from a clone on par with transfer from real images? python benchmarks/transfer.py --storage runs
 --cifar10 cifar10
 
-The embedded generator generates 500 images a class of Fashion-MNIST; classifiers of three seeds are trained on them, on
-as many real images, and not at all. Their frozen features are probed on every set that needs no download, and on
-CIFAR-10 where `--cifar10` names a folder with train.parquet and test.parquet. Writes benchmarks/results/transfer.json
-and transfer.csv.
+The embedded generator generates 500 images a class of Fashion-MNIST, three times with other noise; three classifiers
+are trained, each on a clone of its own, three on as many real images, and three not at all. Their frozen features are
+probed on every set that needs no download, and on CIFAR-10 where `--cifar10` names a folder with train.parquet and
+test.parquet. Writes benchmarks/results/transfer.json and transfer.csv.
 """
 
 import argparse
@@ -32,7 +32,7 @@ TRAINING = {
 
 
 def experiment(storage, transfer_sets, real=None):
-    generation = {"images_per_class": 500, "batch_size": 50, "guidance_scale": 2}
+    generation = {"images_per_class": 500, "batch_size": 50, "guidance_scale": 2, "seeds": [0, 1, 2]}
     evaluation = {"test_set": "fashion_mnist", "transfer_sets": transfer_sets}
     return validate_experiment(
         {"storage": storage, "generation": generation, "training": {**TRAINING, "real": real}, "evaluation": evaluation}

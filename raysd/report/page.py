@@ -18,7 +18,7 @@ from raysd.report.plots.grid import SampleGrid
 from raysd.report.plots.heatmap import heat_maps
 from raysd.report.plots.search import effects_plot, scaling_plot
 from raysd.report.provenance import behind_table, clone_table, package_versions, row_table
-from raysd.report.samples.gallery import Gallery, sample_galleries
+from raysd.report.samples.gallery import Gallery, first_grid, sample_galleries
 from raysd.report.summary import Findings, count_sentence, find
 from raysd.report.tables.paper import paper_table
 from raysd.report.tables.sweep import cost_table, effects_table, proxies_table, ranking_table, search_lines
@@ -60,15 +60,19 @@ def write_report(root: Location, out: Location | None = None, sweep: str | None 
     findings = find_all(inputs)
     scores = class_scores(findings) if findings else None
     galleries = sample_galleries(inputs.entries)
+    first = first_grid(inputs.entries, findings.best.setting) if findings else None
     figures = plot_figures(inputs, findings, scores)
     tables = make_tables(inputs, findings, scores)
     out = out or root.child("reports", inputs.sweep["fingerprint"] if inputs.sweep is not None else ALL)
     plots = [plot for group in figures.values() for plot in group]
-    written = write_parts(out, tables.values(), plots, [grid for gallery in galleries for grid in gallery.grids])
+    grids = [*([first] if first else []), *(grid for gallery in galleries for grid in gallery.grids)]
+    written = write_parts(out, tables.values(), plots, grids)
     lines = say_all(inputs, findings)
     out.write(
         HTML,
-        render(inputs, lines, galleries, figures, tables, written, lag_sentence(scores) if scores else None).encode(),
+        render(
+            inputs, lines, first, galleries, figures, tables, written, lag_sentence(scores) if scores else None
+        ).encode(),
     )
     return ReportFiles(out, out.file(HTML), lines, tables["settings"])
 
@@ -194,6 +198,7 @@ def plot_figures(inputs: ReportInputs, findings: Findings | None, scores: ClassS
 def render(
     inputs: ReportInputs,
     lines: Sequence[str],
+    first: SampleGrid | None,
     galleries: Sequence[Gallery],
     figures: Mapping[str, Sequence[Plot]],
     tables: Mapping[str, Table],
@@ -214,6 +219,7 @@ def render(
         inputs=inputs,
         sweep=inputs.sweep,
         lines=lines,
+        first=first,
         galleries=galleries,
         max_tabs=max((len(gallery.grids) for gallery in galleries), default=0),
         figures=figures,

@@ -7,13 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from raysd.report.cells import Cell, Cells, MeasuredSet, Setting, role_score
-from raysd.report.text import FACTORS, GUIDANCE, VARIANT, Objective, counts, objective_words
+from raysd.report.text import FACTORS, GUIDANCE, USUAL_GUIDANCE, VARIANT, Objective, counts, objective_words
 from raysd.statistics.gap import Share, gap_closed
 from raysd.statistics.verdict import OPPOSITE, Verdict
 from raysd.storage.row_types import AccuracyRow, BestSetting, ComparisonRow, SweptComparison
-
-USUAL_GUIDANCE = 7.5
-"""The default of Stable Diffusion's pipelines; the guidance that a best one is compared with."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ FACTORS = {
     "generation.num_inference_steps": "steps",
     "generation.model": "generator",
 }
+USUAL_GUIDANCE = 7.5
+"""The default of Stable Diffusion's pipelines; the guidance that a best one is compared with."""
 METRICS = {"top1": "top-1 accuracy", "mean_per_class": "mean accuracy per class"}
 ROLES = {
     "validation": "accuracy on held-out validation images",

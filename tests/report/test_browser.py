@@ -12,6 +12,10 @@ pytestmark = pytest.mark.skipif(shutil.which("chromium") is None, reason="chromi
 LONG = "a_very_long_variant_name_" * 6
 SHOWN = "[...document.querySelectorAll('.panels')].map(p => [...p.children].map(f => f.offsetParent !== null))"
 
+ENLARGED = """[...document.querySelectorAll('.card img')].filter(i => i.offsetParent).map(i => {
+  const before = i.offsetWidth; i.click(); const after = i.offsetWidth; i.click();
+  return [before, after, i.offsetWidth, document.documentElement.scrollWidth <= innerWidth]; })"""
+
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
@@ -38,6 +42,7 @@ def seen(tmp_path_factory):
         found["after"] = await page.evaluate(SHOWN)
         await page.evaluate("document.querySelectorAll('.labels')[1].children[2].click()")
         found["clicked"] = await page.evaluate(SHOWN)
+        found["enlarged"] = await page.evaluate(ENLARGED)
         found["scrollable"] = await page.evaluate(
             "[...document.querySelectorAll('.card, .scroll')].filter(e => e.scrollWidth > e.clientWidth && "
             "e.tabIndex < 0).length"
@@ -70,6 +75,12 @@ def test_one_panel_is_shown_and_an_arrow_key_shows_the_next(seen):
 
 def test_a_click_on_a_guidance_scale_shows_its_grid(seen):
     assert seen["clicked"] == [[False, True], [False, False, True]]
+
+
+def test_a_click_enlarges_an_image_and_another_one_shrinks_it(seen):
+    assert len(seen["enlarged"]) > 3
+    for before, after, again, fits in seen["enlarged"]:
+        assert after > before == again and fits
 
 
 def test_scrolling_parts_can_be_reached_with_the_keyboard(seen):

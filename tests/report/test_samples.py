@@ -11,7 +11,7 @@ from report_rows import setting_of, write_clone
 from raysd.report.cells import Setting, factors_of
 from raysd.report.inputs import Entry
 from raysd.report.plots.grid import FLAGGED, GridColumn, sample_grid
-from raysd.report.samples.gallery import MAX_COLUMNS, MAX_TABS, column_labels, sample_galleries
+from raysd.report.samples.gallery import MAX_COLUMNS, MAX_TABS, column_labels, first_grid, sample_galleries
 from raysd.report.samples.samples import read_samples
 from raysd.storage.location import Location
 
@@ -174,9 +174,26 @@ def test_clones_that_are_not_shown_are_not_read(tmp_path, monkeypatch):
     assert len(read) == MAX_COLUMNS
 
 
+def test_the_first_grid_shows_the_best_setting_beside_the_usual_guidance(tmp_path):
+    for scale in (1.0, 2.0, 7.5):
+        write_clone(tmp_path / f"{scale}", ["boot", "bag"], scale)
+    entries = [entry(tmp_path / f"{scale}", guidance=scale) for scale in (1.0, 2.0, 7.5)]
+    assert "Columns, left to right: guidance 2, guidance 7.5." in first_grid(entries, entries[1].setting).caption
+    assert "Columns, left to right: guidance 2." in first_grid(entries[:2], entries[1].setting).caption
+    assert first_grid([], entries[0].setting) is None
+
+
+def test_large_images_are_kept_at_twice_the_pixels_that_the_page_shows(tmp_path):
+    write_clone(tmp_path / "large", ["boot"], 2.0, side=512)
+    write_clone(tmp_path / "small", ["boot"], 2.0, side=32)
+    large, small = grid_of(tmp_path / "large"), grid_of(tmp_path / "small")
+    assert Image.open(io.BytesIO(large.png)).width == 2 * large.width and large.is_shrunk
+    assert Image.open(io.BytesIO(small.png)).width == small.width and not small.is_shrunk
+
+
 def test_many_columns_show_fewer_classes(tmp_path):
     names = [f"class {i}" for i in range(14)]
     write_clone(tmp_path / "0", names, 2.0, num_images=3, side=4)
     entries = [entry(tmp_path / f"{8 * i + j}", f"v{i}", 1.0 + j) for i in range(12) for j in range(8)]
-    assert "the first 6 of 14 classes" in sample_galleries(entries)[0].grids[0].caption
+    assert "the first 4 of 14 classes" in sample_galleries(entries)[0].grids[0].caption
     assert "the first 12 of 14 classes" in sample_galleries(entries[:8])[0].grids[0].caption

@@ -14,7 +14,8 @@ from raysd.data.pixels import to_rgb
 from raysd.report.samples.samples import MAX_CLASSES, NUM_IMAGES, CloneSamples, Sample
 from raysd.report.text import short
 
-TILE, LARGEST = 60, 88  # pixels: small images grow by a whole number to about TILE, large ones shrink to LARGEST
+TILE, LARGEST = 60, 176  # pixels: small images grow by a whole number to about TILE, large ones shrink to LARGEST
+DENSITY = 2  # pixels of a shrunk grid to one of the page, so that it is sharp when it is enlarged
 NARROWEST = 58  # pixels of a column, or its heading would not fit
 GAP, ROW_GAP, BETWEEN, MARGIN, LINE, NAME = 4, 6, 24, 12, 14, 24
 WIDEST = 1230  # pixels; classes stand in several blocks side by side up to this
@@ -49,10 +50,19 @@ class SampleGrid:
     """The same in fewer bytes, for the page."""
     has_images: bool
     """False when no clone could be read."""
+    width: int
+    """On the page, in its pixels."""
+    is_shrunk: bool
+    """Whether its images are smaller than in the clone; others were enlarged by whole numbers."""
 
 
 def sample_grid(
-    name: str, label: str, columns: Sequence[GridColumn], num_images: int = NUM_IMAGES, num_classes: int = MAX_CLASSES
+    name: str,
+    label: str,
+    columns: Sequence[GridColumn],
+    num_images: int = NUM_IMAGES,
+    num_classes: int = MAX_CLASSES,
+    widest: int = WIDEST,
 ) -> SampleGrid:
     """Plot a grid.
 
@@ -62,12 +72,15 @@ def sample_grid(
         columns: from left to right.
         num_images: at most this many images per class.
         num_classes: at most this many classes.
+        widest: on the page, in its pixels; one block of classes may be wider.
     """
     names = max((column.samples.class_names for column in columns), key=len, default=())
     shown = names[:num_classes]
     indices = [index for column in columns for label, index in column.samples.images if label < len(shown)]
     num_images = max(1, min(num_images, max(indices, default=0) + 1))
-    image, shrunk = _paste_grid(shown, columns, num_images)
+    side, shrunk = _tile_side(columns)
+    density = DENSITY if shrunk else 1
+    image = _paste_grid(shown, columns, num_images, side, density, widest)
     png, webp = io.BytesIO(), io.BytesIO()
     image.save(png, "PNG")
     image.save(webp, "WEBP", lossless=not shrunk, quality=WEBP_QUALITY, method=3)
@@ -81,42 +94,49 @@ def sample_grid(
         png.getvalue(),
         webp.getvalue(),
         bool(indices),
+        image.width // density,
+        shrunk,
     )
 
 
-def _paste_grid(names: Sequence[str], columns: Sequence[GridColumn], num_images: int) -> tuple[Image.Image, bool]:
-    """Return the grid, and whether images were shrunk. A missing image is a gray square, a flagged one has a frame."""
-    font, small = _font(13), _font(11)
-    side, shrunk = _tile_side(columns)
-    pitch = max(side, NARROWEST) + GAP
+def _paste_grid(
+    names: Sequence[str], columns: Sequence[GridColumn], num_images: int, side: int, density: int, widest: int
+) -> Image.Image:
+    """Return the grid of tiles of `side` pixels; `density` is the pixels of the grid to one of the page. A missing
+    image is a gray square, a flagged one has a frame."""
+    font, small = _font(13 * density), _font(11 * density)
+    gap, row_gap, between, margin, line, name = (
+        density * length for length in (GAP, ROW_GAP, BETWEEN, MARGIN, LINE, NAME)
+    )
+    pitch = max(side, density * NARROWEST) + gap
     width = len(columns) * pitch
-    num_blocks = max(1, min(len(names), (WIDEST - 2 * MARGIN + BETWEEN) // (width + BETWEEN)))
+    num_blocks = max(1, min(len(names), (density * widest - 2 * margin + between) // (width + between)))
     per_block = -(-len(names) // num_blocks) if names else 0
     num_blocks = -(-len(names) // per_block) if per_block else 1
-    headings = [_wrap(column.label, pitch - GAP, small) for column in columns]
-    top = MARGIN + LINE * max((len(lines) for lines in headings), default=1)
-    one_class = NAME + num_images * (side + ROW_GAP)
-    size = (2 * MARGIN + num_blocks * (width + BETWEEN) - BETWEEN, top + per_block * one_class + MARGIN)
-    sheet = Image.new("RGB", (max(size[0], 200), size[1]), "white")
+    headings = [_wrap(column.label, pitch - gap, small) for column in columns]
+    top = margin + line * max((len(lines) for lines in headings), default=1)
+    one_class = name + num_images * (side + row_gap)
+    size = (2 * margin + num_blocks * (width + between) - between, top + per_block * one_class + margin)
+    sheet = Image.new("RGB", (max(size[0], 200 * density), size[1]), "white")
     draw = ImageDraw.Draw(sheet)
     for block in range(num_blocks):
-        left = MARGIN + block * (width + BETWEEN)
+        left = margin + block * (width + between)
         for place, lines in enumerate(headings):
-            draw.multiline_text((left + place * pitch, MARGIN), "\n".join(lines), INK, small, spacing=2)
+            draw.multiline_text((left + place * pitch, margin), "\n".join(lines), INK, small, spacing=2 * density)
         for row, label in enumerate(range(block * per_block, min((block + 1) * per_block, len(names)))):
             y = top + row * one_class
             draw.text(
-                (left, y + NAME - 5),
-                short(names[label], max(6, min(NAME_CHARACTERS, width // 8))),
+                (left, y + name - 5 * density),
+                short(names[label], max(6, min(NAME_CHARACTERS, width // (8 * density)))),
                 INK,
                 font,
                 anchor="ls",
             )
             for place, column in enumerate(columns):
                 for index in range(num_images):
-                    corner = (left + place * pitch, y + NAME + index * (side + ROW_GAP))
+                    corner = (left + place * pitch, y + name + index * (side + row_gap))
                     _paste_tile(sheet, draw, corner, side, column.samples.images.get((label, index)))
-    return sheet, shrunk
+    return sheet
 
 
 def _paste_tile(

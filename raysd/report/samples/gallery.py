@@ -9,13 +9,14 @@ from raysd.report.cells import Setting, telling
 from raysd.report.inputs import Entry
 from raysd.report.plots.grid import GridColumn, SampleGrid, sample_grid
 from raysd.report.samples.samples import MAX_CLASSES, NUM_IMAGES, CloneSamples, read_samples
-from raysd.report.text import FACTORS, GUIDANCE, VARIANT, guidance_words, slug, value_words
+from raysd.report.text import FACTORS, GUIDANCE, USUAL_GUIDANCE, VARIANT, guidance_words, slug, value_words
 from raysd.storage.location import Location
 
 MAX_TABS = 12
 MAX_COLUMNS = 8
-MAX_TILES = 2000  # images in a gallery
+MAX_TILES = 1000  # images in a gallery
 MIN_CLASSES = 4
+FIRST_IMAGES, FIRST_CLASSES, FIRST_WIDTH = 2, 9, 640  # of the grid on the first screen; width in pixels of the page
 T = TypeVar("T")
 
 
@@ -31,6 +32,32 @@ class Gallery:
     tabs: tuple[str, ...]
     note: str = ""
     """What was left out."""
+
+
+def first_grid(entries: Sequence[Entry], best: Setting) -> SampleGrid | None:
+    """Return a small grid of the best setting, and beside it the usual guidance scale, or the highest, with all else
+    equal; None where no clone of the best one can be read."""
+    known = {entry.setting.guidance_scale: entry for entry in entries if _is_like(entry.setting, best) and entry.folder}
+    own = known.get(best.guidance_scale)
+    if own is None or own.setting.guidance_scale is None:
+        return None
+    usual = known[USUAL_GUIDANCE if USUAL_GUIDANCE in known else max(scale for scale in known if scale is not None)]
+    shown = list({entry.folder: entry for entry in (own, usual)}.values())
+    columns = [
+        GridColumn(
+            guidance_words(entry.setting.guidance_scale), read_samples(Location(entry.folder)), entry.setting.model
+        )
+        for entry in shown
+    ]
+    label = " and ".join(column.label for column in columns)
+    grid = sample_grid("samples-first", label, columns, FIRST_IMAGES, FIRST_CLASSES, FIRST_WIDTH)
+    return grid if grid.has_images else None
+
+
+def _is_like(one: Setting, other: Setting) -> bool:
+    """Return whether two settings have equal images but for their guidance scale."""
+    fields = [{**each.fields(of_images=True), FACTORS[GUIDANCE]: ""} for each in (one, other)]
+    return one.kind == other.kind and fields[0] == fields[1]
 
 
 def sample_galleries(entries: Sequence[Entry]) -> list[Gallery]:

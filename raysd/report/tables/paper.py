@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from raysd.prompts.table import load_class_table
 from raysd.report.cells import Cell, Cells, MeasuredSet
-from raysd.report.summary import USUAL_GUIDANCE, Findings, is_clone
+from raysd.report.summary import Findings, is_clone
 from raysd.report.tables.tables import Column, Table, Value, number_columns
+from raysd.report.text import USUAL_GUIDANCE
 
 SETS = {
     "IN-Val": ("imagenet_val",),
