@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from raysd.clone.settings import Seed
 from raysd.renamed import rename_keys
+from raysd.settings import Section, Unit
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Kind = Literal["lbfgs", "sgd", "knn"]
@@ -14,10 +15,8 @@ SCALE_NAMES: dict[Scale, str] = {"raw": "raw", "l2": "L2-normalized", "standard"
 USUAL_SCALES: dict[Kind, Scale] = {"lbfgs": "raw", "sgd": "l2", "knn": "l2"}
 
 
-class ProbeSettings(BaseModel):
+class ProbeSettings(Section):
     """Settings of a probe of frozen features. A built-in set has its usual kind, which holds where none is named."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Kind = "lbfgs"
     """Logistic regression by L-BFGS or by SGD, or nearest neighbors."""
@@ -64,10 +63,8 @@ class ProbeSettings(BaseModel):
         )
 
 
-class RealSource(BaseModel):
+class RealSource(Section):
     """A set of real images: a built-in one by name, or your own by path."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     """A built-in set, a Parquet file, or a folder with one folder per class."""
@@ -107,10 +104,8 @@ def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-class EvaluationSettings(BaseModel):
+class EvaluationSettings(Section):
     """Sets that a classifier is measured on."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     test_set: str | None = None
     """Real images of the same classes: a built-in set, a Parquet file, or a folder with one folder per class key."""
@@ -134,10 +129,8 @@ class EvaluationSettings(BaseModel):
         return [_named(value) for value in values] if isinstance(values, list) else values
 
 
-class AnalysisSettings(BaseModel):
+class AnalysisSettings(Section):
     """Settings of `analyze`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     real: str | None = None
     """Real images of the classes; the evaluation's validation set when empty, else its test set."""

@@ -3,9 +3,10 @@
 import itertools
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from raysd.clone.settings import Seed
+from raysd.settings import Section, Unit
 
 OWN = {
     "generation": {
@@ -39,10 +40,8 @@ Objective = Literal["validation", "transfer", "test"]
 Count = Annotated[int, Field(ge=1)]
 
 
-class RangeSettings(BaseModel):
+class RangeSettings(Section):
     """A range of numbers that settings are sampled from."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     low: Annotated[float, Field(allow_inf_nan=False)]
     high: Annotated[float, Field(allow_inf_nan=False)]
@@ -72,10 +71,8 @@ Range = Annotated[RangeSettings, Tag("range")]
 Choices = Annotated[Values | Range, Discriminator(_kind)]
 
 
-class SpaceSettings(BaseModel):
+class SpaceSettings(Section):
     """The search space: sections of the experiment, with a list or a range in the place of a value."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     generation: dict[str, Choices] = {}
     """Settings of `generation`, as `guidance_scale`, `variant`, `num_inference_steps`, `sampler`, `negative_prompt`,
@@ -98,20 +95,16 @@ class SpaceSettings(BaseModel):
         return found
 
 
-class RungSettings(BaseModel):
+class RungSettings(Section):
     """A budget at which settings are compared."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     images_per_class: Count
     num_seeds: Count | None = None
     """The first so many of `training.seeds`; all when empty."""
 
 
-class SweepSettings(BaseModel):
+class SweepSettings(Section):
     """The settings to compare, their budgets, and the objective."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     space: SpaceSettings = SpaceSettings(generation={"guidance_scale": [1.0, 2.0, 4.0, 7.5], "variant": ["name"]})
     search: Literal["grid", "random", "tpe"] = "grid"

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from raysd.settings import Section, Unit
 GROWTH = (0.35, 0.85)  # shares of the steps between which images grow (Leclerc et al. 2023)
 SIZE_MULTIPLES = ((128, 32), (0, 4))  # pixels: a size from which on sizes are multiples of the second number
 
@@ -38,10 +39,8 @@ Strength = Annotated[float, Field(ge=0, le=2)]
 Pixels = Annotated[float, Field(gt=0)]
 
 
-class Recipe(BaseModel):
+class Recipe(Section):
     """A recipe for training a classifier. Rates and sizes are for the whole batch, over all workers."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     # The optimizer and its schedule.
     optimizer: Literal["adamw", "sgd", "lamb"] = "adamw"
