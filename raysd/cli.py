@@ -248,6 +248,19 @@ def schema() -> None:
     print(json.dumps(experiment_schema(), indent=2, sort_keys=True))
 
 
+@app.command("explain")
+def explain_setting(
+    key: Annotated[
+        str,
+        typer.Argument(metavar="[KEY]", help="a setting or section, as generation.guidance_scale", show_default=False),
+    ] = "",
+) -> None:
+    """Explain a setting: what it means, its type, default, range and unit."""
+    from raysd.explain.text import explain
+
+    print(explain(key))
+
+
 def main(is_job: bool = False) -> None:
     """Run the command line; bad input prints one line and exits with code 2, an answer that lacks a part with 3.
 

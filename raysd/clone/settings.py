@@ -60,7 +60,7 @@ class GenerationSettings(Section):
     scheduler_options: dict[str, SchedulerOption] = {}
     """Arguments of the scheduler, over those in the checkpoint."""
     num_inference_steps: Annotated[int, Field(ge=1, le=1000), Unit("denoising steps")] | None = None
-    """Denoising steps per image; the sampler's number when null, and few for models that are distilled for few steps."""
+    """Denoising steps per image; when null, the sampler's number, or few for models distilled for few steps."""
     image_size: Annotated[int, Field(ge=8, le=4096), Unit("pixels")] | None = None
     """Side of the square generated images in pixels; the model's own size when null."""
     stored_size: Annotated[int, Field(ge=8, le=4096), Unit("pixels")] | None = None

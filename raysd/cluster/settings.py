@@ -6,6 +6,7 @@ from pydantic import Field
 
 from raysd.settings import Section, Unit
 
+
 class ClusterSettings(Section):
     """Resources that a job requests from a running cluster before it begins, so that an autoscaler starts the nodes.
 

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from raysd.settings import Section, Unit
+
 Share = Annotated[float, Field(gt=0, le=1)]
 
 Correlation = Annotated[float, Field(ge=-1, le=1)]

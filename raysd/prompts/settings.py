@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from raysd.settings import Section, Unit
+from raysd.settings import Section
+
 Kind = Literal[
     "identical",
     "shared-synonyms",

@@ -19,7 +19,7 @@ class SourceSettings(Section):
     real: str | None = None
     """Real data set: a built-in one as `fashion_mnist`, a Parquet file, or a folder with one folder per class."""
     images_per_class: Annotated[int, Field(ge=1), Unit("images")] | None = None
-    """Images to take from the start of each class; all of a real data set, or as many as `generation` has, when null."""
+    """Images to take from the start of each class; when null, all of a real data set, of a clone all planned."""
     share: Annotated[float, Field(gt=0, le=1), Unit("share of a batch")] | None = None
     """Share of each batch that comes from this source. Without shares, each image comes once an epoch."""
     filters: FilterSettings = FilterSettings()
@@ -59,7 +59,8 @@ class TrainingSettings(Section):
     image_size: Annotated[int, Field(ge=8, le=1024), Unit("pixels")] = 32
     """Side in pixels of the square images that the classifier sees."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Precision of forward and backward passes: `auto` is bfloat16 if the machine that starts the training has it built in, else float32; `float16` needs GPUs."""
+    """Precision of forward and backward passes: `auto` is bfloat16 if the machine that starts the
+    training has it built in, else float32. `float16` needs GPUs."""
     compile: bool = False
     """Compile the classifier with `torch.compile`: a minute at the start, then faster on GPUs."""
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
