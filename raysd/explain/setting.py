@@ -23,6 +23,15 @@ SAME = {
     "sweep.space.training": "training",
 }
 """Keys below which the settings of another section stand."""
+OTHER_NAMES = {
+    "lr": "learning_rate",
+    "wd": "weight_decay",
+    "epochs": "num_epochs",
+    "cfg": "guidance_scale",
+    "cfg_scale": "guidance_scale",
+    "prompt": "variant",
+}
+"""Names that people look for, and the setting's own."""
 CLONE, SCORES, CLASSIFIER = "of the clone", "of the scores", "of the classifiers"
 RESULTS, SWEEP, NONE = "of the result rows", "of the sweep", "in none"
 ENTERS = {
@@ -73,7 +82,7 @@ class Setting:
 
     @cached_property
     def _schema(self) -> dict[str, Any]:
-        return _schema_of(self.owner)["properties"][self.path[-1]]  # type: ignore[no-any-return]
+        return _schema_of(self.owner)["properties"][self.path[-1]]
 
     @property
     def description(self) -> str:
@@ -156,12 +165,13 @@ def _settings_below(section: type[BaseModel], path: tuple[str, ...]) -> Iterator
 
 def _sections_in(annotation: Kind) -> list[tuple[type[BaseModel], tuple[str, ...]]]:
     """Return the sections that a value may be or hold, each with the keys in between that users choose."""
-    found = []
+    found: list[tuple[type[BaseModel], tuple[str, ...]]] = []
     for kind in members(annotation):
+        origin: Any = get_origin(kind)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             found.append((kind, ()))
-        elif get_origin(kind) in (list, dict):
-            hop = (NAME,) if get_origin(kind) is dict else ()
+        elif origin in (list, dict):
+            hop = (NAME,) if origin is dict else ()
             found += [(section, (*hop, *more)) for section, more in _sections_in(get_args(kind)[-1])]
     return found
 
@@ -180,10 +190,13 @@ def _fits(path: tuple[str, ...], given: tuple[str, ...]) -> bool:
 
 
 def _nearest(key: str) -> str:
-    keys = {setting.key: setting.path[-1] for setting in all_settings()}
-    name = key.rpartition(".")[2]
-    close = [each for each, last in keys.items() if last == name] or get_close_matches(key, keys, 1, 0.7)
-    close = close or [each for each, last in keys.items() if last in get_close_matches(name, keys.values(), 1, 0.75)]
+    """Return which keys may be meant: those with the same last part, else a similar key, else similar last parts."""
+    names = {setting.key: setting.path[-1] for setting in all_settings()}
+    given = key.rpartition(".")[2]
+    name = OTHER_NAMES.get(given, given)
+    close = [each for each, last in names.items() if last == name]
+    close = close or get_close_matches(key, names, 1, 0.8)
+    close = close or [each for each, last in names.items() if last in get_close_matches(name, names.values(), 1, 0.75)]
     return f"did you mean {' or '.join(close[:3])}?" if close else "raysd explain lists all sections"
 
 
