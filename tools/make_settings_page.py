@@ -20,7 +20,7 @@ scores, the classifiers, the result rows or the sweep alone; or none. What has t
 
 The file `tools/make_settings_page.py` writes this page. Change the text in the `settings.py` that holds the setting.
 """
-HEAD = "| setting | type | default | fingerprint | meaning |\n|---|---|---|---|---|\n"
+HEAD = "| setting | meaning | type | default | fingerprint |\n|---|---|---|---|---|\n"
 
 
 def page() -> str:
@@ -67,13 +67,8 @@ def _row(setting: Setting) -> str:
         meaning += f" Keys: [{same}](#{same})."
     elif setting.sections:
         meaning += f" Keys: [below](#{anchor(setting.path)})."
-    cells = [
-        f"`{setting.path[-1]}`",
-        kind,
-        default,
-        setting.enters.removeprefix("in ").removeprefix("of the "),
-        meaning,
-    ]
+    enters = setting.enters.removeprefix("in ").removeprefix("of the ")
+    cells = [f"`{setting.path[-1]}`", meaning, kind, default, enters]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
 
