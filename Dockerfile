@@ -9,9 +9,7 @@ WORKDIR /src
 COPY pyproject.toml ./
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
     extras = project['optional-dependencies']; \
-    names = ('lora', 'models', 's3', 'gcs'); \
-    more = [line for name in names for line in extras[name] if not line.startswith('raysd[')]; \
-    print(*project['dependencies'], *more, sep='\n')" > requirements.txt
+    print(*project['dependencies'], *extras['models'], *extras['s3'], *extras['gcs'], sep='\n')" > requirements.txt
 COPY LICENSE README.md setup.py ./
 COPY raysd ./raysd
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .

@@ -15,14 +15,17 @@ import pytest
 import yaml
 
 import raysd
+from raysd.commands import DEMO
+from raysd.config import load_experiment
+from raysd.data.catalog import OFFLINE_SETS, check_offline_set
+from raysd.data.real_datasets import real_dataset
+from raysd.errors import UserError
 from raysd.explain.setting import REPOSITORY
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 GITHUB = sorted(path for path in (ROOT / ".github").rglob("*") if path.is_file())
 PUBLIC = [ROOT / name for name in ("CHANGELOG.md", "CITATION.cff", "CODE_OF_CONDUCT.md", "SECURITY.md")]
-    ROOT / name for name in ("CHANGELOG.md", "CITATION.cff", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "SECURITY.md")
-]
 
 
 def build(hook, folder, out):
@@ -101,6 +104,22 @@ def test_extras_hold_what_remedies_name():
     assert not [name for name in ("mlxtend", "peft", "wandb", "mlflow") if name in core]
     text = "".join(path.read_text() for path in (ROOT / "raysd").rglob("*.py"))
     assert set(re.findall(r"raysd\[(\w+)\]", text)) <= set(extras)
+
+
+def test_the_demo_needs_no_extra(monkeypatch, tmp_path):
+    for name in ("mlxtend", "peft", "sentencepiece", "wandb", "mlflow"):
+        monkeypatch.setitem(sys.modules, name, None)
+    demo = load_experiment(DEMO, [f"storage={tmp_path}"])
+    sets = [
+        demo.evaluation.validation_set,
+        demo.evaluation.test_set,
+        *(each.name for each in demo.evaluation.transfer_sets),
+    ]
+    assert {name for name in sets if name not in OFFLINE_SETS} == set()
+    for name in sets:
+        check_offline_set("evaluation", name)
+    with pytest.raises(UserError, match=r"pip install 'raysd\[mnist\]'"):
+        real_dataset("mnist_5k", "test", demo.root)
 
 
 @pytest.mark.soak
