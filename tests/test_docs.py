@@ -2,6 +2,7 @@
 adds up."""
 
 import logging
+import pydoc
 import re
 import shlex
 import subprocess
@@ -217,6 +218,13 @@ def test_each_page_has_one_place_on_the_site_and_no_link_leaves_it(monkeypatch):
             assert not link.startswith("../"), f"{page}: {link}"
             if link.startswith(f"{REPOSITORY}/blob/main/"):
                 assert (ROOT / link.removeprefix(f"{REPOSITORY}/blob/main/").partition("#")[0]).exists(), link
+
+
+def test_the_api_page_has_each_function_of_the_package():
+    paths = re.findall(r"^::: (\S+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
+    assert not [path for path in paths if pydoc.locate(path) is None]
+    missing = set(raysd.__all__) - {path.rpartition(".")[2] for path in paths} - {"Experiment", "analyse"}
+    assert not missing, "add them to docs/api.md"
 
 
 @pytest.mark.soak
