@@ -87,7 +87,7 @@ class Setting:
     @property
     def description(self) -> str:
         """What it means, in a sentence or two."""
-        return " ".join(self._schema["description"].split())
+        return " ".join(self._schema.get("description", "").split())
 
     @property
     def type(self) -> str:
