@@ -10,7 +10,7 @@ COPY pyproject.toml ./
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
     extras = project['optional-dependencies']; \
     print(*project['dependencies'], *extras['models'], *extras['s3'], *extras['gcs'], sep='\n')" > requirements.txt
-COPY LICENSE ./
+COPY LICENSE README.md setup.py ./
 COPY raysd ./raysd
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 

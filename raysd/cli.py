@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from raysd.command_help import PlainGroup
 from raysd.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,10 +16,12 @@ if TYPE_CHECKING:
 
 PARTLY_FAILED = 3
 """Exit code of a command whose answer lacks a part."""
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(
+    cls=PlainGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
+)
 Words = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[CONFIG.yaml] [KEY=VALUE]...", help="an experiment file, and overrides of single values"),
+    typer.Argument(metavar="CONFIG.yaml|KEY=VALUE", help="an experiment file, and overrides of single values"),
 ]
 
 
@@ -246,6 +249,19 @@ def schema() -> None:
     from raysd.config import experiment_schema
 
     print(json.dumps(experiment_schema(), indent=2, sort_keys=True))
+
+
+@app.command("explain")
+def explain_setting(
+    key: Annotated[
+        str,
+        typer.Argument(metavar="KEY", help="a setting or section, as generation.guidance_scale", show_default=False),
+    ] = "",
+) -> None:
+    """Explain a setting: what it means, its type, default, range and unit."""
+    from raysd.explain.text import explain
+
+    print(explain(key))
 
 
 def main(is_job: bool = False) -> None:

@@ -22,6 +22,7 @@ from raysd.evaluation.settings import AnalysisSettings, EvaluationSettings
 from raysd.prompts.resolve import built_in_variants
 from raysd.prompts.settings import Kind, VariantSettings
 from raysd.prompts.table import ClassTable, fill_from_wordnet, load_class_table
+from raysd.settings import Section
 from raysd.storage.location import Location
 from raysd.sweep.settings import SweepSettings
 from raysd.training.settings import TrainingSettings
@@ -30,32 +31,41 @@ from raysd.yaml_text import children, describe_error, fit, read_value, read_yaml
 Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
-class Experiment(BaseModel):
+class Experiment(Section):
     """All settings of one experiment."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
+    model_config = ConfigDict(ignored_types=(cached_property,))
 
     name: Slug = "experiment"
+    """Name of the experiment, which reports show: letters, digits, `.`, `_` and `-`, at most 64."""
     storage: Annotated[str, Field(min_length=1)] = "runs"
-    """Storage root: a folder, s3:// or gs://. Clones in it are shared by all experiments that use it."""
+    """Storage root, a folder or a URI as `s3://bucket/runs`; all experiments that use it share its clones."""
     classes: str | list[str] = "fashion_mnist"
-    """Class table: a built-in one, a file, or a list of names."""
+    """Classes of the data set: a list of names, a file with a class table, or a built-in table as `imagenet1k`."""
     fill_from_wordnet: bool = False
     """Look up missing definitions, hypernyms and synonyms of the classes in WordNet."""
     variants: dict[Slug, VariantSettings] = {}
-    """Prompt variants of your own, beside the built-in ones; one under a built-in name changes that one."""
+    """Prompt variants of your own by name, beside the built-in ones; one under a built-in name changes that one."""
     lint: Literal["warn", "error", "off"] = "warn"
-    """What to do about suspect prompts before anything is generated."""
+    """What to do about suspect prompts before anything is generated: warn, stop with an error, or look for none."""
     lint_ignore: list[Kind] = []
-    """Kinds of findings that are all right."""
+    """Kinds of findings of the prompt lint that are all right and are not shown."""
     generation: GenerationSettings = GenerationSettings()
+    """How the clone is generated: model, prompts, guidance, counts, and how the work is spread over a cluster."""
     scoring: ScoringSettings = ScoringSettings()
+    """Scores that `raysd score` measures of each image of the clone."""
     cost: CostSettings = CostSettings()
+    """Prices with which `raysd plan` names the cost of a clone."""
     cluster: ClusterSettings = ClusterSettings()
+    """Resources that a job requests from a cluster before it begins."""
     training: TrainingSettings = TrainingSettings()
+    """Which classifiers are trained, on which images, and how the work is spread over a cluster."""
     evaluation: EvaluationSettings = EvaluationSettings()
+    """Real data sets that the classifiers are measured on."""
     analysis: AnalysisSettings = AnalysisSettings()
+    """Real images and model that `raysd analyze` compares the clone with."""
     sweep: SweepSettings = SweepSettings()
+    """Which settings are compared, at which budgets, and by which score."""
 
     def __init__(self, **values: Any) -> None:
         """Validate the values of an experiment file.

@@ -9,9 +9,29 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 REMEDIES = {
-    "extra_forbidden": "unknown key; see the JSON schema (raysd schema) for the known ones",
+    "extra_forbidden": "unknown key; see the JSON schema (raysd schema) for the known ones, or raysd explain",
     "missing": "is required; add it",
+    "string_pattern_mismatch": "has characters that are not allowed here; it must match {pattern}",
+    "string_too_short": "is empty; give a text",
+    "too_short": "has too few values; give at least {min_length}",
+    "too_long": "has too many values; give at most {max_length}",
 }
+KINDS = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "a text",
+    "literal_error": "{expected}",
+    "list_type": "a list, as [a, b]",
+    "tuple_type": "a list, as [a, b]",
+    "dict_type": "keys and values, as {{key: value}}",
+    "model_type": "keys and values, as {{key: value}}",
+}
+"""What a value should have been, by pydantic's name of the error."""
 
 
 class UserError(ValueError):
@@ -46,10 +66,12 @@ class UserError(ValueError):
             prefix: where the values stand in the experiment file, as `training.recipe_options`.
             values: what was validated. Without them, a field may also name the kinds of value that pydantic tried.
         """
-        found = max(error.errors(), key=lambda each: len(_keys(each, values)))
-        field = ".".join([*([prefix] if prefix else []), *_keys(found, values)])
-        message = found["msg"].removeprefix("Value error, ")
-        return UserError(field, found.get("input"), REMEDIES.get(found["type"], message[:1].lower() + message[1:]))
+        deepest = max(len(_keys(each, values)) for each in error.errors())
+        errors = [each for each in error.errors() if len(_keys(each, values)) == deepest]
+        found = next((each for each in errors if each["type"] not in KINDS), errors[0])
+        keys = _keys(found, values)
+        wanted = [each for each in errors if _keys(each, values) == keys]
+        return UserError(".".join([*([prefix] if prefix else []), *keys]), found.get("input"), _remedy(found, wanted))
 
 
 def find_user_error(error: BaseException | None) -> UserError | None:
@@ -70,6 +92,21 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items()}
     return [_plain(each) for each in value] if isinstance(value, list | tuple) else str(value)
+
+
+def _remedy(error: "ErrorDetails", others: list["ErrorDetails"]) -> str:
+    """Return what to do about an error of pydantic.
+
+    Args:
+        error: what is wrong.
+        others: all errors of the same value: what else it might have been.
+    """
+    if error["type"] in KINDS:
+        kinds = [KINDS[each["type"]].format(**each.get("ctx", {})) for each in others if each["type"] in KINDS]
+        return f"give {' or '.join(dict.fromkeys(kinds))}"
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    known = REMEDIES.get(error["type"])
+    return known.format(**error.get("ctx", {})) if known else message[:1].lower() + message[1:]
 
 
 def _keys(error: "ErrorDetails", values: Any) -> list[str]:

@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 import time
@@ -27,6 +28,15 @@ def test_help_imports_no_heavy_package():
     )
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert finished.stdout.strip().endswith("[]")
+
+
+@pytest.mark.parametrize("command", ["plan", "grow", "explain"])
+def test_help_says_what_to_write_and_no_types_of_python(run_here, command):
+    shown = run_here(command, "--help").stdout
+    assert "Usage:" in shown
+    assert not re.search(r"<(bool|str|int|list)\b", shown)
+    assert "[KEY]" in shown if command == "explain" else shown.count("[CONFIG.yaml|KEY=VALUE]...") == 1
+    assert ("NUMBER" in shown) == (command == "grow")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 adds up."""
 
 import logging
+import pydoc
 import re
 import shlex
 import subprocess
@@ -16,6 +17,7 @@ import yaml
 import raysd
 from raysd.cli import app
 from raysd.config import load_experiment, validate_experiment
+from raysd.explain.setting import REPOSITORY
 from raysd.sweep.placement import place
 
 ROOT = Path(__file__).parent.parent
@@ -199,15 +201,50 @@ def test_each_link_leads_somewhere(document):
         assert not anchor or anchor in anchors(target), link
 
 
-def test_the_pages_make_a_site(tmp_path):
-    subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)],
-        cwd=ROOT,
-        check=True,
+def test_each_page_has_one_place_on_the_site_and_no_link_leaves_it(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    from site_links import on_page_markdown
+
+    class Config:
+        repo_url = REPOSITORY
+
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+    assert [next(iter(part)) for part in site["nav"]] == ["Tutorial", "How to", "Reference", "Benchmarks"]
+    pages = [page for part in site["nav"] for entries in part.values() for entry in entries for page in entry.values()]
+    assert sorted(pages) == sorted(page.name for page in ROOT.glob("docs/*.md"))
+    for page in pages:
+        text = on_page_markdown((ROOT / "docs" / page).read_text(), Config())
+        for link in re.findall(r"\]\(([^)\s]+)\)", text):
+            assert not link.startswith("../"), f"{page}: {link}"
+            if link.startswith(f"{REPOSITORY}/blob/main/"):
+                assert (ROOT / link.removeprefix(f"{REPOSITORY}/blob/main/").partition("#")[0]).exists(), link
+
+
+def test_the_api_page_has_each_function_of_the_package():
+    paths = re.findall(r"^::: (\S+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
+    assert not [path for path in paths if pydoc.locate(path) is None]
+    missing = set(raysd.__all__) - {path.rpartition(".")[2] for path in paths} - {"Experiment", "analyse"}
+    assert not missing, "add them to docs/api.md"
+
+
+@pytest.mark.soak
+def test_the_pages_make_a_site_without_dead_links(tmp_path):
+    pytest.importorskip("mkdocstrings", reason="needs the extra raysd[docs]")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    pages = {page: page.read_text() for page in tmp_path.rglob("*.html") if page.name != "404.html"}
+    names = {page: set(re.findall(r'\bid="([^"]+)"', text)) for page, text in pages.items()}
+    assert {page.stem for page in ROOT.glob("docs/*.md")} <= {page.parent.name for page in pages} | {"index"}
+    assert {"generate", "load_experiment", "GeneratedClone"} <= set(
+        re.findall(r'id="raysd[\w.]*\.(\w+)"', pages[tmp_path / "api" / "index.html"])
     )
-    assert {page.stem for page in ROOT.glob("docs/*.md")} <= {
-        page.parent.name for page in tmp_path.glob("*/index.html")
-    } | {"index"}
+    for page, text in pages.items():
+        for link in re.findall(r'href="(?!https?:|mailto:|data:)([^"]*)"', text):
+            path, _, anchor = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            target = target / "index.html" if target.is_dir() else target
+            assert target.exists(), f"{page}: {link}"
+            assert not anchor or anchor in names[target], f"{page}: {link}"
 
 
 PAPER = [  # section, guidance scale, images per class, variant

@@ -43,7 +43,8 @@ class Options(BaseModel):
     ("values", "message"),
     [
         ({"width": 3}, "section.width = 3: unknown key; see the JSON schema (raysd schema) for the known ones"),
-        ({"size": [1, "x"]}, "section.size.1 = 'x': input should be a valid integer"),
+        ({"size": [1, "x"]}, "section.size.1 = 'x': give a whole number"),
+        ({"size": "x"}, "section.size = 'x': give a whole number or a list, as [a, b]"),
         ({"size": 13}, "section = {'size': 13}: thirteen is not taken"),
     ],
 )

@@ -26,6 +26,7 @@ ORDER = [
     "progress",
     "formats",
     "renamed",
+    "settings",
     "yaml_text",
     "callable_package",
     "device",
@@ -41,10 +42,12 @@ ORDER = [
     "training",
     "evaluation",
     "config",
+    "explain",
     "resolve",
     "sweep",
     "report",
     "commands",
+    "command_help",
     "cli",
 ]
 LEAVES = {module for module in MODULES if module.endswith(".settings")}

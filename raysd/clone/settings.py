@@ -2,109 +2,111 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from raysd.renamed import rename_value
+from raysd.settings import Section, Unit
 
 SchedulerOption = str | int | float | bool
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0), Unit("images")]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """The range of every seed; a library that takes 32 bits gets a hash of a larger one."""
 LEAST_PART = 1e-4  # of a CPU or GPU; Ray counts in ten-thousandths
 
 
-class LoraSettings(BaseModel):
+class LoraSettings(Section):
     """LoRA weights that are fused into the model."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     path: str
-    """A safetensors file, or a folder that holds one."""
+    """Safetensors file with the LoRA weights, or a folder that holds one."""
     scale: Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)] = 1.0
+    """Factor on the LoRA weights before they are added to the model's, as `lora_scale` in diffusers."""
 
 
-class StepCacheSettings(BaseModel):
+class StepCacheSettings(Section):
     """Deep features of a U-Net that serve several denoising steps."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    interval: Annotated[int, Field(ge=1, le=1000)] = 3
+    interval: Annotated[int, Field(ge=1, le=1000), Unit("denoising steps")] = 3
     """Calls of the U-Net from one that runs in full to the next; 1 caches nothing."""
-    depth: Annotated[int, Field(ge=1, le=100)] = 1
-    """Layers on the way down that run in every call."""
+    depth: Annotated[int, Field(ge=1, le=100), Unit("layers")] = 1
+    """Layers on the way down of the U-Net that run in every call; fewer are faster, and further from the model."""
 
     def __str__(self) -> str:
         return f"deep features every {self.interval} steps, depth {self.depth}"
 
 
-class GenerationSettings(BaseModel):
+class GenerationSettings(Section):
     """How a clone is generated. The first block shapes the images and enters the fingerprint; the second does not."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
     model: str = "embedded"
-    """`embedded`, a folder in diffusers format, a hub id, or `dummy` to try a cluster without a model."""
+    """Generator: `embedded`, a folder in diffusers format, a hub id, or `dummy` to try a cluster without a model."""
     revision: str | None = None
-    """Branch, tag or commit of a hub model."""
+    """Branch, tag or commit of a hub model; its default branch when null."""
     lora: list[LoraSettings] = []
+    """LoRA weights that are fused into the model, in this order."""
     variant: str = "name"
-    """Prompt variant: a built-in one, or one from `variants`."""
+    """Prompt variant, which says how a class becomes a prompt: a built-in one, or one from `variants`."""
     negative_prompt: str | None = None
-    """Negative prompt that replaces the variant's."""
+    """Negative prompt that replaces the variant's; the variant's own when null."""
     guidance_scale: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] = 2.0
-    """eps = eps_uncond + g (eps_cond - eps_uncond); 1 is no guidance, and costs half."""
+    """Scale g of classifier-free guidance, eps_uncond + g (eps_cond - eps_uncond): 1 is no guidance and costs half, and
+    a larger scale gives images that fit the prompt better and vary less."""
     guidance_interval: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = (0.0, 1.0)
-    """First and last share of the denoising steps that are guided; the others have guidance scale 1."""
+    """First and last share of the denoising steps that are guided; all others have guidance scale 1."""
     sampler: Literal["fast", "paper"] = "fast"
-    """`fast`: DPM-Solver++, 20 steps. `paper`: the checkpoint's own scheduler, 50 steps."""
+    """Scheduler and number of steps: `fast` is DPM-Solver++ with 20 steps, `paper` the checkpoint's own with 50."""
     scheduler: str | None = None
-    """A scheduler class of diffusers, as `UniPCMultistepScheduler`; overrides the sampler's."""
+    """Scheduler class of diffusers, as `UniPCMultistepScheduler`, in the place of the sampler's."""
     scheduler_options: dict[str, SchedulerOption] = {}
     """Arguments of the scheduler, over those in the checkpoint."""
-    num_inference_steps: Annotated[int, Field(ge=1, le=1000)] | None = None
-    """Overrides the sampler's number of steps."""
-    image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
-    """Side of the square generated images in pixels; the model's own size when empty."""
-    stored_size: Annotated[int, Field(ge=8, le=4096)] | None = None
-    """Side of the stored images in pixels, resized with antialiasing; as generated when empty."""
+    num_inference_steps: Annotated[int, Field(ge=1, le=1000), Unit("denoising steps")] | None = None
+    """Denoising steps per image; when null, the sampler's number, or few for models distilled for few steps."""
+    image_size: Annotated[int, Field(ge=8, le=4096), Unit("pixels")] | None = None
+    """Side of the square generated images in pixels; the model's own size when null."""
+    stored_size: Annotated[int, Field(ge=8, le=4096), Unit("pixels")] | None = None
+    """Side of the stored images in pixels, resized with antialiasing; as generated when null."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """`auto`: float32 for the embedded model, float16 for models with a U-Net, bfloat16 for transformers."""
+    """Precision of the model: `auto` is float32 for the embedded model, float16 for models with a U-Net, and bfloat16
+    for transformers."""
     codec: Literal["auto", "png", "jpeg", "webp"] = "auto"
-    """`auto`: PNG up to 64 px, else JPEG at quality 95."""
+    """Format of the stored images: `auto` is PNG up to 64 pixels a side, and JPEG at quality 95 above."""
     color: Literal["auto", "rgb", "gray"] = "auto"
-    """`auto`: gray for the embedded model, which knows gray images only."""
+    """Channels of the stored images: `auto` is gray for the embedded model, which knows gray images only, else RGB."""
     safety_checker: bool = True
-    """Whether to run the checkpoint's safety checker, if it has one."""
+    """Run the checkpoint's safety checker, if it has one, and flag what it finds."""
     flagged: Literal["keep", "drop", "redraw"] = "redraw"
     """Treatment of black and unsafe images: `keep` with their flag, `drop`, or `redraw` with derived seeds."""
-    max_redraws: Annotated[int, Field(ge=1, le=100)] = 3
-    """Redraws after which an image is dropped and its class listed as short."""
+    max_redraws: Annotated[int, Field(ge=1, le=100), Unit("attempts")] = 3
+    """Further attempts after which a flagged image is dropped and its class listed as short."""
     compile: Literal[True, False, "regional"] = False
-    """Whether to compile the denoiser with `torch.compile`: minutes at the start, then faster on GPUs. `regional`
-    compiles its repeated blocks, each kind once: sooner ready."""
+    """Compile the denoiser with `torch.compile`: minutes at the start, then faster on GPUs. `regional` compiles its
+    repeated blocks, each kind once, and is ready sooner."""
     step_cache: StepCacheSettings | None = None
     """Run the whole U-Net only in every third step or so, as `{interval: 3}`, and only its ends in the others."""
     seed: Seed = 0
+    """Seed of the clone, from which each image's own seed follows with its class and number."""
     seeds: list[Seed] = []
     """Seeds of several clones, in the place of `seed`: classifier seed number k learns from clone number k modulo
     their number, so that results count what another seed of the clone would change. Empty is one clone, of `seed`."""
 
-    images_per_class: Annotated[int, Field(ge=1)] = 100
+    images_per_class: Annotated[int, Field(ge=1), Unit("images")] = 100
     """Images of each class; a larger number makes an existing clone grow."""
-    max_dropped_share: Annotated[float, Field(ge=0, le=1)] = 0.05
+    max_dropped_share: Annotated[float, Field(ge=0, le=1), Unit("share of the images")] = 0.05
     """Share of dropped images beyond which a clone has failed; 1 accepts any clone that is not empty."""
     class_counts: dict[str, Count] = {}
-    """Other numbers of images for some classes, by key."""
-    images_per_shard: Annotated[int, Field(ge=1, le=100_000)] = 256
-    """Images per shard, fixed when a clone is begun."""
-    batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
-    num_actors: Annotated[int, Field(ge=1)] | None = None
-    """Generation actors; by default one per GPU of the cluster, or per CPU without GPUs, and more when nodes join."""
-    min_actors: Annotated[int, Field(ge=1)] | None = None
-    """Actors to begin with, by default `num_actors`; the others join with their nodes."""
-    cpus_per_actor: Annotated[float, Field(ge=LEAST_PART, allow_inf_nan=False)] = 1
-    gpus_per_actor: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """GPUs of each actor: a part of one, a whole number, or 0 for CPUs. By default 1 on a cluster with GPUs, else 0."""
+    """Other numbers of images for some classes, by key, as `{"St. Bernard": 3}`."""
+    images_per_shard: Annotated[int, Field(ge=1, le=100_000), Unit("images")] = 256
+    """Images per shard, which is one Parquet file and the unit of work; fixed when a clone is begun."""
+    batch_size: Annotated[int, Field(ge=1, le=4096), Unit("images")] = 32
+    """Images that an actor generates at once. It is in no fingerprint, but another size gives other last bits."""
+    num_actors: Annotated[int, Field(ge=1), Unit("actors")] | None = None
+    """Generation actors; when null, one per GPU of the cluster, or per CPU without GPUs, and more when nodes join."""
+    min_actors: Annotated[int, Field(ge=1), Unit("actors")] | None = None
+    """Actors to begin with, `num_actors` when null; the others join with their nodes."""
+    cpus_per_actor: Annotated[float, Field(ge=LEAST_PART, allow_inf_nan=False), Unit("CPUs")] = 1
+    """CPUs that Ray reserves for each generation actor, and threads that it computes with on a CPU."""
+    gpus_per_actor: Annotated[float, Field(ge=0, allow_inf_nan=False), Unit("GPUs")] | None = None
+    """GPUs of each actor: a part of one, a whole number, or 0 for CPUs; when null, 1 on a cluster with GPUs, else 0."""
 
     @model_validator(mode="after")
     def _fewer_before_more(self) -> "GenerationSettings":
@@ -143,13 +145,11 @@ class GenerationSettings(BaseModel):
         return interval
 
 
-class CostSettings(BaseModel):
+class CostSettings(Section):
     """Prices for `raysd plan`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     price_per_hour: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
-    """Price of an hour of one device, as `{A100: 2.0}`, in any currency."""
+    """Price of an hour of one device by its name, as `{A100: 2.0}`, in any currency."""
 
 
 SAMPLER_STEPS = {"fast": 20, "paper": 50}

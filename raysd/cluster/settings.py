@@ -2,20 +2,20 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from raysd.settings import Section, Unit
 
 
-class ClusterSettings(BaseModel):
+class ClusterSettings(Section):
     """Resources that a job requests from a running cluster before it begins, so that an autoscaler starts the nodes.
 
     Without effect on this machine alone.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    cpus: Annotated[int, Field(ge=0)] = 0
-    """CPUs of the whole cluster."""
-    gpus: Annotated[int, Field(ge=0)] = 0
-    """GPUs of the whole cluster."""
-    wait_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30
-    """Minutes to wait for these resources."""
+    cpus: Annotated[int, Field(ge=0), Unit("CPUs")] = 0
+    """CPUs of the whole cluster that must be there before the job begins; 0 waits for none."""
+    gpus: Annotated[int, Field(ge=0), Unit("GPUs")] = 0
+    """GPUs of the whole cluster that must be there before the job begins; 0 waits for none."""
+    wait_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False), Unit("minutes")] = 30
+    """Minutes to wait for these resources, after which the job stops with an error."""

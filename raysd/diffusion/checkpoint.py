@@ -318,7 +318,7 @@ def check_tokenizers(field: str, name: str, folder: Path) -> None:
         import sentencepiece  # noqa: F401
     except ImportError:
         raise UserError(
-            field, name, "its tokenizer needs the package sentencepiece; pip install sentencepiece"
+            field, name, "its tokenizer needs the package sentencepiece; pip install 'raysd[models]'"
         ) from None
 
 
@@ -334,7 +334,7 @@ def find_lora(path: str, scale: float) -> Lora:
     if len(files) != 1 or files[0].suffix != ".safetensors":
         raise UserError("generation.lora.path", path, f"{len(files)} safetensors files there; name one")
     if not has_peft():
-        raise UserError("generation.lora.path", path, "needs the package peft; pip install peft")
+        raise UserError("generation.lora.path", path, "needs the package peft; pip install 'raysd[lora]'")
     return Lora(files[0], scale, file_digest(files[0]))
 
 

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from raysd.clone.settings import Seed
 from raysd.renamed import rename_keys
+from raysd.settings import Section, Unit
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Kind = Literal["lbfgs", "sgd", "knn"]
@@ -14,30 +15,30 @@ SCALE_NAMES: dict[Scale, str] = {"raw": "raw", "l2": "L2-normalized", "standard"
 USUAL_SCALES: dict[Kind, Scale] = {"lbfgs": "raw", "sgd": "l2", "knn": "l2"}
 
 
-class ProbeSettings(BaseModel):
+class ProbeSettings(Section):
     """Settings of a probe of frozen features. A built-in set has its usual kind, which holds where none is named."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     kind: Kind = "lbfgs"
-    """Logistic regression by L-BFGS or by SGD, or nearest neighbors."""
+    """Probe of the frozen features: logistic regression by L-BFGS (`lbfgs`) or by SGD (`sgd`), or nearest neighbors
+    (`knn`)."""
     scale: Scale | None = None
-    """Scaling of the features; when empty, nothing for `lbfgs`, and unit length for `sgd` and `knn`."""
+    """Scaling of the features: `raw` is none, `l2` unit length, `standard` zero mean and unit variance; when null, none
+    for `lbfgs`, and unit length for `sgd` and `knn`."""
     search: Literal["path", "tpe"] = "path"
-    """How `lbfgs` tries its strengths: evenly spaced and solved together, or one by one as Optuna's TPE asks. `sgd`
-    always asks TPE."""
-    trials: PositiveInt = 30
+    """How `lbfgs` tries its strengths: evenly spaced and solved together (`path`), or one by one as Optuna's TPE asks
+    (`tpe`). `sgd` always asks TPE."""
+    trials: Annotated[PositiveInt, Unit("settings")] = 30
     """Settings that are tried on the validation split; the best one is fitted again on all training images."""
-    max_iterations: PositiveInt = 2000
-    """Of L-BFGS."""
-    epochs: PositiveInt = 100
-    """Of SGD."""
-    batch_size: PositiveInt = 1024
-    """Of SGD."""
+    max_iterations: Annotated[PositiveInt, Unit("iterations")] = 2000
+    """Most iterations of L-BFGS for one strength."""
+    epochs: Annotated[PositiveInt, Unit("epochs")] = 100
+    """Passes of SGD over the features."""
+    batch_size: Annotated[PositiveInt, Unit("images")] = 1024
+    """Images per step of SGD."""
     neighbors: Annotated[PositiveInt, Field(serialization_alias="neighbours")] = (
         20  # the alias is what fingerprints are made of
     )
-    """That vote for the class, in `knn`."""
+    """Nearest training images that vote for the class in `knn`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -64,15 +65,14 @@ class ProbeSettings(BaseModel):
         )
 
 
-class RealSource(BaseModel):
+class RealSource(Section):
     """A set of real images: a built-in one by name, or your own by path."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     name: str
-    """A built-in set, a Parquet file, or a folder with one folder per class."""
+    """Name of a built-in set or of a data set of the hub, or path of a Parquet file or of a folder with one folder per
+    class."""
     path: str | None = None
-    """Folder of a built-in set that cannot be downloaded."""
+    """Folder in which a built-in set lies that cannot be downloaded; null for the others."""
 
 
 class TestSet(RealSource):
@@ -81,21 +81,22 @@ class TestSet(RealSource):
     __test__ = False  # pytest takes it for a test
 
     shared_classes: bool | None = None
-    """Leave out the images of classes that the class table does not have; when empty, as the built-in set says, else
+    """Leave out the images of classes that the class table does not have; when null, as the built-in set says, else
     not."""
     class_map: str | None = None
-    """A JSON file: for each class of the set the class of the table, several that count as right, or null for none."""
+    """JSON file that names, for each class of the set, the class of the table, several that count as right, or null for
+    none."""
 
 
 class TransferSet(RealSource):
     """A set of other classes, on which a probe is trained on frozen features."""
 
     shots: PositiveInt | Annotated[list[PositiveInt], Field(min_length=1)] | None = None
-    """Training images per class, or several such numbers; all when empty."""
+    """Training images per class, or several such numbers; all when null."""
     probe: ProbeSettings | None = None
-    """The built-in set's usual one when empty."""
+    """Probe that is trained on the features; when null, the usual one of the built-in set, else `lbfgs`."""
     seeds: list[Seed] = []
-    """Seeds of the splits, the shots and SGD; the classifier's own seed when empty."""
+    """Seeds of the splits, of the shots and of SGD, with one result each; the classifier's own seed when empty."""
 
     @property
     def all_shots(self) -> list[int | None]:
@@ -107,26 +108,28 @@ def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-class EvaluationSettings(BaseModel):
+class EvaluationSettings(Section):
     """Sets that a classifier is measured on."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     test_set: str | None = None
-    """Real images of the same classes: a built-in set, a Parquet file, or a folder with one folder per class key."""
+    """Real test images of the same classes: a built-in set, a data set of the hub, a Parquet file, or a folder with one
+    folder per class key. Without it, nothing is tested."""
     test_sets: list[TestSet] = []
-    """Further ones, as ImageNet-V2 or ImageNet-R."""
+    """Further test sets of the same classes, as ImageNet-V2 or ImageNet-R: a name, or a mapping as below."""
     validation_set: str | None = None
-    """Real images on which a sweep chooses; the training split of a built-in set. The test set is only reported."""
-    validation_images_per_class: PositiveInt | None = 100
-    """The last so many of each class, away from the first ones that a comparison with real images trains on; all
-    when empty."""
+    """Real images on which a sweep chooses, of a built-in set those of its training split. The test set is only
+    reported."""
+    validation_images_per_class: Annotated[PositiveInt, Unit("images")] | None = 100
+    """Validation images of each class, the last ones, away from the first that a comparison with real images trains on;
+    all when null."""
     transfer_sets: list[TransferSet] = []
+    """Sets of other classes, on which probes of the frozen features are trained and tested: a name, or a mapping as
+    below."""
     pretrained: list[str] = []
-    """Classifiers that are measured beside your own: folders in timm's format, or hub ids as
+    """Classifiers that are measured beside your own, as folders in timm's format or hub ids, for example
     `timm/resnet50.a1_in1k`."""
     skip_absent: bool = False
-    """List sets that are not available as skipped, and measure the others, instead of stopping."""
+    """Name further sets that are not available as skipped and measure the others, instead of stopping."""
 
     @field_validator("test_sets", "transfer_sets", mode="before")
     @classmethod
@@ -134,22 +137,20 @@ class EvaluationSettings(BaseModel):
         return [_named(value) for value in values] if isinstance(values, list) else values
 
 
-class AnalysisSettings(BaseModel):
-    """Settings of `analyze`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class AnalysisSettings(Section):
+    """What `raysd analyze` compares the clone and the classifiers' features with."""
 
     real: str | None = None
-    """Real images of the classes; the evaluation's validation set when empty, else its test set."""
+    """Real images of the classes; when null, the validation set of `evaluation`, else its test set."""
     model: str | None = None
-    """Whose features compare the clone with the real images: a folder in timm's format, or a hub id as
-    `timm/resnet50.a1_in1k`."""
-    images_per_class: PositiveInt = 100
-    """At most so many of each class, the first ones, of the clone and of the real images."""
+    """Model whose features compare the clone with the real images, as a folder in timm's format or a hub id, as
+    `timm/resnet50.a1_in1k`; when null, they are not compared."""
+    images_per_class: Annotated[PositiveInt, Unit("images")] = 100
+    """Most images of each class to analyze, the first ones, of the clone and of the real images."""
     neighbors: Annotated[PositiveInt, Field(serialization_alias="neighbours")] = (
         5  # the alias is what fingerprints are made of
     )
-    """Of precision, recall, density and coverage."""
+    """Nearest neighbors that precision, recall, density and coverage are computed with."""
 
     @model_validator(mode="before")
     @classmethod

@@ -2,7 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from raysd.settings import Section
 
 Kind = Literal[
     "identical",
@@ -24,45 +26,44 @@ Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Texts = Annotated[list[Text], Field(min_length=1)]
 
 
-class TextTable(BaseModel):
+class TextTable(Section):
     """Texts from a table: captions, plausible backgrounds. One row of the image's class is chosen per image."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     table: str
-    """A .csv or .parquet file."""
+    """File with the texts, in CSV or Parquet format."""
     column: str
-    """The column with the texts."""
+    """Column of the table that holds the texts."""
     key: str | None = "key"
-    """The column with the class's key or name; null if all rows are for all classes."""
+    """Column with the key or name of the class; null if all rows are for all classes."""
     weight: str | None = None
-    """The column with weights from 0 on; when empty, all rows of a class are equally likely."""
+    """Column with weights from 0 on; when null, all rows of a class are equally likely."""
 
 
-class VariantSettings(BaseModel):
+class VariantSettings(Section):
     """A user's prompt variant."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     templates: Texts | str = []
     """Templates with `{column}` and `{field}`, one of which is chosen per image, or the name of a built-in list."""
     fields: dict[str, Texts | str | TextTable] = {}
-    """Free fields, chosen per image: choices, the name of a built-in list, or a table."""
+    """Free fields of the templates, chosen per image: a list of texts, the name of a built-in list, or a table."""
     weights: dict[str, list[Weight]] = {}
-    """Weights of the choices, by field; of the templates, under `templates`."""
+    """Weights of the choices of each field, in their order; under `templates` those of the templates."""
     negative_prompt: str = ""
+    """Negative prompt of all images; empty for none."""
     names: Literal["first", "all"] = "first"
-    """Value of `{name}`: the name alone, or followed by all synonyms."""
+    """Value of `{name}` in the templates: the name alone (`first`), or followed by all synonyms (`all`)."""
     hypernym: Which | None = None
-    """Value of `{hypernym}` where a class has several; the first when empty."""
+    """Value of `{hypernym}` in the templates where a class has several; the first when null."""
     disambiguate: Literal["hypernym", "definition"] | None = None
-    """Column that is added to the prompts of the classes that could be confused."""
+    """Column that is added to the prompts of classes that could be confused; none when null."""
     disambiguate_classes: Literal["colliding", "ambiguous"] = "colliding"
-    """Classes with the name or prompt of another one, or also classes whose name means several things."""
+    """Classes that `disambiguate` applies to: those with the name or prompt of another one (`colliding`), or also those
+    whose name means several things (`ambiguous`)."""
     mixture: dict[str, Weight] = {}
-    """Other variants with weights, one of which is chosen per image; then nothing else is set."""
+    """Other variants with weights, one of which is chosen per image, as `{name: 1, background: 2}`; then nothing else
+    is set."""
     extends: str | None = None
-    """Another variant, whose values apply where this one sets none."""
+    """Name of another variant, whose values apply where this one sets none."""
 
     @model_validator(mode="after")
     def _mixture_alone(self) -> "VariantSettings":

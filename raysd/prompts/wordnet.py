@@ -19,7 +19,10 @@ PLACES = (
     "~/nltk_data/corpora/wordnet",
 )
 WNID = re.compile(r"n\d{8}")
-REMEDY = "is not on this machine; install the Debian package wordnet-base, or set WNHOME to a folder of WordNet 3.0"
+REMEDY = (
+    "is not on this machine; install the Debian package wordnet-base, or unpack nltk's package wordnet into "
+    "~/nltk_data/corpora, or set WNHOME to a folder of WordNet 3.0"
+)
 HYPERNYM_POINTERS = ("@", "@i")
 # Endings of plurals and their singulars, from the man page morphy(7WN).
 PLURALS = (

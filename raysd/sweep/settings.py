@@ -3,9 +3,10 @@
 import itertools
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from raysd.clone.settings import Seed
+from raysd.settings import Section, Unit
 
 OWN = {
     "generation": {
@@ -39,15 +40,15 @@ Objective = Literal["validation", "transfer", "test"]
 Count = Annotated[int, Field(ge=1)]
 
 
-class RangeSettings(BaseModel):
+class RangeSettings(Section):
     """A range of numbers that settings are sampled from."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     low: Annotated[float, Field(allow_inf_nan=False)]
+    """Lower end of the range, which may be sampled."""
     high: Annotated[float, Field(allow_inf_nan=False)]
+    """Upper end of the range, above `low`."""
     log: bool = False
-    """Sample evenly over the logarithm."""
+    """Sample evenly over the logarithm; then `low` must be above 0."""
     step: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Round to multiples of this above `low`, so that settings share clones; whole numbers stay whole numbers."""
 
@@ -72,18 +73,16 @@ Range = Annotated[RangeSettings, Tag("range")]
 Choices = Annotated[Values | Range, Discriminator(_kind)]
 
 
-class SpaceSettings(BaseModel):
+class SpaceSettings(Section):
     """The search space: sections of the experiment, with a list or a range in the place of a value."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     generation: dict[str, Choices] = {}
-    """Settings of `generation`, as `guidance_scale`, `variant`, `num_inference_steps`, `sampler`, `negative_prompt`,
-    `model`."""
+    """Settings of `generation` with a list or a range each, as `guidance_scale`, `variant`, `num_inference_steps`,
+    `sampler`, `negative_prompt`, `model`."""
     training: dict[
         str, Annotated[Values | Range | Annotated[dict[str, Choices], Tag("options")], Discriminator(_kind)]
     ] = {}
-    """Settings of `training`, as `recipe`, or `recipe_options: {learning_rate: ...}`."""
+    """Settings of `training` with a list or a range each, as `recipe`, or `recipe_options: {learning_rate: ...}`."""
 
     def factors(self) -> dict[str, list[Any] | RangeSettings]:
         """Return the searched values by dotted name."""
@@ -98,49 +97,50 @@ class SpaceSettings(BaseModel):
         return found
 
 
-class RungSettings(BaseModel):
+class RungSettings(Section):
     """A budget at which settings are compared."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    images_per_class: Annotated[Count, Unit("images")]
+    """Images of each class that classifiers learn from at this rung."""
+    num_seeds: Annotated[Count, Unit("seeds")] | None = None
+    """Seeds to train with at this rung, the first of `training.seeds`; all when null."""
 
-    images_per_class: Count
-    num_seeds: Count | None = None
-    """The first so many of `training.seeds`; all when empty."""
 
-
-class SweepSettings(BaseModel):
+class SweepSettings(Section):
     """The settings to compare, their budgets, and the objective."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     space: SpaceSettings = SpaceSettings(generation={"guidance_scale": [1.0, 2.0, 4.0, 7.5], "variant": ["name"]})
+    """Values to compare, by section of the experiment and setting."""
     search: Literal["grid", "random", "tpe"] = "grid"
-    """`grid`: all of them. `random`: some. `tpe`: Optuna's suggestions, which learn from the settings before."""
-    num_settings: Count | None = None
-    """How many settings `random` and `tpe` try."""
+    """Which settings of the space are tried: `grid` tries all of them, `random` some, and `tpe` what Optuna suggests,
+    which learns from the settings before."""
+    num_settings: Annotated[Count, Unit("settings")] | None = None
+    """How many settings `random` and `tpe` try, which need it; a grid tries all."""
     seed: Seed = 0
-    """Of the search."""
+    """Seed of the searches `random` and `tpe`."""
     scheduler: Literal["none", "halving", "asha"] = "none"
-    """`halving`: the best settings of a rung go on to the next, when all are measured. `asha`: as soon as a setting
-    is measured."""
+    """How settings go on from rung to rung: with `halving` the best ones when all are measured, with `asha` as soon as
+    a setting is measured. With `none` there is one rung."""
     rungs: list[RungSettings] = []
-    """Rising budgets; a number is its images per class. Without rungs there is one: `generation.images_per_class`."""
-    keep: Annotated[float, Field(gt=0, lt=1)] = 1 / 3
-    """The share of a rung's settings that go on."""
+    """Rising budgets at which settings are compared; a number is its images per class. Without rungs there is one
+    budget, `generation.images_per_class`."""
+    keep: Annotated[float, Field(gt=0, lt=1), Unit("share of the settings")] = 1 / 3
+    """Share of a rung's settings that go on to the next."""
     keep_within_noise: bool = False
-    """With `halving`: go on with those, too, that are not worse than the last one kept by more than the seeds'
-    spread."""
+    """With `halving`, also go on with settings that are worse than the last one kept by no more than the spread of the
+    seeds."""
     objective: Objective | dict[Objective, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = "validation"
-    """What chooses: top-1 on real validation images, the mean over the transfer sets, the test set itself, or a
-    weighted mean of these."""
+    """Score that chooses: top-1 on real validation images (`validation`), the mean over the transfer sets (`transfer`),
+    the test set itself (`test`), or a weighted mean of these, as `{validation: 1, transfer: 2}`."""
     real: str | None = None
-    """A real data set that classifiers are trained on for comparison, with as many images."""
+    """Real data set that further classifiers are trained on for comparison, with as many images; none when null."""
     random: bool = True
-    """Also measure classifiers with random weights."""
+    """Also measure classifiers with random weights, for comparison."""
     proxies: bool = False
     """Also compare each clone of the first rung with real images, as `raysd analyze` does, to learn what such a
     proxy would have chosen."""
-    max_concurrent_trials: Count = 1
+    max_concurrent_trials: Annotated[Count, Unit("trials")] = 1
+    """Settings that are worked on at the same time, with a share of the cluster each."""
 
     @field_validator("rungs", mode="before")
     @classmethod

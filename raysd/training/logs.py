@@ -34,9 +34,8 @@ def check_logger(logger: str) -> None:
         UserError: the package is missing; the message names the command that installs it.
     """
     if logger in PACKAGES and find_spec(PACKAGES[logger]) is None:
-        raise UserError(
-            "training.logger", logger, f"needs the package {PACKAGES[logger]}; pip install {PACKAGES[logger]}"
-        )
+        package = PACKAGES[logger] if logger == "tensorboard" else f"'raysd[{logger}]'"
+        raise UserError("training.logger", logger, f"needs the package {PACKAGES[logger]}; pip install {package}")
 
 
 def open_log(logger: str, root: Location, classifier: str, record: dict[str, Any]) -> Log | None:

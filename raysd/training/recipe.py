@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from raysd.settings import Section, Unit
 
 GROWTH = (0.35, 0.85)  # shares of the steps between which images grow (Leclerc et al. 2023)
 SIZE_MULTIPLES = ((128, 32), (0, 4))  # pixels: a size from which on sizes are multiples of the second number
@@ -31,92 +33,112 @@ def size_at(step: int, num_steps: int, image_size: int, smallest_share: float) -
 
 SMALL_IMAGE = 64  # pixels
 SIZE_MULTIPLE = 8  # pixels; of a local crop's side
-Probability = Annotated[float, Field(ge=0, le=1)]
+Probability = Annotated[float, Field(ge=0, le=1), Unit("probability")]
 AreaShares = tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]]
 """Smallest and largest area of a crop, as shares of the image."""
 Strength = Annotated[float, Field(ge=0, le=2)]
-Pixels = Annotated[float, Field(gt=0)]
+Pixels = Annotated[float, Field(gt=0), Unit("pixels")]
 
 
-class Recipe(BaseModel):
+class Recipe(Section):
     """A recipe for training a classifier. Rates and sizes are for the whole batch, over all workers."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     # The optimizer and its schedule.
     optimizer: Literal["adamw", "sgd", "lamb"] = "adamw"
-    """The optimizer; its weight decay never touches biases and norms."""
+    """Optimizer of torch or timm; its weight decay never touches biases and norms."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Momentum of `sgd`."""
+    """Momentum of the optimizer `sgd`; the others do not use it."""
     nesterov: bool = False
+    """Use Nesterov's momentum with the optimizer `sgd`."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.004
-    reference_batch: Annotated[int, Field(ge=1)] | None = None
-    """Batch size for which the learning rate holds; another one scales it in proportion. Not scaled when empty."""
+    """Largest learning rate, which holds at the end of the warmup."""
+    reference_batch: Annotated[int, Field(ge=1), Unit("images")] | None = None
+    """Batch size for which the learning rate holds; another one scales it in proportion. Not scaled when null."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Weight decay of the optimizer, on all parameters but biases and norms."""
+    warmup_share: Annotated[float, Field(ge=0, lt=1), Unit("share of the steps")] = 0.2
     """Share of the steps with a rising rate; after them it falls along half a cosine."""
     final_learning_rate: Annotated[float, Field(ge=0)] = 0.00004
+    """Learning rate that the cosine falls to at the last step."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 5.0
-    """Largest norm of the gradient; never clipped when empty."""
+    """Largest norm of the gradient, to which larger ones are clipped; never clipped when null."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Decay of a moving average of the weights, which is then the classifier; it warms up with the steps."""
+    """Decay of a moving average of the weights, which is then the classifier; it warms up with the steps. No average
+    when null."""
     sync_batch_norm: bool = False
-    """Whether batch norm is over all workers; on GPUs only."""
+    """Compute the statistics of batch norm over all workers; on GPUs only."""
 
     # The head and the loss.
     head: Literal["linear", "projector"] = "linear"
-    """`projector`: hidden layers, bottleneck, cosine softmax; dropped for transfer (t-ReX, Sariyildiz et al. 2023)."""
-    projector_layers: Annotated[int, Field(ge=1, le=8)] = 1
-    projector_width: Annotated[int, Field(ge=8)] = 2048
-    bottleneck_width: Annotated[int, Field(ge=2)] = 256
+    """Head on the features: `linear`, or `projector` with hidden layers, a bottleneck and a cosine softmax, which is
+    dropped for transfer (t-ReX, Sariyildiz et al. 2023)."""
+    projector_layers: Annotated[int, Field(ge=1, le=8), Unit("layers")] = 1
+    """Hidden layers of the projector."""
+    projector_width: Annotated[int, Field(ge=8), Unit("features")] = 2048
+    """Width of each hidden layer of the projector."""
+    bottleneck_width: Annotated[int, Field(ge=2), Unit("features")] = 256
+    """Width of the bottleneck between the projector and the cosine softmax."""
     temperature: Annotated[float, Field(gt=0)] = 0.1
-    """Temperature of the cosine softmax."""
+    """Temperature of the cosine softmax of the head `projector`."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of each target that is spread evenly over all classes."""
 
     # Crops.
     crop: Literal["auto", "shift", "random_resized", "none"] = "auto"
-    """`shift`: up to 1/16 of the side; `random_resized`: a resized part; `auto`: `shift` up to 64 px, else a part."""
+    """Random crop: `shift` by up to 1/16 of the side, `random_resized` for a resized part of the image, `none`, or
+    `auto`, which is `shift` up to 64 pixels and a part above."""
     crop_area: AreaShares = (0.25, 1.0)
-    """Area of a `random_resized` crop."""
+    """Smallest and largest area of a `random_resized` crop, as shares of the image."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    """Interpolation that resizes crops."""
     crop_aspect: Annotated[float, Field(ge=1, le=4)] = 4 / 3
     """Largest ratio of a random crop's longer to its shorter side."""
     flip: Probability = 0.5
-    local_crops: Annotated[int, Field(ge=0, le=32)] = 0
+    """Probability that an image is mirrored from left to right."""
+    local_crops: Annotated[int, Field(ge=0, le=32), Unit("crops")] = 0
     """Further small crops of each image (multi-crop, Caron et al. 2020)."""
     local_crop_area: AreaShares = (0.05, 0.25)
-    local_size_share: Annotated[float, Field(gt=0, le=1)] = 96 / 224
+    """Smallest and largest area of a local crop, as shares of the image."""
+    local_size_share: Annotated[float, Field(gt=0, le=1), Unit("share of the side")] = 96 / 224
     """Side of a local crop as a share of the image size, rounded to a multiple of 8 pixels."""
-    smallest_size_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    smallest_size_share: Annotated[float, Field(gt=0, le=1), Unit("share of the side")] = 1.0
     """Share of the image size from which images grow, from 35 to 85 % of the steps (progressive resizing)."""
 
     # Colors.
     jitter: tuple[Strength, Strength, Strength, Annotated[float, Field(ge=0, le=0.5)]] = (0.4, 0.4, 0.2, 0.1)
     """Strengths of the changes of brightness, contrast, saturation and hue."""
     jitter_probability: Probability = 0.0
+    """Probability that the colors of a view are changed with these strengths."""
     grey_probability: Probability = 0.0
+    """Probability that a view is made gray."""
     blur_sigma: tuple[Pixels, Pixels] = (0.1, 2.0)
     """Narrowest and widest Gaussian in pixels for global views of 224 px; smaller views are blurred in proportion."""
     blur_probability: Probability = 0.0
+    """Probability that a global view is blurred."""
     local_blur_probability: Probability = 0.0
+    """Probability that a local crop is blurred."""
     solarize_probability: Probability = 0.0
     """Probability of solarizing a global view; local crops are not solarized."""
 
     # Mixtures.
-    rand_augment_operations: Annotated[int, Field(ge=0, le=8)] = 0
-    """Operations per image (RandAugment, Cubuk et al. 2020)."""
+    rand_augment_operations: Annotated[int, Field(ge=0, le=8), Unit("operations")] = 0
+    """Random operations per image (RandAugment, Cubuk et al. 2020); 0 is none."""
     rand_augment_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
-    """Magnitude of the operations, 0 to 30."""
+    """Magnitude of the operations of RandAugment."""
     mixup: Annotated[float, Field(ge=0)] = 0.0
-    """The Beta distribution's alpha; 0 is none (Zhang et al. 2018)."""
+    """Alpha of the Beta distribution that mixes pairs of images with Mixup (Zhang et al. 2018); 0 is none."""
     cutmix: Annotated[float, Field(ge=0)] = 0.0
-    """The Beta distribution's alpha; 0 is none (Yun et al. 2019)."""
-    pixmix_rounds: Annotated[int, Field(ge=0, le=16)] = 0
+    """Alpha of the Beta distribution of areas that CutMix exchanges between images (Yun et al. 2019); 0 is none."""
+    pixmix_rounds: Annotated[int, Field(ge=0, le=16), Unit("rounds")] = 0
     """Most rounds of PixMix, k; 0 is none (Hendrycks et al. 2022). The mixing set is fractals that raysd generates."""
-    num_fractals: Annotated[int, Field(ge=1)] = 300
+    num_fractals: Annotated[int, Field(ge=1), Unit("images")] = 300
+    """Fractals in the mixing set of PixMix."""
     fractal_seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the fractals of PixMix."""
     pixmix_beta: Annotated[float, Field(gt=0)] = 4.0
+    """Parameter of the Beta distribution of PixMix's mixing weights; a larger one keeps more of the image."""
     pixmix_severity: Annotated[int, Field(ge=1, le=10)] = 1
+    """Severity of the operations that PixMix applies to an image before it is mixed with itself."""
 
     @model_validator(mode="after")
     def _mixes_whole_images(self) -> "Recipe":

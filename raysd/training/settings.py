@@ -2,29 +2,28 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from raysd.clone.settings import LEAST_PART, Seed
 from raysd.curation.settings import FilterSettings
 from raysd.errors import UserError
+from raysd.settings import Section, Unit
 from raysd.training.recipe import Recipe, built_in_recipes
 
 
-class SourceSettings(BaseModel):
+class SourceSettings(Section):
     """Some of the images that classifiers learn from: a clone, or a real data set."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     clone: dict[str, Any] | None = None
-    """A clone by its differences from `generation`, as `{guidance_scale: 4}`; `{}` is the experiment's own."""
+    """Clone by its differences from `generation`, as `{guidance_scale: 4}`; `{}` is the experiment's own."""
     real: str | None = None
-    """A real data set: `fashion_mnist`, a Parquet file, or a folder with one folder per class."""
-    images_per_class: Annotated[int, Field(ge=1)] | None = None
-    """Number of images to take from the start of each class; all when empty."""
-    share: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Share of each batch. Without shares, each image comes once an epoch."""
+    """Real data set: a built-in one as `fashion_mnist`, a Parquet file, or a folder with one folder per class."""
+    images_per_class: Annotated[int, Field(ge=1), Unit("images")] | None = None
+    """Images to take from the start of each class; when null, all of a real data set, of a clone all planned."""
+    share: Annotated[float, Field(gt=0, le=1), Unit("share of a batch")] | None = None
+    """Share of each batch that comes from this source. Without shares, each image comes once an epoch."""
     filters: FilterSettings = FilterSettings()
-    """Filters for the images of a scored clone."""
+    """Limits that leave out images of this clone; it must be scored before."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "SourceSettings":
@@ -35,50 +34,55 @@ class SourceSettings(BaseModel):
         return self
 
 
-class TrainingSettings(BaseModel):
+class TrainingSettings(Section):
     """The classifiers to train, and the workers that train them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     backbone: str = "resnet18"
-    """A timm model."""
+    """Classifier by its name in timm, as `resnet50` or `vit_small_patch16_224`; its weights start at random."""
     backbone_options: dict[str, Any] = {}
-    """Further arguments of `timm.create_model`."""
+    """Further arguments of `timm.create_model`, as `{drop_path_rate: 0.1}`."""
     stem_stride: Literal[1, 2] = 1
     """Stride of a ResNet's first convolution on images up to 64 px; 2 takes a quarter of the time."""
     recipe: str = "small"
-    """`small`, `standard`, `paper`, `timm`, or `fast`."""
+    """Name of a recipe, from augmentation to optimizer: `small`, `standard`, `paper`, `timm`, or `fast`."""
     recipe_options: dict[str, Any] = {}
-    """Values that replace those of the recipe."""
-    num_epochs: Annotated[int, Field(ge=1)] = 20
-    num_steps: Annotated[int, Field(ge=1)] | None = None
+    """Values that replace those of the recipe, as `{learning_rate: 0.001}`."""
+    num_epochs: Annotated[int, Field(ge=1), Unit("epochs")] = 20
+    """Passes over all images; without effect where `num_steps` is set."""
+    num_steps: Annotated[int, Field(ge=1), Unit("steps")] | None = None
     """Steps of the whole training, instead of epochs: clones of different sizes then take the same time."""
-    batch_size: Annotated[int, Field(ge=1)] = 128
-    """Images per step over all workers."""
-    forward_size: Annotated[int, Field(ge=1)] | None = None
-    """Most images that a worker passes through the model at once; it accumulates the gradients of a larger share."""
-    image_size: Annotated[int, Field(ge=8, le=1024)] = 32
+    batch_size: Annotated[int, Field(ge=1), Unit("images")] = 128
+    """Images per optimizer step, over all workers together."""
+    forward_size: Annotated[int, Field(ge=1), Unit("images")] | None = None
+    """Most images that a worker passes through the model at once, which saves memory: it accumulates the gradients of
+    its larger share of a batch. The whole share at once when null."""
+    image_size: Annotated[int, Field(ge=8, le=1024), Unit("pixels")] = 32
+    """Side in pixels of the square images that the classifier sees."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """`auto`: bfloat16 if the machine that starts the training has it built in, else float32; `float16` needs GPUs."""
+    """Precision of forward and backward passes: `auto` is bfloat16 if the machine that starts the
+    training has it built in, else float32. `float16` needs GPUs."""
     compile: bool = False
-    """Whether to compile the model with `torch.compile`: a minute at the start, then faster on GPUs."""
+    """Compile the classifier with `torch.compile`: a minute at the start, then faster on GPUs."""
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
-    num_workers: Annotated[int, Field(ge=1)] = 2
-    min_workers: Annotated[int, Field(ge=1)] | None = None
-    """Fewest workers to go on with, with the same batch, while nodes are lost; always `num_workers` when empty."""
-    cpus_per_worker: Annotated[float, Field(ge=LEAST_PART, allow_inf_nan=False)] = 1
-    checkpoint_steps: Annotated[int, Field(ge=1)] = 400
+    """Seeds of the classifiers, one classifier each: several show how far results vary."""
+    num_workers: Annotated[int, Field(ge=1), Unit("workers")] = 2
+    """Workers of Ray Train that share each batch, each on one GPU, or on CPUs without GPUs."""
+    min_workers: Annotated[int, Field(ge=1), Unit("workers")] | None = None
+    """Fewest workers to go on with, with the same batch, while nodes are lost; always `num_workers` when null."""
+    cpus_per_worker: Annotated[float, Field(ge=LEAST_PART, allow_inf_nan=False), Unit("CPUs")] = 1
+    """CPUs that Ray reserves for each worker, and threads that it computes with on a CPU."""
+    checkpoint_steps: Annotated[int, Field(ge=1), Unit("steps")] = 400
     """Steps between two checkpoints; a killed training goes on from the last one."""
-    validate_epochs: Annotated[int, Field(ge=1)] | None = None
-    """Epochs between two measurements on `evaluation.validation_set`; none when empty."""
+    validate_epochs: Annotated[int, Field(ge=1), Unit("epochs")] | None = None
+    """Epochs between two measurements on `evaluation.validation_set`; none when null."""
     logger: Literal["tensorboard", "mlflow", "wandb", "none"] = "tensorboard"
-    """Log for the history of the training."""
+    """Where loss, learning rate and validation accuracy are logged during the training."""
     sources: list[SourceSettings] = []
-    """Sets to learn from; the experiment's own clone when empty."""
+    """Clones and real data sets to learn from; the experiment's own clone when empty."""
     filters: FilterSettings = FilterSettings()
-    """Filters for the images of the experiment's own clone, if scored."""
+    """Limits that leave out images of the experiment's own clone; it must be scored before."""
     real: str | None = None
-    """A real data set to train on instead of a clone, with as many images: built-in, a Parquet file or a folder."""
+    """Real data set to train on in the place of a clone, with as many images: built-in, a Parquet file or a folder."""
 
     @model_validator(mode="after")
     def _workers_agree(self) -> "TrainingSettings":

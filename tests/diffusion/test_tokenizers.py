@@ -66,5 +66,5 @@ def test_a_tokenizer_that_needs_a_package_says_which_before_anything_is_generate
         find(str(folder))
     assert (
         str(raised.value)
-        == f"{field} = {str(folder)!r}: its tokenizer needs the package sentencepiece; pip install sentencepiece"
+        == f"{field} = {str(folder)!r}: its tokenizer needs the package sentencepiece; pip install 'raysd[models]'"
     )

@@ -76,7 +76,7 @@ def test_what_is_copied_is_in_the_repository_and_is_sent():
 
 def test_nothing_but_what_a_job_needs_is_sent():
     tops = {path.split("/")[0] for path in sent()} - {"Dockerfile", ".dockerignore"}  # docker always sends these two
-    assert tops == {"pyproject.toml", "LICENSE", "raysd", "jobs", "configs"}
+    assert tops == {"pyproject.toml", "setup.py", "README.md", "LICENSE", "raysd", "jobs", "configs"}
     assert not any("__pycache__" in path for path in sent())
     assert sum((ROOT / path).stat().st_size for path in sent()) < 16 * 2**20
 

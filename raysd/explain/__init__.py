@@ -1,0 +1,1 @@
+"""Settings that explain themselves: `raysd explain generation.guidance_scale`."""
