@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 REMEDIES = {
     "extra_forbidden": "unknown key; see the JSON schema (raysd schema) for the known ones",
     "missing": "is required; add it",
+    "model_type": "give keys and values here, as {key: value}",
 }
 
 
@@ -19,6 +20,7 @@ class UserError(ValueError):
     code 2."""
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
+        remedy = "\\n".join(remedy.splitlines())  # as a file's name may hold
         self.field, self.value, self.remedy = field, value, remedy
         shown = repr(value)
         super().__init__(f"{field} = {shown if len(shown) <= 120 else shown[:117] + '...'}: {remedy}")

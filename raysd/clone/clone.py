@@ -12,11 +12,14 @@ from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import CloneSpec
 from raysd.diffusion.checkpoint import SHIPPED
 from raysd.diffusion.earlier_digest import earlier_model
+from raysd.errors import UserError
 from raysd.storage.change import change
 from raysd.storage.location import Location
 
 CLONES = "clones"
 RECORD = "clone.json"
+MOST_SHARDS = 10_000_000
+"""Of a clone; what is done is kept in memory for each, and 65 million images make 250,000."""
 
 
 class DeviceSeconds(BaseModel):
@@ -151,9 +154,23 @@ def plan_clone(root: Location, spec: CloneSpec, settings: GenerationSettings) ->
     """Return the clone with the counts of `settings`; a clone that was begun keeps its shard size.
 
     Raises:
-        UserError: counts for classes that the table does not have.
+        UserError: counts for classes that the table does not have, or more shards than can be listed.
     """
     counts = resolve_counts(settings.images_per_class, settings.class_counts, spec.table)
     clone = Clone(spec, counts, settings.images_per_shard, clone_folder(root, spec))
     begun = clone.read_record().images_per_shard
-    return clone if begun is None else Clone(spec, counts, begun, clone.folder)
+    clone = clone if begun is None else Clone(spec, counts, begun, clone.folder)
+    check_size(clone)
+    return clone
+
+
+def check_size(clone: Clone) -> None:
+    """Check that a clone's shards can be listed.
+
+    Raises:
+        UserError: there are too many.
+    """
+    if clone.num_shards > MOST_SHARDS:
+        what = f"makes {clone.num_shards:,} shards, and no more than {MOST_SHARDS:,} can be listed"
+        remedy = f"{what}; generate fewer, or raise generation.images_per_shard"
+        raise UserError("generation.images_per_class", int(clone.counts.array.max()), remedy)

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl
 
-from raysd.data.readers import USUAL, Columns, local_path
+from raysd.data.readers import USUAL, Columns
 from raysd.errors import UserError
+from raysd.storage.paths import local_path
 
 OnBroken = Literal["error", "skip"]
 OPTIONS = ("image", "label", "on_broken")

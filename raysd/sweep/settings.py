@@ -146,7 +146,7 @@ class SweepSettings(BaseModel):
     @classmethod
     def _numbers(cls, rungs: Any) -> Any:
         return (
-            [{"images_per_class": rung} if isinstance(rung, int) else rung for rung in rungs]
+            [{"images_per_class": rung} if type(rung) is int else rung for rung in rungs]
             if isinstance(rungs, list)
             else rungs
         )
