@@ -128,9 +128,7 @@ def grow(
     """Generate more images for a clone, for all classes or for some."""
     keys = [key for key in next(csv.reader([classes], skipinitialspace=True), []) if key.strip()] or None
     if classes and keys is None:
-        raise UserError(
-            "classes", classes, "names no class; give keys with commas between them, or leave it out for all"
-        )
+        raise UserError("classes", classes, "names no class; give keys with commas, or leave it out for all")
     line = _read_words(words)
     if to is None or images is not None:
         to = _growth_target(_load(line), to, images, keys, bool(context.obj))

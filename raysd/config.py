@@ -23,7 +23,7 @@ from raysd.prompts.resolve import built_in_variants
 from raysd.prompts.settings import Kind, VariantSettings
 from raysd.prompts.table import ClassTable, fill_from_wordnet, load_class_table
 from raysd.storage.location import Location
-from raysd.storage.paths import full_path, local_path
+from raysd.storage.paths import checked_address, full_path, local_path
 from raysd.sweep.settings import SweepSettings
 from raysd.training.settings import TrainingSettings
 from raysd.yaml_text import check_truth_values, children, decode_text, describe_error, fit, read_value, read_yaml
@@ -86,7 +86,7 @@ class Experiment(BaseModel):
     @classmethod
     def _absolute(cls, storage: str) -> str:
         """Return a local root as a full path, since trials of a sweep run in folders of their own."""
-        return storage if "://" in storage else full_path(storage)
+        return checked_address(storage) if "://" in storage else full_path(storage)
 
     @field_validator("classes", mode="before")
     @classmethod

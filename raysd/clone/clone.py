@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from raysd.clone.plan import ImageCounts, Plan, StoredCounts, resolve_counts
-from raysd.clone.settings import GenerationSettings
+from raysd.clone.settings import MOST_IMAGES, GenerationSettings
 from raysd.clone.spec import CloneSpec
 from raysd.diffusion.checkpoint import SHIPPED
 from raysd.diffusion.earlier_digest import earlier_model
@@ -88,12 +88,24 @@ class CloneRecord(BaseModel):
 
     @staticmethod
     def from_json(data: bytes | None, num_classes: int) -> "CloneRecord":
-        """Return the record that `to_json` wrote; an empty one where the file is missing or torn."""
+        """Return the record that `to_json` wrote; an empty one where the file is missing, torn, or makes no sense."""
         try:
-            record = CloneRecord.model_validate_json(data or b"{}")
+            record = CloneRecord.model_validate_json(data or b"{}").changed(num_classes=num_classes)
         except ValidationError:
-            record = CloneRecord()
-        return record.changed(num_classes=num_classes)
+            record = CloneRecord(num_classes=num_classes)
+        return record if record.is_sound else CloneRecord(num_classes=num_classes)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the numbers can be those of a clone."""
+        stored = [*self.planned, *([] if self.withdrawn is None else [self.withdrawn])]
+        own = [each for counts in stored for each in counts["own"]]
+        return (
+            (self.images_per_shard is None or self.images_per_shard > 0)
+            and (bool(self.planned) or not self.complete)
+            and all(0 <= counts["default"] <= MOST_IMAGES for counts in stored)
+            and all(len(each) == 2 and 0 <= each[0] < self.num_classes and 0 <= each[1] <= MOST_IMAGES for each in own)
+        )
 
 
 @dataclass(frozen=True)
@@ -117,6 +129,10 @@ class Clone(Plan):
             return CloneRecord.from_json(self.folder.read(RECORD), self.counts.num_classes)
         except FileNotFoundError:
             return CloneRecord(num_classes=self.counts.num_classes)
+        except OSError:
+            if self.folder.exists(RECORD) and not self.folder.is_file(RECORD):
+                raise UserError("storage", self.folder.file(RECORD), "is a folder; move it away") from None
+            raise
 
     def change_record(self, update: Callable[[CloneRecord], CloneRecord | None]) -> None:
         """Write the record that `update` returns, or nothing when that is None. Lose no change by another process."""

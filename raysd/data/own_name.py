@@ -29,6 +29,8 @@ def parse_own_name(field: str, name: str) -> OwnName:
     Raises:
         UserError: no such user, an unknown option, or a wrong value.
     """
+    if not name.strip():
+        raise UserError(field, name, "names no set; give a path, or leave it out")
     if "?" not in name or local_path(field, name).exists():
         return OwnName(local_path(field, name))
     path, _, query = name.rpartition("?")

@@ -210,7 +210,7 @@ def real_dataset(
     """
     entry = built_in_sets().get(name)
     if path is not None and entry is None:
-        raise UserError("path", path, f"is for built-in sets, and {name!r} is none; give the path as the name")
+        raise _needless_path("path", path, name)
     if entry is None or path is not None:
         check_real_dataset("real data set", name, path)
     if class_map is not None:
@@ -352,6 +352,8 @@ def check_real_dataset(field: str, name: str, path: str | None = None, class_map
     if class_map is not None:
         read_class_map(class_map, field.removesuffix(".name") + ".class_map")
     entry = built_in_sets().get(name)
+    if entry is None and path is not None:
+        raise _needless_path(field.removesuffix(".name") + ".path", path, name)
     if entry is not None:
         if path is not None and entry.source.offline is not None:
             raise UserError(field, name, "comes with a package; leave path out")
@@ -377,6 +379,10 @@ def check_real_dataset(field: str, name: str, path: str | None = None, class_map
         )
         kinds = f"or give a Parquet file, or a folder with one folder per class{_hub_hint(name)}"
         raise UserError(field, name, f"no such set; {hint} {kinds}")
+
+
+def _needless_path(field: str, path: str, name: str) -> UserError:
+    return UserError(field, path, f"is for built-in sets, and {name!r} is none; give the path as the name")
 
 
 def _hub_hint(name: str) -> str:

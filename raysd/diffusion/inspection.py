@@ -25,6 +25,15 @@ LORA_INPUT = re.compile(r"[._](lora_A|lora_down|lora\.down|lora_linear_layer\.do
 LORA_WORDS = ("lora", "lokr_", "hada_")
 
 Header = dict[str, Any]
+FLOW = ("transformer", "vae", "scheduler")
+NEEDED = {
+    "StableDiffusionPipeline": ("unet", "vae", "text_encoder", "tokenizer", "scheduler"),
+    "LatentConsistencyModelPipeline": ("unet", "vae", "text_encoder", "tokenizer", "scheduler"),
+    "StableDiffusionXLPipeline": ("unet", "vae", "scheduler"),
+    **dict.fromkeys(("StableDiffusion3Pipeline", "FluxPipeline", "PixArtAlphaPipeline", "PixArtSigmaPipeline"), FLOW),
+    **dict.fromkeys(("SanaPipeline", "SanaSprintPipeline"), FLOW),
+}
+"""Components without which a pipeline cannot be called; diffusers leaves out those that the index does not name."""
 
 
 class CheckpointError(UserError):
@@ -51,14 +60,19 @@ def _checkpoint_problem(folder: Path, safety_checker: bool, variant: str | None)
     index = _read_json(folder / "model_index.json")
     if index is None:
         return "its model_index.json cannot be read; copy or download it again"
+    if lacking := [part for part in NEEDED.get(str(index.get("_class_name")), ()) if not _is_named(index.get(part))]:
+        return f"its model_index.json names no {lacking[0]}; copy or download it again"
     for name, entry in index.items():
-        is_component = isinstance(entry, list) and len(entry) == 2 and None not in entry
-        if not is_component or (name == "safety_checker" and not safety_checker):
+        if not _is_named(entry) or (name == "safety_checker" and not safety_checker):
             continue
         if (problem := _component_problem(folder / name, name, str(entry[1]), variant)) is not None:
             hint = ", or set generation.safety_checker=false" if name == "safety_checker" else ""
             return f"its {name} {problem}{hint}"
     return None
+
+
+def _is_named(entry: object) -> bool:
+    return isinstance(entry, list) and len(entry) == 2 and None not in entry
 
 
 def _component_problem(folder: Path, name: str, kind: str, variant: str | None) -> str | None:

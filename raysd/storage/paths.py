@@ -2,9 +2,11 @@
 
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from raysd.errors import UserError
 
+BUCKET = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 VARIABLE = re.compile(r"(?:^|/)(?:\$\{?([A-Za-z_]\w*)\}?|%([A-Za-z_]\w*)%)(?=/|$)", re.ASCII)
 """A whole part of a path that is a variable, as shells and Windows write it."""
 
@@ -24,6 +26,18 @@ def local_path(field: str, name: str) -> Path:
     return path
 
 
+def _folder(path: Path) -> Path:
+    """Return a path that is a folder, or can become one.
+
+    Raises:
+        UserError: it is a file, or below one.
+    """
+    there = next(place for place in (path, *path.parents) if place.exists())
+    if not there.is_dir():
+        raise UserError("storage", str(path), f"{there} is a file; give a folder")
+    return path
+
+
 def full_path(storage: str) -> str:
     """Return a storage root on a disk as a full path.
 
@@ -39,9 +53,21 @@ def full_path(storage: str) -> str:
         remedy = f"write {scheme[0].lower()}//bucket/folder" if len(scheme[0]) > 2 else "give a folder of this system"
         raise ValueError(f"begins with {scheme[0]}, which is no folder here; {remedy}")
     try:
-        return str(local_path("storage", storage).resolve())
+        return str(_folder(local_path("storage", storage).resolve()))
     except UserError as error:
         raise ValueError(error.remedy) from None
     except (OSError, RuntimeError) as error:
         reason = "the folder that the command runs in is gone" if isinstance(error, FileNotFoundError) else str(error)
         raise ValueError(f"is no folder that can be found ({reason}); name another one") from None
+
+
+def checked_address(storage: str) -> str:
+    """Return an address in an object store.
+
+    Raises:
+        ValueError: it names no bucket: all that follows would be taken for another place.
+    """
+    parts = urlsplit(storage)
+    if parts.scheme == "file" or ("@" in parts.netloc or BUCKET.fullmatch(parts.netloc)):
+        return storage
+    raise ValueError("names no bucket; write it as s3://bucket/folder or gs://bucket/folder")

@@ -55,9 +55,16 @@ class RangeSettings(BaseModel):
     def _rising(self) -> "RangeSettings":
         if self.low >= self.high:
             raise ValueError("low must be below high")
+        if self.step is not None and self.step > self.high - self.low:
+            raise ValueError("step is more than the range from low to high; lower it")
         if self.log and self.low <= 0:
             raise ValueError("a logarithmic range starts above 0")
         return self
+
+
+def _kind_of_values(value: Any) -> str:
+    """Return the kind of searched value where there are no options: a `list`, or a `range`."""
+    return "range" if isinstance(value, RangeSettings | dict) else "list"
 
 
 def _kind(value: Any) -> str:
@@ -69,7 +76,7 @@ def _kind(value: Any) -> str:
 
 Values = Annotated[list[Any], Field(min_length=1), Tag("list")]
 Range = Annotated[RangeSettings, Tag("range")]
-Choices = Annotated[Values | Range, Discriminator(_kind)]
+Choices = Annotated[Values | Range, Discriminator(_kind_of_values)]
 
 
 class SpaceSettings(BaseModel):
@@ -172,6 +179,13 @@ class SweepSettings(BaseModel):
             if isinstance(choices, list) and any(value in choices[:place] for place, value in enumerate(choices)):
                 raise ValueError(f"{name}: a value stands twice; name each once")
         return space
+
+    @field_validator("objective")
+    @classmethod
+    def _names_a_role(cls, objective: Objective | dict[Objective, float]) -> Objective | dict[Objective, float]:
+        if not objective:
+            raise ValueError("is empty; name validation, transfer or test, or weights of them")
+        return objective
 
     @model_validator(mode="after")
     def _agree(self) -> "SweepSettings":

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 GROWTH = (0.35, 0.85)  # shares of the steps between which images grow (Leclerc et al. 2023)
 SIZE_MULTIPLES = ((128, 32), (0, 4))  # pixels: a size from which on sizes are multiples of the second number
@@ -41,7 +41,7 @@ Pixels = Annotated[float, Field(gt=0)]
 class Recipe(BaseModel):
     """A recipe for training a classifier. Rates and sizes are for the whole batch, over all workers."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     # The optimizer and its schedule.
     optimizer: Literal["adamw", "sgd", "lamb"] = "adamw"
@@ -125,6 +125,13 @@ class Recipe(BaseModel):
                 "mixup and cutmix do not go with local crops; set local_crops to 0, or mixup and cutmix to 0"
             )
         return self
+
+    @field_validator("crop_area", "local_crop_area", "blur_sigma")
+    @classmethod
+    def _rising(cls, pair: tuple[float, float]) -> tuple[float, float]:
+        if pair[0] > pair[1]:
+            raise ValueError("the first must not be more than the second; swap them")
+        return pair
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> "Recipe":
