@@ -1,7 +1,7 @@
 """Odd inputs: each gets one clear line, or what it plainly means. The table is in `odd_inputs`."""
 
 import pytest
-from odd_inputs import TABLE
+from odd_inputs.table import TABLE
 from odd_inputs.row import AS_WANTED, outcome_of
 
 

@@ -22,6 +22,7 @@ WITHOUT_VOCABULARY = "ByT5"  # its tokens are bytes
 WEIGHTS = ("diffusion_pytorch_model", "model")
 LORA_INPUT = re.compile(r"[._](lora_A|lora_down|lora\.down|lora_linear_layer\.down)(\.[^.]+)?\.weight$")
 """Ends the name of the first matrix of a layer's LoRA weights, in each form that diffusers reads."""
+UNET_FIRST = "conv_in.weight"
 LORA_WORDS = ("lora", "lokr_", "hada_")
 
 Header = dict[str, Any]
@@ -87,7 +88,16 @@ def _component_problem(folder: Path, name: str, kind: str, variant: str | None) 
         return _config_problem(folder / "scheduler_config.json")
     if not name.startswith(MODELS):
         return None
-    return _config_problem(folder / "config.json") or _weights_problem(folder, variant)
+    return _config_problem(folder / "config.json") or _weights_problem(folder, variant) or _first_layer_problem(folder)
+
+
+def _first_layer_problem(folder: Path) -> str | None:
+    """Return that a U-Net's weights are of another model, if its first layer is not among them."""
+    config = _read_json(folder / "config.json") or {}
+    if config.get("_class_name") != "UNet2DConditionModel":
+        return None
+    there = any(UNET_FIRST in (read_header(file) or {}) for file in _weight_files(folder))
+    return None if there else f"has weights of another model: there is no {UNET_FIRST}; copy or download them again"
 
 
 def _config_problem(file: Path) -> str | None:

@@ -55,8 +55,6 @@ class RangeSettings(BaseModel):
     def _rising(self) -> "RangeSettings":
         if self.low >= self.high:
             raise ValueError("low must be below high")
-        if self.step is not None and self.step > self.high - self.low:
-            raise ValueError("step is more than the range from low to high; lower it")
         if self.log and self.low <= 0:
             raise ValueError("a logarithmic range starts above 0")
         return self

@@ -67,6 +67,12 @@ def lora(content, name="l.safetensors", **more):
 
 SD = {"unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"]}
 
+
+def of_class(name, **generation):
+    """Plan a clone with a model whose index names another class."""
+    return changed(edit("model_index.json", _class_name=name), **generation)
+
+
 ROWS = [
     accepted(
         "a copy of the embedded model",
@@ -131,51 +137,47 @@ ROWS = [
     refused("an index whose class is a number", model({"model_index.json": '{"_class_name": 3}'}), FIELD),
     refused(
         "a class that diffusers does not have",
-        changed(edit("model_index.json", _class_name="MyOwnPipeline")),
+        of_class("MyOwnPipeline"),
         FIELD,
         "MyOwnPipeline",
     ),
     refused(
         "a class that starts from an image",
-        changed(edit("model_index.json", _class_name="StableDiffusionImg2ImgPipeline")),
+        of_class("StableDiffusionImg2ImgPipeline"),
         FIELD,
         "StableDiffusionImg2ImgPipeline",
     ),
     refused(
         "a class that fills in",
-        changed(edit("model_index.json", _class_name="StableDiffusionInpaintPipeline")),
+        of_class("StableDiffusionInpaintPipeline"),
         FIELD,
         "StableDiffusionInpaintPipeline",
     ),
     refused(
         "a class for video",
-        changed(edit("model_index.json", _class_name="CogVideoXPipeline")),
+        of_class("CogVideoXPipeline"),
         FIELD,
         "CogVideoXPipeline",
     ),
     refused(
         "a class for sound",
-        changed(edit("model_index.json", _class_name="AudioLDM2Pipeline")),
+        of_class("AudioLDM2Pipeline"),
         FIELD,
         "AudioLDM2Pipeline",
     ),
     refused(
         "a class for depth",
-        changed(edit("model_index.json", _class_name="MarigoldDepthPipeline")),
+        of_class("MarigoldDepthPipeline"),
         FIELD,
         "MarigoldDepthPipeline",
     ),
-    refused(
-        "a class without text", changed(edit("model_index.json", _class_name="DDPMPipeline")), FIELD, "DDPMPipeline"
-    ),
+    refused("a class without text", of_class("DDPMPipeline"), FIELD, "DDPMPipeline"),
     refused(
         "a class of one's own, in a file",
         changed(edit("model_index.json", _class_name=["pipeline", "MyPipeline"])),
         FIELD,
     ),
-    refused(
-        "an index that names folders that are not there", model(index("StableDiffusionPipeline", **SD)), FIELD, "unet"
-    ),
+    refused("an index that names folders that are not there", model(index("KolorsPipeline", **SD)), FIELD, "unet"),
     refused(
         "an index whose component is elsewhere",
         model(index("StableDiffusionPipeline", **{"../unet": SD["unet"]})),
@@ -256,7 +258,7 @@ ROWS = [
         refused(
             "a revision of a folder", changed(lambda folder: None, revision="main"), "generation.revision", "'main'"
         ),
-        "one revision may be set for several models, of which some are folders",
+        "one revision may be set for several models, some of which are folders",
     ),
     refused(
         "LoRA weights that are not there", planned(generation={"lora": [{"path": "l.safetensors"}]}), "lora", "'l.safe"

@@ -46,6 +46,11 @@ def mapped(content):
 
 WHOLE = {"generation": {"guidance_scale": [1.0]}}
 
+
+def is_well(answer):
+    return answer is None
+
+
 ROWS = [
     refused("no epoch", training(num_epochs=0), "training.num_epochs = 0", "1"),
     refused("half an epoch", training(num_epochs=0.5), "training.num_epochs = 0.5", "integer"),
@@ -68,7 +73,7 @@ ROWS = [
     refused("mixup without end", recipe(mixup=float("inf")), "mixup = inf"),
     refused("a blur without end", recipe(blur_sigma=[0.1, float("inf")]), "blur_sigma"),
     refused("a norm to clip that has no end", recipe(clip_norm=float("inf")), "clip_norm", "finite"),
-    accepted("no norm to clip", recipe(clip_norm=None), lambda answer: answer is None),
+    accepted("no norm to clip", recipe(clip_norm=None), is_well),
     refused("a crop of more than the image", recipe(crop_area=[0.5, 1.5]), "crop_area"),
     refused("a crop upside down", recipe(crop_area=[1.0, 0.2]), "crop_area", "first"),
     refused("a warm-up of all steps", recipe(warmup_share=1.0), "warmup_share = 1.0"),
@@ -126,27 +131,27 @@ ROWS = [
     accepted(
         "a test set twice: measured once",
         evaluation(SETS, test_sets=[f"{HERE}/a", f"{HERE}/a"]),
-        lambda answer: answer is None,
+        is_well,
     ),
     accepted(
         "a transfer set twice: measured once",
         evaluation(SETS, transfer_sets=[f"{HERE}/a", f"{HERE}/a"]),
-        lambda answer: answer is None,
+        is_well,
     ),
     accepted(
         "a transfer set with two numbers of shots",
         evaluation(SETS, transfer_sets=[{"name": f"{HERE}/a", "shots": 1}, {"name": f"{HERE}/a", "shots": 2}]),
-        lambda answer: answer is None,
+        is_well,
     ),
     accepted(
         "a number of shots twice: measured once",
         evaluation(SETS, transfer_sets=[{"name": f"{HERE}/a", "shots": [1, 1]}]),
-        lambda answer: answer is None,
+        is_well,
     ),
     accepted(
         "the test set again among the others: measured once",
         evaluation(SETS, test_set=f"{HERE}/a", test_sets=[f"{HERE}/a"]),
-        lambda answer: answer is None,
+        is_well,
     ),
     refused("no shot", evaluation(SETS, transfer_sets=[{"name": f"{HERE}/a", "shots": 0}]), "shots"),
     refused("no list of shots", evaluation(SETS, transfer_sets=[{"name": f"{HERE}/a", "shots": []}]), "shots"),
@@ -248,8 +253,8 @@ ROWS = [
                 "space": {"generation": {"guidance_scale": {"low": 1, "high": 2, "step": 5}}},
             }
         ),
-        "guidance_scale",
-        "step is more",
+        "num_settings = 2",
+        "hardly more than 1",
     ),
     refused(
         "more settings than there are",
