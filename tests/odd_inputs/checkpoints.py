@@ -5,10 +5,10 @@ import shutil
 from functools import cache
 
 import numpy as np
-from safetensors.numpy import save
-
 from odd_inputs.doing import HERE, planned, put
 from odd_inputs.row import accepted, known_to_fail, refused
+from safetensors.numpy import save
+
 from raysd.diffusion.checkpoint import EMBEDDED
 
 FIELD = "generation.model"
@@ -192,7 +192,7 @@ ROWS = [
     ),
     refused("no VAE in the index", changed(edit("model_index.json", vae=None)), FIELD, "vae"),
     refused("a U-Net of no byte", changed(write(f"unet/{WEIGHTS}", b"")), FIELD, "unet"),
-    refused("a U-Net without a tensor", changed(write(f"unet/{WEIGHTS}", save({}))), FIELD, WEIGHTS),
+    refused("a U-Net without a tensor", changed(write(f"unet/{WEIGHTS}", save({}))), FIELD, "again"),
     refused("a U-Net whose header has no end", changed(write(f"unet/{WEIGHTS}", b"\xff" * 8 + b"{")), FIELD, "unet"),
     refused(
         "a list of shards, none of which is there",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from odd_inputs.doing import overrides, put, with_environment
 from odd_inputs.row import accepted, long, refused
+
 from raysd.cluster import session
 from raysd.config import load_experiment
 
@@ -91,6 +92,6 @@ ROWS = [
             works("1,000"),
         )
     ),
-    accepted("warnings that are errors", process(*PLAN, PYTHONWARNINGS="error::UserWarning"), works("1,000")),
+    long(accepted("warnings that are errors", process(*PLAN, PYTHONWARNINGS="error::UserWarning"), works("1,000"))),
     long(accepted("a hub without a network", process(*PLAN, HF_HUB_OFFLINE="yes please"), works("1,000"))),
 ]
