@@ -2,8 +2,8 @@
 
 import csv
 import json
+import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -75,7 +75,7 @@ def _read_words(words: list[str] | None) -> "CommandLine":
 
 def _is_path(word: str) -> bool:
     """Return whether a word is an experiment file and no override; its folders may have `=` in their names."""
-    return "=" not in word or "/" in word.partition("=")[0] or Path(word).is_file()
+    return "=" not in word or "/" in word.partition("=")[0] or os.path.isfile(word)
 
 
 @app.command()
@@ -130,6 +130,8 @@ def grow(
 ) -> None:
     """Generate more images for a clone, for all classes or for some."""
     keys = [key for key in next(csv.reader([classes], skipinitialspace=True), []) if key.strip()] or None
+    if classes and keys is None:
+        raise UserError("classes", classes, "names no class; give keys with commas, or leave it out for all")
     line = _read_words(words)
     if to is None or images is not None:
         to = _growth_target(_load(line), to, images, keys, bool(context.obj))

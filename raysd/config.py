@@ -24,9 +24,10 @@ from raysd.prompts.settings import Kind, VariantSettings
 from raysd.prompts.table import ClassTable, fill_from_wordnet, load_class_table
 from raysd.settings import Section
 from raysd.storage.location import Location
+from raysd.storage.paths import checked_address, full_path, local_path
 from raysd.sweep.settings import SweepSettings
 from raysd.training.settings import TrainingSettings
-from raysd.yaml_text import children, describe_error, fit, read_value, read_yaml
+from raysd.yaml_text import check_truth_values, children, decode_text, describe_error, fit, read_value, read_yaml
 
 Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
@@ -68,11 +69,13 @@ class Experiment(Section):
     """Which settings are compared, at which budgets, and by which score."""
 
     def __init__(self, **values: Any) -> None:
-        """Validate the values of an experiment file.
+        """Validate the values of an experiment file. A section without values has its defaults.
 
         Raises:
             UserError: a key or a value is wrong.
         """
+        values = {key: value for key, value in values.items() if value is not None or key not in _SECTIONS}
+        check_truth_values(values, [type(self)], "")
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -93,7 +96,14 @@ class Experiment(Section):
     @classmethod
     def _absolute(cls, storage: str) -> str:
         """Return a local root as a full path, since trials of a sweep run in folders of their own."""
-        return storage if "://" in storage else str(Path(storage).expanduser().resolve())
+        return checked_address(storage) if "://" in storage else full_path(storage)
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _in_order(cls, classes: Any) -> Any:
+        if isinstance(classes, dict):
+            raise ValueError("give the classes as a list in the order of their labels, as [cat, dog], or name a file")
+        return classes
 
     @property
     def root(self) -> Location:
@@ -101,6 +111,9 @@ class Experiment(Section):
         return Location(self.storage)
 
 
+_SECTIONS = {
+    name for name, field in Experiment.model_fields.items() if isinstance(field.default, BaseModel | dict | list)
+}
 ExperimentLike = Experiment | Mapping[str, Any] | str | Path | None
 """What the functions take for an experiment: one, the path of its file, what such a file holds, or the defaults."""
 
@@ -124,8 +137,9 @@ def load_experiment(
     """
     if isinstance(source, Experiment) and not overrides and not values:
         return source
-    parts = [_read_source(source), _create(_plain(values)), *map(_read_override, overrides or [])]
-    return validate_experiment(_resolve(OmegaConf.merge(*parts)))
+    merged = OmegaConf.merge(_read_source(source), _create(_plain(values)))
+    read = [_read_override(override) for override in overrides or []]
+    return validate_experiment(_resolve(_merge(merged, read, overrides or [])))
 
 
 def validate_experiment(values: Any) -> Experiment:
@@ -135,6 +149,25 @@ def validate_experiment(values: Any) -> Experiment:
         UserError: a key or a value is wrong.
     """
     return Experiment(**{str(key): value for key, value in values.items()})
+
+
+def _merge(merged: Any, parts: list[Any], overrides: list[str]) -> Any:
+    """Return what overrides make of an experiment.
+
+    Raises:
+        UserError: an override names a key within a value that has none.
+    """
+    try:
+        return OmegaConf.merge(merged, *parts)
+    except (TypeError, OmegaConfBaseException):
+        for part, override in zip(parts, overrides, strict=True):
+            try:
+                merged = OmegaConf.merge(merged, part)
+            except (TypeError, OmegaConfBaseException):
+                key, _, text = override.partition("=")
+                remedy = "the experiment file has a list or a single value further up; override that as a whole"
+                raise UserError(key, text, remedy) from None
+        return merged
 
 
 def _read_source(source: ExperimentLike) -> Any:
@@ -155,13 +188,20 @@ def _read_override(override: str) -> Any:
     """
     key, equals, text = override.partition("=")
     names = key.split(".")
-    if not equals or not all(names):
+    if not equals or not all(names) or any(name != name.strip() for name in names):
         raise UserError("override", override, "write it as key=value")
+    if not _is_text(text):
+        raise UserError(key, text, "is no UTF-8 text; write it again")
     try:
         value = read_value(text, reduce(children, names, [Experiment]))
     except yaml.YAMLError as error:
         raise UserError(key, text, f"is no valid YAML ({describe_error(error)})") from None
     return _create(reduce(lambda inner, name: {name: inner}, reversed(names), value))
+
+
+def _is_text(text: str) -> bool:
+    """Return whether a word of the command line is text; bytes that are none come as lone surrogates."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
 def _create(values: Any) -> Any:
@@ -225,17 +265,28 @@ def _plain(value: Any) -> Any:
 
 
 def _read(path: str) -> dict[str, Any]:
-    folder, _, name = str(Path(path).expanduser().resolve() if "://" not in path else path).rpartition("/")
+    if "://" not in path and local_path("configuration", path).is_dir():
+        raise UserError("configuration", path, "is a folder; give the path of an experiment's YAML file")
+    folder, _, name = (path if "://" in path else str(local_path("configuration", path).resolve())).rpartition("/")
     location = Location(folder)
     if not location.is_file(name):
-        raise UserError("configuration", path, "no such file; give the path of an experiment's YAML file")
+        raise UserError("configuration", path, f"no such file; give the path of an experiment's YAML file{_hint(path)}")
     try:
-        values = read_yaml(location.read(name).decode("utf-8-sig"))
+        values = read_yaml(decode_text(location.read(name)))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError("configuration", path, f"is no valid YAML ({describe_error(error)})") from None
     if not isinstance(values, dict):
         raise UserError("configuration", path, "must hold keys and values")
+    if dotted := next((key for key in values if "." in key), None):
+        section, _, key = dotted.partition(".")
+        remedy = f"keys with dots are for the command line; in a file, write sections: {section}: {{{key}: ...}}"
+        raise UserError(dotted, getattr(values[dotted], "value", values[dotted]), remedy)
     return fit(values, [Experiment])
+
+
+def _hint(path: str) -> str:
+    """Return what else a word that is no file may have been."""
+    return "" if "/" in path or path.endswith((".yaml", ".yml")) else "; overrides are written key=value"
 
 
 def experiment_schema() -> dict[str, Any]:

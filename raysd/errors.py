@@ -39,6 +39,7 @@ class UserError(ValueError):
     code 2."""
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
+        remedy = "\\n".join(remedy.splitlines())  # as a file's name may hold
         self.field, self.value, self.remedy = field, value, remedy
         shown = repr(value)
         super().__init__(f"{field} = {shown if len(shown) <= 120 else shown[:117] + '...'}: {remedy}")

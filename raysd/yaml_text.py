@@ -6,14 +6,19 @@ A plain `007` is a number where a number is wanted and the text `007` where a te
 Source: YAML 1.2.2, chapter 10.3.2.
 """
 
+import codecs
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
+
+from raysd.errors import UserError
 
 NULLS = ("", "~", "null", "Null", "NULL")
 BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -25,8 +30,13 @@ INTS = (
 FLOAT = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?", re.ASCII)
 SPECIAL = re.compile(r"([-+]?)\.(inf|Inf|INF|nan|NaN|NAN)")
 NUMBERS = (int, float, bool)
+MOST_DIGITS = 4000
+"""Python reads no longer numbers."""
+MOST_VALUES = 300_000
+"""Of a file; aliases of aliases could make any number of them."""
 MERGE = "tag:yaml.org,2002:merge"
 TEXT = "tag:yaml.org,2002:str"
+CONTAINERS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 Kind = Any
 """A type as it stands in an annotation."""
@@ -46,7 +56,7 @@ class Plain:
         if self.text in BOOLS:
             return BOOLS[self.text]
         for base, form in INTS:
-            if form.fullmatch(self.text):
+            if len(self.text) < MOST_DIGITS and form.fullmatch(self.text):
                 return int(self.text, base)
         if FLOAT.fullmatch(self.text):
             return float(self.text)
@@ -55,33 +65,47 @@ class Plain:
         return self.text
 
 
+def decode_text(data: bytes) -> str:
+    """Return a file's text: UTF-8, or UTF-16 with the mark at its start that Excel and Notepad write.
+
+    Raises:
+        UnicodeDecodeError: it is neither.
+    """
+    return data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
+
+
 def read_yaml(text: str) -> Any:
     """Return what a YAML text holds: mappings with texts for keys, lists, texts for values in quotes, and `Plain`.
 
     Raises:
-        yaml.YAMLError: it is malformed, has a key twice, or has a tag that asks for anything but a text.
+        yaml.YAMLError: it is malformed, has a key twice, has a tag that asks for anything but a text, or holds more
+            than 300,000 values.
     """
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
-        return None if node is None else _read(loader, node)
+        return None if node is None else _read(loader, node, count(1))
     except RecursionError:
         raise yaml.YAMLError("it refers to itself, or is nested too deeply") from None
     finally:
         loader.dispose()
 
 
-def _read(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
+def _read(loader: yaml.SafeLoader, node: yaml.Node, counter: Iterator[int]) -> Any:
+    if next(counter) > MOST_VALUES:
+        raise yaml.YAMLError(f"it holds more than {MOST_VALUES:,} values, with those that aliases repeat")
     if isinstance(node, yaml.ScalarNode):
         return _read_scalar(loader, node)
+    if node.tag not in CONTAINERS:
+        raise yaml.YAMLError(f"the tag {node.tag!r} is not allowed")
     if isinstance(node, yaml.SequenceNode):
-        return [_read(loader, item) for item in node.value]
+        return [_read(loader, item, counter) for item in node.value]
     assert isinstance(node, yaml.MappingNode)
-    own = [_key(key) for key, _ in node.value if key.tag != MERGE]
-    if twice := next((key for key in own if own.count(key) > 1), None):
+    own = Counter(_key(key) for key, _ in node.value if key.tag != MERGE)
+    if twice := next((key for key, times in own.items() if times > 1), None):
         raise yaml.YAMLError(f"the key {twice!r} stands twice")
     loader.flatten_mapping(node)
-    return {_key(key): _read(loader, value) for key, value in node.value}
+    return {_key(key): _read(loader, value, counter) for key, value in node.value}
 
 
 def _key(node: yaml.Node) -> str:
@@ -101,6 +125,8 @@ def _read_scalar(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str | Plain:
 
 def describe_error(error: Exception) -> str:
     """Return in one line what is wrong with a YAML text, and where."""
+    if isinstance(error, UnicodeDecodeError):
+        return "no UTF-8 text; save it as UTF-8"
     if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
         return f"{error.problem}, line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
     return (str(error) or type(error).__name__).splitlines()[0]
@@ -196,3 +222,16 @@ def _words(kinds: Sequence[Kind]) -> list[Any]:
 def _is_container(kind: Kind) -> bool:
     origin = get_origin(kind) or kind
     return isinstance(origin, type) and issubclass(origin, list | tuple | set | Mapping | BaseModel)
+
+
+def check_truth_values(value: Any, kinds: Sequence[Kind], field: str) -> None:
+    """Check that no truth value stands where a number is wanted: pydantic takes it for 0 or 1.
+
+    Raises:
+        UserError: one does.
+    """
+    if isinstance(value, bool) and {int, float} & set(kinds) and bool not in kinds:
+        raise UserError(field, value, "is no number; give one")
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        within = children(kinds, str(key) if isinstance(value, dict) else None)
+        check_truth_values(inner, within, f"{field}.{key}" if field else str(key))

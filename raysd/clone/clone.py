@@ -8,15 +8,18 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from raysd.clone.plan import ImageCounts, Plan, StoredCounts, resolve_counts
-from raysd.clone.settings import GenerationSettings
+from raysd.clone.settings import MOST_IMAGES, GenerationSettings
 from raysd.clone.spec import CloneSpec
 from raysd.diffusion.checkpoint import SHIPPED
 from raysd.diffusion.earlier_digest import earlier_model
+from raysd.errors import UserError
 from raysd.storage.change import change
 from raysd.storage.location import Location
 
 CLONES = "clones"
 RECORD = "clone.json"
+MOST_SHARDS = 10_000_000
+"""Of a clone; what is done is kept in memory for each, and 65 million images make 250,000."""
 
 
 class DeviceSeconds(BaseModel):
@@ -85,12 +88,24 @@ class CloneRecord(BaseModel):
 
     @staticmethod
     def from_json(data: bytes | None, num_classes: int) -> "CloneRecord":
-        """Return the record that `to_json` wrote; an empty one where the file is missing or torn."""
+        """Return the record that `to_json` wrote; an empty one where the file is missing, torn, or makes no sense."""
         try:
-            record = CloneRecord.model_validate_json(data or b"{}")
+            record = CloneRecord.model_validate_json(data or b"{}").changed(num_classes=num_classes)
         except ValidationError:
-            record = CloneRecord()
-        return record.changed(num_classes=num_classes)
+            record = CloneRecord(num_classes=num_classes)
+        return record if record.is_sound else CloneRecord(num_classes=num_classes)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the numbers can be those of a clone."""
+        stored = [*self.planned, *([] if self.withdrawn is None else [self.withdrawn])]
+        own = [each for counts in stored for each in counts["own"]]
+        return (
+            (self.images_per_shard is None or self.images_per_shard > 0)
+            and (bool(self.planned) or not self.complete)
+            and all(0 <= counts["default"] <= MOST_IMAGES for counts in stored)
+            and all(len(each) == 2 and 0 <= each[0] < self.num_classes and 0 <= each[1] <= MOST_IMAGES for each in own)
+        )
 
 
 @dataclass(frozen=True)
@@ -114,6 +129,10 @@ class Clone(Plan):
             return CloneRecord.from_json(self.folder.read(RECORD), self.counts.num_classes)
         except FileNotFoundError:
             return CloneRecord(num_classes=self.counts.num_classes)
+        except OSError:
+            if self.folder.exists(RECORD) and not self.folder.is_file(RECORD):
+                raise UserError("storage", self.folder.file(RECORD), "is a folder; move it away") from None
+            raise
 
     def change_record(self, update: Callable[[CloneRecord], CloneRecord | None]) -> None:
         """Write the record that `update` returns, or nothing when that is None. Lose no change by another process."""
@@ -151,9 +170,23 @@ def plan_clone(root: Location, spec: CloneSpec, settings: GenerationSettings) ->
     """Return the clone with the counts of `settings`; a clone that was begun keeps its shard size.
 
     Raises:
-        UserError: counts for classes that the table does not have.
+        UserError: counts for classes that the table does not have, or more shards than can be listed.
     """
     counts = resolve_counts(settings.images_per_class, settings.class_counts, spec.table)
     clone = Clone(spec, counts, settings.images_per_shard, clone_folder(root, spec))
     begun = clone.read_record().images_per_shard
-    return clone if begun is None else Clone(spec, counts, begun, clone.folder)
+    clone = clone if begun is None else Clone(spec, counts, begun, clone.folder)
+    check_size(clone)
+    return clone
+
+
+def check_size(clone: Clone) -> None:
+    """Check that a clone's shards can be listed.
+
+    Raises:
+        UserError: there are too many.
+    """
+    if clone.num_shards > MOST_SHARDS:
+        what = f"makes {clone.num_shards:,} shards, and no more than {MOST_SHARDS:,} can be listed"
+        remedy = f"{what}; generate fewer, or raise generation.images_per_shard"
+        raise UserError("generation.images_per_class", int(clone.counts.array.max()), remedy)

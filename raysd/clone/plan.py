@@ -90,7 +90,7 @@ def resolve_counts(images_per_class: int, class_counts: Mapping[str, int], table
     """Return the counts by label for counts by class key.
 
     Raises:
-        UserError: a key that the class table does not have.
+        UserError: a key that the class table does not have, or no image at all.
     """
     labels = {key: label for label, key in enumerate(table.keys)}
     if unknown := [key for key in class_counts if key not in labels]:
@@ -99,6 +99,8 @@ def resolve_counts(images_per_class: int, class_counts: Mapping[str, int], table
     counts = np.full(len(table), images_per_class, dtype=np.int64)
     for key, count in class_counts.items():
         counts[labels[key]] = count
+    if not counts.any():
+        raise UserError("generation.class_counts", dict(class_counts), "leaves no image; give a class one or more")
     return counts_from_array(counts)
 
 

@@ -8,7 +8,9 @@ from raysd.renamed import rename_value
 from raysd.settings import Section, Unit
 
 SchedulerOption = str | int | float | bool
-Count = Annotated[int, Field(ge=0), Unit("images")]
+MOST_IMAGES = 10**12
+"""Of one class: numbers of images in memory have 64 bits, also their sums."""
+Count = Annotated[int, Field(ge=0, le=MOST_IMAGES), Unit("images")]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """The range of every seed; a library that takes 32 bits gets a hash of a larger one."""
 LEAST_PART = 1e-4  # of a CPU or GPU; Ray counts in ten-thousandths
@@ -89,7 +91,7 @@ class GenerationSettings(Section):
     """Seeds of several clones, in the place of `seed`: classifier seed number k learns from clone number k modulo
     their number, so that results count what another seed of the clone would change. Empty is one clone, of `seed`."""
 
-    images_per_class: Annotated[int, Field(ge=1), Unit("images")] = 100
+    images_per_class: Annotated[int, Field(ge=1, le=MOST_IMAGES), Unit("images")] = 100
     """Images of each class; a larger number makes an existing clone grow."""
     max_dropped_share: Annotated[float, Field(ge=0, le=1), Unit("share of the images")] = 0.05
     """Share of dropped images beyond which a clone has failed; 1 accepts any clone that is not empty."""

@@ -89,11 +89,11 @@ def _check_address(address: str) -> None:
         job = "submit a job to it (ray job submit --address http://HOST:8265 -- python jobs/sweep.py my.yaml)"
         raise UserError("RAY_ADDRESS", address, f"is {kind} address; {job}, or give HOST:6379 on one of its nodes")
     host, _, port = address.rpartition(":")
-    if not port.isdigit() or not host:
+    if not (port.isascii() and port.isdigit()) or not host:
         raise UserError("RAY_ADDRESS", address, f"is no host and port; write it as HOST:6379, or {CORRECT}")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=ADDRESS_SECONDS).close()
-    except OSError:
+    except (OSError, UnicodeError, OverflowError):  # names and ports that nothing can have
         raise UserError("RAY_ADDRESS", address, f"no cluster answers there; {CORRECT}") from None
 
 

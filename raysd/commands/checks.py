@@ -230,6 +230,10 @@ def check_training(experiment: Experiment) -> None:
     from raysd.training.model import check_architecture
 
     training, evaluation = experiment.training, experiment.evaluation
+    if len(experiment.table) < 2:
+        raise UserError(
+            "classes", experiment.classes, "is one class, and a classifier tells at least two apart; add one"
+        )
     options, recipe = (
         (training.backbone_options, len(experiment.table), training.image_size, training.stem_stride),
         training.resolve_recipe(),

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from raysd.clone.settings import MOST_IMAGES
 from raysd.commands.checks import check_generation, check_prompts, findings
 from raysd.commands.clone_handle import ClonePlan, ExportedClone, GeneratedClone, ScoredClone, VerifiedClone
 from raysd.config import Experiment, ExperimentLike, load_experiment
@@ -117,11 +118,17 @@ def grow(
     Raises:
         UserError: no positive number, or a class that the table does not have.
     """
-    if to < 1:
-        raise UserError("to", to, "give the images that each class is to have in all, at least 1")
+    if not 1 <= to <= MOST_IMAGES:
+        remedy = f"give the images that each class is to have in all, at least 1, at most {MOST_IMAGES:,}"
+        raise UserError("to", to, remedy)
+    from raysd.clone.clone import check_size
+
     experiment = load_experiment(experiment, **values)
     growing, labels = _growing(experiment, classes)
-    return _generate(experiment, [clone.with_counts(there.grown(to, labels)) for clone, there in growing])
+    clones = [clone.with_counts(there.grown(to, labels)) for clone, there in growing]
+    for clone in clones:
+        check_size(clone)
+    return _generate(experiment, clones)
 
 
 def growth_target(experiment: Experiment, more: int, classes: list[str] | None = None) -> int:

@@ -4,6 +4,7 @@ import json
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -170,7 +171,8 @@ def read_class_map(path: str, field: str = "class_map") -> dict[str, Target]:
             null.
     """
     try:
-        content = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+        text = Path(path).expanduser().read_text(encoding="utf-8")
+        content = json.loads(text, object_pairs_hook=_once_each)
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: no such user, or too deep a nesting
         raise UserError(field, path, f"cannot be read as JSON ({str(error).splitlines()[0]})") from None
     if not isinstance(content, dict):
@@ -184,6 +186,18 @@ def read_class_map(path: str, field: str = "class_map") -> dict[str, Target]:
                 f"maps the class {name!r} to {target!r}; give the key or name of a class, a list of such, or null",
             )
     return content
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object.
+
+    Raises:
+        ValueError: a key stands twice.
+    """
+    names = [name for name, _ in pairs]
+    if twice := next((name for place, name in enumerate(names) if name in names[:place]), None):
+        raise ValueError(f"the class {twice!r} stands twice")
+    return dict(pairs)
 
 
 def _target(

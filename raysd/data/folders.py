@@ -147,10 +147,10 @@ def _walk(path: Path) -> Iterator[str]:
 
 def _tree(path: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield each folder with the names of its files; links are followed, and those that lead back are not."""
-    seen = set[str]()
+    seen, top = set[str](), os.path.realpath(path)
     for folder, folders, files in os.walk(path, followlinks=True):
         folders[:] = sorted(name for name in folders if not _is_noise(name))
-        if (real := os.path.realpath(folder)) in seen:
+        if (real := os.path.realpath(folder)) in seen or top.startswith(f"{real}/"):
             folders.clear()
             continue
         seen.add(real)

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl
 
-from raysd.data.readers import USUAL, Columns, local_path
+from raysd.data.readers import USUAL, Columns
 from raysd.errors import UserError
+from raysd.storage.paths import local_path
 
 OnBroken = Literal["error", "skip"]
 OPTIONS = ("image", "label", "on_broken")
@@ -28,6 +29,8 @@ def parse_own_name(field: str, name: str) -> OwnName:
     Raises:
         UserError: no such user, an unknown option, or a wrong value.
     """
+    if not name.strip():
+        raise UserError(field, name, "names no set; give a path, or leave it out")
     if "?" not in name or local_path(field, name).exists():
         return OwnName(local_path(field, name))
     path, _, query = name.rpartition("?")

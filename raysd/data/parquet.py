@@ -92,7 +92,10 @@ def parquet_source(path: Path, columns: Columns = USUAL) -> Source:
             remedy = f"{why}; free some space, or set TMPDIR to another folder"
             raise UserError("real data set", str(path), remedy) from None
         raise UserError(
-            "real data set", str(path), f"is no readable Parquet file ({str(error).splitlines()[0]})"
+            "real data set",
+            str(path),
+            f"is no readable Parquet file ({str(error).splitlines()[0]}); give one that is whole, or a folder: unpack "
+            "archives into one folder per class",
         ) from None
     column = table[columns.label]
     if columns.label in parts[0].folders:
@@ -148,6 +151,6 @@ def _numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _schema_class_names(schema: pa.Schema, label: str) -> list[str]:
     try:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-        return list(features.get(label, {}).get("names", []))
+        return [str(name) for name in features.get(label, {}).get("names", [])]
     except (AttributeError, ValueError, TypeError):  # metadata of another form
         return []

@@ -3,7 +3,7 @@
 from contextlib import suppress
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin
 
 GROUND = "white"
 """What shows through transparent pixels."""
@@ -20,6 +20,10 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """How an image is turned upright, by its EXIF orientation."""
+
+
+# Editors write more than a megabyte of text into a PNG file, which Pillow refuses by default.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 64 * 2**20
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

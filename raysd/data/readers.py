@@ -64,6 +64,18 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     return {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}.get(kind, kind)
 
 
+def _as_text(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return labels that are bytes as text.
+
+    Raises:
+        UserError: they are no UTF-8.
+    """
+    try:
+        return column.cast(pa.large_string())
+    except pa.ArrowInvalid:
+        raise UserError("real data set", name, "its labels are bytes that are no UTF-8; write them as text") from None
+
+
 def checked_labels(
     name: str, column: pa.Array | pa.ChunkedArray, class_names: list[str]
 ) -> tuple[np.ndarray, list[str]]:
@@ -79,6 +91,8 @@ def checked_labels(
     column = (pa.chunked_array([column]) if isinstance(column, pa.Array) else column).cast(plain_type(column.type))
     if (missing := np.flatnonzero(column.is_null(nan_is_null=True).to_numpy())).size:
         raise refuse(int(missing[0]), None, "label it or remove it")
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        column = _as_text(name, column)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         texts = column.to_pylist()
         class_names = class_names or sorted(set(texts))
@@ -192,6 +206,8 @@ def file_source(name: str, files: list[str], labels: Sequence[int] | np.ndarray,
 
     def encoded(i: int) -> bytes:
         try:
+            if not Path(files[i]).is_file() and Path(files[i]).exists():  # a pipe would be waited for
+                raise UserError("real data set", name, f"image {i}, {files[i]}, is no file; remove it")
             data = Path(files[i]).read_bytes()
         except OSError as error:
             raise UserError(
@@ -307,18 +323,3 @@ def _file_key(name: str, status: os.stat_result) -> bytes:
 
 def _raise(error: OSError) -> None:
     raise error
-
-
-def local_path(field: str, name: str) -> Path:
-    """Return a path with `~` filled in, which may or may not be there.
-
-    Raises:
-        UserError: the user of `~` does not exist, or no file can have this name.
-    """
-    try:
-        path = Path(name).expanduser()
-        path.exists()
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).rstrip(".")
-        raise UserError(field, name, f"is no path that can be read ({reason}); check it") from None
-    return path

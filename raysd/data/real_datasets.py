@@ -1,6 +1,7 @@
 """Real data sets: built-in ones by name, a user's by path or hub name. Each is copied into the storage root once."""
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -16,7 +17,7 @@ from raysd.data.hub_readers import SAVED, SAVED_DICT, SCHEME, HubSet, hub_source
 from raysd.data.images import ImageSet, read_labels
 from raysd.data.own_name import OnBroken, OwnName, parse_own_name
 from raysd.data.parquet import hive_files, parquet_source
-from raysd.data.readers import USUAL, Source, Split, files_key, local_path
+from raysd.data.readers import USUAL, Source, Split, files_key
 from raysd.data.readers import encode_png as encode_png
 from raysd.data.splits import frozen_mask, half_mask
 from raysd.data.store import find_set, write_set
@@ -25,7 +26,9 @@ from raysd.errors import UserError
 from raysd.progress import say
 from raysd.prompts.table import ClassTable
 from raysd.storage.location import Location
+from raysd.storage.paths import local_path
 
+HUB_NAME = re.compile(r"(?:https?://huggingface\.co/datasets/)?([\w.-]+/[\w.-]+?)/?(?:/tree/.*)?", re.ASCII)
 FOLDER_READER = "every suffix, folders in folders"
 """What the reader of folders takes for images. A set that was brought in by another rule is brought in again."""
 
@@ -207,7 +210,7 @@ def real_dataset(
     """
     entry = built_in_sets().get(name)
     if path is not None and entry is None:
-        raise UserError("path", path, f"is for built-in sets, and {name!r} is none; give the path as the name")
+        raise _needless_path("path", path, name)
     if entry is None or path is not None:
         check_real_dataset("real data set", name, path)
     if class_map is not None:
@@ -225,11 +228,25 @@ def real_dataset(
         source = wanted.open()
         rows = wanted.rows(source)
         if len(rows) == 0:
-            raise UserError("real data set", name, "holds no images")
+            remedy = "holds no images; give images as .png or .jpg files in one folder per class, or a Parquet file"
+            raise UserError("real data set", name, remedy)
         fingerprint = _bring_in(name, wanted, source, rows)
     images = ImageSet(wanted.name, fingerprint, wanted.folder, images_per_class, from_end, about={"kind": "real"})
+    shared = entry is not None and entry.shared_classes if shared_classes is None else shared_classes
+    try:
+        return _checked(images, table, shared, class_map)
+    except UserError as error:  # of a set by path, the user knows the path
+        given = name if error.value == images.name and entry is None else error.value
+        raise UserError(error.field, given, error.remedy) from None
+
+
+def _checked(images: ImageSet, table: ClassTable | None, shared: bool, class_map: str | None) -> ImageSet:
+    """Return a set matched to the classes of a table, if there is one.
+
+    Raises:
+        UserError: classes that are not in the table, or too few images.
+    """
     if table is not None:
-        shared = entry is not None and entry.shared_classes if shared_classes is None else shared_classes
         images = _matched(images, match_classes(images, table, shared, class_map))
         if class_map is None and not shared:
             _check_classes(images, table)
@@ -335,6 +352,8 @@ def check_real_dataset(field: str, name: str, path: str | None = None, class_map
     if class_map is not None:
         read_class_map(class_map, field.removesuffix(".name") + ".class_map")
     entry = built_in_sets().get(name)
+    if entry is None and path is not None:
+        raise _needless_path(field.removesuffix(".name") + ".path", path, name)
     if entry is not None:
         if path is not None and entry.source.offline is not None:
             raise UserError(field, name, "comes with a package; leave path out")
@@ -358,6 +377,16 @@ def check_real_dataset(field: str, name: str, path: str | None = None, class_map
             if close
             else f"use one of {', '.join(list(built_in_sets())[:5])}, ... (docs/real_data_sets.md),"
         )
-        raise UserError(
-            field, name, f"no such set; {hint} or give a Parquet file, or a folder with one folder per class"
-        )
+        kinds = f"or give a Parquet file, or a folder with one folder per class{_hub_hint(name)}"
+        raise UserError(field, name, f"no such set; {hint} {kinds}")
+
+
+def _needless_path(field: str, path: str, name: str) -> UserError:
+    return UserError(field, path, f"is for built-in sets, and {name!r} is none; give the path as the name")
+
+
+def _hub_hint(name: str) -> str:
+    """Return how a data set of the hub is named, where an address or `owner/name` was given."""
+    if found := HUB_NAME.fullmatch(name):
+        return f"; of the hub: {SCHEME}{found[1]}"
+    return f"; of the hub: {SCHEME}<owner>/<name>" if "://" in name else ""

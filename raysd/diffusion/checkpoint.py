@@ -24,6 +24,7 @@ from raysd.diffusion.single_file import conversion_command
 from raysd.errors import UserError
 from raysd.storage.fingerprint import file_digest, fingerprint, folder_digest
 from raysd.storage.hub import FILES, Repository, cached_repository, fetch_files, fetch_model, find_repository, is_hub_id
+from raysd.storage.paths import local_path
 
 FIELD = "generation.model"
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -144,19 +145,24 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     Raises:
         UserError: not a folder in diffusers format, and not found on the hub.
     """
-    place = Path(name).expanduser()
+    place = local_path(FIELD, name)
     if name in SHIPPED:
         checkpoint = Checkpoint(name, SHIPPED[name])
     elif place.is_dir():
         checkpoint = Checkpoint(name, place.resolve())
     elif place.suffix == ".safetensors" and place.is_file():
         raise UserError(FIELD, name, f"is a single file; convert it to a folder: {conversion_command(place)}")
+    elif place.is_file():
+        remedy = "is a single file in a form that is not read; use a folder in diffusers format, or a hub id"
+        raise UserError(FIELD, name, remedy)
     elif not is_hub_id(name):
         remedy = "no such folder; use embedded, a folder in diffusers format, or a hub id like owner/name"
         raise UserError(FIELD, name, remedy)
     else:
         checkpoint = find_on_hub(name, revision)
     if not (checkpoint.folder / INDEX).is_file():
+        if any(checkpoint.folder.glob("*lora*.safetensors")):
+            raise UserError(FIELD, name, "holds LoRA weights; name them in generation.lora, beside a whole model")
         raise _no_index(name)
     try:
         read_index(checkpoint.folder)
@@ -329,7 +335,7 @@ def find_lora(path: str, scale: float) -> Lora:
     Raises:
         UserError: no such file, several in a folder, or the package peft is missing.
     """
-    place = Path(path).expanduser().resolve()
+    place = local_path("generation.lora.path", path).resolve()
     files = [place] if place.is_file() else sorted(place.glob("*.safetensors"))
     if len(files) != 1 or files[0].suffix != ".safetensors":
         raise UserError("generation.lora.path", path, f"{len(files)} safetensors files there; name one")

@@ -22,9 +22,19 @@ WITHOUT_VOCABULARY = "ByT5"  # its tokens are bytes
 WEIGHTS = ("diffusion_pytorch_model", "model")
 LORA_INPUT = re.compile(r"[._](lora_A|lora_down|lora\.down|lora_linear_layer\.down)(\.[^.]+)?\.weight$")
 """Ends the name of the first matrix of a layer's LoRA weights, in each form that diffusers reads."""
+UNET_FIRST = "conv_in.weight"
 LORA_WORDS = ("lora", "lokr_", "hada_")
 
 Header = dict[str, Any]
+FLOW = ("transformer", "vae", "scheduler")
+NEEDED = {
+    "StableDiffusionPipeline": ("unet", "vae", "text_encoder", "tokenizer", "scheduler"),
+    "LatentConsistencyModelPipeline": ("unet", "vae", "text_encoder", "tokenizer", "scheduler"),
+    "StableDiffusionXLPipeline": ("unet", "vae", "scheduler"),
+    **dict.fromkeys(("StableDiffusion3Pipeline", "FluxPipeline", "PixArtAlphaPipeline", "PixArtSigmaPipeline"), FLOW),
+    **dict.fromkeys(("SanaPipeline", "SanaSprintPipeline"), FLOW),
+}
+"""Components without which a pipeline cannot be called; diffusers leaves out those that the index does not name."""
 
 
 class CheckpointError(UserError):
@@ -51,14 +61,19 @@ def _checkpoint_problem(folder: Path, safety_checker: bool, variant: str | None)
     index = _read_json(folder / "model_index.json")
     if index is None:
         return "its model_index.json cannot be read; copy or download it again"
+    if lacking := [part for part in NEEDED.get(str(index.get("_class_name")), ()) if not _is_named(index.get(part))]:
+        return f"its model_index.json names no {lacking[0]}; copy or download it again"
     for name, entry in index.items():
-        is_component = isinstance(entry, list) and len(entry) == 2 and None not in entry
-        if not is_component or (name == "safety_checker" and not safety_checker):
+        if not _is_named(entry) or (name == "safety_checker" and not safety_checker):
             continue
         if (problem := _component_problem(folder / name, name, str(entry[1]), variant)) is not None:
             hint = ", or set generation.safety_checker=false" if name == "safety_checker" else ""
             return f"its {name} {problem}{hint}"
     return None
+
+
+def _is_named(entry: object) -> bool:
+    return isinstance(entry, list) and len(entry) == 2 and None not in entry
 
 
 def _component_problem(folder: Path, name: str, kind: str, variant: str | None) -> str | None:
@@ -73,7 +88,16 @@ def _component_problem(folder: Path, name: str, kind: str, variant: str | None) 
         return _config_problem(folder / "scheduler_config.json")
     if not name.startswith(MODELS):
         return None
-    return _config_problem(folder / "config.json") or _weights_problem(folder, variant)
+    return _config_problem(folder / "config.json") or _weights_problem(folder, variant) or _first_layer_problem(folder)
+
+
+def _first_layer_problem(folder: Path) -> str | None:
+    """Return that a U-Net's weights are of another model, if its first layer is not among them."""
+    config = _read_json(folder / "config.json") or {}
+    if config.get("_class_name") != "UNet2DConditionModel":
+        return None
+    there = any(UNET_FIRST in (read_header(file) or {}) for file in _weight_files(folder))
+    return None if there else f"has weights of another model: there is no {UNET_FIRST}; copy or download them again"
 
 
 def _config_problem(file: Path) -> str | None:

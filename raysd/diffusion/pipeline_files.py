@@ -40,8 +40,14 @@ MOST_THREADS = 8
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """Return the content of a folder's `model_index.json`."""
-    index: dict[str, Any] = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    """Return the content of a folder's `model_index.json`.
+
+    Raises:
+        ValueError: it is no JSON object.
+    """
+    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    if not isinstance(index, dict):
+        raise ValueError(f"{INDEX} holds no JSON object")
     return index
 
 

@@ -33,5 +33,8 @@ def _guessed_pipeline(file: Path) -> str:
         raise UserError(
             "generation.model", str(file), "is no safetensors file; use a folder in diffusers format"
         ) from None
+    if any("lora" in name for name in tensors):
+        remedy = "holds LoRA weights; name them in generation.lora, beside a whole model"
+        raise UserError("generation.model", str(file), remedy)
     signs = (kind for sign, kind in SINGLE_FILES.items() if any(name.startswith(sign) for name in tensors))
     return next(signs, "StableDiffusionPipeline")

@@ -16,6 +16,7 @@ from raysd.prompts.table import ClassTable
 from raysd.storage.fingerprint import fingerprint, folder_digest
 from raysd.storage.hub import FILES, fetch_model
 from raysd.storage.location import Location
+from raysd.storage.paths import local_path
 from raysd.training.architecture import CONFIG, WEIGHTS, load_record
 from raysd.training.model import Classifier, load_classifier, normalize
 
@@ -140,7 +141,7 @@ def pretrained_model(name: str, table: ClassTable, needs_classes: bool) -> Evalu
 
 def _find(name: str) -> Path:
     name = name.removeprefix("hf-hub:")
-    folder = Path(name).expanduser().resolve()
+    folder = local_path(FIELD, name).resolve()
     if not folder.is_dir():
         if name.startswith((".", "/", "~")) or name.count("/") != 1:
             raise UserError(

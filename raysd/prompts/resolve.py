@@ -11,10 +11,13 @@ from raysd.errors import UserError
 from raysd.prompts.lint import confused_classes
 from raysd.prompts.settings import TextTable, VariantSettings
 from raysd.prompts.table import ClassTable, split_cell
-from raysd.prompts.table_file import FILES, read_rows
+from raysd.prompts.table_file import FILES, is_binary, plain_text, read_rows
 from raysd.prompts.variant import VARIABLE, PromptVariant, Weighted
+from raysd.storage.paths import local_path
 
 LISTS = Path(__file__).parent / "lists"
+LARGEST_WEIGHT = 1e100
+"""Sums of such weights are still numbers."""
 
 
 @cache
@@ -165,7 +168,7 @@ def _read_texts(field: str, source: TextTable, key_column: str, table: ClassTabl
     texts: dict[str, Weighted] = {key: [] for key in table.keys}
     index, num_unmatched = _classes_by_name(table), 0
     for row, text, weight in _read_rows(field, source):
-        keys = index.get(str(row[key_column]).strip(), [])
+        keys = index.get(plain_text(row.get(key_column)).strip(), [])
         if len(keys) > 1:
             raise UserError(
                 field, row[key_column], f"is the name of {len(keys)} classes; write their keys, {' and '.join(keys)}"
@@ -189,7 +192,11 @@ def _read_rows(field: str, source: TextTable) -> Iterator[tuple[dict[str, object
         if column is not None and column not in rows[0]:
             raise UserError(field, column, f"{source.table} has no such column; it has {', '.join(map(str, rows[0]))}")
     for number, row in enumerate(rows):
-        texts, weight = _cell_texts(row.get(source.column)), _weight(field, source, row, number)
+        cell, weight = row.get(source.column), _weight(field, source, row, number)
+        if not _is_text(cell):
+            remedy = f"in row {number + 1} of {source.table} is no text; name a column of texts"
+            raise UserError(f"{field}.column", source.column, remedy)
+        texts = _cell_texts(cell)
         if not texts:
             raise UserError(
                 f"{field}.table", source.table, f"row {number + 1} has no {source.column}; fill it in or remove it"
@@ -197,11 +204,18 @@ def _read_rows(field: str, source: TextTable) -> Iterator[tuple[dict[str, object
         yield from ((row, text, weight) for text in texts)
 
 
+def _is_text(cell: Any) -> bool:
+    """Return whether a cell holds a text, texts, or nothing; no mapping, and no vector of numbers."""
+    if isinstance(cell, list):
+        return all(_is_text(part) for part in cell)
+    return cell != cell or not (isinstance(cell, dict | float) or is_binary(cell))
+
+
 def _cell_texts(cell: Any) -> list[str]:
     """Return the text of a cell on one line, or the texts of a list of captions."""
     if isinstance(cell, list):
         return [text for part in cell for text in _cell_texts(part)]
-    text = " ".join(str(cell or "").split())
+    text = " ".join(plain_text(cell).split())
     return [text] if text else []
 
 
@@ -217,20 +231,17 @@ def _weight(field: str, source: TextTable, row: dict[str, object], number: int) 
     if source.weight is None:
         return 1.0
     try:
-        weight = float(str(row[source.weight]))
+        weight = float(str(row.get(source.weight)))
     except ValueError:
         weight = -1.0
-    if not 0 <= weight < float("inf"):
-        raise UserError(
-            f"{field}.weight",
-            row[source.weight],
-            f"in row {number + 1} of {source.table} is no number from 0 on; correct it",
-        )
+    if not 0 <= weight <= LARGEST_WEIGHT:
+        remedy = f"in row {number + 1} of {source.table} is no number from 0 on, up to {LARGEST_WEIGHT:g}; correct it"
+        raise UserError(f"{field}.weight", row.get(source.weight), remedy)
     return weight
 
 
 def _read_table(field: str, source: str) -> list[dict[str, Any]]:
-    path = Path(source).expanduser()
+    path = local_path(field, source)
     if not path.is_file():
         raise UserError(field, source, f"no such file; give the path of a {FILES} file")
     rows = read_rows(field, source, path)

@@ -1,11 +1,14 @@
 """Class tables: a row per class with `label` 0..K-1, a stable `key`, a `name`, and further columns for prompts."""
 
+import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raysd.errors import UserError
-from raysd.prompts.table_file import FILES, read_rows
+from raysd.prompts.table_file import FILES, is_binary, plain_text, read_rows
+from raysd.storage.paths import local_path
 
 if TYPE_CHECKING:
     from raysd.prompts.wordnet import Synset
@@ -13,6 +16,9 @@ if TYPE_CHECKING:
 BUILT_IN = Path(__file__).parent / "tables"
 ClassRow = dict[str, str]
 SEPARATOR = "|"
+INVISIBLE = "\u00ad\u200b\u2060\ufeff"
+"""Characters that nobody sees; joiners and marks of direction belong to scripts and emoji."""
+NUMBER = re.compile(r"0*(\d+)(\.0*)?", re.ASCII)
 
 
 def split_cell(cell: str) -> list[str]:
@@ -106,12 +112,12 @@ def load_class_table(source: str | list[str]) -> ClassTable:
     """
     if isinstance(source, list):
         return _validated("classes", [{"name": name} for name in source])
-    path = Path(source).expanduser()
+    path = local_path("classes", source)
     if source in built_in_tables():
         path = BUILT_IN / f"{source}.csv"
     elif not path.is_file():
         tables = ", ".join(built_in_tables())
-        remedy = f"no such built-in table or file; use one of {tables}, or a {FILES} file"
+        remedy = f"no such built-in table or file; use one of {tables}, a {FILES} file, or a list, as [cat,dog]"
         raise UserError("classes", source, remedy)
     return _validated(source, read_rows("classes", source, path))
 
@@ -128,6 +134,8 @@ def _validated(source: str, items: list[dict[str, Any]]) -> ClassTable:
             raise UserError("classes", source, f"has no column name, only {', '.join(columns)}; rename one")
         if not row.get("name"):
             raise UserError("classes.name", source, f"row {number + 1} has no name; give every class a name")
+        for column in ("key", "name"):
+            _check_visible(f"classes.{column}", source, number, row.get(column, ""))
         rows.append({"label": "", **row, "key": row.get("key") or row["name"]})
     _number(source, rows)
     _reject_duplicate_keys(source, rows)
@@ -136,21 +144,35 @@ def _validated(source: str, items: list[dict[str, Any]]) -> ClassTable:
 
 def _text(source: str, number: int, column: str, cell: Any) -> str:
     """Return a cell as text on one line; the values of a list are joined."""
-    if isinstance(cell, list):
-        return SEPARATOR.join(text for part in cell if (text := _text(source, number, column, part)))
-    if isinstance(cell, bool | dict) and column in ("key", "name"):
+    if column in ("key", "name") and (isinstance(cell, bool | dict | list) or is_binary(cell)):
         raise UserError(
             f"classes.{column}",
             cell,
             f"in row {number + 1} of {source} is no text; write it as text, in quotes",
         )
-    return "" if cell is None else " ".join(str(cell).split())
+    if isinstance(cell, list):
+        return SEPARATOR.join(text for part in cell if (text := _text(source, number, column, part)))
+    return " ".join(plain_text(cell).split())
+
+
+def _check_visible(field: str, source: str, number: int, text: str) -> None:
+    """Check that a key or a name has no character that is not seen but makes it another one.
+
+    Raises:
+        UserError: it has.
+    """
+    if unseen := next((sign for sign in text if sign in INVISIBLE or unicodedata.category(sign) in ("Cc", "Cs")), None):
+        what = f"has the invisible character {unicodedata.name(unseen, f'U+{ord(unseen):04X}')!r}"
+        raise UserError(field, text, f"in row {number + 1} of {source} {what}; remove it")
 
 
 def _number(source: str, rows: list[ClassRow]) -> None:
     if all(row["label"] == "" for row in rows):
         for label, row in enumerate(rows):
             row["label"] = str(label)
+    for row in rows:
+        if number := NUMBER.fullmatch(row["label"]):  # as 1.0, which pandas writes, or 01
+            row["label"] = number[1]
     labels = [row["label"] for row in rows]
     if sorted(labels) != sorted(str(label) for label in range(len(rows))):
         from_one = sorted(labels) == sorted(str(label + 1) for label in range(len(rows)))
@@ -161,6 +183,7 @@ def _number(source: str, rows: list[ClassRow]) -> None:
 def _reject_duplicate_keys(source: str, rows: list[ClassRow]) -> None:
     seen: set[str] = set()
     for row in rows:
-        if row["key"] in seen:
+        key = unicodedata.normalize("NFC", row["key"])  # two forms of one text look the same
+        if key in seen:
             raise UserError("classes.key", row["key"], f"stands twice in {source}; give each class a unique key")
-        seen.add(row["key"])
+        seen.add(key)

@@ -1,6 +1,5 @@
 """Files that hold a table: of classes, or of texts for prompts."""
 
-import codecs
 import csv
 import io
 import json
@@ -11,7 +10,7 @@ import yaml
 from pyarrow import ArrowInvalid
 
 from raysd.errors import UserError
-from raysd.yaml_text import Plain, describe_error, read_yaml
+from raysd.yaml_text import Plain, decode_text, describe_error, read_yaml
 
 FILES = ".csv, .tsv, .jsonl, .parquet, .yaml or .txt"
 KNOWN_COLUMNS = ("label", "key", "name", "definition", "hypernym", "synonyms", "wnid", "sense", "senses")
@@ -38,7 +37,9 @@ def read_rows(field: str, source: str, path: Path) -> list[dict[str, Any]]:
         if kind == ".parquet":
             import pyarrow.parquet as pq
 
-            return pq.read_table(path).to_pylist()
+            table = pq.read_table(path)
+            _check_once(field, source, table.column_names)
+            return table.to_pylist()
         if kind in (".yaml", ".yml"):
             return _rows(field, source, _as_text(read_yaml(_read_text(path))))
         if kind == ".jsonl":
@@ -55,10 +56,26 @@ def read_rows(field: str, source: str, path: Path) -> list[dict[str, Any]]:
     raise UserError(field, source, f"unknown kind of file; use {FILES}")
 
 
+def plain_text(cell: Any) -> str:
+    """Return a cell as text: bytes as UTF-8 if they are, nothing where there is none (NaN to pandas)."""
+    if cell is None or cell != cell:  # NaN
+        return ""
+    return cell.decode() if isinstance(cell, bytes) and not is_binary(cell) else str(cell)
+
+
+def is_binary(cell: Any) -> bool:
+    """Return whether a cell holds bytes that are no text in UTF-8."""
+    if not isinstance(cell, bytes):
+        return False
+    try:
+        cell.decode()
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
 def _read_text(path: Path) -> str:
-    """Return a file's text: UTF-8, or UTF-16 with the mark at its start that Excel and Notepad write."""
-    data = path.read_bytes()
-    return data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
+    return decode_text(path.read_bytes())
 
 
 def _read_cells(field: str, source: str, text: str, kind: str) -> list[dict[str, Any]]:
@@ -72,8 +89,7 @@ def _read_cells(field: str, source: str, text: str, kind: str) -> list[dict[str,
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
     columns = [name.strip() for name in reader.fieldnames or []]
     columns = [name.lower() if name.lower() in KNOWN_COLUMNS else name for name in columns]
-    if twice := next((name for name in columns if columns.count(name) > 1), None):
-        raise UserError(field, source, f"has two columns {twice!r}; rename one")
+    _check_once(field, source, columns)
     reader.fieldnames = columns
     rows: list[dict[str, Any]] = list(reader)
     for number, row in enumerate(rows):
@@ -88,6 +104,11 @@ def _read_cells(field: str, source: str, text: str, kind: str) -> list[dict[str,
                 f"row {number + 1} of {source} goes over several lines; close the quote that it opens",
             )
     return rows
+
+
+def _check_once(field: str, source: str, columns: list[str]) -> None:
+    if twice := next((name for name in columns if columns.count(name) > 1), None):
+        raise UserError(field, source, f"has two columns {twice!r}; rename one")
 
 
 def _as_text(value: Any) -> Any:

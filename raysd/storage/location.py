@@ -192,6 +192,8 @@ class Location:
                 raise UserError(
                     "storage", self.uri, "the disk is full; free some space and run the same command again"
                 ) from None
+            if isinstance(error, IsADirectoryError):
+                raise UserError("storage", self.file(name), "is a folder, and no file; move it away") from None
             raise
         finally:
             partial.unlink(missing_ok=True)

@@ -61,6 +61,11 @@ class RangeSettings(Section):
         return self
 
 
+def _kind_of_values(value: Any) -> str:
+    """Return the kind of searched value where there are no options: a `list`, or a `range`."""
+    return "range" if isinstance(value, RangeSettings | dict) else "list"
+
+
 def _kind(value: Any) -> str:
     """Return the kind of searched value: a `list`, a `range`, or the `options` of a section."""
     if isinstance(value, RangeSettings) or (isinstance(value, dict) and {"low", "high"} & value.keys()):
@@ -70,7 +75,7 @@ def _kind(value: Any) -> str:
 
 Values = Annotated[list[Any], Field(min_length=1), Tag("list")]
 Range = Annotated[RangeSettings, Tag("range")]
-Choices = Annotated[Values | Range, Discriminator(_kind)]
+Choices = Annotated[Values | Range, Discriminator(_kind_of_values)]
 
 
 class SpaceSettings(Section):
@@ -146,7 +151,7 @@ class SweepSettings(Section):
     @classmethod
     def _numbers(cls, rungs: Any) -> Any:
         return (
-            [{"images_per_class": rung} if isinstance(rung, int) else rung for rung in rungs]
+            [{"images_per_class": rung} if type(rung) is int else rung for rung in rungs]
             if isinstance(rungs, list)
             else rungs
         )
@@ -172,6 +177,13 @@ class SweepSettings(Section):
             if isinstance(choices, list) and any(value in choices[:place] for place, value in enumerate(choices)):
                 raise ValueError(f"{name}: a value stands twice; name each once")
         return space
+
+    @field_validator("objective")
+    @classmethod
+    def _names_a_role(cls, objective: Objective | dict[Objective, float]) -> Objective | dict[Objective, float]:
+        if not objective:
+            raise ValueError("is empty; name validation, transfer or test, or weights of them")
+        return objective
 
     @model_validator(mode="after")
     def _agree(self) -> "SweepSettings":

@@ -8,6 +8,7 @@ The folder is what timm and the Hugging Face hub expect: `model.safetensors` and
 import json
 import tempfile
 from collections.abc import Iterable
+from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,7 @@ def _reason(error: Exception) -> str:
 
 def _check_name(backbone: str) -> None:
     if not timm.is_model(backbone):
-        close = timm.list_models(f"*{backbone[:6]}*")[:3]
+        close = get_close_matches(backbone, timm.list_models(), n=3) or timm.list_models(f"*{backbone[:6]}*")[:3]
         hint = f"; close to it: {', '.join(close)}" if close else "; see timm.list_models()"
         raise UserError("training.backbone", backbone, f"timm has no such model{hint}")
 

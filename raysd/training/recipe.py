@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from raysd.settings import Section, Unit
 
@@ -42,6 +42,8 @@ Pixels = Annotated[float, Field(gt=0), Unit("pixels")]
 
 class Recipe(Section):
     """A recipe for training a classifier. Rates and sizes are for the whole batch, over all workers."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     # The optimizer and its schedule.
     optimizer: Literal["adamw", "sgd", "lamb"] = "adamw"
@@ -147,6 +149,13 @@ class Recipe(Section):
                 "mixup and cutmix do not go with local crops; set local_crops to 0, or mixup and cutmix to 0"
             )
         return self
+
+    @field_validator("crop_area", "local_crop_area", "blur_sigma")
+    @classmethod
+    def _rising(cls, pair: tuple[float, float]) -> tuple[float, float]:
+        if pair[0] > pair[1]:
+            raise ValueError("the first must not be more than the second; swap them")
+        return pair
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> "Recipe":

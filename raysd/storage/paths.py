@@ -1,0 +1,73 @@
+"""Paths that a user gives."""
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from raysd.errors import UserError
+
+BUCKET = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
+VARIABLE = re.compile(r"(?:^|/)(?:\$\{?([A-Za-z_]\w*)\}?|%([A-Za-z_]\w*)%)(?=/|$)", re.ASCII)
+"""A whole part of a path that is a variable, as shells and Windows write it."""
+
+
+def local_path(field: str, name: str) -> Path:
+    """Return a path with `~` filled in, which may or may not be there.
+
+    Raises:
+        UserError: the user of `~` does not exist, or no file can have this name.
+    """
+    try:
+        path = Path(name).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).rstrip(".")
+        raise UserError(field, name, f"is no path that can be read ({reason}); check it") from None
+    return path
+
+
+def _folder(path: Path) -> Path:
+    """Return a path that is a folder, or can become one.
+
+    Raises:
+        UserError: it is a file, or below one.
+    """
+    there = next(place for place in (path, *path.parents) if place.exists())
+    if not there.is_dir():
+        raise UserError("storage", str(path), f"{there} is a file; give a folder")
+    return path
+
+
+def full_path(storage: str) -> str:
+    """Return a storage root on a disk as a full path.
+
+    Raises:
+        ValueError: it is an address that lacks a slash, is written for another system, or names a variable that nobody
+            fills in: a folder of that name would be made in silence.
+    """
+    path = Path(storage)
+    if (variable := VARIABLE.search(storage)) and not path.exists():
+        name = variable[1] or variable[2]
+        raise ValueError(f"{variable[0]} is not filled in here; write ${{oc.env:{name}}}")
+    if (scheme := re.match(r"[A-Za-z][A-Za-z0-9+.-]*:(?=[/\\])", storage)) and not path.exists():
+        remedy = f"write {scheme[0].lower()}//bucket/folder" if len(scheme[0]) > 2 else "give a folder of this system"
+        raise ValueError(f"begins with {scheme[0]}, which is no folder here; {remedy}")
+    try:
+        return str(_folder(local_path("storage", storage).resolve()))
+    except UserError as error:
+        raise ValueError(error.remedy) from None
+    except (OSError, RuntimeError) as error:
+        reason = "the folder that the command runs in is gone" if isinstance(error, FileNotFoundError) else str(error)
+        raise ValueError(f"is no folder that can be found ({reason}); name another one") from None
+
+
+def checked_address(storage: str) -> str:
+    """Return an address in an object store.
+
+    Raises:
+        ValueError: it names no bucket: all that follows would be taken for another place.
+    """
+    parts = urlsplit(storage)
+    if parts.scheme == "file" or ("@" in parts.netloc or BUCKET.fullmatch(parts.netloc)):
+        return storage
+    raise ValueError("names no bucket; write it as s3://bucket/folder or gs://bucket/folder")
