@@ -22,6 +22,7 @@ from raysd.evaluation.settings import AnalysisSettings, EvaluationSettings
 from raysd.prompts.resolve import built_in_variants
 from raysd.prompts.settings import Kind, VariantSettings
 from raysd.prompts.table import ClassTable, fill_from_wordnet, load_class_table
+from raysd.storage.address import check_address, local_path
 from raysd.storage.location import Location
 from raysd.sweep.settings import SweepSettings
 from raysd.training.settings import TrainingSettings
@@ -83,7 +84,8 @@ class Experiment(BaseModel):
     @classmethod
     def _absolute(cls, storage: str) -> str:
         """Return a local root as a full path, since trials of a sweep run in folders of their own."""
-        return storage if "://" in storage else str(Path(storage).expanduser().resolve())
+        check_address("storage", storage)
+        return storage if "://" in storage else str(local_path("storage", storage).resolve())
 
     @property
     def root(self) -> Location:
@@ -215,7 +217,9 @@ def _plain(value: Any) -> Any:
 
 
 def _read(path: str) -> dict[str, Any]:
-    folder, _, name = str(Path(path).expanduser().resolve() if "://" not in path else path).rpartition("/")
+    check_address("configuration", path)
+    whole = path if "://" in path else str(local_path("configuration", path).resolve())
+    folder, _, name = whole.rpartition("/")
     location = Location(folder)
     if not location.is_file(name):
         raise UserError("configuration", path, "no such file; give the path of an experiment's YAML file")

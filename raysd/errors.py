@@ -48,6 +48,8 @@ class UserError(ValueError):
         """
         found = max(error.errors(), key=lambda each: len(_keys(each, values)))
         field = ".".join([*([prefix] if prefix else []), *_keys(found, values)])
+        if isinstance(own := found.get("ctx", {}).get("error"), UserError):
+            return UserError(field, own.value, own.remedy)
         message = found["msg"].removeprefix("Value error, ")
         return UserError(field, found.get("input"), REMEDIES.get(found["type"], message[:1].lower() + message[1:]))
 

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl
 
-from raysd.data.readers import USUAL, Columns, local_path
+from raysd.data.readers import USUAL, Columns
 from raysd.errors import UserError
+from raysd.storage.address import local_path
 
 OnBroken = Literal["error", "skip"]
+WHAT = "a real data set"
 OPTIONS = ("image", "label", "on_broken")
 
 
@@ -28,8 +30,8 @@ def parse_own_name(field: str, name: str) -> OwnName:
     Raises:
         UserError: no such user, an unknown option, or a wrong value.
     """
-    if "?" not in name or local_path(field, name).exists():
-        return OwnName(local_path(field, name))
+    if "?" not in name or local_path(field, name, WHAT).exists():
+        return OwnName(local_path(field, name, WHAT))
     path, _, query = name.rpartition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
     if not options or (wrong := [option for option in options if option not in OPTIONS]):

@@ -307,18 +307,3 @@ def _file_key(name: str, status: os.stat_result) -> bytes:
 
 def _raise(error: OSError) -> None:
     raise error
-
-
-def local_path(field: str, name: str) -> Path:
-    """Return a path with `~` filled in, which may or may not be there.
-
-    Raises:
-        UserError: the user of `~` does not exist, or no file can have this name.
-    """
-    try:
-        path = Path(name).expanduser()
-        path.exists()
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).rstrip(".")
-        raise UserError(field, name, f"is no path that can be read ({reason}); check it") from None
-    return path

@@ -16,7 +16,7 @@ from raysd.data.hub_readers import SAVED, SAVED_DICT, SCHEME, HubSet, hub_source
 from raysd.data.images import ImageSet, read_labels
 from raysd.data.own_name import OnBroken, OwnName, parse_own_name
 from raysd.data.parquet import hive_files, parquet_source
-from raysd.data.readers import USUAL, Source, Split, files_key, local_path
+from raysd.data.readers import USUAL, Source, Split, files_key
 from raysd.data.readers import encode_png as encode_png
 from raysd.data.splits import frozen_mask, half_mask
 from raysd.data.store import find_set, write_set
@@ -24,6 +24,7 @@ from raysd.data.store import image_table as image_table
 from raysd.errors import UserError
 from raysd.progress import say
 from raysd.prompts.table import ClassTable
+from raysd.storage.address import local_path
 from raysd.storage.location import Location
 
 FOLDER_READER = "every suffix, folders in folders"

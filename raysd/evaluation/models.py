@@ -13,6 +13,7 @@ from timm.data import ImageNetInfo, resolve_data_config
 from raysd.data.images import decode_image
 from raysd.errors import UserError
 from raysd.prompts.table import ClassTable
+from raysd.storage.address import local_path
 from raysd.storage.fingerprint import fingerprint, folder_digest
 from raysd.storage.hub import FILES, fetch_model
 from raysd.storage.location import Location
@@ -132,7 +133,7 @@ def pretrained_model(name: str, table: ClassTable, needs_classes: bool) -> Evalu
     outputs = _outputs(name, model.num_classes, table) if needs_classes else None
     digest = folder_digest(folder, FILES)
     identity = {"weights": digest, "preprocessing": asdict(preprocessing), "outputs": outputs}
-    backbone = json.loads((folder / CONFIG).read_text())["architecture"]
+    backbone = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["architecture"]
     trained_on = {"kind": "pretrained", "name": name, "fingerprint": digest, "images_per_class": None}
     about = {"seed": 0, "backbone": backbone, "trained_on": trained_on}
     return EvaluatedModel(fingerprint(identity), str(folder), about, preprocessing, False, outputs, model.num_classes)
@@ -140,7 +141,7 @@ def pretrained_model(name: str, table: ClassTable, needs_classes: bool) -> Evalu
 
 def _find(name: str) -> Path:
     name = name.removeprefix("hf-hub:")
-    folder = Path(name).expanduser().resolve()
+    folder = local_path(FIELD, name, "a classifier").resolve()
     if not folder.is_dir():
         if name.startswith((".", "/", "~")) or name.count("/") != 1:
             raise UserError(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from raysd.errors import UserError
 from raysd.prompts.table_file import FILES, read_rows
+from raysd.storage.local_copy import local_file
 
 if TYPE_CHECKING:
     from raysd.prompts.wordnet import Synset
@@ -106,10 +107,8 @@ def load_class_table(source: str | list[str]) -> ClassTable:
     """
     if isinstance(source, list):
         return _validated("classes", [{"name": name} for name in source])
-    path = Path(source).expanduser()
-    if source in built_in_tables():
-        path = BUILT_IN / f"{source}.csv"
-    elif not path.is_file():
+    path = BUILT_IN / f"{source}.csv" if source in built_in_tables() else local_file("classes", source)
+    if not path.is_file():
         tables = ", ".join(built_in_tables())
         remedy = f"no such built-in table or file; use one of {tables}, or a {FILES} file"
         raise UserError("classes", source, remedy)

@@ -7,7 +7,8 @@ The folder is what timm and the Hugging Face hub expect: `model.safetensors` and
 
 import json
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from timm.layers import convert_sync_batchnorm
 from timm.models import save_for_hf
 from torch import nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from raysd.errors import UserError
 from raysd.storage.location import Location
@@ -151,6 +153,39 @@ def synchronize_norms(model: Classifier) -> Classifier:
     them."""
     synchronised: Classifier = convert_sync_batchnorm(model)
     return synchronised
+
+
+@torch.no_grad()
+def lone_norms(model: Classifier, views: Sequence[torch.Tensor]) -> list[nn.Module]:
+    """Return the batch norms that would get one value of each channel of these views, of which they can take no
+    variance. One that is synchronized with other workers gets their values, too."""
+    found: list[nn.Module] = []
+
+    def note(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if inputs[0].numel() == inputs[0].shape[1]:
+            found.append(norm)
+
+    is_shared = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
+    norms = [norm for norm in model.modules() if isinstance(norm, _BatchNorm)]
+    own = [norm for norm in norms if not (is_shared and isinstance(norm, nn.SyncBatchNorm))]
+    handles = [norm.register_forward_pre_hook(note) for norm in own]
+    model.eval()(*views)
+    model.train()
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+@contextmanager
+def running_statistics(norms: Iterable[nn.Module]) -> Iterator[None]:
+    """Let some batch norms take their running mean and variance, as in evaluation, and leave them as they are."""
+    for norm in norms:
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.train()
 
 
 def normalize(images: torch.Tensor, mean: float | torch.Tensor = MEAN, std: float | torch.Tensor = STD) -> torch.Tensor:

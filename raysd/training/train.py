@@ -205,9 +205,6 @@ def check_batch(num_images: int, settings: TrainingSettings, shares: list[float]
     if len(shares) > 1 and min(shares) * per_worker < LEAST_SHARE:
         least = f"{LEAST_SHARE / per_worker:.3g} is the least with {per_worker} images per worker"
         raise UserError("training.sources.share", min(shares), f"{least}; use more of it, or a larger batch")
-    recipe = settings.resolve_recipe()
-    if (recipe.mixup or recipe.cutmix) and per_worker % 2:
-        raise UserError("training.batch_size", batch_size, "mixup and cutmix need an even number of images per worker")
 
 
 class _ProgressThread(threading.Thread):
