@@ -67,7 +67,7 @@ class Experiment(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise UserError.from_validation(error, values=values) from None
+            raise UserError.from_validation(error, values=values, model=type(self)) from None
 
     @cached_property
     def table(self) -> ClassTable:

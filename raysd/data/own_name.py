@@ -6,7 +6,7 @@ from typing import Literal
 from urllib.parse import parse_qsl
 
 from raysd.data.readers import USUAL, Columns
-from raysd.errors import UserError
+from raysd.errors import UserError, meant
 from raysd.storage.address import local_path
 
 OnBroken = Literal["error", "skip"]
@@ -36,7 +36,8 @@ def parse_own_name(field: str, name: str) -> OwnName:
     options = dict(parse_qsl(query, keep_blank_values=True))
     if not options or (wrong := [option for option in options if option not in OPTIONS]):
         shown = wrong[0] if options else query
-        raise UserError(field, name, f"is not there and has no option {shown!r}; options are {', '.join(OPTIONS)}")
+        remedy = f"is not there and has no option {shown!r}{meant(shown, OPTIONS)}; options are {', '.join(OPTIONS)}"
+        raise UserError(field, name, remedy)
     on_broken = checked_on_broken(field, name, options.pop("on_broken", "error"))
     return OwnName(local_path(field, path), Columns(**options), on_broken)
 

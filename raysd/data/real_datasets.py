@@ -113,6 +113,10 @@ def _local(name: OwnName, split: Split) -> _OwnSource:
         own = [] if columns == USUAL and path.is_file() else [columns.image, columns.label]
         return _OwnSource(path.stem, short_digest(*own, key) if own else key, lambda: parquet_source(path, columns))
     if not _is_data_set(path):
+        if columns != USUAL:
+            shown = f"{path}?image={columns.image}&label={columns.label}"
+            remedy = "is a folder of images, which has no columns; leave image and label out"
+            raise UserError("real data set", shown, remedy)
         return _folder(path, split, key)
     hub = HubSet(id=str(path.absolute()), image=columns.image, label=columns.label)
     chosen = _chosen_splits(hub.id, hub_splits(hub))

@@ -54,9 +54,8 @@ def check_address(field: str, name: str, use: str = USE) -> None:
     if before and (":" in before or scheme not in (*HADOOP, *AZURE)):  # else a user's or a container's name
         raise UserError(field, name.replace(before, "***"), CREDENTIALS)
     if scheme not in KNOWN:
-        raise UserError(
-            field, name, f"{INSTEAD.get(scheme, f'begins with {scheme}:, which raysd does not open')}; {use}"
-        )
+        why = INSTEAD.get(scheme, f"begins with {scheme}:, which raysd does not open")
+        raise UserError(field, name, f"{why}; {use}")
     if not name[len(scheme) :].startswith("://"):
         raise UserError(field, name, f"is no address; write it as {scheme}://...")
     if scheme == "file" and host not in ("", "localhost"):
@@ -92,9 +91,8 @@ def local_path(field: str, name: str, what: str = "it") -> Path:
     if scheme is not None:
         check_address(field, name, f"give a path, since {what} is read from a disk")
         if scheme != "file":
-            raise UserError(
-                field, name, f"{what} is read from a disk; copy it to one that all nodes see, and give its path"
-            )
+            remedy = f"{what} is read from a disk; copy it to one that all nodes see, and give its path"
+            raise UserError(field, name, remedy)
         name = unquote(urlsplit(name).path)
     try:
         path = Path(name).expanduser()

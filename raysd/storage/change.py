@@ -1,8 +1,8 @@
 """Changes of a file by several processes, none of which is lost.
 
 On a disk a lock is held meanwhile (`raysd.storage.lock`). On an object store the write is refused if the object changed
-since it was read, and then the change is repeated on its new content (`raysd.storage.conditional`). Hadoop's file system
-has neither; the last write wins.
+since it was read, and then the change is repeated on its new content (`raysd.storage.conditional`). Hadoop's file
+system has neither; the last write wins.
 """
 
 import uuid

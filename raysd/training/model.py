@@ -5,7 +5,10 @@ The folder is what timm and the Hugging Face hub expect: `model.safetensors` and
 `record.json`, written last, raysd's own record with the metrics.
 """
 
+import inspect
 import json
+import re
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +25,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from raysd.errors import UserError
+from raysd.errors import UserError, meant
 from raysd.storage.location import Location
 from raysd.training import small_stem  # noqa: F401 - makes the ResNets for small images known to timm
 from raysd.training.architecture import CONFIG, HEAD, RECORD, WEIGHTS, Architecture
@@ -140,12 +143,19 @@ def build_classifier(architecture: Architecture) -> Classifier:
     try:
         backbone = timm.create_model(architecture.timm_name, num_classes=num_classes, **options)
     except Exception as error:  # backbones fail in many ways on options that do not fit
-        raise UserError(
-            "training.backbone_options", options, f"{architecture.backbone} does not take them ({_reason(error)})"
-        ) from None
+        why = f"{architecture.backbone} does not take them ({_reason(error)}{_meant_option(architecture, error)})"
+        raise UserError("training.backbone_options", options, why) from None
     if projector is None:
         return Classifier(backbone)
     return Classifier(backbone, Projector(backbone.head_hidden_size, architecture.num_classes, **projector))
+
+
+def _meant_option(architecture: Architecture, error: Exception) -> str:
+    """Return the option that was meant, if a class of the backbone's module does not know the name of one."""
+    found = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    places = (sys.modules[timm.model_entrypoint(architecture.timm_name).__module__], timm.models)
+    kinds = [getattr(place, found[1]) for place in places if hasattr(place, found[1])] if found else []
+    return meant(found[2], inspect.signature(kinds[0]).parameters) if found and kinds else ""
 
 
 def synchronize_norms(model: Classifier) -> Classifier:
