@@ -57,7 +57,6 @@ def trainer_that_ends(folder: Location, **options: Any) -> "TorchTrainer":
         options: of `TorchTrainer`.
     """
     from ray.train.torch import TorchTrainer
-    from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError
     from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
     from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 
@@ -70,9 +69,7 @@ def trainer_that_ends(folder: Location, **options: Any) -> "TorchTrainer":
         def make_decision(self, training_failed_error: TrainingFailedError) -> FailureDecision:
             """Return whether to try again."""
             error = training_failed_error
-            if isinstance(error, ControllerError) and isinstance(
-                error.controller_failure, WorkerGroupStartupFailedError
-            ):
+            if isinstance(error, ControllerError) and _is_death_at_start(error.controller_failure):
                 self.num_deaths += 1
                 return FailureDecision.RAISE if self.num_deaths > MAX_STARTS else FailureDecision.RETRY
             if isinstance(error, WorkerGroupError):
@@ -114,11 +111,19 @@ def training_error(run: str, error: Exception) -> UserError:
         why = f"its workers fail: {min(lines)}"
     elif failures:
         why = f"its workers' processes die: {_line(next(iter(failures.values())))}"
-    elif type(cause).__name__ == "WorkerGroupStartupFailedError":
+    elif _is_death_at_start(cause):
         why = f"its workers' processes died {MAX_STARTS + 1} times while they started"
     else:
         why = _line(cause)
     return UserError("training", run, f"{why}; RAYSD_VERBOSE=1 shows their logs, the same command goes on")
+
+
+def _is_death_at_start(failure: Exception) -> bool:
+    """Return whether the controller lost a worker before all of them had begun."""
+    from ray.exceptions import RayActorError
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError
+
+    return isinstance(failure, WorkerGroupStartupFailedError | RayActorError)
 
 
 def _base(error: Exception) -> Exception:
