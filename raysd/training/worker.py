@@ -69,7 +69,7 @@ def trainer_that_ends(folder: Location, **options: Any) -> "TorchTrainer":
         def make_decision(self, training_failed_error: TrainingFailedError) -> FailureDecision:
             """Return whether to try again."""
             error = training_failed_error
-            if isinstance(error, ControllerError) and _is_death_at_start(error.controller_failure):
+            if isinstance(error, ControllerError) and _is_failed_start(error.controller_failure):
                 self.num_deaths += 1
                 return FailureDecision.RAISE if self.num_deaths > MAX_STARTS else FailureDecision.RETRY
             if isinstance(error, WorkerGroupError):
@@ -111,19 +111,21 @@ def training_error(run: str, error: Exception) -> UserError:
         why = f"its workers fail: {min(lines)}"
     elif failures:
         why = f"its workers' processes die: {_line(next(iter(failures.values())))}"
-    elif _is_death_at_start(cause):
+    elif _is_failed_start(cause):
         why = f"its workers' processes died {MAX_STARTS + 1} times while they started"
+    elif type(cause).__name__.startswith("ActorDied"):
+        why = "a worker's process died as it began"
     else:
         why = _line(cause)
     return UserError("training", run, f"{why}; RAYSD_VERBOSE=1 shows their logs, the same command goes on")
 
 
-def _is_death_at_start(failure: Exception) -> bool:
-    """Return whether the controller lost a worker before all of them had begun."""
-    from ray.exceptions import RayActorError
+def _is_failed_start(failure: Exception) -> bool:
+    """Return whether a process died before all were there. One that dies as it is given its work is not meant: Ray
+    Train then keeps what it reserved for the workers, so that a next try would wait for ever."""
     from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError
 
-    return isinstance(failure, WorkerGroupStartupFailedError | RayActorError)
+    return isinstance(failure, WorkerGroupStartupFailedError)
 
 
 def _base(error: Exception) -> Exception:

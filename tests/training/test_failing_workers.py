@@ -46,7 +46,7 @@ def test_a_worker_whose_peer_is_gone_did_not_fail_by_itself():
         (WorkerGroupError("", {0: raised(ImportError("no module x"))}), "its workers fail: ImportError: no module x; "),
         (WorkerGroupError("", {0: raised(LOST), 1: ActorDiedError()}), "its workers' processes die: "),
         (ControllerError(WorkerGroupStartupFailedError("x")), "processes died 4 times while they started; "),
-        (ControllerError(ActorDiedError()), "processes died 4 times while they started; "),
+        (ControllerError(ActorDiedError()), "a worker's process died as it began; "),
         (ControllerError(RuntimeError("a\nb")), "RuntimeError: a; "),
     ],
 )
