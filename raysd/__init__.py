@@ -11,6 +11,8 @@ Each command is a function that returns an object; see `raysd.commands`. They ar
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from raysd.storage import home as home  # places caches, before a library that has some is imported
+
 if TYPE_CHECKING:
     from raysd.commands import (
         analyse,

@@ -1,6 +1,8 @@
 """The `raysd` command. Each command takes an experiment's YAML file and `key=value` overrides."""
 
+import codecs
 import csv
+import errno
 import json
 import os
 import sys
@@ -14,6 +16,7 @@ from raysd.errors import UserError
 if TYPE_CHECKING:
     from raysd.config import CommandLine, Experiment
 
+NO_FILE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 PARTLY_FAILED = 3
 """Exit code of a command whose answer lacks a part."""
 app = typer.Typer(
@@ -272,18 +275,45 @@ def main(is_job: bool = False) -> None:
     Args:
         is_job: whether the command may be retried without a user, even if it was started at a terminal.
     """
-    from raysd.progress import shown_lines
+    from raysd.progress import log, shown_lines, take_any_text
+    from raysd.storage import home
 
+    _use_utf8()
+    take_any_text()
     is_by_hand = not is_job and sys.stdin is not None and sys.stdin.isatty()
     try:
         with shown_lines():
+            if home.NOTICE is not None:
+                log.warning("%s", home.NOTICE)
             app(standalone_mode=True, obj=is_by_hand)
     except UserError as error:
         print(f"error: {getattr(error, 'cause', None) or error}", file=sys.stderr)
         sys.exit(2)
+    except (OSError, UnicodeEncodeError) as error:
+        if (line := _line_of(error)) is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
         sys.exit(130)
+
+
+def _use_utf8() -> None:
+    """Start anew in Python's UTF-8 mode where file names are ASCII, as a locale of C and an old setting may have it."""
+    if codecs.lookup(sys.getfilesystemencoding()).name == "ascii":
+        os.environ.pop("PYTHONIOENCODING", None)
+        os.execve(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]], {**os.environ, "PYTHONUTF8": "1"})
+
+
+def _line_of(error: OSError | UnicodeEncodeError) -> UserError | None:
+    """Return in one line what a user can mend: a file that may not be written, a name that the locale lacks."""
+    if isinstance(error, UnicodeEncodeError):
+        remedy = f"the locale's encoding {error.encoding} lacks it; set PYTHONUTF8=1"
+        return UserError("text", error.object[error.start : error.end], remedy)
+    if error.filename is None or error.errno not in NO_FILE:
+        return None
+    return UserError("file", str(error.filename), f"{error.strerror}; allow it, or choose another place")
 
 
 def run_job(name: str) -> None:

@@ -23,8 +23,9 @@ from raysd.prompts.resolve import built_in_variants
 from raysd.prompts.settings import Kind, VariantSettings
 from raysd.prompts.table import ClassTable, fill_from_wordnet, load_class_table
 from raysd.settings import Section
+from raysd.storage.address import check_address, local_path
 from raysd.storage.location import Location
-from raysd.storage.paths import checked_address, full_path, local_path
+from raysd.storage.paths import checked_address, full_path
 from raysd.sweep.settings import SweepSettings
 from raysd.training.settings import TrainingSettings
 from raysd.yaml_text import check_truth_values, children, decode_text, describe_error, fit, read_value, read_yaml
@@ -79,7 +80,7 @@ class Experiment(Section):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise UserError.from_validation(error, values=values) from None
+            raise UserError.from_validation(error, values=values, model=type(self)) from None
 
     @cached_property
     def table(self) -> ClassTable:
@@ -96,6 +97,7 @@ class Experiment(Section):
     @classmethod
     def _absolute(cls, storage: str) -> str:
         """Return a local root as a full path, since trials of a sweep run in folders of their own."""
+        check_address("storage", storage)
         return checked_address(storage) if "://" in storage else full_path(storage)
 
     @field_validator("classes", mode="before")
@@ -265,6 +267,7 @@ def _plain(value: Any) -> Any:
 
 
 def _read(path: str) -> dict[str, Any]:
+    check_address("configuration", path)
     if "://" not in path and local_path("configuration", path).is_dir():
         raise UserError("configuration", path, "is a folder; give the path of an experiment's YAML file")
     folder, _, name = (path if "://" in path else str(local_path("configuration", path).resolve())).rpartition("/")

@@ -1,11 +1,12 @@
 """The one exception that users meet."""
 
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, get_args
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
+    from pydantic import BaseModel, ValidationError
     from pydantic_core import ErrorDetails
 
 REMEDIES = {
@@ -58,7 +59,9 @@ class UserError(ValueError):
         return UserError(*json.loads(text))
 
     @staticmethod
-    def from_validation(error: "ValidationError", prefix: str = "", values: Any = None) -> "UserError":
+    def from_validation(
+        error: "ValidationError", prefix: str = "", values: Any = None, model: "type[BaseModel] | None" = None
+    ) -> "UserError":
         """Return the first error that pydantic found; where a value may be of several kinds, that of the kind that was
         meant.
 
@@ -66,13 +69,26 @@ class UserError(ValueError):
             error: what pydantic raised.
             prefix: where the values stand in the experiment file, as `training.recipe_options`.
             values: what was validated. Without them, a field may also name the kinds of value that pydantic tried.
+            model: that validated them; its keys are proposed for one that is nearly right.
         """
         deepest = max(len(_keys(each, values)) for each in error.errors())
         errors = [each for each in error.errors() if len(_keys(each, values)) == deepest]
         found = next((each for each in errors if each["type"] not in KINDS), errors[0])
         keys = _keys(found, values)
-        wanted = [each for each in errors if _keys(each, values) == keys]
-        return UserError(".".join([*([prefix] if prefix else []), *keys]), found.get("input"), _remedy(found, wanted))
+        field = ".".join([*([prefix] if prefix else []), *keys])
+        if isinstance(own := found.get("ctx", {}).get("error"), UserError):
+            is_whole = field == own.field or field.endswith(f".{own.field}")
+            return UserError(field if is_whole else f"{field}.{own.field}", own.value, own.remedy)
+        remedy = _remedy(found, [each for each in errors if _keys(each, values) == keys])
+        if model is not None and found["type"] == "extra_forbidden":
+            remedy = remedy.replace("; ", f"{meant(str(found['loc'][-1]), _known_keys(model, found['loc']))}; ", 1)
+        return UserError(field, found.get("input"), remedy)
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Return `, did you mean ...?` for a name that is nearly one of the known ones; nothing for others."""
+    close = get_close_matches(name, list(known), n=1)
+    return f", did you mean {close[0]}?" if close else ""
 
 
 def find_user_error(error: BaseException | None) -> UserError | None:
@@ -84,6 +100,22 @@ def find_user_error(error: BaseException | None) -> UserError | None:
                 return candidate
         error = cause if isinstance(cause, BaseException) and cause is not error else error.__cause__
     return None
+
+
+def _known_keys(model: "type[BaseModel]", loc: tuple[int | str, ...]) -> list[str]:
+    """Return the keys beside a place in what a model validates."""
+    kinds = [model]
+    for part in loc[:-1]:  # a part that is no field is the number or the key of an entry, or a kind of value
+        fields = [kind.model_fields[str(part)] for kind in kinds if str(part) in kind.model_fields]
+        kinds = [found for field in fields for found in _models_in(field.annotation)] if fields else kinds
+    return [name for kind in kinds for name in kind.model_fields]
+
+
+def _models_in(annotation: Any) -> "list[type[BaseModel]]":
+    """Return the models that an annotation names, as in `list[Model] | None`."""
+    if isinstance(annotation, type) and hasattr(annotation, "model_fields"):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models_in(inner)]
 
 
 def _plain(value: Any) -> Any:

@@ -4,7 +4,9 @@ Lines go to the logger `raysd`. The command line and the job scripts show them, 
 output Ray collects; in a program of your own they show when it configures logging.
 """
 
+import codecs
 import contextlib
+import io
 import logging
 import sys
 import time
@@ -19,6 +21,30 @@ LINE_SECONDS = 10.0
 
 
 log = logging.getLogger("raysd")
+
+
+IN_ASCII = {"±": "+/-", "–": "-", "…": "...", "’": "'", "“": '"', "”": '"'}
+ESCAPED = 0xDC00  # where Python keeps the bytes of a file name that are no text, as characters
+
+
+def _spell(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Return what stands for a character that an output's encoding lacks, and where to go on."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    character, end = error.object[error.start], error.start + 1
+    if 0x80 <= ord(character) - ESCAPED <= 0xFF:
+        return bytes([ord(character) - ESCAPED]), end
+    return IN_ASCII.get(character) or ascii(character)[1:-1], end
+
+
+codecs.register_error("raysd", _spell)
+
+
+def take_any_text() -> None:
+    """Let the output and the error stream of this process take any text, whatever their encoding."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="raysd")
 
 
 class PlainLines(logging.Handler):

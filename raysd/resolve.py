@@ -144,16 +144,17 @@ def source_generations(experiment: Experiment) -> Iterator[tuple[int, Generation
         if source.clone is None:
             continue
         overrides: dict[str, Any] = dict(source.clone)
+        field = f"training.sources.{number}.clone"
         if "seeds" in overrides:
-            field = f"training.sources.{number}.clone.seeds"
-            raise UserError(field, overrides["seeds"], "is the same for all sources; set generation.seeds")
+            remedy = "is the same for all sources; set generation.seeds"
+            raise UserError(f"{field}.seeds", overrides["seeds"], remedy)
         if source.images_per_class is not None:
             overrides |= {"images_per_class": source.images_per_class, "class_counts": {}}
         values = {**experiment.generation.model_dump(), **overrides}
         try:
             generation = GenerationSettings(**values)
         except ValidationError as error:
-            raise UserError.from_validation(error, f"training.sources.{number}.clone", values) from None
+            raise UserError.from_validation(error, field, values, GenerationSettings) from None
         yield number, generation
 
 

@@ -5,14 +5,17 @@ import contextlib
 import errno
 import logging
 import os
+import secrets
 import signal
 import socket
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 from raysd.errors import UserError
+from raysd.storage.home import can_write
 
 LOCAL_OBJECT_STORE_BYTES = 512 * 2**20
 WAVE_SHARDS = 4096  # handed to Ray Data at once, so that the driver's memory does not grow with the clone
@@ -67,7 +70,8 @@ def _connect(verbose: bool) -> None:
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     options = {"include_dashboard": True, "object_store_memory": LOCAL_OBJECT_STORE_BYTES}
     try:
-        with _standard_modules_first():
+        _keep_token()
+        with _plain_python():
             context = ray.init(address="local", logging_level=level, log_to_driver=verbose, **options)
     except Exception as error:  # as above, and those of the disk and the network
         raise _start_error(error) from None
@@ -115,19 +119,27 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def _keep_token() -> None:
+    """Keep the token of the cluster that is started in the environment where Ray cannot write its file."""
+    if not can_write(Path.home() / ".ray"):
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))
+
+
 @contextlib.contextmanager
-def _standard_modules_first() -> Iterator[None]:
-    """Let the processes that are started not look for modules in the working folder first: a `random.py` there would
-    be taken for Python's own."""
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
+def _plain_python() -> Iterator[None]:
+    """Let the processes that are started read and write UTF-8, and not look for modules in the working folder first: a
+    `random.py` there would be taken for Python's own."""
+    wanted = {"PYTHONSAFEPATH": "1", "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         yield
     finally:
-        if before is None:
-            os.environ.pop("PYTHONSAFEPATH", None)
-        else:
-            os.environ["PYTHONSAFEPATH"] = before
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager

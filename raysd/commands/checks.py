@@ -225,22 +225,14 @@ def check_training(experiment: Experiment) -> None:
     """Check the backbone, the recipe and the names of sets before anything is generated."""
     from raysd.data.real_datasets import check_real_dataset
     from raysd.resolve import source_generations
-    from raysd.training.architecture import Architecture
     from raysd.training.logs import check_logger
-    from raysd.training.model import check_architecture
 
     training, evaluation = experiment.training, experiment.evaluation
     if len(experiment.table) < 2:
         raise UserError(
             "classes", experiment.classes, "is one class, and a classifier tells at least two apart; add one"
         )
-    options, recipe = (
-        (training.backbone_options, len(experiment.table), training.image_size, training.stem_stride),
-        training.resolve_recipe(),
-    )
-    check_architecture(
-        Architecture(training.backbone, *options, recipe.projector), recipe.view_sizes(training.image_size)
-    )
+    _check_backbone(experiment)
     check_logger(training.logger)
     named = {
         "training.real": training.real,
@@ -261,6 +253,31 @@ def check_training(experiment: Experiment) -> None:
         if name is not None:
             check_real_dataset(field, name)
     check_further_sets(experiment)
+
+
+def check_options(experiment: Experiment) -> None:
+    """Check the options that a training passes on, without loading torch where there are none for the backbone.
+
+    Raises:
+        UserError: an option that the recipe, a source or the backbone does not have, or a wrong value.
+    """
+    from raysd.resolve import source_generations
+
+    experiment.training.resolve_recipe()
+    list(source_generations(experiment))
+    if experiment.training.backbone_options:
+        _check_backbone(experiment)
+
+
+def _check_backbone(experiment: Experiment) -> None:
+    from raysd.training.architecture import Architecture
+    from raysd.training.model import check_architecture
+
+    training, recipe = experiment.training, experiment.training.resolve_recipe()
+    options = (training.backbone_options, len(experiment.table), training.image_size, training.stem_stride)
+    check_architecture(
+        Architecture(training.backbone, *options, recipe.projector), recipe.view_sizes(training.image_size)
+    )
 
 
 def check_further_sets(experiment: Experiment) -> None:

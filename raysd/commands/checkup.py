@@ -6,6 +6,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from raysd.commands.checks import check_training
 from raysd.config import Experiment, ExperimentLike, load_experiment
 from raysd.errors import UserError
 from raysd.formats import byte_size
@@ -44,6 +45,9 @@ def doctor(experiment: ExperimentLike = None, **values: Any) -> list[UserError]:
     spec = None
     with failures.noted():
         _check_packages()
+    if "training" in experiment.model_fields_set:
+        with failures.noted():
+            check_training(experiment)
     with failures.noted():
         spec = clone_spec_of(experiment, fetch=False)
     with failures.noted():

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from raysd.clone.settings import MOST_IMAGES
-from raysd.commands.checks import check_generation, check_prompts, findings
+from raysd.commands.checks import check_generation, check_options, check_prompts, findings
 from raysd.commands.clone_handle import ClonePlan, ExportedClone, GeneratedClone, ScoredClone, VerifiedClone
 from raysd.config import Experiment, ExperimentLike, load_experiment
 from raysd.errors import UserError
@@ -35,6 +35,7 @@ def plan(experiment: ExperimentLike = None, **values: Any) -> ClonePlan:
     from raysd.generation.cost import num_bytes
 
     experiment = load_experiment(experiment, **values)
+    check_options(experiment)
     clones = _clones_of(experiment, fetch=False)
     suspects, cost = tuple(findings(experiment, clones[0].spec)), tuple(cost_lines(experiment, clones))
     first, *others = (

@@ -10,9 +10,9 @@ from PIL import Image
 from raysd.device import find_device
 from raysd.diffusion.checkpoint import Model, check_tokenizers
 from raysd.errors import UserError
+from raysd.storage.address import local_path
 from raysd.storage.fingerprint import folder_digest
 from raysd.storage.hub import FILES, fetch_model
-from raysd.storage.paths import local_path
 
 FIELD = "scoring.model"
 BATCH = 64
@@ -25,7 +25,7 @@ def find_image_text_model(name: str, revision: str | None = None) -> Model:
     Raises:
         UserError: no such folder, a failed download, or a model without features of images and texts.
     """
-    folder = local_path(FIELD, name).resolve()
+    folder = local_path(FIELD, name, "a model").resolve()
     commit = None
     if not folder.is_dir():
         if name.startswith((".", "/", "~")) or name.count("/") != 1:

@@ -3,7 +3,6 @@
 import json
 import unicodedata
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from raysd.clone.export import folder_name
 from raysd.data.images import ImageSet, class_names, read_labels
 from raysd.errors import UserError
 from raysd.prompts.table import ClassTable
+from raysd.storage.local_copy import local_file
 
 LEFT_OUT = -1
 EXPORTED_DIGITS = 5
@@ -171,8 +171,10 @@ def read_class_map(path: str, field: str = "class_map") -> dict[str, Target]:
             null.
     """
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
+        text = local_file(field, path).read_text(encoding="utf-8")
         content = json.loads(text, object_pairs_hook=_once_each)
+    except UserError:
+        raise
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: no such user, or too deep a nesting
         raise UserError(field, path, f"cannot be read as JSON ({str(error).splitlines()[0]})") from None
     if not isinstance(content, dict):

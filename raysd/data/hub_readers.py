@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from raysd.data.own_name import OnBroken, checked_on_broken
 from raysd.data.readers import Columns, Source, checked_labels, encode_png, file_source, image_bytes, missing_column
-from raysd.errors import UserError
+from raysd.errors import UserError, meant
+from raysd.storage.home import can_write
 
 DOWNLOADS = Path("~/.cache/torchvision")
 SCHEME = "hf://datasets/"
@@ -71,7 +72,9 @@ def parse_hub_name(name: str) -> tuple[HubSet, dict[str, str]]:
         )
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if wrong := [option for option in options if option not in OPTIONS]:
-        raise UserError("real data set", name, f"has no option {wrong[0]}; use {', '.join(OPTIONS)}")
+        raise UserError(
+            "real data set", name, f"has no option {wrong[0]}{meant(wrong[0], OPTIONS)}; use {', '.join(OPTIONS)}"
+        )
     on_broken = checked_on_broken("real data set", name, options.pop("on_broken", "error"))
     splits = {split: options.pop(split, split).replace(" ", "+") for split in ("train", "test")}
     return HubSet(id=path, on_broken=on_broken, **options), splits
@@ -160,7 +163,7 @@ def torchvision_source(name: str, options: dict[str, Any], root: Path | None = N
     from torchvision import datasets
 
     build = getattr(datasets, name)
-    folder = str((root or DOWNLOADS).expanduser())
+    folder = str(root or _downloads(name))
     try:
         data = build(folder, **options)
     except (RuntimeError, OSError) as error:
@@ -193,6 +196,14 @@ def torchvision_source(name: str, options: dict[str, Any], root: Path | None = N
         names,
         lambda i: encode_png(np.asarray(data[i][0])),
     )
+
+
+def _downloads(name: str) -> Path:
+    """Return torchvision's usual folder, or one beside the other caches if a set is to be fetched and that one cannot
+    be written to."""
+    usual = DOWNLOADS.expanduser()
+    others = os.environ.get("XDG_CACHE_HOME")
+    return usual if others is None or (usual / name).is_dir() or can_write(usual) else Path(others, "torchvision")
 
 
 def _first_there(data: Any, attributes: tuple[str, ...]) -> Any:

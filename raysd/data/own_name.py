@@ -6,10 +6,11 @@ from typing import Literal
 from urllib.parse import parse_qsl
 
 from raysd.data.readers import USUAL, Columns
-from raysd.errors import UserError
-from raysd.storage.paths import local_path
+from raysd.errors import UserError, meant
+from raysd.storage.address import local_path
 
 OnBroken = Literal["error", "skip"]
+WHAT = "a real data set"
 OPTIONS = ("image", "label", "on_broken")
 
 
@@ -31,13 +32,14 @@ def parse_own_name(field: str, name: str) -> OwnName:
     """
     if not name.strip():
         raise UserError(field, name, "names no set; give a path, or leave it out")
-    if "?" not in name or local_path(field, name).exists():
-        return OwnName(local_path(field, name))
+    if "?" not in name or local_path(field, name, WHAT).exists():
+        return OwnName(local_path(field, name, WHAT))
     path, _, query = name.rpartition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
     if not options or (wrong := [option for option in options if option not in OPTIONS]):
         shown = wrong[0] if options else query
-        raise UserError(field, name, f"is not there and has no option {shown!r}; options are {', '.join(OPTIONS)}")
+        remedy = f"is not there and has no option {shown!r}{meant(shown, OPTIONS)}; options are {', '.join(OPTIONS)}"
+        raise UserError(field, name, remedy)
     on_broken = checked_on_broken(field, name, options.pop("on_broken", "error"))
     return OwnName(local_path(field, path), Columns(**options), on_broken)
 

@@ -25,8 +25,8 @@ from raysd.data.store import image_table as image_table
 from raysd.errors import UserError
 from raysd.progress import say
 from raysd.prompts.table import ClassTable
+from raysd.storage.address import local_path
 from raysd.storage.location import Location
-from raysd.storage.paths import local_path
 
 HUB_NAME = re.compile(r"(?:https?://huggingface\.co/datasets/)?([\w.-]+/[\w.-]+?)/?(?:/tree/.*)?", re.ASCII)
 FOLDER_READER = "every suffix, folders in folders"
@@ -115,6 +115,10 @@ def _local(name: OwnName, split: Split) -> _OwnSource:
         own = [] if columns == USUAL and path.is_file() else [columns.image, columns.label]
         return _OwnSource(path.stem, short_digest(*own, key) if own else key, lambda: parquet_source(path, columns))
     if not _is_data_set(path):
+        if columns != USUAL:
+            shown = f"{path}?image={columns.image}&label={columns.label}"
+            remedy = "is a folder of images, which has no columns; leave image and label out"
+            raise UserError("real data set", shown, remedy)
         return _folder(path, split, key)
     hub = HubSet(id=str(path.absolute()), image=columns.image, label=columns.label)
     chosen = _chosen_splits(hub.id, hub_splits(hub))

@@ -22,9 +22,9 @@ from raysd.diffusion.pipeline_files import (
 )
 from raysd.diffusion.single_file import conversion_command
 from raysd.errors import UserError
+from raysd.storage.address import local_path
 from raysd.storage.fingerprint import file_digest, fingerprint, folder_digest
 from raysd.storage.hub import FILES, Repository, cached_repository, fetch_files, fetch_model, find_repository, is_hub_id
-from raysd.storage.paths import local_path
 
 FIELD = "generation.model"
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -145,7 +145,7 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     Raises:
         UserError: not a folder in diffusers format, and not found on the hub.
     """
-    place = local_path(FIELD, name)
+    place = local_path(FIELD, name, "a model")
     if name in SHIPPED:
         checkpoint = Checkpoint(name, SHIPPED[name])
     elif place.is_dir():
@@ -335,7 +335,7 @@ def find_lora(path: str, scale: float) -> Lora:
     Raises:
         UserError: no such file, several in a folder, or the package peft is missing.
     """
-    place = local_path("generation.lora.path", path).resolve()
+    place = local_path("generation.lora.path", path, "a LoRA file").resolve()
     files = [place] if place.is_file() else sorted(place.glob("*.safetensors"))
     if len(files) != 1 or files[0].suffix != ".safetensors":
         raise UserError("generation.lora.path", path, f"{len(files)} safetensors files there; name one")

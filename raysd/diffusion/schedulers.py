@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from raysd.diffusion.checkpoint import Model
 from raysd.diffusion.family import IN_PIXELS, Family
-from raysd.errors import UserError
+from raysd.errors import UserError, meant
 
 FAST_SCHEDULER = "DPMSolverMultistepScheduler"
 Option = str | int | float | bool
@@ -153,7 +153,8 @@ def _check_class(asked: _Asked, options: Mapping[str, Option]) -> None:
     for key, value in options.items():
         if key not in parameters:
             known = ", ".join(sorted(parameters))
-            raise UserError("generation.scheduler_options", key, f"{name} has no such option; it has {known}")
+            remedy = f"{name} has no such option{meant(key, parameters)}; it has {known}"
+            raise UserError("generation.scheduler_options", key, remedy)
         if (wanted := _wanted(parameters[key], value)) is not None:
             raise UserError(f"generation.scheduler_options.{key}", value, f"{name} takes {wanted}")
 

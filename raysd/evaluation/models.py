@@ -13,10 +13,10 @@ from timm.data import ImageNetInfo, resolve_data_config
 from raysd.data.images import decode_image
 from raysd.errors import UserError
 from raysd.prompts.table import ClassTable
+from raysd.storage.address import local_path
 from raysd.storage.fingerprint import fingerprint, folder_digest
 from raysd.storage.hub import FILES, fetch_model
 from raysd.storage.location import Location
-from raysd.storage.paths import local_path
 from raysd.training.architecture import CONFIG, WEIGHTS, load_record
 from raysd.training.model import Classifier, load_classifier, normalize
 
@@ -133,7 +133,7 @@ def pretrained_model(name: str, table: ClassTable, needs_classes: bool) -> Evalu
     outputs = _outputs(name, model.num_classes, table) if needs_classes else None
     digest = folder_digest(folder, FILES)
     identity = {"weights": digest, "preprocessing": asdict(preprocessing), "outputs": outputs}
-    backbone = json.loads((folder / CONFIG).read_text())["architecture"]
+    backbone = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["architecture"]
     trained_on = {"kind": "pretrained", "name": name, "fingerprint": digest, "images_per_class": None}
     about = {"seed": 0, "backbone": backbone, "trained_on": trained_on}
     return EvaluatedModel(fingerprint(identity), str(folder), about, preprocessing, False, outputs, model.num_classes)
@@ -141,7 +141,7 @@ def pretrained_model(name: str, table: ClassTable, needs_classes: bool) -> Evalu
 
 def _find(name: str) -> Path:
     name = name.removeprefix("hf-hub:")
-    folder = local_path(FIELD, name).resolve()
+    folder = local_path(FIELD, name, "a classifier").resolve()
     if not folder.is_dir():
         if name.startswith((".", "/", "~")) or name.count("/") != 1:
             raise UserError(

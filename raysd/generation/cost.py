@@ -260,7 +260,11 @@ def device_name() -> str:
             return str(torch.cuda.get_device_name(device))
     info = Path("/proc/cpuinfo")
     names = (
-        [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        [
+            line.partition(":")[2].strip()
+            for line in info.read_text(encoding="utf-8", errors="replace").splitlines()
+            if line.startswith("model name")
+        ]
         if info.is_file()
         else []
     )

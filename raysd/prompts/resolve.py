@@ -13,7 +13,7 @@ from raysd.prompts.settings import TextTable, VariantSettings
 from raysd.prompts.table import ClassTable, split_cell
 from raysd.prompts.table_file import FILES, is_binary, plain_text, read_rows
 from raysd.prompts.variant import VARIABLE, PromptVariant, Weighted
-from raysd.storage.paths import local_path
+from raysd.storage.local_copy import local_file
 
 LISTS = Path(__file__).parent / "lists"
 LARGEST_WEIGHT = 1e100
@@ -241,7 +241,7 @@ def _weight(field: str, source: TextTable, row: dict[str, object], number: int) 
 
 
 def _read_table(field: str, source: str) -> list[dict[str, Any]]:
-    path = local_path(field, source)
+    path = local_file(field, source)
     if not path.is_file():
         raise UserError(field, source, f"no such file; give the path of a {FILES} file")
     rows = read_rows(field, source, path)

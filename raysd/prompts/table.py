@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from raysd.errors import UserError
 from raysd.prompts.table_file import FILES, is_binary, plain_text, read_rows
-from raysd.storage.paths import local_path
+from raysd.storage.local_copy import local_file
 
 if TYPE_CHECKING:
     from raysd.prompts.wordnet import Synset
@@ -112,10 +112,8 @@ def load_class_table(source: str | list[str]) -> ClassTable:
     """
     if isinstance(source, list):
         return _validated("classes", [{"name": name} for name in source])
-    path = local_path("classes", source)
-    if source in built_in_tables():
-        path = BUILT_IN / f"{source}.csv"
-    elif not path.is_file():
+    path = BUILT_IN / f"{source}.csv" if source in built_in_tables() else local_file("classes", source)
+    if not path.is_file():
         tables = ", ".join(built_in_tables())
         remedy = f"no such built-in table or file; use one of {tables}, a {FILES} file, or a list, as [cat,dog]"
         raise UserError("classes", source, remedy)

@@ -1,11 +1,13 @@
 """Changes of a file by several processes, none of which is lost.
 
 On a disk a lock is held meanwhile (`raysd.storage.lock`). On an object store the write is refused if the object changed
-since it was read, and then the change is repeated on its new content (`raysd.storage.conditional`).
+since it was read, and then the change is repeated on its new content (`raysd.storage.conditional`). Hadoop's file
+system has neither; the last write wins.
 """
 
 import uuid
 from collections.abc import Callable
+from contextlib import nullcontext
 
 from raysd.storage.conditional import conditional_store
 from raysd.storage.location import Location
@@ -31,9 +33,9 @@ def change(
         UserError: the disk is full, or the store needs a package that is missing.
         OSError: the store does not answer.
     """
-    if not folder.is_local:
+    if folder.is_store:
         return _change_object(folder, name, update, is_new)
-    with held(folder, name):
+    with held(folder, name) if folder.is_local else nullcontext():
         data = update(folder.read(name) if folder.is_file(name) else None)
         if data is not None:
             folder.write(name, data)
@@ -62,6 +64,9 @@ def is_guarded(folder: Location) -> bool:
     """
     if folder.is_local:
         return can_lock(folder)
+    if not folder.is_store:
+        folder.check_writable()
+        return False
     store, probe = conditional_store(folder.uri), f".probe-{uuid.uuid4().hex}"
     bucket, _, key = folder.file(probe).partition("/")
     try:

@@ -5,8 +5,9 @@ A file gets its name only when it is whole. On a local disk:
 1. the bytes go to `.<name>.<random>.tmp` in the same folder and are synced to disk;
 2. the file is renamed to its name, which is atomic, and the folder is synced.
 
-On an object store a single upload does the same: the object is there when the upload has ended, or not at all. Requests
-that fail for a reason that may pass (a server error, a dropped connection) are repeated with growing pauses.
+On an object store a single upload does the same: the object is there when the upload has ended, or not at all. On
+Hadoop's file system a hidden file is uploaded and renamed; an older one of that name is deleted before. Requests that
+fail for a reason that may pass (a server error, a dropped connection) are repeated with growing pauses.
 
 Credentials of an object store come from the environment (`AWS_ACCESS_KEY_ID`, an instance's role,
 `GOOGLE_APPLICATION_CREDENTIALS`), never from the URI.
@@ -18,6 +19,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +30,7 @@ import tenacity
 from pyarrow import fs
 
 from raysd.errors import UserError
+from raysd.storage.address import HADOOP, NEEDS_HADOOP, STORES, check_address, check_reachable, local_path
 from raysd.storage.conditional import conditional_store
 from raysd.storage.once import once_per_process
 
@@ -48,7 +51,7 @@ LASTING_ERRORS = (
 
 @dataclass(frozen=True)
 class Location:
-    """A folder named by a local path or by a URI (`s3://bucket/folder`, `gs://bucket/folder`).
+    """A folder named by a local path or by a URI (`s3://bucket/folder`, `gs://bucket/folder`, `hdfs://host/folder`).
 
     Raises:
         UserError: when the URI cannot be read, or holds credentials.
@@ -74,27 +77,30 @@ class Location:
     def path(self) -> str:
         """The folder's path inside its file system."""
         if "://" not in self.uri:
-            return str(Path(self.uri).expanduser().resolve())
+            return str(local_path("storage", self.uri).resolve())
         path = unquote(urlsplit(self.uri).path).rstrip("/")
         return path if self._parts is None else self._opened(self._parts)[1] + path
 
     def _opened(self, parts: SplitResult) -> tuple[fs.FileSystem, str]:
-        if "@" in parts.netloc:
-            hidden = self.uri.replace(parts.netloc.rpartition("@")[0], "***")
-            raise UserError(
-                "storage",
-                hidden,
-                "leave the credentials out of the URI; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-            )
+        check_address("storage", self.uri)
         try:
             return _open(urlunsplit(parts._replace(path="", fragment="")))
+        except UserError as error:
+            raise UserError("storage", self.uri, error.remedy) from None
         except (OSError, ValueError) as error:
+            if parts.scheme in HADOOP:
+                raise UserError("storage", self.uri, f"{NEEDS_HADOOP} ({str(error).splitlines()[0]})") from None
             raise UserError("storage", self.uri, f"use a local path, s3:// or gs:// ({error})") from None
 
     @property
     def is_local(self) -> bool:
         """Whether the folder is on a local disk."""
         return isinstance(self.filesystem, fs.LocalFileSystem)
+
+    @property
+    def is_store(self) -> bool:
+        """Whether the folder is in an object store, which takes conditional writes."""
+        return self._parts is not None and self._parts.scheme in STORES
 
     def child(self, *names: str) -> "Location":
         """Return the folder `names[0]/names[1]/...` below this one."""
@@ -161,6 +167,21 @@ class Location:
         )(request)
 
     def _upload(self, name: str, data: bytes) -> None:
+        if self.is_store:
+            self._send(name, data)
+            return
+        partial = f".{name}.{uuid.uuid4().hex}.tmp"
+        try:
+            self._send(partial, data)
+            with suppress(FileNotFoundError):
+                self.filesystem.delete_file(self.file(name))
+            self.filesystem.move(self.file(partial), self.file(name))
+        except BaseException:
+            with suppress(OSError):
+                self.filesystem.delete_file(self.file(partial))
+            raise
+
+    def _send(self, name: str, data: bytes) -> None:
         with self.filesystem.open_output_stream(self.file(name)) as stream:
             stream.write(data)
 
@@ -236,7 +257,7 @@ class Location:
             UserError: when that fails, or the store needs a package that is missing.
         """
         probe = f".probe-{uuid.uuid4().hex}"
-        if not self.is_local:
+        if self.is_store:
             conditional_store(self.uri)
         try:
             self.write(probe, b"raysd")
@@ -251,6 +272,7 @@ class Location:
 @once_per_process
 def _open(uri: str) -> tuple[fs.FileSystem, str]:
     """Return the file system of a URI without a path, and the path of its root."""
+    check_reachable(uri, urlsplit(uri))
     filesystem, path = fs.FileSystem.from_uri(_single_upload(uri))
     return filesystem, path.rstrip("/")
 

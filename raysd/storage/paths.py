@@ -1,29 +1,15 @@
-"""Paths that a user gives."""
+"""Storage roots as a user writes them."""
 
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from raysd.errors import UserError
+from raysd.storage.address import local_path
 
 BUCKET = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 VARIABLE = re.compile(r"(?:^|/)(?:\$\{?([A-Za-z_]\w*)\}?|%([A-Za-z_]\w*)%)(?=/|$)", re.ASCII)
 """A whole part of a path that is a variable, as shells and Windows write it."""
-
-
-def local_path(field: str, name: str) -> Path:
-    """Return a path with `~` filled in, which may or may not be there.
-
-    Raises:
-        UserError: the user of `~` does not exist, or no file can have this name.
-    """
-    try:
-        path = Path(name).expanduser()
-        path.exists()
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).rstrip(".")
-        raise UserError(field, name, f"is no path that can be read ({reason}); check it") from None
-    return path
 
 
 def _folder(path: Path) -> Path:

@@ -5,8 +5,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from raysd.clone.settings import Seed
+from raysd.clone.settings import GenerationSettings, Seed
+from raysd.errors import UserError, meant
 from raysd.settings import Section, Unit
+from raysd.training.recipe import Recipe
+from raysd.training.settings import TrainingSettings
 
 OWN = {
     "generation": {
@@ -36,6 +39,7 @@ OWN = {
 }
 """Settings that are the same for all that is compared: budgets, noise and seeds, and how the work is spread over a
 cluster."""
+MODELS: dict[str, type[Section]] = {"generation": GenerationSettings, "training": TrainingSettings}
 Objective = Literal["validation", "transfer", "test"]
 Count = Annotated[int, Field(ge=1)]
 
@@ -171,7 +175,13 @@ class SweepSettings(Section):
         if not factors:
             raise ValueError("is empty; name what is searched, as {generation: {guidance_scale: [1, 2, 4]}}")
         for name, choices in factors.items():
-            section, key = name.split(".")[:2]
+            section, key, *options = name.split(".")
+            known = MODELS[section].model_fields
+            if key not in known:
+                raise UserError(name, choices, f"unknown key{meant(key, known)}; the keys are those of {section}")
+            if key == "recipe_options" and options and options[0] not in Recipe.model_fields:
+                remedy = f"a recipe has no such option{meant(options[0], Recipe.model_fields)}; correct it"
+                raise UserError(name, choices, remedy)
             if key in OWN[section]:
                 raise ValueError(f"{name} is the same for all settings of a sweep; leave it out (budgets are rungs)")
             if isinstance(choices, list) and any(value in choices[:place] for place, value in enumerate(choices)):

@@ -84,7 +84,8 @@ def experiment_at(experiment: Experiment, setting: Setting, rung: RungSettings) 
         )
     except ValidationError as error:
         section = "generation" if error.title == GenerationSettings.__name__ else "training"
-        raise UserError.from_validation(error, f"sweep.space.{section}", sections[section]) from None
+        model = GenerationSettings if section == "generation" else TrainingSettings
+        raise UserError.from_validation(error, f"sweep.space.{section}", sections[section], model) from None
 
 
 def rungs_of(experiment: Experiment) -> list[RungSettings]:

@@ -230,10 +230,22 @@ def _fit(runner: RungRunner, settings: list[Setting], baselines: list[str], prog
         if errors:
             raise errors[0]
         if results.errors:
-            raise results.errors[0]
+            raise trial_error(runner.sweep, results.errors[0]) from None
         if not plan.is_done(watch.num_ended):
             raise KeyboardInterrupt
     return taken | {rung_result_fingerprint(runner.sweep, settings[place], rung) for place, rung in plan.known()}
+
+
+def trial_error(sweep: str, error: Exception) -> UserError:
+    """Return in one line why a trial failed at each try."""
+    from ray.exceptions import RayTaskError
+
+    cause = getattr(error, "cause", None) or error
+    lines = [line for line in str(cause).splitlines() if line.strip()] or [""]
+    is_own = isinstance(error, RayTaskError) and cause is error  # then its text is the trial's own, which ends with why
+    why = lines[-1].strip() if is_own else f"{type(cause).__name__}: {lines[0].strip()}"
+    remedy = f"a trial failed at all of {MAX_FAILURES + 1} tries: {why}; RAYSD_VERBOSE=1 shows its log"
+    return find_user_error(error) or UserError("sweep", sweep, f"{remedy}, the same command goes on")
 
 
 def _run_job(runner: RungRunner, config: Mapping[str, Any], settings: list[Setting]) -> None:

@@ -27,7 +27,14 @@ from raysd.errors import UserError
 from raysd.storage.location import Location
 from raysd.training.augmentation import augment, fractals
 from raysd.training.logs import open_log
-from raysd.training.model import build_classifier, normalize, save_classifier, synchronize_norms
+from raysd.training.model import (
+    build_classifier,
+    lone_norms,
+    normalize,
+    running_statistics,
+    save_classifier,
+    synchronize_norms,
+)
 from raysd.training.recipe import Recipe, cosine_factor, size_at
 from raysd.training.run import LoopConfig
 from raysd.training.workers import OneProcess, Workers, mean_over_workers, resume_meter, totals_over_workers
@@ -126,6 +133,7 @@ class SeedTraining:
             if recipe.pixmix_rounds
             else None
         )
+        self.lone_norms: dict[tuple[torch.Size, ...], list[torch.nn.Module]] = {}
         self.meters = {name: AverageMeter() for name in ("loss", *(["train_top1"] if self.mixup is None else []))}
         self.history: list[dict[str, float]] = []
         self.resumed_at: list[int] = []
@@ -229,8 +237,10 @@ class SeedTraining:
         share: float,
     ) -> None:
         """Add the gradients of a part of the batch; the loss is the mean over all views."""
-        with torch.autocast(
-            self.device.type, DTYPES[self.config.precision], enabled=self.config.precision != "float32"
+        precision = self.config.precision
+        with (
+            running_statistics(self._lone_norms(views) if len(labels) == 1 else []),
+            torch.autocast(self.device.type, DTYPES[precision], enabled=precision != "float32"),
         ):
             logits = parallel(*views).float()
         smoothing = self.recipe.label_smoothing if self.mixup is None else 0.0  # Mixup smooths the targets itself
@@ -240,6 +250,13 @@ class SeedTraining:
         self.meters["loss"].update(loss.detach(), len(labels))
         if "train_top1" in self.meters:
             self.meters["train_top1"].update(*accuracy(logits[: len(labels)].detach(), labels), len(labels))
+
+    def _lone_norms(self, views: list[torch.Tensor]) -> list[torch.nn.Module]:
+        """Return the batch norms that cannot normalize these views of one image."""
+        shapes = tuple(view.shape for view in views)
+        if shapes not in self.lone_norms:
+            self.lone_norms[shapes] = lone_norms(self.model, views)
+        return self.lone_norms[shapes]
 
     def _end_epoch(self) -> None:
         row = {"step": self.step, "epoch": self.step / self.config.steps_per_epoch}

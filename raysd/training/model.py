@@ -5,9 +5,13 @@ The folder is what timm and the Hugging Face hub expect: `model.safetensors` and
 `record.json`, written last, raysd's own record with the metrics.
 """
 
+import inspect
 import json
+import re
+import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
@@ -20,8 +24,9 @@ from timm.layers import convert_sync_batchnorm
 from timm.models import save_for_hf
 from torch import nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from raysd.errors import UserError
+from raysd.errors import UserError, meant
 from raysd.storage.location import Location
 from raysd.training import small_stem  # noqa: F401 - makes the ResNets for small images known to timm
 from raysd.training.architecture import CONFIG, HEAD, RECORD, WEIGHTS, Architecture
@@ -139,12 +144,19 @@ def build_classifier(architecture: Architecture) -> Classifier:
     try:
         backbone = timm.create_model(architecture.timm_name, num_classes=num_classes, **options)
     except Exception as error:  # backbones fail in many ways on options that do not fit
-        raise UserError(
-            "training.backbone_options", options, f"{architecture.backbone} does not take them ({_reason(error)})"
-        ) from None
+        why = f"{architecture.backbone} does not take them ({_reason(error)}{_meant_option(architecture, error)})"
+        raise UserError("training.backbone_options", options, why) from None
     if projector is None:
         return Classifier(backbone)
     return Classifier(backbone, Projector(backbone.head_hidden_size, architecture.num_classes, **projector))
+
+
+def _meant_option(architecture: Architecture, error: Exception) -> str:
+    """Return the option that was meant, if a class of the backbone's module does not know the name of one."""
+    found = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    places = (sys.modules[timm.model_entrypoint(architecture.timm_name).__module__], timm.models)
+    kinds = [getattr(place, found[1]) for place in places if hasattr(place, found[1])] if found else []
+    return meant(found[2], inspect.signature(kinds[0]).parameters) if found and kinds else ""
 
 
 def synchronize_norms(model: Classifier) -> Classifier:
@@ -152,6 +164,39 @@ def synchronize_norms(model: Classifier) -> Classifier:
     them."""
     synchronised: Classifier = convert_sync_batchnorm(model)
     return synchronised
+
+
+@torch.no_grad()
+def lone_norms(model: Classifier, views: Sequence[torch.Tensor]) -> list[nn.Module]:
+    """Return the batch norms that would get one value of each channel of these views, of which they can take no
+    variance. One that is synchronized with other workers gets their values, too."""
+    found: list[nn.Module] = []
+
+    def note(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if inputs[0].numel() == inputs[0].shape[1]:
+            found.append(norm)
+
+    is_shared = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
+    norms = [norm for norm in model.modules() if isinstance(norm, _BatchNorm)]
+    own = [norm for norm in norms if not (is_shared and isinstance(norm, nn.SyncBatchNorm))]
+    handles = [norm.register_forward_pre_hook(note) for norm in own]
+    model.eval()(*views)
+    model.train()
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+@contextmanager
+def running_statistics(norms: Iterable[nn.Module]) -> Iterator[None]:
+    """Let some batch norms take their running mean and variance, as in evaluation, and leave them as they are."""
+    for norm in norms:
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.train()
 
 
 def normalize(images: torch.Tensor, mean: float | torch.Tensor = MEAN, std: float | torch.Tensor = STD) -> torch.Tensor:

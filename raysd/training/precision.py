@@ -19,4 +19,4 @@ def resolve_precision(precision: str) -> str:
 def cpu_has_bfloat16() -> bool:
     """Return whether this machine's CPU multiplies bfloat16 in hardware; emulated, it is far slower than float32."""
     info = Path("/proc/cpuinfo")
-    return info.exists() and any(flag in info.read_text() for flag in BFLOAT16_FLAGS)
+    return info.exists() and any(flag in info.read_text(encoding="utf-8", errors="replace") for flag in BFLOAT16_FLAGS)

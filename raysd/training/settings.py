@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from raysd.clone.settings import LEAST_PART, Seed
+from raysd.clone.settings import LEAST_PART, GenerationSettings, Seed
 from raysd.curation.settings import FilterSettings
 from raysd.errors import UserError
 from raysd.settings import Section, Unit
@@ -32,6 +32,16 @@ class SourceSettings(Section):
         if self.real is not None and self.filters:
             raise ValueError("only clones have scores; leave the filters out for real images")
         return self
+
+    @field_validator("clone")
+    @classmethod
+    def _differs_in_known_settings(cls, clone: dict[str, Any] | None) -> dict[str, Any] | None:
+        given = {key: value for key, value in (clone or {}).items() if key != "seeds"}  # which has an error of its own
+        try:
+            GenerationSettings(**given)
+        except ValidationError as error:
+            raise UserError.from_validation(error, "", given, GenerationSettings) from None
+        return clone
 
 
 class TrainingSettings(Section):
@@ -135,6 +145,6 @@ class TrainingSettings(Section):
         try:
             return Recipe(**values).for_size(self.image_size)
         except ValidationError as error:
-            found = UserError.from_validation(error, "training.recipe_options", values)
+            found = UserError.from_validation(error, "training.recipe_options", values, Recipe)
             is_whole = found.field == "training.recipe_options"  # of the recipe as a whole, the user wrote the options
             raise UserError(found.field, self.recipe_options if is_whole else found.value, found.remedy) from None

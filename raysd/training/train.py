@@ -115,10 +115,11 @@ def _fit(
 ) -> None:
     import ray
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchConfig
+    from ray.train.v2.api.exceptions import TrainingFailedError
 
     from raysd.cluster.session import ensure_ray, kept_interrupts
-    from raysd.training.worker import take_error, train_worker
+    from raysd.training.worker import take_error, trainer_that_ends, training_error
 
     settings, name = run.settings, run.name
     ensure_ray()
@@ -130,8 +131,9 @@ def _fit(
     loop = _loop_config(run, name, seeds)
     if settings.min_workers is not None:
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", START_SECONDS)
-    trainer = TorchTrainer(
-        train_worker,
+    folder = run.root.child("runs", name)
+    trainer = trainer_that_ends(
+        folder,
         train_loop_config={"loop": ray.put(loop)},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ScalingConfig(
@@ -150,13 +152,15 @@ def _fit(
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
     )
-    folder = run.root.child("runs", name)
     take_error(folder)  # of an earlier run
-    with (
-        kept_interrupts(),
-        contextlib.nullcontext() if quiet else _ProgressThread(run, name, loop.num_steps * len(seeds)),
-    ):
-        trainer.fit()
+    try:
+        with (
+            kept_interrupts(),
+            contextlib.nullcontext() if quiet else _ProgressThread(run, name, loop.num_steps * len(seeds)),
+        ):
+            trainer.fit()
+    except TrainingFailedError as failure:
+        raise take_error(folder) or training_error(name, failure) from None
     if (error := take_error(folder)) is not None:
         raise error
     _check_trained(run, seeds)
@@ -205,9 +209,6 @@ def check_batch(num_images: int, settings: TrainingSettings, shares: list[float]
     if len(shares) > 1 and min(shares) * per_worker < LEAST_SHARE:
         least = f"{LEAST_SHARE / per_worker:.3g} is the least with {per_worker} images per worker"
         raise UserError("training.sources.share", min(shares), f"{least}; use more of it, or a larger batch")
-    recipe = settings.resolve_recipe()
-    if (recipe.mixup or recipe.cutmix) and per_worker % 2:
-        raise UserError("training.batch_size", batch_size, "mixup and cutmix need an even number of images per worker")
 
 
 class _ProgressThread(threading.Thread):

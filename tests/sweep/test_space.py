@@ -77,8 +77,8 @@ def test_a_setting_reaches_every_section_of_the_experiment():
     ],
 )
 def test_a_wrong_value_names_its_place_in_the_space(space, field):
-    experiment = with_space(space)
     with pytest.raises(UserError) as error:
+        experiment = with_space(space)
         experiment_at(experiment, list_settings(experiment)[0], RUNG)
     assert str(error.value).startswith(field)
 

@@ -1,0 +1,110 @@
+"""Addresses: what stands before `://` or `:/`, and which of them raysd can open."""
+
+import atexit
+import re
+import socket
+import tempfile
+from pathlib import Path
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from raysd.errors import UserError
+
+SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+STORES = ("s3", "gs", "gcs")
+HADOOP = ("hdfs", "viewfs")
+KNOWN = ("file", *STORES, *HADOOP)
+CONNECT_SECONDS = 10.0
+USE = "use a path, s3://, gs:// or hdfs://"
+AZURE = ("abfs", "abfss", "az", "adl", "wasb", "wasbs")
+INSTEAD = {
+    "s3a": "is written s3:// here",
+    "s3n": "is written s3:// here",
+    "dbfs": "is written /dbfs/... here, where Databricks mounts it",
+    **dict.fromkeys(AZURE, "is a store of Azure, which raysd does not open; mount it"),
+}
+NEEDS_HADOOP = (
+    "needs Hadoop's libhdfs and Java here and on all nodes: set JAVA_HOME, HADOOP_HOME, and CLASSPATH to what "
+    "`hadoop classpath --glob` prints"
+)
+CREDENTIALS = "leave the credentials out of the URI; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+
+
+def scheme_of(name: str) -> str | None:
+    """Return the scheme of an address in small letters; None for a path on this machine."""
+    found = SCHEME.match(name)
+    return found[1].lower() if found and not Path(found[1] + ":").is_dir() else None
+
+
+def check_address(field: str, name: str, use: str = USE) -> None:
+    """Check an address of a folder or file; a path passes.
+
+    Args:
+        field: the setting that names it.
+        name: the path or address.
+        use: what the user can give instead.
+
+    Raises:
+        UserError: it is of an unknown kind, or holds credentials.
+    """
+    scheme = scheme_of(name)
+    if scheme is None:
+        return
+    host = urlsplit(name).netloc
+    before = host.rpartition("@")[0]
+    if before and (":" in before or scheme not in (*HADOOP, *AZURE)):  # else a user's or a container's name
+        raise UserError(field, name.replace(before, "***"), CREDENTIALS)
+    if scheme not in KNOWN:
+        why = INSTEAD.get(scheme, f"begins with {scheme}:, which raysd does not open")
+        raise UserError(field, name, f"{why}; {use}")
+    if not name[len(scheme) :].startswith("://"):
+        raise UserError(field, name, f"is no address; write it as {scheme}://...")
+    if scheme == "file" and host not in ("", "localhost"):
+        raise UserError(field, name, f"names the machine {host!r}; write a path on this one as file:///{host}/...")
+
+
+def check_reachable(uri: str, parts: SplitResult) -> None:
+    """Check that a name node answers; Hadoop itself would try for minutes.
+
+    Raises:
+        UserError: nothing listens at its host and port.
+    """
+    if parts.scheme not in HADOOP or parts.hostname is None or parts.port is None:
+        return
+    try:
+        socket.create_connection((parts.hostname, parts.port), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise UserError("storage", uri, f"no name node answers there ({error.strerror or error}); correct it") from None
+
+
+def local_path(field: str, name: str, what: str = "it") -> Path:
+    """Return a path with `~` filled in, which may or may not be there.
+
+    Args:
+        field: the setting that names it.
+        name: a path, or an address with `file://`.
+        what: is read from there.
+
+    Raises:
+        UserError: the user of `~` does not exist, no file can have this name, or it is an address of a store.
+    """
+    scheme = scheme_of(name)
+    if scheme is not None:
+        check_address(field, name, f"give a path, since {what} is read from a disk")
+        if scheme != "file":
+            remedy = f"{what} is read from a disk; copy it to one that all nodes see, and give its path"
+            raise UserError(field, name, remedy)
+        name = unquote(urlsplit(name).path)
+    try:
+        path = Path(name).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).rstrip(".")
+        raise UserError(field, name, f"is no path that can be read ({reason}); check it") from None
+    return path
+
+
+def temporary_folder() -> Path:
+    """Return a folder that is there as long as this process."""
+    folder = tempfile.TemporaryDirectory(prefix="raysd-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
