@@ -1,13 +1,17 @@
 """The `raysd` command. Each command takes an experiment's YAML file and `key=value` overrides."""
 
 import csv
+import glob
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from raysd import __version__, terminal
 from raysd.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,11 +19,63 @@ if TYPE_CHECKING:
 
 PARTLY_FAILED = 3
 """Exit code of a command whose answer lacks a part."""
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+INTERRUPTED = 130
+"""Exit code of a command that was stopped with Ctrl-C."""
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _complete_word(incomplete: str) -> list[str]:
+    """Return the experiment files, folders and keys that a word may become, for the shell's completion."""
+    folder, _, start = incomplete.rpartition("/")
+    places = Path(folder or ("/" if incomplete.startswith("/") else ".")).glob(f"{glob.escape(start)}*")
+    prefix = incomplete.removesuffix(start)
+    found = [f"{prefix}{place.name}/" for place in places if place.is_dir() and not place.name.startswith(".")]
+    files = Path(folder or ".").glob(f"{glob.escape(start)}*.y*ml")
+    found += [f"{prefix}{place.name}" for place in files]
+    if incomplete and not folder:
+        from raysd.config import experiment_keys
+
+        found += [f"{key}=" for key in experiment_keys() if key.startswith(incomplete)]
+    return sorted(found)
+
+
 Words = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[CONFIG.yaml] [KEY=VALUE]...", help="an experiment file, and overrides of single values"),
+    typer.Argument(
+        metavar="[CONFIG.yaml] [KEY=VALUE]...",
+        help="an experiment file, and overrides of single values",
+        autocompletion=_complete_word,
+    ),
 ]
+
+
+def _command(name: str | None = None, has_json: bool = False) -> Callable[[F], F]:
+    """Register a command of the command line, with the options that all of them have."""
+
+    def register(function: F) -> F:
+        app.command(name)(terminal.with_options(function, has_json))
+        return function
+
+    return register
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"raysd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version, and end")
+    ] = False,
+) -> None:
+    pass
+
+
+_root.__doc__ = __doc__
 
 
 def _run(name: str, words: list[str] | None, **options: Any) -> Any:
@@ -41,14 +97,17 @@ def _call(name: str, line: "CommandLine", *arguments: Any, **options: Any) -> An
 
 
 def _show(name: str, answer: Any, line: "CommandLine") -> Any:
-    """Print the answer of a command, and return it.
+    """Print the answer of a command, as text or as JSON, and return it.
 
     Raises:
         typer.Exit: a part of the answer failed and is missing; the exit code is 3.
     """
-    from raysd.commands import show
+    from raysd.commands import documents, show
 
-    getattr(show, f"show_{name}")(answer, line)
+    if terminal.current.out is None:
+        getattr(show, f"show_{name}")(answer, line)
+    else:
+        terminal.current.write(documents.document_of(name, answer))
     if show.show_missing(answer):
         raise typer.Exit(PARTLY_FAILED)
     return answer
@@ -75,20 +134,20 @@ def _is_path(word: str) -> bool:
     return "=" not in word or "/" in word.partition("=")[0] or Path(word).is_file()
 
 
-@app.command()
+@_command(has_json=True)
 def plan(words: Words = None) -> None:
     """Show what would be generated: classes, prompts, counts, shards, size, cost."""
     _run("plan", words)
 
 
-@app.command()
+@_command(has_json=True)
 def doctor(words: Words = None) -> None:
     """Check the cluster, or this machine, before a job: room, storage, software, model, memory, disk."""
     if _run("doctor", words):
         raise typer.Exit(1)
 
 
-@app.command()
+@_command()
 def benchmark(
     words: Words = None,
     search: Annotated[
@@ -101,15 +160,14 @@ def benchmark(
         print(f"set           generation.batch_size={rates[0]['batch_size']}, for a new clone: it shapes the images")
 
 
-@app.command()
+@_command()
 def generate(words: Words = None) -> None:
     """Generate the clone, or the part that is still missing."""
     _run("generate", words)
 
 
-@app.command()
+@_command()
 def grow(
-    context: typer.Context,
     words: Words = None,
     to: Annotated[
         int | None, typer.Option(help="images that each class has in the end; the same command again adds none")
@@ -129,7 +187,7 @@ def grow(
     keys = [key for key in next(csv.reader([classes], skipinitialspace=True), []) if key.strip()] or None
     line = _read_words(words)
     if to is None or images is not None:
-        to = _growth_target(_load(line), to, images, keys, bool(context.obj))
+        to = _growth_target(_load(line), to, images, keys, terminal.current.is_by_hand)
         again = line.command("grow", "--to", str(to), *(["--classes", classes] if keys else []))
         print(f"the same, safe to run again: {again}")
     _call("grow", line, to=to, classes=keys)
@@ -154,7 +212,7 @@ def _growth_target(
     return growth_target(experiment, images, keys)
 
 
-@app.command()
+@_command(has_json=True)
 def verify(
     words: Words = None, repair: Annotated[bool, typer.Option(help="generate broken shards again")] = False
 ) -> None:
@@ -163,13 +221,13 @@ def verify(
         raise typer.Exit(1)
 
 
-@app.command()
+@_command()
 def score(words: Words = None) -> None:
     """Score the clone's images: do they fit their class, are they near-duplicates?"""
     _run("score", words)
 
 
-@app.command()
+@_command()
 def export(
     words: Words = None,
     form: Annotated[str, typer.Option("--format", help="imagefolder or webdataset")] = "imagefolder",
@@ -180,19 +238,19 @@ def export(
     _run("export", words, form=form, out=out, flagged=flagged)
 
 
-@app.command()
+@_command()
 def train(words: Words = None) -> None:
     """Train classifiers on the clone."""
     _run("train", words)
 
 
-@app.command()
+@_command(has_json=True)
 def evaluate(words: Words = None) -> None:
     """Measure the classifiers on real images."""
     _run_recorded("evaluate", words)
 
 
-@app.command()
+@_command(has_json=True)
 def compare(
     words: Words = None,
     other: Annotated[
@@ -211,7 +269,7 @@ def compare(
     _call("compare", line, theirs, command=command)
 
 
-@app.command()
+@_command()
 def analyze(words: Words = None) -> None:
     """Measure the classifiers' features, and compare the clone with real images."""
     _run_recorded("analyze", words)
@@ -220,19 +278,28 @@ def analyze(words: Words = None) -> None:
 app.command("analyse", hidden=True)(analyze)
 
 
-@app.command()
+@_command(has_json=True)
 def sweep(words: Words = None) -> None:
     """Find the guidance scale, prompts and further settings that transfer best, and report."""
     _run_recorded("sweep", words)
 
 
-@app.command()
+@_command()
 def report(words: Words = None) -> None:
     """Write the report of the newest sweep again, or of all results where there is no sweep."""
     _run("report", words)
 
 
-@app.command("demo")
+@_command("list", has_json=True)
+def list_storage(words: Words = None) -> None:
+    """List what a storage holds: clones, classifiers and results. Takes an experiment, or the storage itself."""
+    line = _read_words(words)
+    if line.path is not None and not line.path.endswith((".yaml", ".yml")):
+        line = replace(line, path=None, overrides=(*line.overrides, f"storage={line.path}"))
+    _call("list_storage", line)
+
+
+@_command("demo", has_json=True)
 def run_demo(words: Words = None) -> None:
     """Run the whole path with the embedded model and real images, in minutes."""
     from raysd.commands import demo
@@ -240,7 +307,7 @@ def run_demo(words: Words = None) -> None:
     _show("demo", demo(words), _read_words(words))
 
 
-@app.command()
+@_command()
 def schema() -> None:
     """Print the JSON schema of an experiment file."""
     from raysd.config import experiment_schema
@@ -257,15 +324,40 @@ def main(is_job: bool = False) -> None:
     from raysd.progress import shown_lines
 
     is_by_hand = not is_job and sys.stdin is not None and sys.stdin.isatty()
+    with terminal.opened(is_by_hand, sys.argv[1:]) as session, shown_lines():
+        sys.exit(_run_session(session))
+
+
+def _run_session(session: terminal.Session) -> int:
+    """Run the command; return the exit code, once the error is said if there is one."""
     try:
-        with shown_lines():
-            app(standalone_mode=True, obj=is_by_hand)
-    except UserError as error:
-        print(f"error: {getattr(error, 'cause', None) or error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
-        sys.exit(130)
+        code = app(prog_name="raysd", standalone_mode=session.out is None) or 0
+        return _end(session, KeyboardInterrupt()) if code == INTERRUPTED else code
+    except (UserError, KeyboardInterrupt) as error:
+        return _end(session, error)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        return _end(session, KeyboardInterrupt()) if code == INTERRUPTED else code
+    except Exception as error:
+        if session.out is None:
+            raise
+        if isinstance(usage := getattr(error, "exit_code", None), int):  # bad options; as text, typer says them itself
+            print(f"error: {error}", file=sys.stderr)
+            session.write_error(error, usage)
+            return usage
+        session.write_error(error, 1)
+        raise
+
+
+def _end(session: terminal.Session, error: UserError | KeyboardInterrupt) -> int:
+    """Say why the command ends; return its exit code."""
+    if isinstance(error, UserError):
+        error, text, code = getattr(error, "cause", None) or error, "error: ", 2
+    else:
+        error, text, code = KeyboardInterrupt("interrupted; the same command continues"), "", INTERRUPTED
+    print(f"{text}{error}", file=sys.stderr)
+    session.write_error(error, code)
+    return code
 
 
 def run_job(name: str) -> None:

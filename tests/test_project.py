@@ -23,8 +23,8 @@ MODULES = {
 ORDER = [
     "errors",
     "versions",
-    "progress",
     "formats",
+    "progress",
     "renamed",
     "yaml_text",
     "callable_package",
@@ -44,8 +44,10 @@ ORDER = [
     "resolve",
     "sweep",
     "report",
+    "terminal",
     "commands",
     "cli",
+    "__main__",
 ]
 LEAVES = {module for module in MODULES if module.endswith(".settings")}
 LEAVES |= {"raysd.training.recipe"}  # what an experiment file may hold: any module may import these

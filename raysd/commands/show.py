@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from raysd.config import CommandLine
 from raysd.errors import UserError
-from raysd.formats import byte_size
+from raysd.formats import byte_size, duration
 from raysd.storage.row_types import (
     AnalysisRow,
     ComparedSide,
@@ -21,6 +21,7 @@ from raysd.storage.row_types import (
 if TYPE_CHECKING:
     from raysd.commands.classifier_handle import TrainedClassifier
     from raysd.commands.clone_handle import ClonePlan, ExportedClone, GeneratedClone, ScoredClone, VerifiedClone
+    from raysd.commands.listing import ListedItem, StorageListing
     from raysd.commands.result_rows import ResultRows
     from raysd.commands.sweep_answer import SweepAnswer, WrittenReport
     from raysd.diffusion.checkpoint import Model
@@ -161,7 +162,7 @@ def show_benchmark(rates: "ResultRows[RateRow]", line: CommandLine = DEFAULT) ->
         _line(
             f"rate          {row['images_per_second']:.3g} images/s an actor{together}, batches of {row['batch_size']}"
         )
-        _line(f"start         {row['start_seconds']:.1f} s until an actor generates")
+        _line(f"start         {duration(row['start_seconds'])} until an actor generates")
     _line(f"the row is in {rates.path}")
     _line(f"next: {line.command('plan')}  # names hours now")
 
@@ -275,6 +276,42 @@ def show_sweep(answer: "SweepAnswer", line: CommandLine = DEFAULT) -> None:
     best = CommandLine(answer.best_config)
     _line("the best setting at full size: raise generation.images_per_class in these commands")
     _line(f"next: {' && '.join(best.command(name) for name in ('generate', 'train', 'evaluate'))}")
+
+
+def show_list_storage(listing: "StorageListing", line: CommandLine = DEFAULT) -> None:
+    """Print a table of the clones, one of the classifiers, and one of the results."""
+    _line(f"storage {listing.storage}")
+    counts = [("num_images", "images"), ("num_shards", "files")]
+    _show_table("clones", listing.clones, counts)
+    _show_table("classifiers", listing.classifiers, [("backbone", "backbone"), ("seed", "seed")])
+    _show_table("results", listing.results, [("kind", "kind"), ("value", "value")])
+
+
+def _show_table(title: str, items: "Sequence[ListedItem]", columns: list[tuple[str, str]]) -> None:
+    """Print items as lines of aligned columns."""
+    _line(f"{title}: {len(items):,}" if items else f"{title}: none")
+    if not items:
+        return
+    head = ["when", "fingerprint", "size", *(name for _, name in columns), "name"]
+    cells = [
+        [
+            item.when.replace("T", " ").removesuffix("Z")[:16],
+            item.fingerprint,
+            byte_size(item.num_bytes),
+            *(_cell(getattr(item, field)) for field, _ in columns),
+            item.name,
+        ]
+        for item in items
+    ]
+    widths = [max(len(row[column]) for row in [head, *cells]) for column in range(len(head))]
+    for row in [head, *cells]:
+        _line("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "unfinished"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def show_missing(answer: object) -> bool:

@@ -68,8 +68,10 @@ def test_auto_without_a_cluster_is_refused(apart):
         (OSError(errno.ENOSPC, "No space left on device"), r"TMPDIR = .*cannot write there \(.*No space left"),
         (
             RuntimeError("The current node timed out during startup.\nlogs"),
-            r"ray = 'local': does not start: The .*logs",
+            r"ray = 'local': does not start: The .*startup\.; end other work on this machine, .*logs",
         ),
+        (ValueError("Odd"), r"ray = 'local': does not start: Odd; run the same command again, with -v .*logs"),
+        (OSError(errno.EMFILE, "Too many open files"), r"ray = 'local': .*ulimit -n"),
     ],
 )
 def test_where_ray_does_not_start_one_line_says_why(apart, error, message):
