@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import raysd
-from raysd.cli import _complete_word
+from raysd.cli import _complete_word, main
 from raysd.errors import UserError
 from raysd.progress import Progress, say
 
@@ -43,9 +43,8 @@ def test_an_answer_as_json_is_one_document_and_all_else_goes_to_the_error_stream
         return original(*arguments, **options)
 
     monkeypatch.setattr("raysd.commands.plan", plan)
-    finished = run_here(
-        "plan", "--json", "generation.images_per_class=300", "generation.seeds=[0,1]", "training.seeds=[0,1]"
-    )
+    seeds = ["generation.seeds=[0,1]", "training.seeds=[0,1]"]
+    finished = run_here("plan", "--json", "generation.images_per_class=300", *seeds)
     document = json.loads(finished.stdout)
     assert [clone["num_images"] for clone in document["clones"]] == [3000, 3000]
     assert document["guidance_scale"] == 2.0 and document["classes"][0] == "T-shirt"
@@ -54,6 +53,7 @@ def test_an_answer_as_json_is_one_document_and_all_else_goes_to_the_error_stream
 
 
 def test_an_error_as_json_names_its_parts_and_keeps_the_exit_code(run_here):
+    seeds = ["generation.seeds=[0,1]", "training.seeds=[0,1]"]
     finished = run_here("plan", "--json", "generation.variant=none")
     error = json.loads(finished.stdout)
     assert finished.returncode == error["exit_code"] == 2
@@ -67,10 +67,12 @@ def test_bad_options_are_an_error_as_json_too(run_here):
     assert "--foo" in json.loads(finished.stdout)["error"]["message"]
 
 
-def test_a_failure_that_nobody_foresaw_is_an_error_as_json_and_keeps_its_traceback(run_here, monkeypatch):
+def test_a_failure_that_nobody_foresaw_is_an_error_as_json_and_keeps_its_traceback(monkeypatch, capsys):
     monkeypatch.setattr("raysd.commands.plan", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("sys.argv", ["raysd", "plan", "--json"])
     with pytest.raises(ZeroDivisionError):
-        run_here("plan", "--json")
+        main()
+    assert json.loads(capsys.readouterr().out) == {"error": {"message": "division by zero"}, "exit_code": 1}
 
 
 def test_an_interrupted_command_says_how_to_go_on(run_here, monkeypatch):
