@@ -134,6 +134,26 @@ def _is_path(word: str) -> bool:
     return "=" not in word or "/" in word.partition("=")[0] or Path(word).is_file()
 
 
+@_command()
+def init(
+    classes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CLASS]...", help="names of classes; or a built-in table, or a file with a table"),
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="the file to write; experiment.yaml when left out")] = None,
+    shipped: Annotated[str | None, typer.Option("--from", help="an experiment that ships with raysd")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="list the experiments that ship with raysd")] = False,
+    real: Annotated[str | None, typer.Option(help="a folder of real images, with one folder per class")] = None,
+) -> None:
+    """Write a commented experiment file: for your classes, or one that ships with raysd."""
+    from raysd.commands import show, start
+
+    if listed:
+        show.show_shipped(start.shipped_experiments())
+    else:
+        show.show_init(start.init(classes, out, shipped, real))
+
+
 @_command(has_json=True)
 def plan(words: Words = None) -> None:
     """Show what would be generated: classes, prompts, counts, shards, size, cost."""

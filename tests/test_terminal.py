@@ -53,7 +53,6 @@ def test_an_answer_as_json_is_one_document_and_all_else_goes_to_the_error_stream
 
 
 def test_an_error_as_json_names_its_parts_and_keeps_the_exit_code(run_here):
-    seeds = ["generation.seeds=[0,1]", "training.seeds=[0,1]"]
     finished = run_here("plan", "--json", "generation.variant=none")
     error = json.loads(finished.stdout)
     assert finished.returncode == error["exit_code"] == 2

@@ -3,9 +3,10 @@
 import glob
 import json
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from raysd.commands.held_out import GENERATED, WORTH
 from raysd.config import CommandLine
 from raysd.errors import UserError
 from raysd.formats import byte_size, duration
@@ -23,12 +24,28 @@ if TYPE_CHECKING:
     from raysd.commands.clone_handle import ClonePlan, ExportedClone, GeneratedClone, ScoredClone, VerifiedClone
     from raysd.commands.listing import ListedItem, StorageListing
     from raysd.commands.result_rows import ResultRows
+    from raysd.commands.start import StartedExperiment
     from raysd.commands.sweep_answer import SweepAnswer, WrittenReport
     from raysd.diffusion.checkpoint import Model
 
 LOG_WIDTH = 160  # characters, where the output is no terminal
 ROLE_NAMES = {"shift": "test"}
 DEFAULT = CommandLine()
+
+
+def show_shipped(experiments: "Mapping[str, str]") -> None:
+    """Print the experiments that ship with raysd."""
+    width = max(map(len, experiments))
+    for name, what in experiments.items():
+        _line(f"{name:<{width}}  {what}")
+    _line("next: raysd init --from NAME")
+
+
+def show_init(started: "StartedExperiment") -> None:
+    """Print where the experiment is, and what to run next."""
+    classes = "" if started.num_classes is None else f", {started.num_classes:,} classes"
+    _line(f"experiment {started.path}{classes}: read it, and change what you like")
+    _line(f"next: {CommandLine(started.path).command('plan')}")
 
 
 def show_plan(plan: "ClonePlan", line: CommandLine = DEFAULT) -> None:
@@ -188,6 +205,7 @@ def show_evaluate(results: "ResultRows[MeasuredRow]", line: CommandLine = DEFAUL
     for classifier in dict.fromkeys(row["classifier"] for row in results):
         rows = [row for row in results if row["classifier"] == classifier and row["role"] == "transfer"]
         _show_means(rows, list(results.skipped))
+    _show_worth(results)
     _line(f"the rows are in {results.path}")
     if not results.failed:
         _line(f"next: {line.command('sweep')}  # compares guidance scales and prompts")
@@ -209,7 +227,14 @@ def show_compare(results: "ResultRows[ComparisonRow]", line: CommandLine = DEFAU
             "many training.seeds"
         )
     _show_costs(results.rows)
+    _show_worth(results)
     _line(f"the rows are in {results.path}")
+
+
+def _show_worth(results: "ResultRows[Any]") -> None:
+    """Say what accuracies on generated images are worth."""
+    if any(row["role"] == GENERATED for row in results):
+        _line(WORTH)
 
 
 def _top1(side: ComparedSide) -> str:

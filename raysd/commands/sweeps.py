@@ -1,11 +1,15 @@
 """The commands that compare settings and report."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raysd.commands.checks import check_resolved, check_sweep
+from raysd.commands.held_out import GENERATED, generate_held_out, held_out_clones, held_out_sets, with_objective
 from raysd.commands.sweep_answer import SweepAnswer, WrittenReport
 from raysd.config import CommandLine, Experiment, ExperimentLike, load_experiment
+
+if TYPE_CHECKING:
+    from raysd.clone.clone import Clone
 
 DEMO = Path(__file__).parent.parent / "assets" / "demo.yaml"
 BEST = "best.yaml"
@@ -27,14 +31,17 @@ def sweep(experiment: ExperimentLike = None, command: str = "", **values: Any) -
     from raysd.sweep.best_config import best_config
     from raysd.sweep.sweep import run_sweep
 
-    experiment = load_experiment(experiment, **values)
+    experiment = with_objective(load_experiment(experiment, **values))
     models = check_sweep(experiment)
     experiment.root.check_writable()
     evaluation = Evaluation(
         experiment.root, experiment.evaluation, experiment.table, command
     )  # all real images are there, before anything is generated
+    held_out = _held_out(experiment)
+    evaluation = evaluation.with_sets(held_out_sets(held_out))
     check_resolved(experiment, [measured.role for measured in evaluation.sets])
     check_cluster(experiment.root, experiment.cluster, models)
+    generate_held_out(experiment, held_out)
     row = run_sweep(experiment, evaluation)
     folder, best = experiment.root.child("reports", row["fingerprint"]), row["best"]
     note = (
@@ -43,6 +50,16 @@ def sweep(experiment: ExperimentLike = None, command: str = "", **values: Any) -
     )
     folder.write(BEST, best_config(experiment, best["setting"], row["images_per_class"], note).encode())
     return SweepAnswer(row, folder.child(BEST).uri, _write_report(experiment, row["fingerprint"]))
+
+
+def _held_out(experiment: Experiment) -> "list[Clone]":
+    """Return the held-out clones of a sweep that chooses by generated images."""
+    from raysd.sweep.space import experiment_at, rungs_of, settings_to_check
+
+    if GENERATED not in experiment.sweep.weights:
+        return []
+    rung = rungs_of(experiment)[0]
+    return held_out_clones([experiment_at(experiment, each, rung) for each in settings_to_check(experiment)])
 
 
 def report(experiment: ExperimentLike = None, sweep_fingerprint: str | None = None, **values: Any) -> WrittenReport:

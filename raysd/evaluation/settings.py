@@ -122,6 +122,9 @@ class EvaluationSettings(BaseModel):
     """The last so many of each class, away from the first ones that a comparison with real images trains on; all
     when empty."""
     transfer_sets: list[TransferSet] = []
+    generated_images_per_class: PositiveInt = 50
+    """Held-out generated images of each class that classifiers are measured on where no real images are named; in a
+    sweep so many of each of up to 8 settings."""
     pretrained: list[str] = []
     """Classifiers that are measured beside your own: folders in timm's format, or hub ids as
     `timm/resnet50.a1_in1k`."""

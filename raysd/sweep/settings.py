@@ -35,7 +35,7 @@ OWN = {
 }
 """Settings that are the same for all that is compared: budgets, noise and seeds, and how the work is spread over a
 cluster."""
-Objective = Literal["validation", "transfer", "test"]
+Objective = Literal["validation", "transfer", "test", "generated"]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -132,7 +132,7 @@ class SweepSettings(BaseModel):
     spread."""
     objective: Objective | dict[Objective, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = "validation"
     """What chooses: top-1 on real validation images, the mean over the transfer sets, the test set itself, or a
-    weighted mean of these."""
+    weighted mean of these; or `generated`, held-out generated images, also where no real images are named."""
     real: str | None = None
     """A real data set that classifiers are trained on for comparison, with as many images."""
     random: bool = True
@@ -141,6 +141,13 @@ class SweepSettings(BaseModel):
     """Also compare each clone of the first rung with real images, as `raysd analyze` does, to learn what such a
     proxy would have chosen."""
     max_concurrent_trials: Count = 1
+
+    @field_validator("objective")
+    @classmethod
+    def _of_one_kind(cls, objective: Any) -> Any:
+        if isinstance(objective, dict) and "generated" in objective and len(objective) > 1:
+            raise ValueError("generated images are never mixed with real ones in a score; name one kind")
+        return objective
 
     @field_validator("rungs", mode="before")
     @classmethod
