@@ -31,6 +31,11 @@ def be_quiet() -> None:
     log.setLevel(logging.WARNING)
 
 
+def has_bars() -> bool:
+    """Return whether progress is shown as bars: on a terminal, unless the command is quiet."""
+    return _has_bars and sys.stdout.isatty()
+
+
 def be_verbose() -> None:
     """Show also what is only of use to find an error, while the command runs."""
     log.setLevel(logging.DEBUG)
@@ -92,7 +97,7 @@ class Progress:
         self._bar: RichProgress | None = None
 
     def __enter__(self) -> "Progress":
-        if _has_bars and sys.stdout.isatty():
+        if has_bars():
             columns = (
                 BarColumn(),
                 MofNCompleteColumn(),
