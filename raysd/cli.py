@@ -1,7 +1,6 @@
 """The `raysd` command. Each command takes an experiment's YAML file and `key=value` overrides."""
 
 import csv
-import glob
 import json
 import sys
 from collections.abc import Callable
@@ -19,25 +18,8 @@ if TYPE_CHECKING:
 
 PARTLY_FAILED = 3
 """Exit code of a command whose answer lacks a part."""
-INTERRUPTED = 130
-"""Exit code of a command that was stopped with Ctrl-C."""
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _complete_word(incomplete: str) -> list[str]:
-    """Return the experiment files, folders and keys that a word may become, for the shell's completion."""
-    folder, _, start = incomplete.rpartition("/")
-    places = Path(folder or ("/" if incomplete.startswith("/") else ".")).glob(f"{glob.escape(start)}*")
-    prefix = incomplete.removesuffix(start)
-    found = [f"{prefix}{place.name}/" for place in places if place.is_dir() and not place.name.startswith(".")]
-    files = Path(folder or ".").glob(f"{glob.escape(start)}*.y*ml")
-    found += [f"{prefix}{place.name}" for place in files]
-    if incomplete and not folder:
-        from raysd.config import experiment_keys
-
-        found += [f"{key}=" for key in experiment_keys() if key.startswith(incomplete)]
-    return sorted(found)
 
 
 Words = Annotated[
@@ -45,7 +27,7 @@ Words = Annotated[
     typer.Argument(
         metavar="[CONFIG.yaml] [KEY=VALUE]...",
         help="an experiment file, and overrides of single values",
-        autocompletion=_complete_word,
+        autocompletion=terminal.complete_word,
     ),
 ]
 
@@ -345,39 +327,7 @@ def main(is_job: bool = False) -> None:
 
     is_by_hand = not is_job and sys.stdin is not None and sys.stdin.isatty()
     with terminal.opened(is_by_hand, sys.argv[1:]) as session, shown_lines():
-        sys.exit(_run_session(session))
-
-
-def _run_session(session: terminal.Session) -> int:
-    """Run the command; return the exit code, once the error is said if there is one."""
-    try:
-        code = app(prog_name="raysd", standalone_mode=session.out is None) or 0
-        return _end(session, KeyboardInterrupt()) if code == INTERRUPTED else code
-    except (UserError, KeyboardInterrupt) as error:
-        return _end(session, error)
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        return _end(session, KeyboardInterrupt()) if code == INTERRUPTED else code
-    except Exception as error:
-        if session.out is None:
-            raise
-        if isinstance(usage := getattr(error, "exit_code", None), int):  # bad options; as text, typer says them itself
-            print(f"error: {error}", file=sys.stderr)
-            session.write_error(error, usage)
-            return usage
-        session.write_error(error, 1)
-        raise
-
-
-def _end(session: terminal.Session, error: UserError | KeyboardInterrupt) -> int:
-    """Say why the command ends; return its exit code."""
-    if isinstance(error, UserError):
-        error, text, code = getattr(error, "cause", None) or error, "error: ", 2
-    else:
-        error, text, code = KeyboardInterrupt("interrupted; the same command continues"), "", INTERRUPTED
-    print(f"{text}{error}", file=sys.stderr)
-    session.write_error(error, code)
-    return code
+        sys.exit(terminal.run(app, session))
 
 
 def run_job(name: str) -> None:

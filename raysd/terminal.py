@@ -6,12 +6,14 @@ on the way goes to the error stream.
 
 import contextlib
 import functools
+import glob
 import inspect
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -20,6 +22,8 @@ from raysd.errors import UserError
 from raysd.progress import be_quiet, be_verbose
 
 JSON = "--json"
+INTERRUPTED = 130
+"""Exit code of a command that was stopped with Ctrl-C."""
 
 
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="also show what Ray and its workers log")]
@@ -100,3 +104,50 @@ def opened(is_by_hand: bool, words: list[str]) -> Iterator[Session]:
         current = before
         if verbosity is None:
             os.environ.pop("RAYSD_VERBOSE", None)
+
+
+def run(app: typer.Typer, session: Session) -> int:
+    """Run the command; return the exit code, once the error is said if there is one."""
+    try:
+        code = app(prog_name="raysd", standalone_mode=session.out is None) or 0
+        return _end(session, KeyboardInterrupt()) if code == INTERRUPTED else code
+    except (UserError, KeyboardInterrupt) as error:
+        return _end(session, error)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        return _end(session, KeyboardInterrupt()) if code == INTERRUPTED else code
+    except Exception as error:
+        if session.out is None:
+            raise
+        if isinstance(usage := getattr(error, "exit_code", None), int):  # bad options; as text, typer says them itself
+            print(f"error: {error}", file=sys.stderr)
+            session.write_error(error, usage)
+            return usage
+        session.write_error(error, 1)
+        raise
+
+
+def _end(session: Session, error: UserError | KeyboardInterrupt) -> int:
+    """Say why the command ends; return its exit code."""
+    if isinstance(error, UserError):
+        error, text, code = getattr(error, "cause", None) or error, "error: ", 2
+    else:
+        error, text, code = KeyboardInterrupt("interrupted; the same command continues"), "", INTERRUPTED
+    print(f"{text}{error}", file=sys.stderr)
+    session.write_error(error, code)
+    return code
+
+
+def complete_word(incomplete: str) -> list[str]:
+    """Return the experiment files, folders and keys that a word may become, for the shell's completion."""
+    folder, _, start = incomplete.rpartition("/")
+    places = Path(folder or ("/" if incomplete.startswith("/") else ".")).glob(f"{glob.escape(start)}*")
+    prefix = incomplete.removesuffix(start)
+    found = [f"{prefix}{place.name}/" for place in places if place.is_dir() and not place.name.startswith(".")]
+    files = Path(folder or ".").glob(f"{glob.escape(start)}*.y*ml")
+    found += [f"{prefix}{place.name}" for place in files]
+    if incomplete and not folder:
+        from raysd.config import experiment_keys
+
+        found += [f"{key}=" for key in experiment_keys() if key.startswith(incomplete)]
+    return sorted(found)

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 import raysd
-from raysd.cli import _complete_word, main
+from raysd.cli import main
 from raysd.errors import UserError
 from raysd.progress import Progress, say
+from raysd.terminal import complete_word
 
 ROOT = Path(__file__).parent.parent
 
@@ -120,9 +121,9 @@ def test_quiet_leaves_the_answer_and_verbose_shows_what_ray_says(run_here, monke
 
 def test_words_are_completed_to_files_folders_and_keys(monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert _complete_word("configs/own") == ["configs/own_classes.yaml"]
-    assert _complete_word("conf") == ["configs/"]
-    assert _complete_word("generation.guidance_s") == ["generation.guidance_scale="]
+    assert complete_word("configs/own") == ["configs/own_classes.yaml"]
+    assert complete_word("conf") == ["configs/"]
+    assert complete_word("generation.guidance_s") == ["generation.guidance_scale="]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

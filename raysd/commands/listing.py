@@ -1,6 +1,6 @@
 """The command that lists what a storage holds."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from raysd.config import ExperimentLike, load_experiment
 from raysd.errors import UserError
+from raysd.formats import byte_size
 from raysd.storage import rows
 from raysd.storage.location import Location
 
@@ -76,6 +77,34 @@ class StorageListing:
     clones: tuple[ListedClone, ...]
     classifiers: tuple[ListedClassifier, ...]
     results: tuple[ListedResult, ...]
+
+    def lines(self) -> list[str]:
+        """Return all of it as lines of aligned columns."""
+        return [
+            f"storage {self.storage}",
+            *_table("clones", self.clones, {"num_images": "images", "num_shards": "files"}),
+            *_table("classifiers", self.classifiers, {"backbone": "backbone", "seed": "seed"}),
+            *_table("results", self.results, {"kind": "kind", "value": "value"}),
+        ]
+
+
+def _table(title: str, items: Sequence[ListedItem], columns: dict[str, str]) -> list[str]:
+    if not items:
+        return [f"{title}: none"]
+    rows = [["when", "fingerprint", "size", *columns.values(), "name"]]
+    for item in items:
+        own = [_cell(getattr(item, field)) for field in columns]
+        when = item.when.replace("T", " ").removesuffix("Z")[:16]
+        rows.append([when, item.fingerprint, byte_size(item.num_bytes), *own, item.name])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    cells = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
+    return [f"{title}: {len(items):,}", *(("  " + "  ".join(row)).rstrip() for row in cells)]
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "unfinished"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def list_storage(experiment: ExperimentLike = None, **values: Any) -> StorageListing:

@@ -22,7 +22,7 @@ from raysd.storage.row_types import (
 if TYPE_CHECKING:
     from raysd.commands.classifier_handle import TrainedClassifier
     from raysd.commands.clone_handle import ClonePlan, ExportedClone, GeneratedClone, ScoredClone, VerifiedClone
-    from raysd.commands.listing import ListedItem, StorageListing
+    from raysd.commands.listing import StorageListing
     from raysd.commands.result_rows import ResultRows
     from raysd.commands.start import StartedExperiment
     from raysd.commands.sweep_answer import SweepAnswer, WrittenReport
@@ -305,38 +305,8 @@ def show_sweep(answer: "SweepAnswer", line: CommandLine = DEFAULT) -> None:
 
 def show_list_storage(listing: "StorageListing", line: CommandLine = DEFAULT) -> None:
     """Print a table of the clones, one of the classifiers, and one of the results."""
-    _line(f"storage {listing.storage}")
-    counts = [("num_images", "images"), ("num_shards", "files")]
-    _show_table("clones", listing.clones, counts)
-    _show_table("classifiers", listing.classifiers, [("backbone", "backbone"), ("seed", "seed")])
-    _show_table("results", listing.results, [("kind", "kind"), ("value", "value")])
-
-
-def _show_table(title: str, items: "Sequence[ListedItem]", columns: list[tuple[str, str]]) -> None:
-    """Print items as lines of aligned columns."""
-    _line(f"{title}: {len(items):,}" if items else f"{title}: none")
-    if not items:
-        return
-    head = ["when", "fingerprint", "size", *(name for _, name in columns), "name"]
-    cells = [
-        [
-            item.when.replace("T", " ").removesuffix("Z")[:16],
-            item.fingerprint,
-            byte_size(item.num_bytes),
-            *(_cell(getattr(item, field)) for field, _ in columns),
-            item.name,
-        ]
-        for item in items
-    ]
-    widths = [max(len(row[column]) for row in [head, *cells]) for column in range(len(head))]
-    for row in [head, *cells]:
-        _line("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "unfinished"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    for text in listing.lines():
+        _line(text)
 
 
 def show_missing(answer: object) -> bool:
