@@ -20,8 +20,9 @@ WAVE_SHARDS = 4096  # handed to Ray Data at once, so that the driver's memory do
 NO_PROGRESS_SECONDS = 4 * 3600
 ADDRESS_SECONDS = 10.0  # to wait for a cluster's head
 RUN_AGAIN = "run the same command again, with -v to see what Ray says"
+TIMED_OUT = "timed out"
 START_REMEDIES = {
-    "timed out": "end other work on this machine, and run the same command again",
+    TIMED_OUT: "end other work on this machine, and run the same command again",
     "shm": "give /dev/shm more room, in Docker with --shm-size=2g",
     "ddress already in use": "stop the other Ray on this machine (ray stop), or join it with RAY_ADDRESS=auto",
     "annot allocate memory": "free some memory, and run the same command again",
@@ -49,7 +50,6 @@ def ensure_ray() -> None:
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # a short training need not wait for the next one
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # a busy machine takes longer than Ray's 30 s
     verbose = os.environ.get("RAYSD_VERBOSE") == "1"
     if not verbose:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -79,7 +79,13 @@ def _connect(verbose: bool) -> None:
     options = {"include_dashboard": True, "object_store_memory": LOCAL_OBJECT_STORE_BYTES}
     try:
         with _standard_modules_first():
-            context = ray.init(address="local", logging_level=level, log_to_driver=verbose, **options)
+            try:
+                context = ray.init(address="local", logging_level=level, log_to_driver=verbose, **options)
+            except Exception as error:
+                if TIMED_OUT not in str(error):
+                    raise
+                ray.shutdown()  # on a busy machine the second start is quicker, as the files are in memory
+                context = ray.init(address="local", logging_level=level, log_to_driver=verbose, **options)
     except Exception as error:  # as above, and those of the disk and the network
         raise _start_error(error) from None
     # Ray Train looks for its cluster again, and would find another one on a shared machine.

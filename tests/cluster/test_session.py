@@ -20,6 +20,7 @@ def apart(monkeypatch):
     import ray
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
     return monkeypatch
 
 
@@ -80,6 +81,22 @@ def test_where_ray_does_not_start_one_line_says_why(apart, error, message):
     with pytest.raises(UserError, match=f"^{message}") as refused:
         session.ensure_ray()
     assert "\n" not in str(refused.value)
+
+
+def test_a_start_that_took_too_long_is_tried_once_more(apart):
+    apart.delenv("RAY_ADDRESS", raising=False)
+    starts = []
+
+    def init(*_, **__):
+        starts.append(1)
+        if len(starts) == 1:
+            raise RuntimeError("The current node timed out during startup.")
+        raise KeyError("the second start")
+
+    apart.setattr("ray.init", init)
+    with pytest.raises(UserError, match="the second start"):
+        session.ensure_ray()
+    assert len(starts) == 2
 
 
 @pytest.mark.slow
