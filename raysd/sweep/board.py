@@ -29,7 +29,7 @@ from raysd.sweep.space import Setting, experiment_at, settings_to_check
 LOOK_SECONDS = 2.0
 LINE_SECONDS = 10.0
 SMALL_PIXELS = 32
-SMALL_IMAGE_SECONDS = 4e-4
+SMALL_IMAGE_SECONDS = 5e-4
 """Of a CPU core, for an image of a training with a small ResNet, as the demo's; nothing is known of others before the
 first one trains."""
 SMALL_MEASURE_SECONDS = 3.0

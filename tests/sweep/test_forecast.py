@@ -4,11 +4,15 @@ import logging
 
 import pytest
 
+from raysd.commands import DEMO
+from raysd.config import load_experiment
 from raysd.generation.shared_pool import Board, TrialNote
 from raysd.progress import shown_lines
 from raysd.storage.location import Location
-from raysd.sweep.board import SweepProgress, SweepWork
+from raysd.sweep.board import SweepProgress, SweepWork, plan_work
 from raysd.sweep.forecast import DENOISE, MEASURE, TRAIN, Forecast
+from raysd.sweep.placement import place
+from raysd.sweep.space import list_settings, rungs_of
 
 TOTAL = {DENOISE: 60_000.0, TRAIN: 3240.0, MEASURE: 9.0}
 PRIOR = {DENOISE: 0.0014, TRAIN: 0.02, MEASURE: 1.5}
@@ -106,3 +110,22 @@ def test_on_a_terminal_each_trial_says_what_it_does_now(progress, monkeypatch):
     with progress:
         progress.look(Board({"a": 1}, {"1": TrialNote("guidance 1", "waits for images")}))
     assert shown[-1].splitlines()[1:] == ["  guidance 1: waits for images"]
+
+
+def test_the_work_of_the_demo_fits_into_five_minutes_on_two_cores(tmp_path):
+    """By what a unit of work takes without bfloat16; starts of processes come on top, so the limit is four minutes."""
+    experiment = load_experiment(DEMO, [f"storage={tmp_path}"])
+    placement = place(2, 0, experiment.generation, experiment.training, experiment.sweep.max_concurrent_trials)
+    work = plan_work(experiment, list_settings(experiment), rungs_of(experiment), placement, 3, 0)
+    assert (work.num_images, work.num_trainings) == (12_000, 9)
+    assert set(work.prior) == set(work.units), "a time is said from the start"
+    assert sum(work.units[kind] * work.prior[kind] for kind in work.units) < 240
+
+
+def test_images_and_rungs_that_are_there_or_come_later_are_counted(tmp_path):
+    words = ["sweep.rungs=[10, 30]", "sweep.scheduler=halving", "sweep.keep=0.4", f"storage={tmp_path}"]
+    experiment = load_experiment(DEMO, words)
+    placement = place(2, 0, experiment.generation, experiment.training, 2)
+    work = plan_work(experiment, list_settings(experiment), rungs_of(experiment), placement, 4, 1)
+    assert work.num_images == 3 * 100 + 1 * 200
+    assert work.num_trainings == 3 * 3 + 1 * 3 + 1 * 3
