@@ -132,6 +132,10 @@ class SweepProgress:
         self._live: Any = None
         self._lock = threading.Lock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune writes its callbacks down, and never uses that copy; locks and a terminal cannot be written."""
+        return {"work": self.work, "root": self.root}
+
     def __enter__(self) -> "SweepProgress":
         if has_bars():
             from rich.live import Live

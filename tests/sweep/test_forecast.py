@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+from ray import cloudpickle
 
 from raysd.commands import DEMO
 from raysd.config import load_experiment
@@ -108,6 +109,7 @@ def test_on_a_terminal_each_trial_says_what_it_does_now(progress, monkeypatch):
     monkeypatch.setattr("rich.live.Live.update", lambda self, text, **_: shown.append(text))
     logging.getLogger("raysd").setLevel(logging.NOTSET)
     with progress:
+        assert cloudpickle.dumps(progress), "Tune writes down what its callbacks hold"
         progress.look(Board({"a": 1}, {"1": TrialNote("guidance 1", "waits for images")}))
     assert shown[-1].splitlines()[1:] == ["  guidance 1: waits for images"]
 
