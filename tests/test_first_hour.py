@@ -21,7 +21,7 @@ TINY = [
     "training.batch_size=6",
     "training.num_steps=3",
     "training.num_workers=1",
-    "sweep.space.generation={guidance_scale: [1, 7.5]}",
+    "sweep.space.generation={guidance_scale: [1, 7.5], variant: [name]}",
     "lint=off",
 ]
 CHANGED = {"--to": "8", "--out": "tars"}  # sizes and places of the README that are too large here
