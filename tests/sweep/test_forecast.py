@@ -129,5 +129,5 @@ def test_images_and_rungs_that_are_there_or_come_later_are_counted(tmp_path):
     experiment = load_experiment(DEMO, words)
     placement = place(2, 0, experiment.generation, experiment.training, 2)
     work = plan_work(experiment, list_settings(experiment), rungs_of(experiment), placement, 4, 1)
-    assert work.num_images == 3 * 100 + 1 * 200
-    assert work.num_trainings == 3 * 3 + 1 * 3 + 1 * 3
+    assert work.num_images == 3 * 100 + 2 * 200
+    assert work.num_trainings == 3 * 3 + 2 * 3 + 1 * 3
