@@ -12,6 +12,8 @@ RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb
     print(*project['dependencies'], *extras['models'], *extras['s3'], *extras['gcs'], sep='\n')" > requirements.txt
 COPY LICENSE README.md setup.py ./
 COPY raysd ./raysd
+# raysd/assets/experiments is a link to it.
+COPY configs ./configs
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:${PYTHON}-slim-bookworm

@@ -2,30 +2,64 @@
 
 import codecs
 import csv
-import errno
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from raysd import __version__, terminal
 from raysd.command_help import PlainGroup
 from raysd.errors import UserError
 
 if TYPE_CHECKING:
     from raysd.config import CommandLine, Experiment
 
-NO_FILE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 PARTLY_FAILED = 3
 """Exit code of a command whose answer lacks a part."""
-app = typer.Typer(
-    cls=PlainGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
-)
+app = typer.Typer(cls=PlainGroup, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
 Words = Annotated[
     list[str] | None,
-    typer.Argument(metavar="CONFIG.yaml|KEY=VALUE", help="an experiment file, and overrides of single values"),
+    typer.Argument(
+        metavar="CONFIG.yaml|KEY=VALUE",
+        help="an experiment file, and overrides of single values",
+        autocompletion=terminal.complete_word,
+    ),
 ]
+
+
+def _command(name: str | None = None, has_json: bool = False) -> Callable[[F], F]:
+    """Register a command of the command line, with the options that all of them have."""
+
+    def register(function: F) -> F:
+        app.command(name)(terminal.with_options(function, has_json))
+        return function
+
+    return register
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"raysd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version, and end")
+    ] = False,
+) -> None:
+    pass
+
+
+_root.__doc__ = __doc__
 
 
 def _run(name: str, words: list[str] | None, **options: Any) -> Any:
@@ -47,14 +81,17 @@ def _call(name: str, line: "CommandLine", *arguments: Any, **options: Any) -> An
 
 
 def _show(name: str, answer: Any, line: "CommandLine") -> Any:
-    """Print the answer of a command, and return it.
+    """Print the answer of a command, as text or as JSON, and return it.
 
     Raises:
         typer.Exit: a part of the answer failed and is missing; the exit code is 3.
     """
-    from raysd.commands import show
+    from raysd.commands import documents, show
 
-    getattr(show, f"show_{name}")(answer, line)
+    if terminal.current.out is None:
+        getattr(show, f"show_{name}")(answer, line)
+    else:
+        terminal.current.write(documents.document_of(name, answer))
     if show.show_missing(answer):
         raise typer.Exit(PARTLY_FAILED)
     return answer
@@ -81,20 +118,40 @@ def _is_path(word: str) -> bool:
     return "=" not in word or "/" in word.partition("=")[0] or os.path.isfile(word)
 
 
-@app.command()
+@_command()
+def init(
+    classes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CLASS]...", help="names of classes; or a built-in table, or a file with a table"),
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="the file to write; experiment.yaml when left out")] = None,
+    shipped: Annotated[str | None, typer.Option("--from", help="an experiment that ships with raysd")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="list the experiments that ship with raysd")] = False,
+    real: Annotated[str | None, typer.Option(help="a folder of real images, with one folder per class")] = None,
+) -> None:
+    """Write a commented experiment file: for your classes, or one that ships with raysd."""
+    from raysd.commands import show, start
+
+    if listed:
+        show.show_shipped(start.shipped_experiments())
+    else:
+        show.show_init(start.init(classes, out, shipped, real))
+
+
+@_command(has_json=True)
 def plan(words: Words = None) -> None:
     """Show what would be generated: classes, prompts, counts, shards, size, cost."""
     _run("plan", words)
 
 
-@app.command()
+@_command(has_json=True)
 def doctor(words: Words = None) -> None:
     """Check the cluster, or this machine, before a job: room, storage, software, model, memory, disk."""
     if _run("doctor", words):
         raise typer.Exit(1)
 
 
-@app.command()
+@_command()
 def benchmark(
     words: Words = None,
     search: Annotated[
@@ -107,15 +164,14 @@ def benchmark(
         print(f"set           generation.batch_size={rates[0]['batch_size']}, for a new clone: it shapes the images")
 
 
-@app.command()
+@_command()
 def generate(words: Words = None) -> None:
     """Generate the clone, or the part that is still missing."""
     _run("generate", words)
 
 
-@app.command()
+@_command()
 def grow(
-    context: typer.Context,
     words: Words = None,
     to: Annotated[
         int | None, typer.Option(help="images that each class has in the end; the same command again adds none")
@@ -137,7 +193,7 @@ def grow(
         raise UserError("classes", classes, "names no class; give keys with commas, or leave it out for all")
     line = _read_words(words)
     if to is None or images is not None:
-        to = _growth_target(_load(line), to, images, keys, bool(context.obj))
+        to = _growth_target(_load(line), to, images, keys, terminal.current.is_by_hand)
         again = line.command("grow", "--to", str(to), *(["--classes", classes] if keys else []))
         print(f"the same, safe to run again: {again}")
     _call("grow", line, to=to, classes=keys)
@@ -162,7 +218,7 @@ def _growth_target(
     return growth_target(experiment, images, keys)
 
 
-@app.command()
+@_command(has_json=True)
 def verify(
     words: Words = None, repair: Annotated[bool, typer.Option(help="generate broken shards again")] = False
 ) -> None:
@@ -171,13 +227,13 @@ def verify(
         raise typer.Exit(1)
 
 
-@app.command()
+@_command()
 def score(words: Words = None) -> None:
     """Score the clone's images: do they fit their class, are they near-duplicates?"""
     _run("score", words)
 
 
-@app.command()
+@_command()
 def export(
     words: Words = None,
     form: Annotated[str, typer.Option("--format", help="imagefolder or webdataset")] = "imagefolder",
@@ -188,19 +244,19 @@ def export(
     _run("export", words, form=form, out=out, flagged=flagged)
 
 
-@app.command()
+@_command()
 def train(words: Words = None) -> None:
     """Train classifiers on the clone."""
     _run("train", words)
 
 
-@app.command()
+@_command(has_json=True)
 def evaluate(words: Words = None) -> None:
     """Measure the classifiers on real images."""
     _run_recorded("evaluate", words)
 
 
-@app.command()
+@_command(has_json=True)
 def compare(
     words: Words = None,
     other: Annotated[
@@ -219,7 +275,7 @@ def compare(
     _call("compare", line, theirs, command=command)
 
 
-@app.command()
+@_command()
 def analyze(words: Words = None) -> None:
     """Measure the classifiers' features, and compare the clone with real images."""
     _run_recorded("analyze", words)
@@ -228,19 +284,28 @@ def analyze(words: Words = None) -> None:
 app.command("analyse", hidden=True)(analyze)
 
 
-@app.command()
+@_command(has_json=True)
 def sweep(words: Words = None) -> None:
     """Find the guidance scale, prompts and further settings that transfer best, and report."""
     _run_recorded("sweep", words)
 
 
-@app.command()
+@_command()
 def report(words: Words = None) -> None:
     """Write the report of the newest sweep again, or of all results where there is no sweep."""
     _run("report", words)
 
 
-@app.command("demo")
+@_command("list", has_json=True)
+def list_storage(words: Words = None) -> None:
+    """List what a storage holds: clones, classifiers and results. Takes an experiment, or the storage itself."""
+    line = _read_words(words)
+    if line.path is not None and not line.path.endswith((".yaml", ".yml")):
+        line = replace(line, path=None, overrides=(*line.overrides, f"storage={line.path}"))
+    _call("list_storage", line)
+
+
+@_command("demo", has_json=True)
 def run_demo(words: Words = None) -> None:
     """Run the whole path with the embedded model and real images, in minutes."""
     from raysd.commands import demo
@@ -248,7 +313,7 @@ def run_demo(words: Words = None) -> None:
     _show("demo", demo(words), _read_words(words))
 
 
-@app.command()
+@_command()
 def schema() -> None:
     """Print the JSON schema of an experiment file."""
     from raysd.config import experiment_schema
@@ -281,22 +346,10 @@ def main(is_job: bool = False) -> None:
     _use_utf8()
     take_any_text()
     is_by_hand = not is_job and sys.stdin is not None and sys.stdin.isatty()
-    try:
-        with shown_lines():
-            if home.NOTICE is not None:
-                log.warning("%s", home.NOTICE)
-            app(standalone_mode=True, obj=is_by_hand)
-    except UserError as error:
-        print(f"error: {getattr(error, 'cause', None) or error}", file=sys.stderr)
-        sys.exit(2)
-    except (OSError, UnicodeEncodeError) as error:
-        if (line := _line_of(error)) is None:
-            raise
-        print(f"error: {line}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
-        sys.exit(130)
+    with terminal.opened(is_by_hand, sys.argv[1:]) as session, shown_lines():
+        if home.NOTICE is not None:
+            log.warning("%s", home.NOTICE)
+        sys.exit(terminal.run(app, session))
 
 
 def _use_utf8() -> None:
@@ -304,16 +357,6 @@ def _use_utf8() -> None:
     if codecs.lookup(sys.getfilesystemencoding()).name == "ascii":
         os.environ.pop("PYTHONIOENCODING", None)
         os.execve(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]], {**os.environ, "PYTHONUTF8": "1"})
-
-
-def _line_of(error: OSError | UnicodeEncodeError) -> UserError | None:
-    """Return in one line what a user can mend: a file that may not be written, a name that the locale lacks."""
-    if isinstance(error, UnicodeEncodeError):
-        remedy = f"the locale's encoding {error.encoding} lacks it; set PYTHONUTF8=1"
-        return UserError("text", error.object[error.start : error.end], remedy)
-    if error.filename is None or error.errno not in NO_FILE:
-        return None
-    return UserError("file", str(error.filename), f"{error.strerror}; allow it, or choose another place")
 
 
 def run_job(name: str) -> None:

@@ -297,6 +297,16 @@ def experiment_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Experiment.model_json_schema()}
 
 
+def experiment_keys() -> list[str]:
+    """Return the dotted names of an experiment's settings, as `generation.guidance_scale`."""
+    keys = []
+    for name, field in Experiment.model_fields.items():
+        kind = field.annotation
+        inner = kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else {}
+        keys += [f"{name}.{key}" for key in inner] or [name]
+    return keys
+
+
 @dataclass(frozen=True)
 class CommandLine:
     """The words of a command line that name an experiment; other commands take the same ones."""

@@ -17,10 +17,30 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from raysd.formats import duration
+
 LINE_SECONDS = 10.0
 
 
 log = logging.getLogger("raysd")
+_has_bars = True
+
+
+def be_quiet() -> None:
+    """Show warnings and errors alone while the command runs, and no bars."""
+    global _has_bars
+    _has_bars = False
+    log.setLevel(logging.WARNING)
+
+
+def has_bars() -> bool:
+    """Return whether progress is shown as bars: on a terminal, unless the command is quiet."""
+    return _has_bars and sys.stdout.isatty()
+
+
+def be_verbose() -> None:
+    """Show also what is only of use to find an error, while the command runs."""
+    log.setLevel(logging.DEBUG)
 
 
 IN_ASCII = {"±": "+/-", "–": "-", "…": "...", "’": "'", "“": '"', "”": '"'}
@@ -58,6 +78,7 @@ class PlainLines(logging.Handler):
 @contextlib.contextmanager
 def shown_lines() -> Iterator[None]:
     """Show the lines of this process while a command runs."""
+    global _has_bars
     handler, level, propagate = PlainLines(), log.level, log.propagate
     log.addHandler(handler)
     log.setLevel(logging.INFO)
@@ -68,6 +89,7 @@ def shown_lines() -> Iterator[None]:
         log.removeHandler(handler)
         log.setLevel(level)
         log.propagate = propagate
+        _has_bars = True
 
 
 def say(text: str) -> None:
@@ -101,7 +123,7 @@ class Progress:
         self._bar: RichProgress | None = None
 
     def __enter__(self) -> "Progress":
-        if sys.stdout.isatty():
+        if has_bars():
             columns = (
                 BarColumn(),
                 MofNCompleteColumn(),
@@ -145,6 +167,6 @@ class Progress:
         elif time.monotonic() - self.last_line >= LINE_SECONDS or self.done >= self.total:
             self.last_line = time.monotonic()
             pace = (
-                f", {self._speed}, {(self.total - self.done) / self.rate:.0f} s left" if self.rate else ""
+                f", {self._speed}, {duration((self.total - self.done) / self.rate)} left" if self.rate else ""
             )  # nothing is done yet
             say(f"{self.title}: {self.done}/{self.total} {self.unit}{pace}{note}")

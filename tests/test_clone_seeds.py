@@ -177,7 +177,8 @@ def test_a_rung_has_a_clone_for_each_seed_and_its_classifiers_in_order(experimen
         experiment, sweep={"space": {"generation": {"guidance_scale": [1]}}, "objective": "test", "random": False}
     )
     (setting,), rungs = list_settings(swept), rungs_of(swept)
-    pool = SimpleNamespace(grow_all=lambda clones: generate.generate_clones(clones, swept.generation))
+    grow_all = partial(generate.generate_clones, settings=swept.generation)
+    pool = SimpleNamespace(grow_all=grow_all, note=lambda *_, **__: None)
     evaluation = Evaluation(swept.root, swept.evaluation, swept.table, "")
     runner = RungRunner(swept, "abc", rungs, evaluation, pool, SimpleNamespace(trains_here=True))
     row = runner.run(setting, 0, 0)

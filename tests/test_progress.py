@@ -20,13 +20,13 @@ def a_line_for_each_step(monkeypatch):
 def test_a_line_says_how_fast_it_goes_and_how_long_it_still_takes(capsys):
     with Progress("generated", 40) as progress:
         progress.advance(10, ", actors 90% busy", rate=5.0)
-    assert capsys.readouterr().out == "generated: 10/40 images, 5.0 images/s, 6 s left, actors 90% busy\n"
+    assert capsys.readouterr().out == "generated: 10/40 images, 5.0 images/s, 6 seconds left, actors 90% busy\n"
 
 
 def test_more_than_was_planned_leaves_no_time_and_not_less_than_none(capsys):
     with Progress("scored", 6) as progress:
         progress.advance(7, rate=5.0)
-    assert capsys.readouterr().out == "scored: 7/7 images, 5.0 images/s, 0 s left\n"
+    assert capsys.readouterr().out == "scored: 7/7 images, 5.0 images/s, 0 seconds left\n"
 
 
 def test_before_anything_is_done_no_remaining_time_is_estimated(capsys):
@@ -35,7 +35,7 @@ def test_before_anything_is_done_no_remaining_time_is_estimated(capsys):
         progress.advance(2)
     first, second = capsys.readouterr().out.splitlines()
     assert first == "measured: 0/10 trials, 500 images generated"
-    assert re.fullmatch(r"measured: 2/10 trials, [\d.]+ trials/s, \d+ s left", second)
+    assert re.fullmatch(r"measured: 2/10 trials, [\d.]+ trials/s, [\d.e-]+ seconds left", second)
 
 
 def test_a_notice_goes_to_the_output_and_a_warning_to_the_error_stream(capsys):

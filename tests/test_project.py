@@ -23,8 +23,8 @@ MODULES = {
 ORDER = [
     "errors",
     "versions",
-    "progress",
     "formats",
+    "progress",
     "renamed",
     "settings",
     "yaml_text",
@@ -46,9 +46,11 @@ ORDER = [
     "resolve",
     "sweep",
     "report",
+    "terminal",
     "commands",
     "command_help",
     "cli",
+    "__main__",
 ]
 LEAVES = {module for module in MODULES if module.endswith(".settings")}
 LEAVES |= {"raysd.training.recipe"}  # what an experiment file may hold: any module may import these

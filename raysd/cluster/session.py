@@ -22,6 +22,17 @@ WAVE_SHARDS = 4096  # handed to Ray Data at once, so that the driver's memory do
 # Of scoring, features or reading; generation has its own limit (raysd.generation.actor_pool).
 NO_PROGRESS_SECONDS = 4 * 3600
 ADDRESS_SECONDS = 10.0  # to wait for a cluster's head
+RUN_AGAIN = "run the same command again, with -v to see what Ray says"
+TIMED_OUT = "timed out"
+START_REMEDIES = {
+    TIMED_OUT: "end other work on this machine, and run the same command again",
+    "shm": "give /dev/shm more room, in Docker with --shm-size=2g",
+    "ddress already in use": "stop the other Ray on this machine (ray stop), or join it with RAY_ADDRESS=auto",
+    "annot allocate memory": "free some memory, and run the same command again",
+    "Resource temporarily unavailable": "raise the limit of processes (ulimit -u), and run the same command again",
+    "Too many open files": "raise the limit of open files (ulimit -n 65536), and run the same command again",
+}
+"""What to do where Ray does not start, by words of its message."""
 CORRECT = "correct it, or unset it to use this machine"
 MAX_INIT_DEATHS = 2  # one node whose disk or network fails for a moment does not end a run
 # Ray says this on every small machine; the user need not act.
@@ -72,7 +83,13 @@ def _connect(verbose: bool) -> None:
     try:
         _keep_token()
         with _plain_python():
-            context = ray.init(address="local", logging_level=level, log_to_driver=verbose, **options)
+            try:
+                context = ray.init(address="local", logging_level=level, log_to_driver=verbose, **options)
+            except Exception as error:
+                if TIMED_OUT not in str(error):
+                    raise
+                ray.shutdown()  # on a busy machine the second start is quicker, as the files are in memory
+                context = ray.init(address="local", logging_level=level, log_to_driver=verbose, **options)
     except Exception as error:  # as above, and those of the disk and the network
         raise _start_error(error) from None
     # Ray Train looks for its cluster again, and would find another one on a shared machine.
@@ -112,7 +129,8 @@ def _start_error(error: Exception) -> UserError:
         remedy = f"Ray cannot write there ({_first_line(error)}); set TMPDIR to a folder with some free space"
         return UserError("TMPDIR", folder, remedy)
     logs = f"{folder}/ray/session_latest/logs"
-    return UserError("ray", "local", f"does not start: {_first_line(error)}; its logs are in {logs}")
+    remedy = next((remedy for words, remedy in START_REMEDIES.items() if words in str(error)), RUN_AGAIN)
+    return UserError("ray", "local", f"does not start: {_first_line(error)}; {remedy}; its logs are in {logs}")
 
 
 def _first_line(error: Exception) -> str:

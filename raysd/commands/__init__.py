@@ -8,6 +8,7 @@ from raysd.commands.checkup import doctor
 from raysd.commands.classifiers import analyse, analyze, compare, evaluate, train
 from raysd.commands.clones import export, generate, grow, growth_target, plan, score, verify
 from raysd.commands.cost import benchmark
+from raysd.commands.listing import list_storage
 from raysd.commands.sweeps import DEMO, demo, report, sweep
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "generate",
     "grow",
     "growth_target",
+    "list_storage",
     "plan",
     "report",
     "score",

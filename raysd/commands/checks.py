@@ -380,7 +380,9 @@ def check_objective(experiment: Experiment) -> None:
         UserError: a role has no set.
     """
     evaluation = experiment.evaluation
+    there: dict[str, object]
     there = {"validation": evaluation.validation_set, "test": evaluation.test_set, "transfer": evaluation.transfer_sets}
+    there["generated"] = "held-out"
     for role in experiment.sweep.weights:
         if not there[role]:
             raise UserError(

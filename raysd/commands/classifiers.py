@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 from raysd.cluster.preflight import check_cluster
 from raysd.commands.checks import check_further_sets, checked_runs
 from raysd.commands.classifier_handle import TrainedClassifier
+from raysd.commands.held_out import generate_held_out, held_out_clones, held_out_sets, names_real_images
 from raysd.commands.result_rows import ResultRows
 from raysd.commands.show import describe_row
 from raysd.config import Experiment, ExperimentLike, load_experiment
 from raysd.errors import UserError
 from raysd.progress import say
+from raysd.resolve import replicates
 from raysd.storage.row_types import AnalysisRow, ComparisonRow, MeasuredRow
 from raysd.storage.rows import ACCURACY, ANALYSIS, COMPARISON
 
@@ -22,6 +24,7 @@ NOT_SHAPING = {"seeds", "min_workers", "cpus_per_worker", "checkpoint_steps", "v
 if TYPE_CHECKING:
     from raysd.evaluation.compare import Costs
     from raysd.evaluation.models import EvaluatedModel
+    from raysd.evaluation.tasks import MeasuredOn
     from raysd.training.run import TrainingRun
 
 
@@ -60,10 +63,11 @@ def evaluate(experiment: ExperimentLike = None, command: str = "", **values: Any
     from raysd.evaluation.evaluate import Evaluation
 
     experiment = load_experiment(experiment, **values)
-    _check_sets(experiment)
+    check_further_sets(experiment)
     models = _evaluated_models(experiment)
     evaluation = Evaluation(experiment.root, experiment.evaluation, experiment.table, command)
     check_cluster(experiment.root, experiment.cluster)
+    evaluation = evaluation.with_sets(_held_out([experiment]))
     for name, reason in evaluation.skipped.items():
         say(f"skipped  {name}: {reason}")
     if not evaluation.sets:
@@ -89,7 +93,7 @@ def compare(experiment: ExperimentLike, other: ExperimentLike, command: str = ""
     from raysd.evaluation.evaluate import Evaluation
 
     experiment, other = load_experiment(experiment), load_experiment(other)
-    _check_sets(experiment)
+    check_further_sets(experiment)
     if experiment.table.keys != other.table.keys:
         raise UserError("with", "classes", "only settings with the same class table can be compared")
     for field in SETS:
@@ -101,6 +105,7 @@ def compare(experiment: ExperimentLike, other: ExperimentLike, command: str = ""
     if {model.fingerprint for model in ours} == {model.fingerprint for model in theirs}:
         raise UserError("with", "", "both settings have the same classifiers; change something that shapes them")
     evaluation = Evaluation(experiment.root, experiment.evaluation, experiment.table, command)
+    evaluation = evaluation.with_sets(_held_out([experiment, other]))
     for name, reason in evaluation.skipped.items():
         say(f"skipped  {name}: {reason}")
     both = [evaluation.measure_all(models) for models in (ours, theirs)]
@@ -142,13 +147,13 @@ def analyze(experiment: ExperimentLike = None, command: str = "", **values: Any)
     from raysd.data.real_datasets import real_dataset
     from raysd.evaluation.analyze import analyze_features, compare_clone
     from raysd.evaluation.models import pretrained_model
-    from raysd.resolve import replicates, training_pools
+    from raysd.resolve import training_pools
 
     experiment = load_experiment(experiment, **values)
     settings, evaluation = experiment.analysis, experiment.evaluation
     name = settings.real or evaluation.validation_set or evaluation.test_set
-    if name is None:
-        raise UserError("analysis.real", None, "name a set of real images of the classes")
+    if name is None and settings.model is not None:
+        raise UserError("analysis.real", None, "name a set of real images of the classes, to compare the clone with")
     check_cluster(experiment.root, experiment.cluster)
     judge = None if settings.model is None else pretrained_model(settings.model, experiment.table, needs_classes=False)
     clones = []
@@ -162,7 +167,11 @@ def analyze(experiment: ExperimentLike = None, command: str = "", **values: Any)
         clones = list({images[0].fingerprint: images[0] for images in found}.values())
     models = _evaluated_models(experiment)
     is_validation = name == evaluation.validation_set and settings.real is None
-    real = real_dataset(name, "train" if is_validation else "test", experiment.root, table=experiment.table)
+    if name is None:
+        real = _held_out([experiment])[0].images
+        say("the features are those of held-out generated images; name real ones in analysis.real")
+    else:
+        real = real_dataset(name, "train" if is_validation else "test", experiment.root, table=experiment.table)
     real = replace(real, images_per_class=settings.images_per_class, from_end=is_validation)
     rows = [analyze_features(experiment.root, model, real, command) for model in models]
     if judge is not None:
@@ -180,11 +189,14 @@ def _failures(rows: Sequence[MeasuredRow]) -> tuple[str, ...]:
     return tuple(describe_row(row) for row in rows if row["value"] is None)
 
 
-def _check_sets(experiment: Experiment) -> None:
-    settings = experiment.evaluation
-    if not (settings.test_set or settings.test_sets or settings.transfer_sets or settings.validation_set):
-        raise UserError("evaluation.test_set", None, "nothing to measure on; name a test set or transfer sets")
-    check_further_sets(experiment)
+def _held_out(experiments: list[Experiment]) -> "list[MeasuredOn]":
+    """Generate and return the held-out images of some experiments if the first one names no real images."""
+    if names_real_images(experiments[0]):
+        return []
+    clones = held_out_clones([part for each in experiments for part in replicates(each)[:1]])
+    experiments[0].root.check_writable()
+    generate_held_out(experiments[0], clones)
+    return held_out_sets(clones)
 
 
 def _evaluated_models(experiment: Experiment) -> "list[EvaluatedModel]":
@@ -194,6 +206,7 @@ def _evaluated_models(experiment: Experiment) -> "list[EvaluatedModel]":
 
     settings = experiment.evaluation
     needs_classes = bool(settings.test_set or settings.test_sets or settings.validation_set)
+    needs_classes |= not names_real_images(experiment)
     others = [pretrained_model(name, experiment.table, needs_classes) for name in settings.pretrained]
     try:
         runs = checked_runs(experiment)

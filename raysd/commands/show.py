@@ -3,12 +3,13 @@
 import glob
 import json
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from raysd.commands.held_out import GENERATED, WORTH
 from raysd.config import CommandLine
 from raysd.errors import UserError
-from raysd.formats import byte_size
+from raysd.formats import byte_size, duration
 from raysd.storage.row_types import (
     AnalysisRow,
     ComparedSide,
@@ -21,13 +22,30 @@ from raysd.storage.row_types import (
 if TYPE_CHECKING:
     from raysd.commands.classifier_handle import TrainedClassifier
     from raysd.commands.clone_handle import ClonePlan, ExportedClone, GeneratedClone, ScoredClone, VerifiedClone
+    from raysd.commands.listing import StorageListing
     from raysd.commands.result_rows import ResultRows
+    from raysd.commands.start import StartedExperiment
     from raysd.commands.sweep_answer import SweepAnswer, WrittenReport
     from raysd.diffusion.checkpoint import Model
 
 LOG_WIDTH = 160  # characters, where the output is no terminal
 ROLE_NAMES = {"shift": "test"}
 DEFAULT = CommandLine()
+
+
+def show_shipped(experiments: "Mapping[str, str]") -> None:
+    """Print the experiments that ship with raysd."""
+    width = max(map(len, experiments))
+    for name, what in experiments.items():
+        _line(f"{name:<{width}}  {what}")
+    _line("next: raysd init --from NAME")
+
+
+def show_init(started: "StartedExperiment") -> None:
+    """Print where the experiment is, and what to run next."""
+    classes = "" if started.num_classes is None else f", {started.num_classes:,} classes"
+    _line(f"experiment {started.path}{classes}: read it, and change what you like")
+    _line(f"next: {CommandLine(started.path).command('plan')}")
 
 
 def show_plan(plan: "ClonePlan", line: CommandLine = DEFAULT) -> None:
@@ -161,7 +179,7 @@ def show_benchmark(rates: "ResultRows[RateRow]", line: CommandLine = DEFAULT) ->
         _line(
             f"rate          {row['images_per_second']:.3g} images/s an actor{together}, batches of {row['batch_size']}"
         )
-        _line(f"start         {row['start_seconds']:.1f} s until an actor generates")
+        _line(f"start         {duration(row['start_seconds'])} until an actor generates")
     _line(f"the row is in {rates.path}")
     _line(f"next: {line.command('plan')}  # names hours now")
 
@@ -187,6 +205,7 @@ def show_evaluate(results: "ResultRows[MeasuredRow]", line: CommandLine = DEFAUL
     for classifier in dict.fromkeys(row["classifier"] for row in results):
         rows = [row for row in results if row["classifier"] == classifier and row["role"] == "transfer"]
         _show_means(rows, list(results.skipped))
+    _show_worth(results)
     _line(f"the rows are in {results.path}")
     if not results.failed:
         _line(f"next: {line.command('sweep')}  # compares guidance scales and prompts")
@@ -208,7 +227,14 @@ def show_compare(results: "ResultRows[ComparisonRow]", line: CommandLine = DEFAU
             "many training.seeds"
         )
     _show_costs(results.rows)
+    _show_worth(results)
     _line(f"the rows are in {results.path}")
+
+
+def _show_worth(results: "ResultRows[Any]") -> None:
+    """Say what accuracies on generated images are worth."""
+    if any(row["role"] == GENERATED for row in results):
+        _line(WORTH)
 
 
 def _top1(side: ComparedSide) -> str:
@@ -275,6 +301,12 @@ def show_sweep(answer: "SweepAnswer", line: CommandLine = DEFAULT) -> None:
     best = CommandLine(answer.best_config)
     _line("the best setting at full size: raise generation.images_per_class in these commands")
     _line(f"next: {' && '.join(best.command(name) for name in ('generate', 'train', 'evaluate'))}")
+
+
+def show_list_storage(listing: "StorageListing", line: CommandLine = DEFAULT) -> None:
+    """Print a table of the clones, one of the classifiers, and one of the results."""
+    for text in listing.lines():
+        _line(text)
 
 
 def show_missing(answer: object) -> bool:

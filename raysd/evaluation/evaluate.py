@@ -55,6 +55,12 @@ class Evaluation:
         self.sets, self.skipped = resolve_sets(root, settings, table)
         self._decoded = DecodedImages()
 
+    def with_sets(self, sets: list[MeasuredOn]) -> "Evaluation":
+        """Return the same evaluation with further sets."""
+        part = copy(self)
+        part.sets = [*self.sets, *sets]
+        return part
+
     def confined(self, roles: Collection[str]) -> "Evaluation":
         """Return the same evaluation with only the sets of some roles."""
         part = copy(self)

@@ -125,6 +125,9 @@ class EvaluationSettings(Section):
     transfer_sets: list[TransferSet] = []
     """Sets of other classes, on which probes of the frozen features are trained and tested: a name, or a mapping as
     below."""
+    generated_images_per_class: Annotated[PositiveInt, Unit("images")] = 50
+    """Held-out generated images of each class that classifiers are measured on where no real images are named; in a
+    sweep so many of each of up to 8 settings."""
     pretrained: list[str] = []
     """Classifiers that are measured beside your own, as folders in timm's format or hub ids, for example
     `timm/resnet50.a1_in1k`."""

@@ -8,10 +8,12 @@ The queue lives in an actor too. It holds nothing that the shards do not say: wh
 what was asked for is asked again.
 """
 
+import os
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,32 @@ from raysd.generation.placement import TASKS_PER_ACTOR, PoolShape, check_dtype
 from raysd.progress import say
 
 SPARE_CALLS = 8  # beside the clones that are waited for
+
+
+@dataclass(frozen=True)
+class TrialNote:
+    """What a trial that uses the pool does now."""
+
+    label: str
+    doing: str
+    runs: tuple[str, ...] = ()
+    """The folders of the trainings that it runs."""
+
+
+@dataclass
+class Board:
+    """What the users of a pool have done so far, and what they do now."""
+
+    images: dict[str, int] = field(default_factory=dict)
+    """Generated images, by the fingerprint of their clone."""
+    trials: dict[str, TrialNote] = field(default_factory=dict)
+    """By the process of the trial."""
+    steps: int = 0
+    """Of the trainings that ended."""
+    skipped_steps: int = 0
+    """Of trainings whose classifiers were there."""
+    trainings: int = 0
+    """Classifiers that were trained and measured, or were there."""
 
 
 class SharedPool:
@@ -72,6 +100,18 @@ class SharedPool:
         count: int = ray.get(self.queue.num_generated.remote(), timeout=timeout)
         return count
 
+    def note(self, note: TrialNote | None, steps: int = 0, skipped_steps: int = 0, trainings: int = 0) -> None:
+        """Tell what the trial in this process does now, nothing when None, and what it has done; does not wait."""
+        trial = f"{socket.gethostname()}:{os.getpid()}"
+        self.queue.note.remote(trial, note, steps, skipped_steps, trainings)
+
+    def board(self, timeout: float | None = None) -> Board:
+        """Return what was done so far, and what each trial does now; waits at most `timeout` seconds."""
+        import ray
+
+        board: Board = ray.get(self.queue.read_board.remote(), timeout=timeout)
+        return board
+
     def close(self) -> None:
         """End the actors, and report the nodes that were avoided."""
         import ray
@@ -97,6 +137,7 @@ class GenerationQueue:
         self.generated: dict[str, int] = {}
         self.seconds: dict[str, float] = {}
         self.total = 0
+        self.board = Board()
 
     def grow(self, clone: Clone) -> CloneSummary:
         """Generate the missing images of a clone. The count includes images that were generated ahead since the last
@@ -123,6 +164,21 @@ class GenerationQueue:
     def num_generated(self) -> int:
         """Return the number of images so far."""
         return self.total
+
+    def note(self, trial: str, note: TrialNote | None, steps: int, skipped_steps: int, trainings: int) -> None:
+        """Note what a trial does now, and what it has done."""
+        with self.lock:
+            self.board.trials.pop(trial, None)
+            if note is not None:
+                self.board.trials[trial] = note
+            self.board.steps += steps
+            self.board.skipped_steps += skipped_steps
+            self.board.trainings += trainings
+
+    def read_board(self) -> Board:
+        """Return what was done so far, and what each trial does now."""
+        with self.lock:
+            return replace(self.board, images=dict(self.board.images), trials=dict(self.board.trials))
 
     def avoided_nodes(self) -> list[str]:
         """Return a line for each node that is avoided."""
@@ -158,6 +214,7 @@ class GenerationQueue:
         name = clone.spec.fingerprint
         with self.lock:
             self.total += row["generated"]
+            self.board.images[name] = self.board.images.get(name, 0) + row["generated"]
             self.generated[name] = self.generated.get(name, 0) + row["generated"]
             self.seconds[name] = self.seconds.get(name, 0.0) + row["generation_seconds"]
 

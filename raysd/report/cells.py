@@ -19,7 +19,7 @@ from raysd.statistics.seeds import Score, independent_groups, margins_over_sets,
 from raysd.storage.row_types import AccuracyRow, RungResult, TrainedOn
 
 KINDS = ("clone", "real", "pretrained", "random")
-ROLES = ("validation", "test", "shift", "transfer")
+ROLES = ("validation", "test", "shift", "transfer", "generated")
 SELECTED: tuple[Literal["left_out", "from_end", "label_map", "groups"], ...] = (
     "left_out",
     "from_end",
@@ -190,6 +190,9 @@ def role_score(cells: Cells, cell: Cell, role: str) -> float | None:
     if role == "transfer":
         return cell.transfer.mean if cell.transfer else None
     sets = cells.of_role(role)
+    if role == "generated":
+        means = [cell.scores[each].mean for each in sets if each in cell.scores]
+        return sum(means) / len(means) if means and len(means) == len(sets) else None
     score = cell.scores.get(sets[0]) if sets else None
     return score.mean if score else None
 

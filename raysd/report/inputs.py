@@ -15,7 +15,7 @@ from raysd.storage.rows import ACCURACY, COMPARISON, RUNG_RESULT, SWEEP, read_ro
 
 ALL = "all"
 """Where a report without a sweep goes."""
-OBJECTIVES = ("test", "validation", "transfer", "shift")
+OBJECTIVES = ("test", "validation", "transfer", "shift", "generated")
 """What a score is where there is no sweep: the first of these roles that was measured."""
 
 

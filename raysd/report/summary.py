@@ -265,4 +265,9 @@ def _choice(objective: Objective) -> str:
             f"The setting was chosen by {objective_words(objective)}; the test images had a part in the choice, "
             "so its test accuracy is optimistic."
         )
+    if counts(objective, "generated"):
+        return (
+            "The setting was chosen by held-out generated images of all settings. That says which images hold the most "
+            "variety that a classifier can learn, and nothing about real images; name some in evaluation to know."
+        )
     return f"The setting was chosen by {objective_words(objective)}; the test images had no part in the choice."

@@ -23,6 +23,7 @@ ROLES = {
     "transfer": "mean transfer accuracy",
     "test": "accuracy on the test images",
     "shift": "accuracy on the further test sets",
+    "generated": "mean accuracy on held-out generated images",
 }
 
 

@@ -121,29 +121,36 @@ class Location:
         """Return whether the file `name` is there."""
         return self.attempt(lambda: self.filesystem.get_file_info(self.file(name))).type == fs.FileType.File
 
+    def is_file_itself(self) -> bool:
+        """Return whether there is a file in the place of this folder."""
+        return self.attempt(lambda: self.filesystem.get_file_info(self.path)).type == fs.FileType.File
+
     def list_files(self, suffix: str = "") -> list[str]:
         """Return the sorted names of the whole files directly in this folder, by one listing."""
         return sorted(self.list_sizes(suffix))
 
     def list_sizes(self, suffix: str = "") -> dict[str, int]:
         """Return the bytes of each whole file directly in this folder, by name, by one listing."""
-        selector = fs.FileSelector(self.path, allow_not_found=True)
-        found = [
+        return {info.base_name: info.size for info in self.list_infos(suffix)}
+
+    def list_infos(self, suffix: str = "") -> list[fs.FileInfo]:
+        """Return name, size and time of the whole files directly in this folder, by one listing."""
+        return [
             info
-            for info in self.attempt(lambda: self.filesystem.get_file_info(selector))
-            if info.type == fs.FileType.File
+            for info in self._entries()
+            if info.type == fs.FileType.File and info.base_name.endswith(suffix) and not info.base_name.startswith(".")
         ]
-        return {
-            info.base_name: info.size
-            for info in found
-            if info.base_name.endswith(suffix) and not info.base_name.startswith(".")
-        }
+
+    def list_folders(self) -> list[str]:
+        """Return the sorted names of the folders directly in this one, by one listing."""
+        return sorted(info.base_name for info in self._entries() if info.type == fs.FileType.Directory)
 
     def has_entries(self) -> bool:
         """Return whether the folder holds a file or folder."""
-        return self.attempt(
-            lambda: bool(self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True)))
-        )
+        return bool(self._entries())
+
+    def _entries(self) -> list[fs.FileInfo]:
+        return self.attempt(lambda: self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True)))
 
     def read(self, name: str) -> bytes:
         """Return all bytes of the file `name`."""

@@ -9,15 +9,19 @@ had been written today.
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
+
+from pyarrow.fs import FileInfo
 
 from raysd.statistics.verdict import verdict_of
 from raysd.storage.location import Location
 from raysd.storage.row_types import AccuracyRow, AnalysisRow, ComparisonRow, FailedRow, RateRow, RungResult, SweepRow
 
 R = TypeVar("R", bound=Mapping[str, Any])
+NUM_THREADS = 16  # they wait for an object store
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,18 @@ def read_rows(root: Location, kind: Kind[R]) -> list[R]:
     """Return all rows of one kind, in the order of their fingerprints."""
     places = {name: folder for folder in reversed(_folders(root, kind)) for name in folder.list_files(".json")}
     return [_read(folder, name, kind) for name, folder in sorted(places.items())]
+
+
+def list_rows(root: Location, kind: Kind[R]) -> Iterator[tuple[R, FileInfo]]:
+    """Yield all rows of one kind with what the listing says of their files, read by a few threads."""
+    found = {
+        info.base_name: (folder, info)
+        for folder in reversed(_folders(root, kind))
+        for info in folder.list_infos(".json")
+    }
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        rows = pool.map(lambda each: _read(each[0], each[1].base_name, kind), found.values())
+        yield from zip(rows, (info for _, info in found.values()), strict=True)
 
 
 def find_row(root: Location, kind: Kind[R], fingerprint: str) -> R | None:

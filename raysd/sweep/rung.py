@@ -16,7 +16,7 @@ from raysd.data.real_datasets import real_dataset
 from raysd.errors import find_user_error
 from raysd.evaluation.evaluate import Evaluation
 from raysd.generation.generate import CloneSummary
-from raysd.generation.shared_pool import SharedPool
+from raysd.generation.shared_pool import SharedPool, TrialNote
 from raysd.resolve import (
     clone_of,
     clones_of,
@@ -35,7 +35,7 @@ from raysd.sweep.settings import RungSettings
 from raysd.sweep.space import Setting, experiment_at
 from raysd.training.loader import Pool
 from raysd.training.run import TrainingRun, distinct_runs
-from raysd.training.train import train_classifiers, train_here
+from raysd.training.train import train_classifiers, train_here, training_work
 from raysd.versions import versions
 
 OF_A_SETTING = ("training.", "generation.", "sweep.space")
@@ -87,8 +87,9 @@ class RungRunner:
             return earlier
         experiment = experiment_at(self.experiment, setting, self.rungs[rung])
         date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self.pool.note(TrialNote(setting.label, "waits for images"))
         try:
-            found = self._measured(experiment, evaluation)
+            found = self._measured(experiment, evaluation, setting.label)
         except Exception as error:
             user_error = find_user_error(error)
             if user_error is None or not user_error.field.startswith(OF_A_SETTING):
@@ -127,12 +128,13 @@ class RungRunner:
         write_row(self.experiment.root, RUNG_RESULT, row)
         return row
 
-    def _measured(self, experiment: Experiment, evaluation: Evaluation) -> _Found:
+    def _measured(self, experiment: Experiment, evaluation: Evaluation, label: str) -> _Found:
         """Generate, train and measure."""
         clones, num_generated, generate_seconds = self._generate(experiment)
         runs = runs_by_seed(experiment, lambda each: training_run(each, training_pools(each)))
-        classifiers, train_seconds = self._train(runs)
+        classifiers, train_seconds = self._train(runs, label)
         rows, measure_seconds = self._measure(evaluation, classifiers)
+        self.pool.note(None, trainings=len(classifiers))
         return _Found(
             seed_scores(rows, classifiers, evaluation, experiment.sweep.weights),
             classifiers,
@@ -163,8 +165,9 @@ class RungRunner:
         """Train and measure the classifiers of real images, as many as the last rung has, or those with random
         weights; return their fingerprints."""
         run = baseline_run(self.experiment, kind, self.rungs[-1])
-        classifiers, _ = self._train([(seed, run) for seed in run.settings.seeds])
+        classifiers, _ = self._train([(seed, run) for seed in run.settings.seeds], kind)
         self._measure(self.evaluation, classifiers)
+        self.pool.note(None, trainings=len(classifiers))
         return classifiers
 
     def _generate(self, experiment: Experiment) -> tuple[list[CloneSummary], int, float]:
@@ -189,15 +192,17 @@ class RungRunner:
                 score_images(one_actor, clone)
         return grown[: len(parts)], sum(clone.num_generated for clone in grown), sum(clone.seconds for clone in grown)
 
-    def _train(self, runs: list[tuple[int, TrainingRun]]) -> tuple[list[str], float]:
+    def _train(self, runs: list[tuple[int, TrainingRun]], label: str) -> tuple[list[str], float]:
         """Train the missing classifiers of some seeds; return those of all, in their order, and the seconds it took."""
-        began = time.monotonic()
+        began, work = time.monotonic(), training_work(runs)
+        self.pool.note(TrialNote(label, f"trains {work.num_missing} classifiers", work.names), 0, work.skipped_steps)
         num_trials, placement = self.experiment.sweep.max_concurrent_trials, self.placement
         for run in distinct_runs(runs):
             if placement.trains_here:
                 train_here(run)
             else:
                 train_classifiers(run, True, num_trials, placement.cpus_taken, placement.gpus_taken)
+        self.pool.note(TrialNote(label, f"measures {len(runs)} classifiers"), work.steps)
         return [run.fingerprint(seed) for seed, run in runs], time.monotonic() - began
 
     def _measure(self, evaluation: Evaluation, classifiers: list[str]) -> tuple[list[MeasuredRow], float]:

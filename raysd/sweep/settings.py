@@ -40,7 +40,7 @@ OWN = {
 """Settings that are the same for all that is compared: budgets, noise and seeds, and how the work is spread over a
 cluster."""
 MODELS: dict[str, type[Section]] = {"generation": GenerationSettings, "training": TrainingSettings}
-Objective = Literal["validation", "transfer", "test"]
+Objective = Literal["validation", "transfer", "test", "generated"]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -140,7 +140,8 @@ class SweepSettings(Section):
     seeds."""
     objective: Objective | dict[Objective, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = "validation"
     """Score that chooses: top-1 on real validation images (`validation`), the mean over the transfer sets (`transfer`),
-    the test set itself (`test`), or a weighted mean of these, as `{validation: 1, transfer: 2}`."""
+    the test set itself (`test`), or a weighted mean of these, as `{validation: 1, transfer: 2}`; or `generated`,
+    held-out generated images, also where no real images are named."""
     real: str | None = None
     """Real data set that further classifiers are trained on for comparison, with as many images; none when null."""
     random: bool = True
@@ -150,6 +151,13 @@ class SweepSettings(Section):
     proxy would have chosen."""
     max_concurrent_trials: Annotated[Count, Unit("trials")] = 1
     """Settings that are worked on at the same time, with a share of the cluster each."""
+
+    @field_validator("objective")
+    @classmethod
+    def _of_one_kind(cls, objective: Any) -> Any:
+        if isinstance(objective, dict) and "generated" in objective and len(objective) > 1:
+            raise ValueError("generated images are never mixed with real ones in a score; name one kind")
+        return objective
 
     @field_validator("rungs", mode="before")
     @classmethod

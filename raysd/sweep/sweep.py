@@ -11,10 +11,8 @@ started again goes on where it ended: halving decides again as before, since the
 ASHA decides by the order in which trials end, and so may drop other settings than before.
 """
 
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raysd.cluster.resources import Node, ResourceRequest, check_room, cluster_nodes
@@ -22,11 +20,12 @@ from raysd.config import Experiment
 from raysd.errors import UserError, find_user_error
 from raysd.evaluation.evaluate import Evaluation
 from raysd.generation.shared_pool import SharedPool
-from raysd.progress import Progress, say
+from raysd.progress import say
 from raysd.resolve import clone_spec_of, clones_of, source_generations
 from raysd.statistics.seeds import num_kept
 from raysd.storage.row_types import RungResult, SweepRow
 from raysd.storage.rows import ACCURACY, SWEEP, find_row, write_row
+from raysd.sweep.board import SweepProgress, plan_work, watched
 from raysd.sweep.placement import Placement, place
 from raysd.sweep.plan import plan_trials, tried_settings
 from raysd.sweep.result import sweep_row
@@ -48,7 +47,6 @@ MAX_FAILURES = (
     8  # of a trial whose process or node dies, which Ray takes some time to note; what it had finished is there
 )
 FAILED_SCORE = -1.0  # below every accuracy; what a trial reports when a measurement failed
-LOOK_SECONDS = 5.0
 
 
 def run_sweep(experiment: Experiment, evaluation: Evaluation) -> SweepRow:
@@ -152,9 +150,11 @@ def _run_trials(
         f"sweep: {count}, {', '.join(str(rung.images_per_class) for rung in rungs)} images per class, "
         f"{placement.pool.num_actors} generation actors"
     )
+    num_jobs = _num_jobs(experiment, len(settings), len(rungs), len(baselines))
+    work = plan_work(experiment, settings, rungs, placement, num_jobs, len(baselines))
     try:
         pool.generate_ahead(_first_clones(experiment, sweep, settings, rungs))
-        with _progress(_num_jobs(experiment, len(settings), len(rungs), len(baselines)), pool) as progress:
+        with watched(SweepProgress(work, experiment.root), pool) as progress:
             taken = _fit(runner, settings, baselines, progress)
     finally:
         pool.close()
@@ -183,7 +183,7 @@ def _first_clones(experiment: Experiment, sweep: str, settings: list[Setting], r
     return list(jobs.values())
 
 
-def _fit(runner: RungRunner, settings: list[Setting], baselines: list[str], progress: Progress) -> set[str]:
+def _fit(runner: RungRunner, settings: list[Setting], baselines: list[str], progress: SweepProgress) -> set[str]:
     """Run Tune; return the fingerprints of the rung results that were taken.
 
     Raises:
@@ -295,26 +295,6 @@ def _run_job(runner: RungRunner, config: Mapping[str, Any], settings: list[Setti
         )
 
 
-@contextmanager
-def _progress(total: int, pool: SharedPool) -> Iterator[Progress]:
-    """Show the trials that ended, and the images that were generated so far."""
-    ended = threading.Event()
-    with Progress("measured", total, "trials") as progress:
-
-        def look() -> None:
-            while not ended.wait(LOOK_SECONDS):
-                with suppress(Exception):  # the queue may be starting again
-                    progress.advance(0, f", {pool.num_generated(LOOK_SECONDS):,} images generated")
-
-        watcher = threading.Thread(target=look, daemon=True)
-        watcher.start()
-        try:
-            yield progress
-        finally:
-            ended.set()
-            watcher.join()
-
-
 def _stop_at(errors: list[UserError]) -> Any:
     from ray.tune import Stopper
 
@@ -330,7 +310,7 @@ def _stop_at(errors: list[UserError]) -> Any:
     return StopAtError()
 
 
-def _watch(taken: set[str], errors: list[UserError], progress: Progress) -> Any:
+def _watch(taken: set[str], errors: list[UserError], progress: SweepProgress) -> Any:
     from ray.tune import Callback
 
     class Watch(Callback):

@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from raysd.cluster.resources import check_room, cluster_nodes
 from raysd.errors import UserError
@@ -71,6 +73,36 @@ def train_here(run: TrainingRun) -> list[str]:
         _check_trained(run, missing)
         workers.close()
     return [run.fingerprint(seed) for seed in run.settings.seeds]
+
+
+@dataclass(frozen=True)
+class TrainingWork:
+    """What some trainings have to do."""
+
+    names: tuple[str, ...]
+    """The folders of their checkpoints and of their progress."""
+    num_missing: int
+    """Classifiers that are not there."""
+    steps: int
+    """Of these."""
+    skipped_steps: int
+    """Of the classifiers that are there."""
+
+
+def training_work(runs: Sequence[tuple[int, TrainingRun]]) -> TrainingWork:
+    """Return what the trainings of some classifier seeds have to do."""
+    missing, steps, skipped = 0, 0, 0
+    for seed, run in runs:
+        own = 0 if not run.pools else _num_steps(run)
+        if load_record(run.folder(seed)) is None:
+            missing, steps = missing + 1, steps + own
+        else:
+            skipped += own
+    return TrainingWork(tuple({run.name for _, run in runs}) if steps else (), missing, steps, skipped)
+
+
+def _num_steps(run: TrainingRun) -> int:
+    return run.settings.num_steps or run.settings.num_epochs * (sum(map(len, run.pools)) // run.settings.batch_size)
 
 
 def _save_untrained(run: TrainingRun, seeds: list[int]) -> None:

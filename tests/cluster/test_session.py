@@ -20,6 +20,7 @@ def apart(monkeypatch):
     import ray
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
     return monkeypatch
 
 
@@ -68,8 +69,10 @@ def test_auto_without_a_cluster_is_refused(apart):
         (OSError(errno.ENOSPC, "No space left on device"), r"TMPDIR = .*cannot write there \(.*No space left"),
         (
             RuntimeError("The current node timed out during startup.\nlogs"),
-            r"ray = 'local': does not start: The .*logs",
+            r"ray = 'local': does not start: The .*startup\.; end other work on this machine, .*logs",
         ),
+        (ValueError("Odd"), r"ray = 'local': does not start: Odd; run the same command again, with -v .*logs"),
+        (OSError(errno.EMFILE, "Too many open files"), r"ray = 'local': .*ulimit -n"),
     ],
 )
 def test_where_ray_does_not_start_one_line_says_why(apart, error, message):
@@ -78,6 +81,22 @@ def test_where_ray_does_not_start_one_line_says_why(apart, error, message):
     with pytest.raises(UserError, match=f"^{message}") as refused:
         session.ensure_ray()
     assert "\n" not in str(refused.value)
+
+
+def test_a_start_that_took_too_long_is_tried_once_more(apart):
+    apart.delenv("RAY_ADDRESS", raising=False)
+    starts = []
+
+    def init(*_, **__):
+        starts.append(1)
+        if len(starts) == 1:
+            raise RuntimeError("The current node timed out during startup.")
+        raise KeyError("the second start")
+
+    apart.setattr("ray.init", init)
+    with pytest.raises(UserError, match="the second start"):
+        session.ensure_ray()
+    assert len(starts) == 2
 
 
 @pytest.mark.slow
