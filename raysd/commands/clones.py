@@ -30,12 +30,13 @@ def plan(experiment: ExperimentLike = None, **values: Any) -> ClonePlan:
         UserError: what is wrong with the experiment.
     """
     from raysd.clone.scan import missing_shards
-    from raysd.commands.cost import cost_lines
+    from raysd.commands.cost import confirmation_lines, cost_lines
     from raysd.generation.cost import num_bytes
 
     experiment = load_experiment(experiment, **values)
     clones = _clones_of(experiment, fetch=False)
     suspects, cost = tuple(findings(experiment, clones[0].spec)), tuple(cost_lines(experiment, clones))
+    confirmation = tuple(confirmation_lines(experiment))
     first, *others = (
         ClonePlan(
             clone,
@@ -45,6 +46,7 @@ def plan(experiment: ExperimentLike = None, **values: Any) -> ClonePlan:
             len(missing_shards(clone)),
             num_bytes(clone),
             cost,
+            confirmation,
         )
         for clone in clones
     )

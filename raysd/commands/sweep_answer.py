@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from raysd.commands.result_rows import flat_frame
-from raysd.storage.row_types import SweepRow
+from raysd.storage.row_types import ConfirmedSetting, SweepRow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +59,12 @@ class SweepAnswer:
         return best
 
     @property
+    def confirmed(self) -> "tuple[ConfirmedSetting, ...]":
+        """The finalists by their scores with fresh seeds, the best first, each with its `search_score`; empty without
+        `sweep.confirm`."""
+        return tuple(self.row["confirmed"]["ranking"]) if "confirmed" in self.row else ()
+
+    @property
     def failed(self) -> tuple[str, ...]:
         """A line for each measurement that failed. A setting that cannot be trained is a result, and in the report."""
         return tuple(
@@ -73,5 +79,11 @@ class SweepAnswer:
         return self.written_report.path
 
     def to_pandas(self) -> "pd.DataFrame":
-        """Return the ranking as a frame, the best setting first."""
-        return flat_frame(self.row["ranking"])
+        """Return the ranking of the search as a frame, the best setting first; finalists also have `confirmed_score`,
+        `confirmed_low` and `confirmed_high`."""
+        again = {row["label"]: row for row in self.confirmed}
+        return flat_frame([{**row, **_confirmed_values(again.get(row["label"]))} for row in self.row["ranking"]])
+
+
+def _confirmed_values(row: "ConfirmedSetting | None") -> dict[str, float | None]:
+    return {} if row is None else {f"confirmed_{name}": row[name] for name in ("score", "low", "high")}

@@ -270,6 +270,8 @@ class _RungResult(TypedDict):
     """Images that were generated for it, which other rung results may share."""
     seconds: PartSeconds
     error: NotRequired[str]
+    confirmed: NotRequired[bool]
+    """True of a finalist's fresh measurement, which is no part of the search."""
 
 
 class RungResult(_RungResult):
@@ -306,6 +308,8 @@ class BestSetting(TypedDict):
     high: float | None
     expected: NotRequired[float]
     """Of the score, when the setting is measured again: without the luck of the highest of many."""
+    search_score: NotRequired[float]
+    """What the search scored, where fresh seeds confirmed the setting; `score`, `low` and `high` are theirs then."""
 
 
 class RungScore(TypedDict):
@@ -359,6 +363,25 @@ class RankedSetting(TypedDict):
     verdict: Literal["best", "worse", "within noise", "unknown"]
 
 
+class ConfirmedSetting(RankedSetting):
+    """A finalist's place by its confirmed scores alone."""
+
+    search_score: float
+    """Which chose it among all settings."""
+    search_images_per_class: int
+
+
+class Confirmation(TypedDict):
+    """The finalists of a sweep, measured again with fresh seeds."""
+
+    images_per_class: int
+    seeds: list[int]
+    clone_seeds: list[int]
+    ranking: list[ConfirmedSetting]
+    rung_results: list[str]
+    """Fingerprints."""
+
+
 class EffectValue(TypedDict):
     """What one value of a factor does, in percent and points."""
 
@@ -406,6 +429,17 @@ class GridCost(TypedDict):
     measure_seconds: float | None
 
 
+class ConfirmCost(TypedDict):
+    """What of a sweep's cost the finalists' fresh measurements took."""
+
+    num_images: int
+    num_generated: int
+    trainings: int
+    generate_seconds: float
+    train_seconds: float
+    measure_seconds: float
+
+
 class SweepCost(TypedDict):
     """What a sweep cost."""
 
@@ -416,6 +450,7 @@ class SweepCost(TypedDict):
     train_seconds: float
     measure_seconds: float
     grid: GridCost
+    confirm: NotRequired[ConfirmCost]
 
 
 class SweepSeconds(PartSeconds):
@@ -467,6 +502,8 @@ class SweepRow(TypedDict):
     images_per_class: int
     clones: list[SweptClone]
     ranking: list[RankedSetting]
+    """By the search."""
+    confirmed: NotRequired[Confirmation]
     effects: list[Effect]
     proxies: list[ProxyRegret]
     cost: SweepCost

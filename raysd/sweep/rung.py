@@ -30,6 +30,7 @@ from raysd.resolve import (
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.row_types import MeasuredRow, PartSeconds, RungResult
 from raysd.storage.rows import RUNG_RESULT, find_row, read_rows, write_row
+from raysd.sweep.confirm import confirmed_experiment, confirmed_fingerprint
 from raysd.sweep.placement import Placement
 from raysd.sweep.settings import RungSettings
 from raysd.sweep.space import Setting, experiment_at
@@ -57,6 +58,20 @@ class _Found:
 
 
 @dataclass(frozen=True)
+class _Job:
+    """A setting that is to be measured at a budget."""
+
+    key: str
+    """Of its row."""
+    setting: Setting
+    rung: int
+    number: int
+    experiment: Experiment
+    """At the setting and the budget."""
+    is_confirmed: bool = False
+
+
+@dataclass(frozen=True)
 class RungRunner:
     """Takes settings of one sweep to its rungs, in the process of a trial.
 
@@ -80,12 +95,31 @@ class RungRunner:
 
     def run(self, setting: Setting, rung: int, number: int) -> RungResult:
         """Return the result of a setting at a rung; `number` gives the order in which settings were first tried."""
-        key = rung_result_fingerprint(self.sweep, setting, rung)
+        experiment = experiment_at(self.experiment, setting, self.rungs[rung])
         evaluation = evaluation_at(self.evaluation, self.experiment, rung, len(self.rungs))
-        earlier = find_row(self.experiment.root, RUNG_RESULT, key)
+        key = rung_result_fingerprint(self.sweep, setting, rung)
+        return self._run(_Job(key, setting, rung, number, experiment), evaluation)
+
+    def confirm(self, setting: Setting, number: int) -> RungResult:
+        """Return the result of a finalist that is measured again, with fresh seeds, on all sets of the last rung."""
+        return self._run(self._confirmed_job(setting, number), self.evaluation)
+
+    def is_confirmed(self, setting: Setting, number: int) -> bool:
+        """Return whether a finalist was measured again by an earlier run."""
+        row = find_row(self.experiment.root, RUNG_RESULT, self._confirmed_job(setting, number).key)
+        return row is not None and is_measured(row, self.evaluation)
+
+    def _confirmed_job(self, setting: Setting, number: int) -> "_Job":
+        at = confirmed_experiment(self.experiment, setting)
+        key = confirmed_fingerprint(self.sweep, setting, at)
+        return _Job(key, setting, len(self.rungs) - 1, number, at, True)
+
+    def _run(self, job: "_Job", evaluation: Evaluation) -> RungResult:
+        """Measure a setting, unless that was done, and write its row."""
+        experiment = job.experiment
+        earlier = find_row(self.experiment.root, RUNG_RESULT, job.key)
         if earlier is not None and is_measured(earlier, evaluation):
             return earlier
-        experiment = experiment_at(self.experiment, setting, self.rungs[rung])
         date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         try:
             found = self._measured(experiment, evaluation)
@@ -96,14 +130,14 @@ class RungRunner:
             found = _Found(error=str(user_error))
         clones = clones_of(experiment)
         row: RungResult = {
-            "fingerprint": key,
+            "fingerprint": job.key,
             "sweep": self.sweep,
-            "number": number,
-            "setting": dict(setting.values),
-            "label": setting.label,
+            "number": job.number,
+            "setting": dict(job.setting.values),
+            "label": job.setting.label,
             "clone": clones[0].spec.fingerprint,
-            "rung": rung,
-            "images_per_class": self.rungs[rung].images_per_class,
+            "rung": job.rung,
+            "images_per_class": experiment.generation.images_per_class,
             "seeds": experiment.training.seeds,
             "num_planned": len(clones[0]),
             "proxies": {},
@@ -122,6 +156,8 @@ class RungRunner:
         }
         if len(clones) > 1:
             row["clones"] = [clone.spec.fingerprint for clone in clones]
+        if job.is_confirmed:
+            row["confirmed"] = True
         if found.error is not None:
             row["error"] = found.error
         write_row(self.experiment.root, RUNG_RESULT, row)
@@ -276,8 +312,12 @@ def _added(one: PartSeconds, other: PartSeconds) -> PartSeconds:
 
 
 def find_rung_results(experiment: Experiment, sweep: str, fingerprints: set[str] | None = None) -> list[RungResult]:
-    """Return the rung results of a sweep, in the order of their settings and rungs; if fingerprints are given, only
-    those."""
+    """Return the rung results of a search, in the order of their settings and rungs, without those of finalists that
+    were measured again; if fingerprints are given, those."""
     rows = [row for row in read_rows(experiment.root, RUNG_RESULT) if row["sweep"] == sweep]
-    chosen = [row for row in rows if fingerprints is None or row["fingerprint"] in fingerprints]
+    chosen = [
+        row
+        for row in rows
+        if (not row.get("confirmed") if fingerprints is None else row["fingerprint"] in fingerprints)
+    ]
     return sorted(chosen, key=lambda row: (row["number"], row["rung"]))

@@ -108,6 +108,17 @@ class RungSettings(BaseModel):
     """The first so many of `training.seeds`; all when empty."""
 
 
+class ConfirmSettings(BaseModel):
+    """Finalists that are measured again with fresh seeds, which chose nothing yet."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    settings: Count = 2
+    """The best so many are measured again, at the last rung's images per class."""
+    seeds: Annotated[int, Field(ge=2)] = 3
+    """Fresh classifier seeds of each, every one on a clone of a fresh seed of its own."""
+
+
 class SweepSettings(BaseModel):
     """The settings to compare, their budgets, and the objective."""
 
@@ -140,6 +151,9 @@ class SweepSettings(BaseModel):
     proxies: bool = False
     """Also compare each clone of the first rung with real images, as `raysd analyze` does, to learn what such a
     proxy would have chosen."""
+    confirm: ConfirmSettings | None = None
+    """Measure the best settings again with fresh seeds of classifiers and clones, as `{settings: 2, seeds: 3}`, and
+    choose among them by these scores alone."""
     max_concurrent_trials: Count = 1
 
     @field_validator("rungs", mode="before")

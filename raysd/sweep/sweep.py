@@ -4,33 +4,33 @@
    what comes.
 2. Tune runs the trials (see `raysd.sweep.search`). Each takes a setting to one rung or more: grow its clone, train,
    measure (`raysd.sweep.rung`).
-3. The answer is made from the rung results (`raysd.sweep.result`).
+3. With `sweep.confirm`, the best settings are measured again with fresh seeds (`raysd.sweep.confirm`).
+4. The answer is made from the rung results (`raysd.sweep.result`).
 
 Clones, classifiers and rows are named by what shapes them, and each rung result is a row. A sweep that is killed and
 started again goes on where it ended: halving decides again as before, since the same scores lead to the same choice;
 ASHA decides by the order in which trials end, and so may drop other settings than before.
 """
 
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from typing import Any
 
 from raysd.cluster.resources import Node, ResourceRequest, check_room, cluster_nodes
 from raysd.config import Experiment
-from raysd.errors import UserError, find_user_error
 from raysd.evaluation.evaluate import Evaluation
 from raysd.generation.shared_pool import SharedPool
-from raysd.progress import Progress, say
+from raysd.progress import say
 from raysd.resolve import clone_spec_of, clones_of, source_generations
 from raysd.statistics.seeds import num_kept
 from raysd.storage.row_types import RungResult, SweepRow
 from raysd.storage.rows import ACCURACY, SWEEP, find_row, write_row
+from raysd.sweep import trials
+from raysd.sweep.confirm import confirmed_experiment, confirmed_fingerprint, finalists
 from raysd.sweep.placement import Placement, place
-from raysd.sweep.plan import plan_trials, tried_settings
+from raysd.sweep.plan import tried_settings
 from raysd.sweep.result import sweep_row
-from raysd.sweep.rung import RungRunner, baseline_run, find_rung_results, rung_result_fingerprint
+from raysd.sweep.rung import RungRunner, baseline_run, find_rung_results
 from raysd.sweep.settings import RungSettings
 from raysd.sweep.space import (
     Setting,
@@ -41,14 +41,10 @@ from raysd.sweep.space import (
     rungs_of,
     settings_to_check,
     sweep_fingerprint,
+    without_confirmation,
 )
+from raysd.sweep.trials import shown_progress
 from raysd.training.precision import resolve_precision
-
-MAX_FAILURES = (
-    8  # of a trial whose process or node dies, which Ray takes some time to note; what it had finished is there
-)
-FAILED_SCORE = -1.0  # below every accuracy; what a trial reports when a measurement failed
-LOOK_SECONDS = 5.0
 
 
 def run_sweep(experiment: Experiment, evaluation: Evaluation) -> SweepRow:
@@ -68,6 +64,7 @@ def run_sweep(experiment: Experiment, evaluation: Evaluation) -> SweepRow:
         update={"training": experiment.training.model_copy(update={"precision": precision})}
     )
     root, sweep = experiment.root, sweep_fingerprint(experiment, evaluation)
+    search = sweep_fingerprint(without_confirmation(experiment), evaluation)
     if (row := find_row(root, SWEEP, sweep)) is not None and _is_there(experiment, row):
         say(f"all {len(row['rung_results'])} rung results are there")
         return row
@@ -75,7 +72,7 @@ def run_sweep(experiment: Experiment, evaluation: Evaluation) -> SweepRow:
     settings, repeated = distinct_settings(experiment, list_settings(experiment))
     for setting in repeated:
         say(f"left out: {setting.label}: generates and trains the same as an earlier setting")
-    results = _run_trials(experiment, evaluation, sweep, rungs, settings, baselines)
+    results, confirmed = _run_trials(experiment, evaluation, search, rungs, settings, baselines)
     if experiment.sweep.proxies:
         from raysd.sweep.proxies import note_proxies
 
@@ -85,7 +82,7 @@ def run_sweep(experiment: Experiment, evaluation: Evaluation) -> SweepRow:
         for kind in baselines
         for run in [baseline_run(experiment, kind, rungs[-1])]
     }
-    row = sweep_row(experiment, sweep, rungs, len(settings), results, others, evaluation)
+    row = sweep_row(experiment, sweep, rungs, len(settings), results, confirmed, others, evaluation)
     row["seconds"]["total"] = time.monotonic() - began
     for failed in row["failed"]:
         say(f"failed: {failed['trained_on']}, seed {failed['seed']}, {failed['dataset']}: {failed['error']}")
@@ -135,8 +132,9 @@ def _run_trials(
     rungs: list[RungSettings],
     settings: list[Setting],
     baselines: list[str],
-) -> list[RungResult]:
-    """Run the trials; return the rung results that the scheduler took."""
+) -> tuple[list[RungResult], list[RungResult]]:
+    """Run the trials; return the rung results that the scheduler took, and those of the finalists' fresh
+    measurements."""
     from raysd.cluster.session import ensure_ray
 
     ensure_ray()
@@ -144,7 +142,8 @@ def _run_trials(
     nodes = cluster_nodes()
     placement, requests = plan_placement(experiment, nodes)
     check_room(nodes, requests)
-    num_callers = wanted.max_concurrent_trials * max(1, len(experiment.generation.seeds))
+    num_clones = max(len(experiment.generation.seeds), 0 if wanted.confirm is None else wanted.confirm.seeds)
+    num_callers = wanted.max_concurrent_trials * max(1, num_clones)
     pool = SharedPool(experiment.generation, placement.pool, num_callers)
     runner = RungRunner(experiment, sweep, rungs, evaluation, pool, placement)
     count = f"{len(settings) or wanted.num_settings} settings"
@@ -154,11 +153,27 @@ def _run_trials(
     )
     try:
         pool.generate_ahead(_first_clones(experiment, sweep, settings, rungs))
-        with _progress(_num_jobs(experiment, len(settings), len(rungs), len(baselines)), pool) as progress:
-            taken = _fit(runner, settings, baselines, progress)
+        with shown_progress(_num_jobs(experiment, len(settings), len(rungs), len(baselines)), pool) as progress:
+            taken = trials.search(runner, settings, baselines, progress)
+        results = find_rung_results(experiment, sweep, taken)
+        return results, _confirm(runner, results)
     finally:
         pool.close()
-    return find_rung_results(experiment, sweep, taken)
+
+
+def _confirm(runner: RungRunner, results: list[RungResult]) -> list[RungResult]:
+    """Measure the best settings again with fresh seeds, as far as `sweep.confirm` wants it; return the results."""
+    chosen = finalists(runner.experiment.sweep, results)
+    if not chosen:
+        return []
+    jobs = [confirmed_experiment(runner.experiment, setting) for setting, _ in chosen]
+    seeds = len(jobs[0].training.seeds)
+    say(f"measuring the best {len(chosen)} settings again, with {seeds} fresh seeds each")
+    runner.pool.generate_ahead([clone for job in jobs for clone in clones_of(job)])
+    with shown_progress(len(chosen), runner.pool) as progress:
+        trials.confirm(runner, chosen, progress)
+    keys = {confirmed_fingerprint(runner.sweep, setting, job) for (setting, _), job in zip(chosen, jobs, strict=True)}
+    return find_rung_results(runner.experiment, runner.sweep, keys)
 
 
 def _num_jobs(experiment: Experiment, num_settings: int, num_rungs: int, num_baselines: int) -> int:
@@ -181,164 +196,3 @@ def _first_clones(experiment: Experiment, sweep: str, settings: list[Setting], r
         for job in clones_of(experiment_at(experiment, setting, rungs[0])):
             jobs[job.spec.fingerprint] = job
     return list(jobs.values())
-
-
-def _fit(runner: RungRunner, settings: list[Setting], baselines: list[str], progress: Progress) -> set[str]:
-    """Run Tune; return the fingerprints of the rung results that were taken.
-
-    Raises:
-        KeyboardInterrupt: Tune was interrupted; it ends its trials then, frees what they hold, and returns as if it
-            were done.
-    """
-    from ray import tune
-    from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
-
-    from raysd.cluster.session import kept_interrupts
-    from raysd.sweep import search
-
-    def trial(config: dict[str, Any]) -> None:
-        try:
-            _run_job(runner, config, settings)
-        except Exception as error:
-            if (found := find_user_error(error)) is None:
-                raise
-            tune.report({search.METRIC: FAILED_SCORE, "user_error": found.to_json()})
-
-    plan = plan_trials(runner, settings, baselines)
-    taken: set[str] = set()
-    errors: list[UserError] = []
-    watch = _watch(taken, errors, progress)
-    if plan.num_left_out:
-        progress.advance(plan.num_left_out, ", from an earlier run")
-    tuner = Tuner(
-        tune.with_resources(trial, {"CPU": runner.placement.trial_cpus, "GPU": runner.placement.trial_gpus}),
-        param_space=plan.space,
-        tune_config=TuneConfig(**plan.options, reuse_actors=True),
-        run_config=RunConfig(
-            name=f"sweep-{runner.sweep}",
-            storage_path=runner.experiment.root.child("runs").path,
-            storage_filesystem=runner.experiment.root.filesystem,
-            verbose=0,
-            failure_config=FailureConfig(max_failures=MAX_FAILURES),
-            stop=_stop_at(errors),
-            callbacks=[watch],
-        ),
-    )
-    if not plan.is_done(0):
-        with kept_interrupts():
-            results = tuner.fit()
-        if errors:
-            raise errors[0]
-        if results.errors:
-            raise results.errors[0]
-        if not plan.is_done(watch.num_ended):
-            raise KeyboardInterrupt
-    return taken | {rung_result_fingerprint(runner.sweep, settings[place], rung) for place, rung in plan.known()}
-
-
-def _run_job(runner: RungRunner, config: Mapping[str, Any], settings: list[Setting]) -> None:
-    """Run the job of one trial."""
-    import torch
-    from ray import tune
-
-    from raysd.device import keep_freed_memory
-    from raysd.sweep import search
-
-    keep_freed_memory()
-    torch.set_num_threads(max(1, int(runner.placement.trial_cpus)))
-    job: Mapping[str, Any] = config.get("job", config)
-    if "baseline" in job:
-        runner.run_baseline(job["baseline"])
-        tune.report({search.METRIC: FAILED_SCORE, "label": job["baseline"]})
-        return
-    if "setting" in job:
-        setting, number = settings[job["setting"]], job["setting"]
-    else:
-        setting, number = search.decode(runner.experiment.sweep, job["values"]), job["number"]
-    for rung in [job["rung"]] if "rung" in job else range(len(runner.rungs)):
-        row = runner.run(setting, rung, number)
-        if row["score"] is None:
-            tune.report(
-                {
-                    search.METRIC: FAILED_SCORE,
-                    "seed_scores": [],
-                    "label": row["label"],
-                    "rung_result": row["fingerprint"],
-                }
-            )
-            return
-        time_at = (
-            {search.LEVEL: search.level(runner.experiment.sweep, rung)}
-            if runner.experiment.sweep.scheduler == "asha"
-            else {}
-        )
-        tune.report(
-            {
-                search.METRIC: row["score"],
-                "seed_scores": row["seed_scores"],
-                "label": row["label"],
-                "rung_result": row["fingerprint"],
-                **time_at,
-            }
-        )
-
-
-@contextmanager
-def _progress(total: int, pool: SharedPool) -> Iterator[Progress]:
-    """Show the trials that ended, and the images that were generated so far."""
-    ended = threading.Event()
-    with Progress("measured", total, "trials") as progress:
-
-        def look() -> None:
-            while not ended.wait(LOOK_SECONDS):
-                with suppress(Exception):  # the queue may be starting again
-                    progress.advance(0, f", {pool.num_generated(LOOK_SECONDS):,} images generated")
-
-        watcher = threading.Thread(target=look, daemon=True)
-        watcher.start()
-        try:
-            yield progress
-        finally:
-            ended.set()
-            watcher.join()
-
-
-def _stop_at(errors: list[UserError]) -> Any:
-    from ray.tune import Stopper
-
-    class StopAtError(Stopper):
-        """Ends the whole sweep when there is an error that the user has to fix."""
-
-        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-            return "user_error" in result
-
-        def stop_all(self) -> bool:
-            return bool(errors)
-
-    return StopAtError()
-
-
-def _watch(taken: set[str], errors: list[UserError], progress: Progress) -> Any:
-    from ray.tune import Callback
-
-    class Watch(Callback):
-        """Notes the rung results that were taken and the errors that the user must fix, and counts the trials that
-        ended."""
-
-        num_ended = 0
-
-        def on_trial_result(
-            self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
-        ) -> None:
-            if "user_error" in result:
-                errors.append(UserError.from_json(result["user_error"]))
-            elif "rung_result" in result:
-                taken.add(result["rung_result"])
-
-        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-            self.num_ended += 1
-            result = trial.last_result or {}
-            score = f" {result['score']:.1f} %" if result.get("score", FAILED_SCORE) != FAILED_SCORE else ""
-            progress.advance(1, f", {result.get('label', 'a trial')}{score}")
-
-    return Watch()

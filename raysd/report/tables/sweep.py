@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from raysd.report.inputs import Entry, ReportInputs
-from raysd.report.tables.tables import Column, Number, Table, Value, number, number_columns
+from raysd.report.tables.confirmed import confirmed_line
+from raysd.report.tables.tables import SIGNED, Column, Number, Table, Value, number, number_columns
 from raysd.report.text import factor_words, objective_words, value_words
 from raysd.storage.row_types import Effect, SweepRow
 
@@ -22,7 +23,6 @@ FEW_CLONES = (
     "Each setting has {} clone seeds and more classifier seeds, so intervals and verdicts count only a part of what "
     "another seed of the clones could change; give generation.seeds as many as training.seeds."
 )
-SIGNED = "+z.1f"
 NAMED = 5  # settings in a sentence
 SHARED_NOTE = "These settings share a clone and differ in training alone: {}."
 CLONE_NOTE = (
@@ -78,6 +78,8 @@ def _noise_lines(sweep: SweepRow) -> list[str]:
 def _luck_lines(sweep: SweepRow) -> list[str]:
     """Return a sentence on how much of the best score is the luck of the highest of many, where that is known."""
     best, count = sweep["best"], len(sweep["ranking"])
+    if "confirmed" in sweep:
+        return [confirmed_line(sweep, sweep["confirmed"])]
     if count < 2 or best["low"] is None or best["high"] is None or "expected" not in best:
         return []
     expected = min(best["score"], best["expected"])
@@ -235,6 +237,14 @@ def cost_table(inputs: ReportInputs) -> Table | None:
         ("device time, all", _whole(own_parts), _whole(parts), "duration"),
         ("wall time", sweep["seconds"].get("total"), None, "duration"),
     ]
+    if "confirm" in cost:
+        again = cost["confirm"]
+        again_parts = (again["generate_seconds"], again["train_seconds"], again["measure_seconds"])
+        lines += [
+            ("images, to confirm", again["num_images"], None, ",d"),
+            ("trainings, to confirm", again["trainings"], None, ",d"),
+            ("device time, to confirm", _whole(again_parts), None, "duration"),
+        ]
     rows: list[tuple[Value, ...]] = [
         (what, number(own, form), number(other, form), _ratio(own, other))
         for what, own, other, form in lines
