@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from raysd.errors import UserError
+from raysd.errors import Failure, UserError
 
 if TYPE_CHECKING:
     from raysd.config import CommandLine, Experiment
@@ -249,7 +249,8 @@ def schema() -> None:
 
 
 def main(is_job: bool = False) -> None:
-    """Run the command line; bad input prints one line and exits with code 2, an answer that lacks a part with 3.
+    """Run the command line; bad input prints one line and exits with code 2, an answer that lacks a part with 3,
+    and one where all failed with 1.
 
     Args:
         is_job: whether the command may be retried without a user, even if it was started at a terminal.
@@ -263,6 +264,9 @@ def main(is_job: bool = False) -> None:
     except UserError as error:
         print(f"error: {getattr(error, 'cause', None) or error}", file=sys.stderr)
         sys.exit(2)
+    except Failure as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
         sys.exit(130)

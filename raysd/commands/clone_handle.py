@@ -159,6 +159,8 @@ class ScoredClone(CloneHandle):
     summary: "ScoreSummary"
     against: tuple[str, ...]
     """Names of the test sets that it was compared with."""
+    failed: tuple[str, ...] = ()
+    """A line for each clone seed whose clone could not be scored."""
 
     @property
     def table(self) -> str:

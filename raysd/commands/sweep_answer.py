@@ -66,11 +66,13 @@ class SweepAnswer:
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """A line for each measurement that failed. A setting that cannot be trained is a result, and in the report."""
-        return tuple(
-            f"seed {each['seed']}, {each['trained_on']}, on {each['dataset']}: {each['error']}"
-            for each in self.row["failed"]
-            if each["seed"] is not None
+        """A line for each measurement, and for each setting, that failed and that the same sweep would try again. A
+        setting that cannot be trained, as its own values explain, is a result, and in the report."""
+        settings = [each for each in self.row["failed"] if each.get("is_unexplained")]
+        measured = [each for each in self.row["failed"] if each["seed"] is not None]
+        return (
+            *(f"{each['trained_on']}: {each['error']}" for each in settings),
+            *(f"seed {each['seed']}, {each['trained_on']}, on {each['dataset']}: {each['error']}" for each in measured),
         )
 
     @property

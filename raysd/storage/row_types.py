@@ -270,6 +270,9 @@ class _RungResult(TypedDict):
     """Images that were generated for it, which other rung results may share."""
     seconds: PartSeconds
     error: NotRequired[str]
+    is_unexplained: NotRequired[bool]
+    """True where no setting explains the error: an exception that was raised twice, or a process that died again and
+    again. The next start of the sweep tries it again."""
     confirmed: NotRequired[bool]
     """True of a finalist's fresh measurement, which is no part of the search."""
 
@@ -352,6 +355,8 @@ class RankedSetting(TypedDict):
     clone: str
     images_per_class: int
     num_seeds: int
+    num_clone_seeds: NotRequired[int]
+    """With several, intervals are over clones; with 1, they are for this one clone seed."""
     score: float
     low: float | None
     high: float | None
@@ -467,6 +472,8 @@ class FailedMeasurement(TypedDict):
     error: str
     seed: int | None
     trained_on: str
+    is_unexplained: NotRequired[bool]
+    """As of the rung result."""
 
 
 _Rival = TypedDict("_Rival", {"with": str})  # the key is a keyword of Python
@@ -516,6 +523,8 @@ class SweepRow(TypedDict):
     comparisons: list[SweptComparison]
     failed: list[FailedMeasurement]
     skipped_sets: dict[str, str]
+    attempt: NotRequired[int]
+    """How often the search was begun, this time included."""
     command: str
     versions: dict[str, str]
     date: str

@@ -6,7 +6,8 @@ from functools import partial
 from typing import Any
 
 from raysd.config import Experiment
-from raysd.sweep.rung import RungRunner, find_rung_results
+from raysd.sweep.rung import RungRunner
+from raysd.sweep.rung_rows import find_rung_results
 from raysd.sweep.space import Setting, identity_at
 
 

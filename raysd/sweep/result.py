@@ -1,11 +1,12 @@
 """The result row of a sweep, made from its rung results."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from raysd.clone.clone import clone_folder
 from raysd.config import Experiment
-from raysd.errors import UserError
+from raysd.errors import Failure
 from raysd.evaluation.compare import compare_classifiers
 from raysd.evaluation.evaluate import Evaluation
 from raysd.resolve import clone_spec_of, replicates
@@ -39,6 +40,7 @@ def sweep_row(
     results: list[RungResult],
     confirmed: list[RungResult],
     baselines: dict[str, list[str]],
+    failed_baselines: Mapping[str, str],
     evaluation: Evaluation,
 ) -> SweepRow:
     """Return the best setting, the ranking, the effects, the cost, and the failed and skipped settings. Where fresh
@@ -52,10 +54,11 @@ def sweep_row(
         results: the rung results that were taken.
         confirmed: those of the finalists' fresh measurements.
         baselines: fingerprints of the baselines' classifiers, by kind.
+        failed_baselines: why a baseline failed, by kind.
         evaluation: knows the real data sets.
 
     Raises:
-        UserError: no setting was measured on all sets of the objective.
+        Failure: no setting was measured on all sets of the objective.
     """
     last = {Setting(result["setting"]): result for result in sorted(results, key=lambda result: result["rung"])}
     classifiers = list(
@@ -65,18 +68,15 @@ def sweep_row(
         )
     )
     rows, failed = _measured(evaluation, classifiers)
+    failed += [_failed(result) for result in [*results, *confirmed] if "error" in result]
     failed += [
-        {"dataset": "-", "error": result["error"], "seed": None, "trained_on": result["label"]}
-        for result in [*results, *confirmed]
-        if "error" in result
+        {"dataset": "-", "error": reason, "seed": None, "trained_on": kind, "is_unexplained": True}
+        for kind, reason in failed_baselines.items()
     ]
     if all(result["score"] is None for result in results):
-        why = f" ({failed[0]['error']})" if failed else ""
-        raise UserError(
-            "sweep.objective",
-            experiment.sweep.objective,
-            f"no setting was measured on all of its sets{why}; run the same command again",
-        )
+        why = f": {failed[0]['trained_on']}: {failed[0]['error']}" if failed else ""
+        count = len(last) or num_settings
+        raise Failure(f"all {count} settings of the sweep failed{why}; the same command tries them again")
     ranking, again = rank_settings(results), confirmation(results, confirmed, experiment)
     best = last[Setting((again or {"ranking": ranking})["ranking"][0]["setting"])]
     budgets = [(rung.images_per_class, rung.num_seeds or 0) for rung in rungs]
@@ -117,6 +117,16 @@ def sweep_row(
     if again is not None:
         row["confirmed"] = again
     return row
+
+
+def _failed(result: RungResult) -> FailedMeasurement:
+    failed: FailedMeasurement = {
+        "dataset": "-",
+        "error": result["error"],
+        "seed": None,
+        "trained_on": f"{result['label']}, confirmed" if result.get("confirmed") else result["label"],
+    }
+    return {**failed, "is_unexplained": True} if result.get("is_unexplained") else failed
 
 
 def _measured(evaluation: Evaluation, classifiers: list[str]) -> tuple[list[AccuracyRow], list[FailedMeasurement]]:

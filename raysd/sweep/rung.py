@@ -27,11 +27,14 @@ from raysd.resolve import (
     training_pools,
     training_run,
 )
-from raysd.storage.fingerprint import fingerprint
+from raysd.statistics.seeds import means_by_clone
 from raysd.storage.row_types import MeasuredRow, PartSeconds, RungResult
-from raysd.storage.rows import RUNG_RESULT, find_row, read_rows, write_row
+from raysd.storage.rows import RUNG_RESULT, find_row, write_row
+from raysd.sweep.analysis.ranking import independent_scores
 from raysd.sweep.confirm import confirmed_experiment, confirmed_fingerprint
+from raysd.sweep.exceptions import Exceptions
 from raysd.sweep.placement import Placement
+from raysd.sweep.rung_rows import evaluation_at, find_rung_results, is_measured, rung_result_fingerprint, seed_scores
 from raysd.sweep.settings import RungSettings
 from raysd.sweep.space import Setting, experiment_at
 from raysd.training.loader import Pool
@@ -55,6 +58,8 @@ class _Found:
     num_generated: int = 0
     seconds: PartSeconds = field(default_factory=lambda: PartSeconds(generate=0.0, train=0.0, measure=0.0))
     error: str | None = None
+    is_unexplained: bool = False
+    """Whether no setting explains the error."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +98,19 @@ class RungRunner:
     pool: SharedPool
     placement: Placement
 
+    @property
+    def exceptions(self) -> Exceptions:
+        """What the trials raised."""
+        return Exceptions(self.experiment.root.child("runs", f"sweep-{self.sweep}-exceptions"))
+
     def run(self, setting: Setting, rung: int, number: int) -> RungResult:
         """Return the result of a setting at a rung; `number` gives the order in which settings were first tried."""
-        experiment = experiment_at(self.experiment, setting, self.rungs[rung])
         evaluation = evaluation_at(self.evaluation, self.experiment, rung, len(self.rungs))
+        return self._run(self._job(setting, rung, number), evaluation)
+
+    def _job(self, setting: Setting, rung: int, number: int) -> "_Job":
         key = rung_result_fingerprint(self.sweep, setting, rung)
-        return self._run(_Job(key, setting, rung, number, experiment), evaluation)
+        return _Job(key, setting, rung, number, experiment_at(self.experiment, setting, self.rungs[rung]))
 
     def confirm(self, setting: Setting, number: int) -> RungResult:
         """Return the result of a finalist that is measured again, with fresh seeds, on all sets of the last rung."""
@@ -125,9 +137,37 @@ class RungRunner:
             found = self._measured(experiment, evaluation)
         except Exception as error:
             user_error = find_user_error(error)
-            if user_error is None or not user_error.field.startswith(OF_A_SETTING):
-                raise
-            found = _Found(error=str(user_error))
+            if user_error is not None and user_error.field.startswith(OF_A_SETTING):
+                found = _Found(error=str(user_error))
+            else:
+                found = _Found(error=self.exceptions.reason(job.key, error), is_unexplained=True)
+        return self._write(job, found, earlier, date)
+
+    def give_up(self, setting: Setting, number: int, rung: int | None, reason: str) -> RungResult:
+        """Write and return the result of a setting whose process died again and again.
+
+        Args:
+            setting: what it was.
+            number: of the setting.
+            rung: of the trial; the first one that is not measured when None, and none of the search for a finalist.
+            reason: in one line.
+        """
+        found = _Found(error=reason, is_unexplained=True)
+        date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        rungs = range(len(self.rungs)) if rung is None else [rung]
+        jobs = [self._job(setting, each, number) for each in rungs]
+        rows = [find_row(self.experiment.root, RUNG_RESULT, job.key) for job in jobs]
+        left = [job for job, row in zip(jobs, rows, strict=True) if row is None or row["score"] is None]
+        return self._write((left or jobs[-1:])[0], found, None, date)
+
+    def give_up_confirming(self, setting: Setting, number: int, reason: str) -> RungResult:
+        """Write and return the result of a finalist whose process died again and again."""
+        date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        return self._write(self._confirmed_job(setting, number), _Found(error=reason, is_unexplained=True), None, date)
+
+    def _write(self, job: "_Job", found: _Found, earlier: RungResult | None, date: str) -> RungResult:
+        """Write and return the row of a measurement; what an earlier try took is added."""
+        experiment = job.experiment
         clones = clones_of(experiment)
         row: RungResult = {
             "fingerprint": job.key,
@@ -145,7 +185,7 @@ class RungRunner:
             "versions": versions(),
             "date": date,
             "seed_scores": found.scores,
-            "score": float(np.mean(found.scores)) if found.scores else None,
+            "score": float(np.mean(means_by_clone(found.scores, len(clones)))) if found.scores else None,
             "classifiers": found.classifiers,
             "rows": found.rows,
             "num_images": sum(clone.num_images for clone in found.clones),
@@ -160,6 +200,8 @@ class RungRunner:
             row["confirmed"] = True
         if found.error is not None:
             row["error"] = found.error
+        if found.is_unexplained:
+            row["is_unexplained"] = True
         write_row(self.experiment.root, RUNG_RESULT, row)
         return row
 
@@ -179,7 +221,7 @@ class RungRunner:
         )
 
     def known(self, settings: list[Setting]) -> dict[tuple[int, int], list[float]]:
-        """Return the seeds' scores of the existing rung results, by the setting's place and the rung."""
+        """Return the independent scores of the existing rung results, by the setting's place and the rung."""
         rows = {row["fingerprint"]: row for row in find_rung_results(self.experiment, self.sweep)}
         found = {}
         for rung in range(len(self.rungs)):
@@ -187,7 +229,7 @@ class RungRunner:
             for place, setting in enumerate(settings):
                 row = rows.get(rung_result_fingerprint(self.sweep, setting, rung))
                 if row is not None and is_measured(row, evaluation):
-                    found[place, rung] = list(row["seed_scores"])
+                    found[place, rung] = independent_scores(row)
         return found
 
     def is_baseline_measured(self, kind: str) -> bool:
@@ -243,16 +285,6 @@ class RungRunner:
         return rows, time.monotonic() - began
 
 
-def evaluation_at(evaluation: Evaluation, experiment: Experiment, rung: int, num_rungs: int) -> Evaluation:
-    """Return the evaluation that measures the sets of a rung."""
-    return evaluation if rung + 1 == num_rungs else evaluation.confined(experiment.sweep.weights)
-
-
-def is_measured(result: RungResult, evaluation: Evaluation) -> bool:
-    """Return whether a rung result has a score and all rows of its classifiers exist."""
-    return result["score"] is not None and all(evaluation.is_measured(name) for name in result["classifiers"])
-
-
 def baseline_run(experiment: Experiment, kind: str, rung: RungSettings) -> TrainingRun:
     """Return the training of a baseline: `real` or `random`."""
     settings = experiment.training.model_copy(
@@ -273,51 +305,9 @@ def baseline_run(experiment: Experiment, kind: str, rung: RungSettings) -> Train
     return training_run(experiment, pools)
 
 
-def rung_result_fingerprint(sweep: str, setting: Setting, rung: int) -> str:
-    """Return the name of a rung result's row."""
-    return fingerprint({"sweep": sweep, "setting": dict(setting.values), "rung": rung})
-
-
-def seed_scores(
-    rows: list[MeasuredRow], classifiers: list[str], evaluation: Evaluation, weights: dict[str, float]
-) -> list[float]:
-    """Return the objective of each classifier in percent; nothing when a value of any is missing, so that means stay
-    comparable.
-
-    Args:
-        rows: of the classifiers.
-        classifiers: their fingerprints, in the order of their seeds.
-        evaluation: knows the sets.
-        weights: the weight of each role; within a role all sets count the same.
-    """
-    scores = []
-    for classifier in classifiers:
-        own = [row for row in rows if row["classifier"] == classifier]
-        score = 0.0
-        for role, weight in weights.items():
-            values = [row["value"] for row in own if row["role"] == role and row["value"] is not None]
-            if not values or len(values) < sum(measured.role == role for measured in evaluation.sets):
-                return []
-            score += weight * float(np.mean(values))
-        scores.append(score)
-    return scores
-
-
 def _added(one: PartSeconds, other: PartSeconds) -> PartSeconds:
     return {
         "generate": one["generate"] + other["generate"],
         "train": one["train"] + other["train"],
         "measure": one["measure"] + other["measure"],
     }
-
-
-def find_rung_results(experiment: Experiment, sweep: str, fingerprints: set[str] | None = None) -> list[RungResult]:
-    """Return the rung results of a search, in the order of their settings and rungs, without those of finalists that
-    were measured again; if fingerprints are given, those."""
-    rows = [row for row in read_rows(experiment.root, RUNG_RESULT) if row["sweep"] == sweep]
-    chosen = [
-        row
-        for row in rows
-        if (not row.get("confirmed") if fingerprints is None else row["fingerprint"] in fingerprints)
-    ]
-    return sorted(chosen, key=lambda row: (row["number"], row["rung"]))

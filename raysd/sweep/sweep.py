@@ -23,6 +23,7 @@ from raysd.generation.shared_pool import SharedPool
 from raysd.progress import say
 from raysd.resolve import clone_spec_of, clones_of, source_generations
 from raysd.statistics.seeds import num_kept
+from raysd.storage.attempts import Attempt
 from raysd.storage.row_types import RungResult, SweepRow
 from raysd.storage.rows import ACCURACY, SWEEP, find_row, write_row
 from raysd.sweep import trials
@@ -30,7 +31,8 @@ from raysd.sweep.confirm import confirmed_experiment, confirmed_fingerprint, fin
 from raysd.sweep.placement import Placement, place
 from raysd.sweep.plan import tried_settings
 from raysd.sweep.result import sweep_row
-from raysd.sweep.rung import RungRunner, baseline_run, find_rung_results
+from raysd.sweep.rung import RungRunner, baseline_run
+from raysd.sweep.rung_rows import find_rung_results
 from raysd.sweep.settings import RungSettings
 from raysd.sweep.space import (
     Setting,
@@ -72,7 +74,8 @@ def run_sweep(experiment: Experiment, evaluation: Evaluation) -> SweepRow:
     settings, repeated = distinct_settings(experiment, list_settings(experiment))
     for setting in repeated:
         say(f"left out: {setting.label}: generates and trains the same as an earlier setting")
-    results, confirmed = _run_trials(experiment, evaluation, search, rungs, settings, baselines)
+    with Attempt(root, f"sweep {search}") as attempt:
+        results, confirmed, failed_baselines = _run_trials(experiment, evaluation, search, rungs, settings, baselines)
     if experiment.sweep.proxies:
         from raysd.sweep.proxies import note_proxies
 
@@ -82,18 +85,19 @@ def run_sweep(experiment: Experiment, evaluation: Evaluation) -> SweepRow:
         for kind in baselines
         for run in [baseline_run(experiment, kind, rungs[-1])]
     }
-    row = sweep_row(experiment, sweep, rungs, len(settings), results, confirmed, others, evaluation)
+    row = sweep_row(experiment, sweep, rungs, len(settings), results, confirmed, others, failed_baselines, evaluation)
     row["seconds"]["total"] = time.monotonic() - began
-    for failed in row["failed"]:
+    row["attempt"] = attempt.number
+    for failed in (failed for failed in row["failed"] if failed["seed"] is not None):
         say(f"failed: {failed['trained_on']}, seed {failed['seed']}, {failed['dataset']}: {failed['error']}")
     write_row(root, SWEEP, row)
     return row
 
 
 def _is_there(experiment: Experiment, row: SweepRow) -> bool:
-    """Return whether every row of a finished sweep exists, and no measurement failed."""
+    """Return whether every row of a finished sweep exists, and nothing failed that would be tried again."""
     rows = all(find_row(experiment.root, ACCURACY, key) for key in row["rows"])
-    return rows and not any(failed["seed"] is not None for failed in row["failed"])
+    return rows and not any(failed["seed"] is not None or failed.get("is_unexplained") for failed in row["failed"])
 
 
 def baselines_of(experiment: Experiment) -> list[str]:
@@ -132,9 +136,9 @@ def _run_trials(
     rungs: list[RungSettings],
     settings: list[Setting],
     baselines: list[str],
-) -> tuple[list[RungResult], list[RungResult]]:
-    """Run the trials; return the rung results that the scheduler took, and those of the finalists' fresh
-    measurements."""
+) -> tuple[list[RungResult], list[RungResult], dict[str, str]]:
+    """Run the trials; return the rung results that the scheduler took, those of the finalists' fresh measurements, and
+    why a baseline failed, by its kind."""
     from raysd.cluster.session import ensure_ray
 
     ensure_ray()
@@ -146,6 +150,7 @@ def _run_trials(
     num_callers = wanted.max_concurrent_trials * max(1, num_clones)
     pool = SharedPool(experiment.generation, placement.pool, num_callers)
     runner = RungRunner(experiment, sweep, rungs, evaluation, pool, placement)
+    runner.exceptions.clear()
     count = f"{len(settings) or wanted.num_settings} settings"
     say(
         f"sweep: {count}, {', '.join(str(rung.images_per_class) for rung in rungs)} images per class, "
@@ -154,9 +159,9 @@ def _run_trials(
     try:
         pool.generate_ahead(_first_clones(experiment, sweep, settings, rungs))
         with shown_progress(_num_jobs(experiment, len(settings), len(rungs), len(baselines)), pool) as progress:
-            taken = trials.search(runner, settings, baselines, progress)
-        results = find_rung_results(experiment, sweep, taken)
-        return results, _confirm(runner, results)
+            ended = trials.search(runner, settings, baselines, progress)
+        results = find_rung_results(experiment, sweep, ended.taken)
+        return results, _confirm(runner, results), ended.failed_baselines
     finally:
         pool.close()
 

@@ -1,16 +1,21 @@
 """The trials of a sweep on Ray Tune: what each does, what is noted of those that end, and when all stop."""
 
+import logging
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
-from raysd.errors import UserError, find_user_error
+from raysd.errors import UserError, find_user_error, reason_of
 from raysd.generation.shared_pool import SharedPool
-from raysd.progress import Progress
+from raysd.progress import Progress, say
 from raysd.storage.row_types import RungResult
+from raysd.sweep.analysis.ranking import independent_scores
 from raysd.sweep.plan import TrialPlan, plan_confirmation, plan_trials
-from raysd.sweep.rung import RungRunner, rung_result_fingerprint
+from raysd.sweep.rung import RungRunner
+from raysd.sweep.rung_rows import rung_result_fingerprint
 from raysd.sweep.space import Setting
 
 MAX_FAILURES = (
@@ -20,8 +25,18 @@ FAILED_SCORE = -1.0  # below every accuracy; what a trial reports when a measure
 LOOK_SECONDS = 5.0
 
 
-def search(runner: RungRunner, settings: list[Setting], baselines: list[str], progress: Progress) -> set[str]:
-    """Run the trials of a search; return the fingerprints of the rung results that were taken.
+@dataclass
+class Ended:
+    """What ended trials reported."""
+
+    taken: set[str] = field(default_factory=set)
+    """Fingerprints of rung results."""
+    failed_baselines: dict[str, str] = field(default_factory=dict)
+    """Why a baseline failed, by kind."""
+
+
+def search(runner: RungRunner, settings: list[Setting], baselines: list[str], progress: Progress) -> Ended:
+    """Run the trials of a search.
 
     Raises:
         KeyboardInterrupt: Tune was interrupted; it ends its trials then, frees what they hold, and returns as if it
@@ -29,8 +44,20 @@ def search(runner: RungRunner, settings: list[Setting], baselines: list[str], pr
         UserError: what is wrong with the cluster, the storage or an image.
     """
     plan = plan_trials(runner, settings, baselines)
-    taken = _fit(runner, plan, lambda config: _run_job(runner, config, settings), f"sweep-{runner.sweep}", progress)
-    return taken | {rung_result_fingerprint(runner.sweep, settings[place], rung) for place, rung in plan.known()}
+
+    def give_up(config: Mapping[str, Any], reason: str, ended: Ended) -> str:
+        job: Mapping[str, Any] = config.get("job", config)
+        if "baseline" in job:
+            ended.failed_baselines[job["baseline"]] = reason
+            return str(job["baseline"])
+        setting, number = _setting_of(runner, job, settings)
+        ended.taken.add(runner.give_up(setting, number, job.get("rung"), reason)["fingerprint"])
+        return setting.label
+
+    name = f"sweep-{runner.sweep}"
+    ended = _fit(runner, plan, lambda config: _run_job(runner, config, settings), give_up, name, progress)
+    ended.taken |= {rung_result_fingerprint(runner.sweep, settings[place], rung) for place, rung in plan.known()}
+    return ended
 
 
 def confirm(runner: RungRunner, finalists: Sequence[tuple[Setting, int]], progress: Progress) -> None:
@@ -40,13 +67,24 @@ def confirm(runner: RungRunner, finalists: Sequence[tuple[Setting, int]], progre
     def run(config: Mapping[str, Any]) -> None:
         _report(runner.confirm(*finalists[config["job"]["finalist"]]))
 
-    _fit(runner, plan, run, f"sweep-{runner.sweep}-confirm", progress)
+    def give_up(config: Mapping[str, Any], reason: str, ended: Ended) -> str:
+        setting, number = finalists[config["job"]["finalist"]]
+        runner.give_up_confirming(setting, number, reason)
+        return setting.label
+
+    _fit(runner, plan, run, give_up, f"sweep-{runner.sweep}-confirm", progress)
 
 
 def _fit(
-    runner: RungRunner, plan: TrialPlan, run: Callable[[Mapping[str, Any]], None], name: str, progress: Progress
-) -> set[str]:
-    """Run trials; return the fingerprints of the rung results that they reported."""
+    runner: RungRunner,
+    plan: TrialPlan,
+    run: Callable[[Mapping[str, Any]], None],
+    give_up: Callable[[Mapping[str, Any], str, Ended], str],
+    name: str,
+    progress: Progress,
+) -> Ended:
+    """Run trials, and return what they reported; `give_up` notes one whose process died again and again, and returns what
+    it is called."""
     from ray import tune
     from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
 
@@ -62,13 +100,13 @@ def _fit(
                 raise
             tune.report({METRIC: FAILED_SCORE, "user_error": found.to_json()})
 
-    taken: set[str] = set()
-    errors: list[UserError] = []
-    watch = _watch(taken, errors, progress)
+    ended = Ended()
     if plan.num_left_out:
         progress.advance(plan.num_left_out, ", from an earlier run")
     if plan.is_done(0):
-        return taken
+        return ended
+    errors: list[UserError] = []
+    watch = _watch(ended, errors, progress)
     tuner = Tuner(
         tune.with_resources(trial, {"CPU": runner.placement.trial_cpus, "GPU": runner.placement.trial_gpus}),
         param_space=plan.space,
@@ -83,15 +121,28 @@ def _fit(
             callbacks=[watch],
         ),
     )
-    with kept_interrupts():
-        results = tuner.fit()
+    with kept_interrupts(), _quiet_tune():
+        tuner.fit()
     if errors:
         raise errors[0]
-    if results.errors:
-        raise results.errors[0]
     if not plan.is_done(watch.num_ended):
         raise KeyboardInterrupt
-    return taken
+    for config, reason in watch.lost:
+        say(f"failed: {give_up(config, reason, ended)}: {reason}")
+    return ended
+
+
+@contextmanager
+def _quiet_tune() -> Iterator[None]:
+    """Keep Tune from printing the traceback of each exception: the reason of a setting that fails is said in a line."""
+    logger = logging.getLogger("ray.tune")
+    before = logger.level
+    if os.environ.get("RAYSD_VERBOSE") != "1":
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _set_up(runner: RungRunner) -> None:
@@ -105,25 +156,42 @@ def _set_up(runner: RungRunner) -> None:
 
 def _run_job(runner: RungRunner, config: Mapping[str, Any], settings: list[Setting]) -> None:
     """Run the job of one trial of a search."""
-    from ray import tune
-
     from raysd.sweep import search
 
     sweep = runner.experiment.sweep
     job: Mapping[str, Any] = config.get("job", config)
     if "baseline" in job:
-        runner.run_baseline(job["baseline"])
-        tune.report({search.METRIC: FAILED_SCORE, "label": job["baseline"]})
+        _report_baseline(runner, job["baseline"])
         return
-    if "setting" in job:
-        setting, number = settings[job["setting"]], job["setting"]
-    else:
-        setting, number = search.decode(sweep, job["values"]), job["number"]
+    setting, number = _setting_of(runner, job, settings)
     for rung in [job["rung"]] if "rung" in job else range(len(runner.rungs)):
         row = runner.run(setting, rung, number)
         _report(row, {search.LEVEL: search.level(sweep, rung)} if sweep.scheduler == "asha" else {})
         if row["score"] is None:
             return
+
+
+def _setting_of(runner: RungRunner, job: Mapping[str, Any], settings: list[Setting]) -> tuple[Setting, int]:
+    """Return the setting of a job, and its number."""
+    from raysd.sweep import search
+
+    if "setting" in job:
+        return settings[job["setting"]], job["setting"]
+    return search.decode(runner.experiment.sweep, job["values"]), job["number"]
+
+
+def _report_baseline(runner: RungRunner, kind: str) -> None:
+    """Measure a baseline and report that to Tune, or why it failed."""
+    from ray import tune
+
+    from raysd.sweep.search import METRIC
+
+    failed = {}
+    try:
+        runner.run_baseline(kind)
+    except Exception as error:
+        failed = {"failed": runner.exceptions.reason(kind, error), "baseline": kind}
+    tune.report({METRIC: FAILED_SCORE, "label": kind, **failed})
 
 
 def _report(row: RungResult, more: Mapping[str, Any] | None = None) -> None:
@@ -135,9 +203,10 @@ def _report(row: RungResult, more: Mapping[str, Any] | None = None) -> None:
     score = row["score"]
     values = {
         METRIC: FAILED_SCORE if score is None else score,
-        "seed_scores": [] if score is None else row["seed_scores"],
+        "seed_scores": [] if score is None else independent_scores(row),
         "label": row["label"],
         "rung_result": row["fingerprint"],
+        **({"failed": row["error"]} if "error" in row else {}),
     }
     tune.report({**values, **(more or {} if score is not None else {})})
 
@@ -177,14 +246,17 @@ def _stop_at(errors: list[UserError]) -> Any:
     return StopAtError()
 
 
-def _watch(taken: set[str], errors: list[UserError], progress: Progress) -> Any:
+def _watch(ended: Ended, errors: list[UserError], progress: Progress) -> Any:
     from ray.tune import Callback
 
     class Watch(Callback):
         """Notes the rung results that were taken and the errors that the user must fix, and counts the trials that
         ended."""
 
-        num_ended = 0
+        def __init__(self) -> None:
+            self.num_ended = 0
+            self.lost: list[tuple[Mapping[str, Any], str]] = []
+            """Trials whose process died again and again, and how it did the last time."""
 
         def on_trial_result(
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
@@ -192,12 +264,25 @@ def _watch(taken: set[str], errors: list[UserError], progress: Progress) -> Any:
             if "user_error" in result:
                 errors.append(UserError.from_json(result["user_error"]))
             elif "rung_result" in result:
-                taken.add(result["rung_result"])
+                ended.taken.add(result["rung_result"])
+            elif "failed" in result:
+                ended.failed_baselines[result["baseline"]] = result["failed"]
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
             self.num_ended += 1
             result = trial.last_result or {}
             score = f" {result['score']:.1f} %" if result.get("score", FAILED_SCORE) != FAILED_SCORE else ""
-            progress.advance(1, f", {result.get('label', 'a trial')}{score}")
+            label = result.get("label", "a trial")
+            if "failed" in result:
+                say(f"failed: {label}: {result['failed']}")
+            progress.advance(1, f", {label}{score}")
+
+        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+            self.num_ended += 1
+            error = trial.get_pickled_error() or trial.get_error()
+            why = "no reason is known" if error is None else reason_of(error)
+            reason = f"its process failed {MAX_FAILURES + 1} times, the last time by {why}"
+            self.lost.append((trial.config, reason))
+            progress.advance(1)
 
     return Watch()
