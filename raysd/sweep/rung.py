@@ -144,26 +144,30 @@ class RungRunner:
         return self._write(job, found, earlier, date)
 
     def give_up(self, setting: Setting, number: int, rung: int | None, reason: str) -> RungResult:
-        """Write and return the result of a setting whose process died again and again.
+        """Return the result of a setting whose process died again and again: the first that was not measured, with the
+        reason; the last one if all were.
 
         Args:
             setting: what it was.
             number: of the setting.
-            rung: of the trial; the first one that is not measured when None, and none of the search for a finalist.
+            rung: of the trial; None if it was to take the setting to all.
             reason: in one line.
         """
-        found = _Found(error=reason, is_unexplained=True)
-        date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         rungs = range(len(self.rungs)) if rung is None else [rung]
-        jobs = [self._job(setting, each, number) for each in rungs]
-        rows = [find_row(self.experiment.root, RUNG_RESULT, job.key) for job in jobs]
-        left = [job for job, row in zip(jobs, rows, strict=True) if row is None or row["score"] is None]
-        return self._write((left or jobs[-1:])[0], found, None, date)
+        return self._give_up([self._job(setting, each, number) for each in rungs], reason)
 
     def give_up_confirming(self, setting: Setting, number: int, reason: str) -> RungResult:
-        """Write and return the result of a finalist whose process died again and again."""
-        date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        return self._write(self._confirmed_job(setting, number), _Found(error=reason, is_unexplained=True), None, date)
+        """Return the result of a finalist whose process died again and again."""
+        return self._give_up([self._confirmed_job(setting, number)], reason)
+
+    def _give_up(self, jobs: "list[_Job]", reason: str) -> RungResult:
+        date, last = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), None
+        for job in jobs:
+            last = find_row(self.experiment.root, RUNG_RESULT, job.key)
+            if last is None or last["score"] is None:
+                return self._write(job, _Found(error=reason, is_unexplained=True), last, date)
+        assert last is not None
+        return last
 
     def _write(self, job: "_Job", found: _Found, earlier: RungResult | None, date: str) -> RungResult:
         """Write and return the row of a measurement; what an earlier try took is added."""

@@ -83,8 +83,8 @@ def _fit(
     name: str,
     progress: Progress,
 ) -> Ended:
-    """Run trials, and return what they reported; `give_up` notes one whose process died again and again, and returns what
-    it is called."""
+    """Run trials, and return what they reported; `give_up` notes one whose process died again and again, and returns
+    what it is called."""
     from ray import tune
     from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
 

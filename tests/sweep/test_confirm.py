@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from in_process import run_main
 from rung_rows import rung_result
-from test_sweep import EXPERIMENT, sweep_here
+from tiny_sweep import EXPERIMENT, sweep_here
 
 from raysd import commands
 from raysd.commands.show import show_plan

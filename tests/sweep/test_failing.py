@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from in_process import run_main
-from test_sweep import EXPERIMENT, assert_nothing_is_held
+from tiny_sweep import EXPERIMENT, assert_nothing_is_held
 
 from raysd.errors import Failure, UserError, has_failed, reason_of, try_again
 from raysd.progress import Progress
