@@ -335,7 +335,8 @@ def explain_setting(
 
 
 def main(is_job: bool = False) -> None:
-    """Run the command line; bad input prints one line and exits with code 2, an answer that lacks a part with 3.
+    """Run the command line; bad input prints one line and exits with code 2, an answer that lacks a part with 3,
+    and one where all failed with 1.
 
     Args:
         is_job: whether the command may be retried without a user, even if it was started at a terminal.

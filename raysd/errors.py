@@ -1,14 +1,18 @@
-"""The one exception that users meet."""
+"""The exceptions that users meet: what they can mend, and what failed again and again."""
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
     from pydantic_core import ErrorDetails
 
+T = TypeVar("T")
+MOST_TRIES = 4  # of what raises another exception each time
+LONGEST_REASON = 300  # characters
 REMEDIES = {
     "extra_forbidden": "unknown key; see the JSON schema (raysd schema) for the known ones, or raysd explain",
     "missing": "is required; add it",
@@ -156,3 +160,57 @@ def _keys(error: "ErrorDetails", values: Any) -> list[str]:
         if is_there or (error["type"] == "missing" and part == error["loc"][-1]):
             keys.append(str(part))
     return keys or [str(part) for part in error["loc"]]
+
+
+class Failure(RuntimeError):
+    """Something failed that no setting explains, and failed alike again. The command line prints its one line and exits
+    with code 1."""
+
+
+def try_again(run: Callable[[], T]) -> T:
+    """Return what a function returns; after an exception call it again, until two exceptions are equal.
+
+    Raises:
+        UserError: as the function raised it.
+        Failure: two exceptions were equal, or all of four were different.
+    """
+    reasons: list[str] = []
+    while True:
+        try:
+            return run()
+        except Exception as error:
+            if find_user_error(error) is not None:
+                raise
+            if has_failed(reasons, error):
+                raise Failure(reasons[-1]) from error
+
+
+def has_failed(reasons: list[str], error: BaseException) -> bool:
+    """Add an exception to those before, and return whether to try again would be in vain.
+
+    Args:
+        reasons: of the earlier tries, as of `reason_of`.
+        error: the exception.
+    """
+    reasons.append(reason_of(error))
+    told = [re.sub(r"0x[0-9a-f]+|\d+", "#", reason) for reason in reasons]
+    return told.count(told[-1]) > 1 or len(told) >= MOST_TRIES
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what was raised in one line: the type of the exception and the first line of its message."""
+    if isinstance(cause := root_cause(error), Failure):
+        return str(cause)
+    lines = str(cause).strip().splitlines()
+    text = f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__
+    return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 3] + "..."
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Return the exception behind those that Ray's tasks and workers add."""
+    while True:
+        workers = getattr(error, "worker_failures", None)
+        inner = next(iter(workers.values()), None) if isinstance(workers, Mapping) else getattr(error, "cause", None)
+        if not isinstance(inner, BaseException) or inner is error:
+            return error
+        error = inner

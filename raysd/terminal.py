@@ -19,11 +19,13 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from raysd.errors import UserError
+from raysd.errors import Failure, UserError
 from raysd.progress import be_quiet, be_verbose
 
 JSON = "--json"
 NO_FILE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+FAILED = 1
+"""Exit code of a command of which all failed."""
 INTERRUPTED = 130
 """Exit code of a command that was stopped with Ctrl-C."""
 
@@ -113,7 +115,7 @@ def run(app: typer.Typer, session: Session) -> int:
     try:
         code = app(prog_name="raysd", standalone_mode=session.out is None) or 0
         return _end(session, KeyboardInterrupt()) if code == INTERRUPTED else code
-    except (UserError, KeyboardInterrupt) as error:
+    except (UserError, Failure, KeyboardInterrupt) as error:
         return _end(session, error)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -131,9 +133,11 @@ def run(app: typer.Typer, session: Session) -> int:
         raise
 
 
-def _end(session: Session, error: UserError | KeyboardInterrupt) -> int:
+def _end(session: Session, error: UserError | Failure | KeyboardInterrupt) -> int:
     """Say why the command ends; return its exit code."""
-    if isinstance(error, UserError):
+    if isinstance(error, Failure):
+        text, code = "error: ", FAILED
+    elif isinstance(error, UserError):
         error, text, code = getattr(error, "cause", None) or error, "error: ", 2
     else:
         error, text, code = KeyboardInterrupt("interrupted; the same command continues"), "", INTERRUPTED

@@ -1,7 +1,9 @@
 """The commands that train classifiers and measure them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from raysd.cluster.preflight import check_cluster
@@ -11,7 +13,7 @@ from raysd.commands.held_out import generate_held_out, held_out_clones, held_out
 from raysd.commands.result_rows import ResultRows
 from raysd.commands.show import describe_row
 from raysd.config import Experiment, ExperimentLike, load_experiment
-from raysd.errors import UserError
+from raysd.errors import Failure, UserError, try_again
 from raysd.progress import say
 from raysd.resolve import replicates
 from raysd.storage.row_types import AnalysisRow, ComparisonRow, MeasuredRow
@@ -38,6 +40,8 @@ def train(experiment: ExperimentLike = None, **values: Any) -> list[TrainedClass
     Raises:
         UserError: missing images, or what is wrong with `training`.
     """
+    from raysd.storage.attempts import Attempt
+    from raysd.training.architecture import load_record
     from raysd.training.run import distinct_runs
     from raysd.training.train import train_classifiers
 
@@ -45,7 +49,9 @@ def train(experiment: ExperimentLike = None, **values: Any) -> list[TrainedClass
     runs = checked_runs(experiment)
     check_cluster(experiment.root, experiment.cluster)
     for run in distinct_runs(runs):
-        train_classifiers(run)
+        is_there = all(load_record(run.folder(seed)) is not None for seed in run.settings.seeds)
+        with nullcontext() if is_there else Attempt(experiment.root, f"training {run.name}"):
+            train_classifiers(run)
     return [TrainedClassifier(seed, run.fingerprint(seed), run.folder(seed)) for seed, run in runs]
 
 
@@ -143,6 +149,7 @@ def analyze(experiment: ExperimentLike = None, command: str = "", **values: Any)
 
     Raises:
         UserError: no real images are named, or a classifier, a clone or a model is missing.
+        Failure: every analysis failed.
     """
     from raysd.data.real_datasets import real_dataset
     from raysd.evaluation.analyze import analyze_features, compare_clone
@@ -173,12 +180,24 @@ def analyze(experiment: ExperimentLike = None, command: str = "", **values: Any)
     else:
         real = real_dataset(name, "train" if is_validation else "test", experiment.root, table=experiment.table)
     real = replace(real, images_per_class=settings.images_per_class, from_end=is_validation)
-    rows = [analyze_features(experiment.root, model, real, command) for model in models]
+    root = experiment.root
+    jobs: dict[str, Callable[[], AnalysisRow]] = {
+        f"features of classifier {model.fingerprint}": partial(analyze_features, root, model, real, command)
+        for model in models
+    }
     if judge is not None:
         for clone in clones:
             images = replace(clone, images_per_class=settings.images_per_class)
-            rows.append(compare_clone(experiment.root, judge, images, real, settings, command))
-    return ResultRows(tuple(rows), experiment.root.child("results", ANALYSIS.name).uri)
+            jobs[f"clone {clone.fingerprint}"] = partial(compare_clone, root, judge, images, real, settings, command)
+    rows, failed = list[AnalysisRow](), list[str]()
+    for what, job in jobs.items():
+        try:
+            rows.append(try_again(job))
+        except Failure as error:
+            failed.append(f"{what}: {error}")
+    if not rows:
+        raise Failure(failed[0])
+    return ResultRows(tuple(rows), root.child("results", ANALYSIS.name).uri, failed=tuple(failed))
 
 
 analyse = analyze

@@ -98,6 +98,8 @@ class ClonePlan(CloneHandle):
     """On disk: an estimate."""
     cost: tuple[str, ...]
     """A line for each device whose speed is known; with several clone seeds, for all clones."""
+    confirmation: tuple[str, ...] = ()
+    """What a sweep with `sweep.confirm` generates beside its search, and a line for each device as in `cost`."""
 
     @property
     def num_images(self) -> int:
@@ -157,6 +159,8 @@ class ScoredClone(CloneHandle):
     summary: "ScoreSummary"
     against: tuple[str, ...]
     """Names of the test sets that it was compared with."""
+    failed: tuple[str, ...] = ()
+    """A line for each clone seed whose clone could not be scored."""
 
     @property
     def table(self) -> str:

@@ -1,5 +1,6 @@
 """The commands that make a clone and look after it."""
 
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,7 @@ from raysd.clone.settings import MOST_IMAGES
 from raysd.commands.checks import check_generation, check_options, check_prompts, findings
 from raysd.commands.clone_handle import ClonePlan, ExportedClone, GeneratedClone, ScoredClone, VerifiedClone
 from raysd.config import Experiment, ExperimentLike, load_experiment
-from raysd.errors import UserError
+from raysd.errors import Failure, UserError
 from raysd.progress import say
 
 if TYPE_CHECKING:
@@ -31,13 +32,14 @@ def plan(experiment: ExperimentLike = None, **values: Any) -> ClonePlan:
         UserError: what is wrong with the experiment.
     """
     from raysd.clone.scan import missing_shards
-    from raysd.commands.cost import cost_lines
+    from raysd.commands.cost import confirmation_lines, cost_lines
     from raysd.generation.cost import num_bytes
 
     experiment = load_experiment(experiment, **values)
     check_options(experiment)
     clones = _clones_of(experiment, fetch=False)
     suspects, cost = tuple(findings(experiment, clones[0].spec)), tuple(cost_lines(experiment, clones))
+    confirmation = tuple(confirmation_lines(experiment))
     first, *others = (
         ClonePlan(
             clone,
@@ -47,6 +49,7 @@ def plan(experiment: ExperimentLike = None, **values: Any) -> ClonePlan:
             len(missing_shards(clone)),
             num_bytes(clone),
             cost,
+            confirmation,
         )
         for clone in clones
     )
@@ -93,11 +96,16 @@ def generate(experiment: ExperimentLike = None, **values: Any) -> GeneratedClone
 
 def _generate(experiment: Experiment, clones: "list[Clone]") -> GeneratedClone:
     from raysd.generation.generate import generate_clones
+    from raysd.storage.attempts import Attempt
 
     check_prompts(experiment, [clones[0].spec])
     experiment.root.check_writable()
     check_generation(experiment, clones)
-    summaries = generate_clones(clones, experiment.generation)
+    with ExitStack() as running:
+        for clone in clones:
+            if not clone.is_complete():
+                running.enter_context(Attempt(experiment.root, f"clone {clone.spec.fingerprint}"))
+        summaries = generate_clones(clones, experiment.generation)
     first, *others = (GeneratedClone(clone, summary) for clone, summary in zip(clones, summaries, strict=True))
     return replace(first, others=tuple(others))
 
@@ -212,6 +220,7 @@ def score(experiment: ExperimentLike = None, **values: Any) -> ScoredClone:
 
     Raises:
         UserError: the clone is not complete, or what is wrong with `scoring`.
+        Failure: no clone could be scored.
     """
     from raysd.cluster.preflight import check_cluster
     from raysd.data.real_datasets import check_real_dataset
@@ -223,8 +232,15 @@ def score(experiment: ExperimentLike = None, **values: Any) -> ScoredClone:
     experiment.root.check_writable()
     check_cluster(experiment.root, experiment.cluster)
     against = tuple(experiment.scoring.against)
-    first, *others = (ScoredClone(clone, score_images(experiment, clone), against) for clone in _clones_of(experiment))
-    return replace(first, others=tuple(others))
+    scored, failed = list[ScoredClone](), list[str]()
+    for clone in _clones_of(experiment):
+        try:
+            scored.append(ScoredClone(clone, score_images(experiment, clone), against))
+        except Failure as error:
+            failed.append(f"clone {clone.spec.fingerprint}: {error}")
+    if not scored:
+        raise Failure(failed[0])
+    return replace(scored[0], others=tuple(scored[1:]), failed=tuple(failed))
 
 
 def export(

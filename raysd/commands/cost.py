@@ -78,6 +78,22 @@ def cost_lines(experiment: Experiment, clones: "Sequence[Clone]") -> list[str]:
     return [*lines, *(_described(_total(own), pool) for own in costs)]
 
 
+def confirmation_lines(experiment: Experiment) -> list[str]:
+    """Return what the confirmation of an experiment's sweep generates and trains beside the search, and what that costs
+    by the first setting of the space, which need not be a finalist; nothing without `sweep.confirm`."""
+    from raysd.resolve import clones_of
+    from raysd.sweep.confirm import confirmed_experiment
+    from raysd.sweep.space import first_setting
+
+    if (wanted := experiment.sweep.confirm) is None:
+        return []
+    clones = clones_of(confirmed_experiment(experiment, first_setting(experiment)), fetch=False)
+    images = wanted.settings * sum(map(len, clones))
+    what = f"{wanted.settings} settings x {wanted.seeds} fresh seeds: {images:,} images and"
+    lines = [line for line in cost_lines(experiment, clones * wanted.settings) if not line.startswith("no room")]
+    return [f"{what} {wanted.settings * wanted.seeds} trainings beside the search of a sweep", *lines]
+
+
 def _total(costs: "Sequence[CostEstimate]") -> "CostEstimate":
     """Return the cost of several clones on one kind of device."""
     price = None if costs[0].price is None else sum(cost.price or 0.0 for cost in costs)

@@ -82,6 +82,8 @@ def show_plan(plan: "ClonePlan", line: CommandLine = DEFAULT) -> None:
     _line(f"size on disk  about {byte_size(sum(each.num_bytes for each in plan.clones))}")
     for cost in plan.cost:
         _line(f"cost          {cost}")
+    for line_of_sweep in plan.confirmation:
+        _line(f"confirm       {line_of_sweep}")
     for each in plan.clones:
         _line(f"clone         {each.path if spec.model.digest else 'its fingerprint is known after the download'}")
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from raysd.commands.result_rows import flat_frame
-from raysd.storage.row_types import SweepRow
+from raysd.storage.row_types import ConfirmedSetting, SweepRow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,12 +59,20 @@ class SweepAnswer:
         return best
 
     @property
+    def confirmed(self) -> "tuple[ConfirmedSetting, ...]":
+        """The finalists by their scores with fresh seeds, the best first, each with its `search_score`; empty without
+        `sweep.confirm`."""
+        return tuple(self.row["confirmed"]["ranking"]) if "confirmed" in self.row else ()
+
+    @property
     def failed(self) -> tuple[str, ...]:
-        """A line for each measurement that failed. A setting that cannot be trained is a result, and in the report."""
-        return tuple(
-            f"seed {each['seed']}, {each['trained_on']}, on {each['dataset']}: {each['error']}"
-            for each in self.row["failed"]
-            if each["seed"] is not None
+        """A line for each measurement, and for each setting, that failed and that the same sweep would try again. A
+        setting that cannot be trained, as its own values explain, is a result, and in the report."""
+        settings = [each for each in self.row["failed"] if each.get("is_unexplained")]
+        measured = [each for each in self.row["failed"] if each["seed"] is not None]
+        return (
+            *(f"{each['trained_on']}: {each['error']}" for each in settings),
+            *(f"seed {each['seed']}, {each['trained_on']}, on {each['dataset']}: {each['error']}" for each in measured),
         )
 
     @property
@@ -73,5 +81,11 @@ class SweepAnswer:
         return self.written_report.path
 
     def to_pandas(self) -> "pd.DataFrame":
-        """Return the ranking as a frame, the best setting first."""
-        return flat_frame(self.row["ranking"])
+        """Return the ranking of the search as a frame, the best setting first; finalists also have `confirmed_score`,
+        `confirmed_low` and `confirmed_high`."""
+        again = {row["label"]: row for row in self.confirmed}
+        return flat_frame([{**row, **_confirmed_values(again.get(row["label"]))} for row in self.row["ranking"]])
+
+
+def _confirmed_values(row: "ConfirmedSetting | None") -> dict[str, float | None]:
+    return {} if row is None else {f"confirmed_{name}": row[name] for name in ("score", "low", "high")}

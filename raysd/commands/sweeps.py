@@ -47,9 +47,10 @@ def sweep(experiment: ExperimentLike = None, command: str = "", **values: Any) -
     generate_held_out(experiment, held_out)
     row = run_sweep(experiment, evaluation)
     folder, best = experiment.root.child("reports", row["fingerprint"]), row["best"]
+    how = ", with fresh seeds" if "search_score" in best else ""
     note = (
         f"The best of {len(row['clones'])} settings: {best['label']}, {best['score']:.1f} % at "
-        f"{best['images_per_class']} images per class. {command}"
+        f"{best['images_per_class']} images per class{how}. {command}"
     )
     folder.write(BEST, best_config(experiment, best["setting"], row["images_per_class"], note).encode())
     return SweepAnswer(row, folder.child(BEST).uri, _write_report(experiment, row["fingerprint"]))

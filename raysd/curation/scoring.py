@@ -24,7 +24,7 @@ from raysd.curation.near_duplicates import Reference, descriptors, nearest, near
 from raysd.curation.part_counts import PartCounts
 from raysd.curation.scores import PART, RECORD, SCORES, ScoringSpec, read_scores
 from raysd.data.pixels import to_rgb
-from raysd.errors import UserError
+from raysd.errors import Failure, UserError, try_again
 from raysd.generation.placement import TASKS_PER_ACTOR, pool_size
 from raysd.progress import Progress, say
 from raysd.storage.location import Location
@@ -71,14 +71,22 @@ class ShardScorer:
         self.names = [f"{reference.name}/{i}" for reference in references for i in range(len(reference.thumbnails))]
         self.references = descriptors([data for reference in references for data in reference.thumbnails])
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[int]]:
-        """Score the shards of column `shard`; return them with their numbers of images and the bytes of their parts."""
-        scored = [self.score_shard(int(number)) for number in batch["shard"]]
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
+        """Score the shards of column `shard`; return them with their numbers of images, the bytes of their parts, and
+        why a shard failed."""
+        scored = [self._try_shard(int(number)) for number in batch["shard"]]
         return {
             "shard": batch["shard"].tolist(),
-            "images": [images for images, _ in scored],
-            "bytes": [num_bytes for _, num_bytes in scored],
+            "images": [images for images, _, _ in scored],
+            "bytes": [num_bytes for _, num_bytes, _ in scored],
+            "failure": [failure for _, _, failure in scored],
         }
+
+    def _try_shard(self, number: int) -> tuple[int, int, str]:
+        try:
+            return *try_again(lambda: self.score_shard(number)), ""
+        except Failure as error:  # the other shards go on
+            return 0, 0, str(error)
 
     def score_shard(self, number: int) -> tuple[int, int]:
         """Score one shard; return the number of its images and the bytes of its part."""
@@ -142,6 +150,7 @@ def score_clone(
 
     Raises:
         UserError: the clone is not complete, or the cluster has no room.
+        Failure: an exception was raised twice for a shard or some classes; what else there is to score has scores.
     """
     if not clone.is_complete():
         raise UserError(
@@ -153,8 +162,12 @@ def score_clone(
     missing = counts.missing(np.flatnonzero(clone.shard_sizes()).tolist())
     scored: dict[int, tuple[int, int]] = {}
     if missing:
-        scored.update(_score_shards(clone, spec, references(), settings, batch_size, missing))
+        failed: dict[int, str] = {}
+        scored.update(_score_shards(clone, spec, references(), settings, batch_size, missing, failed))
         counts.keep(scored)
+        if failed:
+            why = next(iter(failed.values()))
+            raise Failure(f"{len(failed):,} of {len(missing):,} shards could not be scored: {why}")
     if missing or not spec.covers(clone, spec.read_record(clone)):
         _compare_classes(clone, spec, counts.rows())
     return _summary(clone, spec, sum(images for images, _ in scored.values()))
@@ -167,8 +180,10 @@ def _score_shards(
     settings: GenerationSettings,
     batch_size: int,
     missing: list[int],
+    failed: dict[int, str],
 ) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Yield the number of each scored shard, with its number of images and the bytes of its part."""
+    """Yield the number of each scored shard, with its number of images and the bytes of its part; add those that failed
+    to `failed`, with the reason."""
     import ray.data
 
     from raysd.cluster.session import ensure_ray
@@ -197,6 +212,9 @@ def _score_shards(
                 num_gpus=size.gpus_per_actor or None,
             )
             for row in stage.iter_rows():
+                if row["failure"]:
+                    failed[row["shard"]] = row["failure"]
+                    continue
                 progress.advance(row["images"])
                 yield row["shard"], (row["images"], row["bytes"])
 
@@ -219,15 +237,20 @@ def _compare_classes(clone: Clone, spec: ScoringSpec, rows: dict[str, int]) -> N
     total = sum(rows.values())
     num_files = min(num_classes, max(1, -(-total * 256 // CLASS_BYTES)))
     edges = np.linspace(0, num_classes, num_files + 1).astype(int).tolist()
-    compare = ray.remote(num_cpus=1)(compare_classes)
+    compare = ray.remote(num_cpus=1)(_try_classes)
     ranges = enumerate(pairwise(edges))
     tasks = [
         compare.remote(parts, list(rows), first, last, spec.folder(clone), number) for number, (first, last) in ranges
     ]
+    failed = []
     with Progress("compared", num_classes, "classes") as progress:
         while tasks:
             (done,), tasks = ray.wait(tasks, num_returns=1)
-            progress.advance(ray.get(done))
+            count, failure = ray.get(done)
+            progress.advance(count)
+            failed += [failure] if failure else []
+    if failed:
+        raise Failure(f"{len(failed)} of {num_files} groups of classes could not be compared: {failed[0]}")
     earlier, counts = spec.read_record(clone), clone.counts
     if earlier:
         counts = counts.united(ImageCounts.from_json(num_classes, earlier["counts"]))
@@ -240,6 +263,14 @@ def _compare_classes(clone: Clone, spec: ScoringSpec, rows: dict[str, int]) -> N
     }
     record["written"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     spec.folder(clone).write(RECORD, json.dumps(record, indent=2, sort_keys=True).encode() + b"\n")
+
+
+def _try_classes(*arguments: Any) -> tuple[int, str]:
+    """Compare classes; return their number, and why it failed."""
+    try:
+        return try_again(lambda: compare_classes(*arguments)), ""
+    except Failure as error:
+        return 0, str(error)
 
 
 def compare_classes(parts: Location, names: list[str], first: int, last: int, out: Location, number: int) -> int:

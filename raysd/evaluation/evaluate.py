@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raysd.errors import UserError
+from raysd.errors import Failure, UserError, reason_of, try_again
 from raysd.evaluation.extraction import Extraction, Kind
 from raysd.evaluation.features import DecodedImages, extract
 from raysd.evaluation.metrics import calibration_error, confusion_pairs, mean_per_class, per_class, top_k
@@ -35,6 +35,7 @@ from raysd.versions import versions
 
 PROBE_FILE = "probe.parquet"
 FEATURE_COPIES = 3  # that a probe holds: the features, those that it learns from, and room
+MAX_DEATHS = 3  # of the process of a probe, after which it has failed
 NODE_SHARE = 0.9  # of a node's memory, the most that a task asks for
 PARALLEL_IMAGES = 20_000  # fewer to learn from in all, and Ray's start takes longer than the probes
 TOP_5_CLASSES = 6  # the fewest for which a top-5 accuracy says something
@@ -134,7 +135,7 @@ class Evaluation:
         return find_row(self.root, ACCURACY, key)
 
     def _rows(
-        self, todo: list[tuple[EvaluatedModel, MeasuredOn]], failed: dict[str, UserError], quiet: bool
+        self, todo: list[tuple[EvaluatedModel, MeasuredOn]], failed: dict[str, UserError | Failure], quiet: bool
     ) -> Iterator[MeasuredRow]:
         """Yield each row as soon as it is ready."""
         ready = []
@@ -174,22 +175,30 @@ def extractions(root: Location, model: EvaluatedModel, measured: MeasuredOn) -> 
 
 
 def _rows_on_ray(arguments: list[tuple[Any, ...]]) -> Iterator[MeasuredRow]:
-    """Run a Ray task for each probe; each reserves the memory that its features take while the probe is fitted."""
+    """Run a Ray task for each probe; each reserves the memory that its features take while the probe is fitted. Ray
+    tries a task whose process dies a few times again; if it dies each time, the others go on."""
     import ray
+    from ray.exceptions import RayError
 
     from raysd.cluster.session import cluster_gpus, ensure_ray
 
     ensure_ray()
     most = NODE_SHARE * max(node["Resources"].get("memory", 0.0) for node in ray.nodes())  # more would wait for ever
-    task = ray.remote(num_cpus=1, num_gpus=1 if cluster_gpus() else 0)(_measure_row_alone)
+    task = ray.remote(num_cpus=1, num_gpus=1 if cluster_gpus() else 0, max_retries=MAX_DEATHS)(_measure_row_alone)
     wanted = [FEATURE_COPIES * extractions(*each[:3])[0].num_bytes() for each in arguments]
-    pending = [
-        task.options(memory=int(min(num_bytes, most))).remote(*each)
+    tasks = {
+        task.options(memory=int(min(num_bytes, most))).remote(*each): each
         for num_bytes, each in zip(wanted, arguments, strict=True)
-    ]
+    }
+    pending = list(tasks)
     while pending:
         (done,), pending = ray.wait(pending, num_returns=1)
-        yield ray.get(done)
+        try:
+            row = ray.get(done)
+        except RayError as error:
+            root, model, measured, command, class_names = tasks[done]
+            row = failed_row(root, model, measured, command, class_names, Failure(reason_of(error)))
+        yield row
 
 
 def _measure_row_alone(*arguments: Any) -> MeasuredRow:
@@ -205,18 +214,25 @@ def measure_row(
     """Return the row of a classifier on a set, computed from its extractions."""
     began, begun = time.monotonic(), _begun_row(model, measured, command)
     try:
-        row = (
-            _measure_test(root, model, measured, begun, class_names)
-            if measured.train is None
-            else _measure_probe(root, model, measured, begun)
+        row = try_again(
+            lambda: (
+                _measure_test(root, model, measured, begun, class_names)
+                if measured.train is None
+                else _measure_probe(root, model, measured, begun)
+            )
         )
-    except UserError as error:
+    except (UserError, Failure) as error:
         return failed_row(root, model, measured, command, class_names, error)
     return {**row, "seconds": time.monotonic() - began}
 
 
 def failed_row(
-    root: Location, model: EvaluatedModel, measured: MeasuredOn, command: str, class_names: list[str], error: UserError
+    root: Location,
+    model: EvaluatedModel,
+    measured: MeasuredOn,
+    command: str,
+    class_names: list[str],
+    error: UserError | Failure,
 ) -> FailedRow:
     """Return a row without a value that says why it failed."""
     return {

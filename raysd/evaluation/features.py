@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import torch
 
 from raysd.data.images import UNDECODABLE, encoded_rows
 from raysd.device import find_device, keep_freed_memory
-from raysd.errors import UserError
+from raysd.errors import Failure, UserError, try_again
 from raysd.evaluation.extraction import SMALL_IMAGE, Extraction, part_name
 from raysd.evaluation.metrics import predict
 from raysd.evaluation.models import EvaluatedModel
@@ -57,13 +58,16 @@ class Forward:
         return self._held[1]
 
     def __call__(self, batch: dict[str, np.ndarray], extractions: list[Extraction]) -> dict[str, np.ndarray]:
-        """Compute a part, given by the number of its extraction and its own number. Return the process, the times, and
-        an error that the user must fix."""
-        began, error, num_images = time.time(), "", 0
+        """Compute a part, given by the number of its extraction and its own number. Return the process, the times, an
+        error that the user must fix, and what else failed."""
+        began, error, failure, num_images = time.time(), "", "", 0
+        extraction, number = extractions[int(batch["job"][0])], int(batch["part"][0])
         try:
-            num_images = self.write_part(extractions[int(batch["job"][0])], int(batch["part"][0]))
+            num_images = try_again(lambda: self.write_part(extraction, number))
         except UserError as found:  # Ray Data would lose it
             error = found.to_json()
+        except Failure as found:  # the other sets go on
+            failure = str(found)
         row = {
             "job": int(batch["job"][0]),
             "images": num_images,
@@ -71,6 +75,7 @@ class Forward:
             "began": began,
             "ended": time.time(),
             "error": error,
+            "failure": failure,
         }
         return {name: np.array([value]) for name, value in row.items()}
 
@@ -163,7 +168,7 @@ class DecodedImages:
 
 def extract(
     extractions: list[Extraction], decoded: DecodedImages | None = None, quiet: bool = False, here: bool = False
-) -> dict[str, UserError]:
+) -> dict[str, UserError | Failure]:
     """Compute the missing parts of some extractions. Ray is started only if there is much to do.
 
     Args:
@@ -173,8 +178,8 @@ def extract(
         here: do all of it in this process, which holds the GPU that it needs.
 
     Returns:
-        The errors of failed extractions that the user must fix, by fingerprint: an image that cannot be decoded, or
-        logits that are not finite.
+        The errors of failed extractions, by fingerprint: what the user must fix, as an image that cannot be decoded, or
+        what was raised twice.
     """
     todo = [(job, number) for job, extraction in enumerate(extractions) for number in extraction.missing()]
     num_pixels = sum(
@@ -182,24 +187,28 @@ def extract(
     )
     if num_pixels > HERE_PIXELS and not here:
         return _extract_by_actors(extractions, todo, quiet)
-    failed: dict[str, UserError] = {}
+    failed: dict[str, UserError | Failure] = {}
     forward = Forward()
     for job, number in todo:
         if extractions[job].fingerprint not in failed:
             try:
-                forward.write_part(extractions[job], number, decoded)
-            except UserError as error:
+                try_again(partial(forward.write_part, extractions[job], number, decoded))
+            except (UserError, Failure) as error:
                 failed[extractions[job].fingerprint] = error
     return failed
 
 
-def _extract_by_actors(extractions: list[Extraction], todo: list[tuple[int, int]], quiet: bool) -> dict[str, UserError]:
-    failed: dict[str, UserError] = {}
+def _extract_by_actors(
+    extractions: list[Extraction], todo: list[tuple[int, int]], quiet: bool
+) -> dict[str, UserError | Failure]:
+    failed: dict[str, UserError | Failure] = {}
     total = sum(len(extractions[job].parts[number]) for job, number in todo)
     with contextlib.nullcontext() if quiet else Progress("seen by classifiers", total) as progress:
         for row in rows_of_actors(extractions, todo):
             if row["error"]:
                 failed[extractions[row["job"]].fingerprint] = UserError.from_json(row["error"])
+            elif row["failure"]:
+                failed[extractions[row["job"]].fingerprint] = Failure(row["failure"])
             elif progress is not None:
                 progress.advance(int(row["images"]))
     return failed

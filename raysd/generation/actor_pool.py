@@ -60,13 +60,18 @@ class ActorPool:
         spec: of one of the clones; its pipeline is loaded.
         settings: batch size and threads.
         shape: how many actors, and what each of them holds.
-        keeps: actors stay up while no shard waits.
+        rest_seconds: all actors stay up while shards are asked for, and for so long after the last one; then they give
+            back what they hold, until a shard is asked for again. None: no more actors than shards, until the pool is
+            closed.
     """
 
-    def __init__(self, spec: CloneSpec, settings: GenerationSettings, shape: PoolShape, keeps: bool = False) -> None:
+    def __init__(
+        self, spec: CloneSpec, settings: GenerationSettings, shape: PoolShape, rest_seconds: float | None = None
+    ) -> None:
         import ray
 
-        self.spec, self.settings, self.shape, self.keeps = spec, settings, shape, keeps
+        self.spec, self.settings, self.shape, self.rest_seconds = spec, settings, shape, rest_seconds
+        self.idle_since: float | None = None
         self.sent_spec = ray.put(spec)  # once for all actors
         self.failures = Failures()
         self.nodes, self.looked = cluster_nodes(), time.monotonic()
@@ -134,8 +139,9 @@ class ActorPool:
                 if time.monotonic() - self.looked > LOOK_SECONDS:
                     self.nodes, self.looked = cluster_nodes(), time.monotonic()
                 self._employ_more()
+                wait = LOOK_SECONDS if self.rest_seconds is None else min(LOOK_SECONDS, max(0.1, self.rest_seconds))
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.changed.wait(), LOOK_SECONDS)
+                    await asyncio.wait_for(self.changed.wait(), wait)
                 self.changed.clear()
         except Exception as error:  # nobody would wait for this thread's error
             self._stop(error)
@@ -154,9 +160,22 @@ class ActorPool:
             if self.shape.num_actors is None
             else self.shape.num_actors
         )
-        wanted = most if self.keeps else min(most, self.line.qsize() + self.num_in_work)
+        num_shards = self.line.qsize() + self.num_in_work
+        if self._rests(num_shards):
+            for task in self.employed:
+                task.cancel()  # none is at work, and a shard in the line waits for the next actor
+            return
+        wanted = min(most, num_shards) if self.rest_seconds is None else most
         for _ in range(wanted - len(self.employed)):
             self.employed.add(asyncio.create_task(self._employ()))
+
+    def _rests(self, num_shards: int) -> bool:
+        """Return whether nothing was to be generated for so long that actors give back what they hold."""
+        if num_shards or self.rest_seconds is None:
+            self.idle_since = None
+            return False
+        self.idle_since = self.idle_since or time.monotonic()
+        return time.monotonic() - self.idle_since >= self.rest_seconds
 
     def _stop(self, error: Exception) -> None:
         """Stop generating: all waiting shards fail with the error."""

@@ -2,7 +2,8 @@
 
 `raysd.generation.generate` starts a pool for clones that are known beforehand. A sweep asks for more of one clone or
 another as its trials go on; so its actors stay up, each with its loaded pipeline, and work off one line of shards.
-Clones of another pipeline have actors of their own.
+When nothing is left to generate for a while, they end, so that others can have their GPUs, and are started again for
+the next shard. Clones of another pipeline have actors of their own.
 
 The queue lives in an actor too. It holds nothing that the shards do not say: when it dies, Ray starts it again, and
 what was asked for is asked again.
@@ -27,6 +28,7 @@ from raysd.generation.generate import CloneSummary, generate_clones
 from raysd.generation.placement import TASKS_PER_ACTOR, PoolShape, check_dtype
 from raysd.progress import say
 
+REST_SECONDS = 60.0  # without a shard to generate, after which actors give their GPUs back; loading a model takes less
 SPARE_CALLS = 8  # beside the clones that are waited for
 
 
@@ -55,6 +57,16 @@ class Board:
     trainings: int = 0
     """Classifiers that were trained and measured, or were there."""
 
+    def since(self, before: "Board") -> "Board":
+        """Return what was done after an earlier look."""
+        return Board(
+            {name: count - before.images.get(name, 0) for name, count in self.images.items()},
+            self.trials,
+            self.steps - before.steps,
+            self.skipped_steps - before.skipped_steps,
+            self.trainings - before.trainings,
+        )
+
 
 class SharedPool:
     """The pool as its users see it; it can be sent to other processes.
@@ -63,15 +75,18 @@ class SharedPool:
         settings: batch size and threads.
         shape: of the pool.
         num_callers: how many clones are waited for at once.
+        rest_seconds: without a shard to generate, after which the actors give back what they hold.
     """
 
-    def __init__(self, settings: GenerationSettings, shape: PoolShape, num_callers: int) -> None:
+    def __init__(
+        self, settings: GenerationSettings, shape: PoolShape, num_callers: int, rest_seconds: float = REST_SECONDS
+    ) -> None:
         import ray
 
         actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=num_callers + SPARE_CALLS)(
             GenerationQueue
         )
-        self.queue = actor.remote(settings, shape)
+        self.queue = actor.remote(settings, shape, rest_seconds)
 
     def grow(self, clone: Clone) -> CloneSummary:
         """Generate the missing images of a clone, and wait until they are there; the errors are those of `grow_all`."""
@@ -128,8 +143,8 @@ class GenerationQueue:
     Two calls for the same clone take turns, so that none generates what the other one is generating.
     """
 
-    def __init__(self, settings: GenerationSettings, shape: PoolShape) -> None:
-        self.settings, self.shape = settings, shape
+    def __init__(self, settings: GenerationSettings, shape: PoolShape, rest_seconds: float = REST_SECONDS) -> None:
+        self.settings, self.shape, self.rest_seconds = settings, shape, rest_seconds
         self.lock = threading.Lock()
         self.turns: dict[str, threading.Lock] = {}
         self.pools: dict[str, ActorPool] = {}
@@ -223,5 +238,5 @@ class GenerationQueue:
         with self.lock:
             if spec.pipeline_key not in self.pools:
                 check_dtype(spec, self.shape.num_gpus)
-                self.pools[spec.pipeline_key] = ActorPool(spec, self.settings, self.shape, True)
+                self.pools[spec.pipeline_key] = ActorPool(spec, self.settings, self.shape, self.rest_seconds)
             return self.pools[spec.pipeline_key]

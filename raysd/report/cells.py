@@ -132,10 +132,14 @@ class Cell:
         return max((score.num_seeds for score in self.scores.values()), default=0)
 
     @property
+    def num_clones(self) -> int:
+        """How many clones its classifiers learned from; 0 where it is no clone."""
+        return len({_clone(row) for row in self.rows}) if self.setting.kind == "clone" else 0
+
+    @property
     def shares_a_clone(self) -> bool:
         """Whether several classifiers learned from one clone, so that the spread over seeds knows nothing of others."""
-        is_one = self.setting.kind == "clone" and len({_clone(row) for row in self.rows}) == 1
-        return is_one and len({row["classifier"] for row in self.rows}) > 1
+        return self.num_clones == 1 and len({row["classifier"] for row in self.rows}) > 1
 
     def rows_on(self, measured: MeasuredSet) -> list[AccuracyRow]:
         """Return the rows of one set, a row per classifier in the order of their seeds."""

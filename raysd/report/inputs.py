@@ -133,13 +133,16 @@ def pick_sweep(root: Location, sweep: str | None = None) -> SweepRow | None:
 
 def gather_sweep(sweep: SweepRow, rows: Sequence[AccuracyRow], results: Sequence[RungResult]) -> ReportInputs:
     """Return the inputs of a report on one sweep."""
-    taken = set(sweep["rung_results"])
+    again = sweep["confirmed"]["rung_results"] if "confirmed" in sweep else []
+    taken = {*sweep["rung_results"], *again}
     results = [result for result in results if result["fingerprint"] in taken]
     own = {*sweep["rows"], *(name for result in results for name in result["rows"])}
+    chosen_by = _chosen_by(results)
     found = [row for row in rows if row["fingerprint"] in own]
     others = {kind: baseline_rows(kind, found, rows) for kind in ("real", "random")}
     borrowed = tuple(kind for kind, members in others.items() if members)
-    chosen = [*found, *(row for members in others.values() for row in members)]
+    shown = [row for row in found if row["classifier"] not in chosen_by]
+    chosen = [*shown, *(row for members in others.values() for row in members)]
     variants = list(dict.fromkeys(str(clone["variant"]) for clone in sweep["clones"]))
     cells = collect_cells(chosen, variants, results)
     entries = tuple(_sweep_entry(clone) for clone in sweep["clones"])
@@ -154,6 +157,22 @@ def gather_sweep(sweep: SweepRow, rows: Sequence[AccuracyRow], results: Sequence
         borrowed,
         tuple(_lacking(sweep, results, found)),
     )
+
+
+def _chosen_by(results: Sequence[RungResult]) -> set[str]:
+    """Return the classifiers that chose a finalist among all settings: where fresh ones were measured at the same
+    number of images per class, these alone say how good it is."""
+    fresh = [
+        (result["setting"], result["images_per_class"])
+        for result in results
+        if result.get("confirmed") and result["score"] is not None
+    ]
+    return {
+        name
+        for result in results
+        if not result.get("confirmed") and (result["setting"], result["images_per_class"]) in fresh
+        for name in result["classifiers"]
+    }
 
 
 def gather_all(root: Location, rows: Sequence[AccuracyRow], results: Sequence[RungResult]) -> ReportInputs:

@@ -20,8 +20,15 @@ from raysd.report.plots.search import effects_plot, scaling_plot
 from raysd.report.provenance import behind_table, clone_table, package_versions, row_table
 from raysd.report.samples.gallery import Gallery, first_grid, sample_galleries
 from raysd.report.summary import Findings, count_sentence, find
+from raysd.report.tables.confirmed import confirmed_table
 from raysd.report.tables.paper import paper_table
-from raysd.report.tables.sweep import cost_table, effects_table, proxies_table, ranking_table, search_lines
+from raysd.report.tables.sweep import (
+    cost_table,
+    effects_table,
+    proxies_table,
+    ranking_table,
+    search_lines,
+)
 from raysd.report.tables.tables import Table, gap_table, main_table, to_csv, to_markdown, value_text
 from raysd.report.text import objective_words
 from raysd.storage.location import Location
@@ -154,6 +161,7 @@ def make_tables(inputs: ReportInputs, findings: Findings | None, scores: ClassSc
     settings = main_table(shown_cells(inputs), findings)
     failures = failure_notes(inputs.sweep) if inputs.sweep is not None else []
     found = [
+        confirmed_table(inputs),
         ranking_table(inputs),
         effects_table(inputs),
         proxies_table(inputs),

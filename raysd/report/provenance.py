@@ -44,7 +44,7 @@ def behind_table(inputs: ReportInputs) -> Table | None:
     )
     rows = [
         (
-            row["label"],
+            f"{row['label']}, confirmed" if row.get("confirmed") else row["label"],
             row["images_per_class"],
             number(row["score"], ".2f"),
             row["fingerprint"],

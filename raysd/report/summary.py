@@ -136,6 +136,8 @@ def guidance_sentence(
     other = others[reference]
     difference = best.scores[test].mean - other.scores[test].mean
     verdict = _verdict(best, other, test, comparisons, compared)
+    if verdict.endswith(")") and 1 in (best.num_clones, other.num_clones):
+        verdict += ", for this one clone seed"
     return (
         f"On real test images, guidance {own:g} differs from guidance {reference:g} by {difference:+.1f} points: "
         f"{verdict}."

@@ -1,7 +1,8 @@
 """Intervals over seeds, and how much of a difference between settings the seeds alone explain.
 
 All settings of a sweep are trained with the same seeds. What a seed does to all settings alike is therefore no noise in
-a comparison; only what it does to one setting and not to the others is.
+a comparison; only what it does to one setting and not to the others is. Where settings have several clones, a seed
+stands for a clone in all of this: the score is the mean over the classifiers of the clone (`means_by_clone`).
 """
 
 import math
@@ -55,6 +56,20 @@ def independent_groups(clones: Sequence[str | None]) -> list[list[int]]:
     for place, clone in enumerate(clones):
         groups.setdefault(clone, []).append(place)
     return list(groups.values())
+
+
+def means_by_clone(scores: Sequence[float], num_clones: int) -> list[float]:
+    """Return the mean over the classifiers of each clone: number k learned from clone number k modulo their number.
+    Classifiers of one clone share its noise, so that only clones are independent. With one clone each classifier counts
+    by itself, and only for this clone.
+
+    Args:
+        scores: of each classifier, in the order of the seeds.
+        num_clones: of the setting.
+    """
+    if num_clones < 2:
+        return list(scores)
+    return [statistics.fmean(own) for place in range(num_clones) if (own := scores[place::num_clones])]
 
 
 def pooled_spread(scores: np.ndarray) -> tuple[float, int]:

@@ -270,6 +270,11 @@ class _RungResult(TypedDict):
     """Images that were generated for it, which other rung results may share."""
     seconds: PartSeconds
     error: NotRequired[str]
+    is_unexplained: NotRequired[bool]
+    """True where no setting explains the error: an exception that was raised twice, or a process that died again and
+    again. The next start of the sweep tries it again."""
+    confirmed: NotRequired[bool]
+    """True of a finalist's fresh measurement, which is no part of the search."""
 
 
 class RungResult(_RungResult):
@@ -306,6 +311,8 @@ class BestSetting(TypedDict):
     high: float | None
     expected: NotRequired[float]
     """Of the score, when the setting is measured again: without the luck of the highest of many."""
+    search_score: NotRequired[float]
+    """What the search scored, where fresh seeds confirmed the setting; `score`, `low` and `high` are theirs then."""
 
 
 class RungScore(TypedDict):
@@ -348,6 +355,8 @@ class RankedSetting(TypedDict):
     clone: str
     images_per_class: int
     num_seeds: int
+    num_clone_seeds: NotRequired[int]
+    """With several, intervals are over clones; with 1, they are for this one clone seed."""
     score: float
     low: float | None
     high: float | None
@@ -357,6 +366,25 @@ class RankedSetting(TypedDict):
     difference_low: float | None
     difference_high: float | None
     verdict: Literal["best", "worse", "within noise", "unknown"]
+
+
+class ConfirmedSetting(RankedSetting):
+    """A finalist's place by its confirmed scores alone."""
+
+    search_score: float
+    """Which chose it among all settings."""
+    search_images_per_class: int
+
+
+class Confirmation(TypedDict):
+    """The finalists of a sweep, measured again with fresh seeds."""
+
+    images_per_class: int
+    seeds: list[int]
+    clone_seeds: list[int]
+    ranking: list[ConfirmedSetting]
+    rung_results: list[str]
+    """Fingerprints."""
 
 
 class EffectValue(TypedDict):
@@ -406,6 +434,17 @@ class GridCost(TypedDict):
     measure_seconds: float | None
 
 
+class ConfirmCost(TypedDict):
+    """What of a sweep's cost the finalists' fresh measurements took."""
+
+    num_images: int
+    num_generated: int
+    trainings: int
+    generate_seconds: float
+    train_seconds: float
+    measure_seconds: float
+
+
 class SweepCost(TypedDict):
     """What a sweep cost."""
 
@@ -416,6 +455,7 @@ class SweepCost(TypedDict):
     train_seconds: float
     measure_seconds: float
     grid: GridCost
+    confirm: NotRequired[ConfirmCost]
 
 
 class SweepSeconds(PartSeconds):
@@ -432,6 +472,8 @@ class FailedMeasurement(TypedDict):
     error: str
     seed: int | None
     trained_on: str
+    is_unexplained: NotRequired[bool]
+    """As of the rung result."""
 
 
 _Rival = TypedDict("_Rival", {"with": str})  # the key is a keyword of Python
@@ -467,6 +509,8 @@ class SweepRow(TypedDict):
     images_per_class: int
     clones: list[SweptClone]
     ranking: list[RankedSetting]
+    """By the search."""
+    confirmed: NotRequired[Confirmation]
     effects: list[Effect]
     proxies: list[ProxyRegret]
     cost: SweepCost
@@ -479,6 +523,8 @@ class SweepRow(TypedDict):
     comparisons: list[SweptComparison]
     failed: list[FailedMeasurement]
     skipped_sets: dict[str, str]
+    attempt: NotRequired[int]
+    """How often the search was begun, this time included."""
     command: str
     versions: dict[str, str]
     date: str

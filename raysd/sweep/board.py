@@ -89,6 +89,24 @@ def plan_work(
     return SweepWork(num_trials, round(images), round(trainings), units, prior, image_units)
 
 
+def confirmation_work(jobs: Sequence[Experiment], placement: Placement) -> SweepWork:
+    """Return the work of measuring finalists again.
+
+    Args:
+        jobs: the experiment of each finalist, with its fresh seeds.
+        placement: of the sweep.
+    """
+    clones = {clone.spec.fingerprint: clone for job in jobs for clone in clones_of(job)}
+    image_units = {name: guided_steps(clone.spec) for name, clone in clones.items()}
+    missing = {name: _num_missing(clone) for name, clone in clones.items()}
+    trainings = sum(len(job.training.seeds) for job in jobs)
+    steps = sum(len(job.training.seeds) * _num_steps(job) for job in jobs)
+    denoised = sum(missing[name] * image_units[name] for name in clones)
+    units = {DENOISE: denoised, TRAIN: float(steps), MEASURE: float(trainings)}
+    prior = _prior(jobs[0], next(iter(clones.values())), placement)
+    return SweepWork(len(jobs), sum(missing.values()), trainings, units, prior, image_units)
+
+
 def _num_missing(clone: Clone) -> int:
     """Return the images of the shards that are not there; all where that cannot be told yet."""
     with suppress(OSError, ValueError):
@@ -121,10 +139,16 @@ def _prior(experiment: Experiment, clone: Clone, placement: Placement) -> dict[s
 
 
 class SweepProgress:
-    """The progress of a sweep; use it as a context manager."""
+    """The progress of a sweep; use it as a context manager.
 
-    def __init__(self, work: SweepWork, root: Location) -> None:
-        self.work, self.root = work, root
+    Args:
+        work: all there is to do.
+        root: the storage root.
+        before: what the users of the pool had done when this work began.
+    """
+
+    def __init__(self, work: SweepWork, root: Location, before: Board | None = None) -> None:
+        self.work, self.root, self.before = work, root, before or Board()
         self.trials, self.num_trials, self.note = 0, work.num_trials, ""
         self.board = Board()
         self.forecast = Forecast(dict(work.units), work.prior)
@@ -161,6 +185,7 @@ class SweepProgress:
 
     def look(self, board: Board) -> None:
         """Take note of what the trials and the pool say."""
+        board = board.since(self.before)
         now, steps = time.monotonic(), float(board.steps)
         steps += sum(self._steps(name) for trial in board.trials.values() for name in trial.runs)
         done = {DENOISE: self.work.denoised(board.images), TRAIN: steps, MEASURE: float(board.trainings)}

@@ -1,12 +1,13 @@
 """The trials that Ray Tune runs for a sweep, and the settings that an earlier run of it tried."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from raysd.config import Experiment
-from raysd.sweep.rung import RungRunner, find_rung_results
+from raysd.sweep.rung import RungRunner
+from raysd.sweep.rung_rows import find_rung_results
 from raysd.sweep.space import Setting, identity_at
 
 
@@ -81,6 +82,25 @@ def plan_trials(runner: RungRunner, settings: list[Setting], baselines: list[str
         lambda: passed,
         num_there + len(done),
     )
+
+
+def plan_confirmation(runner: RungRunner, finalists: Sequence[tuple[Setting, int]]) -> TrialPlan:
+    """Plan a trial for each finalist that no earlier run measured again.
+
+    Args:
+        runner: measures them.
+        finalists: with their numbers.
+    """
+    from ray import tune
+    from ray.tune.search import BasicVariantGenerator
+
+    from raysd.sweep import search
+
+    jobs = [{"finalist": place} for place, finalist in enumerate(finalists) if not runner.is_confirmed(*finalist)]
+    limit = BasicVariantGenerator(max_concurrent=runner.experiment.sweep.max_concurrent_trials)
+    options = {"metric": search.METRIC, "mode": search.MODE, "search_alg": limit}
+    num_there = len(finalists) - len(jobs)
+    return TrialPlan({"job": tune.grid_search(jobs)}, options, lambda ended: ended == len(jobs), num_left_out=num_there)
 
 
 def tried_settings(experiment: Experiment, sweep: str) -> dict[Setting, int]:

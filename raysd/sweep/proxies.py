@@ -2,6 +2,7 @@
 texts."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -10,9 +11,10 @@ from raysd.config import Experiment
 from raysd.curation.scores import read_scores
 from raysd.data.images import ImageSet
 from raysd.data.real_datasets import real_dataset
+from raysd.errors import Failure, try_again
 from raysd.evaluation.analyze import compare_clone
 from raysd.evaluation.models import EvaluatedModel, own_model, pretrained_model
-from raysd.progress import Progress
+from raysd.progress import Progress, say
 from raysd.resolve import clone_images, clone_of, replicates, resolve_scoring, score_images
 from raysd.storage.row_types import RungResult
 from raysd.storage.rows import RUNG_RESULT, write_row
@@ -28,7 +30,7 @@ def note_proxies(experiment: Experiment, results: list[RungResult], rungs: list[
     Frechet distance, precision, recall, density and coverage are in the features of `analysis.model`, or without one of
     the first classifier that was trained on real images. The mean similarity of images and texts needs `scoring.model`.
     """
-    first = [result for result in results if result["rung"] == 0 and not result["proxies"]]
+    first = [result for result in results if result["rung"] == 0 and not result["proxies"] and "error" not in result]
     if not first:
         return
     model, real = _evaluated_model(experiment, rungs[-1]), _real_images(experiment)
@@ -36,13 +38,19 @@ def note_proxies(experiment: Experiment, results: list[RungResult], rungs: list[
         for result in first:
             at = replicates(experiment_at(experiment, Setting(result["setting"]), rungs[0]))[0]
             clone = clone_of(at)
-            values = compare_clone(experiment.root, model, clone_images(clone), real, experiment.analysis, command)[
-                "values"
-            ]
-            result["proxies"] = {name: value for name, value in values.items() if not name.startswith("num_")}
-            if experiment.scoring.model is not None:
-                result["proxies"]["image_text_similarity"] = _similarity(at, clone)
-            write_row(experiment.root, RUNG_RESULT, result)
+            compare = partial(
+                compare_clone, experiment.root, model, clone_images(clone), real, experiment.analysis, command
+            )
+            try:
+                values = try_again(compare)["values"]
+                proxies = {name: value for name, value in values.items() if not name.startswith("num_")}
+                if experiment.scoring.model is not None:
+                    proxies["image_text_similarity"] = try_again(partial(_similarity, at, clone))
+            except Failure as error:
+                say(f"no proxies of {result['label']}: {error}")
+            else:
+                result["proxies"] = proxies
+                write_row(experiment.root, RUNG_RESULT, result)
             progress.advance(1)
 
 

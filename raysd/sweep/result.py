@@ -1,17 +1,19 @@
 """The result row of a sweep, made from its rung results."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from raysd.clone.clone import clone_folder
 from raysd.config import Experiment
-from raysd.errors import UserError
+from raysd.errors import Failure
 from raysd.evaluation.compare import compare_classifiers
 from raysd.evaluation.evaluate import Evaluation
 from raysd.resolve import clone_spec_of, replicates
 from raysd.storage.row_types import (
     AccuracyRow,
     BestSetting,
+    Confirmation,
     FailedMeasurement,
     RankedSetting,
     RungResult,
@@ -24,6 +26,7 @@ from raysd.sweep.analysis.cost import sweep_cost
 from raysd.sweep.analysis.effects import marginal_effects
 from raysd.sweep.analysis.proxies import proxy_regrets
 from raysd.sweep.analysis.ranking import expected_score, rank_settings
+from raysd.sweep.confirm import confirmation
 from raysd.sweep.settings import RungSettings
 from raysd.sweep.space import Setting, experiment_at
 from raysd.versions import versions
@@ -35,10 +38,13 @@ def sweep_row(
     rungs: list[RungSettings],
     num_settings: int,
     results: list[RungResult],
+    confirmed: list[RungResult],
     baselines: dict[str, list[str]],
+    failed_baselines: Mapping[str, str],
     evaluation: Evaluation,
 ) -> SweepRow:
-    """Return the best setting, the ranking, the effects, the cost, and the failed and skipped settings.
+    """Return the best setting, the ranking, the effects, the cost, and the failed and skipped settings. Where fresh
+    seeds confirmed some settings, the best one is chosen among them by these scores alone.
 
     Args:
         experiment: with the sweep.
@@ -46,36 +52,36 @@ def sweep_row(
         rungs: its budgets.
         num_settings: of the whole grid, or of a random search; 0 where it is not known beforehand.
         results: the rung results that were taken.
+        confirmed: those of the finalists' fresh measurements.
         baselines: fingerprints of the baselines' classifiers, by kind.
+        failed_baselines: why a baseline failed, by kind.
         evaluation: knows the real data sets.
 
     Raises:
-        UserError: no setting was measured on all sets of the objective.
+        Failure: no setting was measured on all sets of the objective.
     """
     last = {Setting(result["setting"]): result for result in sorted(results, key=lambda result: result["rung"])}
     classifiers = list(
         dict.fromkeys(
-            [key for result in results for key in result["classifiers"]]
+            [key for result in [*results, *confirmed] for key in result["classifiers"]]
             + [key for group in baselines.values() for key in group]
         )
     )
     rows, failed = _measured(evaluation, classifiers)
+    failed += [_failed(result) for result in [*results, *confirmed] if "error" in result]
     failed += [
-        {"dataset": "-", "error": result["error"], "seed": None, "trained_on": result["label"]}
-        for result in results
-        if "error" in result
+        {"dataset": "-", "error": reason, "seed": None, "trained_on": kind, "is_unexplained": True}
+        for kind, reason in failed_baselines.items()
     ]
     if all(result["score"] is None for result in results):
-        why = f" ({failed[0]['error']})" if failed else ""
-        raise UserError(
-            "sweep.objective",
-            experiment.sweep.objective,
-            f"no setting was measured on all of its sets{why}; run the same command again",
-        )
-    ranking = rank_settings(results)
-    best = last[Setting(ranking[0]["setting"])]
+        why = f": {failed[0]['trained_on']}: {failed[0]['error']}" if failed else ""
+        count = len(last) or num_settings
+        raise Failure(f"all {count} settings of the sweep failed{why}; the same command tries them again")
+    ranking, again = rank_settings(results), confirmation(results, confirmed, experiment)
+    best = last[Setting((again or {"ranking": ranking})["ranking"][0]["setting"])]
     budgets = [(rung.images_per_class, rung.num_seeds or 0) for rung in rungs]
-    return {
+    cost = sweep_cost(results, num_settings or len(last), budgets, len(experiment.table), confirmed)
+    row: SweepRow = {
         "fingerprint": sweep,
         "name": experiment.name,
         "objective": experiment.sweep.objective,
@@ -83,29 +89,44 @@ def sweep_row(
         "scheduler": experiment.sweep.scheduler,
         "rungs": [{"images_per_class": count, "num_seeds": seeds} for count, seeds in budgets],
         "factors": _factors(experiment, list(last)),
-        "best": _best(experiment, ranking[0], rungs[best["rung"]], expected_score(results)),
+        "best": _best(experiment, ranking[0], rungs[best["rung"]], expected_score(results))
+        if again is None
+        else _confirmed_best(experiment, again, best, expected_score(confirmed)),
         "images_per_class": rungs[-1].images_per_class,
         "clones": [_clone(experiment, setting, result, rungs, results) for setting, result in last.items()],
         "ranking": ranking,
         "effects": marginal_effects(results, _factors(experiment, list(last))),
         "proxies": proxy_regrets(results),
-        "cost": sweep_cost(results, num_settings or len(last), budgets, len(experiment.table)),
-        "num_generated": sum(result["num_generated"] for result in results),
+        "cost": cost,
+        "num_generated": cost["num_generated"],
         "seconds": {
-            "generate": sum(result["seconds"]["generate"] for result in results),
-            "train": sum(result["seconds"]["train"] for result in results),
-            "measure": sum(result["seconds"]["measure"] for result in results),
+            "generate": cost["generate_seconds"],
+            "train": cost["train_seconds"],
+            "measure": cost["measure_seconds"],
         },
         "rung_results": [result["fingerprint"] for result in results],
         "rows": [row["fingerprint"] for row in rows],
         "classifiers": classifiers,
-        "comparisons": _comparisons(evaluation, best, list(last.values()), baselines, rows),
+        "comparisons": _comparisons(evaluation, best, list(last.values()), confirmed, baselines, rows),
         "failed": failed,
         "skipped_sets": evaluation.skipped,
         "command": evaluation.command,
         "versions": versions(),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+    if again is not None:
+        row["confirmed"] = again
+    return row
+
+
+def _failed(result: RungResult) -> FailedMeasurement:
+    failed: FailedMeasurement = {
+        "dataset": "-",
+        "error": result["error"],
+        "seed": None,
+        "trained_on": f"{result['label']}, confirmed" if result.get("confirmed") else result["label"],
+    }
+    return {**failed, "is_unexplained": True} if result.get("is_unexplained") else failed
 
 
 def _measured(evaluation: Evaluation, classifiers: list[str]) -> tuple[list[AccuracyRow], list[FailedMeasurement]]:
@@ -142,6 +163,13 @@ def _best(experiment: Experiment, first: RankedSetting, rung: RungSettings, expe
         "high": first["high"],
         "expected": expected,
     }
+
+
+def _confirmed_best(experiment: Experiment, again: Confirmation, search: RungResult, expected: float) -> BestSetting:
+    """Return the best finalist with its confirmed score; its clone is that of the search."""
+    first, budget = again["ranking"][0], RungSettings(images_per_class=again["images_per_class"])
+    best = _best(experiment, first, budget, expected)
+    return {**best, "clone": search["clone"], "search_score": first["search_score"]}
 
 
 def _factors(experiment: Experiment, settings: list[Setting]) -> dict[str, list[Any]]:
@@ -195,20 +223,34 @@ def _comparisons(
     evaluation: Evaluation,
     best: RungResult,
     last: list[RungResult],
+    confirmed: list[RungResult],
     baselines: dict[str, list[str]],
     rows: list[AccuracyRow],
 ) -> list[SweptComparison]:
     """Compare the best setting with each that reached as many images, and with the baselines: image by image, on each
-    set. The intervals allow for so many comparisons, and for the choice of the best."""
+    set. The intervals allow for so many comparisons, and for the choice of the best. Finalists are compared by their
+    fresh measurements, and so is the best one with the baselines.
+
+    Args:
+        evaluation: knows the sets.
+        best: of the search's rung results, that of the best setting.
+        last: the last rung result of each setting.
+        confirmed: the finalists' fresh measurements.
+        baselines: fingerprints of the baselines' classifiers, by kind.
+        rows: all accuracy rows.
+    """
+    fresh = {Setting(result["setting"]): result for result in confirmed if result["score"] is not None}
+    own = fresh.get(Setting(best["setting"]), best)
+    others = [result for result in last if result is not best]
+    rivals = [each for each in others if each["rung"] == best["rung"] or Setting(each["setting"]) in fresh]
+    sides: list[tuple[str, str, dict[str, Any] | None, list[str], RungResult]] = []
+    for rival in rivals:
+        both = (again, own) if (again := fresh.get(Setting(rival["setting"]))) is not None else (rival, best)
+        sides.append((rival["clone"], rival["label"], rival["setting"], both[0]["classifiers"], both[1]))
+    sides += [(kind, kind, None, group, own) for kind, group in baselines.items()]
     found: list[SweptComparison] = []
-    ours = [row for row in rows if row["classifier"] in best["classifiers"]]
-    rivals = [result for result in last if result["rung"] == best["rung"] and result is not best]
-    sides: list[tuple[str, str, dict[str, Any] | None, list[str]]] = [
-        *((result["clone"], result["label"], result["setting"], result["classifiers"]) for result in rivals),
-        *((kind, kind, None, group) for kind, group in baselines.items()),
-    ]
-    for name, label, setting, classifiers in sides:
-        theirs = [row for row in rows if row["classifier"] in classifiers]
+    for name, label, setting, classifiers, ours in sides:
+        left, right = ([row for row in rows if row["classifier"] in own] for own in (ours["classifiers"], classifiers))
         found += [
             {
                 "with": name,
@@ -224,6 +266,6 @@ def _comparisons(
                 "p_value": row["p_value"],
                 "verdict": row["verdict"],
             }
-            for row in compare_classifiers(evaluation, ours, theirs, evaluation.command, 1 + len(sides))
+            for row in compare_classifiers(evaluation, left, right, evaluation.command, 1 + len(sides))
         ]
     return found

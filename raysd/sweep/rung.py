@@ -27,10 +27,14 @@ from raysd.resolve import (
     training_pools,
     training_run,
 )
-from raysd.storage.fingerprint import fingerprint
+from raysd.statistics.seeds import means_by_clone
 from raysd.storage.row_types import MeasuredRow, PartSeconds, RungResult
-from raysd.storage.rows import RUNG_RESULT, find_row, read_rows, write_row
+from raysd.storage.rows import RUNG_RESULT, find_row, write_row
+from raysd.sweep.analysis.ranking import independent_scores
+from raysd.sweep.confirm import confirmed_experiment, confirmed_fingerprint
+from raysd.sweep.exceptions import Exceptions
 from raysd.sweep.placement import Placement
+from raysd.sweep.rung_rows import evaluation_at, find_rung_results, is_measured, rung_result_fingerprint, seed_scores
 from raysd.sweep.settings import RungSettings
 from raysd.sweep.space import Setting, experiment_at
 from raysd.training.loader import Pool
@@ -54,6 +58,22 @@ class _Found:
     num_generated: int = 0
     seconds: PartSeconds = field(default_factory=lambda: PartSeconds(generate=0.0, train=0.0, measure=0.0))
     error: str | None = None
+    is_unexplained: bool = False
+    """Whether no setting explains the error."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A setting that is to be measured at a budget."""
+
+    key: str
+    """Of its row."""
+    setting: Setting
+    rung: int
+    number: int
+    experiment: Experiment
+    """At the setting and the budget."""
+    is_confirmed: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,33 +98,91 @@ class RungRunner:
     pool: SharedPool
     placement: Placement
 
+    @property
+    def exceptions(self) -> Exceptions:
+        """What the trials raised."""
+        return Exceptions(self.experiment.root.child("runs", f"sweep-{self.sweep}-exceptions"))
+
     def run(self, setting: Setting, rung: int, number: int) -> RungResult:
         """Return the result of a setting at a rung; `number` gives the order in which settings were first tried."""
-        key = rung_result_fingerprint(self.sweep, setting, rung)
         evaluation = evaluation_at(self.evaluation, self.experiment, rung, len(self.rungs))
-        earlier = find_row(self.experiment.root, RUNG_RESULT, key)
+        return self._run(self._job(setting, rung, number), evaluation)
+
+    def _job(self, setting: Setting, rung: int, number: int) -> "_Job":
+        key = rung_result_fingerprint(self.sweep, setting, rung)
+        return _Job(key, setting, rung, number, experiment_at(self.experiment, setting, self.rungs[rung]))
+
+    def confirm(self, setting: Setting, number: int) -> RungResult:
+        """Return the result of a finalist that is measured again, with fresh seeds, on all sets of the last rung."""
+        return self._run(self._confirmed_job(setting, number), self.evaluation)
+
+    def is_confirmed(self, setting: Setting, number: int) -> bool:
+        """Return whether a finalist was measured again by an earlier run."""
+        row = find_row(self.experiment.root, RUNG_RESULT, self._confirmed_job(setting, number).key)
+        return row is not None and is_measured(row, self.evaluation)
+
+    def _confirmed_job(self, setting: Setting, number: int) -> "_Job":
+        at = confirmed_experiment(self.experiment, setting)
+        key = confirmed_fingerprint(self.sweep, setting, at)
+        return _Job(key, setting, len(self.rungs) - 1, number, at, True)
+
+    def _run(self, job: "_Job", evaluation: Evaluation) -> RungResult:
+        """Measure a setting, unless that was done, and write its row."""
+        experiment = job.experiment
+        earlier = find_row(self.experiment.root, RUNG_RESULT, job.key)
         if earlier is not None and is_measured(earlier, evaluation):
             return earlier
-        experiment = experiment_at(self.experiment, setting, self.rungs[rung])
         date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self.pool.note(TrialNote(setting.label, "waits for images"))
+        self.pool.note(TrialNote(job.setting.label, "waits for images"))
         try:
-            found = self._measured(experiment, evaluation, setting.label)
+            found = self._measured(experiment, evaluation, job.setting.label)
         except Exception as error:
             user_error = find_user_error(error)
-            if user_error is None or not user_error.field.startswith(OF_A_SETTING):
-                raise
-            found = _Found(error=str(user_error))
+            if user_error is not None and user_error.field.startswith(OF_A_SETTING):
+                found = _Found(error=str(user_error))
+            else:
+                found = _Found(error=self.exceptions.reason(job.key, error), is_unexplained=True)
+        return self._write(job, found, earlier, date)
+
+    def give_up(self, setting: Setting, number: int, rung: int | None, reason: str) -> RungResult:
+        """Return the result of a setting whose process died again and again: the first that was not measured, with the
+        reason; the last one if all were.
+
+        Args:
+            setting: what it was.
+            number: of the setting.
+            rung: of the trial; None if it was to take the setting to all.
+            reason: in one line.
+        """
+        rungs = range(len(self.rungs)) if rung is None else [rung]
+        return self._give_up([self._job(setting, each, number) for each in rungs], reason)
+
+    def give_up_confirming(self, setting: Setting, number: int, reason: str) -> RungResult:
+        """Return the result of a finalist whose process died again and again."""
+        return self._give_up([self._confirmed_job(setting, number)], reason)
+
+    def _give_up(self, jobs: "list[_Job]", reason: str) -> RungResult:
+        date, last = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), None
+        for job in jobs:
+            last = find_row(self.experiment.root, RUNG_RESULT, job.key)
+            if last is None or last["score"] is None:
+                return self._write(job, _Found(error=reason, is_unexplained=True), last, date)
+        assert last is not None
+        return last
+
+    def _write(self, job: "_Job", found: _Found, earlier: RungResult | None, date: str) -> RungResult:
+        """Write and return the row of a measurement; what an earlier try took is added."""
+        experiment = job.experiment
         clones = clones_of(experiment)
         row: RungResult = {
-            "fingerprint": key,
+            "fingerprint": job.key,
             "sweep": self.sweep,
-            "number": number,
-            "setting": dict(setting.values),
-            "label": setting.label,
+            "number": job.number,
+            "setting": dict(job.setting.values),
+            "label": job.setting.label,
             "clone": clones[0].spec.fingerprint,
-            "rung": rung,
-            "images_per_class": self.rungs[rung].images_per_class,
+            "rung": job.rung,
+            "images_per_class": experiment.generation.images_per_class,
             "seeds": experiment.training.seeds,
             "num_planned": len(clones[0]),
             "proxies": {},
@@ -112,7 +190,7 @@ class RungRunner:
             "versions": versions(),
             "date": date,
             "seed_scores": found.scores,
-            "score": float(np.mean(found.scores)) if found.scores else None,
+            "score": float(np.mean(means_by_clone(found.scores, len(clones)))) if found.scores else None,
             "classifiers": found.classifiers,
             "rows": found.rows,
             "num_images": sum(clone.num_images for clone in found.clones),
@@ -123,8 +201,12 @@ class RungRunner:
         }
         if len(clones) > 1:
             row["clones"] = [clone.spec.fingerprint for clone in clones]
+        if job.is_confirmed:
+            row["confirmed"] = True
         if found.error is not None:
             row["error"] = found.error
+        if found.is_unexplained:
+            row["is_unexplained"] = True
         write_row(self.experiment.root, RUNG_RESULT, row)
         return row
 
@@ -145,7 +227,7 @@ class RungRunner:
         )
 
     def known(self, settings: list[Setting]) -> dict[tuple[int, int], list[float]]:
-        """Return the seeds' scores of the existing rung results, by the setting's place and the rung."""
+        """Return the independent scores of the existing rung results, by the setting's place and the rung."""
         rows = {row["fingerprint"]: row for row in find_rung_results(self.experiment, self.sweep)}
         found = {}
         for rung in range(len(self.rungs)):
@@ -153,7 +235,7 @@ class RungRunner:
             for place, setting in enumerate(settings):
                 row = rows.get(rung_result_fingerprint(self.sweep, setting, rung))
                 if row is not None and is_measured(row, evaluation):
-                    found[place, rung] = list(row["seed_scores"])
+                    found[place, rung] = independent_scores(row)
         return found
 
     def is_baseline_measured(self, kind: str) -> bool:
@@ -212,16 +294,6 @@ class RungRunner:
         return rows, time.monotonic() - began
 
 
-def evaluation_at(evaluation: Evaluation, experiment: Experiment, rung: int, num_rungs: int) -> Evaluation:
-    """Return the evaluation that measures the sets of a rung."""
-    return evaluation if rung + 1 == num_rungs else evaluation.confined(experiment.sweep.weights)
-
-
-def is_measured(result: RungResult, evaluation: Evaluation) -> bool:
-    """Return whether a rung result has a score and all rows of its classifiers exist."""
-    return result["score"] is not None and all(evaluation.is_measured(name) for name in result["classifiers"])
-
-
 def baseline_run(experiment: Experiment, kind: str, rung: RungSettings) -> TrainingRun:
     """Return the training of a baseline: `real` or `random`."""
     settings = experiment.training.model_copy(
@@ -242,47 +314,9 @@ def baseline_run(experiment: Experiment, kind: str, rung: RungSettings) -> Train
     return training_run(experiment, pools)
 
 
-def rung_result_fingerprint(sweep: str, setting: Setting, rung: int) -> str:
-    """Return the name of a rung result's row."""
-    return fingerprint({"sweep": sweep, "setting": dict(setting.values), "rung": rung})
-
-
-def seed_scores(
-    rows: list[MeasuredRow], classifiers: list[str], evaluation: Evaluation, weights: dict[str, float]
-) -> list[float]:
-    """Return the objective of each classifier in percent; nothing when a value of any is missing, so that means stay
-    comparable.
-
-    Args:
-        rows: of the classifiers.
-        classifiers: their fingerprints, in the order of their seeds.
-        evaluation: knows the sets.
-        weights: the weight of each role; within a role all sets count the same.
-    """
-    scores = []
-    for classifier in classifiers:
-        own = [row for row in rows if row["classifier"] == classifier]
-        score = 0.0
-        for role, weight in weights.items():
-            values = [row["value"] for row in own if row["role"] == role and row["value"] is not None]
-            if not values or len(values) < sum(measured.role == role for measured in evaluation.sets):
-                return []
-            score += weight * float(np.mean(values))
-        scores.append(score)
-    return scores
-
-
 def _added(one: PartSeconds, other: PartSeconds) -> PartSeconds:
     return {
         "generate": one["generate"] + other["generate"],
         "train": one["train"] + other["train"],
         "measure": one["measure"] + other["measure"],
     }
-
-
-def find_rung_results(experiment: Experiment, sweep: str, fingerprints: set[str] | None = None) -> list[RungResult]:
-    """Return the rung results of a sweep, in the order of their settings and rungs; if fingerprints are given, only
-    those."""
-    rows = [row for row in read_rows(experiment.root, RUNG_RESULT) if row["sweep"] == sweep]
-    chosen = [row for row in rows if fingerprints is None or row["fingerprint"] in fingerprints]
-    return sorted(chosen, key=lambda row: (row["number"], row["rung"]))

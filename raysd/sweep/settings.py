@@ -115,6 +115,15 @@ class RungSettings(Section):
     """Seeds to train with at this rung, the first of `training.seeds`; all when null."""
 
 
+class ConfirmSettings(Section):
+    """Finalists that are measured again with fresh seeds, which chose nothing yet."""
+
+    settings: Annotated[Count, Unit("settings")] = 2
+    """Settings that are measured again, the best of the search, at the last rung's images per class."""
+    seeds: Annotated[int, Field(ge=2), Unit("seeds")] = 3
+    """Fresh classifier seeds of each finalist, every one on a clone of a fresh seed of its own."""
+
+
 class SweepSettings(Section):
     """The settings to compare, their budgets, and the objective."""
 
@@ -149,6 +158,9 @@ class SweepSettings(Section):
     proxies: bool = False
     """Also compare each clone of the first rung with real images, as `raysd analyze` does, to learn what such a
     proxy would have chosen."""
+    confirm: ConfirmSettings | None = None
+    """Measure the best settings again with fresh seeds of classifiers and clones, as `{settings: 2, seeds: 3}`, and
+    choose among them by these scores alone; not when null."""
     max_concurrent_trials: Annotated[Count, Unit("trials")] = 1
     """Settings that are worked on at the same time, with a share of the cluster each."""
 

@@ -218,7 +218,8 @@ def sweep_fingerprint(experiment: Experiment, evaluation: Evaluation) -> str:
     """Return the hash of everything that shapes a sweep's answer: every resolved setting, the budgets and seeds, the
     sets, and how it is searched and decided."""
     settings = [identity_at(experiment, setting) for setting in settings_to_check(experiment)]
-    sweep = experiment.sweep.model_dump(mode="json", exclude={"max_concurrent_trials"})
+    unset = {"confirm"} if experiment.sweep.confirm is None else set[str]()
+    sweep = experiment.sweep.model_dump(mode="json", exclude={"max_concurrent_trials", *unset})
     sets = [measured.identity() for measured in evaluation.sets]
     generation = {name: getattr(experiment.generation, name) for name in ("images_per_class", "class_counts")}
     proxies = (
@@ -229,6 +230,12 @@ def sweep_fingerprint(experiment: Experiment, evaluation: Evaluation) -> str:
     seeds, clone_seeds = experiment.training.seeds, experiment.generation.seeds
     parts = {"settings": settings, "sweep": sweep, "sets": sets, "counts": generation, "seeds": seeds}
     return fingerprint({**parts, "proxies": proxies, **({"clone_seeds": clone_seeds} if clone_seeds else {})})
+
+
+def without_confirmation(experiment: Experiment) -> Experiment:
+    """Return the experiment whose sweep measures no setting again. Its fingerprint names the rung results, so that a
+    sweep to which a confirmation is added searches nothing twice."""
+    return experiment.model_copy(update={"sweep": experiment.sweep.model_copy(update={"confirm": None})})
 
 
 def first_setting(experiment: Experiment) -> Setting:

@@ -4,7 +4,8 @@
    what comes.
 2. Tune runs the trials (see `raysd.sweep.search`). Each takes a setting to one rung or more: grow its clone, train,
    measure (`raysd.sweep.rung`).
-3. The answer is made from the rung results (`raysd.sweep.result`).
+3. With `sweep.confirm`, the best settings are measured again with fresh seeds (`raysd.sweep.confirm`).
+4. The answer is made from the rung results (`raysd.sweep.result`).
 
 Clones, classifiers and rows are named by what shapes them, and each rung result is a row. A sweep that is killed and
 started again goes on where it ended: halving decides again as before, since the same scores lead to the same choice;
@@ -12,24 +13,27 @@ ASHA decides by the order in which trials end, and so may drop other settings th
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from raysd.cluster.resources import Node, ResourceRequest, check_room, cluster_nodes
 from raysd.config import Experiment
-from raysd.errors import UserError, find_user_error
 from raysd.evaluation.evaluate import Evaluation
 from raysd.generation.shared_pool import SharedPool
 from raysd.progress import say
 from raysd.resolve import clone_spec_of, clones_of, source_generations
 from raysd.statistics.seeds import num_kept
+from raysd.storage.attempts import Attempt
 from raysd.storage.row_types import RungResult, SweepRow
 from raysd.storage.rows import ACCURACY, SWEEP, find_row, write_row
-from raysd.sweep.board import SweepProgress, plan_work, watched
+from raysd.sweep import trials
+from raysd.sweep.board import SweepProgress, confirmation_work, plan_work, watched
+from raysd.sweep.confirm import confirmed_experiment, confirmed_fingerprint, finalists
 from raysd.sweep.placement import Placement, place
-from raysd.sweep.plan import plan_trials, tried_settings
+from raysd.sweep.plan import tried_settings
 from raysd.sweep.result import sweep_row
-from raysd.sweep.rung import RungRunner, baseline_run, find_rung_results, rung_result_fingerprint
+from raysd.sweep.rung import RungRunner, baseline_run
+from raysd.sweep.rung_rows import find_rung_results
 from raysd.sweep.settings import RungSettings
 from raysd.sweep.space import (
     Setting,
@@ -40,13 +44,9 @@ from raysd.sweep.space import (
     rungs_of,
     settings_to_check,
     sweep_fingerprint,
+    without_confirmation,
 )
 from raysd.training.precision import resolve_precision
-
-MAX_FAILURES = (
-    8  # of a trial whose process or node dies, which Ray takes some time to note; what it had finished is there
-)
-FAILED_SCORE = -1.0  # below every accuracy; what a trial reports when a measurement failed
 
 
 def run_sweep(experiment: Experiment, evaluation: Evaluation) -> SweepRow:
@@ -66,6 +66,7 @@ def run_sweep(experiment: Experiment, evaluation: Evaluation) -> SweepRow:
         update={"training": experiment.training.model_copy(update={"precision": precision})}
     )
     root, sweep = experiment.root, sweep_fingerprint(experiment, evaluation)
+    search = sweep_fingerprint(without_confirmation(experiment), evaluation)
     if (row := find_row(root, SWEEP, sweep)) is not None and _is_there(experiment, row):
         say(f"all {len(row['rung_results'])} rung results are there")
         return row
@@ -73,7 +74,8 @@ def run_sweep(experiment: Experiment, evaluation: Evaluation) -> SweepRow:
     settings, repeated = distinct_settings(experiment, list_settings(experiment))
     for setting in repeated:
         say(f"left out: {setting.label}: generates and trains the same as an earlier setting")
-    results = _run_trials(experiment, evaluation, sweep, rungs, settings, baselines)
+    with Attempt(root, f"sweep {search}") as attempt:
+        results, confirmed, failed_baselines = _run_trials(experiment, evaluation, search, rungs, settings, baselines)
     if experiment.sweep.proxies:
         from raysd.sweep.proxies import note_proxies
 
@@ -83,18 +85,19 @@ def run_sweep(experiment: Experiment, evaluation: Evaluation) -> SweepRow:
         for kind in baselines
         for run in [baseline_run(experiment, kind, rungs[-1])]
     }
-    row = sweep_row(experiment, sweep, rungs, len(settings), results, others, evaluation)
+    row = sweep_row(experiment, sweep, rungs, len(settings), results, confirmed, others, failed_baselines, evaluation)
     row["seconds"]["total"] = time.monotonic() - began
-    for failed in row["failed"]:
+    row["attempt"] = attempt.number
+    for failed in (failed for failed in row["failed"] if failed["seed"] is not None):
         say(f"failed: {failed['trained_on']}, seed {failed['seed']}, {failed['dataset']}: {failed['error']}")
     write_row(root, SWEEP, row)
     return row
 
 
 def _is_there(experiment: Experiment, row: SweepRow) -> bool:
-    """Return whether every row of a finished sweep exists, and no measurement failed."""
+    """Return whether every row of a finished sweep exists, and nothing failed that would be tried again."""
     rows = all(find_row(experiment.root, ACCURACY, key) for key in row["rows"])
-    return rows and not any(failed["seed"] is not None for failed in row["failed"])
+    return rows and not any(failed["seed"] is not None or failed.get("is_unexplained") for failed in row["failed"])
 
 
 def baselines_of(experiment: Experiment) -> list[str]:
@@ -133,8 +136,9 @@ def _run_trials(
     rungs: list[RungSettings],
     settings: list[Setting],
     baselines: list[str],
-) -> list[RungResult]:
-    """Run the trials; return the rung results that the scheduler took."""
+) -> tuple[list[RungResult], list[RungResult], dict[str, str]]:
+    """Run the trials; return the rung results that the scheduler took, those of the finalists' fresh measurements, and
+    why a baseline failed, by its kind."""
     from raysd.cluster.session import ensure_ray
 
     ensure_ray()
@@ -142,9 +146,11 @@ def _run_trials(
     nodes = cluster_nodes()
     placement, requests = plan_placement(experiment, nodes)
     check_room(nodes, requests)
-    num_callers = wanted.max_concurrent_trials * max(1, len(experiment.generation.seeds))
+    num_clones = max(len(experiment.generation.seeds), 0 if wanted.confirm is None else wanted.confirm.seeds)
+    num_callers = wanted.max_concurrent_trials * max(1, num_clones)
     pool = SharedPool(experiment.generation, placement.pool, num_callers)
     runner = RungRunner(experiment, sweep, rungs, evaluation, pool, placement)
+    runner.exceptions.clear()
     count = f"{len(settings) or wanted.num_settings} settings"
     say(
         f"sweep: {count}, {', '.join(str(rung.images_per_class) for rung in rungs)} images per class, "
@@ -155,10 +161,28 @@ def _run_trials(
     try:
         pool.generate_ahead(_first_clones(experiment, sweep, settings, rungs))
         with watched(SweepProgress(work, experiment.root), pool) as progress:
-            taken = _fit(runner, settings, baselines, progress)
+            ended = trials.search(runner, settings, baselines, progress)
+        results = find_rung_results(experiment, sweep, ended.taken)
+        return results, _confirm(runner, results), ended.failed_baselines
     finally:
         pool.close()
-    return find_rung_results(experiment, sweep, taken)
+
+
+def _confirm(runner: RungRunner, results: list[RungResult]) -> list[RungResult]:
+    """Measure the best settings again with fresh seeds, as far as `sweep.confirm` wants it; return the results."""
+    chosen = finalists(runner.experiment.sweep, results)
+    if not chosen:
+        return []
+    jobs = [confirmed_experiment(runner.experiment, setting) for setting, _ in chosen]
+    seeds = len(jobs[0].training.seeds)
+    say(f"measuring the best {len(chosen)} settings again, with {seeds} fresh seeds each")
+    runner.pool.generate_ahead([clone for job in jobs for clone in clones_of(job)])
+    work = confirmation_work(jobs, runner.placement)
+    progress = SweepProgress(work, runner.experiment.root, before=runner.pool.board())
+    with watched(progress, runner.pool):
+        trials.confirm(runner, chosen, progress)
+    keys = {confirmed_fingerprint(runner.sweep, setting, job) for (setting, _), job in zip(chosen, jobs, strict=True)}
+    return find_rung_results(runner.experiment, runner.sweep, keys)
 
 
 def _num_jobs(experiment: Experiment, num_settings: int, num_rungs: int, num_baselines: int) -> int:
@@ -181,156 +205,3 @@ def _first_clones(experiment: Experiment, sweep: str, settings: list[Setting], r
         for job in clones_of(experiment_at(experiment, setting, rungs[0])):
             jobs[job.spec.fingerprint] = job
     return list(jobs.values())
-
-
-def _fit(runner: RungRunner, settings: list[Setting], baselines: list[str], progress: SweepProgress) -> set[str]:
-    """Run Tune; return the fingerprints of the rung results that were taken.
-
-    Raises:
-        KeyboardInterrupt: Tune was interrupted; it ends its trials then, frees what they hold, and returns as if it
-            were done.
-    """
-    from ray import tune
-    from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
-
-    from raysd.cluster.session import kept_interrupts
-    from raysd.sweep import search
-
-    def trial(config: dict[str, Any]) -> None:
-        try:
-            _run_job(runner, config, settings)
-        except Exception as error:
-            if (found := find_user_error(error)) is None:
-                raise
-            tune.report({search.METRIC: FAILED_SCORE, "user_error": found.to_json()})
-
-    plan = plan_trials(runner, settings, baselines)
-    taken: set[str] = set()
-    errors: list[UserError] = []
-    watch = _watch(taken, errors, progress)
-    if plan.num_left_out:
-        progress.advance(plan.num_left_out, ", from an earlier run")
-    tuner = Tuner(
-        tune.with_resources(trial, {"CPU": runner.placement.trial_cpus, "GPU": runner.placement.trial_gpus}),
-        param_space=plan.space,
-        tune_config=TuneConfig(**plan.options, reuse_actors=True),
-        run_config=RunConfig(
-            name=f"sweep-{runner.sweep}",
-            storage_path=runner.experiment.root.child("runs").path,
-            storage_filesystem=runner.experiment.root.filesystem,
-            verbose=0,
-            failure_config=FailureConfig(max_failures=MAX_FAILURES),
-            stop=_stop_at(errors),
-            callbacks=[watch],
-        ),
-    )
-    if not plan.is_done(0):
-        with kept_interrupts():
-            results = tuner.fit()
-        if errors:
-            raise errors[0]
-        if results.errors:
-            raise trial_error(runner.sweep, results.errors[0]) from None
-        if not plan.is_done(watch.num_ended):
-            raise KeyboardInterrupt
-    return taken | {rung_result_fingerprint(runner.sweep, settings[place], rung) for place, rung in plan.known()}
-
-
-def trial_error(sweep: str, error: Exception) -> UserError:
-    """Return in one line why a trial failed at each try."""
-    from ray.exceptions import RayTaskError
-
-    cause = getattr(error, "cause", None) or error
-    lines = [line for line in str(cause).splitlines() if line.strip()] or [""]
-    is_own = isinstance(error, RayTaskError) and cause is error  # then its text is the trial's own, which ends with why
-    why = lines[-1].strip() if is_own else f"{type(cause).__name__}: {lines[0].strip()}"
-    remedy = f"a trial failed at all of {MAX_FAILURES + 1} tries: {why}; RAYSD_VERBOSE=1 shows its log"
-    return find_user_error(error) or UserError("sweep", sweep, f"{remedy}, the same command goes on")
-
-
-def _run_job(runner: RungRunner, config: Mapping[str, Any], settings: list[Setting]) -> None:
-    """Run the job of one trial."""
-    import torch
-    from ray import tune
-
-    from raysd.device import keep_freed_memory
-    from raysd.sweep import search
-
-    keep_freed_memory()
-    torch.set_num_threads(max(1, int(runner.placement.trial_cpus)))
-    job: Mapping[str, Any] = config.get("job", config)
-    if "baseline" in job:
-        runner.run_baseline(job["baseline"])
-        tune.report({search.METRIC: FAILED_SCORE, "label": job["baseline"]})
-        return
-    if "setting" in job:
-        setting, number = settings[job["setting"]], job["setting"]
-    else:
-        setting, number = search.decode(runner.experiment.sweep, job["values"]), job["number"]
-    for rung in [job["rung"]] if "rung" in job else range(len(runner.rungs)):
-        row = runner.run(setting, rung, number)
-        if row["score"] is None:
-            tune.report(
-                {
-                    search.METRIC: FAILED_SCORE,
-                    "seed_scores": [],
-                    "label": row["label"],
-                    "rung_result": row["fingerprint"],
-                }
-            )
-            return
-        time_at = (
-            {search.LEVEL: search.level(runner.experiment.sweep, rung)}
-            if runner.experiment.sweep.scheduler == "asha"
-            else {}
-        )
-        tune.report(
-            {
-                search.METRIC: row["score"],
-                "seed_scores": row["seed_scores"],
-                "label": row["label"],
-                "rung_result": row["fingerprint"],
-                **time_at,
-            }
-        )
-
-
-def _stop_at(errors: list[UserError]) -> Any:
-    from ray.tune import Stopper
-
-    class StopAtError(Stopper):
-        """Ends the whole sweep when there is an error that the user has to fix."""
-
-        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-            return "user_error" in result
-
-        def stop_all(self) -> bool:
-            return bool(errors)
-
-    return StopAtError()
-
-
-def _watch(taken: set[str], errors: list[UserError], progress: SweepProgress) -> Any:
-    from ray.tune import Callback
-
-    class Watch(Callback):
-        """Notes the rung results that were taken and the errors that the user must fix, and counts the trials that
-        ended."""
-
-        num_ended = 0
-
-        def on_trial_result(
-            self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
-        ) -> None:
-            if "user_error" in result:
-                errors.append(UserError.from_json(result["user_error"]))
-            elif "rung_result" in result:
-                taken.add(result["rung_result"])
-
-        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-            self.num_ended += 1
-            result = trial.last_result or {}
-            score = f" {result['score']:.1f} %" if result.get("score", FAILED_SCORE) != FAILED_SCORE else ""
-            progress.advance(1, f", {result.get('label', 'a trial')}{score}")
-
-    return Watch()

@@ -226,3 +226,26 @@ def test_a_sweep_names_what_it_could_not_measure(capsys):
     assert show_missing(SweepAnswer({"failed": failed}, "", None))
     assert capsys.readouterr().out.splitlines()[0] == "missing  seed 1, g=2, on usps-test: no file"
     assert not show_missing(SweepAnswer({"failed": failed[1:]}, "", None)) and not show_missing([])
+
+
+def test_an_analysis_that_raises_takes_no_other_one_with_it(config, run_here, monkeypatch):
+    from raysd.evaluation import analyze
+
+    measure, calls = analyze.analyze, []
+
+    def failing(features, labels):
+        calls.append(len(features))
+        if len(calls) <= 2:
+            raise MemoryError("no room for 4 GB")
+        return measure(features, labels)
+
+    monkeypatch.setattr(analyze, "analyze", failing)
+    done = run_here("analyze", str(config))
+    assert done.returncode == 3 and "seed 1" in done.stdout and "sparsity" in done.stdout
+    assert "MemoryError: no room for 4 GB" in done.stdout and len(calls) == 3
+    monkeypatch.setattr(analyze, "analyze", lambda *_: 1 / 0)
+    experiment = load_experiment(config)
+    for row in read_rows(experiment.root, ANALYSIS):
+        experiment.root.child("results", ANALYSIS.name).delete(f"{row['fingerprint']}.json")
+    done = run_here("analyze", str(config))
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "ZeroDivisionError" in done.stderr

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +23,7 @@ from raysd.curation.scores import read_scores, resolve_scoring_spec
 from raysd.curation.scoring import ShardScorer, compare_classes, score_clone
 from raysd.curation.settings import FilterSettings, ScoringSettings
 from raysd.data.images import LeftOut
-from raysd.errors import UserError
+from raysd.errors import Failure, UserError
 from raysd.generation.batch import GeneratedBatch
 
 ONE_ACTOR = GenerationSettings(num_actors=1)
@@ -154,6 +155,20 @@ def test_scoring_an_unchanged_clone_again_opens_two_files_and_no_test_set(scored
         == summary.num_duplicates
     )
     assert sorted(file.rpartition("/")[2] for file in opened) == ["counts.parquet", "scores-00000.parquet"]
+
+
+def test_a_shard_that_cannot_be_scored_takes_no_other_one_with_it_and_is_tried_again(scored, tmp_path):
+    _, spec, references, _ = scored
+    job = whole_clone(tmp_path, 7)
+    kept = job.folder.child("data").read("train-000001.parquet")
+    table = read_shard(job.folder, 1, job.spec).table
+    images = [{**image, "bytes": b"no image"} for image in table["image"].to_pylist()]
+    broken = table.set_column(table.schema.get_field_index("image"), table.schema.field("image"), pa.array(images))
+    pq.write_table(broken.cast(table.schema), tmp_path / "data" / "train-000001.parquet")
+    with pytest.raises(Failure, match=r"^1 of 5 shards could not be scored: UnidentifiedImageError"):
+        score_clone(job, spec, lambda: references, ONE_ACTOR, 8)
+    job.folder.child("data").write("train-000001.parquet", kept)
+    assert score_clone(job, spec, lambda: references, ONE_ACTOR, 8).num_scored == 15
 
 
 def test_a_part_of_a_clone_that_was_scored_does_not_pass_for_the_whole(scored, tmp_path):

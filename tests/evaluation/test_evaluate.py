@@ -1,3 +1,6 @@
+import os
+import signal
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -256,3 +259,68 @@ def test_a_classifier_of_other_classes_is_refused(random_classifier):
     sets = EvaluationSettings(test_sets=[TestSet(name="digits", shared_classes=True)])
     with pytest.raises(UserError, match="has 10 classes; name the class table it was made for"):
         Evaluation(root, sets, table, "").measure(classifier)
+
+
+def raise_on_few_shots(monkeypatch, probe):
+    """Let probes of a number of shots raise what nobody foresaw."""
+
+    def run(learn, check, settings, seed, shots):
+        if shots == 3:
+            raise RuntimeError("CUDA out of memory")
+        return probe(learn, check, settings, seed, shots)
+
+    monkeypatch.setattr(evaluate, "run_probe", run)
+
+
+def test_a_probe_that_raises_takes_no_other_one_with_it_and_is_tried_again(random_classifier):
+    root, classifier = random_classifier
+    settings = SETTINGS.model_copy(
+        update={"transfer_sets": [TransferSet(name="digits", shots=shots) for shots in (3, 5)]}
+    )
+    measured = Evaluation(root, settings, TABLE, "cmd")
+    with pytest.MonkeyPatch.context() as patch:
+        raise_on_few_shots(patch, evaluate.run_probe)
+        rows = measured.measure(classifier)
+    assert [row["value"] is None for row in rows] == [False, True, False]
+    assert [row["error"] for row in read_rows(root, FAILED)] == ["RuntimeError: CUDA out of memory"]
+    assert all(row["value"] is not None for row in measured.measure(classifier))
+
+
+def test_a_set_whose_features_cannot_be_computed_takes_no_other_one_with_it(random_classifier, monkeypatch):
+    from raysd.evaluation.features import Forward
+
+    root, classifier = random_classifier
+    write = Forward.write_part
+
+    def failing(self, extraction, number, decoded=None):
+        if extraction.kind == "features":
+            raise RuntimeError(f"CUDA out of memory, {number + id(extraction)} bytes")
+        return write(self, extraction, number, decoded)
+
+    monkeypatch.setattr(Forward, "write_part", failing)
+    rows = Evaluation(root, SETTINGS, TABLE, "cmd").measure(classifier)
+    assert [row["value"] is None for row in rows] == [False, True] and "CUDA out of memory" in rows[1]["error"]
+    (row,) = Forward()(
+        {"job": np.array([0]), "part": np.array([0])},
+        [evaluate.extractions(root, own_model(root, classifier), Evaluation(root, SETTINGS, TABLE, "").sets[1])[0]],
+    )["failure"]
+    assert row.startswith("RuntimeError: CUDA out of memory")
+
+
+@pytest.mark.slow
+def test_a_probe_whose_process_dies_takes_no_other_one_with_it(ray_cluster, random_classifier, monkeypatch):
+    root, classifier = random_classifier
+    few = SETTINGS.model_copy(update={"transfer_sets": [TransferSet(name="digits", shots=shots) for shots in (3, 5)]})
+    evaluation, model = Evaluation(root, few, TABLE, "cmd"), own_model(root, classifier)
+    evaluation.measure(classifier)  # so that there are features
+
+    def dying(root, model, measured, command, names):
+        if measured.shots == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"fingerprint": "aa", "value": 1.0}
+
+    monkeypatch.setattr(evaluate, "_measure_row_alone", dying)
+    monkeypatch.setattr(evaluate, "MAX_DEATHS", 1)
+    rows = list(evaluate._rows_on_ray([(root, model, each, "cmd", []) for each in evaluation.sets[1:]]))
+    assert sorted(row["value"] is None for row in rows) == [False, True]
+    assert [row["shots"] for row in rows if row["value"] is None] == [3]

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -141,3 +143,38 @@ def test_a_closed_pool_holds_nothing(ray_cluster, tmp_path):
             break
         ended.wait(0.05)
     assert living() <= others
+
+
+GIVE_BACK = """
+import sys, threading
+import ray
+from raysd.clone.settings import GenerationSettings
+from raysd.generation.placement import PoolShape
+from raysd.generation.shared_pool import SharedPool
+from test_shared_pool import FAST, job_of
+
+ray.init(num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
+
+@ray.remote(num_gpus=2, num_cpus=1)
+def train():
+    return len(ray.get_gpu_ids())
+
+pool = SharedPool(GenerationSettings(**FAST), PoolShape(2, 0.1, 1.0), 2, 1.0)
+first = pool.grow(job_of(sys.argv[1], 3)).num_generated
+waited = ray.get(train.remote(), timeout=120)  # holds both GPUs, so that it starts once the pool gave them back
+second = pool.grow(job_of(sys.argv[1], 7)).num_generated
+print(first, waited, second)
+pool.close()
+"""
+
+
+def test_a_pool_without_work_gives_its_gpus_back_and_takes_them_again(tmp_path):
+    from pathlib import Path
+
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    here = Path(__file__).parent
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, (here.parent.parent, here, here.parent)))
+    command = [sys.executable, "-c", GIVE_BACK, str(tmp_path)]
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert finished.stdout.split() == ["30", "2", "40"]

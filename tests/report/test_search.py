@@ -140,9 +140,15 @@ def test_scaling_plot_tells_survivors_from_dropped_settings(inputs):
     assert "3 of 6 settings have 100. 3 dropped before, or failed." in alt
 
 
+NEAR = "Within noise of the best, for this one clone seed, of 5 others: "
+
+
 def test_summary_names_what_is_within_noise_what_matters_and_what_was_saved(inputs):
     near, effects, clones, cost, how = search_lines(inputs)
-    assert near == f"Within noise of the best, of 5 others: {inputs.sweep['ranking'][1]['label']}."
+    assert (
+        near
+        == f"Within noise of the best, for this one clone seed, of 5 others: {inputs.sweep['ranking'][1]['label']}."
+    )
     assert effects.endswith("at 25 images per class, which noise makes larger: prompt variant 4.0, guidance 4.0.")
     assert clones.startswith("All scores, intervals and verdicts are for this one clone seed")
     assert cost == "All 12 settings at the last rung would take 2.4 x the images and 1.1 x the trainings."
@@ -173,22 +179,22 @@ def test_all_others_worse_is_said_with_the_rung_of_the_comparison(inputs):
     inputs.sweep["ranking"][1]["verdict"] = "worse"
     assert (
         search_lines(inputs)[0]
-        == "All 5 other settings are worse, by more than noise, each at the most images per class that both reached."
+        == "All 5 other settings are worse, by more than noise, each at the most images per class that both reached, "
+        "for this one clone seed."
     )
     inputs.sweep["ranking"][4]["verdict"] = "within noise"
-    assert (
-        search_lines(inputs)[0]
-        == f"Within noise of the best, of 5 others: {inputs.sweep['ranking'][4]['label']} (at 25 images per class)."
-    )
+    assert search_lines(inputs)[0] == f"{NEAR}{inputs.sweep['ranking'][4]['label']} (at 25 images per class)."
 
 
 def test_a_factor_whose_intervals_all_hold_zero_is_not_given_points(inputs):
     for value in inputs.sweep["effects"][0]["values"]:
         value.update({"low": -3.0, "high": 3.0, "verdict": "within noise"})
-    assert search_lines(inputs)[1].endswith("guidance 4.0. No effect beyond noise: prompt variant.")
+    assert search_lines(inputs)[1].endswith(
+        "guidance 4.0. No effect beyond noise, for this one clone seed: prompt variant."
+    )
     for value in inputs.sweep["effects"][1]["values"]:
         value.update({"low": -3.0, "high": 3.0, "verdict": "within noise"})
-    assert search_lines(inputs)[1] == "No factor has an effect beyond noise."
+    assert search_lines(inputs)[1] == "No factor has an effect beyond noise, for this one clone seed."
 
 
 def test_a_negative_upper_end_is_not_shown_as_zero(inputs):
@@ -234,7 +240,11 @@ def test_files_hold_numbers_in_full(inputs):
 
 def test_a_sweep_says_how_far_its_clones_noise_is_counted(inputs):
     def said():
-        return [line for line in search_lines(inputs) if "generation.seeds" in line]
+        return [
+            line
+            for line in search_lines(inputs)
+            if "clone seed" in line and ("generation.seeds" in line or line.startswith("Each"))
+        ]
 
     assert "for this one clone seed" in said()[0]
     own = [clone for clone in inputs.sweep["clones"] if clone["setting"] == inputs.sweep["ranking"][0]["setting"]]

@@ -115,6 +115,35 @@ def test_settings_that_are_alike_are_seldom_called_worse():
     assert 0.02 < np.mean(found) < 0.09
 
 
+def nested(rng, num_clones, num_classifiers):
+    """Scores of equal settings: a clone moves all of its classifiers by 0.9 points, each moves by 0.5 on its own."""
+    return 60 + np.resize(rng.normal(0, 0.9, num_clones), num_classifiers) + rng.normal(0, 0.5, num_classifiers)
+
+
+def test_classifiers_of_one_clone_count_as_one_or_too_many_settings_are_called_worse():
+    rng, runs, num_settings, num_clones, num_classifiers = np.random.default_rng(0), 300, 4, 2, 4
+    counted, each_by_itself, held = [], [], []
+    for _ in range(runs):
+        scores = [nested(rng, num_clones, num_classifiers) for _ in range(num_settings)]
+        by_clone = rank_settings(
+            [rung_result(number, own, clones=[f"{number}a", f"{number}b"]) for number, own in enumerate(scores)]
+        )
+        alone = rank_settings([rung_result(number, own) for number, own in enumerate(scores)])
+        counted.append(any(row["verdict"] == "worse" for row in by_clone))
+        each_by_itself.append(any(row["verdict"] == "worse" for row in alone))
+        held.append(by_clone[0]["low"] <= 60 <= by_clone[0]["high"])
+    assert np.mean(counted) <= 0.07 and np.mean(held) >= 0.93
+    assert np.mean(each_by_itself) > 0.15
+
+
+def test_unequal_numbers_of_classifiers_do_not_weigh_clones():
+    first, second = rank_settings(
+        [rung_result(0, [60, 64, 61], clones=["a", "b"]), rung_result(1, [62, 62, 62.8], clones=["c", "d"])]
+    )
+    assert (first["score"], first["num_clone_seeds"], first["num_seeds"]) == (pytest.approx(62.25), 2, 3)
+    assert second["difference"] == pytest.approx(62.2 - 62.25)
+
+
 @given(st.lists(st.lists(st.integers(0, 100), min_size=2, max_size=2), min_size=1, max_size=8), st.randoms())
 def test_the_order_of_the_rows_does_not_matter(scores, random):
     results = [rung_result(number, own) for number, own in enumerate(scores)]

@@ -52,3 +52,13 @@ def test_a_number_is_a_rung(tmp_path):
 def test_weights_of_an_objective_add_up_to_one():
     weights = load_experiment(None, ["sweep.objective={transfer: 3, test: 1}"]).sweep.weights
     assert weights == {"transfer": 0.75, "test": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [({"seeds": 1}, "sweep.confirm.seeds"), ({"settings": 0}, "sweep.confirm.settings"), ({"more": 2}, "unknown key")],
+)
+def test_a_confirmation_that_says_nothing_is_refused(values, words):
+    with pytest.raises(UserError, match=words):
+        load_experiment(None, sweep={"space": LISTS, "confirm": values})
+    assert load_experiment(None).sweep.confirm is None

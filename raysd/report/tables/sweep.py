@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from raysd.report.inputs import Entry, ReportInputs
-from raysd.report.tables.tables import Column, Number, Table, Value, number, number_columns
+from raysd.report.tables.confirmed import confirmed_line
+from raysd.report.tables.tables import SIGNED, Column, Number, Table, Value, number, number_columns
 from raysd.report.text import factor_words, objective_words, value_words
 from raysd.storage.row_types import Effect, SweepRow
 
@@ -18,11 +19,15 @@ ONE_CLONE = (
     "All scores, intervals and verdicts are for this one clone seed: another seed of the clones could change them, and "
     "generation.seeds=[0,1,2] counts that."
 )
-FEW_CLONES = (
-    "Each setting has {} clone seeds and more classifier seeds, so intervals and verdicts count only a part of what "
-    "another seed of the clones could change; give generation.seeds as many as training.seeds."
+ONE_CLONE_OF_SEARCH = (
+    "The search's scores, intervals and verdicts are for this one clone seed; those of the finalists, measured again, "
+    "are over several."
 )
-SIGNED = "+z.1f"
+THIS_CLONE = ", for this one clone seed"
+FEW_CLONES = (
+    "Each setting has {} clone seeds and more classifier seeds: classifiers of one clone share its noise and count as "
+    "one, so intervals and verdicts are over {} clones."
+)
 NAMED = 5  # settings in a sentence
 SHARED_NOTE = "These settings share a clone and differ in training alone: {}."
 CLONE_NOTE = (
@@ -40,7 +45,8 @@ def search_lines(inputs: ReportInputs) -> list[str]:
     """Return what a search found, in plain sentences; nothing where there is no sweep."""
     if (sweep := inputs.sweep) is None:
         return []
-    lines = [*_noise_lines(sweep), *_effect_lines(sweep["effects"]), *_clone_lines(sweep)]
+    of_one = THIS_CLONE if _num_clones(sweep) == 1 else ""
+    lines = [*_noise_lines(sweep), *_effect_lines(sweep["effects"], of_one), *_clone_lines(sweep)]
     cost, grid = sweep["cost"], sweep["cost"]["grid"]
     pairs = (("images", cost["num_images"], grid["num_images"]), ("trainings", cost["trainings"], grid["trainings"]))
     ratios = [f"{ratio} the {name}" for name, own, other in pairs if (ratio := _ratio(own, other)) is not None]
@@ -54,7 +60,7 @@ def _noise_lines(sweep: SweepRow) -> list[str]:
     best, *others = sweep["ranking"]
     known = [row for row in others if row["difference_high"] is not None]
     near = [row for row in known if row["verdict"] == "within noise"]
-    lines = _luck_lines(sweep)
+    lines, of_one = _luck_lines(sweep), THIS_CLONE if _num_clones(sweep) == 1 else ""
     if near:
         more = f", and {len(near) - NAMED} more" if len(near) > NAMED else ""
         named = [
@@ -63,12 +69,12 @@ def _noise_lines(sweep: SweepRow) -> list[str]:
             else f"{row['label']} (at {row['compared_at']:,} images per class)"
             for row in near[:NAMED]
         ]
-        lines.append(f"Within noise of the best, of {len(known):,} others: {'; '.join(named)}{more}.")
+        lines.append(f"Within noise of the best{of_one}, of {len(known):,} others: {'; '.join(named)}{more}.")
     elif known:
         all_at_best = all(row["compared_at"] == best["images_per_class"] for row in known)
         at = "" if all_at_best else ", each at the most images per class that both reached"
         which = f"All {len(known):,} other settings are" if len(known) > 1 else "One other setting is"
-        lines.append(f"{which} worse, by more than noise{at}.")
+        lines.append(f"{which} worse, by more than noise{at}{of_one}.")
     if unknown := len(others) - len(known):
         differ = "settings differ" if unknown > 1 else "setting differs"
         lines.append(f"Whether {unknown:,} other {differ} by more than noise is unknown: they have one seed.")
@@ -78,6 +84,8 @@ def _noise_lines(sweep: SweepRow) -> list[str]:
 def _luck_lines(sweep: SweepRow) -> list[str]:
     """Return a sentence on how much of the best score is the luck of the highest of many, where that is known."""
     best, count = sweep["best"], len(sweep["ranking"])
+    if "confirmed" in sweep:
+        return [confirmed_line(sweep, sweep["confirmed"])]
     if count < 2 or best["low"] is None or best["high"] is None or "expected" not in best:
         return []
     expected = min(best["score"], best["expected"])
@@ -90,27 +98,32 @@ def _luck_lines(sweep: SweepRow) -> list[str]:
 
 def _clone_lines(sweep: SweepRow) -> list[str]:
     """Return a sentence on what intervals do not count, where settings have fewer clones than classifiers."""
+    count = _num_clones(sweep)
+    if count == 1:
+        return [ONE_CLONE if "confirmed" not in sweep else ONE_CLONE_OF_SEARCH]
+    return [FEW_CLONES.format(count, count)] if count < sweep["ranking"][0]["num_seeds"] else []
+
+
+def _num_clones(sweep: SweepRow) -> int:
+    """Return how many clone seeds the search measured each setting with."""
     best = sweep["ranking"][0]
     clones = [clone.get("clones", [best["clone"]]) for clone in sweep["clones"] if clone["setting"] == best["setting"]]
-    count = max(map(len, clones), default=1)
-    if count == 1:
-        return [ONE_CLONE]
-    return [FEW_CLONES.format(count)] if count < best["num_seeds"] else []
+    return max(map(len, clones), default=1)
 
 
-def _effect_lines(effects: Sequence[Effect]) -> list[str]:
-    """Return sentences on the factors that matter by more than noise."""
+def _effect_lines(effects: Sequence[Effect], of_one: str) -> list[str]:
+    """Return sentences on the factors that matter by more than noise; `of_one` says what the noise is of."""
     sure = [effect for effect in effects if any(value["verdict"] in ("better", "worse") for value in effect["values"])]
     if not sure:
         known = any(value["verdict"] is not None for effect in effects for value in effect["values"])
-        return ["No factor has an effect beyond noise."] if known else []
+        return [f"No factor has an effect beyond noise{of_one}."] if known else []
     spreads = ", ".join(
         f"{factor_words(effect['factor'])} {effect['spread']:.1f}"
         for effect in sorted(sure, key=lambda effect: -effect["spread"])
     )
     at = f"at {sure[0]['images_per_class']:,} images per class"
     rest = [factor_words(effect["factor"]) for effect in effects if effect not in sure]
-    none = f" No effect beyond noise: {', '.join(rest)}." if rest else ""
+    none = f" No effect beyond noise{of_one}: {', '.join(rest)}." if rest else ""
     return [
         f"Points between the highest and the lowest value of a factor, {at}, which noise makes larger: {spreads}.{none}"
     ]
@@ -152,7 +165,8 @@ def ranking_table(inputs: ReportInputs) -> Table | None:
         for row in inputs.sweep["ranking"]
     ]
     score = f"Score: {objective_words(inputs.objective)}, in percent."
-    return Table("ranking", "Ranking", columns, tuple(shown), (score, RANKING_NOTE, *_shared(inputs.entries)))
+    notes = (score, RANKING_NOTE, *_clone_lines(inputs.sweep), *_shared(inputs.entries))
+    return Table("ranking", "Ranking", columns, tuple(shown), notes)
 
 
 def effects_table(inputs: ReportInputs) -> Table | None:
@@ -181,7 +195,8 @@ def effects_table(inputs: ReportInputs) -> Table | None:
         f"Mean score in percent at {at:,} images per class, adjusted for the other factors; "
         "difference to the factor's own mean, with its 95 % interval."
     )
-    return Table("effects", "What each factor does", columns, tuple(rows), (note,))
+    notes = (note, *(_clone_lines(inputs.sweep) if inputs.sweep is not None else ()))
+    return Table("effects", "What each factor does", columns, tuple(rows), notes)
 
 
 def proxies_table(inputs: ReportInputs) -> Table | None:
@@ -235,6 +250,14 @@ def cost_table(inputs: ReportInputs) -> Table | None:
         ("device time, all", _whole(own_parts), _whole(parts), "duration"),
         ("wall time", sweep["seconds"].get("total"), None, "duration"),
     ]
+    if "confirm" in cost:
+        again = cost["confirm"]
+        again_parts = (again["generate_seconds"], again["train_seconds"], again["measure_seconds"])
+        lines += [
+            ("images, to confirm", again["num_images"], None, ",d"),
+            ("trainings, to confirm", again["trainings"], None, ",d"),
+            ("device time, to confirm", _whole(again_parts), None, "duration"),
+        ]
     rows: list[tuple[Value, ...]] = [
         (what, number(own, form), number(other, form), _ratio(own, other))
         for what, own, other, form in lines

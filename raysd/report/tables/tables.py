@@ -13,6 +13,8 @@ from raysd.report.summary import Findings
 from raysd.report.text import FACTORS, GUIDANCE, VARIANT, duration, metric_words
 from raysd.statistics.seeds import Score
 
+SIGNED = "+z.1f"
+
 
 @dataclass(frozen=True)
 class Number:

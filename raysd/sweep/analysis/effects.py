@@ -9,7 +9,7 @@ import numpy as np
 from raysd.statistics.seeds import setting_margin
 from raysd.statistics.verdict import verdict_of
 from raysd.storage.row_types import Effect, EffectValue, RungResult
-from raysd.sweep.analysis.ranking import scored, widest_rung
+from raysd.sweep.analysis.ranking import independent_scores, scored, widest_rung
 
 MOST_VALUES = 8
 """A factor with more different numbers than this is cut into quartiles."""
@@ -58,7 +58,7 @@ def marginal_effects(results: list[RungResult], factors: Mapping[str, Sequence[A
     levels = {name: (values, chosen) for name, (values, chosen) in levels.items() if len(values) > 1}
     if not levels:
         return []
-    scores = np.array([result["seed_scores"] for result in tried], dtype=np.float64)
+    scores = np.array([independent_scores(result) for result in tried], dtype=np.float64)
     fit = _fit([np.eye(len(values))[chosen] for values, chosen in levels.values()], scores)
     effects: list[Effect] = []
     start = 1

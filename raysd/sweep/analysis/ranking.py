@@ -6,7 +6,7 @@ from typing import cast
 import numpy as np
 
 from raysd.statistics.many import interval_of_best, margin_to_best, shrunk_best
-from raysd.statistics.seeds import interval_around, margin_of_mean
+from raysd.statistics.seeds import interval_around, margin_of_mean, means_by_clone
 from raysd.statistics.verdict import verdict_below_best
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.row_types import RankedSetting, RungResult, ScoredResult
@@ -17,10 +17,24 @@ def setting_key(result: RungResult | ScoredResult) -> str:
     return fingerprint(result["setting"])
 
 
+def independent_scores(result: RungResult | ScoredResult) -> list[float]:
+    """Return the scores of a rung result that count as independent: of its clones where there are several, else of its
+    classifiers."""
+    return means_by_clone(result["seed_scores"], len(result.get("clones", ())))
+
+
 def scored(results: list[RungResult]) -> list[ScoredResult]:
-    """Return the rung results that have a score, by setting and rung."""
-    measured = [cast(ScoredResult, result) for result in results if result["score"] is not None]
+    """Return the rung results that have a score, by setting and rung. Where clones have unequal numbers of classifiers,
+    the score is the mean over the clones, as in all intervals."""
+    measured = [cast(ScoredResult, _evened(result)) for result in results if result["score"] is not None]
     return sorted(measured, key=lambda result: (result["number"], result["rung"]))
+
+
+def _evened(result: RungResult) -> RungResult:
+    num_clones = max(1, len(result.get("clones", ())))
+    if len(result["seed_scores"]) % num_clones == 0:
+        return result
+    return {**result, "score": float(np.mean(independent_scores(result)))}
 
 
 def widest_rung(results: list[ScoredResult]) -> list[ScoredResult]:
@@ -39,7 +53,7 @@ def expected_score(results: list[RungResult]) -> float:
     """
     known = scored(results)
     last = max(result["rung"] for result in known)
-    return shrunk_best(np.array([result["seed_scores"] for result in known if result["rung"] == last]))
+    return shrunk_best(np.array([independent_scores(result) for result in known if result["rung"] == last]))
 
 
 def rank_settings(results: list[RungResult]) -> list[RankedSetting]:
@@ -48,7 +62,8 @@ def rank_settings(results: list[RungResult]) -> list[RankedSetting]:
     The best one's score and the differences to it have intervals that allow for the choice among many settings
     (`raysd.statistics.many`). The interval of another score is Student's t over the rung's pooled spread
     (`raysd.statistics.seeds.pooled_spread`): for this setting alone, and for these seeds, since what a seed does to all
-    settings alike is not in it.
+    settings alike is not in it. With several clones for each setting, settings are compared by their clones' means, so
+    the intervals count the clones' noise; with one they are for this one clone seed.
 
     Args:
         results: of one sweep. A setting that has a score on a rung has one on all rungs below it. Settings without a
@@ -65,7 +80,7 @@ def rank_settings(results: list[RungResult]) -> list[RankedSetting]:
     for result in scored(results):
         by_rung.setdefault(result["rung"], {})[setting_key(result)] = result
     scores = {
-        rung: np.array([result["seed_scores"] for result in own.values()], dtype=np.float64)
+        rung: np.array([independent_scores(result) for result in own.values()], dtype=np.float64)
         for rung, own in by_rung.items()
     }
     last = {key: own[key] for _, own in sorted(by_rung.items()) for key in own}
@@ -89,6 +104,7 @@ def rank_settings(results: list[RungResult]) -> list[RankedSetting]:
                 "clone": result["clone"],
                 "images_per_class": result["images_per_class"],
                 "num_seeds": len(result["seed_scores"]),
+                "num_clone_seeds": len(result.get("clones", [result["clone"]])),
                 "score": result["score"],
                 "low": low,
                 "high": high,
