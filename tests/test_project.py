@@ -44,13 +44,18 @@ ORDER = [
     "resolve",
     "sweep",
     "report",
+    "sharing",
     "commands",
     "cli",
 ]
 LEAVES = {module for module in MODULES if module.endswith(".settings")}
 LEAVES |= {"raysd.training.recipe"}  # what an experiment file may hold: any module may import these
 CALLED = {"raysd.callable_package": {"raysd.commands"}}  # only once someone calls a package
-PARTS = {"botocore": "boto3", "pydantic_core": "pydantic"}  # packages that come with another one
+PARTS = {
+    "botocore": "boto3",
+    "pydantic_core": "pydantic",
+    "httpx": "huggingface_hub",
+}  # packages that come with another one
 RESULT_KEYS = {"metric", "value", "unit", "better", "baseline", "runs", "command", "date", "versions", "machine"}
 
 

@@ -8,6 +8,7 @@ from raysd.commands.checkup import doctor
 from raysd.commands.classifiers import analyse, analyze, compare, evaluate, train
 from raysd.commands.clones import export, generate, grow, growth_target, plan, score, verify
 from raysd.commands.cost import benchmark
+from raysd.commands.share import push
 from raysd.commands.sweeps import DEMO, demo, report, sweep
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "grow",
     "growth_target",
     "plan",
+    "push",
     "report",
     "score",
     "sweep",

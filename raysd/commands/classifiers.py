@@ -43,7 +43,7 @@ def train(experiment: ExperimentLike = None, **values: Any) -> list[TrainedClass
     check_cluster(experiment.root, experiment.cluster)
     for run in distinct_runs(runs):
         train_classifiers(run)
-    return [TrainedClassifier(seed, run.fingerprint(seed), run.folder(seed)) for seed, run in runs]
+    return [TrainedClassifier(seed, run.fingerprint(seed), run.folder(seed), experiment.root) for seed, run in runs]
 
 
 def evaluate(experiment: ExperimentLike = None, command: str = "", **values: Any) -> ResultRows[MeasuredRow]:
