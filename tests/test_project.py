@@ -202,6 +202,7 @@ def test_benchmark_files_have_their_form():
         "verify",
         "score",
         "export",
+        "push",
         "train",
         "evaluate",
         "compare",

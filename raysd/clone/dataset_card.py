@@ -74,7 +74,7 @@ def dataset_card(
         "short classes": f"{len(short):,}: {named}" if short else "none",
         "seed": str(spec.seed),
         "made with": f"raysd {importlib.metadata.version('raysd')}, "
-        + ", ".join(f"{name} {version}" for name, version in record.versions.items()),
+        + ", ".join(f"{name} {version}" for name, version in record.versions.items() if name != "raysd"),
     }
     rows = "\n".join(f"| {name} | {as_cell(value)} |" for name, value in facts.items())
     prompts = "\n".join(

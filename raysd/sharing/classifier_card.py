@@ -63,13 +63,13 @@ def _facts(classifier: str, record: dict[str, Any]) -> dict[str, str]:
     shape, recipe = record["architecture"], record["recipe"]
     trained_on = without_paths(record["trained_on"])
     parts = trained_on.get("parts", [trained_on])
-    versions = ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
+    versions = ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items() if name != "raysd")
     raysd = f"raysd {importlib.metadata.version('raysd')}"
     return {
         "network": f"{shape['backbone']} {shape['backbone_options'] or ''}, {shape['image_size']} px",
         "classes": f"{shape['num_classes']:,}",
         "trained on": "; ".join(_part(part) for part in parts),
-        "recipe": f"{recipe['optimizer']}, {record['num_epochs']} epochs",
+        "recipe": f"{recipe['optimizer']}, {record.get('num_steps', 0):,} steps",
         "seed": str(record["seed"]),
         "fingerprint of all that shapes the weights": classifier,
         "made with": f"{raysd}, {versions}" if versions else raysd,

@@ -69,6 +69,7 @@ def classifier_in(root, trained_on, architecture, rows=()):
         "trained_on": trained_on,
         "recipe": {"optimizer": "adamw"},
         "num_epochs": 2,
+        "num_steps": 20,
         "seed": 0,
         "class_names": TABLE.names,
     }
