@@ -44,6 +44,7 @@ ORDER = [
     "resolve",
     "sweep",
     "report",
+    "tracking",
     "sharing",
     "commands",
     "cli",
@@ -54,7 +55,7 @@ CALLED = {"raysd.callable_package": {"raysd.commands"}}  # only once someone cal
 PARTS = {
     "botocore": "boto3",
     "pydantic_core": "pydantic",
-    "httpx": "huggingface_hub",
+    "httpx": "huggingface-hub",
 }  # packages that come with another one
 RESULT_KEYS = {"metric", "value", "unit", "better", "baseline", "runs", "command", "date", "versions", "machine"}
 

@@ -58,6 +58,7 @@ def evaluate(experiment: ExperimentLike = None, command: str = "", **values: Any
         UserError: nothing to measure, or nothing to measure on; a set that is not available.
     """
     from raysd.evaluation.evaluate import Evaluation
+    from raysd.tracking.evaluation_log import log_evaluation
 
     experiment = load_experiment(experiment, **values)
     _check_sets(experiment)
@@ -69,6 +70,7 @@ def evaluate(experiment: ExperimentLike = None, command: str = "", **values: Any
     if not evaluation.sets:
         raise UserError("evaluation.skip_absent", True, "all sets were skipped; give one that is available")
     rows = evaluation.measure_all(models)
+    log_evaluation(experiment.training.logger, experiment.root, rows)
     folder = experiment.root.child("results", ACCURACY.name)
     return ResultRows(tuple(rows), folder.uri, evaluation.skipped, _failures(rows))
 

@@ -6,6 +6,8 @@ from typing import Any
 from raysd.commands.checks import check_resolved, check_sweep
 from raysd.commands.sweep_answer import SweepAnswer, WrittenReport
 from raysd.config import CommandLine, Experiment, ExperimentLike, load_experiment
+from raysd.storage.row_types import AccuracyRow, SweepRow
+from raysd.storage.rows import ACCURACY, find_row
 
 DEMO = Path(__file__).parent.parent / "assets" / "demo.yaml"
 BEST = "best.yaml"
@@ -26,6 +28,8 @@ def sweep(experiment: ExperimentLike = None, command: str = "", **values: Any) -
     from raysd.evaluation.evaluate import Evaluation
     from raysd.sweep.best_config import best_config
     from raysd.sweep.sweep import run_sweep
+    from raysd.tracking.evaluation_log import log_evaluation
+    from raysd.tracking.sweep_log import SweepLog
 
     experiment = load_experiment(experiment, **values)
     models = check_sweep(experiment)
@@ -35,7 +39,10 @@ def sweep(experiment: ExperimentLike = None, command: str = "", **values: Any) -
     )  # all real images are there, before anything is generated
     check_resolved(experiment, [measured.role for measured in evaluation.sets])
     check_cluster(experiment.root, experiment.cluster, models)
-    row = run_sweep(experiment, evaluation)
+    log = SweepLog(experiment)
+    row = run_sweep(experiment, evaluation, log.add)
+    log.finish(row)
+    log_evaluation(experiment.training.logger, experiment.root, _accuracies(experiment, row))
     folder, best = experiment.root.child("reports", row["fingerprint"]), row["best"]
     note = (
         f"The best of {len(row['clones'])} settings: {best['label']}, {best['score']:.1f} % at "
@@ -43,6 +50,11 @@ def sweep(experiment: ExperimentLike = None, command: str = "", **values: Any) -
     )
     folder.write(BEST, best_config(experiment, best["setting"], row["images_per_class"], note).encode())
     return SweepAnswer(row, folder.child(BEST).uri, _write_report(experiment, row["fingerprint"]))
+
+
+def _accuracies(experiment: Experiment, row: SweepRow) -> list[AccuracyRow]:
+    found = (find_row(experiment.root, ACCURACY, fingerprint) for fingerprint in row["rows"])
+    return [row for row in found if row is not None]
 
 
 def report(experiment: ExperimentLike = None, sweep_fingerprint: str | None = None, **values: Any) -> WrittenReport:

@@ -13,7 +13,7 @@ ASHA decides by the order in which trials end, and so may drop other settings th
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -51,12 +51,13 @@ FAILED_SCORE = -1.0  # below every accuracy; what a trial reports when a measure
 LOOK_SECONDS = 5.0
 
 
-def run_sweep(experiment: Experiment, evaluation: Evaluation) -> SweepRow:
+def run_sweep(experiment: Experiment, evaluation: Evaluation, observe: Callable[[str], None] | None = None) -> SweepRow:
     """Run or continue the sweep; return its result row. Ray is started only if there is something to do.
 
     Args:
         experiment: validated settings.
         evaluation: knows the real data sets.
+        observe: called with the fingerprint of each rung result as it comes.
 
     Raises:
         UserError: what is wrong with the settings, the cluster, the storage or an image.
@@ -75,7 +76,7 @@ def run_sweep(experiment: Experiment, evaluation: Evaluation) -> SweepRow:
     settings, repeated = distinct_settings(experiment, list_settings(experiment))
     for setting in repeated:
         say(f"left out: {setting.label}: generates and trains the same as an earlier setting")
-    results = _run_trials(experiment, evaluation, sweep, rungs, settings, baselines)
+    results = _run_trials(experiment, evaluation, sweep, rungs, settings, baselines, observe)
     if experiment.sweep.proxies:
         from raysd.sweep.proxies import note_proxies
 
@@ -135,6 +136,7 @@ def _run_trials(
     rungs: list[RungSettings],
     settings: list[Setting],
     baselines: list[str],
+    observe: Callable[[str], None] | None,
 ) -> list[RungResult]:
     """Run the trials; return the rung results that the scheduler took."""
     from raysd.cluster.session import ensure_ray
@@ -155,7 +157,7 @@ def _run_trials(
     try:
         pool.generate_ahead(_first_clones(experiment, sweep, settings, rungs))
         with _progress(_num_jobs(experiment, len(settings), len(rungs), len(baselines)), pool) as progress:
-            taken = _fit(runner, settings, baselines, progress)
+            taken = _fit(runner, settings, baselines, progress, observe)
     finally:
         pool.close()
     return find_rung_results(experiment, sweep, taken)
@@ -183,7 +185,13 @@ def _first_clones(experiment: Experiment, sweep: str, settings: list[Setting], r
     return list(jobs.values())
 
 
-def _fit(runner: RungRunner, settings: list[Setting], baselines: list[str], progress: Progress) -> set[str]:
+def _fit(
+    runner: RungRunner,
+    settings: list[Setting],
+    baselines: list[str],
+    progress: Progress,
+    observe: Callable[[str], None] | None,
+) -> set[str]:
     """Run Tune; return the fingerprints of the rung results that were taken.
 
     Raises:
@@ -207,7 +215,7 @@ def _fit(runner: RungRunner, settings: list[Setting], baselines: list[str], prog
     plan = plan_trials(runner, settings, baselines)
     taken: set[str] = set()
     errors: list[UserError] = []
-    watch = _watch(taken, errors, progress)
+    watch = _watch(taken, errors, progress, observe)
     if plan.num_left_out:
         progress.advance(plan.num_left_out, ", from an earlier run")
     tuner = Tuner(
@@ -318,7 +326,7 @@ def _stop_at(errors: list[UserError]) -> Any:
     return StopAtError()
 
 
-def _watch(taken: set[str], errors: list[UserError], progress: Progress) -> Any:
+def _watch(taken: set[str], errors: list[UserError], progress: Progress, observe: Callable[[str], None] | None) -> Any:
     from ray.tune import Callback
 
     class Watch(Callback):
@@ -334,6 +342,8 @@ def _watch(taken: set[str], errors: list[UserError], progress: Progress) -> Any:
                 errors.append(UserError.from_json(result["user_error"]))
             elif "rung_result" in result:
                 taken.add(result["rung_result"])
+                if observe is not None:
+                    observe(result["rung_result"])
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
             self.num_ended += 1
