@@ -2,7 +2,8 @@
 
 import calendar
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from raysd.clone.clone import CLONES
@@ -39,9 +40,10 @@ class SweepLog:
 
     def add(self, fingerprint: str) -> None:
         """Write a rung result that has just come, with the earlier ones of its setting."""
-        if self.logger == "none":
-            return
-        if (row := find_row(self.root, RUNG_RESULT, fingerprint)) is not None:
+        with self._guarded():
+            row = None if self.is_off else find_row(self.root, RUNG_RESULT, fingerprint)
+            if row is None:
+                return
             is_first = not self.results
             self.results[fingerprint] = row
             if is_first:
@@ -50,28 +52,37 @@ class SweepLog:
 
     def finish(self, row: SweepRow) -> None:
         """Write all rung results of a finished sweep, also those of earlier runs, and its answer."""
-        if self.logger == "none":
-            return
-        chosen = set(row["rung_results"])
-        found = (each for each in read_rows(self.root, RUNG_RESULT) if each["fingerprint"] in chosen)
-        self.results |= {each["fingerprint"]: each for each in found}
-        self._write(self._whole(row["fingerprint"], row))
-        for number in sorted({each["number"] for each in self.results.values()}):
-            self._write_setting(number)
+        with self._guarded():
+            if self.is_off:
+                return
+            chosen = set(row["rung_results"])
+            found = (each for each in read_rows(self.root, RUNG_RESULT) if each["fingerprint"] in chosen)
+            self.results |= {each["fingerprint"]: each for each in found}
+            self._write(self._whole(row["fingerprint"], row))
+            for number in sorted({each["number"] for each in self.results.values()}):
+                self._write_setting(number)
+
+    @property
+    def is_off(self) -> bool:
+        """Whether nothing is written, or no more."""
+        return self.logger == "none" or self.has_failed
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Let the sweep go on where its log cannot be written."""
+        try:
+            yield
+        except Exception as error:  # of a server that is elsewhere; the results are in the storage root
+            self.has_failed = True
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            say(f"the sweep is no longer logged to {self.logger}: {reason}; its results are in the storage root")
 
     def _write_setting(self, number: int) -> None:
         rows = sorted((row for row in self.results.values() if row["number"] == number), key=lambda row: row["rung"])
         self._write(setting_run(self.root, rows))
 
     def _write(self, run: LoggedRun) -> None:
-        if self.has_failed:
-            return
-        try:
-            write_run(self.logger, self.root, run)
-        except Exception as error:  # of a server that is elsewhere; the results are in the storage root
-            self.has_failed = True
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            say(f"the sweep is no longer logged to {self.logger}: {reason}; its results are in the storage root")
+        write_run(self.logger, self.root, run)
 
     def _whole(self, sweep: str, row: SweepRow | None) -> LoggedRun:
         """Return the run of the sweep itself."""
