@@ -208,6 +208,17 @@ def test_a_logger_that_fails_is_named_once_and_harms_nothing(root, monkeypatch, 
     ]
 
 
+def test_tune_tells_of_each_rung_result_as_it_comes():
+    from raysd.progress import Progress
+    from raysd.sweep.sweep import _watch
+
+    seen, taken, errors = [], set(), []
+    watch = _watch(taken, errors, Progress("measured", 2, "trials"), seen.append)
+    watch.on_trial_result(1, [], None, {"score": 50.0, "rung_result": "00"})
+    watch.on_trial_result(1, [], None, {"score": 60.0, "label": "real"})  # a baseline
+    assert seen == ["00"] and taken == {"00"} and not errors
+
+
 def test_without_a_logger_nothing_is_written(root):
     log = SweepLog(experiment(root, "none"))
     log.add("00")
