@@ -245,6 +245,22 @@ def export(
 
 
 @_command()
+def push(
+    words: Words = None,
+    to: Annotated[str, typer.Option(help="the repository, as owner/name")] = "",
+    what: Annotated[str, typer.Option(help="clone or classifier")] = "clone",
+    seed: Annotated[int | None, typer.Option(help="which one, where the experiment has several seeds")] = None,
+    private: Annotated[bool, typer.Option("--private", help="make a new repository private")] = False,
+    revision: Annotated[str | None, typer.Option(help="a branch of the repository")] = None,
+    license: Annotated[str | None, typer.Option(help="as cc-by-4.0; else what the generator's card states")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="list what would be sent, and send nothing")] = False,
+) -> None:
+    """Share the clone or a classifier on the Hugging Face hub, with a card; HF_TOKEN or a login says who you are."""
+    options = {"to": to, "what": what, "seed": seed, "private": private, "revision": revision}
+    _run("push", words, **options, license=license, dry_run=dry_run)
+
+
+@_command()
 def train(words: Words = None) -> None:
     """Train classifiers on the clone."""
     _run("train", words)

@@ -46,6 +46,8 @@ ORDER = [
     "resolve",
     "sweep",
     "report",
+    "tracking",
+    "sharing",
     "terminal",
     "commands",
     "command_help",
@@ -55,7 +57,11 @@ ORDER = [
 LEAVES = {module for module in MODULES if module.endswith(".settings")}
 LEAVES |= {"raysd.training.recipe"}  # what an experiment file may hold: any module may import these
 CALLED = {"raysd.callable_package": {"raysd.commands"}}  # only once someone calls a package
-PARTS = {"botocore": "boto3", "pydantic_core": "pydantic"}  # packages that come with another one
+PARTS = {
+    "botocore": "boto3",
+    "pydantic_core": "pydantic",
+    "httpx": "huggingface-hub",
+}  # packages that come with another one
 RESULT_KEYS = {"metric", "value", "unit", "better", "baseline", "runs", "command", "date", "versions", "machine"}
 
 
@@ -202,6 +208,7 @@ def test_benchmark_files_have_their_form():
         "verify",
         "score",
         "export",
+        "push",
         "train",
         "evaluate",
         "compare",

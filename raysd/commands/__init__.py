@@ -9,6 +9,7 @@ from raysd.commands.classifiers import analyse, analyze, compare, evaluate, trai
 from raysd.commands.clones import export, generate, grow, growth_target, plan, score, verify
 from raysd.commands.cost import benchmark
 from raysd.commands.listing import list_storage
+from raysd.commands.share import push
 from raysd.commands.sweeps import DEMO, demo, report, sweep
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "growth_target",
     "list_storage",
     "plan",
+    "push",
     "report",
     "score",
     "sweep",

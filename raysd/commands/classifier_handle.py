@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+    from raysd.commands.share import PushedRepository
     from raysd.storage.location import Location
 
 
@@ -17,6 +18,8 @@ class TrainedClassifier:
     fingerprint: str
     """Hash of everything that shapes the weights; the folder's name."""
     folder: "Location"
+    root: "Location"
+    """The storage root, which also holds its accuracies."""
 
     @property
     def path(self) -> str:
@@ -37,3 +40,18 @@ class TrainedClassifier:
 
         classifier, _ = load_classifier(self.folder)
         return classifier if classifier.head is not None else classifier.backbone
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        private: bool = False,
+        token: str | None = None,
+        revision: str | None = None,
+        license: str | None = None,
+        dry_run: bool = False,
+    ) -> "PushedRepository":
+        """Make a model repository of the hub hold this classifier; arguments and errors are those of `raysd.push`."""
+        from raysd.commands.share import push_classifier
+
+        options = {"private": private, "token": token, "revision": revision, "dry_run": dry_run}
+        return push_classifier(self.root, self.fingerprint, repo_id, license, **options)

@@ -52,7 +52,7 @@ def train(experiment: ExperimentLike = None, **values: Any) -> list[TrainedClass
         is_there = all(load_record(run.folder(seed)) is not None for seed in run.settings.seeds)
         with nullcontext() if is_there else Attempt(experiment.root, f"training {run.name}"):
             train_classifiers(run)
-    return [TrainedClassifier(seed, run.fingerprint(seed), run.folder(seed)) for seed, run in runs]
+    return [TrainedClassifier(seed, run.fingerprint(seed), run.folder(seed), experiment.root) for seed, run in runs]
 
 
 def evaluate(experiment: ExperimentLike = None, command: str = "", **values: Any) -> ResultRows[MeasuredRow]:
@@ -67,6 +67,7 @@ def evaluate(experiment: ExperimentLike = None, command: str = "", **values: Any
         UserError: nothing to measure, or nothing to measure on; a set that is not available.
     """
     from raysd.evaluation.evaluate import Evaluation
+    from raysd.tracking.evaluation_log import log_evaluation
 
     experiment = load_experiment(experiment, **values)
     check_further_sets(experiment)
@@ -79,6 +80,7 @@ def evaluate(experiment: ExperimentLike = None, command: str = "", **values: Any
     if not evaluation.sets:
         raise UserError("evaluation.skip_absent", True, "all sets were skipped; give one that is available")
     rows = evaluation.measure_all(models)
+    log_evaluation(experiment.training.logger, experiment.root, rows)
     folder = experiment.root.child("results", ACCURACY.name)
     return ResultRows(tuple(rows), folder.uri, evaluation.skipped, _failures(rows))
 

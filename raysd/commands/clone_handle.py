@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from raysd.clone.clone import Clone
+    from raysd.commands.share import PushedRepository
     from raysd.curation.scoring import ScoreSummary
     from raysd.generation.generate import CloneSummary
     from raysd.prompts.lint import Finding
@@ -63,6 +64,21 @@ class CloneHandle:
             raise UserError("clone", self.path, "holds no images yet; generate it with the same experiment first")
         place = _fsspec_place(folder)
         return datasets.load_dataset("parquet", split="train", **{**place, **options})
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        private: bool = False,
+        token: str | None = None,
+        revision: str | None = None,
+        license: str | None = None,
+        dry_run: bool = False,
+    ) -> "PushedRepository":
+        """Make a data set repository of the hub hold this clone; the arguments and errors are those of `raysd.push`."""
+        from raysd.commands.share import push_clone
+
+        options = {"private": private, "token": token, "revision": revision, "dry_run": dry_run}
+        return push_clone(self.clone, repo_id, license, **options)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(path={self.path!r}, num_images={self.num_images})"

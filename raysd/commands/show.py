@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from raysd.commands.clone_handle import ClonePlan, ExportedClone, GeneratedClone, ScoredClone, VerifiedClone
     from raysd.commands.listing import StorageListing
     from raysd.commands.result_rows import ResultRows
+    from raysd.commands.share import PushedRepository
     from raysd.commands.start import StartedExperiment
     from raysd.commands.sweep_answer import SweepAnswer, WrittenReport
     from raysd.diffusion.checkpoint import Model
@@ -167,6 +168,20 @@ def _show_scored(clone: "ScoredClone") -> None:
 def show_export(clone: "ExportedClone", line: CommandLine = DEFAULT) -> None:
     """Print how many images were written, and where."""
     _line(f"{clone.num_exported:,} images in {clone.out}")
+
+
+def show_push(pushed: "PushedRepository", line: CommandLine = DEFAULT) -> None:
+    """Print what was pushed; of a dry run the notes, the files and the card."""
+    whole = f"{byte_size(pushed.num_bytes)} in {len(pushed.files):,} files"
+    if pushed.url is not None:
+        _line(f"{pushed.url}: {whole}, {byte_size(pushed.num_bytes_sent)} in {pushed.num_sent:,} files sent now")
+        return
+    for note in pushed.notes:
+        _line(note)
+    for path, size in pushed.files.items():
+        _line(f"{byte_size(size):>10}  {path}")
+    _line(f"{whole}, to {pushed.repository}; nothing was sent. The card, README.md:")
+    _line(pushed.card)
 
 
 def show_benchmark(rates: "ResultRows[RateRow]", line: CommandLine = DEFAULT) -> None:

@@ -8,6 +8,8 @@ from raysd.commands.held_out import GENERATED, generate_held_out, held_out_clone
 from raysd.commands.sweep_answer import SweepAnswer, WrittenReport
 from raysd.config import CommandLine, Experiment, ExperimentLike, load_experiment
 from raysd.progress import say
+from raysd.storage.row_types import AccuracyRow, SweepRow
+from raysd.storage.rows import ACCURACY, find_row
 
 if TYPE_CHECKING:
     from raysd.clone.clone import Clone
@@ -33,6 +35,8 @@ def sweep(experiment: ExperimentLike = None, command: str = "", **values: Any) -
     from raysd.evaluation.evaluate import Evaluation
     from raysd.sweep.best_config import best_config
     from raysd.sweep.sweep import run_sweep
+    from raysd.tracking.evaluation_log import log_evaluation
+    from raysd.tracking.sweep_log import SweepLog
 
     experiment = with_objective(load_experiment(experiment, **values))
     models = check_sweep(experiment)
@@ -45,7 +49,10 @@ def sweep(experiment: ExperimentLike = None, command: str = "", **values: Any) -
     check_resolved(experiment, [measured.role for measured in evaluation.sets])
     check_cluster(experiment.root, experiment.cluster, models)
     generate_held_out(experiment, held_out)
-    row = run_sweep(experiment, evaluation)
+    log = SweepLog(experiment)
+    row = run_sweep(experiment, evaluation, log.add)
+    log.finish(row)
+    log_evaluation(experiment.training.logger, experiment.root, _accuracies(experiment, row))
     folder, best = experiment.root.child("reports", row["fingerprint"]), row["best"]
     how = ", with fresh seeds" if "search_score" in best else ""
     note = (
@@ -54,6 +61,11 @@ def sweep(experiment: ExperimentLike = None, command: str = "", **values: Any) -
     )
     folder.write(BEST, best_config(experiment, best["setting"], row["images_per_class"], note).encode())
     return SweepAnswer(row, folder.child(BEST).uri, _write_report(experiment, row["fingerprint"]))
+
+
+def _accuracies(experiment: Experiment, row: SweepRow) -> list[AccuracyRow]:
+    found = (find_row(experiment.root, ACCURACY, fingerprint) for fingerprint in row["rows"])
+    return [row for row in found if row is not None]
 
 
 def _held_out(experiment: Experiment) -> "list[Clone]":

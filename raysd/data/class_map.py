@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from raysd.clone.export import folder_name
+from raysd.clone.export import folder_names, former_folder_name
+from raysd.clone.shard import class_labels
 from raysd.data.images import ImageSet, class_names, read_labels
 from raysd.errors import UserError
 from raysd.prompts.table import ClassTable
@@ -63,10 +64,13 @@ def match_classes(
         return ClassMatch(None)
     if names in (table.names, table.keys):
         return ClassMatch(None)
+    folders = folder_names(class_labels(table))
+    is_export = set(names) == set(folders)
     mapping, taken = [0] * len(names), dict[int, int]()
-    exported = _labels_by([_exported_key(folder_name(0, key)) for key in table.keys])
+    exported = _labels_by([_exported_key(former_folder_name(0, key)) for key in table.keys])
     for label in sorted(used):
-        found = _find_class("real data set", images.name, names[label], indexes, table)
+        found = folders.index(names[label]) if is_export else None
+        found = _find_class("real data set", images.name, names[label], indexes, table) if found is None else found
         found = _exported_label(names[label], exported) if found is None else found
         if found is None and not shared_classes:
             shown = ", ".join(table.keys[:5])
@@ -109,8 +113,8 @@ def _exported_key(folder: str) -> str:
 
 
 def _exported_label(folder: str, exported: dict[str, list[int]]) -> int | None:
-    """Return the label of a folder that `raysd export` wrote, as `00003_dress`: that of its key; its number tells keys
-    apart that are written alike."""
+    """Return the label of a folder that version 0.1.0 exported, as `00003_dress`: that of its key; its number tells
+    keys apart that are written alike."""
     number = folder.partition("_")[0]
     if len(number) < EXPORTED_DIGITS or not number.isdecimal():
         return None

@@ -13,8 +13,8 @@ from raysd.data.readers import Source, file_source
 from raysd.errors import UserError
 from raysd.progress import say
 
-NOISE = {"__macosx", "thumbs.db", "desktop.ini"}
-"""What systems leave in folders; it counts as nothing, as hidden files and folders do."""
+NOISE = {"__macosx", "thumbs.db", "desktop.ini", "metadata.jsonl", "metadata.csv"}
+"""What systems and `datasets` put into folders; it counts as nothing, as hidden files and folders do."""
 STUBS = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}
 """Formats that Pillow knows by name, and decodes only with another program."""
 SPLITS = {

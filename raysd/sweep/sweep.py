@@ -13,7 +13,7 @@ ASHA decides by the order in which trials end, and so may drop other settings th
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from raysd.cluster.resources import Node, ResourceRequest, check_room, cluster_nodes
@@ -49,12 +49,13 @@ from raysd.sweep.space import (
 from raysd.training.precision import resolve_precision
 
 
-def run_sweep(experiment: Experiment, evaluation: Evaluation) -> SweepRow:
+def run_sweep(experiment: Experiment, evaluation: Evaluation, observe: Callable[[str], None] | None = None) -> SweepRow:
     """Run or continue the sweep; return its result row. Ray is started only if there is something to do.
 
     Args:
         experiment: validated settings.
         evaluation: knows the real data sets.
+        observe: called with the fingerprint of each rung result as it comes.
 
     Raises:
         UserError: what is wrong with the settings, the cluster, the storage or an image.
@@ -75,7 +76,9 @@ def run_sweep(experiment: Experiment, evaluation: Evaluation) -> SweepRow:
     for setting in repeated:
         say(f"left out: {setting.label}: generates and trains the same as an earlier setting")
     with Attempt(root, f"sweep {search}") as attempt:
-        results, confirmed, failed_baselines = _run_trials(experiment, evaluation, search, rungs, settings, baselines)
+        results, confirmed, failed_baselines = _run_trials(
+            experiment, evaluation, search, rungs, settings, baselines, observe
+        )
     if experiment.sweep.proxies:
         from raysd.sweep.proxies import note_proxies
 
@@ -136,6 +139,7 @@ def _run_trials(
     rungs: list[RungSettings],
     settings: list[Setting],
     baselines: list[str],
+    observe: Callable[[str], None] | None,
 ) -> tuple[list[RungResult], list[RungResult], dict[str, str]]:
     """Run the trials; return the rung results that the scheduler took, those of the finalists' fresh measurements, and
     why a baseline failed, by its kind."""
@@ -161,7 +165,7 @@ def _run_trials(
     try:
         pool.generate_ahead(_first_clones(experiment, sweep, settings, rungs))
         with watched(SweepProgress(work, experiment.root), pool) as progress:
-            ended = trials.search(runner, settings, baselines, progress)
+            ended = trials.search(runner, settings, baselines, progress, observe)
         results = find_rung_results(experiment, sweep, ended.taken)
         return results, _confirm(runner, results), ended.failed_baselines
     finally:

@@ -33,8 +33,14 @@ class Ended:
     """Why a baseline failed, by kind."""
 
 
-def search(runner: RungRunner, settings: list[Setting], baselines: list[str], progress: SweepProgress) -> Ended:
-    """Run the trials of a search.
+def search(
+    runner: RungRunner,
+    settings: list[Setting],
+    baselines: list[str],
+    progress: SweepProgress,
+    observe: Callable[[str], None] | None = None,
+) -> Ended:
+    """Run the trials of a search; `observe` is called with the fingerprint of each rung result as it comes.
 
     Raises:
         KeyboardInterrupt: Tune was interrupted; it ends its trials then, frees what they hold, and returns as if it
@@ -53,7 +59,7 @@ def search(runner: RungRunner, settings: list[Setting], baselines: list[str], pr
         return setting.label
 
     name = f"sweep-{runner.sweep}"
-    ended = _fit(runner, plan, lambda config: _run_job(runner, config, settings), give_up, name, progress)
+    ended = _fit(runner, plan, lambda config: _run_job(runner, config, settings), give_up, name, progress, observe)
     ended.taken |= {rung_result_fingerprint(runner.sweep, settings[place], rung) for place, rung in plan.known()}
     return ended
 
@@ -80,6 +86,7 @@ def _fit(
     give_up: Callable[[Mapping[str, Any], str, Ended], str],
     name: str,
     progress: SweepProgress,
+    observe: Callable[[str], None] | None = None,
 ) -> Ended:
     """Run trials, and return what they reported; `give_up` notes one whose process died again and again, and returns
     what it is called."""
@@ -104,7 +111,7 @@ def _fit(
     if plan.is_done(0):
         return ended
     errors: list[UserError] = []
-    watch = _watch(ended, errors, progress)
+    watch = _watch(ended, errors, progress, observe)
     tuner = Tuner(
         tune.with_resources(trial, {"CPU": runner.placement.trial_cpus, "GPU": runner.placement.trial_gpus}),
         param_space=plan.space,
@@ -224,7 +231,9 @@ def _stop_at(errors: list[UserError]) -> Any:
     return StopAtError()
 
 
-def _watch(ended: Ended, errors: list[UserError], progress: SweepProgress) -> Any:
+def _watch(
+    ended: Ended, errors: list[UserError], progress: SweepProgress, observe: Callable[[str], None] | None
+) -> Any:
     from ray.tune import Callback
 
     class Watch(Callback):
@@ -243,6 +252,8 @@ def _watch(ended: Ended, errors: list[UserError], progress: SweepProgress) -> An
                 errors.append(UserError.from_json(result["user_error"]))
             elif "rung_result" in result:
                 ended.taken.add(result["rung_result"])
+                if observe is not None:
+                    observe(result["rung_result"])
             elif "failed" in result:
                 ended.failed_baselines[result["baseline"]] = result["failed"]
 

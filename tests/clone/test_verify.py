@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from stand_in import StandIn, actor_of, job_of
 
-from raysd.clone.export import RECORD, _claim, export_clone, folder_name
+from raysd.clone.export import RECORD, _claim, export_clone, folder_names
 from raysd.clone.record import with_earlier
 from raysd.clone.scan import check_shards, missing_shards
 from raysd.clone.shard import Shard, read_shard, shard_name, write_shard
@@ -98,12 +98,28 @@ def test_a_smaller_plan_is_verified_with_all_that_the_record_calls_complete(clon
     assert with_earlier(small).counts == clone.counts
 
 
-def test_an_image_folder_has_one_folder_per_class_in_label_order(clone, tmp_path):
+def test_an_image_folder_has_one_folder_per_class_and_says_prompts_and_seeds(clone, tmp_path):
+    import datasets
     from torchvision.datasets import ImageFolder
 
-    assert export_clone(clone, "imagefolder", str(tmp_path / "out")) == 30
-    folder = ImageFolder(tmp_path / "out")
-    assert len(folder) == 30 and folder.classes[3] == "00003_dress" and folder.targets == sorted(folder.targets)
+    out = str(tmp_path / "out")
+    assert export_clone(clone, "imagefolder", out) == 30
+    folder = ImageFolder(out)
+    assert len(folder) == 30 and folder.classes[:2] == ["T-shirt", "ankle_boot"]
+    rows = datasets.load_dataset("imagefolder", data_dir=out, split="train", cache_dir=str(tmp_path / "cache"))
+    assert len(rows) == 30
+    for row in rows:
+        image = clone.image(row["index"] * 10 + row["label"])
+        assert (row["prompt"], row["seed"]) == (image.prompt, image.seed) or row["redraws"]
+        assert (row["class_name"], row["key"]) == (
+            clone.spec.table.names[row["label"]],
+            clone.spec.table.keys[row["label"]],
+        )
+    table = pq.read_table(clone.folder.child("data").file("train-000000.parquet")).to_pylist()
+    stored = {row["seed"]: row["image"]["bytes"] for row in table}
+    lines = [json.loads(line) for line in (tmp_path / "out" / "metadata.jsonl").read_text().splitlines()]
+    same = [(tmp_path / "out" / line["file_name"]).read_bytes() == stored[line["seed"]] for line in lines[:15]]
+    assert len(lines) == 30 and all(same)
 
 
 def test_an_image_folder_is_synced_once_and_not_for_each_image(clone, tmp_path, monkeypatch):
@@ -115,7 +131,7 @@ def test_an_image_folder_is_synced_once_and_not_for_each_image(clone, tmp_path, 
         )
     export_clone(clone, "imagefolder", str(tmp_path / "out"))
     assert events.count("fsync") <= 2  # the probe whether the folder can be written to, and its folder
-    assert events.count("replace") == 32 and events[-1] == "sync" and events.count("sync") == 1
+    assert events.count("replace") == 33 and events[-1] == "sync" and events.count("sync") == 1
 
 
 def test_an_export_that_was_killed_leaves_whole_images_and_is_made_whole_by_the_same_command(
@@ -136,7 +152,7 @@ def test_an_export_that_was_killed_leaves_whole_images_and_is_made_whole_by_the_
         export_clone(clone, "imagefolder", str(out))
     files = list(out.rglob("*.png"))
     assert len(files) == 18 and all(np.asarray(Image.open(file)).shape == (8, 8) for file in files)
-    partial = out / "00003_dress" / ".0000000.png.1234.tmp"  # as a killed process leaves it
+    partial = out / "dress" / ".0000000.png.1234.tmp"  # as a killed process leaves it
     partial.write_bytes(b"")
     os.utime(partial, (0, 0))
     assert export_clone(clone, "imagefolder", str(out)) == 30
@@ -180,9 +196,12 @@ def test_a_folder_that_holds_something_else_is_refused_and_stays_as_it_is(clone,
     assert sorted(path.name for path in out.rglob("*")) == before
 
 
-def test_keys_with_paths_in_them_stay_inside_the_export():
-    assert folder_name(3, "../../etc/passwd") == "00003__etc_passwd"
-    assert folder_name(4, "a/b\\c d") == "00004_a_b_c_d"
+def test_class_names_with_paths_in_them_stay_inside_the_export():
+    names = ["../../etc/passwd", "a/b\\c d", "..", "A B c D", "a b c d", "", "con", "é" * 300, "e\u0301" * 300, "日本"]
+    folders = folder_names(names)
+    assert folders[:7] == ["etc_passwd", "a_b_c_d", "class", "A_B_c_D_3", "a_b_c_d_4", "class_5", "con_6"]
+    assert folders[9] == "日本" and len({folder.lower() for folder in folders}) == len(names)
+    assert not [folder for folder in folders if len(folder.encode()) > 255 or "/" in folder or folder.startswith(".")]
 
 
 def test_an_export_of_an_incomplete_clone_is_refused(clone, tmp_path):

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raysd.clone.export import folder_name
+from raysd.clone.export import folder_names, former_folder_name
 from raysd.data.images import class_names, decode_all
 from raysd.data.parquet import parquet_source
 from raysd.data.readers import Columns, encode_png
@@ -110,12 +110,22 @@ def test_numbers_that_cannot_be_the_tables_are_refused_and_can_be_mapped(tmp_pat
     assert decode_all(mapped, 8).labels.tolist() == [0, 1, 2][: len(labels)]
 
 
-def test_an_export_of_ones_own_is_read_back_by_key(tmp_path):
+def test_an_export_is_read_back_by_name(tmp_path):
+    table = load_class_table(["a b", "coat", "a/b", "Été"])
+    for label, name in enumerate(folder_names(table.names)):
+        (tmp_path / "export" / name).mkdir(parents=True)
+        (tmp_path / "export" / name / "0000000.png").write_bytes(png(10 * label))
+    arrays = decode_all(opened(tmp_path / "export", tmp_path, table), 8)
+    assert (arrays.images[:, 0, 0, 0] // 10).tolist() == arrays.labels.tolist()
+    assert sorted(arrays.labels.tolist()) == [0, 1, 2, 3]
+
+
+def test_an_export_of_version_0_1_0_is_read_back_by_key(tmp_path):
     table = load_class_table(["a b", "coat", "a/b"])
     (tmp_path / "export").mkdir()
     (tmp_path / "export" / ".raysd-export.json").write_text("{}")
     for label, key in enumerate(table.keys):
-        folder = tmp_path / "export" / folder_name(label, key)
+        folder = tmp_path / "export" / former_folder_name(label, key)
         folder.mkdir()
         (folder / "0000000.png").write_bytes(png(10 * label))
     images = opened(tmp_path / "export", tmp_path, table)

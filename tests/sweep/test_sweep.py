@@ -63,7 +63,14 @@ def swept(request, tmp_path_factory, ray_cluster):
     config, root = folder / "tiny.yaml", folder / "runs"
     model = "embedded" if request.param == "killed" else "dummy"
     config.write_text(
-        yaml.safe_dump({**EXPERIMENT, "storage": "runs", "generation": {**EXPERIMENT["generation"], "model": model}})
+        yaml.safe_dump(
+            {
+                **EXPERIMENT,
+                "storage": "runs",
+                "generation": {**EXPERIMENT["generation"], "model": model},
+                "training": {**EXPERIMENT["training"], "logger": "tensorboard"},
+            }
+        )
     )
     if request.param == "killed":
         run_and_kill(folder, config, 3)
@@ -88,6 +95,28 @@ def test_a_stopped_sweep_goes_on_and_ends_with_a_report_and_the_winner_as_a_file
     )
     assert best.generation.images_per_class == 12
     assert "next: raysd generate" in first.stdout
+
+
+def test_each_setting_is_logged_with_all_its_rungs_though_the_sweep_was_stopped(swept):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    root, (first, _), _ = swept
+    assert "no longer logged" not in first.stdout
+    (row,) = read_rows(Location(str(root)), SWEEP)
+    (folder,) = root.glob("logs/sweep-*")
+    results = {result["fingerprint"]: result for result in read_rows(Location(str(root)), RUNG_RESULT)}
+    taken = [results[fingerprint] for fingerprint in row["rung_results"]]
+    scores = {}
+    for path in folder.iterdir():
+        if path.name != "answer":
+            events = EventAccumulator(str(path)).Reload()
+            scores[int(path.name[:4])] = {event.step: event.value for event in events.Scalars("score")}
+            assert events.Images("samples")
+    assert scores.keys() == {result["number"] for result in taken}
+    for result in taken:
+        assert scores[result["number"]][result["images_per_class"]] == pytest.approx(result["score"], abs=1e-3)
+    last = next(result for result in taken if result["rung"] == 2)
+    assert EventAccumulator(str(root / "logs" / last["classifiers"][0])).Reload().Tags()["scalars"] != ["loss"]
 
 
 def test_what_had_finished_before_the_stop_is_not_done_again(swept):

@@ -1,0 +1,1 @@
+"""Clones and classifiers as repositories of the Hugging Face hub."""

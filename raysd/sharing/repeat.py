@@ -1,0 +1,105 @@
+"""The experiment file that repeats a clone, from its spec alone."""
+
+import csv
+import io
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+from raysd.clone.clone import Clone
+from raysd.clone.spec import CloneSpec
+from raysd.config import Experiment
+from raysd.errors import UserError
+from raysd.prompts.resolve import built_in_variants, resolve_variant
+from raysd.prompts.variant import PromptVariant
+from raysd.resolve import clone_spec_of
+from raysd.sharing.repository import HubFile, without_paths
+
+EXPERIMENT, CLASSES = "experiment.yaml", "classes.csv"
+COMMAND = f"raysd generate {EXPERIMENT}"
+
+
+def repeating_files(clone: Clone, batch_size: int | None) -> list[HubFile]:
+    """Return an experiment file and a class table that generate the clone again; nothing where they would not.
+
+    That is so for prompts from tables of the user, and for LoRA files: those are not part of the repository.
+    """
+    values = _experiment_values(clone, batch_size)
+    if values is None or not _repeats(clone, values):
+        return []
+    head = f"# Generates this clone again: {COMMAND}\n"
+    text = yaml.safe_dump(without_paths(values), sort_keys=False, allow_unicode=True)
+    return [HubFile.of(EXPERIMENT, head + text), HubFile.of(CLASSES, _classes_csv(clone.spec))]
+
+
+def _experiment_values(clone: Clone, batch_size: int | None) -> dict[str, Any] | None:
+    spec = clone.spec
+    variant = _variant_values(spec)
+    if variant is None or spec.loras:
+        return None
+    keys, counts = spec.table.keys, clone.counts
+    generation: dict[str, Any] = {
+        "model": spec.model.name,
+        **({"revision": spec.model.commit or spec.model.revision} if spec.model.commit or spec.model.revision else {}),
+        "variant": spec.variant_name,
+        "negative_prompt": None if spec.variant.mixture else spec.variant.negative_prompt,
+        "guidance_scale": spec.guidance_scale,
+        "guidance_interval": list(spec.guidance_interval),
+        **({"sampler": "paper"} if spec.scheduler is None else {"scheduler": spec.scheduler}),
+        "scheduler_options": dict(spec.scheduler_options),
+        "num_inference_steps": spec.num_inference_steps,
+        "image_size": spec.image_size,
+        "stored_size": spec.stored_size,
+        "dtype": spec.dtype,
+        "codec": spec.codec,
+        "color": spec.color,
+        "safety_checker": spec.safety_checker,
+        "flagged": spec.flagged,
+        "max_redraws": spec.max_redraws,
+        "compile": spec.compile,
+        **({"step_cache": spec.step_cache.model_dump()} if spec.step_cache is not None else {}),
+        "seed": spec.seed,
+        "images_per_class": max(1, counts.default),
+        "class_counts": {keys[label]: count for label, count in counts.own},
+        "images_per_shard": clone.images_per_shard,
+        **({} if batch_size is None else {"batch_size": batch_size}),
+    }
+    return {"classes": CLASSES, **({"variants": variant} if variant else {}), "generation": generation}
+
+
+def _variant_values(spec: CloneSpec) -> dict[str, Any] | None:
+    """Return the `variants` that give the clone's prompts: none for a built-in one; None where they cannot be told."""
+    name, variant = spec.variant_name, spec.variant
+    if name in built_in_variants():
+        try:
+            known = resolve_variant(name, built_in_variants(), spec.table)
+        except UserError:
+            known = PromptVariant()
+        if known.with_negative_prompt("").identity() == variant.with_negative_prompt("").identity():
+            return {}
+    if variant.mixture or variant.class_fields or variant.added:
+        return None
+    values = variant.model_dump(include={"templates", "fields", "weights", "names", "hypernym"}, exclude_defaults=True)
+    return {name: values}
+
+
+def _classes_csv(spec: CloneSpec) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, spec.table.columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(spec.table.rows)
+    return text.getvalue()
+
+
+def _repeats(clone: Clone, values: dict[str, Any]) -> bool:
+    """Return whether an experiment has the clone's fingerprint."""
+    with TemporaryDirectory() as place:
+        table = Path(place, CLASSES)
+        table.write_text(_classes_csv(clone.spec))
+        try:
+            again = clone_spec_of(Experiment(**{**values, "classes": str(table), "storage": place}), fetch=False)
+        except UserError:
+            return False
+        return again.fingerprint == clone.spec.fingerprint

@@ -1,0 +1,1 @@
+"""Sweeps and evaluations in TensorBoard, MLflow, and Weights & Biases."""
