@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from raysd.cluster.preflight import check_cluster
-from raysd.commands.checks import check_further_sets, checked_runs
+from raysd.commands.checks import check_sets, checked_runs
 from raysd.commands.classifier_handle import TrainedClassifier
 from raysd.commands.result_rows import ResultRows
 from raysd.commands.show import describe_row
@@ -139,15 +139,15 @@ def analyze(experiment: ExperimentLike = None, command: str = "", **values: Any)
     Raises:
         UserError: no real images are named, or a classifier, a clone or a model is missing.
     """
-    from raysd.data.real_datasets import real_dataset
     from raysd.evaluation.analyze import analyze_features, compare_clone
     from raysd.evaluation.models import pretrained_model
+    from raysd.evaluation.tasks import class_images
     from raysd.resolve import replicates, training_pools
 
     experiment = load_experiment(experiment, **values)
     settings, evaluation = experiment.analysis, experiment.evaluation
-    name = settings.real or evaluation.validation_set or evaluation.test_set
-    if name is None:
+    wanted = settings.real or evaluation.validation_set or evaluation.test_set
+    if wanted is None:
         raise UserError("analysis.real", None, "name a set of real images of the classes")
     check_cluster(experiment.root, experiment.cluster)
     judge = None if settings.model is None else pretrained_model(settings.model, experiment.table, needs_classes=False)
@@ -161,8 +161,8 @@ def analyze(experiment: ExperimentLike = None, command: str = "", **values: Any)
             )
         clones = list({images[0].fingerprint: images[0] for images in found}.values())
     models = _evaluated_models(experiment)
-    is_validation = name == evaluation.validation_set and settings.real is None
-    real = real_dataset(name, "train" if is_validation else "test", experiment.root, table=experiment.table)
+    is_validation = wanted == evaluation.validation_set and settings.real is None
+    real = class_images(experiment.root, wanted, "train" if is_validation else "test", experiment.table)
     real = replace(real, images_per_class=settings.images_per_class, from_end=is_validation)
     rows = [analyze_features(experiment.root, model, real, command) for model in models]
     if judge is not None:
@@ -184,7 +184,7 @@ def _check_sets(experiment: Experiment) -> None:
     settings = experiment.evaluation
     if not (settings.test_set or settings.test_sets or settings.transfer_sets or settings.validation_set):
         raise UserError("evaluation.test_set", None, "nothing to measure on; name a test set or transfer sets")
-    check_further_sets(experiment)
+    check_sets(experiment)
 
 
 def _evaluated_models(experiment: Experiment) -> "list[EvaluatedModel]":

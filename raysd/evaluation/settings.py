@@ -2,7 +2,15 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    WrapSerializer,
+    model_validator,
+)
 
 from raysd.clone.settings import Seed
 from raysd.renamed import rename_keys
@@ -107,31 +115,39 @@ def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+def _short(wanted: "TestSet", dump: SerializerFunctionWrapHandler) -> Any:
+    """Return the name of a set that has nothing else: files and fingerprints keep the form that they always had."""
+    return wanted.name if wanted == TestSet(name=wanted.name) else dump(wanted)
+
+
+AnyTestSet = Annotated[TestSet, BeforeValidator(_named, json_schema_input_type=TestSet | str)]
+AnyTransferSet = Annotated[TransferSet, BeforeValidator(_named, json_schema_input_type=TransferSet | str)]
+ClassSet = Annotated[AnyTestSet, WrapSerializer(_short)]
+"""Real images of the classifier's own classes, by name or with all that a test set takes."""
+
+
 class EvaluationSettings(BaseModel):
     """Sets that a classifier is measured on."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    test_set: str | None = None
-    """Real images of the same classes: a built-in set, a Parquet file, or a folder with one folder per class key."""
-    test_sets: list[TestSet] = []
+    test_set: ClassSet | None = None
+    """Real images of the same classes: a built-in set, a Parquet file, or a folder with one folder per class key. By
+    name, or as a member of `test_sets`."""
+    test_sets: list[AnyTestSet] = []
     """Further ones, as ImageNet-V2 or ImageNet-R."""
-    validation_set: str | None = None
-    """Real images on which a sweep chooses; the training split of a built-in set. The test set is only reported."""
+    validation_set: ClassSet | None = None
+    """Real images on which a sweep chooses; the training split of a built-in set. The test set is only reported. By
+    name, or as a member of `test_sets`."""
     validation_images_per_class: PositiveInt | None = 100
     """The last so many of each class, away from the first ones that a comparison with real images trains on; all
     when empty."""
-    transfer_sets: list[TransferSet] = []
+    transfer_sets: list[AnyTransferSet] = []
     pretrained: list[str] = []
     """Classifiers that are measured beside your own: folders in timm's format, or hub ids as
     `timm/resnet50.a1_in1k`."""
     skip_absent: bool = False
     """List sets that are not available as skipped, and measure the others, instead of stopping."""
-
-    @field_validator("test_sets", "transfer_sets", mode="before")
-    @classmethod
-    def _by_name(cls, values: Any) -> Any:
-        return [_named(value) for value in values] if isinstance(values, list) else values
 
 
 class AnalysisSettings(BaseModel):
@@ -139,8 +155,9 @@ class AnalysisSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    real: str | None = None
-    """Real images of the classes; the evaluation's validation set when empty, else its test set."""
+    real: ClassSet | None = None
+    """Real images of the classes, by name or as a member of `test_sets`; the evaluation's validation set when empty,
+    else its test set."""
     model: str | None = None
     """Whose features compare the clone with the real images: a folder in timm's format, or a hub id as
     `timm/resnet50.a1_in1k`."""
