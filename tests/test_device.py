@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 ASKING = {
     "device.py",
     "training/precision.py",
-}  # for `precision: auto`, which looks at the machine that starts a training
+}  # of two older classifiers, the one that this machine would have trained
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import contextlib
 import json
 import math
 import time
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -28,6 +29,7 @@ from raysd.storage.location import Location
 from raysd.training.augmentation import augment, fractals
 from raysd.training.logs import open_log
 from raysd.training.model import build_classifier, normalize, save_classifier, synchronize_norms
+from raysd.training.precision import agreed_precision
 from raysd.training.recipe import Recipe, cosine_factor, size_at
 from raysd.training.run import LoopConfig
 from raysd.training.workers import OneProcess, Workers, mean_over_workers, resume_meter, totals_over_workers
@@ -72,6 +74,9 @@ def train_seeds(loop: LoopConfig, workers: Workers) -> None:
     if loop.validation is not None and loop.validate_epochs:
         validation = decode_part(loop.validation, loop.architecture.image_size, workers.rank, workers.world_size)
     resumed = workers.resume()
+    if resumed is not None and "precision" in resumed:
+        loop = replace(loop, precision=resumed["precision"])
+    loop = replace(loop, precision=agreed_precision(loop.precision, workers, loop.precision_note))
     if resumed is not None and resumed["seed"] not in loop.seeds:
         resumed = None  # its classifier is done
     for number, seed in enumerate(loop.seeds):
@@ -299,6 +304,7 @@ class SeedTraining:
             "totals": totals,
             "resumed_at": self.resumed_at,
             "sizes": self.sizes,
+            "precision": self.config.precision,
         }
         state |= {
             "model": self.model.state_dict(),

@@ -77,6 +77,18 @@ def test_a_finished_sweep_is_there_and_its_report_is_written(stored, no_ray):
     assert "60 images and 3 trainings" in out
 
 
+def test_what_was_trained_with_the_number_format_of_its_head_is_found_on_another_one(stored, no_ray, monkeypatch):
+    """Version 0.1.0 answered `precision: auto` on the machine that started a job, and named classifiers by the answer."""
+    monkeypatch.setattr("raysd.device.has_bfloat16", lambda device: False)
+    auto = "training.precision=auto"
+    out, folder = stored("train", "tiny.yaml", auto)
+    assert "classifier of seed 0" in out and not list(folder.glob("storage/classifiers/*/model.safetensors"))
+    out, _ = stored("evaluate", "tiny.yaml", auto)
+    assert "top-1" in out
+    stored("sweep", "tiny.yaml", auto)
+    assert len(list(folder.glob("storage/results/sweep/*.json"))) == 1
+
+
 @pytest.mark.slow
 def test_an_interrupted_sweep_goes_on_from_its_finished_rungs(tmp_path, ray_cluster):
     shutil.copytree(
