@@ -36,9 +36,13 @@ from raysd.training.workers import OneProcess, Workers, mean_over_workers, resum
 from raysd.versions import versions
 
 
-def equal_parts(count: int, most: int) -> list[slice]:
-    """Return the fewest stretches of 0..count-1 with at most `most` items each; sizes differ by at most one."""
-    num_parts = -(-count // most)
+def equal_parts(count: int, most: int, largest: int = 0) -> list[slice]:
+    """Return the fewest stretches of 0..count-1 with at most `most` items each; sizes differ by at most one.
+
+    As many as a share of `largest` items needs, if that is more: synchronized batch norm waits for all workers in each
+    forward pass, so those with one image less must take as many.
+    """
+    num_parts = min(count, -(-max(count, largest) // most))
     ends = [count * part // num_parts for part in range(num_parts + 1)]
     return [slice(start, stop) for start, stop in pairwise(ends)]
 
@@ -200,7 +204,8 @@ class SeedTraining:
             even = torch.arange(count + count % 2, device=self.device) % count
             views[0], targets = (mixed[:count] for mixed in self.mixup(views[0][even], labels[even]))
         weight = count * self.world_size / self.config.ingest.batch_size  # 1 where all workers have equal shares
-        for part in equal_parts(count, self.config.forward_size or count):
+        largest = -(-self.config.ingest.batch_size // self.world_size)
+        for part in equal_parts(count, self.config.forward_size or largest, largest):
             is_last = part.stop == count
             with contextlib.nullcontext() if is_last or self.world_size == 1 else parallel.no_sync():
                 self._backward(

@@ -16,7 +16,7 @@ from raysd.training.precision import AUTO
 from raysd.training.run import LoopConfig, TrainingRun
 from raysd.training.settings import TrainingSettings
 
-MAX_FAILURES = 3
+MAX_FAILURES = 3  # without a checkpoint in between
 POLL_SECONDS = 1.0
 # A cold or busy node takes that long. After a death Ray Train waits as long for a whole group, since it learns of the
 # death late.
@@ -116,9 +116,10 @@ def _fit(
     import ray
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError
 
     from raysd.cluster.session import ensure_ray, kept_interrupts
-    from raysd.training.worker import take_error, train_worker
+    from raysd.training.worker import FailureCount, take_error, train_worker
 
     settings, name = run.settings, run.name
     ensure_ray()
@@ -130,6 +131,7 @@ def _fit(
     loop = _loop_config(run, name, seeds)
     if settings.min_workers is not None:
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", START_SECONDS)
+    folder = run.root.child("runs", name)
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"loop": ray.put(loop)},
@@ -146,18 +148,22 @@ def _fit(
             name=name,
             storage_path=run.root.child("runs").path,
             storage_filesystem=run.root.filesystem,
-            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            failure_config=FailureConfig(max_failures=-1),  # it would count those with progress in between, too
+            callbacks=[FailureCount(folder, MAX_FAILURES, settings.checkpoint_steps)],
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
     )
-    folder = run.root.child("runs", name)
     take_error(folder)  # of an earlier run
     with (
         kept_interrupts(),
         contextlib.nullcontext() if quiet else _ProgressThread(run, name, loop.num_steps * len(seeds)),
     ):
-        trainer.fit()
-    if (error := take_error(folder)) is not None:
+        failed = None
+        try:
+            trainer.fit()
+        except TrainingFailedError as failure:
+            failed = failure
+    if (error := take_error(folder) or failed) is not None:
         raise error
     _check_trained(run, seeds)
 
