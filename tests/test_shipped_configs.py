@@ -177,7 +177,9 @@ def values_of(file, published):
             (published / "own" / key).mkdir(parents=True, exist_ok=True)
             image = next((published / "imagenet" / "val" / "n02007558").iterdir())
             (published / "own" / key / "1.jpg").write_bytes(image.read_bytes())
-        values["evaluation.test_set"] = str(published / "own")
+        values |= {"evaluation.test_set": str(published / "own"), "generation.images_per_class": 3}
+    if body.get("generation", {}).get("sampler") == "paper":
+        values["generation.num_inference_steps"] = 3  # its scheduler's least
     if sweep:
         values |= {"sweep": sweep, **SMALL_SWEEP}
         if "rungs" in sweep:

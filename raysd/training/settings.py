@@ -59,7 +59,7 @@ class TrainingSettings(BaseModel):
     """Most images that a worker passes through the model at once; it accumulates the gradients of a larger share."""
     image_size: Annotated[int, Field(ge=8, le=1024)] = 32
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """`auto`: bfloat16 if the machine that starts the training has it built in, else float32; `float16` needs GPUs."""
+    """`auto`: bfloat16 if the devices of all workers have it built in, else float32; `float16` needs GPUs."""
     compile: bool = False
     """Whether to compile the model with `torch.compile`: a minute at the start, then faster on GPUs."""
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]

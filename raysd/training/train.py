@@ -119,7 +119,7 @@ def _fit(
     from ray.train.v2.api.exceptions import TrainingFailedError
 
     from raysd.cluster.session import ensure_ray, kept_interrupts
-    from raysd.training.worker import FailureCount, take_error, train_worker
+    from raysd.training.worker import failure_callback, take_error, train_worker
 
     settings, name = run.settings, run.name
     ensure_ray()
@@ -149,7 +149,7 @@ def _fit(
             storage_path=run.root.child("runs").path,
             storage_filesystem=run.root.filesystem,
             failure_config=FailureConfig(max_failures=-1),  # it would count those with progress in between, too
-            callbacks=[FailureCount(folder, MAX_FAILURES, settings.checkpoint_steps)],
+            callbacks=[failure_callback(folder, MAX_FAILURES, settings.checkpoint_steps)],
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
     )

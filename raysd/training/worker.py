@@ -6,16 +6,13 @@ end at once, and the driver raises it.
 
 from typing import Any
 
-from ray.exceptions import RayActorError
-from ray.train.v2.api.callback import UserCallback
-
 from raysd.errors import UserError, find_user_error
 from raysd.storage.location import Location
 
 ERROR = "error.json"
 
 
-class FailureCount(UserCallback):
+class FailureCount:
     """Ends a training whose workers fail again and again without a checkpoint in between. It lives in the controller.
 
     Failures with checkpoints in between are as many as there are: a training of a week on many nodes loses some, and
@@ -42,6 +39,8 @@ class FailureCount(UserCallback):
         Raises:
             RuntimeError: too many failures.
         """
+        from ray.exceptions import RayActorError
+
         causes = [getattr(error, "health_check_failure", error) for error in worker_exceptions.values()]
         if any(getattr(cause, "preempted", False) for cause in causes):
             return
@@ -56,6 +55,13 @@ class FailureCount(UserCallback):
             error = UserError("training.checkpoint_steps", self.checkpoint_steps, remedy)
             self.folder.write(ERROR, error.to_json().encode())
         raise RuntimeError(f"the workers failed {self.count} times without a checkpoint in between: {why}")
+
+
+def failure_callback(folder: Location, most: int, checkpoint_steps: int) -> Any:
+    """Return a `FailureCount` that Ray Train calls."""
+    from ray.train.v2.api.callback import UserCallback
+
+    return type("FailureCallback", (FailureCount, UserCallback), {})(folder, most, checkpoint_steps)
 
 
 def train_worker(config: dict[str, Any]) -> None:
