@@ -13,6 +13,7 @@ from published_sets import EUROSAT, lay_out, lay_out_imagenet
 from raysd.commands.checks import check_sweep, check_training
 from raysd.config import load_experiment
 from raysd.data.catalog import built_in_sets, class_keys
+from raysd.data.splits import read_split
 from raysd.errors import UserError
 from raysd.evaluation.tasks import resolve_sets
 from raysd.prompts.table import load_class_table
@@ -71,8 +72,7 @@ def tiny_sets(monkeypatch, published):
             classes = {"cog": 3, "obj": len(CLASS_MAP)}.get(name[:3], entry.classes)
             monkeypatch.setitem(built_in_sets(), name, entry.model_copy(update={"images": {}, "classes": classes}))
     halves = {name: np.arange(10) % 2 == 0 for name in EUROSAT}
-    earlier = __import__("raysd.data.splits", fromlist=["read_split"]).read_split
-    monkeypatch.setattr("raysd.data.splits.read_split", lambda name: halves if name == "eurosat" else earlier(name))
+    monkeypatch.setattr("raysd.data.splits.read_split", lambda name: halves if name == "eurosat" else read_split(name))
     monkeypatch.setattr("raysd.data.hub_readers.DOWNLOADS", published / "torchvision")
     monkeypatch.setattr("torchvision.datasets.flowers102.check_integrity", lambda file, _: Path(file).is_file())
     return published
@@ -188,6 +188,7 @@ def values_of(file, published):
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("file", FILES, ids=NAMES)
 def test_each_experiment_runs_to_its_end(file, tmp_path, tiny_sets, ray_cluster):
     values = {**values_of(file, tiny_sets), "storage": str(tmp_path / "runs"), **some_classes(file, tmp_path)}

@@ -186,6 +186,7 @@ def train_under_kills(run, times, with_progress):
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)  # each kill costs a start of workers, which takes long on a busy machine
 def test_more_kills_than_the_limit_with_checkpoints_in_between_do_not_end_a_training(ray_cluster, tmp_path):
     run = run_of(tmp_path, num_steps=3000, checkpoint_steps=20)
     killed = train_under_kills(run, MAX_FAILURES + 2, True)
@@ -194,6 +195,7 @@ def test_more_kills_than_the_limit_with_checkpoints_in_between_do_not_end_a_trai
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)  # each kill costs a start of workers, which takes long on a busy machine
 def test_kills_without_a_checkpoint_in_between_end_a_training_in_one_line(ray_cluster, tmp_path):
     run = run_of(tmp_path, num_steps=100_000, checkpoint_steps=50_000)
     with pytest.raises(UserError, match=r"training\.checkpoint_steps = 50000: workers were lost 4 times") as caught:
