@@ -15,8 +15,8 @@ import record
 from raysd.cli import main
 from raysd.cluster.session import ensure_ray
 from raysd.config import load_experiment
+from raysd.device import cpu_has_bfloat16
 from raysd.storage.rows import COMPARISON, read_rows
-from raysd.training.precision import cpu_has_bfloat16
 
 COMMAND = "python benchmarks/certificate.py"
 CONFIG = Path(__file__).parent.parent / "raysd" / "assets" / "demo.yaml"

@@ -129,13 +129,13 @@ def ddp_rate(images, settings, num_steps):
     """Images per second of a bare DDP loop of two processes with a thread each."""
     import socket
 
-    from raysd.training.precision import resolve_precision
+    from raysd.device import cpu_has_bfloat16
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
     rates = torch.zeros(2).share_memory_()
-    settings = {**settings, "bfloat16": resolve_precision("auto") == "bfloat16"}
+    settings = {**settings, "bfloat16": cpu_has_bfloat16()}
     torch.multiprocessing.spawn(_ddp_process, (images, settings, num_steps, address, rates), nprocs=2)
     return float(rates.min())
 

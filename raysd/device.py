@@ -3,11 +3,13 @@
 import contextlib
 import ctypes
 import os
+from pathlib import Path
 
 import torch
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt, see malloc.h
 KEPT_BYTES, LARGEST_BYTES = 2**30 - 1, 2**25  # the largest that glibc takes
+BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")
 
 
 def keep_freed_memory() -> None:
@@ -34,6 +36,20 @@ def find_device() -> torch.device:
     if given is None:
         return torch.device("cuda")
     return torch.device("cuda", _place(given[0])) if given else torch.device("cpu")
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Return whether a device multiplies bfloat16 in hardware; emulated, it is far slower than float32."""
+    if device.type != "cuda":
+        return cpu_has_bfloat16()
+    with torch.cuda.device(device):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def cpu_has_bfloat16() -> bool:
+    """Return whether this machine's CPU multiplies bfloat16 in hardware."""
+    info = Path("/proc/cpuinfo")
+    return info.exists() and any(flag in info.read_text(encoding="utf-8", errors="replace") for flag in BFLOAT16_FLAGS)
 
 
 def _given_gpus() -> list[str] | None:

@@ -19,6 +19,7 @@ from raysd.curation.settings import FilterSettings
 from raysd.data.images import ImageSet
 from raysd.data.real_datasets import real_dataset
 from raysd.errors import UserError
+from raysd.evaluation.tasks import validation_images
 from raysd.training.loader import Pool
 from raysd.training.run import TrainingRun
 
@@ -125,10 +126,7 @@ def training_run(experiment: Experiment, pools: tuple[Pool, ...]) -> TrainingRun
     """Return the training of the experiment's classifiers on some images."""
     validation, settings = None, experiment.evaluation
     if experiment.training.validate_epochs and settings.validation_set is not None:
-        count = settings.validation_images_per_class
-        validation = real_dataset(
-            settings.validation_set, "train", experiment.root, count, experiment.table, from_end=count is not None
-        )
+        validation = validation_images(experiment.root, settings, settings.validation_set, experiment.table)
     return TrainingRun(
         experiment.root, pools, len(experiment.table), experiment.training, validation, tuple(experiment.table.names)
     )

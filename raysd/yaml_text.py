@@ -16,7 +16,8 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
+from pydantic_core import PydanticUndefined
 
 from raysd.errors import UserError
 
@@ -162,10 +163,13 @@ def _is_marked(text: str, kinds: Sequence[Kind]) -> bool:
 
 
 def members(annotation: Kind) -> list[Kind]:
-    """Return the types that an annotation allows, without what is said beside them."""
+    """Return the types that an annotation allows, without what is said beside them; those of the input where another
+    form is read, too."""
     origin: Any = get_origin(annotation)
     if origin is Annotated:
-        return members(get_args(annotation)[0])
+        kind, *beside = get_args(annotation)
+        read = [each.json_schema_input_type for each in beside if isinstance(each, BeforeValidator)]
+        return members(next((each for each in read if each is not PydanticUndefined), kind))
     if origin in (Union, UnionType):
         return [kind for part in get_args(annotation) for kind in members(part)]
     return [annotation]

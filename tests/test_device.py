@@ -13,10 +13,7 @@ from raysd import device
 from raysd.device import find_device
 
 ROOT = Path(__file__).parent.parent
-ASKING = {
-    "device.py",
-    "training/precision.py",
-}  # for `precision: auto`, which looks at the machine that starts a training
+ASKING = {"device.py", "training/precision.py"}  # which takes, of two older classifiers, the one of this machine
 
 
 @pytest.fixture

@@ -129,7 +129,7 @@ def check_apart(experiment: Experiment, sets: "list[ImageSet]") -> None:
     trained = [_Use("training", images.name, images) for images in sets if images.about.get("kind") == "real"]
     chosen = _validation(experiment)
     if chosen and trained:
-        _check_validation_count(experiment, trained)
+        _check_validation_count(experiment, chosen[0], trained)
     reported = _reported(experiment) if trained or chosen else []
     for used, measured in [*product(trained, [*chosen, *reported]), *product(chosen, reported)]:
         _check_pair(used, measured)
@@ -155,14 +155,12 @@ def _check_pair(used: _Use, measured: _Use) -> None:
 
 def _validation(experiment: Experiment) -> list[_Use]:
     """Return the images that a sweep or a training chooses by, if any."""
-    from raysd.data.real_datasets import real_dataset
+    from raysd.evaluation.tasks import validation_images
 
-    evaluation = experiment.evaluation
-    name, count = evaluation.validation_set, evaluation.validation_images_per_class
-    if name is None:
+    if (wanted := experiment.evaluation.validation_set) is None:
         return []
-    images = real_dataset(name, "train", experiment.root, count, from_end=count is not None)
-    return [_Use("evaluation.validation_set", name, images)]
+    images = validation_images(experiment.root, experiment.evaluation, wanted, experiment.table)
+    return [_Use("evaluation.validation_set", wanted.name, images)]
 
 
 def _reported(experiment: Experiment) -> list[_Use]:
@@ -174,11 +172,13 @@ def _reported(experiment: Experiment) -> list[_Use]:
     from raysd.data.real_datasets import real_dataset
 
     evaluation, root, found = experiment.evaluation, experiment.root, list[_Use]()
-    if (name := evaluation.test_set) is not None:
-        found.append(_Use("evaluation.test_set", name, real_dataset(name, "test", root)))
-    others = {evaluation.validation_set, experiment.training.real, experiment.sweep.real}
+    if (wanted := evaluation.test_set) is not None:
+        images = real_dataset(wanted.name, "test", root, path=wanted.path)
+        found.append(_Use("evaluation.test_set", wanted.name, images))
+    others = {experiment.training.real, experiment.sweep.real}
     others |= {source.real for source in experiment.training.sources}
-    wanted: list[tuple[str, RealSource, bool]] = [
+    others |= set() if evaluation.validation_set is None else {evaluation.validation_set.name}
+    further: list[tuple[str, RealSource, bool]] = [
         *((f"evaluation.test_sets.{number}.name", each, False) for number, each in enumerate(evaluation.test_sets)),
         *(
             (f"evaluation.transfer_sets.{number}.name", each, True)
@@ -186,7 +186,7 @@ def _reported(experiment: Experiment) -> list[_Use]:
             if each.name in others or each.name not in built_in_sets()
         ),
     ]
-    for field, each, halve in wanted:
+    for field, each, halve in further:
         try:
             found.append(_Use(field, each.name, real_dataset(each.name, "test", root, halve=halve, path=each.path)))
         except UserError:
@@ -195,7 +195,7 @@ def _reported(experiment: Experiment) -> list[_Use]:
     return found
 
 
-def _check_validation_count(experiment: Experiment, trained: list[_Use]) -> None:
+def _check_validation_count(experiment: Experiment, chosen: _Use, trained: list[_Use]) -> None:
     """Check that the first images of a set that is trained on end before the last ones, which are for validation.
 
     Raises:
@@ -204,12 +204,10 @@ def _check_validation_count(experiment: Experiment, trained: list[_Use]) -> None
     import numpy as np
 
     from raysd.data.images import read_labels
-    from raysd.data.real_datasets import real_dataset
 
-    evaluation, count = experiment.evaluation, experiment.evaluation.validation_images_per_class
+    count = experiment.evaluation.validation_images_per_class
     real = {use.images.fingerprint: use.images for use in trained}
-    learnt = real.get(real_dataset(evaluation.validation_set or "", "train", experiment.root).fingerprint)
-    if learnt is None:
+    if (learnt := real.get(chosen.images.fingerprint)) is None:
         return
     fewest = int(np.unique(read_labels(learnt), return_counts=True)[1].min())
     taken = learnt.images_per_class if isinstance(learnt.images_per_class, int) else fewest
@@ -237,8 +235,6 @@ def check_training(experiment: Experiment) -> None:
     named = {
         "training.real": training.real,
         "sweep.real": experiment.sweep.real,
-        "evaluation.test_set": evaluation.test_set,
-        "evaluation.validation_set": evaluation.validation_set,
     }
     for number, source in enumerate(training.sources):
         named[f"training.sources.{number}.real"] = source.real
@@ -252,7 +248,7 @@ def check_training(experiment: Experiment) -> None:
     for field, name in named.items():
         if name is not None:
             check_real_dataset(field, name)
-    check_further_sets(experiment)
+    check_sets(experiment)
 
 
 def check_options(experiment: Experiment) -> None:
@@ -280,12 +276,16 @@ def _check_backbone(experiment: Experiment) -> None:
     )
 
 
-def check_further_sets(experiment: Experiment) -> None:
-    """Check the names of further test sets and of transfer sets; with `skip_absent`, sets that are not available are no
-    error."""
+def check_sets(experiment: Experiment) -> None:
+    """Check the names of all sets that classifiers are measured on; with `skip_absent`, further test sets and transfer
+    sets that are not available are no error."""
     from raysd.data.real_datasets import check_real_dataset
 
     evaluation = experiment.evaluation
+    named = {"evaluation.test_set": evaluation.test_set, "evaluation.validation_set": evaluation.validation_set}
+    for field, own in named.items():
+        if own is not None:
+            check_real_dataset(field, own.name, own.path, own.class_map)
     if evaluation.skip_absent:
         return
     further: dict[str, Sequence[RealSource]] = {

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from raysd.cluster.preflight import check_cluster
-from raysd.commands.checks import check_further_sets, checked_runs
+from raysd.commands.checks import checked_runs
 from raysd.commands.classifier_handle import TrainedClassifier
 from raysd.commands.held_out import generate_held_out, held_out_clones, held_out_sets, names_real_images
 from raysd.commands.result_rows import ResultRows
@@ -70,7 +70,7 @@ def evaluate(experiment: ExperimentLike = None, command: str = "", **values: Any
     from raysd.tracking.evaluation_log import log_evaluation
 
     experiment = load_experiment(experiment, **values)
-    check_further_sets(experiment)
+    check_sets(experiment)
     models = _evaluated_models(experiment)
     evaluation = Evaluation(experiment.root, experiment.evaluation, experiment.table, command)
     check_cluster(experiment.root, experiment.cluster)
@@ -101,7 +101,7 @@ def compare(experiment: ExperimentLike, other: ExperimentLike, command: str = ""
     from raysd.evaluation.evaluate import Evaluation
 
     experiment, other = load_experiment(experiment), load_experiment(other)
-    check_further_sets(experiment)
+    check_sets(experiment)
     if experiment.table.keys != other.table.keys:
         raise UserError("with", "classes", "only settings with the same class table can be compared")
     for field in SETS:
@@ -153,15 +153,15 @@ def analyze(experiment: ExperimentLike = None, command: str = "", **values: Any)
         UserError: no real images are named, or a classifier, a clone or a model is missing.
         Failure: every analysis failed.
     """
-    from raysd.data.real_datasets import real_dataset
     from raysd.evaluation.analyze import analyze_features, compare_clone
     from raysd.evaluation.models import pretrained_model
+    from raysd.evaluation.tasks import class_images
     from raysd.resolve import training_pools
 
     experiment = load_experiment(experiment, **values)
     settings, evaluation = experiment.analysis, experiment.evaluation
-    name = settings.real or evaluation.validation_set or evaluation.test_set
-    if name is None and settings.model is not None:
+    wanted = settings.real or evaluation.validation_set or evaluation.test_set
+    if wanted is None and settings.model is not None:
         raise UserError("analysis.real", None, "name a set of real images of the classes, to compare the clone with")
     check_cluster(experiment.root, experiment.cluster)
     judge = None if settings.model is None else pretrained_model(settings.model, experiment.table, needs_classes=False)
@@ -175,12 +175,12 @@ def analyze(experiment: ExperimentLike = None, command: str = "", **values: Any)
             )
         clones = list({images[0].fingerprint: images[0] for images in found}.values())
     models = _evaluated_models(experiment)
-    is_validation = name == evaluation.validation_set and settings.real is None
-    if name is None:
+    is_validation = wanted == evaluation.validation_set and settings.real is None
+    if wanted is None:
         real = _held_out([experiment])[0].images
         say("the features are those of held-out generated images; name real ones in analysis.real")
     else:
-        real = real_dataset(name, "train" if is_validation else "test", experiment.root, table=experiment.table)
+        real = class_images(experiment.root, wanted, "train" if is_validation else "test", experiment.table)
     real = replace(real, images_per_class=settings.images_per_class, from_end=is_validation)
     root = experiment.root
     jobs: dict[str, Callable[[], AnalysisRow]] = {

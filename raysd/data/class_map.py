@@ -16,6 +16,8 @@ from raysd.storage.local_copy import local_file
 
 LEFT_OUT = -1
 EXPORTED_DIGITS = 5
+AS_SHARED = "{name: .., shared_classes: true}"
+"""How a test or validation set is given that has not the same classes as the table."""
 Target = str | list[str] | None
 
 
@@ -75,7 +77,7 @@ def match_classes(
         if found is None and not shared_classes:
             shown = ", ".join(table.keys[:5])
             why = f"its class {names[label]!r} is in no row of the class table"
-            remedy = f"{why}; name it as one of {shown}, ..., give a class map, or set shared_classes"
+            remedy = f"{why}; name it as one of {shown}, ..., or give a test set as {AS_SHARED} or with a class_map"
             raise UserError("real data set", images.name, remedy)
         if found is not None and (other := taken.setdefault(found, label)) != label:
             both = f"its classes {names[other]!r} and {names[label]!r} are both {table.keys[found]!r}"
@@ -104,7 +106,7 @@ def _check_numbers(name: str, labels: np.ndarray, table: ClassTable) -> None:
     what = f"has the labels {first} to {last} without names, and the classes of the table are 0 to {end}"
     example = json.dumps({str(first): table.keys[0]}, ensure_ascii=False)[:-1] + ", ...}"
     change = "number them from 0" if first else "use a table with all of them"
-    remedy = f"{change}, or name it in evaluation.test_sets with a class_map, as {example}"
+    remedy = f"{change}, or give a test set with a class_map, as {example}"
     raise UserError("real data set", name, f"{what}; {remedy}")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from raysd.data.broken import check_images
 from raysd.data.catalog import BuiltInSet, built_in_sets, check_offline_set, fashion_mnist_folder, open_built_in
-from raysd.data.class_map import ClassMatch, count_left_out, match_classes, read_class_map
+from raysd.data.class_map import AS_SHARED, ClassMatch, count_left_out, match_classes, read_class_map
 from raysd.data.folders import folder_source, split_folders
 from raysd.data.hub_readers import SAVED, SAVED_DICT, SCHEME, HubSet, hub_source, hub_splits, parse_hub_name
 from raysd.data.images import ImageSet, read_labels
@@ -327,7 +327,7 @@ def _check_classes(images: ImageSet, table: ClassTable) -> None:
     if missing:
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         what = f"has no image of {len(missing):,} of the {len(table):,} classes: {shown}"
-        remedy = "if it shall lack them, name it in evaluation.test_sets with shared_classes: true or a class_map"
+        remedy = f"if it is a test set and shall lack them, give it as {AS_SHARED}, or with a class_map"
         raise UserError("real data set", images.name, f"{what}; add images, or {remedy}")
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, WrapSerializer, model_validator
 
 from raysd.clone.settings import Seed
 from raysd.renamed import rename_keys
@@ -108,21 +108,32 @@ def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+def _short(wanted: "TestSet", dump: SerializerFunctionWrapHandler) -> Any:
+    """Return the name of a set that has nothing else: files and fingerprints keep the form that they always had."""
+    return wanted.name if wanted == TestSet(name=wanted.name) else dump(wanted)
+
+
+AnyTestSet = Annotated[TestSet, BeforeValidator(_named, json_schema_input_type=TestSet | str)]
+AnyTransferSet = Annotated[TransferSet, BeforeValidator(_named, json_schema_input_type=TransferSet | str)]
+ClassSet = Annotated[AnyTestSet, WrapSerializer(_short)]
+"""Real images of the classifier's own classes, by name or with all that a test set takes."""
+
+
 class EvaluationSettings(Section):
     """Sets that a classifier is measured on."""
 
-    test_set: str | None = None
+    test_set: ClassSet | None = None
     """Real test images of the same classes: a built-in set, a data set of the hub, a Parquet file, or a folder with one
-    folder per class key. Without it, nothing is tested."""
-    test_sets: list[TestSet] = []
+    folder per class key; by name, or as a member of `test_sets`. Without it, nothing is tested."""
+    test_sets: list[AnyTestSet] = []
     """Further test sets of the same classes, as ImageNet-V2 or ImageNet-R: a name, or a mapping as below."""
-    validation_set: str | None = None
-    """Real images on which a sweep chooses, of a built-in set those of its training split. The test set is only
-    reported."""
+    validation_set: ClassSet | None = None
+    """Real images on which a sweep chooses, of a built-in set those of its training split; by name, or as a member of
+    `test_sets`. The test set is only reported."""
     validation_images_per_class: Annotated[PositiveInt, Unit("images")] | None = 100
     """Validation images of each class, the last ones, away from the first that a comparison with real images trains on;
     all when null."""
-    transfer_sets: list[TransferSet] = []
+    transfer_sets: list[AnyTransferSet] = []
     """Sets of other classes, on which probes of the frozen features are trained and tested: a name, or a mapping as
     below."""
     generated_images_per_class: Annotated[PositiveInt, Unit("images")] = 50
@@ -134,17 +145,13 @@ class EvaluationSettings(Section):
     skip_absent: bool = False
     """Name further sets that are not available as skipped and measure the others, instead of stopping."""
 
-    @field_validator("test_sets", "transfer_sets", mode="before")
-    @classmethod
-    def _by_name(cls, values: Any) -> Any:
-        return [_named(value) for value in values] if isinstance(values, list) else values
-
 
 class AnalysisSettings(Section):
     """What `raysd analyze` compares the clone and the classifiers' features with."""
 
-    real: str | None = None
-    """Real images of the classes; when null, the validation set of `evaluation`, else its test set."""
+    real: ClassSet | None = None
+    """Real images of the classes, by name or as a member of `test_sets`; when null, the validation set of `evaluation`,
+    else its test set."""
     model: str | None = None
     """Model whose features compare the clone with the real images, as a folder in timm's format or a hub id, as
     `timm/resnet50.a1_in1k`; when null, they are not compared."""

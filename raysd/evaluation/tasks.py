@@ -5,6 +5,7 @@ from typing import Any
 
 from raysd.data.catalog import Metric, built_in_sets
 from raysd.data.images import ImageSet, class_names, read_labels
+from raysd.data.readers import Split
 from raysd.data.real_datasets import real_dataset
 from raysd.errors import UserError
 from raysd.evaluation.settings import EvaluationSettings, ProbeSettings, TestSet, TransferSet
@@ -13,6 +14,7 @@ from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
 
 ROW_VERSION = 2  # of what a row holds
+FIELDS = {"validation": "evaluation.validation_set", "test": "evaluation.test_set", "shift": "evaluation.test_sets"}
 
 
 @dataclass(frozen=True)
@@ -60,20 +62,17 @@ def resolve_sets(
     sets: list[MeasuredOn] = []
     skipped: dict[str, str] = {}
     if settings.validation_set is not None:
-        count = settings.validation_images_per_class
-        sets.append(
-            _same_classes(
-                "validation",
-                real_dataset(settings.validation_set, "train", root, count, table, from_end=count is not None),
-                table,
-            )
-        )
+        images = validation_images(root, settings, settings.validation_set, table)
+        sets.append(_same_classes("validation", images, table))
     if settings.test_set is not None:
-        sets.append(_same_classes("test", real_dataset(settings.test_set, "test", root, table=table), table))
+        sets.append(_same_classes("test", class_images(root, settings.test_set, "test", table), table))
     further: list[TestSet | TransferSet] = [*settings.test_sets, *settings.transfer_sets]
     for wanted in further:
         try:
-            sets += _transfer(root, wanted) if isinstance(wanted, TransferSet) else [_shifted(root, wanted, table)]
+            if isinstance(wanted, TransferSet):
+                sets += _transfer(root, wanted)
+            else:
+                sets.append(_same_classes("shift", class_images(root, wanted, "test", table), table))
         except UserError as error:
             if not settings.skip_absent:
                 raise
@@ -81,17 +80,34 @@ def resolve_sets(
     return list({fingerprint(measured.identity()): measured for measured in sets}.values()), skipped
 
 
-def _shifted(root: Location, wanted: TestSet, table: ClassTable) -> MeasuredOn:
-    images = real_dataset(
+def class_images(
+    root: Location,
+    wanted: TestSet,
+    split: Split,
+    table: ClassTable | None,
+    images_per_class: int | None = None,
+    from_end: bool = False,
+) -> ImageSet:
+    """Return real images of the classifier's own classes; the arguments and errors are those of `real_dataset`."""
+    return real_dataset(
         wanted.name,
-        "test",
+        split,
         root,
-        table=table,
+        images_per_class,
+        table,
+        from_end,
         path=wanted.path,
         shared_classes=wanted.shared_classes,
         class_map=wanted.class_map,
     )
-    return _same_classes("shift", images, table)
+
+
+def validation_images(
+    root: Location, settings: EvaluationSettings, wanted: TestSet, table: ClassTable | None
+) -> ImageSet:
+    """Return the images of a validation set that a sweep or a training chooses by: the last ones of each class."""
+    count = settings.validation_images_per_class
+    return class_images(root, wanted, "train", table, count, from_end=count is not None)
 
 
 def _same_classes(role: str, images: ImageSet, table: ClassTable) -> MeasuredOn:
@@ -99,7 +115,7 @@ def _same_classes(role: str, images: ImageSet, table: ClassTable) -> MeasuredOn:
     there = sorted({int(label) for label in labels if label >= 0})
     if not there:
         raise UserError(
-            "evaluation.test_sets",
+            FIELDS[role],
             images.name,
             "has no image of a class of the table; check names, or give a class_map",
         )

@@ -10,10 +10,11 @@ from raysd.clone.clone import Clone
 from raysd.config import Experiment
 from raysd.curation.scores import read_scores
 from raysd.data.images import ImageSet
-from raysd.data.real_datasets import real_dataset
 from raysd.errors import Failure, try_again
 from raysd.evaluation.analyze import compare_clone
 from raysd.evaluation.models import EvaluatedModel, own_model, pretrained_model
+from raysd.evaluation.settings import TestSet
+from raysd.evaluation.tasks import class_images
 from raysd.progress import Progress, say
 from raysd.resolve import clone_images, clone_of, replicates, resolve_scoring, score_images
 from raysd.storage.row_types import RungResult
@@ -64,14 +65,15 @@ def _evaluated_model(experiment: Experiment, last: RungSettings) -> EvaluatedMod
 def _real_images(experiment: Experiment) -> ImageSet:
     """Return the images that `raysd analyze` uses, or without any the last ones of each class of `sweep.real`, apart
     from those that are trained on."""
-    name, analysis = experiment.evaluation.validation_set or experiment.sweep.real, experiment.analysis
-    if analysis.real is not None or name is None:
+    root, table, analysis = experiment.root, experiment.table, experiment.analysis
+    if analysis.real is not None:
         return replace(
-            real_dataset(analysis.real or "", "test", experiment.root, table=experiment.table),
+            class_images(root, analysis.real, "test", table),
             images_per_class=analysis.images_per_class,
         )
+    wanted = experiment.evaluation.validation_set or TestSet(name=experiment.sweep.real or "")
     return replace(
-        real_dataset(name, "train", experiment.root, table=experiment.table),
+        class_images(root, wanted, "train", table),
         images_per_class=analysis.images_per_class,
         from_end=True,
     )

@@ -7,7 +7,7 @@ cost, and measures nothing twice.
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -279,7 +279,8 @@ class RungRunner:
         began, work = time.monotonic(), training_work(runs)
         self.pool.note(TrialNote(label, f"trains {work.num_missing} classifiers", work.names), 0, work.skipped_steps)
         num_trials, placement = self.experiment.sweep.max_concurrent_trials, self.placement
-        for run in distinct_runs(runs):
+        note = self.experiment.root.child("runs", f"sweep-{self.sweep}")  # all settings compute in one number format
+        for run in (replace(each, precision_note=note) for each in distinct_runs(runs)):
             if placement.trains_here:
                 train_here(run)
             else:

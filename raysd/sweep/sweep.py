@@ -46,7 +46,8 @@ from raysd.sweep.space import (
     sweep_fingerprint,
     without_confirmation,
 )
-from raysd.training.precision import resolve_precision
+from raysd.training.architecture import load_record
+from raysd.training.precision import ANSWERS, AUTO, is_earlier
 
 
 def run_sweep(experiment: Experiment, evaluation: Evaluation, observe: Callable[[str], None] | None = None) -> SweepRow:
@@ -60,12 +61,7 @@ def run_sweep(experiment: Experiment, evaluation: Evaluation, observe: Callable[
     Raises:
         UserError: what is wrong with the settings, the cluster, the storage or an image.
     """
-    precision = resolve_precision(
-        experiment.training.precision
-    )  # once, as the machines of trials may differ from this one
-    experiment = experiment.model_copy(
-        update={"training": experiment.training.model_copy(update={"precision": precision})}
-    )
+    experiment = as_begun(experiment, evaluation)
     root, sweep = experiment.root, sweep_fingerprint(experiment, evaluation)
     search = sweep_fingerprint(without_confirmation(experiment), evaluation)
     if (row := find_row(root, SWEEP, sweep)) is not None and _is_there(experiment, row):
@@ -95,6 +91,24 @@ def run_sweep(experiment: Experiment, evaluation: Evaluation, observe: Callable[
         say(f"failed: {failed['trained_on']}, seed {failed['seed']}, {failed['dataset']}: {failed['error']}")
     write_row(root, SWEEP, row)
     return row
+
+
+def as_begun(experiment: Experiment, evaluation: Evaluation) -> Experiment:
+    """Return a sweep with the number format in its fingerprint where an older raysd began it, which had answered
+    `precision: auto` on the machine that started it."""
+    training = experiment.training
+    if training.precision != AUTO or find_rung_results(experiment, sweep_fingerprint(experiment, evaluation)):
+        return experiment
+    for answer in ANSWERS:
+        earlier = experiment.model_copy(update={"training": training.model_copy(update={"precision": answer})})
+        names = {
+            name
+            for row in find_rung_results(experiment, sweep_fingerprint(earlier, evaluation))
+            for name in row["classifiers"]
+        }
+        if names and all(is_earlier(load_record(experiment.root.child("classifiers", name))) for name in names):
+            return earlier
+    return experiment
 
 
 def _is_there(experiment: Experiment, row: SweepRow) -> bool:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import math
 import time
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -35,15 +36,20 @@ from raysd.training.model import (
     save_classifier,
     synchronize_norms,
 )
+from raysd.training.precision import agreed_precision
 from raysd.training.recipe import Recipe, cosine_factor, size_at
 from raysd.training.run import LoopConfig
 from raysd.training.workers import OneProcess, Workers, mean_over_workers, resume_meter, totals_over_workers
 from raysd.versions import versions
 
 
-def equal_parts(count: int, most: int) -> list[slice]:
-    """Return the fewest stretches of 0..count-1 with at most `most` items each; sizes differ by at most one."""
-    num_parts = -(-count // most)
+def equal_parts(count: int, most: int, largest: int = 0) -> list[slice]:
+    """Return the fewest stretches of 0..count-1 with at most `most` items each; sizes differ by at most one.
+
+    As many as a share of `largest` items needs, if that is more: synchronized batch norm waits for all workers in each
+    forward pass, so those with one image less must take as many.
+    """
+    num_parts = min(count, -(-max(count, largest) // most))
     ends = [count * part // num_parts for part in range(num_parts + 1)]
     return [slice(start, stop) for start, stop in pairwise(ends)]
 
@@ -79,6 +85,9 @@ def train_seeds(loop: LoopConfig, workers: Workers) -> None:
     if loop.validation is not None and loop.validate_epochs:
         validation = decode_part(loop.validation, loop.architecture.image_size, workers.rank, workers.world_size)
     resumed = workers.resume()
+    if resumed is not None and "precision" in resumed:
+        loop = replace(loop, precision=resumed["precision"])
+    loop = replace(loop, precision=agreed_precision(loop.precision, workers, loop.precision_note))
     if resumed is not None and resumed["seed"] not in loop.seeds:
         resumed = None  # its classifier is done
     for number, seed in enumerate(loop.seeds):
@@ -203,7 +212,8 @@ class SeedTraining:
             even = torch.arange(count + count % 2, device=self.device) % count
             views[0], targets = (mixed[:count] for mixed in self.mixup(views[0][even], labels[even]))
         weight = count * self.world_size / self.config.ingest.batch_size  # 1 where all workers have equal shares
-        for part in equal_parts(count, self.config.forward_size or count):
+        largest = -(-self.config.ingest.batch_size // self.world_size)
+        for part in equal_parts(count, self.config.forward_size or largest, largest):
             is_last = part.stop == count
             with contextlib.nullcontext() if is_last or self.world_size == 1 else parallel.no_sync():
                 self._backward(
@@ -316,6 +326,7 @@ class SeedTraining:
             "totals": totals,
             "resumed_at": self.resumed_at,
             "sizes": self.sizes,
+            "precision": self.config.precision,
         }
         state |= {
             "model": self.model.state_dict(),

@@ -8,9 +8,9 @@ from typing import Any
 from raysd.data.images import ImageSet
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
-from raysd.training.architecture import Architecture
+from raysd.training.architecture import Architecture, load_record
 from raysd.training.loader import Ingest, Pool
-from raysd.training.precision import resolve_precision
+from raysd.training.precision import ANSWERS, ASKED, AUTO, earlier_answer
 from raysd.training.recipe import SMALL_IMAGE, Recipe
 from raysd.training.settings import TrainingSettings
 
@@ -31,6 +31,9 @@ class LoopConfig:
     num_steps: int
     steps_per_epoch: int
     precision: str
+    """As the settings say; `auto` is answered by the workers."""
+    precision_note: Location | None
+    """Folder where the first of several trainings that are compared notes its answer to `auto`."""
     forward_size: int | None
     compile: bool
     checkpoint_steps: int
@@ -56,6 +59,8 @@ class TrainingRun:
     validation: ImageSet | None = None
     """The images for `validate_epochs`."""
     class_names: tuple[str, ...] = ()
+    precision_note: Location | None = None
+    """Folder where the first of several trainings that are compared notes its answer to `precision: auto`."""
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -90,11 +95,31 @@ class TrainingRun:
             "trained_on": trained_on,
             "recipe": self.recipe.model_dump(),
             "num_epochs": self.settings.num_epochs,
+            ASKED: self.settings.precision,
             **names,
         }
 
     def fingerprint(self, seed: int) -> str:
-        """Return a hash of everything that shapes the weights."""
+        """Return a hash of everything that shapes the weights. With `precision: auto` the number format is no part of
+        it, except for a classifier that an older raysd trained."""
+        if seed not in self._fingerprints:
+            self._fingerprints[seed] = self._found_fingerprint(seed)
+        return self._fingerprints[seed]
+
+    @cached_property
+    def _fingerprints(self) -> dict[int, str]:
+        return {}
+
+    def _found_fingerprint(self, seed: int) -> str:
+        own = self._fingerprint_with(seed, self.settings.precision)
+        classifiers = self.root.child("classifiers")
+        if self.settings.precision != AUTO or load_record(classifiers.child(own)) is not None:
+            return own
+        earlier = {answer: self._fingerprint_with(seed, answer) for answer in ANSWERS}
+        answer = earlier_answer({answer: classifiers.child(name) for answer, name in earlier.items()})
+        return own if answer is None else earlier[answer]
+
+    def _fingerprint_with(self, seed: int, precision: str) -> str:
         settings = self.settings
         return fingerprint(
             {
@@ -106,7 +131,7 @@ class TrainingRun:
                 "length": {"steps": settings.num_steps} if settings.num_steps else {"epochs": settings.num_epochs},
                 "batch_size": settings.batch_size,
                 "forward_size": settings.forward_size,
-                "precision": resolve_precision(settings.precision),
+                "precision": precision,
                 "compile": settings.compile,
                 "decoding": DECODING,
                 "num_workers": settings.num_workers,

@@ -69,8 +69,8 @@ class TrainingSettings(Section):
     image_size: Annotated[int, Field(ge=8, le=1024), Unit("pixels")] = 32
     """Side in pixels of the square images that the classifier sees."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Precision of forward and backward passes: `auto` is bfloat16 if the machine that starts the
-    training has it built in, else float32. `float16` needs GPUs."""
+    """Precision of forward and backward passes: `auto` is bfloat16 if the devices of all workers have it built in, else
+    float32. `float16` needs GPUs."""
     compile: bool = False
     """Compile the classifier with `torch.compile`: a minute at the start, then faster on GPUs."""
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]

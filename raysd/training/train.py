@@ -14,11 +14,11 @@ from raysd.training.architecture import load_record
 from raysd.training.loader import Ingest, fits_in_memory
 from raysd.training.logs import check_logger
 from raysd.training.placement import request_workers
-from raysd.training.precision import resolve_precision
+from raysd.training.precision import AUTO
 from raysd.training.run import LoopConfig, TrainingRun
 from raysd.training.settings import TrainingSettings
 
-MAX_FAILURES = 3
+MAX_FAILURES = 3  # without a checkpoint in between
 POLL_SECONDS = 1.0
 # A cold or busy node takes that long. After a death Ray Train waits as long for a whole group, since it learns of the
 # death late.
@@ -127,7 +127,7 @@ def _check_run(run: TrainingRun, use_gpu: bool) -> None:
     Raises:
         UserError: an empty pool, a batch that does not fit, a logger that is not installed, or float16 without GPUs.
     """
-    if resolve_precision(run.settings.precision) == "float16" and not use_gpu:
+    if run.settings.precision == "float16" and not use_gpu:
         raise UserError(
             "training.precision", "float16", "needs GPUs, and the workers have none; set it to float32 or bfloat16"
         )
@@ -151,7 +151,7 @@ def _fit(
     from ray.train.v2.api.exceptions import TrainingFailedError
 
     from raysd.cluster.session import ensure_ray, kept_interrupts
-    from raysd.training.worker import take_error, trainer_that_ends, training_error
+    from raysd.training.worker import failure_callback, take_error, trainer_that_ends, training_error
 
     settings, name = run.settings, run.name
     ensure_ray()
@@ -180,7 +180,8 @@ def _fit(
             name=name,
             storage_path=run.root.child("runs").path,
             storage_filesystem=run.root.filesystem,
-            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            failure_config=FailureConfig(max_failures=-1),  # it would count those with progress in between, too
+            callbacks=[failure_callback(folder, MAX_FAILURES, settings.checkpoint_steps)],
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
     )
@@ -212,7 +213,8 @@ def _loop_config(run: TrainingRun, name: str, seeds: list[int]) -> LoopConfig:
         record=run.record(),
         num_steps=settings.num_steps or settings.num_epochs * steps_per_epoch,
         steps_per_epoch=steps_per_epoch,
-        precision=resolve_precision(settings.precision),
+        precision=_precision(run),
+        precision_note=run.precision_note,
         forward_size=settings.forward_size,
         compile=settings.compile,
         checkpoint_steps=settings.checkpoint_steps,
@@ -221,6 +223,14 @@ def _loop_config(run: TrainingRun, name: str, seeds: list[int]) -> LoopConfig:
         logger=settings.logger,
         num_threads=settings.num_threads,
     )
+
+
+def _precision(run: TrainingRun) -> str:
+    """Return the number format as set; for `auto` that of the run's finished classifiers, so that seeds are alike."""
+    if run.settings.precision != AUTO:
+        return run.settings.precision
+    records = (load_record(run.folder(seed)) for seed in run.settings.seeds)
+    return next((record["precision"] for record in records if record is not None), AUTO)
 
 
 def check_batch(num_images: int, settings: TrainingSettings, shares: list[float]) -> None:

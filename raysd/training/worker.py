@@ -21,6 +21,58 @@ LOST_PEER = ("gloo/transport", "Connection closed by peer", "Connection reset by
 """In the message of a worker that is well, but whose peer is gone."""
 
 
+class FailureCount:
+    """Ends a training whose workers fail again and again without a checkpoint in between. It lives in the controller.
+
+    Failures with checkpoints in between are as many as there are: a training of a week on many nodes loses some, and
+    there are only so many checkpoints.
+
+    Args:
+        folder: of the run; the error that the driver raises is written to it.
+        most: failures to go on after.
+        checkpoint_steps: steps between two checkpoints.
+    """
+
+    def __init__(self, folder: Location, most: int, checkpoint_steps: int) -> None:
+        self.folder, self.most, self.checkpoint_steps = folder, most, checkpoint_steps
+        self.count, self.num_lost = 0, 0
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        """Begin to count anew at a checkpoint."""
+        if checkpoint is not None:
+            self.count, self.num_lost = 0, 0
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Count a failure of the workers; nodes that are taken away with notice are Ray Train's own matter.
+
+        Raises:
+            RuntimeError: too many failures.
+        """
+        from ray.exceptions import RayActorError
+
+        causes = [getattr(error, "health_check_failure", error) for error in worker_exceptions.values()]
+        if any(getattr(cause, "preempted", False) for cause in causes):
+            return
+        lost = [cause for cause in causes if isinstance(cause, RayActorError)]
+        self.count, self.num_lost = self.count + 1, self.num_lost + bool(lost)
+        if self.count <= self.most:
+            return
+        why = " ".join(str([*lost, *causes][0]).split())
+        if self.num_lost and not self.folder.exists(ERROR):
+            what = f"workers were lost {self.count} times without a checkpoint in between ({why[:200]})"
+            remedy = f"{what}; look after the nodes, or lower it"
+            error = UserError("training.checkpoint_steps", self.checkpoint_steps, remedy)
+            self.folder.write(ERROR, error.to_json().encode())
+        raise RuntimeError(f"the workers failed {self.count} times without a checkpoint in between: {why}")
+
+
+def failure_callback(folder: Location, most: int, checkpoint_steps: int) -> Any:
+    """Return a `FailureCount` that Ray Train calls."""
+    from ray.train.v2.api.callback import UserCallback
+
+    return type("FailureCallback", (FailureCount, UserCallback), {})(folder, most, checkpoint_steps)
+
+
 def train_worker(config: dict[str, Any]) -> None:
     """Train all classifiers of a run; `config["loop"]` is a reference to its `LoopConfig`."""
     import ray

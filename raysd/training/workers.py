@@ -31,6 +31,14 @@ def mean_over_workers(meter: AverageMeter, device: torch.device) -> float:
     return total / count if count else float("nan")
 
 
+def least_over_workers(value: int, device: torch.device) -> int:
+    """Return the least of the values of all workers. All workers call this equally often."""
+    least = torch.tensor(value, device=device)
+    if dist.is_initialized():
+        dist.all_reduce(least, dist.ReduceOp.MIN)
+    return int(least)
+
+
 def resume_meter(meter: AverageMeter, totals: torch.Tensor) -> None:
     """Set a meter to the sums that `totals_over_workers` returned, on one worker only, since they are those of all."""
     meter.sum, meter.count = (float(value) for value in totals)

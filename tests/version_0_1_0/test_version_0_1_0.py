@@ -24,11 +24,12 @@ def no_ray(monkeypatch):
 
 
 @pytest.fixture
-def stored(tmp_path):
+def stored(tmp_path, monkeypatch):
     """A copy of the storage, and a function that runs a command on it and says which stored files it changed."""
     shutil.copytree(STORED / "storage", tmp_path / "storage")
     shutil.copy(STORED / "tiny.yaml", tmp_path)
     before = contents(tmp_path)
+    monkeypatch.setattr("raysd.data.real_datasets.fashion_mnist_folder", lambda: None)  # the sample was measured
 
     def run(*words):
         finished = run_main(tmp_path, *words)
@@ -75,6 +76,18 @@ def test_a_finished_sweep_is_there_and_its_report_is_written(stored, no_ray):
     assert "guidance" in page.read_text() and (page.parent / "best.yaml").is_file()
     assert len(list(folder.glob("storage/results/sweep/*.json"))) == 1
     assert "60 images and 3 trainings" in out
+
+
+def test_what_was_trained_with_the_number_format_of_its_head_is_found_on_another_one(stored, no_ray, monkeypatch):
+    """Version 0.1.0 answered `precision: auto` on the machine that started a job, and named classifiers by it."""
+    monkeypatch.setattr("raysd.device.has_bfloat16", lambda device: False)
+    auto = "training.precision=auto"
+    out, folder = stored("train", "tiny.yaml", auto)
+    assert "classifier of seed 0" in out and not list(folder.glob("storage/classifiers/*/model.safetensors"))
+    out, _ = stored("evaluate", "tiny.yaml", auto)
+    assert "top-1" in out
+    stored("sweep", "tiny.yaml", auto)
+    assert len(list(folder.glob("storage/results/sweep/*.json"))) == 1
 
 
 @pytest.mark.slow

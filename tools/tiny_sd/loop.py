@@ -15,8 +15,8 @@ import torch
 from ray.train.torch import prepare_model
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from raysd.device import cpu_has_bfloat16
 from raysd.training.order import epoch_order
-from raysd.training.precision import cpu_has_bfloat16
 from raysd.training.workers import RayTrainWorkers
 
 Batch = tuple[torch.Tensor, ...]
