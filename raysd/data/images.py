@@ -16,6 +16,8 @@ from raysd.data.pixels import to_rgb
 from raysd.errors import UserError
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
+from raysd.storage.row_index import FILES_AT_ONCE, LEAST_FILES, IndexWriter, read_index
+from raysd.storage.tables import read_each
 
 CONTENT = ["image", "label", "index"]
 UNDECODABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
@@ -85,8 +87,7 @@ class ImageSet:
 
         They are within `images_per_class`, without a flag, and not left out by a filter or by the label map.
         """
-        with self._open(file) as parquet:
-            return self._keeps(parquet.read(columns=self._light(parquet)))
+        return self._keeps(self._read_light(file)[1])
 
     def _keeps(self, table: pa.Table) -> np.ndarray:
         keep = np.ones(len(table), dtype=bool)
@@ -104,15 +105,34 @@ class ImageSet:
         if self.left_out is not None:
             keep &= ~self.left_out.contains(table["label"].to_numpy(), table["index"].to_numpy())
         if "flag" in table.column_names:
-            keep &= np.array([not flag for flag in table["flag"].to_pylist()], dtype=bool)
+            keep &= pc.equal(pc.fill_null(table["flag"], ""), "").to_numpy()
         return keep
 
-    def row_group_counts(self, file: str) -> list[int]:
-        """Return how many images of each row group of a file count."""
+    def row_group_counts(self) -> dict[str, list[int]]:
+        """Return how many images of each row group of each file count, by file, in the order of `files`.
+
+        Of many files an index says it, which is written where it is missing; else each file is opened.
+        """
+        folder, counts = self.folder, dict[str, list[int]]()
+        versions = folder.list_versions(".parquet")
+        if use_index := len(versions) >= LEAST_FILES:
+            for part in read_index(folder, versions):
+                counts |= part.count(self._keeps(part.rows))
+        unknown, index = sorted(versions.keys() - counts), IndexWriter(versions)
+        for start in range(0, len(unknown), FILES_AT_ONCE):
+            files = unknown[start : start + FILES_AT_ONCE]
+            for file, (sizes, rows) in zip(files, read_each(self._read_light, files), strict=True):
+                counts[file] = [int(part.sum()) for part in np.split(self._keeps(rows), np.cumsum(sizes)[:-1])]
+                index.add(file, sizes, rows)
+        if use_index and unknown:
+            index.write(folder)
+        return {file: counts[file] for file in sorted(versions)}
+
+    def _read_light(self, file: str) -> tuple[list[int], pa.Table]:
+        """Return the rows of each row group of a file, and the columns that say which rows count."""
         with self._open(file) as parquet:
             sizes = [parquet.metadata.row_group(number).num_rows for number in range(parquet.num_row_groups)]
-            keep = self._keeps(parquet.read(columns=self._light(parquet)))
-        return [int(part.sum()) for part in np.split(keep, np.cumsum(sizes)[:-1])]
+            return sizes, parquet.read(columns=self._light(parquet))
 
     def read_rows(self, file: str, row_group: int | None = None) -> pa.Table:
         """Return `image`, `label` and `index` of the rows that count in a file, or in one of its row groups."""

@@ -65,7 +65,7 @@ class Extraction:
     @cached_property
     def parts(self) -> list["Part"]:
         """All parts, in the set's order."""
-        counts = {file: self.images.row_group_counts(file) for file in self.images.files()}
+        counts = self.images.row_group_counts()
         most = LARGE_PART if sum(map(sum, counts.values())) > LARGE_SET else PART
         if self.preprocessing.size <= SMALL_IMAGE:
             most = SMALL_PART

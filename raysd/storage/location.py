@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 import tenacity
@@ -44,6 +44,14 @@ LASTING_ERRORS = (
     "SIGNATURE_DOES_NOT_MATCH",
     "HTTP status 40",
 )
+
+
+class Version(NamedTuple):
+    """What a listing says of a file's content."""
+
+    size: int
+    changed: int
+    """Time of the last change in nanoseconds; 0 where the store does not say it."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +129,10 @@ class Location:
 
     def list_sizes(self, suffix: str = "") -> dict[str, int]:
         """Return the bytes of each whole file directly in this folder, by name, by one listing."""
+        return {name: version.size for name, version in self.list_versions(suffix).items()}
+
+    def list_versions(self, suffix: str = "") -> dict[str, Version]:
+        """Return size and time of change of each whole file directly in this folder, by name, by one listing."""
         selector = fs.FileSelector(self.path, allow_not_found=True)
         found = [
             info
@@ -128,7 +140,7 @@ class Location:
             if info.type == fs.FileType.File
         ]
         return {
-            info.base_name: info.size
+            info.base_name: Version(info.size, info.mtime_ns or 0)
             for info in found
             if info.base_name.endswith(suffix) and not info.base_name.startswith(".")
         }

@@ -11,7 +11,6 @@ which batch (see `raysd.training.order`), so batches repeat, and a run resumes a
 import heapq
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -37,7 +36,6 @@ MEMORY_BYTES = 2 * 2**30
 BLOCK_BYTES = 32 * 2**20  # of a task's output, so that a few fit into a laptop's object store
 STAGE_TASKS = 1024  # handed to Ray Data at once
 DECODED_AT_ONCE = 32  # images that a task hands on together
-READERS = 16
 TASK_CPUS = 0.5
 
 Batch = tuple["torch.Tensor", "torch.Tensor"]
@@ -58,8 +56,7 @@ class Pool:
     @cached_property
     def pieces(self) -> np.ndarray:
         """The row groups, int64 [P, 3]: number of the file, number in the file, images that count."""
-        with ThreadPoolExecutor(READERS) as readers:
-            counts = list(readers.map(lambda entry: entry[0].row_group_counts(entry[1]), self.files))
+        counts = [groups for images in self.sets for groups in images.row_group_counts().values()]
         rows = [(number, group, count) for number, groups in enumerate(counts) for group, count in enumerate(groups)]
         return np.array(rows, dtype=np.int64).reshape(-1, 3)
 
