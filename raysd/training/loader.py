@@ -3,7 +3,7 @@
 Files are read and decoded in Ray Data tasks, which each worker starts for itself. Arithmetic decides which image is in
 which batch (see `raysd.training.order`), so batches repeat, and a run resumes at any step.
 
-- Pools that fit into a worker's memory are decoded once; every worker holds all of them.
+- Pools that fit into memory are decoded once; every worker holds all of them.
 - Larger ones are streamed: a task reads one window of one pool, and yields its images in their order. The worker takes
   from each pool what a batch needs. So each image is read once an epoch, whatever the shares.
 """
@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from raysd.data.images import ImageArrays, ImageSet, decode_file, decode_from, encoded_rows
+from raysd.data.images import ImageArrays, ImageSet, decode_from, encoded_rows
+from raysd.errors import UserError
 from raysd.training.order import (
     WINDOW,
     Slice,
@@ -92,7 +93,7 @@ class Ingest:
 
     def read_into_memory(self, by_tasks: bool = True) -> list[ImageArrays]:
         """Return all images of each pool, in a fixed order, decoded by Ray Data tasks or in this process."""
-        return [_read_pool(pool, self.size) if by_tasks else _read_pool_here(pool, self.size) for pool in self.pools]
+        return [_read_pool(pool, self.size, by_tasks) for pool in self.pools]
 
     def memory_batches(
         self, arrays: list[ImageArrays], steps: range, rank: int, world_size: int, seed: int
@@ -235,27 +236,51 @@ def _encoded_window(pool: Pool, part: WindowPart) -> list[tuple[ImageSet, str, b
     return [row for piece in part.slices for row in rows[piece.piece]]
 
 
-def _read_pool_here(pool: Pool, size: int) -> ImageArrays:
-    parts = [decode_file(images, file, number, size) for number, (images, file) in enumerate(pool.files)]
-    return ImageArrays.concatenate([part for part in parts if len(part.labels)])
+def _read_pool(pool: Pool, size: int, by_tasks: bool) -> ImageArrays:
+    """Return all images of a pool, in the order of the files; each is decoded into its place, so that one copy is
+    held.
+
+    Raises:
+        UserError: an image cannot be decoded, or files were changed since they were counted.
+    """
+    counts = np.bincount(pool.pieces[:, 0], pool.pieces[:, 2], len(pool.files)).astype(np.int64)
+    starts = np.cumsum(counts) - counts
+    images, labels = np.empty((len(pool), 3, size, size), np.uint8), np.empty(len(pool), np.int64)
+    files = zip(range(len(pool.files)), starts.tolist(), counts.tolist(), strict=True)
+    tasks = [{"file": file, "start": start, "count": count} for file, start, count in files if count]
+    rows = (
+        _decoded_by_tasks(pool, tasks, size)
+        if by_tasks
+        else (row for task in tasks for row in _decoded(pool, task, size))
+    )
+    for row in rows:
+        images[row["place"]], labels[row["place"]] = row["image"], row["label"]
+    order = np.repeat(np.arange(len(counts)) * 2**32 - starts, counts) + np.arange(len(pool))
+    return ImageArrays(images, labels, order)
 
 
-def _read_pool(pool: Pool, size: int) -> ImageArrays:
-    """Return all images of a pool, decoded by Ray Data tasks, in the order of the files."""
+def _decoded(pool: Pool, task: dict[str, int], size: int) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the images of a file, some at a time, with their places in the pool."""
+    images, name = pool.files[task["file"]]
+    encoded, labels = encoded_rows(images, images.read_rows(name))
+    if len(labels) != task["count"]:
+        raise UserError("training", f"{images.folder.uri}/{name}", "was changed meanwhile; start the training again")
+    for start in range(0, len(labels), DECODED_AT_ONCE):
+        part = slice(start, start + DECODED_AT_ONCE)
+        decoded = np.stack([decode_from(images, name, data, size) for data in encoded[part]])
+        yield {"image": decoded, "label": labels[part], "place": task["start"] + start + np.arange(len(decoded))}
+
+
+def _decoded_by_tasks(pool: Pool, tasks: list[dict[str, int]], size: int) -> Iterator[dict[str, np.ndarray]]:
     import ray.data
 
-    def decode(batch: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-        for number in batch["file"]:
-            images, file = pool.files[int(number)]
-            part = decode_file(images, file, int(number), size)
-            if len(part.labels):
-                yield {"image": part.images, "label": part.labels, "order": part.order}
+    def decode(rows: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        for values in zip(rows["file"], rows["start"], rows["count"], strict=True):
+            yield from _decoded(pool, dict(zip(("file", "start", "count"), map(int, values), strict=True)), size)
 
-    files = [{"file": number} for number in range(len(pool.files))]
-    dataset = ray.data.from_items(files, override_num_blocks=len(files)).map_batches(
-        decode, batch_size=1, num_cpus=TASK_CPUS
-    )
-    parts = [
-        ImageArrays(batch["image"], batch["label"], batch["order"]) for batch in dataset.iter_batches(batch_size=None)
-    ]
-    return ImageArrays.concatenate(parts)
+    context = ray.data.DataContext.get_current().copy()
+    context.target_max_block_size = BLOCK_BYTES
+    with ray.data.DataContext.current(context):
+        source = ray.data.from_items(tasks, override_num_blocks=len(tasks))
+        dataset = source.map_batches(decode, batch_size=1, num_cpus=TASK_CPUS)
+    yield from dataset.iter_batches(batch_size=None)

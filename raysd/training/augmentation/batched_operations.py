@@ -103,17 +103,19 @@ def _by_place(images: torch.Tensor, numbers: np.ndarray, names: np.ndarray, stre
 
 def _inverse_map(name: str, strength: float, size: int) -> np.ndarray:
     """Return where a pixel comes from, in pixels from the center: float32 [2, 3]. Shears keep the upper left corner."""
+    turn: list[list[float]]
     if name == "rotate":
         angle = math.radians(strength)
         turn = [[math.cos(angle), -math.sin(angle), 0.0], [math.sin(angle), math.cos(angle), 0.0]]
     else:
         step = round(strength * size)
-        turn = {
+        moves: dict[str, list[list[float]]] = {
             "translate_x": [[1, 0, -step], [0, 1, 0]],
             "translate_y": [[1, 0, 0], [0, 1, -step]],
             "shear_x": [[1, strength, strength * size / 2], [0, 1, 0]],
             "shear_y": [[1, 0, 0], [strength, 1, strength * size / 2]],
-        }.get(name, [[1, 0, 0], [0, 1, 0]])
+        }
+        turn = moves.get(name, [[1, 0, 0], [0, 1, 0]])
     return np.array(turn, dtype=np.float32)
 
 
