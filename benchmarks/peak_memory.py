@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 SIDE, NUM_IMAGES = 64, 24_000
-NUM_FEATURES, DIMENSIONS, NUM_TESTED = 100_000, 256, 5_000
+NUM_FEATURES, DIMENSIONS, NUM_TESTED = 200_000, 64, 10_000
 
 
 def now(name):
