@@ -25,8 +25,8 @@ from raysd.data.images import ImageArrays, decode_part
 from raysd.device import keep_freed_memory
 from raysd.errors import UserError
 from raysd.storage.location import Location
-from raysd.training.ahead import one_ahead, to_device
 from raysd.training.augmentation import augment, fractals
+from raysd.training.augmentation.ahead import one_ahead, to_device
 from raysd.training.loader import Batch
 from raysd.training.logs import open_log
 from raysd.training.model import build_classifier, normalize, save_classifier, synchronize_norms
