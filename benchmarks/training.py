@@ -8,6 +8,7 @@ train.parquet and test.parquet of that set. Both sides of each ratio run in turn
 import argparse
 import csv
 import io
+import json
 import os
 import subprocess
 import sys
@@ -313,18 +314,94 @@ def cifar10(root, folder):
         yield metric(f"cifar10_top1_{loop}", mean(values), "percent", "higher", COMMAND, about, values)
 
 
+READ_STEPS, READ_BATCH = 560, 256
+
+
+def read_amplification():
+    """Bytes read for a byte of the images used, by Ray Data's tasks, in each epoch of a large and of a small source.
+
+    The files are as those of a clone: 336 images each, in row groups of 256. Nine tenths of a batch are from the large
+    source. Two workers; the second is counted. Epochs that the run ends within do not
+    count.
+    """
+    from raysd.cluster.session import ensure_ray
+    from raysd.data.images import ImageSet
+    from raysd.storage.location import Location
+    from raysd.training.loader import Ingest, Pool
+
+    class CountedIngest(Ingest):
+        def read_window(self, pool, sequence, first, last):
+            before, used = bytes_read(), 0
+            for rows in super().read_window(pool, sequence, first, last):
+                used += len(rows["label"])
+                yield rows
+            counted = {"pool": pool, "epoch": first // sequence.per_epoch, "read": bytes_read() - before, "used": used}
+            Path(counts, f"{pool}-{first}.json").write_text(json.dumps(counted))
+
+    ensure_ray()
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as counts:
+        sets, sizes = [], []
+        for name, num_images in (("large", 50_400), ("small", 13_440)):
+            sizes.append(write_noise(Path(folder, name), num_images))
+            sets.append(ImageSet(name, name, Location(f"{folder}/{name}")))
+        pools = (Pool((sets[0],), 0.9), Pool((sets[1],), 0.1))
+        ingest = CountedIngest(pools, 8, READ_BATCH, False)
+        for _ in ingest.stream_batches(range(READ_STEPS), 1, 2, 0):
+            pass
+        sums = {}
+        for file in Path(counts).iterdir():
+            task = json.loads(file.read_text())
+            read, used = sums.get((task["pool"], task["epoch"]), (0, 0))
+            sums[task["pool"], task["epoch"]] = read + task["read"], used + task["used"] * sizes[task["pool"]]
+        per_epoch = [sequence.per_epoch for sequence in ingest.sequences(1, 2, 0)]
+    ratios = {
+        place: read / used
+        for place, (read, used) in sorted(sums.items())
+        if used >= 0.9 * per_epoch[place[0]] * sizes[place[0]]
+    }
+    print(ratios, flush=True)
+    about = (
+        f"the most of {len(ratios)} epochs: sources with shares of 0.9 and 0.1, files of 336 images, row groups of "
+        "256, footers and columns included"
+    )
+    yield metric("read_amplification", max(ratios.values()), "ratio", "lower", COMMAND, about, list(ratios.values()))
+
+
+def write_noise(folder, num_images):
+    """Write images of 64 px in files like a clone's; return the bytes of an image."""
+    from raysd.clone.shard import ROWS_PER_GROUP
+    from raysd.data.real_datasets import image_table
+
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    for number, start in enumerate(range(0, num_images, 336)):
+        rows = image_table([buffer.getvalue()] * 336, start + np.arange(336) % 10, [])
+        pq.write_table(
+            rows, folder / f"train-{number:06d}.parquet", ROWS_PER_GROUP, compression="none", use_dictionary=False
+        )
+    return len(buffer.getvalue())
+
+
+def bytes_read():
+    """Bytes that this process has read from files."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--storage", default="runs")
     parser.add_argument("--photos")
     parser.add_argument("--cifar10")
-    parser.add_argument("--parts", nargs="+", default=["ingest", "multicrop", "step", "cifar10"])
+    parser.add_argument("--parts", nargs="+", default=["ingest", "reads", "multicrop", "step", "cifar10"])
     arguments = parser.parse_args()
     from raysd.storage.location import Location
 
     root = Location(str(Path(arguments.storage).resolve()))
     parts = {
         "ingest": lambda: ingest(root, arguments.photos),
+        "reads": read_amplification,
         "multicrop": lambda: multicrop(arguments.photos),
         "step": lambda: step_efficiency(root),
         "cifar10": lambda: cifar10(root, arguments.cifar10),

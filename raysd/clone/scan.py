@@ -18,9 +18,10 @@ import numpy as np
 
 from raysd.clone.clone import Clone, CloneRecord
 from raysd.clone.plan import counts_from_array
-from raysd.clone.shard import DATA, MAGIC, read_shard, shard_name
+from raysd.clone.shard import DATA, MAGIC, Shard, read_shard, shard_name
 from raysd.errors import UserError
 from raysd.storage.location import Location
+from raysd.storage.row_index import LEAST_FILES, IndexWriter
 
 NUM_THREADS = 32  # they wait for an object store
 FOOTER_BYTES = 8
@@ -137,27 +138,35 @@ class ShardCheck:
 
 
 def check_shards(clone: Clone) -> ShardCheck:
-    """Read what each shard covers, without its images. Memory does not grow with the clone."""
+    """Read what each shard covers, without its images. Memory does not grow with the clone.
+
+    Of many shards an index is written, from which a training counts its images without opening them again.
+    """
     num_classes = clone.counts.num_classes
     numbers = np.flatnonzero(clone.shard_sizes())
-    findings = ShardCheck([], 0, {})
+    findings, data = ShardCheck([], 0, {}), clone.folder.child(DATA)
+    index = IndexWriter(data.list_versions(".parquet")) if len(numbers) >= LEAST_FILES else None
 
-    def check(number: int) -> tuple[int, bool, int, dict[str, np.ndarray]]:
+    def check(number: int) -> tuple[int, Shard | None, int, dict[str, np.ndarray]]:
         shard = read_shard(clone.folder, number, clone.spec, LIGHT_COLUMNS)
         if shard is None:
-            return number, False, 0, {}
+            return number, None, 0, {}
         covered, planned = shard.covered(num_classes), clone.positions(number)
         is_whole = clone.belong(covered, number) and bool(np.isin(planned, covered).all())
         num_dropped = len(set(shard.dropped) & set(planned.tolist()))
-        return number, is_whole, len(planned) - num_dropped, shard.flag_counts(num_classes)
+        return number, shard if is_whole else None, len(planned) - num_dropped, shard.flag_counts(num_classes)
 
-    for number, is_whole, num_images, flags in _each(check, numbers):
-        if not is_whole:
+    for number, shard, num_images, flags in _each(check, numbers):
+        if shard is None:
             findings.broken.append(number)
             continue
+        if index is not None:
+            index.add(shard_name(number), list(shard.group_sizes), shard.table)
         findings.num_images += num_images
         for flag, counts in flags.items():
             findings.flags[flag] = findings.flags.get(flag, 0) + counts
+    if index is not None:
+        index.write(data)
     return findings
 
 

@@ -62,6 +62,8 @@ class Shard:
     table: pa.Table
     dropped: dict[int, str] = field(default_factory=dict)
     """Planned positions without an image, with the reason."""
+    group_sizes: tuple[int, ...] = ()
+    """Rows of each row group of the file that it was read from."""
 
     def covered(self, num_classes: int) -> np.ndarray:
         """Return all positions that are generated or dropped, int64, rising."""
@@ -242,7 +244,9 @@ def _parse(
         about = json.loads((file.schema_arrow.metadata or {}).get(b"raysd", b"{}"))
         if about.get("fingerprint") != spec.fingerprint:
             return None
-        return Shard(file.read(columns=columns), {int(position): str(reason) for position, reason in about["dropped"]})
+        sizes = tuple(file.metadata.row_group(number).num_rows for number in range(file.num_row_groups))
+        dropped = {int(position): str(reason) for position, reason in about["dropped"]}
+        return Shard(file.read(columns=columns), dropped, sizes)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError, json.JSONDecodeError):
         return None
     except OSError as error:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from raysd.cluster.preflight import check_cluster
-from raysd.commands.checks import checked_runs
+from raysd.commands.checks import check_sets, checked_runs
 from raysd.commands.classifier_handle import TrainedClassifier
 from raysd.commands.held_out import generate_held_out, held_out_clones, held_out_sets, names_real_images
 from raysd.commands.result_rows import ResultRows

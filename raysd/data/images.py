@@ -16,6 +16,8 @@ from raysd.data.pixels import to_rgb
 from raysd.errors import UserError
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
+from raysd.storage.row_index import FILES_AT_ONCE, LEAST_FILES, IndexWriter, read_index
+from raysd.storage.tables import read_each
 
 CONTENT = ["image", "label", "index"]
 UNDECODABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
@@ -85,8 +87,9 @@ class ImageSet:
 
         They are within `images_per_class`, without a flag, and not left out by a filter or by the label map.
         """
-        names = pq.read_schema(self.folder.file(file), filesystem=self.folder.filesystem).names
-        table = self._read(file, [name for name in ("label", "index", "flag") if name in names])
+        return self._keeps(self._read_light(file)[1])
+
+    def _keeps(self, table: pa.Table) -> np.ndarray:
         keep = np.ones(len(table), dtype=bool)
         if self.images_per_class is not None:
             index, labels = table["index"].to_numpy(), table["label"].to_numpy()
@@ -101,20 +104,59 @@ class ImageSet:
             keep &= self.to_labels(table["label"].to_numpy()) >= 0
         if self.left_out is not None:
             keep &= ~self.left_out.contains(table["label"].to_numpy(), table["index"].to_numpy())
-        if "flag" in names:
-            keep &= np.array([not flag for flag in table["flag"].to_pylist()], dtype=bool)
+        if "flag" in table.column_names:
+            keep &= pc.equal(pc.fill_null(table["flag"], ""), "").to_numpy()
         return keep
+
+    def row_group_counts(self) -> dict[str, list[int]]:
+        """Return how many images of each row group of each file count, by file, in the order of `files`.
+
+        Of many files an index says it, which is written where it is missing; else each file is opened.
+        """
+        folder, counts = self.folder, dict[str, list[int]]()
+        versions = folder.list_versions(".parquet")
+        if use_index := len(versions) >= LEAST_FILES:
+            for part in read_index(folder, versions):
+                counts |= part.count(self._keeps(part.rows))
+        unknown, index = sorted(versions.keys() - counts), IndexWriter(versions)
+        for start in range(0, len(unknown), FILES_AT_ONCE):
+            files = unknown[start : start + FILES_AT_ONCE]
+            for file, (sizes, rows) in zip(files, read_each(self._read_light, files), strict=True):
+                counts[file] = [int(part.sum()) for part in np.split(self._keeps(rows), np.cumsum(sizes)[:-1])]
+                index.add(file, sizes, rows)
+        if use_index and unknown:
+            index.write(folder)
+        return {file: counts[file] for file in sorted(versions)}
+
+    def _read_light(self, file: str) -> tuple[list[int], pa.Table]:
+        """Return the rows of each row group of a file, and the columns that say which rows count."""
+        with self._open(file) as parquet:
+            sizes = [parquet.metadata.row_group(number).num_rows for number in range(parquet.num_row_groups)]
+            return sizes, parquet.read(columns=self._light(parquet))
 
     def read_rows(self, file: str, row_group: int | None = None) -> pa.Table:
         """Return `image`, `label` and `index` of the rows that count in a file, or in one of its row groups."""
-        keep = self.kept_rows(file)
-        if row_group is None:
-            return self._read(file, CONTENT).filter(pa.array(keep))
-        with self.folder.filesystem.open_input_file(self.folder.file(file)) as source:
-            parquet = pq.ParquetFile(source)
-            start = sum(parquet.metadata.row_group(i).num_rows for i in range(row_group))
-            table = parquet.read_row_group(row_group, columns=CONTENT)
-        return table.filter(pa.array(keep[start : start + len(table)]))
+        if row_group is not None:
+            return self.read_row_groups(file, [row_group])[0]
+        with self._open(file) as parquet:
+            return self._counting(parquet.read(columns=["image", *self._light(parquet)]))
+
+    def read_row_groups(self, file: str, numbers: list[int]) -> list[pa.Table]:
+        """Return `image`, `label` and `index` of the rows that count in some row groups; the file is opened once."""
+        with self._open(file) as parquet:
+            columns = ["image", *self._light(parquet)]
+            return [self._counting(parquet.read_row_group(number, columns=columns)) for number in numbers]
+
+    def _counting(self, table: pa.Table) -> pa.Table:
+        return table.select(CONTENT).filter(pa.array(self._keeps(table)))
+
+    @staticmethod
+    def _light(parquet: pq.ParquetFile) -> list[str]:
+        """Return the columns that say which rows count."""
+        return [name for name in ("label", "index", "flag") if name in parquet.schema_arrow.names]
+
+    def _open(self, file: str) -> pq.ParquetFile:
+        return pq.ParquetFile(self.folder.file(file), filesystem=self.folder.filesystem, pre_buffer=True)
 
     def _read(self, file: str, columns: list[str]) -> pa.Table:
         return pq.read_table(self.folder.file(file), columns=columns, filesystem=self.folder.filesystem)
@@ -137,13 +179,6 @@ class ImageSet:
             last = np.pad(last, (0, max(0, int(labels.max(initial=-1)) + 1 - len(last))))
             np.maximum.at(last, labels, index)
         return last
-
-
-def count_row_groups(images: ImageSet, file: str) -> list[int]:
-    """Return how many images of each row group of a file count."""
-    metadata = pq.read_metadata(images.folder.file(file), filesystem=images.folder.filesystem)
-    ends = np.cumsum([metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)])
-    return [int(part.sum()) for part in np.split(images.kept_rows(file), ends[:-1])]
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,10 @@ from raysd.storage.tables import read_table, write_table
 from raysd.versions import versions
 
 PROBE_FILE = "probe.parquet"
-FEATURE_COPIES = 3  # that a probe holds: the features, those that it learns from, and room
 MAX_DEATHS = 3  # of the process of a probe, after which it has failed
+# What a probe reserves: its features as they are, scaled, in the solver's frame, and once more, the test set's twice,
+# and room for some thousand images in float64.
+LEARNT_COPIES, TESTED_COPIES, PROBE_ROOM = 4, 2, 2**29
 NODE_SHARE = 0.9  # of a node's memory, the most that a task asks for
 PARALLEL_IMAGES = 20_000  # fewer to learn from in all, and Ray's start takes longer than the probes
 TOP_5_CLASSES = 6  # the fewest for which a top-5 accuracy says something
@@ -185,11 +187,7 @@ def _rows_on_ray(arguments: list[tuple[Any, ...]]) -> Iterator[MeasuredRow]:
     ensure_ray()
     most = NODE_SHARE * max(node["Resources"].get("memory", 0.0) for node in ray.nodes())  # more would wait for ever
     task = ray.remote(num_cpus=1, num_gpus=1 if cluster_gpus() else 0, max_retries=MAX_DEATHS)(_measure_row_alone)
-    wanted = [FEATURE_COPIES * extractions(*each[:3])[0].num_bytes() for each in arguments]
-    tasks = {
-        task.options(memory=int(min(num_bytes, most))).remote(*each): each
-        for num_bytes, each in zip(wanted, arguments, strict=True)
-    }
+    tasks = {task.options(memory=int(min(probe_bytes(*each[:3]), most))).remote(*each): each for each in arguments}
     pending = list(tasks)
     while pending:
         (done,), pending = ray.wait(pending, num_returns=1)
@@ -199,6 +197,12 @@ def _rows_on_ray(arguments: list[tuple[Any, ...]]) -> Iterator[MeasuredRow]:
             root, model, measured, command, class_names = tasks[done]
             row = failed_row(root, model, measured, command, class_names, Failure(reason_of(error)))
         yield row
+
+
+def probe_bytes(root: Location, model: EvaluatedModel, measured: MeasuredOn) -> int:
+    """Return the memory that a probe takes at most, beside the libraries, once its features are there."""
+    learnt, tested = (extraction.num_bytes() for extraction in extractions(root, model, measured))
+    return LEARNT_COPIES * learnt + TESTED_COPIES * tested + PROBE_ROOM
 
 
 def _measure_row_alone(*arguments: Any) -> MeasuredRow:

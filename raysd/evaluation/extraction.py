@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raysd.data.images import ImageSet, count_row_groups
+from raysd.data.images import ImageSet
 from raysd.evaluation.models import EvaluatedModel, Preprocessing
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
@@ -65,7 +65,7 @@ class Extraction:
     @cached_property
     def parts(self) -> list["Part"]:
         """All parts, in the set's order."""
-        counts = {file: count_row_groups(self.images, file) for file in self.images.files()}
+        counts = self.images.row_group_counts()
         most = LARGE_PART if sum(map(sum, counts.values())) > LARGE_SET else PART
         if self.preprocessing.size <= SMALL_IMAGE:
             most = SMALL_PART

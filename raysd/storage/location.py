@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 import tenacity
@@ -47,6 +47,14 @@ LASTING_ERRORS = (
     "SIGNATURE_DOES_NOT_MATCH",
     "HTTP status 40",
 )
+
+
+class Version(NamedTuple):
+    """What a listing says of a file's content."""
+
+    size: int
+    changed: int
+    """Time of the last change in nanoseconds; 0 where the store does not say it."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +139,11 @@ class Location:
 
     def list_sizes(self, suffix: str = "") -> dict[str, int]:
         """Return the bytes of each whole file directly in this folder, by name, by one listing."""
-        return {info.base_name: info.size for info in self.list_infos(suffix)}
+        return {name: version.size for name, version in self.list_versions(suffix).items()}
+
+    def list_versions(self, suffix: str = "") -> dict[str, Version]:
+        """Return size and time of change of each whole file directly in this folder, by name, by one listing."""
+        return {info.base_name: Version(info.size, info.mtime_ns or 0) for info in self.list_infos(suffix)}
 
     def list_infos(self, suffix: str = "") -> list[fs.FileInfo]:
         """Return name, size and time of the whole files directly in this folder, by one listing."""

@@ -3,20 +3,32 @@
 Files are read and decoded in Ray Data tasks, which each worker starts for itself. Arithmetic decides which image is in
 which batch (see `raysd.training.order`), so batches repeat, and a run resumes at any step.
 
-- Pools that fit into a worker's memory are decoded once; every worker holds all of them.
-- Larger ones are streamed: a task reads the windows of a few steps, and yields whole batches in their order.
+- Pools that fit into memory are decoded once; every worker holds all of them.
+- Larger ones are streamed: a task reads one window of one pool, and yields its images in their order. The worker takes
+  from each pool what a batch needs. So each image is read once an epoch, whatever the shares.
 """
 
+import heapq
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from raysd.data.images import ImageArrays, ImageSet, count_row_groups, decode_file, decode_from, encoded_rows
-from raysd.training.order import WINDOW, WorkerSequence, items_before, mixed_order, shuffled_items
+from raysd.data.images import ImageArrays, ImageSet, decode_from, encoded_rows
+from raysd.errors import UserError
+from raysd.training.order import (
+    WINDOW,
+    Slice,
+    WindowPart,
+    WorkerSequence,
+    items_before,
+    mixed_order,
+    shuffled_items,
+)
 
 if TYPE_CHECKING:  # tasks that read images need no torch, which takes seconds to import
     import torch
@@ -24,7 +36,7 @@ if TYPE_CHECKING:  # tasks that read images need no torch, which takes seconds t
 MEMORY_BYTES = 2 * 2**30
 BLOCK_BYTES = 32 * 2**20  # of a task's output, so that a few fit into a laptop's object store
 STAGE_TASKS = 1024  # handed to Ray Data at once
-READERS = 16
+DECODED_AT_ONCE = 32  # images that a task hands on together
 TASK_CPUS = 0.5
 
 Batch = tuple["torch.Tensor", "torch.Tensor"]
@@ -45,8 +57,7 @@ class Pool:
     @cached_property
     def pieces(self) -> np.ndarray:
         """The row groups, int64 [P, 3]: number of the file, number in the file, images that count."""
-        with ThreadPoolExecutor(READERS) as readers:
-            counts = list(readers.map(lambda entry: count_row_groups(*entry), self.files))
+        counts = [groups for images in self.sets for groups in images.row_group_counts().values()]
         rows = [(number, group, count) for number, groups in enumerate(counts) for group, count in enumerate(groups)]
         return np.array(rows, dtype=np.int64).reshape(-1, 3)
 
@@ -82,7 +93,7 @@ class Ingest:
 
     def read_into_memory(self, by_tasks: bool = True) -> list[ImageArrays]:
         """Return all images of each pool, in a fixed order, decoded by Ray Data tasks or in this process."""
-        return [_read_pool(pool, self.size) if by_tasks else _read_pool_here(pool, self.size) for pool in self.pools]
+        return [_read_pool(pool, self.size, by_tasks) for pool in self.pools]
 
     def memory_batches(
         self, arrays: list[ImageArrays], steps: range, rank: int, world_size: int, seed: int
@@ -108,94 +119,168 @@ class Ingest:
         import torch
 
         share = self.batch_size // world_size + (rank < self.batch_size % world_size)
-        sequences = [
-            WorkerSequence(pool.pieces[:, 2], number, rank, world_size, seed) for number, pool in enumerate(self.pools)
-        ]
-        per_task = max(1, WINDOW // share)
-        for start in range(steps.start, steps.stop, per_task * STAGE_TASKS):
-            stage = range(start, min(start + per_task * STAGE_TASKS, steps.stop), per_task)
-            tasks = [{"first": first, "last": min(first + per_task, steps.stop)} for first in stage]
-            dataset = self._stage(tasks, sequences, share)
-            for step, batch in enumerate(dataset.iter_batches(batch_size=share, prefetch_batches=2), start):
-                order = mixed_order(share, len(self.pools), seed, step, rank)
-                images, labels = (batch[name].copy()[order] for name in ("image", "label"))  # Ray's memory is read-only
-                yield torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels)
+        arriving = self._read_windows(steps, share, self.sequences(rank, world_size, seed))
+        waiting = [_Waiting() for _ in self.pools]
+        for step in steps:
+            before, after = (items_before(at, share, self.shares) for at in (step, step + 1))
+            parts = []
+            for queue, first, last in zip(waiting, before, after, strict=True):
+                while len(queue) < last - first:
+                    rows = next(arriving)
+                    for pool in np.unique(rows["pool"]):  # one, unless Ray Data puts blocks together
+                        mine = (
+                            slice(None) if len(waiting) == 1 else rows["pool"] == pool
+                        )  # a copy: it may wait for long
+                        waiting[pool].add(rows["image"][mine], rows["label"][mine])
+                parts += queue.take(last - first)
+            order = mixed_order(share, len(self.pools), seed, step, rank)
+            images, labels = (np.concatenate(arrays)[order] for arrays in zip(*parts, strict=True))
+            yield torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels)
 
-    def _stage(self, tasks: list[dict[str, int]], sequences: list[WorkerSequence], share: int) -> Any:
+    def sequences(self, rank: int, world_size: int, seed: int) -> list[WorkerSequence]:
+        """Return a worker's sequence of each pool."""
+        return [
+            WorkerSequence(pool.pieces[:, 2], number, rank, world_size, seed, max(1, round(WINDOW * pool.share)))
+            for number, pool in enumerate(self.pools)
+        ]
+
+    def window_tasks(self, steps: range, share: int, sequences: list[WorkerSequence]) -> Iterator[dict[str, int]]:
+        """Yield the windows that some steps of a worker need, in the order in which they are needed."""
+        firsts, lasts = (items_before(step, share, self.shares) for step in (steps.start, steps.stop))
+
+        def of_pool(number: int) -> Iterator[dict[str, int]]:
+            for part in sequences[number].parts(firsts[number], lasts[number]):
+                yield {"pool": number, "first": part.first, "last": part.last}
+
+        return heapq.merge(
+            *(of_pool(number) for number in range(len(self.pools))),
+            key=lambda task: task["first"] / self.shares[task["pool"]],
+        )
+
+    def _read_windows(
+        self, steps: range, share: int, sequences: list[WorkerSequence]
+    ) -> Iterator[dict[str, np.ndarray]]:
         import ray.data
 
         def read(rows: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-            for first, last in zip(rows["first"], rows["last"], strict=True):
-                yield from self._read_steps(range(int(first), int(last)), sequences, share)
+            for pool, first, last in zip(rows["pool"], rows["first"], rows["last"], strict=True):
+                yield from self.read_window(int(pool), sequences[pool], int(first), int(last))
 
         context = ray.data.DataContext.get_current().copy()
         context.execution_options.preserve_order = True
         context.target_max_block_size = BLOCK_BYTES
-        with ray.data.DataContext.current(context):
-            source = ray.data.from_items(tasks, override_num_blocks=len(tasks))
-            return source.map_batches(read, batch_size=1, num_cpus=TASK_CPUS)
+        waiting = self.window_tasks(steps, share, sequences)
+        while tasks := list(islice(waiting, STAGE_TASKS)):
+            with ray.data.DataContext.current(context):
+                source = ray.data.from_items(tasks, override_num_blocks=len(tasks))
+                dataset = source.map_batches(read, batch_size=1, num_cpus=TASK_CPUS)
+            yield from dataset.iter_batches(batch_size=None, prefetch_batches=2)
 
-    def _read_steps(self, steps: range, sequences: list[WorkerSequence], share: int) -> Iterator[dict[str, np.ndarray]]:
-        """Decode one worker's batches of a few steps, one by one; images uint8 [B, S, S, 3], as in memory."""
-        firsts, lasts = (items_before(step, share, self.shares) for step in (steps.start, steps.stop))
-        ranges = zip(self.pools, sequences, firsts, lasts, strict=True)
-        readers = [_read_items(pool, sequence, first, last, self.size) for pool, sequence, first, last in ranges]
-        for step in steps:
-            before, after = (items_before(at, share, self.shares) for at in (step, step + 1))
-            parts = [
-                next(reader)
-                for reader, first, last in zip(readers, before, after, strict=True)
-                for _ in range(last - first)
+    def read_window(
+        self, pool: int, sequence: WorkerSequence, first: int, last: int
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Yield some items of one window, decoded, in order; images uint8 [B, S, S, 3], as in memory."""
+        (part,) = sequence.parts(first, last)
+        encoded = _encoded_window(self.pools[pool], part)
+        for start in range(0, len(part.chosen), DECODED_AT_ONCE):
+            chosen = [encoded[place] for place in part.chosen[start : start + DECODED_AT_ONCE]]
+            decoded = [
+                decode_from(images, name, data, self.size).transpose(1, 2, 0) for images, name, data, _ in chosen
             ]
             yield {
-                "image": np.stack([image.transpose(1, 2, 0) for image, _ in parts]),
-                "label": np.array([label for _, label in parts], dtype=np.int64),
+                "pool": np.full(len(chosen), pool, dtype=np.int64),
+                "image": np.stack(decoded),
+                "label": np.array([label for *_, label in chosen], dtype=np.int64),
             }
 
 
-def _read_items(
-    pool: Pool, sequence: WorkerSequence, first: int, last: int, size: int
-) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield the images uint8 [3, S, S] and labels of some items of a worker's sequence; one window's bytes are held."""
-    for part in sequence.parts(first, last):
-        sources: list[tuple[ImageSet, str]] = []
-        encoded: list[bytes] = []
-        labels: list[int] = []
-        for piece in part.slices:
-            file, group, _ = pool.pieces[piece.piece]
-            images, name = pool.files[file]
-            data, numbers = encoded_rows(
-                images, images.read_rows(name, int(group)).slice(piece.start, piece.stop - piece.start)
-            )
-            sources += [(images, name)] * len(data)
-            encoded += data
-            labels += numbers.tolist()
-        for place in part.chosen:
-            images, name = sources[place]
-            yield decode_from(images, name, encoded[place], size), labels[place]
+class _Waiting:
+    """Decoded images of a pool that no batch has taken yet."""
+
+    def __init__(self) -> None:
+        self.parts: deque[tuple[np.ndarray, np.ndarray]] = deque()
+        self.count = 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def add(self, images: np.ndarray, labels: np.ndarray) -> None:
+        """Add images and their labels at the end."""
+        self.parts.append((images, labels))
+        self.count += len(labels)
+
+    def take(self, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return the first `count` images with their labels, in parts."""
+        taken, self.count = [], self.count - count
+        while count > 0:
+            images, labels = self.parts.popleft()
+            taken.append((images[:count], labels[:count]))
+            if len(labels) > count:
+                self.parts.appendleft((images[count:], labels[count:]))
+            count -= len(labels)
+        return taken
 
 
-def _read_pool_here(pool: Pool, size: int) -> ImageArrays:
-    parts = [decode_file(images, file, number, size) for number, (images, file) in enumerate(pool.files)]
-    return ImageArrays.concatenate([part for part in parts if len(part.labels)])
+def _encoded_window(pool: Pool, part: WindowPart) -> list[tuple[ImageSet, str, bytes, int]]:
+    """Return set, file, bytes and label of each image of a window; a file is opened once."""
+    rows: dict[int, list[tuple[ImageSet, str, bytes, int]]] = {}
+    by_file: dict[int, list[Slice]] = {}
+    for piece in part.slices:
+        by_file.setdefault(int(pool.pieces[piece.piece, 0]), []).append(piece)
+    for file, pieces in by_file.items():
+        images, name = pool.files[file]
+        groups = images.read_row_groups(name, [int(pool.pieces[piece.piece, 1]) for piece in pieces])
+        for piece, table in zip(pieces, groups, strict=True):
+            data, labels = encoded_rows(images, table.slice(piece.start, piece.stop - piece.start))
+            rows[piece.piece] = [(images, name, *row) for row in zip(data, labels.tolist(), strict=True)]
+    return [row for piece in part.slices for row in rows[piece.piece]]
 
 
-def _read_pool(pool: Pool, size: int) -> ImageArrays:
-    """Return all images of a pool, decoded by Ray Data tasks, in the order of the files."""
+def _read_pool(pool: Pool, size: int, by_tasks: bool) -> ImageArrays:
+    """Return all images of a pool, in the order of the files; each is decoded into its place, so that one copy is
+    held.
+
+    Raises:
+        UserError: an image cannot be decoded, or files were changed since they were counted.
+    """
+    counts = np.bincount(pool.pieces[:, 0], pool.pieces[:, 2], len(pool.files)).astype(np.int64)
+    starts = np.cumsum(counts) - counts
+    images, labels = np.empty((len(pool), 3, size, size), np.uint8), np.empty(len(pool), np.int64)
+    files = zip(range(len(pool.files)), starts.tolist(), counts.tolist(), strict=True)
+    tasks = [{"file": file, "start": start, "count": count} for file, start, count in files if count]
+    rows = (
+        _decoded_by_tasks(pool, tasks, size)
+        if by_tasks
+        else (row for task in tasks for row in _decoded(pool, task, size))
+    )
+    for row in rows:
+        images[row["place"]], labels[row["place"]] = row["image"], row["label"]
+    order = np.repeat(np.arange(len(counts)) * 2**32 - starts, counts) + np.arange(len(pool))
+    return ImageArrays(images, labels, order)
+
+
+def _decoded(pool: Pool, task: dict[str, int], size: int) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the images of a file, some at a time, with their places in the pool."""
+    images, name = pool.files[task["file"]]
+    encoded, labels = encoded_rows(images, images.read_rows(name))
+    if len(labels) != task["count"]:
+        raise UserError("training", f"{images.folder.uri}/{name}", "was changed meanwhile; start the training again")
+    for start in range(0, len(labels), DECODED_AT_ONCE):
+        part = slice(start, start + DECODED_AT_ONCE)
+        decoded = np.stack([decode_from(images, name, data, size) for data in encoded[part]])
+        yield {"image": decoded, "label": labels[part], "place": task["start"] + start + np.arange(len(decoded))}
+
+
+def _decoded_by_tasks(pool: Pool, tasks: list[dict[str, int]], size: int) -> Iterator[dict[str, np.ndarray]]:
     import ray.data
 
-    def decode(batch: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-        for number in batch["file"]:
-            images, file = pool.files[int(number)]
-            part = decode_file(images, file, int(number), size)
-            if len(part.labels):
-                yield {"image": part.images, "label": part.labels, "order": part.order}
+    def decode(rows: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        for values in zip(rows["file"], rows["start"], rows["count"], strict=True):
+            yield from _decoded(pool, dict(zip(("file", "start", "count"), map(int, values), strict=True)), size)
 
-    files = [{"file": number} for number in range(len(pool.files))]
-    dataset = ray.data.from_items(files, override_num_blocks=len(files)).map_batches(
-        decode, batch_size=1, num_cpus=TASK_CPUS
-    )
-    parts = [
-        ImageArrays(batch["image"], batch["label"], batch["order"]) for batch in dataset.iter_batches(batch_size=None)
-    ]
-    return ImageArrays.concatenate(parts)
+    context = ray.data.DataContext.get_current().copy()
+    context.target_max_block_size = BLOCK_BYTES
+    with ray.data.DataContext.current(context):
+        source = ray.data.from_items(tasks, override_num_blocks=len(tasks))
+        dataset = source.map_batches(decode, batch_size=1, num_cpus=TASK_CPUS)
+    yield from dataset.iter_batches(batch_size=None)

@@ -27,6 +27,8 @@ from raysd.device import keep_freed_memory
 from raysd.errors import UserError
 from raysd.storage.location import Location
 from raysd.training.augmentation import augment, fractals
+from raysd.training.augmentation.ahead import one_ahead, to_device
+from raysd.training.loader import Batch
 from raysd.training.logs import open_log
 from raysd.training.model import (
     build_classifier,
@@ -167,8 +169,8 @@ class SeedTraining:
             if arrays is None
             else config.ingest.memory_batches(arrays, steps, *place)
         )
-        for images, labels in batches:
-            self._train_step(parallel, images, labels)
+        for views, labels in one_ahead(enumerate(batches, self.step), self._prepare, self.device):
+            self._train_step(parallel, views, labels)
             self.step += 1
             if self.step % config.steps_per_epoch == 0 or self.step == config.num_steps:
                 self._end_epoch()
@@ -189,21 +191,26 @@ class SeedTraining:
         floor = min(1.0, recipe.final_learning_rate / self.peak_rate)
         return self.peak_rate * cosine_factor(self.step, num_steps, round(num_steps * recipe.warmup_share), floor)
 
-    def _size(self) -> int:
+    def _size(self, step: int) -> int:
         return size_at(
-            self.step, self.config.num_steps, self.config.architecture.image_size, self.recipe.smallest_size_share
+            step, self.config.num_steps, self.config.architecture.image_size, self.recipe.smallest_size_share
         )
 
-    def _train_step(self, parallel: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> None:
+    def _generator(self, step: int) -> torch.Generator:
+        return torch.Generator().manual_seed(((self.seed * 1_000_003 + step) * 1009 + self.rank) % 2**63)
+
+    def _prepare(self, item: tuple[int, Batch]) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Return the views and the labels of a step's batch, on the device."""
+        step, (images, labels) = item
+        images, labels = to_device(images, self.device), to_device(labels, self.device)
+        views = augment(images, self.recipe, self._generator(step), self._size(step), self.mixing)
+        return [normalize(view) for view in views], labels
+
+    def _train_step(self, parallel: torch.nn.Module, views: list[torch.Tensor], labels: torch.Tensor) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
-        generator = torch.Generator().manual_seed(((self.seed * 1_000_003 + self.step) * 1009 + self.rank) % 2**63)
+        generator = self._generator(self.step)
         self._seed_dropout(generator.initial_seed())
-        labels = labels.to(self.device)
-        views = [
-            normalize(view)
-            for view in augment(images.to(self.device), self.recipe, generator, self._size(), self.mixing)
-        ]
         targets = labels
         count = len(labels)
         if self.mixup is not None:
@@ -279,7 +286,7 @@ class SeedTraining:
             raise UserError("training.recipe_options.learning_rate", self.recipe.learning_rate, remedy)
         row |= {
             "learning_rate": self._rate(),
-            "image_size": self._size(),
+            "image_size": self._size(self.step),
             "images_per_s": self.images_per_s,
             "time": time.time(),
         }

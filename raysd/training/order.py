@@ -5,7 +5,8 @@ then again in another one, and so on. A step takes the next few items of each po
 batch. So a run may start at any step, and proportions are exact.
 
 A large pool is not shuffled as a whole, because that would read a file for each image. Its pieces (row groups) are
-shuffled, each worker takes an equal stretch of them, and images are shuffled again within windows of some thousand.
+shuffled, each worker takes an equal stretch of them, and images are shuffled again within windows. A window is some
+whole pieces, so that each is read once: as many as hold the pool's share of 2,048 images.
 
 Worked example: 1,000 images, 2 workers, batches of 100. In each epoch worker 0 has the first 500 of the shuffled
 pieces' images, worker 1 the others, also where that cuts a piece in two. Step 7 takes the items 350 to 399 of each
@@ -66,10 +67,17 @@ class Slice:
 
 @dataclass(frozen=True)
 class WindowPart:
-    """Images of one window: its slices, and the wanted ones of their images, in order."""
+    """Some items of one window: its slices, and the wanted ones of their images, in order."""
 
+    first: int
+    """The first of the items."""
     slices: tuple[Slice, ...]
     chosen: np.ndarray
+
+    @property
+    def last(self) -> int:
+        """The item after the last one."""
+        return self.first + len(self.chosen)
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,7 @@ class WorkerSequence:
         rank: the worker's rank.
         world_size: number of workers.
         seed: the training's seed.
+        window: images of a window; a window ends with the piece that reaches them.
     """
 
     sizes: np.ndarray
@@ -89,6 +98,7 @@ class WorkerSequence:
     rank: int
     world_size: int
     seed: int
+    window: int = WINDOW
 
     @property
     def per_epoch(self) -> int:
@@ -99,21 +109,41 @@ class WorkerSequence:
         """Yield the items `first` to `last - 1`, window by window."""
         while first < last:
             epoch, begin = divmod(first, self.per_epoch)
-            window = begin // WINDOW
-            start, stop = window * WINDOW, min((window + 1) * WINDOW, self.per_epoch)
-            count = min(last - first, stop - begin)
-            order = np.random.default_rng([self.seed, epoch, self.pool, self.rank, window]).permutation(stop - start)
-            yield WindowPart(tuple(self._slices(epoch, start, stop)), order[begin - start : begin - start + count])
-            first += count
+            end = min(last - epoch * self.per_epoch, self.per_epoch)
+            yield from self._epoch_parts(epoch, begin, end)
+            first = epoch * self.per_epoch + end
 
-    def _slices(self, epoch: int, start: int, stop: int) -> Iterator[Slice]:
+    def _epoch_parts(self, epoch: int, begin: int, end: int) -> Iterator[WindowPart]:
+        pieces = epoch_order(len(self.sizes), epoch, self.seed, self.pool)
+        ends = np.cumsum(self.sizes[pieces])
+        bounds = self._bounds(ends)
+        for number in range(int(np.searchsorted(bounds, begin, side="right")) - 1, len(bounds) - 1):
+            start, stop = int(bounds[number]), int(bounds[number + 1])
+            if start >= end:
+                return
+            order = np.random.default_rng([self.seed, epoch, self.pool, self.rank, start]).permutation(stop - start)
+            first = max(start, begin)
+            chosen = order[first - start : min(stop, end) - start]
+            yield WindowPart(epoch * self.per_epoch + first, tuple(self._slices(pieces, ends, start, stop)), chosen)
+
+    def _bounds(self, ends: np.ndarray) -> np.ndarray:
+        """Return where the windows of an epoch begin, and its end: each is the end of a piece.
+
+        Args:
+            ends: the end of each piece in the epoch of all workers, int64 [P].
+        """
+        offset = self.rank * self.per_epoch
+        wanted = offset + np.arange(self.window, self.per_epoch, self.window)
+        inner = np.minimum(ends[np.searchsorted(ends, wanted)] - offset, self.per_epoch)
+        return np.unique(np.concatenate([[0], inner, [self.per_epoch]]))
+
+    def _slices(self, pieces: np.ndarray, ends: np.ndarray, start: int, stop: int) -> Iterator[Slice]:
         """Yield the slices of the pieces between two places in this worker's stretch of an epoch."""
-        order = epoch_order(len(self.sizes), epoch, self.seed, self.pool)
-        ends = np.cumsum(self.sizes[order])
         start, stop = start + self.rank * self.per_epoch, stop + self.rank * self.per_epoch
-        for place in range(int(np.searchsorted(ends, start, side="right")), len(order)):
-            begin = int(ends[place] - self.sizes[order[place]])
+        for place in range(int(np.searchsorted(ends, start, side="right")), len(pieces)):
+            size = int(self.sizes[pieces[place]])
+            begin = int(ends[place]) - size
             if begin >= stop:
                 return
-            if self.sizes[order[place]]:
-                yield Slice(int(order[place]), max(0, start - begin), min(int(self.sizes[order[place]]), stop - begin))
+            if size:
+                yield Slice(int(pieces[place]), max(0, start - begin), min(size, stop - begin))

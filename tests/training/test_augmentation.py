@@ -5,8 +5,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from raysd.training.augmentation import augment, fractals
+from raysd.training.augmentation.batched_operations import apply_batched
 from raysd.training.augmentation.color import blur, jitter_and_gray, solarize
 from raysd.training.augmentation.crops import flip, global_crop
 from raysd.training.augmentation.operations import OPERATIONS, apply_in_groups
@@ -39,6 +41,61 @@ def test_a_batch_that_is_changed_in_parts_is_whole(monkeypatch):
     images = random_images(9)
     monkeypatch.setattr(importlib.import_module("raysd.training.augmentation"), "PART_VALUES", 4 * images[0].numel())
     assert torch.equal(augment(images, OFF, seeded(), 32)[0], images)
+
+
+class Calls(TorchDispatchMode):
+    """Counts calls of torch, but those that only view a tensor anew; an array of numpy counts, as a GPU copies it."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        answers = [answer.alias_info for answer in function._schema.returns]
+        is_view = any(alias is not None and not alias.is_write for alias in answers)
+        self.count += not is_view or function is torch.ops.aten.lift_fresh.default
+        return function(*args, **(kwargs or {}))
+
+
+def smooth_images(count, size):
+    small = torch.rand((count, 3, size // 6, size // 6), generator=seeded(7))
+    return torch.nn.functional.interpolate(small, (size, size), mode="bicubic").mul(255).clamp(0, 255).byte()
+
+
+@pytest.mark.parametrize("name", built_in_recipes())
+def test_a_gpu_gets_few_calls_whatever_the_batch(name):
+    recipe, counts = built_in_recipes()[name].for_size(224), []
+    for count in (40, 60):
+        with Calls() as calls:
+            augment(smooth_images(count, 18), recipe, seeded(), 16, MIXING, batched=True)
+        counts.append(calls.count)
+    assert max(counts) <= 600 and counts[1] - counts[0] < 40  # in a small batch a kind of operation may be missing
+
+
+@pytest.mark.parametrize(
+    ("name", "interpolation"), [*((name, "bicubic") for name in built_in_recipes()), ("paper", "bilinear")]
+)
+def test_a_gpu_shows_the_images_that_a_cpu_shows(name, interpolation, monkeypatch):
+    """An eighth of a level of 256 on average, and more than two levels in fewer than one value of 200."""
+    package = importlib.import_module("raysd.training.augmentation")
+    monkeypatch.setattr(package, "PART_VALUES", 2**62)  # parts take their random numbers one after the other
+    recipe = built_in_recipes()[name].for_size(224).model_copy(update={"interpolation": interpolation})
+    for images in (smooth_images(12, 54), smooth_images(12, 20)):
+        views = [augment(images, recipe, seeded(3), 32, MIXING, batched) for batched in (False, True)]
+        for one, other in zip(*views, strict=True):
+            difference = (one.int() - other.int()).abs()
+            assert one.shape == other.shape and other.dtype == torch.uint8
+            assert difference.float().mean() < 1 / 8 and (difference > 2).float().mean() < 5e-3
+
+
+@pytest.mark.parametrize("magnitude", [0, 9, 30])
+def test_each_operation_of_a_batch_is_torchvisions(magnitude):
+    operations, images = strengths(magnitude), random_images(28, 16)
+    choices = torch.randperm(len(operations), generator=seeded())
+    one, other = apply_in_groups(images, choices, operations), apply_batched(images, choices.numpy(), operations)
+    difference = (one.int() - other.int()).abs().flatten(1)
+    for i in range(28):
+        assert (difference[i] > 1).float().mean() <= 0.02, operations[int(choices[i])]
 
 
 def test_no_augmentation_changes_nothing_but_the_size():

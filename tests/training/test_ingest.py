@@ -1,11 +1,12 @@
 from collections import Counter
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysd.data.images import ImageArrays
+from raysd.data.images import ImageArrays, ImageSet
 from raysd.data.real_datasets import encode_png, image_table, real_dataset
 from raysd.errors import UserError
 from raysd.storage.location import Location
@@ -101,6 +102,51 @@ def test_pieces_count_the_images_that_are_read(two_sets):
     assert len(Pool(two_sets)) == 1000
 
 
+def set_of(root, name, count, rows_per_file, rows_per_group):
+    """A set of tiny images in several files."""
+    encoded = [encode_png(np.full((2, 2), number % 256, dtype=np.uint8)) for number in range(count)]
+    table, folder = image_table(encoded, np.arange(count) % 10, []), root / name
+    folder.mkdir()
+    for number, start in enumerate(range(0, count, rows_per_file)):
+        rows = table.slice(start, rows_per_file)
+        pq.write_table(rows, folder / f"part-{number:05d}.parquet", row_group_size=rows_per_group)
+    return ImageSet(name, name, Location(str(folder)))
+
+
+def test_each_image_is_read_once_an_epoch_whatever_its_share(tmp_path, monkeypatch):
+    monkeypatch.setattr("raysd.training.loader.WINDOW", 200)
+    pools = (
+        Pool((set_of(tmp_path, "large", 2500, 84, 64),), 0.9),
+        Pool((set_of(tmp_path, "small", 600, 600, 30),), 0.1),
+    )
+    ingest = Ingest(pools, 2, 50, False)
+    sequences = ingest.sequences(0, 1, 0)
+    read, used, opened = Counter(), Counter(), Counter()
+    reads, opens = pq.ParquetFile.read_row_group, ImageSet._open
+
+    def counted_reads(file, number, columns):
+        read[place] += file.metadata.row_group(number).num_rows
+        return reads(file, number, columns=columns)
+
+    def counted_opens(images, file):
+        opened[file] += 1
+        return opens(images, file)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted_reads)
+    monkeypatch.setattr(ImageSet, "_open", counted_opens)
+    for task in ingest.window_tasks(range(7, 267), 50, sequences):
+        opened.clear()
+        sequence = sequences[task["pool"]]
+        place = task["pool"], task["first"] // sequence.per_epoch
+        for rows in ingest.read_window(task["pool"], sequence, task["first"], task["last"]):
+            used[place] += len(rows["label"])
+        assert max(opened.values()) == 1
+    whole = {place: count for place, count in used.items() if count == sequences[place[0]].per_epoch}
+    assert {pool for pool, _ in whole} == {0, 1} and len(whole) > 3
+    assert {place: read[place] for place in whole} == whole
+    assert sum(read.values()) < 1.1 * sum(used.values())  # the first and the last window are used in part
+
+
 @pytest.mark.slow
 def test_streamed_batches_resume_at_any_step_and_take_each_image_once(ray_cluster, two_sets, monkeypatch):
     monkeypatch.setattr("raysd.training.order.WINDOW", 128)
@@ -127,11 +173,14 @@ def test_streamed_proportions_are_exact(ray_cluster, two_sets):
         for images, _ in ingest.stream_batches(range(30), 0, 2, seed=0)
     ]
     assert set(counts) == {2}
+    whole, rest = (list(ingest.stream_batches(range(first, 30), 1, 2, seed=0)) for first in (0, 11))
+    assert all(
+        (one[0] == other[0]).all() and (one[1] == other[1]).all() for one, other in zip(rest, whole[11:], strict=True)
+    )
 
 
 @pytest.mark.slow
 def test_a_broken_image_is_named(ray_cluster, tmp_path, monkeypatch):
-    import pyarrow.parquet as pq
     import ray
 
     encoded = [encode_png(np.full((8, 8), 10 * i, dtype=np.uint8)) for i in range(12)]

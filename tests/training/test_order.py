@@ -33,6 +33,16 @@ def test_a_sequence_is_the_same_wherever_it_is_cut(sizes, first, more, rest):
     assert len(whole) == more + rest
 
 
+@given(SIZES, st.integers(1, 4), st.integers(1, 900), st.integers(0, 2))
+def test_a_worker_reads_each_piece_once_an_epoch(sizes, world_size, window, epoch):
+    for rank in range(world_size):
+        sequence = WorkerSequence(np.array(sizes), 0, rank, world_size, 0, window)
+        parts = list(sequence.parts(epoch * sequence.per_epoch, (epoch + 1) * sequence.per_epoch))
+        pieces = [piece.piece for part in parts for piece in part.slices]
+        assert len(pieces) == len(set(pieces))
+        assert all(len(part.chosen) < window + max(sizes) for part in parts)
+
+
 def test_images_of_a_window_are_mixed_and_epochs_differ():
     sequence = WorkerSequence(np.full(20, 256), 0, 0, 1, 0)
     first, second = images(sequence, 0, 5120), images(sequence, 5120, 10240)

@@ -4,6 +4,7 @@ A linear probe's settings are chosen on a class-stratified fifth of the training
 them and tested once. Features are scaled by statistics of the images it is fitted on, so not of the held-out ones.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ ONE_SHOT_STRENGTH = 1.0
 CONSTANT_SHARE = 1e-7
 """A deviation that is a smaller share of the mean is float32 rounding."""
 FIELD = "evaluation.transfer_sets"
+ROWS = 4096
+"""Images whose features are scaled at once, in float64."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def _linear(
 def _search(learn: Examples, settings: ProbeSettings, seed: int) -> Found:
     features, labels = learn
     held = held_out(labels, seed)
-    fit, validation = _scaled(features[~held], features[held], settings.used_scale)
+    fit, validation = _scaled(features[~held], features[held], settings.used_scale, in_place=True)
     search = search_sgd if settings.kind == "sgd" else search_strength
     return search((fit, labels[~held]), (validation, labels[held]), int(labels.max()) + 1, settings, seed)
 
@@ -149,15 +152,38 @@ def held_out(labels: np.ndarray, seed: int) -> np.ndarray:
     return held
 
 
-def _scaled(fit: np.ndarray, other: np.ndarray, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
-    """Scale both feature arrays by the statistics of the first; constant features stay constant."""
+def _scaled(fit: np.ndarray, other: np.ndarray, scale: Scale, in_place: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Scale both float32 feature arrays by the statistics of the first; constant features stay constant."""
     if scale == "l2":
-        return _unit(fit), _unit(other)
+        return _changed(fit, _unit, in_place), _changed(other, _unit, in_place)
     if scale == "standard":
-        mean, deviation = fit.mean(0, dtype=np.float64), fit.std(0, dtype=np.float64)
+        mean = fit.mean(0, dtype=np.float64)
+        deviation = _deviation(fit, mean)
         deviation[deviation <= CONSTANT_SHARE * np.abs(mean)] = 1
-        return ((fit - mean) / deviation).astype(np.float32), ((other - mean) / deviation).astype(np.float32)
+
+        def standard(rows: np.ndarray) -> np.ndarray:
+            return np.asarray((rows - mean) / deviation)
+
+        return _changed(fit, standard, in_place), _changed(other, standard, in_place)
     return fit, other
+
+
+def _changed(features: np.ndarray, change: Callable[[np.ndarray], np.ndarray], in_place: bool = False) -> np.ndarray:
+    """Return changed features, made some rows at a time: in float64 all of them would take twice their memory."""
+    changed = features if in_place else np.empty_like(features)
+    for start in range(0, len(features), ROWS):
+        rows = slice(start, start + ROWS)
+        changed[rows] = change(features[rows])
+    return changed
+
+
+def _deviation(features: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Return the standard deviations, float64 [D]; rows are added in their order, as numpy's `std` does."""
+    squares = np.zeros((1, len(mean)))
+    for start in range(0, len(features), ROWS):
+        parts = np.concatenate([squares, np.square(features[start : start + ROWS] - mean)])
+        squares = parts.sum(0, keepdims=True)
+    return np.sqrt(squares[0] / len(features))
 
 
 def _unit(features: np.ndarray) -> np.ndarray:

@@ -11,6 +11,8 @@ generator. In crops at 32 px, which are resized one by one on both sides, it com
 
 import torch
 
+from raysd.training.augmentation.batched_color import blur_batched, jitter_and_gray_batched
+from raysd.training.augmentation.batched_pixmix import pixmix_batched
 from raysd.training.augmentation.color import blur, jitter_and_gray, solarize
 from raysd.training.augmentation.crops import flip, global_crop, local_crops
 from raysd.training.augmentation.fractals import fractals
@@ -25,9 +27,17 @@ __all__ = ["augment", "fractals"]
 
 
 def augment(
-    images: torch.Tensor, recipe: Recipe, generator: torch.Generator, size: int, mixing: torch.Tensor | None = None
+    images: torch.Tensor,
+    recipe: Recipe,
+    generator: torch.Generator,
+    size: int,
+    mixing: torch.Tensor | None = None,
+    batched: bool | None = None,
 ) -> list[torch.Tensor]:
     """Return random views of images; the same generator state gives the same views.
+
+    On a CPU a few images are changed at a time, as many as fit into its cache. On a GPU each call has its price, so the
+    whole batch is changed at once, in calls whose number does not depend on it.
 
     Args:
         images: uint8 [B, 3, D, D].
@@ -35,23 +45,25 @@ def augment(
         generator: on the CPU.
         size: side of the global view in pixels.
         mixing: uint8 [M, 3, S, S], S at least `size`; needed for PixMix.
+        batched: whether to change the whole batch at once; where the images are on a GPU when None.
 
     Returns:
         uint8 [B, 3, size, size], and with L local crops also [L * B, 3, l, l], where crop j of image i is at j * B
         + i.
     """
-    views = [global_crop(images, recipe, generator, size)]
+    if batched is None:
+        batched = images.device.type != "cpu"
+    views = [global_crop(images, recipe, generator, size, batched)]
     if recipe.local_crops:
-        views.append(local_crops(images, recipe, generator, size))
+        views.append(local_crops(images, recipe, generator, size, batched))
     views = [flip(view, recipe.flip, generator) for view in views]
     if not _changes_colors(recipe):
         return views
     changed = []
     for number, view in enumerate(views):
-        parts = view.split(max(1, PART_VALUES // view[0].numel()))
-        changed.append(
-            torch.cat([_change(part, recipe, generator, size, mixing, is_local=number > 0) for part in parts])
-        )
+        parts = [view] if batched else view.split(max(1, PART_VALUES // view[0].numel()))
+        is_local = number > 0
+        changed.append(torch.cat([_change(part, recipe, generator, size, mixing, is_local, batched) for part in parts]))
     return changed
 
 
@@ -73,17 +85,21 @@ def _change(
     size: int,
     mixing: torch.Tensor | None,
     is_local: bool,
+    batched: bool,
 ) -> torch.Tensor:
     if recipe.rand_augment_operations:
-        view = rand_augment(view, recipe.rand_augment_operations, recipe.rand_augment_magnitude, generator)
+        view = rand_augment(view, recipe.rand_augment_operations, recipe.rand_augment_magnitude, generator, batched)
     if recipe.pixmix_rounds:
         assert mixing is not None, "PixMix needs a mixing set"
-        view = pixmix(view, mixing, recipe.pixmix_rounds, recipe.pixmix_beta, recipe.pixmix_severity, generator)
+        mix = pixmix_batched if batched else pixmix
+        view = mix(view, mixing, recipe.pixmix_rounds, recipe.pixmix_beta, recipe.pixmix_severity, generator)
     if recipe.jitter_probability or recipe.grey_probability:
-        view = jitter_and_gray(view, recipe.jitter, recipe.jitter_probability, recipe.grey_probability, generator)
+        jitter = jitter_and_gray_batched if batched else jitter_and_gray
+        view = jitter(view, recipe.jitter, recipe.jitter_probability, recipe.grey_probability, generator)
     if probability := recipe.local_blur_probability if is_local else recipe.blur_probability:
         scale = min(1.0, size / BLUR_SIZE)
-        view = blur(view, probability, (scale * recipe.blur_sigma[0], scale * recipe.blur_sigma[1]), generator)
+        blurred = blur_batched if batched else blur
+        view = blurred(view, probability, (scale * recipe.blur_sigma[0], scale * recipe.blur_sigma[1]), generator)
     if recipe.solarize_probability and not is_local:
         view = solarize(view, recipe.solarize_probability, generator)
     return view

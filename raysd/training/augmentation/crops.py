@@ -1,32 +1,39 @@
 """Random crops and flips of uint8 images [B, 3, S, S].
 
 Crops are resized one image at a time, with antialiasing: on CPUs torch's resizing of uint8 images is several times
-faster than one call that samples a whole batch.
+faster than one call that samples a whole batch. On GPUs it is the other way round, see `batched_crops.py`.
 """
-
-import math
 
 import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
+from raysd.training.augmentation.batched_crops import random_resized_batched
+from raysd.training.augmentation.boxes import boxes_of
 from raysd.training.recipe import AreaShares, Recipe
 
 SHIFT_SHARE = 16  # a shift is at most 1/16 of the side
 
 
-def global_crop(images: torch.Tensor, recipe: Recipe, generator: torch.Generator, size: int) -> torch.Tensor:
-    """Return one view of each image, uint8 [B, 3, size, size]."""
+def global_crop(
+    images: torch.Tensor, recipe: Recipe, generator: torch.Generator, size: int, batched: bool = False
+) -> torch.Tensor:
+    """Return one view of each image, uint8 [B, 3, size, size]; `batched` resizes the whole batch at once."""
     if recipe.crop == "random_resized":
-        return _random_resized(images, recipe, recipe.crop_area, generator, size)
+        resized = random_resized_batched if batched else _random_resized
+        return resized(images, recipe, recipe.crop_area, generator, size)
     if recipe.crop == "shift":
         images = _shift(images, generator)
     return images if images.shape[-1] == size else _resize(images, size, recipe)
 
 
-def local_crops(images: torch.Tensor, recipe: Recipe, generator: torch.Generator, size: int) -> torch.Tensor:
+def local_crops(
+    images: torch.Tensor, recipe: Recipe, generator: torch.Generator, size: int, batched: bool = False
+) -> torch.Tensor:
     """Return small crops uint8 [L * B, 3, l, l]; crop j of image i is at j * B + i."""
     side = recipe.local_size(size)
+    if batched:
+        return random_resized_batched(images, recipe, recipe.local_crop_area, generator, side, recipe.local_crops)
     return torch.cat(
         [_random_resized(images, recipe, recipe.local_crop_area, generator, side) for _ in range(recipe.local_crops)]
     )
@@ -59,19 +66,10 @@ def _shift(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 def _random_resized(
     images: torch.Tensor, recipe: Recipe, area: AreaShares, generator: torch.Generator, size: int
 ) -> torch.Tensor:
-    """Crop a random part of each image, and resize it to `size` pixels.
-
-    The area is uniform in `area`, the ratio of the sides log-uniform in [1 / crop_aspect, crop_aspect] (Szegedy et al.
-    2015); a side that would be longer than the image is cut.
-    """
+    """Crop a random part of each image, and resize it to `size` pixels."""
     side, count = images.shape[-1], len(images)
     draws = torch.rand((4, count), generator=generator)
-    areas = area[0] + (area[1] - area[0]) * draws[0]
-    ratios = torch.exp((2 * draws[1] - 1) * math.log(recipe.crop_aspect))
-    heights = (side * torch.sqrt(areas / ratios)).round().clamp(1, side)
-    widths = (side * torch.sqrt(areas * ratios)).round().clamp(1, side)
-    tops, lefts = ((side - heights + 1) * draws[2]).floor(), ((side - widths + 1) * draws[3]).floor()
-    boxes = torch.stack([tops, lefts, heights, widths], dim=1).long().tolist()
+    boxes = boxes_of(draws, side, area, recipe.crop_aspect).tolist()
     crops = torch.empty(
         (count, 3, size, size), dtype=images.dtype, device=images.device, memory_format=torch.channels_last
     )

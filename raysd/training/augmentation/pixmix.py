@@ -1,6 +1,7 @@
 """PixMix (Hendrycks et al., CVPR 2022), from its description: images are mixed with augmented copies and with a
 mixing set."""
 
+import numpy as np
 import torch
 
 from raysd.training.augmentation.operations import apply_in_groups
@@ -76,7 +77,14 @@ def _weights(count: int, beta: float, generator: torch.Generator) -> tuple[torch
 
 def _augmented(images: torch.Tensor, chosen: torch.Tensor, severity: int, generator: torch.Generator) -> torch.Tensor:
     """Return the images, the chosen ones each changed by one operation of AugMix (Hendrycks et al. 2020)."""
-    levels = 0.1 + (severity - 0.1) * torch.rand(9, generator=generator)
+    operations = aug_mix(torch.rand(9, generator=generator).numpy(), severity)
+    choices = torch.randint(len(operations), (len(images),), generator=generator)
+    return apply_in_groups(images, torch.where(chosen, choices, len(operations)), [*operations, ("identity", 0.0)])
+
+
+def aug_mix(draws: np.ndarray, severity: int) -> list[tuple[str, float]]:
+    """Return the 9 operations of AugMix, each with either sign, their strengths from numbers in [0, 1), float32 [9]."""
+    levels = 0.1 + (severity - 0.1) * draws
     share = (levels / LEVELS).tolist()
     operations = [
         ("autocontrast", 0.0),
@@ -94,8 +102,7 @@ def _augmented(images: torch.Tensor, chosen: torch.Tensor, severity: int, genera
         operations[2],
         operations[4],
     )  # bits and thresholds have no sign
-    choices = torch.randint(len(signed), (len(images),), generator=generator)
-    return apply_in_groups(images, torch.where(chosen, choices, len(signed)), [*signed, ("identity", 0.0)])
+    return signed
 
 
 def _sampled(images: torch.Tensor, mixing: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 import torch
 
+from raysd.training.augmentation.batched_operations import apply_batched
 from raysd.training.augmentation.operations import apply_in_groups
 
 BINS = 30
@@ -28,11 +29,15 @@ def strengths(magnitude: int) -> list[tuple[str, float]]:
     return [operation for pair in pairs for operation in pair]
 
 
-def rand_augment(images: torch.Tensor, num_operations: int, magnitude: int, generator: torch.Generator) -> torch.Tensor:
+def rand_augment(
+    images: torch.Tensor, num_operations: int, magnitude: int, generator: torch.Generator, batched: bool = False
+) -> torch.Tensor:
     """Apply `num_operations` to each of the uint8 images [B, 3, S, S], each sampled uniformly."""
     operations = strengths(magnitude)
     for _ in range(num_operations):
-        images = apply_in_groups(
-            images, torch.randint(len(operations), (len(images),), generator=generator), operations
-        )
+        choices = torch.randint(len(operations), (len(images),), generator=generator)
+        if batched:
+            images = apply_batched(images, choices.numpy(), operations)
+        else:
+            images = apply_in_groups(images, choices, operations)
     return images
