@@ -32,6 +32,7 @@ from raysd.training.loader import Batch
 from raysd.training.logs import open_log
 from raysd.training.model import (
     build_classifier,
+    compute_small_in_float32,
     lone_norms,
     normalize,
     running_statistics,
@@ -118,6 +119,8 @@ class SeedTraining:
         recipe = self.recipe = config.recipe
         torch.manual_seed(seed)
         self.model = build_classifier(config.architecture).to(self.device, memory_format=torch.channels_last)
+        if self.device.type == "cpu" and config.precision == "bfloat16":
+            compute_small_in_float32(self.model)
         if recipe.sync_batch_norm and self.device.type == "cuda":
             self.model = synchronize_norms(self.model)
         scale = config.ingest.batch_size / recipe.reference_batch if recipe.reference_batch else 1

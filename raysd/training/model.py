@@ -166,6 +166,42 @@ def synchronize_norms(model: Classifier) -> Classifier:
     return synchronised
 
 
+class SmallConv2d(nn.Conv2d):
+    """A convolution that computes in float32 where some of its taps see nothing but padding.
+
+    In bfloat16 on a CPU, oneDNN leaves the gradients of these taps unwritten, and clipping the gradient's norm spreads
+    what was in the memory to all weights.
+    """
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the convolved images [N, channels, height, width]."""
+        if not _has_idle_taps(self, images.shape[-2:]):
+            return super().forward(images)
+        with torch.autocast(images.device.type, enabled=False):
+            return super().forward(images.float())
+
+
+def _has_idle_taps(module: nn.Conv2d, size: Sequence[int]) -> bool:
+    """Return whether a tap of the kernel sees only padding, at every place of images of this height and width."""
+    if isinstance(module.padding, str):
+        return min(size) == 1
+    for side, kernel, stride, padding, dilation in zip(
+        size, module.kernel_size, module.stride, module.padding, module.dilation, strict=True
+    ):
+        outputs = (side + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+        starts = [place * stride - padding for place in range(outputs)]
+        if any(all(not 0 <= start + tap * dilation < side for start in starts) for tap in range(kernel)):
+            return True
+    return False
+
+
+def compute_small_in_float32(model: nn.Module) -> None:
+    """Make the convolutions of a model `SmallConv2d`; weights and their names stay."""
+    for module in model.modules():
+        if type(module) is nn.Conv2d and max(module.kernel_size) > 1:
+            module.__class__ = SmallConv2d
+
+
 @torch.no_grad()
 def lone_norms(model: Classifier, views: Sequence[torch.Tensor]) -> list[nn.Module]:
     """Return the batch norms that would get one value of each channel of these views, of which they can take no
