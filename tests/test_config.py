@@ -72,7 +72,7 @@ BAD = [
     (["generation=5"], "generation = 5: give keys and values, as {key: value}"),
     (["generation.sampler=slow"], "generation.sampler = 'slow': give 'fast' or 'paper'"),
     (["generation.safety_checker=maybe"], "give true or false"),
-    (["sweep.objective=accuracy"], "give 'validation', 'transfer' or 'test' or keys and values, as {key: value}"),
+    (["sweep.objective=accuracy"], "give 'validation', 'transfer', 'test' or 'generated' or keys and values"),
     (["generation.guidance_interval=[0, 0.5, 1]"], "has too many values; give at most 2"),
     (["evaluation.transfer_sets=[{name: x, shots: 0}]"], "shots = 0: should be greater than or equal to 1"),
 ]

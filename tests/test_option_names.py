@@ -21,7 +21,7 @@ WRONG = {
     ),
     "training.sources.1.clone.guidance_scale": (
         "training.sources=[{real: digits}, {clone: {guidance_scale: high}}]",
-        "valid number",
+        "give a number",
     ),
     "training.sources.0": ("training.sources=[{real: digits, clone: {}}]", "either a clone or a real data set"),
     "training.sources.0.filters.min_similarty": (

@@ -110,11 +110,8 @@ def test_the_demo_needs_no_extra(monkeypatch, tmp_path):
     for name in ("mlxtend", "peft", "sentencepiece", "wandb", "mlflow"):
         monkeypatch.setitem(sys.modules, name, None)
     demo = load_experiment(DEMO, [f"storage={tmp_path}"])
-    sets = [
-        demo.evaluation.validation_set,
-        demo.evaluation.test_set,
-        *(each.name for each in demo.evaluation.transfer_sets),
-    ]
+    named = [demo.evaluation.validation_set, demo.evaluation.test_set, *demo.evaluation.transfer_sets]
+    sets = [each.name for each in named]
     assert {name for name in sets if name not in OFFLINE_SETS} == set()
     for name in sets:
         check_offline_set("evaluation", name)

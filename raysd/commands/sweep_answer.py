@@ -84,6 +84,8 @@ class SweepAnswer:
         """Return the ranking of the search as a frame, the best setting first; finalists also have `confirmed_score`,
         `confirmed_low` and `confirmed_high`."""
         again = {row["label"]: row for row in self.confirmed}
+        if not again:
+            return flat_frame(self.row["ranking"])
         return flat_frame([{**row, **_confirmed_values(again.get(row["label"]))} for row in self.row["ranking"]])
 
 

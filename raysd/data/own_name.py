@@ -10,7 +10,7 @@ from raysd.errors import UserError, meant
 from raysd.storage.address import local_path
 
 OnBroken = Literal["error", "skip"]
-WHAT = "a real data set"
+WHAT = ("a real data set", ", or hf://datasets/owner/name")
 OPTIONS = ("image", "label", "on_broken")
 
 
@@ -32,8 +32,8 @@ def parse_own_name(field: str, name: str) -> OwnName:
     """
     if not name.strip():
         raise UserError(field, name, "names no set; give a path, or leave it out")
-    if "?" not in name or local_path(field, name, WHAT).exists():
-        return OwnName(local_path(field, name, WHAT))
+    if "?" not in name or local_path(field, name, *WHAT).exists():
+        return OwnName(local_path(field, name, *WHAT))
     path, _, query = name.rpartition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
     if not options or (wrong := [option for option in options if option not in OPTIONS]):

@@ -76,20 +76,21 @@ def check_reachable(uri: str, parts: SplitResult) -> None:
         raise UserError("storage", uri, f"no name node answers there ({error.strerror or error}); correct it") from None
 
 
-def local_path(field: str, name: str, what: str = "it") -> Path:
+def local_path(field: str, name: str, what: str = "it", instead: str = "") -> Path:
     """Return a path with `~` filled in, which may or may not be there.
 
     Args:
         field: the setting that names it.
         name: a path, or an address with `file://`.
         what: is read from there.
+        instead: what may stand there as well, for the error.
 
     Raises:
         UserError: the user of `~` does not exist, no file can have this name, or it is an address of a store.
     """
     scheme = scheme_of(name)
     if scheme is not None:
-        check_address(field, name, f"give a path, since {what} is read from a disk")
+        check_address(field, name, f"give a path{instead}, since {what} is read from a disk")
         if scheme != "file":
             remedy = f"{what} is read from a disk; copy it to one that all nodes see, and give its path"
             raise UserError(field, name, remedy)

@@ -23,22 +23,18 @@ FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}
 
 
 def checkpoint(folder, scheduler, pipeline="StableDiffusionPipeline", **index):
-    """A checkpoint's JSON files; returns its path."""
-    for name in ("unet", "scheduler"):
+    """A checkpoint's JSON files, beside weights of one number; returns its path."""
+    denoiser = "transformer" if pipeline == "StableDiffusion3Pipeline" else "unet"
+    parts = {name: ["diffusers", "Model"] for name in (denoiser, "vae", "text_encoder")}
+    parts |= {"scheduler": ["diffusers", scheduler["_class_name"]], "tokenizer": ["transformers", "CLIPTokenizer"]}
+    for name in parts:
         (folder / name).mkdir(parents=True)
-    (folder / "model_index.json").write_text(
-        json.dumps(
-            {
-                "_class_name": pipeline,
-                "scheduler": ["diffusers", scheduler["_class_name"]],
-                "unet": ["diffusers", "UNet2DConditionModel"],
-                **index,
-            }
-        )
-    )
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": pipeline, **parts, **index}))
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
-    (folder / "unet" / "config.json").write_text(json.dumps({"sample_size": 64}))
-    save_file({"weight": torch.zeros(1)}, folder / "unet" / "diffusion_pytorch_model.safetensors")
+    (folder / "tokenizer" / "vocab.json").write_text("{}")
+    for name in (denoiser, "vae", "text_encoder"):
+        (folder / name / "config.json").write_text(json.dumps({"sample_size": 64}))
+        save_file({"weight": torch.zeros(1)}, folder / name / "diffusion_pytorch_model.safetensors")
     return str(folder)
 
 

@@ -38,7 +38,7 @@ ROWS = [
     refused("a number of a list in brackets", experiment(LORA, "generation.lora[0].path=b"), "generation.lora[0]"),
     refused("blanks around =", overrides("generation.seed =3"), "generation.seed ", "key=value"),
     accepted("a blank before a number", overrides("generation.seed= 3"), lambda x: x.generation.seed == 3),
-    refused("a value that is empty", overrides("generation.seed="), "generation.seed = None", "integer"),
+    refused("a value that is empty", overrides("generation.seed="), "generation.seed = None", "whole number"),
     accepted(
         "an empty value where nothing is allowed",
         overrides("generation.image_size="),
@@ -89,7 +89,7 @@ ROWS = [
         "a key without a value", command("plan", "generation.seed"), "generation.seed", "no such file", "key=value"
     ),
     refused("an option without its value", command("grow", "--to"), "--to", "requires an argument"),
-    refused("a text where an option takes a number", command("grow", "--to", "many"), "--to", "integer"),
+    refused("a text where an option takes a number", command("grow", "--to", "many"), "--to", "whole number"),
     refused("growing to no image", command("grow", "--to", "0"), "to = 0", "at least 1"),
     refused(
         "growing beyond all disks", command("grow", "--to", str(10**12), "storage=runs"), "images_per_class", "shards"

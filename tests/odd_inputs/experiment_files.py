@@ -59,14 +59,16 @@ ROWS = [
     refused("a number of 5,000 digits", experiment(f"generation: {{seed: {'9' * 5000}}}\n"), "generation.seed"),
     refused("a number beyond all floats", experiment("generation: {guidance_scale: 1e999}\n"), "guidance_scale"),
     refused("a number with a decimal comma", experiment("generation: {guidance_scale: '7,5'}\n"), "'7,5'", "number"),
-    refused("a number with a unit", experiment("generation: {image_size: 512px}\n"), "'512px'", "integer"),
+    refused("a number with a unit", experiment("generation: {image_size: 512px}\n"), "'512px'", "whole number"),
     refused("a number with thousands' commas", experiment("generation: {images_per_class: '1,000'}\n"), "'1,000'"),
     accepted(
         "a whole number with an exponent",
         experiment("generation: {images_per_class: 1e3}\n"),
         lambda x: x.generation.images_per_class == 1000,
     ),
-    refused("half an image", experiment("generation: {images_per_class: 1.5}\n"), "images_per_class", "1.5", "integer"),
+    refused(
+        "half an image", experiment("generation: {images_per_class: 1.5}\n"), "images_per_class", "1.5", "whole number"
+    ),
     refused("true for a number", experiment("generation: {images_per_class: yes please}\n"), "'yes please'"),
     refused("a list for a number", experiment("generation: {guidance_scale: [1, 2]}\n"), "guidance_scale", "[1, 2]"),
     refused("a number for a list", experiment("training: {seeds: 3}\n"), "training.seeds = 3", "list"),
@@ -140,9 +142,9 @@ ROWS = [
     refused(
         "classes by number, as other tools have them", experiment("classes: {0: cat, 1: dog}\n"), "classes = {", "list"
     ),
-    refused("a class that is a list", experiment("classes: [[cat, kitten], dog]\n"), "classes.0", "string"),
+    refused("a class that is a list", experiment("classes: [[cat, kitten], dog]\n"), "classes.0", "give a text"),
     refused("a class that is empty", planned(classes=["cat", ""]), "classes.name", "row 2"),
-    refused("a class that YAML takes for nothing", planned(classes=["cat", None]), "classes.1", "string"),
+    refused("a class that YAML takes for nothing", planned(classes=["cat", None]), "classes.1", "give a text"),
     refused("a path that only another system has", experiment("storage: 'C:\\runs'\n"), "storage = ", "C:"),
     refused(
         "a bucket with one slash", experiment("storage: s3:/bucket/runs\n"), "storage = 's3:/bucket/runs'", "s3://"

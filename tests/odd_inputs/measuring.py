@@ -53,7 +53,7 @@ def is_well(answer):
 
 ROWS = [
     refused("no epoch", training(num_epochs=0), "training.num_epochs = 0", "1"),
-    refused("half an epoch", training(num_epochs=0.5), "training.num_epochs = 0.5", "integer"),
+    refused("half an epoch", training(num_epochs=0.5), "training.num_epochs = 0.5", "whole number"),
     refused("a batch of no image", training(batch_size=0), "training.batch_size = 0", "1"),
     refused(
         "a batch of more images than there are",
@@ -287,16 +287,14 @@ ROWS = [
         "storage",
         "is a file",
     ),
-    refused("an analysis of nothing", command("analyze", "storage=runs", "classes=[cat,dog]"), "analysis.real = None"),
+    refused("an analysis of nothing", command("analyze", "storage=runs", "classes=[cat,dog]"), "raysd generate"),
     refused(
         "a training on a clone that is not there",
         command("train", "storage=runs"),
         "images_per_class",
         "raysd generate",
     ),
-    refused(
-        "an evaluation on nothing", command("evaluate", "storage=runs"), "evaluation.test_set", "nothing to measure"
-    ),
+    refused("an evaluation on nothing", command("evaluate", "storage=runs"), "images_per_class", "raysd generate"),
     refused(
         "an export of a clone that is not there",
         command("export", "storage=runs"),

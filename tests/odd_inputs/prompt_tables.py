@@ -215,7 +215,7 @@ ROWS = [
     refused("a folder for a table", captions("x", None), "no such file", ".csv"),
     refused("a home that is nobody's", captions("c.csv", GOOD, table="~nobody_of_this_name/c.csv"), FIELD, "~nobody"),
     refused("a table that is not there", captions("c.csv", GOOD, table="d.csv"), FIELD, "'d.csv'", "no such file"),
-    refused("no template", variant(templates=[]), "variants.x.templates", "at least 1 item"),
+    refused("no template", variant(templates=[]), "variants.x.templates", "at least 1"),
     refused("a template without a letter", variant(templates=[""]), "variants.x.templates"),
     refused("a template that is a text", variant(templates="a photo of a {name}"), "variants.x.templates", "list"),
     refused("a variable that is none", variant(templates=["a {nmae}"]), "{nmae}", "name"),

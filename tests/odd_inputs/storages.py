@@ -5,7 +5,7 @@ import os
 import shutil
 
 from odd_inputs.doing import HERE, planned, put
-from odd_inputs.row import accepted, known_to_fail, refused
+from odd_inputs.row import accepted, refused
 from plans import TABLE
 from stand_in import StandIn, actor_of, job_of
 
@@ -144,10 +144,7 @@ ROWS = [
     refused("an address without a bucket", stored("s3://"), "storage = 's3://'", "no bucket"),
     refused("an address without a bucket, in capitals", stored("S3:///runs"), "storage", "no bucket"),
     refused("an address of the web", stored("https://example.org/runs"), "storage", "s3://"),
-    known_to_fail(
-        refused("a name of the hub", stored("hf://datasets/owner/name"), "storage", "s3://"),
-        "schemes of addresses are told apart elsewhere",
-    ),
+    refused("a name of the hub", stored("hf://datasets/owner/name"), "storage", "s3://"),
     refused("two addresses in one", stored("s3://s3://bucket"), "storage", "no bucket"),
     accepted("nothing changed", clone(lambda folder: None), are()),
     accepted("no record", clone(remove("clone.json")), are()),
