@@ -1,5 +1,6 @@
 """The name of a user's file or folder, which may end with options: `/data/birds.parquet?image=img&label=species`."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ from raysd.storage.address import local_path
 
 OnBroken = Literal["error", "skip"]
 WHAT = ("a real data set", ", or hf://datasets/owner/name")
+HUB_PAGE = re.compile(r"https?://huggingface\.co/datasets/([\w.-]+/[\w.-]+?)/?(?:/tree/.*)?", re.ASCII)
 OPTIONS = ("image", "label", "on_broken")
 
 
@@ -32,6 +34,8 @@ def parse_own_name(field: str, name: str) -> OwnName:
     """
     if not name.strip():
         raise UserError(field, name, "names no set; give a path, or leave it out")
+    if page := HUB_PAGE.fullmatch(name):
+        raise UserError(field, name, f"is a page of the hub; give hf://datasets/{page[1]}")
     if "?" not in name or local_path(field, name, *WHAT).exists():
         return OwnName(local_path(field, name, *WHAT))
     path, _, query = name.rpartition("?")

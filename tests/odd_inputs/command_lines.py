@@ -77,7 +77,7 @@ ROWS = [
         "options that are a list",
         overrides("training.recipe_options=[learning_rate]"),
         "training.recipe_options",
-        "dictionary",
+        "{key: value}",
     ),
     refused("a command that is none", command("evalute"), "No such command 'evalute'", "evaluate"),
     refused("an option that is none", command("plan", "--images", "3"), "No such option", "--images"),
@@ -89,7 +89,7 @@ ROWS = [
         "a key without a value", command("plan", "generation.seed"), "generation.seed", "no such file", "key=value"
     ),
     refused("an option without its value", command("grow", "--to"), "--to", "requires an argument"),
-    refused("a text where an option takes a number", command("grow", "--to", "many"), "--to", "whole number"),
+    refused("a text where an option takes a number", command("grow", "--to", "many"), "--to", "integer"),
     refused("growing to no image", command("grow", "--to", "0"), "to = 0", "at least 1"),
     refused(
         "growing beyond all disks", command("grow", "--to", str(10**12), "storage=runs"), "images_per_class", "shards"
