@@ -7,7 +7,11 @@ import threading
 import psutil
 import pytest
 from ray.exceptions import ActorDiedError
-from ray.train.v2._internal.exceptions import UserExceptionWithTraceback, WorkerGroupStartupFailedError
+from ray.train.v2._internal.exceptions import (
+    UserExceptionWithTraceback,
+    WorkerGroupStartupFailedError,
+    WorkerHealthCheckFailedError,
+)
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from raysd.data.real_datasets import real_dataset
@@ -34,10 +38,16 @@ def raised(error):
     return UserExceptionWithTraceback(error, f"Traceback\n{error}")
 
 
+def dead():
+    """A worker whose process died, as Ray Train says it where a worker was asked how it is."""
+    return WorkerHealthCheckFailedError("worker 0 is not well", ActorDiedError())
+
+
 def test_a_worker_whose_peer_is_gone_did_not_fail_by_itself():
     own = raised(ValueError("bad\nsecond line"))
     assert worker.exceptions_of({0: raised(LOST), 1: own}) == {"ValueError: bad"}
     assert worker.exceptions_of({0: own, 1: ActorDiedError()}) == set()
+    assert worker.exceptions_of({0: own, 1: dead()}) == set()
 
 
 @pytest.mark.parametrize(
@@ -45,6 +55,7 @@ def test_a_worker_whose_peer_is_gone_did_not_fail_by_itself():
     [
         (WorkerGroupError("", {0: raised(ImportError("no module x"))}), "its workers fail: ImportError: no module x; "),
         (WorkerGroupError("", {0: raised(LOST), 1: ActorDiedError()}), "its workers' processes die: "),
+        (WorkerGroupError("", {0: dead()}), "its workers' processes die: ActorDiedError: "),
         (ControllerError(WorkerGroupStartupFailedError("x")), "processes died 4 times while they started; "),
         (ControllerError(ActorDiedError()), "a worker's process died as it began; "),
         (ControllerError(RuntimeError("a\nb")), "RuntimeError: a; "),
