@@ -67,14 +67,10 @@ class FailureCount:
         """Return what to do: only where steps are done do checkpoints help."""
         if _progress_bytes(self.folder) in (b"", self.earlier_progress):
             what = f"its workers' processes die before they have done a step, {self.count} times in a row ({why})"
-            remedy = "look for too little memory, or for the reason in their logs, which RAYSD_VERBOSE=1 shows"
-            return UserError(
-                "training", self.folder.uri.rpartition("/")[2], f"{what}; {remedy}; the same command goes on"
-            )
-        what = f"workers were lost {self.count} times without a checkpoint in between ({why})"
-        return UserError(
-            "training.checkpoint_steps", self.checkpoint_steps, f"{what}; look after the nodes, or lower it"
-        )
+            remedy = "see whether memory ran out; RAYSD_VERBOSE=1 shows their logs, the same command goes on"
+            return UserError("training", self.folder.uri.rpartition("/")[2], f"{what}; {remedy}")
+        what = f"workers were lost {self.count} times without a checkpoint in between ({why}); look after the nodes"
+        return UserError("training.checkpoint_steps", self.checkpoint_steps, f"{what}, or lower it")
 
 
 def failure_callback(folder: Location, most: int, checkpoint_steps: int) -> Any:

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -81,19 +82,26 @@ def test_an_exception_that_comes_again_is_not_tried_a_third_time(ray_cluster, tm
     assert tries.read_text() == "xx"
 
 
+def live_workers():
+    """The train workers among this process's descendants, without those that end meanwhile."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "RayTrainWorker" in " ".join(process.cmdline()):
+                found.add(process.pid)
+    return found
+
+
 @pytest.mark.soak
 def test_workers_that_are_killed_whenever_they_start_end_the_training(ray_cluster, tmp_path):
     killed, ended = set(), threading.Event()
 
     def hunt():
         while not ended.wait(0.02):
-            for process in psutil.Process().children(recursive=True):
-                try:
-                    if process.pid not in killed and "RayTrainWorker" in " ".join(process.cmdline()):
-                        killed.add(process.pid)
-                        os.kill(process.pid, signal.SIGKILL)
-                except (psutil.Error, ProcessLookupError):
-                    pass
+            for pid in live_workers() - killed:
+                killed.add(pid)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     hunter = threading.Thread(target=hunt, daemon=True)
     hunter.start()
@@ -104,4 +112,4 @@ def test_workers_that_are_killed_whenever_they_start_end_the_training(ray_cluste
         ended.set()
         hunter.join()
     assert len(killed) == 4
-    assert not any("RayTrainWorker" in " ".join(each.cmdline()) for each in psutil.Process().children(recursive=True))
+    assert not live_workers()
