@@ -8,6 +8,7 @@ Two parts, without Ray, about five minutes on two cores:
 """
 
 import argparse
+import json
 import shutil
 import time
 from pathlib import Path
@@ -16,9 +17,9 @@ from statistics import median
 import record
 
 from raysd.clone.clone import plan_clone
-from raysd.clone.export import export_clone, folder_name
+from raysd.clone.export import ABOUT, METADATA, export_clone, folder_names
 from raysd.clone.settings import GenerationSettings
-from raysd.clone.shard import DATA, read_shard, shard_name
+from raysd.clone.shard import DATA, class_labels, read_shard, shard_name
 from raysd.clone.spec import resolve_clone_spec
 from raysd.config import Experiment
 from raysd.curation.part_counts import COUNTS, PartCounts
@@ -61,11 +62,15 @@ def make_clone(folder, num_images):
 
 def synced_export(job, folder):
     """Write an ImageFolder that waits for the disk after each image."""
+    names, lines = class_labels(job.spec.table), []
+    folders = folder_names(names)
     for shard in range(job.num_shards):
         for row in read_shard(job.folder, shard, job.spec).table.to_pylist():
-            Location(str(folder / folder_name(row["label"], row["key"]))).write(
-                f"{row['index']:07d}.jpg", row["image"]["bytes"]
-            )
+            label, file = row["label"], f"{row['index']:07d}.jpg"
+            Location(str(folder / folders[label])).write(file, row["image"]["bytes"])
+            about = {"file_name": f"{folders[label]}/{file}", "label": label, "class_name": names[label]}
+            lines.append(json.dumps(about | {column: row[column] for column in ABOUT}) + "\n")
+    Location(str(folder)).write(METADATA, "".join(lines).encode())
 
 
 def timed(function, *arguments):

@@ -213,13 +213,13 @@ def trial_cpu(root):
     from raysd import commands
     from raysd.config import load_experiment
     from raysd.errors import UserError
-    from raysd.sweep import sweep
+    from raysd.sweep import trials
 
-    folder, original = tempfile.mkdtemp(dir=root), sweep._run_job
+    folder, original = tempfile.mkdtemp(dir=root), trials._run_job
 
     def until_first_clone(*arguments):
         from raysd.sweep.rung import RungRunner
-        from raysd.sweep.sweep import _run_job
+        from raysd.sweep.trials import _run_job
 
         def stop(*_):
             Path(folder, "trial").write_text(str(time.process_time()))
@@ -228,13 +228,13 @@ def trial_cpu(root):
         RungRunner._generate = stop
         _run_job(*arguments)
 
-    sweep._run_job = until_first_clone
+    trials._run_job = until_first_clone
     words = [f"storage={folder}", *FAST, *TRAIN, *DRIVERS["sweep"], "training.seeds=[0]"]
     try:
         with contextlib.suppress(UserError), contextlib.redirect_stdout(io.StringIO()):
             commands.sweep(load_experiment(None, words))
     finally:
-        sweep._run_job = original
+        trials._run_job = original
     return float(Path(folder, "trial").read_text())
 
 

@@ -126,6 +126,9 @@ def test_texts_keep_the_characters_of_the_file(tmp_path):
     ("override", "value"),
     [
         ("storage=/t/run #2", "/t/run #2"),
+        ("storage=hdfs://node:8020/x", "hdfs://node:8020/x"),
+        ("storage=hdfs:///x", "hdfs:///x"),
+        ("storage=viewfs:///x", "viewfs:///x"),
         ("generation.negative_prompt=a: b #c, [d]", "a: b #c, [d]"),
         ("generation.negative_prompt=[dark]", "[dark]"),
         ("generation.negative_prompt='a #b'", "a #b"),

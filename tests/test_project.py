@@ -1,6 +1,7 @@
 """The project's own files: code style, types, the README's commands, the benchmark files."""
 
 import ast
+import importlib
 import json
 import re
 import subprocess
@@ -187,6 +188,16 @@ def test_what_the_code_imports_is_declared():
                 found = {one.lower().replace("_", "-") for one in providers.get(name, [name])}
                 found |= {PARTS[name]} if name in PARTS else set()
                 assert found & (core if node in at_import else extras), f"{module} imports {name}"
+
+
+def test_benchmarks_import_what_there_is():
+    for path in sorted((ROOT / "benchmarks").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("raysd"):
+                module = importlib.import_module(node.module)
+                for alias in node.names:
+                    name = f"{node.module}.{alias.name}"
+                    assert hasattr(module, alias.name) or name in MODULES, f"{path.name} imports {name}"
 
 
 def test_benchmark_files_have_their_form():

@@ -161,8 +161,8 @@ def analyze(experiment: ExperimentLike = None, command: str = "", **values: Any)
     experiment = load_experiment(experiment, **values)
     settings, evaluation = experiment.analysis, experiment.evaluation
     wanted = settings.real or evaluation.validation_set or evaluation.test_set
-    if wanted is None and settings.model is not None:
-        raise UserError("analysis.real", None, "name a set of real images of the classes, to compare the clone with")
+    if wanted is None and (settings.model is not None or names_real_images(experiment)):
+        raise UserError("analysis.real", None, "name a set of real images of the classes")
     check_cluster(experiment.root, experiment.cluster)
     judge = None if settings.model is None else pretrained_model(settings.model, experiment.table, needs_classes=False)
     clones = []
@@ -175,7 +175,7 @@ def analyze(experiment: ExperimentLike = None, command: str = "", **values: Any)
             )
         clones = list({images[0].fingerprint: images[0] for images in found}.values())
     models = _evaluated_models(experiment)
-    is_validation = wanted == evaluation.validation_set and settings.real is None
+    is_validation = wanted is not None and settings.real is None and wanted == evaluation.validation_set
     if wanted is None:
         real = _held_out([experiment])[0].images
         say("the features are those of held-out generated images; name real ones in analysis.real")

@@ -23,6 +23,7 @@ from PIL import Image
 
 from raysd.data.pixels import to_rgb
 from raysd.errors import UserError
+from raysd.storage.row_index import NAME as ROW_INDEX
 
 LAST_UNNAMED = 1_000_000
 """The highest label that a class without a name may have."""
@@ -288,7 +289,7 @@ def files_key(path: Path) -> str:
     """Return a hash of the names, sizes and times of a file or of all files in a folder, 16 hex digits.
 
     A set is read again when the hash changes. Links are followed, as readers do; each folder is read once, so links
-    that lead back do no harm.
+    that lead back do no harm. The index that a training writes beside images of a clone says nothing new.
 
     Raises:
         UserError: a file or folder cannot be read.
@@ -305,7 +306,7 @@ def files_key(path: Path) -> str:
             seen.add(real)
             folders.sort()
             digest.update(os.fsencode(f"{os.path.relpath(folder, path)} {real}\n"))
-            for file in sorted(files):
+            for file in sorted(set(files) - {ROW_INDEX}):
                 try:
                     digest.update(_file_key(file, os.stat(f"{folder}/{file}")))
                 except OSError:  # a link that leads nowhere

@@ -5,7 +5,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from raysd.errors import UserError
-from raysd.storage.address import local_path
+from raysd.storage.address import HADOOP, local_path
 
 BUCKET = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 VARIABLE = re.compile(r"(?:^|/)(?:\$\{?([A-Za-z_]\w*)\}?|%([A-Za-z_]\w*)%)(?=/|$)", re.ASCII)
@@ -48,12 +48,12 @@ def full_path(storage: str) -> str:
 
 
 def checked_address(storage: str) -> str:
-    """Return an address in an object store.
+    """Return an address in an object store or in Hadoop's file system, whose name node may be left out.
 
     Raises:
         ValueError: it names no bucket: all that follows would be taken for another place.
     """
     parts = urlsplit(storage)
-    if parts.scheme == "file" or ("@" in parts.netloc or BUCKET.fullmatch(parts.netloc)):
+    if parts.scheme in ("file", *HADOOP) or ("@" in parts.netloc or BUCKET.fullmatch(parts.netloc)):
         return storage
     raise ValueError("names no bucket; write it as s3://bucket/folder or gs://bucket/folder")

@@ -2,8 +2,8 @@
 
 It holds label, index and flag of each row, in the order of the rows, which compresses to a few bytes a file: whoever
 takes a part of the images counts them from that. An entry counts only as long as its file has the size and the time of
-change that it had before it was read. So a file that was changed since then is opened again, and a lost or torn index
-costs time alone.
+change that it had before it was read. So a file that was changed since then is opened again. Pages have checksums, so
+that a lost, torn or damaged index costs time alone.
 """
 
 from collections.abc import Iterator
@@ -33,6 +33,8 @@ SCHEMA = pa.schema(
         ("flag", pa.list_(pa.string())),
     ]
 )
+DAMAGED = (OSError, ValueError, KeyError, pa.ArrowException)
+"""Errors of reading a damaged index."""
 RISING = ["bytes", "changed", *(f"{name}.list.element" for name in ("groups", "label", "index"))]
 
 
@@ -66,6 +68,7 @@ class IndexWriter:
 
     def __init__(self, versions: dict[str, Version]) -> None:
         self.versions = versions
+        self.is_empty = True
         self.entries: list[dict[str, object]] = []
         self.tables: list[pa.Table] = []
         self.buffer = pa.BufferOutputStream()
@@ -77,6 +80,7 @@ class IndexWriter:
             return
         flag = rows["flag"] if "flag" in rows.column_names else pa.array([""] * len(rows), pa.string())
         version = self.versions[file]
+        self.is_empty = False
         self.entries.append({"file": file, "bytes": version.size, "changed": version.changed, "groups": groups})
         self.tables.append(pa.table({"label": rows["label"], "index": rows["index"], "flag": flag}))
         if len(self.entries) == FILES_AT_ONCE:
@@ -93,7 +97,10 @@ class IndexWriter:
         self.entries, self.tables = [], []
 
     def write(self, folder: Location) -> None:
-        """Write the index, with the entries of files that this writer did not see; nothing where one may not write."""
+        """Write the index, with the entries of files that this writer did not see; nothing where it saw no file, or
+        where one may not write."""
+        if self.is_empty:
+            return
         self._flush()
         self.writer.close()
         own = self.buffer.getvalue()
@@ -117,14 +124,18 @@ def read_index(folder: Location, versions: dict[str, Version]) -> Iterator[Index
             is_valid = [changed > 0 and versions.get(file) == (size, changed) for file, size, changed in states]
             kept = batch.filter(pa.array(is_valid, pa.bool_())).combine_chunks()
             if len(kept):
-                yield IndexedFiles(
-                    kept["file"].to_pylist(),
-                    pc.list_value_length(kept["groups"]).to_numpy().astype(np.int64),
-                    pc.list_flatten(kept["groups"]).to_numpy(),
-                    pa.table({name: pc.list_flatten(kept[name]) for name in ROW_COLUMNS}),
-                )
-    except (FileNotFoundError, pa.ArrowException):
+                yield _indexed(kept)
+    except DAMAGED:  # or missing
         return
+
+
+def _indexed(kept: pa.Table) -> IndexedFiles:
+    num_groups = pc.list_value_length(kept["groups"]).to_numpy().astype(np.int64)
+    group_sizes = pc.list_flatten(kept["groups"]).to_numpy()
+    rows = pa.table({name: pc.list_flatten(kept[name]) for name in ROW_COLUMNS})
+    if num_groups.sum() != len(group_sizes) or group_sizes.sum() != len(rows):
+        raise ValueError("the row groups do not hold the rows")
+    return IndexedFiles(kept["file"].to_pylist(), num_groups, group_sizes, rows)
 
 
 def _united(own: pa.Buffer, data: bytes | None) -> bytes:
@@ -137,7 +148,7 @@ def _united(own: pa.Buffer, data: bytes | None) -> bytes:
         try:
             for batch in _batches(data):
                 writer.write_table(batch.filter(pc.invert(pc.is_in(batch["file"], names))))
-        except pa.ArrowException:  # torn
+        except DAMAGED:
             return own.to_pybytes()
         for batch in _batches(own):
             writer.write_table(batch)
@@ -145,7 +156,9 @@ def _united(own: pa.Buffer, data: bytes | None) -> bytes:
 
 
 def _batches(data: bytes | pa.Buffer, columns: list[str] | None = None) -> Iterator[pa.Table]:
-    file = pq.ParquetFile(pa.BufferReader(data))
+    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    if file.schema_arrow.remove_metadata() != SCHEMA:
+        raise ValueError("not an index")
     for number in range(file.num_row_groups):
         yield file.read_row_group(number, columns=columns)
 
@@ -158,4 +171,5 @@ def _writer(buffer: pa.BufferOutputStream) -> pq.ParquetWriter:
         use_dictionary=["flag.list.element"],
         column_encoding=dict.fromkeys(RISING, "DELTA_BINARY_PACKED"),
         write_statistics=False,
+        write_page_checksum=True,
     )

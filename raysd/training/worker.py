@@ -36,6 +36,7 @@ class FailureCount:
     def __init__(self, folder: Location, most: int, checkpoint_steps: int) -> None:
         self.folder, self.most, self.checkpoint_steps = folder, most, checkpoint_steps
         self.count, self.num_lost = 0, 0
+        self.earlier_progress = _progress_bytes(folder)
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         """Begin to count anew at a checkpoint."""
@@ -50,7 +51,7 @@ class FailureCount:
         """
         from ray.exceptions import RayActorError
 
-        causes = [getattr(error, "health_check_failure", error) for error in worker_exceptions.values()]
+        causes = [_base(error) for error in worker_exceptions.values()]
         if any(getattr(cause, "preempted", False) for cause in causes):
             return
         lost = [cause for cause in causes if isinstance(cause, RayActorError)]
@@ -59,11 +60,17 @@ class FailureCount:
             return
         why = " ".join(str([*lost, *causes][0]).split())
         if self.num_lost and not self.folder.exists(ERROR):
-            what = f"workers were lost {self.count} times without a checkpoint in between ({why[:200]})"
-            remedy = f"{what}; look after the nodes, or lower it"
-            error = UserError("training.checkpoint_steps", self.checkpoint_steps, remedy)
-            self.folder.write(ERROR, error.to_json().encode())
+            self.folder.write(ERROR, self._lost(why[:200]).to_json().encode())
         raise RuntimeError(f"the workers failed {self.count} times without a checkpoint in between: {why}")
+
+    def _lost(self, why: str) -> UserError:
+        """Return what to do: only where steps are done do checkpoints help."""
+        if _progress_bytes(self.folder) in (b"", self.earlier_progress):
+            what = f"its workers' processes die before they have done a step, {self.count} times in a row ({why})"
+            remedy = "see whether memory ran out; RAYSD_VERBOSE=1 shows their logs, the same command goes on"
+            return UserError("training", self.folder.uri.rpartition("/")[2], f"{what}; {remedy}")
+        what = f"workers were lost {self.count} times without a checkpoint in between ({why}); look after the nodes"
+        return UserError("training.checkpoint_steps", self.checkpoint_steps, f"{what}, or lower it")
 
 
 def failure_callback(folder: Location, most: int, checkpoint_steps: int) -> Any:
@@ -181,8 +188,8 @@ def _is_failed_start(failure: Exception) -> bool:
 
 
 def _base(error: Exception) -> Exception:
-    """Return the exception that a worker raised."""
-    base = getattr(error, "_base_exc", error)
+    """Return the exception that a worker raised, or that says how its process died, without what Ray puts around."""
+    base = getattr(error, "health_check_failure", getattr(error, "_base_exc", error))
     return base if isinstance(base, Exception) else error
 
 
@@ -194,4 +201,9 @@ def _line(error: Exception) -> str:
 
 def _read_progress(folder: Location) -> str:
     """Return how far a training is; an empty text where it has not begun."""
-    return str(json.loads(folder.read(PROGRESS))["step"]) if folder.is_file(PROGRESS) else ""
+    content = _progress_bytes(folder)
+    return str(json.loads(content)["step"]) if content else ""
+
+
+def _progress_bytes(folder: Location) -> bytes:
+    return folder.read(PROGRESS) if folder.is_file(PROGRESS) else b""

@@ -12,6 +12,7 @@ from row_types import checked
 
 from raysd.clone.clone import DeviceSeconds
 from raysd.clone.record import add_seconds
+from raysd.commands import classifiers
 from raysd.commands.checks import checked_run
 from raysd.commands.show import show_missing
 from raysd.commands.sweep_answer import SweepAnswer
@@ -20,6 +21,7 @@ from raysd.data.real_datasets import encode_png, image_table, real_dataset
 from raysd.evaluation.analyze import compare_clone
 from raysd.evaluation.models import pretrained_model
 from raysd.evaluation.settings import AnalysisSettings
+from raysd.evaluation.tasks import MeasuredOn
 from raysd.generation.actor import GenerationActor
 from raysd.generation.generate import generate_clones
 from raysd.resolve import training_clones
@@ -161,6 +163,23 @@ def test_analyze_describes_features_and_says_how_to_compare_a_clone(config, run_
     assert "sparsity" in done.stdout and "coding length" in done.stdout and "analysis.model" in done.stdout
     (row, _) = read_rows(load_experiment(config).root, ANALYSIS)
     assert json.dumps(row) and row["kind"] == "features"
+
+
+@pytest.mark.parametrize("named", ["transfer_sets=[digits]", "test_sets=[digits]"])
+def test_analyze_asks_for_images_of_the_classes_where_only_others_are_named(config, run_here, named):
+    done = run_here(
+        "analyze", str(config), *(f"evaluation.{key}" for key in ("test_set=null", "transfer_sets=[]", named))
+    )
+    assert done.returncode == 2 and "analysis.real = None: name a set of real images of the classes" in done.stderr
+
+
+def test_analyze_takes_the_first_held_out_images(config, monkeypatch):
+    experiment = load_experiment(config, ["evaluation.test_set=null", "evaluation.transfer_sets=[]"])
+    images, taken = real_dataset("digits", "test", experiment.root), []
+    monkeypatch.setattr(classifiers, "_held_out", lambda _: [MeasuredOn("generated", images)])
+    monkeypatch.setattr("raysd.evaluation.analyze.analyze_features", lambda *given: taken.append(given[2]) or {})
+    classifiers.analyze(experiment)
+    assert len(taken) == 2 and not any(each.from_end for each in taken)
 
 
 def test_analyse_compares_a_clone_with_real_images_in_a_models_features(config, run_here):

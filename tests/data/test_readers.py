@@ -17,6 +17,7 @@ from raysd.data.readers import annotation_source, array_source, files_key, join_
 from raysd.data.real_datasets import encode_png, real_dataset
 from raysd.errors import UserError
 from raysd.storage.location import Location
+from raysd.storage.row_index import NAME
 
 
 def png(value):
@@ -353,6 +354,14 @@ def test_a_folder_is_read_again_when_what_a_link_leads_to_changes(tmp_path, fold
     os.utime(tmp_path / "elsewhere" / "1.png", ns=(0, 0))
     keys.append(files_key(folder))
     assert keys[0] == keys[1] and len(set(keys)) == 4
+
+
+def test_the_index_that_a_training_writes_beside_images_is_no_change_of_them(folder):
+    before = files_key(folder)
+    (folder / "b" / NAME).write_bytes(b"index")
+    assert files_key(folder) == before
+    (folder / "b" / f"x{NAME}").write_bytes(b"rows")
+    assert files_key(folder) != before
 
 
 def test_hub_names_are_read():

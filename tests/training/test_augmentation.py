@@ -1,4 +1,5 @@
 import importlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from raysd.training.augmentation import augment, fractals
+from raysd.training.augmentation import ahead, augment, fractals
 from raysd.training.augmentation.batched_operations import apply_batched
 from raysd.training.augmentation.color import blur, jitter_and_gray, solarize
 from raysd.training.augmentation.crops import flip, global_crop
@@ -55,6 +56,16 @@ class Calls(TorchDispatchMode):
         is_view = any(alias is not None and not alias.is_write for alias in answers)
         self.count += not is_view or function is torch.ops.aten.lift_fresh.default
         return function(*args, **(kwargs or {}))
+
+
+def test_a_batch_is_received_in_the_stream_of_its_own_device(monkeypatch):
+    """On a machine of several GPUs the current one may be another."""
+    asked, used = [], []
+    stream = SimpleNamespace(wait_event=lambda event: used.append(event))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: asked.append(device) or stream)
+    tensors = [SimpleNamespace(device="cuda:1", record_stream=used.append) for _ in range(2)]
+    ahead._received(([tensors[0]], tensors[1]), "done")
+    assert asked == ["cuda:1"] and used == ["done", stream, stream]
 
 
 def smooth_images(count, size):

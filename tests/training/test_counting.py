@@ -12,7 +12,7 @@ from raysd.clone.shard import DATA, GeneratedImage, Shard, shard_name, shard_tab
 from raysd.data.images import ImageSet, LeftOut
 from raysd.resolve import clone_images
 from raysd.storage.location import Location
-from raysd.storage.row_index import NAME, IndexWriter
+from raysd.storage.row_index import NAME, IndexWriter, read_index
 from raysd.training.loader import Pool
 
 PER_SHARD = 5
@@ -78,6 +78,28 @@ def test_a_lost_or_torn_index_costs_time_alone(tmp_path, monkeypatch, data):
     opened = opened_files(monkeypatch)
     assert len(Pool((clone_images(clone),))) == 199 and len(opened) == 40
     assert len(Pool((clone_images(clone),))) == 199 and len(opened) == 40
+
+
+def test_a_damaged_index_counts_nothing_wrong_and_is_written_anew(tmp_path):
+    clone = clone_of(Location(str(tmp_path)), 40)
+    folder, images = clone.folder.child(DATA), clone_images(clone)
+    whole, true = folder.read(NAME), images.row_group_counts()
+    for place in np.linspace(0, len(whole) - 1, 20).astype(int):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xFF
+        folder.write(NAME, bytes(damaged))
+        assert images.row_group_counts() == true, place
+        versions = folder.list_versions(".parquet")
+        assert sum(len(part.names) for part in read_index(folder, versions)) == 40, place
+
+
+def test_where_no_shard_is_whole_the_index_stays_as_it_is(tmp_path):
+    clone = clone_of(Location(str(tmp_path)), 40)
+    index = clone.folder.child(DATA).read(NAME)
+    for number in range(40):
+        write(clone, number, clone.positions(number).tolist()[1:])
+    assert check_shards(clone).broken == list(range(40))
+    assert clone.folder.child(DATA).read(NAME) == index
 
 
 def test_an_index_says_what_the_files_say_for_each_choice_of_images(tmp_path):

@@ -3,11 +3,16 @@
 import os
 import signal
 import threading
+from contextlib import suppress
 
 import psutil
 import pytest
 from ray.exceptions import ActorDiedError
-from ray.train.v2._internal.exceptions import UserExceptionWithTraceback, WorkerGroupStartupFailedError
+from ray.train.v2._internal.exceptions import (
+    UserExceptionWithTraceback,
+    WorkerGroupStartupFailedError,
+    WorkerHealthCheckFailedError,
+)
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from raysd.data.real_datasets import real_dataset
@@ -34,10 +39,16 @@ def raised(error):
     return UserExceptionWithTraceback(error, f"Traceback\n{error}")
 
 
+def dead():
+    """A worker whose process died, as Ray Train says it where a worker was asked how it is."""
+    return WorkerHealthCheckFailedError("worker 0 is not well", ActorDiedError())
+
+
 def test_a_worker_whose_peer_is_gone_did_not_fail_by_itself():
     own = raised(ValueError("bad\nsecond line"))
     assert worker.exceptions_of({0: raised(LOST), 1: own}) == {"ValueError: bad"}
     assert worker.exceptions_of({0: own, 1: ActorDiedError()}) == set()
+    assert worker.exceptions_of({0: own, 1: dead()}) == set()
 
 
 @pytest.mark.parametrize(
@@ -45,6 +56,7 @@ def test_a_worker_whose_peer_is_gone_did_not_fail_by_itself():
     [
         (WorkerGroupError("", {0: raised(ImportError("no module x"))}), "its workers fail: ImportError: no module x; "),
         (WorkerGroupError("", {0: raised(LOST), 1: ActorDiedError()}), "its workers' processes die: "),
+        (WorkerGroupError("", {0: dead()}), "its workers' processes die: ActorDiedError: "),
         (ControllerError(WorkerGroupStartupFailedError("x")), "processes died 4 times while they started; "),
         (ControllerError(ActorDiedError()), "a worker's process died as it began; "),
         (ControllerError(RuntimeError("a\nb")), "RuntimeError: a; "),
@@ -70,19 +82,26 @@ def test_an_exception_that_comes_again_is_not_tried_a_third_time(ray_cluster, tm
     assert tries.read_text() == "xx"
 
 
+def live_workers():
+    """The train workers among this process's descendants, without those that end meanwhile."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "RayTrainWorker" in " ".join(process.cmdline()):
+                found.add(process.pid)
+    return found
+
+
 @pytest.mark.soak
 def test_workers_that_are_killed_whenever_they_start_end_the_training(ray_cluster, tmp_path):
     killed, ended = set(), threading.Event()
 
     def hunt():
         while not ended.wait(0.02):
-            for process in psutil.Process().children(recursive=True):
-                try:
-                    if process.pid not in killed and "RayTrainWorker" in " ".join(process.cmdline()):
-                        killed.add(process.pid)
-                        os.kill(process.pid, signal.SIGKILL)
-                except (psutil.Error, ProcessLookupError):
-                    pass
+            for pid in live_workers() - killed:
+                killed.add(pid)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     hunter = threading.Thread(target=hunt, daemon=True)
     hunter.start()
@@ -93,4 +112,4 @@ def test_workers_that_are_killed_whenever_they_start_end_the_training(ray_cluste
         ended.set()
         hunter.join()
     assert len(killed) == 4
-    assert not any("RayTrainWorker" in " ".join(each.cmdline()) for each in psutil.Process().children(recursive=True))
+    assert not live_workers()

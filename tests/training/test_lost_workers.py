@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from ray.exceptions import RayActorError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from raysd.data.real_datasets import real_dataset
 from raysd.errors import UserError
@@ -20,9 +21,10 @@ from raysd.training.loop import equal_parts
 from raysd.training.run import TrainingRun
 from raysd.training.settings import TrainingSettings
 from raysd.training.train import MAX_FAILURES, train_classifiers
-from raysd.training.worker import FailureCount, take_error
+from raysd.training.worker import PROGRESS, FailureCount, take_error
 
 LOST, BROKEN = {0: RayActorError(error_msg="its node died")}, {1: ZeroDivisionError("a bug")}
+NOT_WELL = {0: WorkerHealthCheckFailedError("worker 0 is not well", LOST[0])}
 TAKEN = {0: RayActorError(error_msg="its node was reclaimed", preempted=True)}
 
 
@@ -40,14 +42,29 @@ def test_failures_with_checkpoints_in_between_are_as_many_as_there_are(tmp_path)
     assert take_error(counted.folder) is None
 
 
-def test_lost_workers_without_a_checkpoint_in_between_end_in_one_line(tmp_path):
+@pytest.mark.parametrize("lost", [LOST, NOT_WELL])
+def test_lost_workers_without_a_checkpoint_in_between_end_in_one_line(tmp_path, lost):
     counted = FailureCount(Location(str(tmp_path)), MAX_FAILURES, 400)
-    fail(counted, LOST, MAX_FAILURES)
+    fail(counted, lost, MAX_FAILURES)
     counted.after_report(None, [{}], None)
+    counted.folder.write(PROGRESS, b'{"step": 7}')
     with pytest.raises(RuntimeError, match="failed 4 times without a checkpoint in between"):
-        fail(counted, LOST, 1)
+        fail(counted, lost, 1)
     error = take_error(counted.folder)
     assert error.field == "training.checkpoint_steps" and "\n" not in str(error) and "lost 4 times" in str(error)
+
+
+@pytest.mark.parametrize("has_earlier_steps", [False, True])
+def test_checkpoints_are_no_remedy_for_workers_that_die_before_a_step(tmp_path, has_earlier_steps):
+    folder = Location(str(tmp_path)).child("runs", "0123")
+    if has_earlier_steps:
+        folder.write(PROGRESS, b'{"step": 7}')
+    counted = FailureCount(folder, MAX_FAILURES, 400)
+    with pytest.raises(RuntimeError):
+        fail(counted, NOT_WELL, MAX_FAILURES + 1)
+    error = str(take_error(folder))
+    assert error.startswith("training = '0123': its workers' processes die before they have done a step, 4 times")
+    assert "checkpoint" not in error and "its node died" in error and "\n" not in error
 
 
 def test_exceptions_that_repeat_are_no_lost_nodes_and_nodes_taken_with_notice_do_not_count(tmp_path):
@@ -159,22 +176,26 @@ def checkpoints(root):
     return {path.name for path in Path(root.path).glob("runs/*/checkpoint_20*")}
 
 
-def kill_workers(root, times, with_progress, killed, ended):
-    """SIGKILL a train worker again and again: after a new checkpoint, or as soon as it is there."""
+def steps_done(root):
+    return {path.stat().st_mtime_ns for path in Path(root.path).glob("runs/*/progress.json")}
+
+
+def kill_workers(root, times, marks, killed, ended):
+    """SIGKILL a train worker again and again, whenever there are new `marks`: checkpoints, or steps."""
     before, dead = set(), set()
     while len(killed) < times and not ended.is_set():
         alive = alive_workers() - dead
-        if len(alive) == 2 and (not with_progress or checkpoints(root) - before):
-            before = checkpoints(root)
+        if len(alive) == 2 and marks(root) - before:
+            before = marks(root)
             os.kill(min(alive), signal.SIGKILL)
             killed.append(min(alive))
             dead |= alive
         time.sleep(0.05)
 
 
-def train_under_kills(run, times, with_progress):
+def train_under_kills(run, times, marks):
     killed, ended = [], threading.Event()
-    arguments = (run.root, times, with_progress, killed, ended)
+    arguments = (run.root, times, marks, killed, ended)
     killer = threading.Thread(target=kill_workers, args=arguments, daemon=True)
     killer.start()
     try:
@@ -189,7 +210,7 @@ def train_under_kills(run, times, with_progress):
 @pytest.mark.timeout(1800)  # each kill costs a start of workers, which takes long on a busy machine
 def test_more_kills_than_the_limit_with_checkpoints_in_between_do_not_end_a_training(ray_cluster, tmp_path):
     run = run_of(tmp_path, num_steps=3000, checkpoint_steps=20)
-    killed = train_under_kills(run, MAX_FAILURES + 2, True)
+    killed = train_under_kills(run, MAX_FAILURES + 2, checkpoints)
     assert len(killed) == MAX_FAILURES + 2
     assert len(load_record(run.folder(0))["resumed_at"]) >= MAX_FAILURES + 1
 
@@ -199,5 +220,5 @@ def test_more_kills_than_the_limit_with_checkpoints_in_between_do_not_end_a_trai
 def test_kills_without_a_checkpoint_in_between_end_a_training_in_one_line(ray_cluster, tmp_path):
     run = run_of(tmp_path, num_steps=100_000, checkpoint_steps=50_000)
     with pytest.raises(UserError, match=r"training\.checkpoint_steps = 50000: workers were lost 4 times") as caught:
-        train_under_kills(run, 50, False)
+        train_under_kills(run, 50, steps_done)
     assert "\n" not in str(caught.value)

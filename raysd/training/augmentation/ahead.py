@@ -37,7 +37,7 @@ def one_ahead(items: Iterable[T], prepare: Callable[[T], Prepared], device: torc
 
 def _received(prepared: Prepared, done: torch.cuda.Event) -> Prepared:
     """Let the caller's stream wait until the tensors are there, and keep their memory until it has used them."""
-    current = torch.cuda.current_stream()
+    current = torch.cuda.current_stream(prepared[1].device)
     current.wait_event(done)
     for tensor in (*prepared[0], prepared[1]):
         tensor.record_stream(current)
