@@ -73,6 +73,7 @@ def test_each_shipped_experiment_is_listed_and_copied_as_it_is(run_here):
     assert set(shipped_experiments()) == set(files)
     for name, file in files.items():
         assert f"{name} " in listed
+        assert shipped_experiments()[name].endswith("."), f"the first line of {file} is no whole sentence"
         assert Path(init(shipped=name).path).read_bytes() == file.read_bytes()
 
 
