@@ -51,9 +51,8 @@ def repeat_of(clone: Clone, batch_size: int | None) -> Repeat:
         )
     shown = without_paths(values)
     text = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
-    if shown == values:
-        head, how, notes = f"Generates this clone again: {COMMAND}", f"{WITH_FILES}:\n\n    {COMMAND}", ()
-    else:
+    head, how, notes = f"Generates this clone again: {COMMAND}", f"{WITH_FILES}:\n\n    {COMMAND}", tuple[str, ...]()
+    if shown != values:
         generator = " ".join(shown["generation"]["model"].split())
         lacks = f"it needs files that are not in this repository, as the generator {generator}"
         head = f"Does not repeat the clone as it is: {lacks}. Replace the paths that were cut."

@@ -196,11 +196,9 @@ def _parts(files: Sequence[HubFile]) -> Iterator[Sequence[HubFile]]:
 @contextmanager
 def _as_user_errors(target: Target) -> Iterator[None]:
     """Say in one line what the hub's client raises; the line names no headers, so no token either."""
+    from httpx2 import HTTPError  # which the hub's client uses
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    of_client: type[BaseException] = HfHubHTTPError.__bases__[
-        0
-    ]  # of httpx or httpx2, by the version of the hub's client
     owner = target.repository.partition("/")[0]
     try:
         yield
@@ -212,7 +210,7 @@ def _as_user_errors(target: Target) -> Iterator[None]:
         if code in (401, 403, 404):
             remedy = f"the hub refuses ({code}); set HF_TOKEN to a token that may write to {owner}, or hf auth login"
         raise UserError("to", target.repository, remedy) from None
-    except (of_client, ConnectionError, LocalEntryNotFoundError, RuntimeError) as error:
+    except (HTTPError, ConnectionError, LocalEntryNotFoundError, RuntimeError) as error:
         cause = error.__cause__ or error
         remedy = f"the upload broke off ({type(cause).__name__}); push again, what has arrived is not sent twice"
         raise UserError("to", target.repository, remedy) from None

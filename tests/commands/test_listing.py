@@ -52,7 +52,7 @@ def test_a_storage_may_be_named_itself_or_by_an_experiment(run_here, tmp_path):
 
 
 def test_a_confirmed_result_of_a_finalist_is_told_from_that_of_the_search(tmp_path):
-    (row,) = [row for row in read_rows(Location(str(EARLIER)), RUNG_RESULT)][:1]
+    row = read_rows(Location(str(EARLIER)), RUNG_RESULT)[0]
     write_row(Location(str(tmp_path)), RUNG_RESULT, row)
     write_row(Location(str(tmp_path)), RUNG_RESULT, {**row, "fingerprint": "ab", "confirmed": True})
     plain, confirmed = sorted(result.name for result in raysd.list_storage(storage=tmp_path).results)

@@ -38,7 +38,7 @@ def test_a_file_or_a_built_in_table_is_named_and_real_images_are_measured_on(fol
     init(["classes.txt"], "a.yaml", real="photos")
     init(["imagenet100"], "b.yaml")
     a, b = load_experiment("a.yaml"), load_experiment("b.yaml")
-    assert (a.classes, a.table.names, a.evaluation.test_set) == ("classes.txt", ["red fox", "gray wolf"], "photos")
+    assert (a.classes, a.table.names, a.evaluation.test_set.name) == ("classes.txt", ["red fox", "gray wolf"], "photos")
     assert (b.classes, len(b.table)) == ("imagenet100", 100)
 
 

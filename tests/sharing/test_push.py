@@ -247,7 +247,7 @@ def test_a_hub_that_is_not_reached_or_breaks_off_is_one_line(clone, uploads, mon
     def refuse(*_, **__):
         raise LocalEntryNotFoundError("An error happened while trying to locate the file on the Hub")
 
-    with monkeypatch.context() as patch, pytest.raises(UserError, match="the upload broke off .*; push again"):
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"the upload broke off .*; push again"):
         patch.setattr("huggingface_hub.HfApi.hf_hub_download", refuse)
         handle.push_to_hub("owner/clone")
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
