@@ -167,6 +167,8 @@ class UploadHandler(BaseHTTPRequestHandler):
             kind, name, rest = "models", "/".join(parts[:2]), parts[2:]
         revision = rest[1] if len(rest) > 1 and rest[0] in ("revision", "tree", "resolve") else "main"
         repository = self.find(kind, name, revision)
+        if repository is None and is_api and self.find(kind, name) is not None:
+            return self.answer(404, X_Error_Code="RevisionNotFound", X_Error_Message="Invalid rev id")
         if repository is None or (repository.private and not self.has_token()):
             return self.answer(401, X_Error_Code="RepoNotFound", X_Error_Message="Repository not found")
         if not is_api:

@@ -61,7 +61,7 @@ CALLED = {"raysd.callable_package": {"raysd.commands"}}  # only once someone cal
 PARTS = {
     "botocore": "boto3",
     "pydantic_core": "pydantic",
-    "httpx": "huggingface-hub",
+    "httpx2": "huggingface-hub",
 }  # packages that come with another one
 RESULT_KEYS = {"metric", "value", "unit", "better", "baseline", "runs", "command", "date", "versions", "machine"}
 

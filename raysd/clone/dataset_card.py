@@ -2,12 +2,12 @@
 
 import importlib.metadata
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from raysd.clone.clone import CloneRecord
 from raysd.clone.plan import ImageCounts, Plan
+from raysd.storage.hub import without_folders
 
 NUM_EXAMPLES = 5
 MAX_SHORT = 20
@@ -56,7 +56,7 @@ def dataset_card(
         else f"generated at {spec.image_size} px, stored at {spec.stored_size} px"
     )
     revision = spec.model.commit or spec.model.revision
-    name = spec.model.name.rstrip("/").rpartition("/")[2] if Path(spec.model.name).is_absolute() else spec.model.name
+    name = without_folders(spec.model.name)
     generator = f"{name}@{revision}" if revision else name
     number = f"{record.num_images:,} ({_per_class(counts)} for each of {len(spec.table):,} classes)"
     facts = {

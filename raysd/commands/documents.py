@@ -38,6 +38,7 @@ def _plan(plan: "ClonePlan") -> dict[str, Any]:
         "stored_size": spec.stored_size,
         "codec": spec.codec,
         "cost": list(plan.cost),
+        "confirmation": list(plan.confirmation),
         "clones": [
             {
                 "path": each.path if spec.model.digest else None,

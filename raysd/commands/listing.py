@@ -204,7 +204,8 @@ def _described(kind: str, row: dict[str, Any]) -> tuple[str, str]:
         return row["name"], f"best {row['best']['label']} {row['best']['score']:.1f} %"
     if kind == rows.RUNG_RESULT.name:
         score = "failed" if row["score"] is None else f"{row['score']:.1f} %"
-        return f"{row['label']}, {row['images_per_class']:,} images a class", score
+        name = f"{row['label']}, {row['images_per_class']:,} images a class"
+        return f"{name}, confirmed" if row.get("confirmed") else name, score
     if kind == rows.ACCURACY.name:
         return f"{row['trained_on']['name']}, seed {row['seed']}, on {row['dataset']}", f"{row['value']:.1f} %"
     if kind == rows.COMPARISON.name:

@@ -6,7 +6,7 @@ from typing import Any
 
 from raysd.clone.dataset_card import as_cell
 from raysd.sharing.licenses import License, Stated
-from raysd.sharing.repository import ID, without_paths
+from raysd.sharing.repository import ID, REAL_SET, without_paths
 from raysd.sharing.timm_file import FILE
 from raysd.storage.row_types import AccuracyRow
 from raysd.training.architecture import SMALL
@@ -109,7 +109,7 @@ def _is_transfer(rows: Sequence[AccuracyRow]) -> bool:
 def _set_name(row: AccuracyRow) -> str:
     shots = [f"{row['shots']} shots"] if row["shots"] else []
     probe = [row["probe_label"]] if row["probe_label"] else []
-    return ", ".join([str(without_paths(row["dataset"])), *shots, *probe])
+    return ", ".join([str(without_paths(row["dataset"], REAL_SET)), *shots, *probe])
 
 
 def _results(rows: Sequence[AccuracyRow]) -> list[Any]:
@@ -119,7 +119,7 @@ def _results(rows: Sequence[AccuracyRow]) -> list[Any]:
     return [
         EvalResult(
             task_type="image-classification",
-            dataset_type=str(without_paths(row["dataset"])),
+            dataset_type=str(without_paths(row["dataset"], REAL_SET)),
             dataset_name=_set_name(row),
             metric_type="accuracy",
             metric_name=f"{_metric(row)}, %",

@@ -10,7 +10,7 @@ from raysd.data.catalog import built_in_sets
 from raysd.errors import UserError
 from raysd.sharing.classifier_card import classifier_card
 from raysd.sharing.licenses import License, Stated, agreed_license, generator_license
-from raysd.sharing.repository import Contents, HubFile, without_paths
+from raysd.sharing.repository import REAL_SET, Contents, HubFile, without_paths
 from raysd.sharing.timm_file import FILE, timm_file
 from raysd.storage.location import Location
 from raysd.storage.row_types import AccuracyRow
@@ -74,7 +74,7 @@ def _stated(root: Location, part: dict[str, Any]) -> Stated:
     if part["kind"] == "random":
         return Stated("random weights", None)
     known = built_in_sets().get(part["name"])
-    name = without_paths(part["name"])
+    name = without_paths(part["name"], REAL_SET)
     return Stated(f"real data set {name}", None if known is None else _of_catalog(known.license, name))
 
 

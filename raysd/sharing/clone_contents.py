@@ -18,7 +18,7 @@ from raysd.errors import UserError
 from raysd.report.plots.grid import GridColumn, sample_grid
 from raysd.report.samples.samples import read_samples
 from raysd.sharing.licenses import License, Stated, agreed_license, model_licenses
-from raysd.sharing.repeat import COMMAND, repeating_files
+from raysd.sharing.repeat import Repeat, repeat_of
 from raysd.sharing.repository import Contents, HubFile, without_paths
 
 GRID = "samples.png"
@@ -49,12 +49,13 @@ def clone_contents(clone: Clone, license: str | None = None) -> Contents:
     agreed = agreed_license(stated, license)
     column = GridColumn("", read_samples(clone.folder, GRID_IMAGES, GRID_CLASSES))
     grid = sample_grid("samples", "", [column], GRID_IMAGES)
-    repeat = repeating_files(clone, record.batch_size)
+    repeat = repeat_of(clone, record.batch_size)
     about = json.dumps(without_paths(json.loads(clone.folder.read(RECORD))), indent=2, sort_keys=True) + "\n"
-    card = _card(clone, record, shards, agreed, stated, bool(repeat), grid.has_images)
-    small = [HubFile.of(RECORD, about), *repeat, *([HubFile.of(GRID, grid.png)] if grid.has_images else [])]
-    notes = () if repeat else ("no command repeats this clone elsewhere: it needs tables or LoRA files of yours",)
-    return Contents("dataset", clone.spec.fingerprint, (*small, *shards), card, (f"license {agreed.text}", *notes))
+    card = _card(clone, record, shards, agreed, stated, repeat, grid.has_images)
+    small = [HubFile.of(RECORD, about), *repeat.files, *([HubFile.of(GRID, grid.png)] if grid.has_images else [])]
+    return Contents(
+        "dataset", clone.spec.fingerprint, (*small, *shards), card, (f"license {agreed.text}", *repeat.notes)
+    )
 
 
 def _card(
@@ -63,7 +64,7 @@ def _card(
     shards: Sequence[HubFile],
     license: License,
     stated: Sequence[Stated],
-    is_repeatable: bool,
+    repeat: Repeat,
     has_grid: bool,
 ) -> str:
     info = _dataset_info(shards)
@@ -75,7 +76,7 @@ def _card(
         "dataset_info": info,
     }
     images = f"![Sample images, a row for each]({GRID})\n\n" if has_grid else ""
-    return dataset_card(clone, record, front, images, _license_text(license, stated), _how(clone, is_repeatable))
+    return dataset_card(clone, record, front, images, _license_text(license, stated), _how(clone, repeat))
 
 
 def _license_text(license: License, stated: Sequence[Stated]) -> str:
@@ -86,14 +87,9 @@ def _license_text(license: License, stated: Sequence[Stated]) -> str:
     )
 
 
-def _how(clone: Clone, is_repeatable: bool) -> str:
-    again = (
-        f"With the files of this repository in one folder, raysd generates it again:\n\n    {COMMAND}\n"
-        if is_repeatable
-        else "It was generated with tables or LoRA files that are not part of this repository.\n"
-    )
+def _how(clone: Clone, repeat: Repeat) -> str:
     fingerprint = f"Fingerprint of all that shapes the images: `{clone.spec.fingerprint}`."
-    return f"## How it was generated\n\n{fingerprint} {again}\n"
+    return f"## How it was generated\n\n{fingerprint} {repeat.text}\n\n"
 
 
 def _dataset_info(shards: Sequence[HubFile]) -> dict[str, Any]:

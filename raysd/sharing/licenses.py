@@ -10,7 +10,7 @@ from typing import Any
 
 from raysd.diffusion.checkpoint import SHIPPED, Model
 from raysd.errors import UserError
-from raysd.storage.hub import is_hub_id
+from raysd.storage.hub import is_hub_id, without_folders
 
 FIELD = "license"
 OTHER = "other"
@@ -61,7 +61,7 @@ def generator_license(name: str, commit: str | None, folder: Path | None) -> Sta
         folder: the model's folder on this machine, if it is known.
     """
     shipped = SHIPPED.get(name)
-    part = f"generator {name.rstrip('/').rpartition('/')[2] if name.startswith(('/', '~', '.')) else name}"
+    part = f"generator {without_folders(name)}"
     if shipped is not None or not is_hub_id(name):
         return Stated(part, _of_card(shipped or folder or Path(name).expanduser(), f"the card of the {part}"))
     found = _of_card(folder, f"the card of the {part}") if folder is not None else None

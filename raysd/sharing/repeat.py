@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import yaml
 
 from raysd.clone.clone import Clone
+from raysd.clone.dataset_card import as_cell
 from raysd.clone.spec import CloneSpec
 from raysd.config import Experiment
 from raysd.errors import UserError
@@ -19,19 +21,45 @@ from raysd.sharing.repository import HubFile, without_paths
 
 EXPERIMENT, CLASSES = "experiment.yaml", "classes.csv"
 COMMAND = f"raysd generate {EXPERIMENT}"
+WITH_FILES = "With the files of this repository in one folder, raysd generates it again"
 
 
-def repeating_files(clone: Clone, batch_size: int | None) -> list[HubFile]:
-    """Return an experiment file and a class table that generate the clone again; nothing where they would not.
+@dataclass(frozen=True)
+class Repeat:
+    """What a repository holds to generate its clone again."""
 
-    That is so for prompts from tables of the user, and for LoRA files: those are not part of the repository.
+    files: tuple[HubFile, ...]
+    """An experiment file and a class table; nothing where they would not generate it."""
+    text: str
+    """How it is generated again, in Markdown."""
+    notes: tuple[str, ...] = ()
+    """The same for whoever pushes, where something is lacking."""
+
+
+def repeat_of(clone: Clone, batch_size: int | None) -> Repeat:
+    """Return what generates a clone again.
+
+    Nothing does for prompts from tables of the user, and for LoRA files: those are not part of the repository. Where a
+    path was cut, as that of a model on this machine, the experiment file has to be told where its like is.
     """
     values = _experiment_values(clone, batch_size)
     if values is None or not _repeats(clone, values):
-        return []
-    head = f"# Generates this clone again: {COMMAND}\n"
-    text = yaml.safe_dump(without_paths(values), sort_keys=False, allow_unicode=True)
-    return [HubFile.of(EXPERIMENT, head + text), HubFile.of(CLASSES, _classes_csv(clone.spec))]
+        return Repeat(
+            (),
+            "It was generated with tables or LoRA files that are not part of this repository.",
+            ("no command repeats this clone elsewhere: it needs tables or LoRA files of yours",),
+        )
+    shown = without_paths(values)
+    text = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
+    head, how, notes = f"Generates this clone again: {COMMAND}", f"{WITH_FILES}:\n\n    {COMMAND}", tuple[str, ...]()
+    if shown != values:
+        generator = " ".join(shown["generation"]["model"].split())
+        lacks = f"it needs files that are not in this repository, as the generator {generator}"
+        head = f"Does not repeat the clone as it is: {lacks}. Replace the paths that were cut."
+        how = f"`{EXPERIMENT}` holds the settings, but does not repeat it as it is: {as_cell(lacks)}."
+        notes = (f"no command repeats this clone elsewhere: {lacks}",)
+    files = (HubFile.of(EXPERIMENT, f"# {head}\n{text}"), HubFile.of(CLASSES, _classes_csv(clone.spec)))
+    return Repeat(files, how, notes)
 
 
 def _experiment_values(clone: Clone, batch_size: int | None) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from raysd.storage.hub import without_folders
 from raysd.storage.location import Location
 
 Kind = Literal["dataset", "model"]
@@ -18,6 +19,8 @@ CARD = "README.md"
 ID = "OWNER/NAME"
 """Stands in a card for the repository's id until it is known."""
 CHUNK = 2**20
+REAL_SET = "dataset"
+"""The key of a real data set's name, which is a path unless raysd knows the set."""
 
 
 @dataclass(frozen=True)
@@ -116,13 +119,27 @@ class Contents:
         return [self.first, *self.files, HubFile.of(CARD, self.card)]
 
 
-def without_paths(value: Any) -> Any:
+def without_paths(value: Any, key: str = "") -> Any:
     """Return JSON values in which each local path and each URI is cut to its last part: they say nothing elsewhere, and
-    tell of the machine."""
+    tell of the machine.
+
+    Args:
+        value: the values.
+        key: the key at which they stand; it tells a relative path from a text with a slash.
+    """
     if isinstance(value, dict):
-        return {key: without_paths(each) for key, each in value.items()}
+        cut = {each: without_paths(value[each], _kind_of(each, value)) for each in value}
+        if "parts" in value and "name" in value:
+            cut["name"] = " + ".join(part["name"] for part in cut["parts"])  # as the mixture is called
+        return cut
     if isinstance(value, list | tuple):
-        return [without_paths(each) for each in value]
-    if isinstance(value, str) and (value.startswith(("/", "~/")) or "://" in value):
+        return [without_paths(each, key) for each in value]
+    if not isinstance(value, str):
+        return value
+    if value.startswith(("/", "~/", "./", "../")) or "://" in value or key == REAL_SET:
         return value.partition("?")[0].rstrip("/").rpartition("/")[2]
-    return value
+    return without_folders(value) if key == "model" else value
+
+
+def _kind_of(key: str, values: dict[str, Any]) -> str:
+    return REAL_SET if key == "name" and values.get("kind") == "real" else key

@@ -8,8 +8,9 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raysd.errors import UserError
@@ -79,14 +80,27 @@ def push(contents: Contents, target: Target) -> Sent:
     api = HfApi(token=target.token)
     with _as_user_errors(target):
         url = api.create_repo(target.repository, private=target.private, repo_type=contents.kind, exist_ok=True)
-        if target.revision is not None:
-            api.create_branch(target.repository, branch=target.revision, repo_type=contents.kind, exist_ok=True)
-        there = _files_there(api, contents, target)
-        _check_mark(api, contents, target, there)
+        there = _checked_files(api, contents, target)
         missing = _missing(contents.all_files, there)
         _send(api, contents, target, missing, _stale(contents, there))
     num_bytes = sum(file.size for file in missing)
     return Sent(str(url), len(missing), num_bytes, len(contents.all_files) - len(missing))
+
+
+def _checked_files(api: "HfApi", contents: Contents, target: Target) -> "dict[str, RepoFile]":
+    """Return the files of the branch; a missing one is made of the main one, unless that holds something else."""
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    try:
+        there = _files_there(api, contents, target)
+    except RevisionNotFoundError:
+        if target.revision is None:
+            raise
+        _checked_files(api, contents, replace(target, revision=None))
+        api.create_branch(target.repository, branch=target.revision, repo_type=contents.kind, exist_ok=True)
+        there = _files_there(api, contents, target)
+    _check_mark(api, contents, target, there)
+    return there
 
 
 def _files_there(api: "HfApi", contents: Contents, target: Target) -> "dict[str, RepoFile]":
@@ -108,10 +122,15 @@ def _check_mark(api: "HfApi", contents: Contents, target: Target, there: "dict[s
     path = api.hf_hub_download(
         target.repository, MARK, repo_type=contents.kind, revision=target.revision, token=target.token
     )
-    with open(path, encoding="utf-8") as file:
-        found = json.load(file)
-    if found != contents.mark:
-        raise UserError("to", target.repository, f"holds {found['holds']} {found['fingerprint']}; {remedy}")
+    try:
+        found = json.loads(Path(path).read_bytes())
+    except (ValueError, RecursionError):
+        found = None
+    if found == contents.mark:
+        return
+    is_mark = isinstance(found, dict) and found.keys() == contents.mark.keys()
+    what = f"{found['holds']} {found['fingerprint']}" if is_mark else f"a {MARK} that raysd did not write"
+    raise UserError("to", target.repository, f"holds {' '.join(what.split())}; {remedy}")
 
 
 def _missing(files: Sequence[HubFile], there: "dict[str, RepoFile]") -> list[HubFile]:
@@ -177,8 +196,8 @@ def _parts(files: Sequence[HubFile]) -> Iterator[Sequence[HubFile]]:
 @contextmanager
 def _as_user_errors(target: Target) -> Iterator[None]:
     """Say in one line what the hub's client raises; the line names no headers, so no token either."""
-    from httpx import HTTPError
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from httpx2 import HTTPError  # which the hub's client uses
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     owner = target.repository.partition("/")[0]
     try:
@@ -191,7 +210,7 @@ def _as_user_errors(target: Target) -> Iterator[None]:
         if code in (401, 403, 404):
             remedy = f"the hub refuses ({code}); set HF_TOKEN to a token that may write to {owner}, or hf auth login"
         raise UserError("to", target.repository, remedy) from None
-    except (HTTPError, ConnectionError, RuntimeError) as error:
+    except (HTTPError, ConnectionError, LocalEntryNotFoundError, RuntimeError) as error:
         cause = error.__cause__ or error
         remedy = f"the upload broke off ({type(cause).__name__}); push again, what has arrived is not sent twice"
         raise UserError("to", target.repository, remedy) from None

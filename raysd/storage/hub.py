@@ -53,6 +53,11 @@ def is_hub_id(name: str) -> bool:
     return not name.startswith((".", "/", "~")) and name.count("/") == 1 and not Path(name).is_dir()
 
 
+def without_folders(name: str) -> str:
+    """Return the last part of the path of a model on this machine; other names as they are."""
+    return name if "/" not in name or is_hub_id(name) else name.rstrip("/").rpartition("/")[2]
+
+
 def find_repository(setting: str, name: str, revision: str | None) -> Repository:
     """Return a revision of a repository. The hub is asked once, unless the revision is a commit that the cache knows.
 

@@ -5,7 +5,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -61,25 +61,37 @@ def plan_work(
     placement: Placement,
     num_trials: int,
     num_baselines: int,
+    known: Collection[tuple[int, int]] = (),
 ) -> SweepWork:
-    """Return the work of a sweep. What later rungs hold is reckoned by how many settings go on to them."""
+    """Return the work of a sweep. What later rungs hold is reckoned by how many settings go on to them.
+
+    Args:
+        experiment: with the sweep.
+        settings: of the space; empty where they are not listed.
+        rungs: its budgets.
+        placement: of the sweep.
+        num_trials: all there are, also those that an earlier run finished.
+        num_baselines: those that are still to be measured.
+        known: rung results of an earlier run, by the setting's place and the rung; they are no work.
+    """
     members = list(settings) or settings_to_check(experiment)
     count = len(settings) or experiment.sweep.num_settings or len(members)
     at_first = [experiment_at(experiment, setting, rungs[0]) for setting in members]
     clones = {clone.spec.fingerprint: clone for at in at_first for clone in clones_of(at)}
     image_units = {name: guided_steps(clone.spec) for name, clone in clones.items()}
     missing = {name: _num_missing(clone) for name, clone in clones.items()}
-    share = count / len(members)
+    share = 1.0 if settings else max(0, count - sum(rung == 0 for _, rung in known)) / len(members)
     images, denoised = share * sum(missing.values()), share * sum(missing[name] * image_units[name] for name in clones)
     usual = sum(image_units.values()) / max(1, len(image_units))
     trainings = steps = 0.0
     for number, rung in enumerate(rungs):
         at = experiment_at(experiment, members[0], rung)
-        num_seeds = len(at.training.seeds)
-        trainings, steps = trainings + count * num_seeds, steps + count * num_seeds * _num_steps(at)
+        num_new = max(0, count - sum(of == number for _, of in known))
+        num_classifiers = num_new * len(at.training.seeds)
+        trainings, steps = trainings + num_classifiers, steps + num_classifiers * _num_steps(at)
         if number:
             more = (rung.images_per_class - rungs[number - 1].images_per_class) * len(experiment.table)
-            more *= count * max(1, len(clones) // len(members))
+            more *= num_new * max(1, len(clones) // len(members))
             images, denoised = images + more, denoised + more * usual
         if number + 1 < len(rungs):
             count = num_kept(count, experiment.sweep.keep)
@@ -89,12 +101,13 @@ def plan_work(
     return SweepWork(num_trials, round(images), round(trainings), units, prior, image_units)
 
 
-def confirmation_work(jobs: Sequence[Experiment], placement: Placement) -> SweepWork:
+def confirmation_work(jobs: Sequence[Experiment], placement: Placement, num_trials: int) -> SweepWork:
     """Return the work of measuring finalists again.
 
     Args:
-        jobs: the experiment of each finalist, with its fresh seeds.
+        jobs: the experiment of each finalist that no earlier run measured again, with its fresh seeds.
         placement: of the sweep.
+        num_trials: the number of all finalists.
     """
     clones = {clone.spec.fingerprint: clone for job in jobs for clone in clones_of(job)}
     image_units = {name: guided_steps(clone.spec) for name, clone in clones.items()}
@@ -103,8 +116,8 @@ def confirmation_work(jobs: Sequence[Experiment], placement: Placement) -> Sweep
     steps = sum(len(job.training.seeds) * _num_steps(job) for job in jobs)
     denoised = sum(missing[name] * image_units[name] for name in clones)
     units = {DENOISE: denoised, TRAIN: float(steps), MEASURE: float(trainings)}
-    prior = _prior(jobs[0], next(iter(clones.values())), placement)
-    return SweepWork(len(jobs), sum(missing.values()), trainings, units, prior, image_units)
+    prior = _prior(jobs[0], next(iter(clones.values())), placement) if jobs else {}
+    return SweepWork(num_trials, sum(missing.values()), trainings, units, prior, image_units)
 
 
 def _num_missing(clone: Clone) -> int:

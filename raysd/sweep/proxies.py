@@ -34,7 +34,12 @@ def note_proxies(experiment: Experiment, results: list[RungResult], rungs: list[
     first = [result for result in results if result["rung"] == 0 and not result["proxies"] and "error" not in result]
     if not first:
         return
-    model, real = _evaluated_model(experiment, rungs[-1]), _real_images(experiment)
+    try:
+        model = _evaluated_model(experiment, rungs[-1])
+    except FileNotFoundError:  # the baseline failed
+        say("no proxies: they use the features of a classifier of real images, and that baseline failed")
+        return
+    real = _real_images(experiment)
     with Progress("compared with real images", len(first), "clones") as progress:
         for result in first:
             at = replicates(experiment_at(experiment, Setting(result["setting"]), rungs[0]))[0]

@@ -137,6 +137,7 @@ class RungRunner:
         try:
             found = self._measured(experiment, evaluation, job.setting.label)
         except Exception as error:
+            self.pool.note(None)  # nothing goes on here any more
             user_error = find_user_error(error)
             if user_error is not None and user_error.field.startswith(OF_A_SETTING):
                 found = _Found(error=str(user_error))

@@ -97,13 +97,14 @@ def as_begun(experiment: Experiment, evaluation: Evaluation) -> Experiment:
     """Return a sweep with the number format in its fingerprint where an older raysd began it, which had answered
     `precision: auto` on the machine that started it."""
     training = experiment.training
-    if training.precision != AUTO or find_rung_results(experiment, sweep_fingerprint(experiment, evaluation)):
+    search = without_confirmation(experiment)  # which names the rung results
+    if training.precision != AUTO or find_rung_results(experiment, sweep_fingerprint(search, evaluation)):
         return experiment
     for answer in ANSWERS:
         earlier = experiment.model_copy(update={"training": training.model_copy(update={"precision": answer})})
         names = {
             name
-            for row in find_rung_results(experiment, sweep_fingerprint(earlier, evaluation))
+            for row in find_rung_results(experiment, sweep_fingerprint(without_confirmation(earlier), evaluation))
             for name in row["classifiers"]
         }
         if names and all(is_earlier(load_record(experiment.root.child("classifiers", name))) for name in names):
@@ -175,7 +176,9 @@ def _run_trials(
         f"{placement.pool.num_actors} generation actors"
     )
     num_jobs = _num_jobs(experiment, len(settings), len(rungs), len(baselines))
-    work = plan_work(experiment, settings, rungs, placement, num_jobs, len(baselines))
+    known = runner.known(settings or list(tried_settings(experiment, sweep)))
+    num_baselines = sum(not runner.is_baseline_measured(kind) for kind in baselines)
+    work = plan_work(experiment, settings, rungs, placement, num_jobs, num_baselines, known)
     try:
         pool.generate_ahead(_first_clones(experiment, sweep, settings, rungs))
         with watched(SweepProgress(work, experiment.root), pool) as progress:
@@ -194,8 +197,9 @@ def _confirm(runner: RungRunner, results: list[RungResult]) -> list[RungResult]:
     jobs = [confirmed_experiment(runner.experiment, setting) for setting, _ in chosen]
     seeds = len(jobs[0].training.seeds)
     say(f"measuring the best {len(chosen)} settings again, with {seeds} fresh seeds each")
-    runner.pool.generate_ahead([clone for job in jobs for clone in clones_of(job)])
-    work = confirmation_work(jobs, runner.placement)
+    left = [job for job, finalist in zip(jobs, chosen, strict=True) if not runner.is_confirmed(*finalist)]
+    runner.pool.generate_ahead([clone for job in left for clone in clones_of(job)])
+    work = confirmation_work(left, runner.placement, len(chosen))
     progress = SweepProgress(work, runner.experiment.root, before=runner.pool.board())
     with watched(progress, runner.pool):
         trials.confirm(runner, chosen, progress)

@@ -195,6 +195,7 @@ def _report_baseline(runner: RungRunner, kind: str) -> None:
     try:
         runner.run_baseline(kind)
     except Exception as error:
+        runner.pool.note(None)  # nothing goes on here any more
         failed = {"failed": runner.exceptions.reason(kind, error), "baseline": kind}
     tune.report({METRIC: FAILED_SCORE, "label": kind, **failed})
 

@@ -7,27 +7,32 @@ from collections.abc import Iterable
 from raysd.progress import say
 from raysd.storage.location import Location
 from raysd.storage.row_types import AccuracyRow, MeasuredRow
+from raysd.storage.rows import ACCURACY, read_rows
 from raysd.tracking.runs import LoggedRun, Point, write_run
 from raysd.training.architecture import load_record
 
 
 def log_evaluation(logger: str, root: Location, rows: Iterable[MeasuredRow]) -> None:
-    """Write accuracies to the runs of their classifiers; pretrained ones have none.
+    """Write accuracies to the runs of their classifiers, with those that were measured earlier, since a run is written
+    as a whole; pretrained classifiers have none.
 
     Args:
         logger: that of the trainings.
-        root: the storage root.
+        root: the storage root, with the earlier accuracies.
         rows: the accuracies; those that failed are left out.
     """
     if logger == "none":
         return
-    by_classifier: dict[str, list[AccuracyRow]] = {}
-    for row in rows:
-        if row["value"] is not None and row["trained_on"]["kind"] != "pretrained":
-            by_classifier.setdefault(row["classifier"], []).append(row)
+    measured = [row for row in rows if row["value"] is not None and row["trained_on"]["kind"] != "pretrained"]
+    if not measured:
+        return
     try:
+        by_classifier: dict[str, dict[str, AccuracyRow]] = {row["classifier"]: {} for row in measured}
+        for row in [*read_rows(root, ACCURACY), *measured]:
+            if row["classifier"] in by_classifier:
+                by_classifier[row["classifier"]][row["fingerprint"]] = row
         for classifier, own in by_classifier.items():
-            write_run(logger, root, _run(root, classifier, own))
+            write_run(logger, root, _run(root, classifier, sorted(own.values(), key=_time)))
     except Exception as error:  # of a server that is elsewhere; the results are in the storage root
         reason = (str(error) or type(error).__name__).splitlines()[0]
         say(f"the accuracies are not logged to {logger}: {reason}; they are in the storage root")

@@ -58,7 +58,8 @@ class SweepLog:
             chosen = set(row["rung_results"])
             found = (each for each in read_rows(self.root, RUNG_RESULT) if each["fingerprint"] in chosen)
             self.results |= {each["fingerprint"]: each for each in found}
-            self._write(self._whole(row["fingerprint"], row))
+            searches = {each["sweep"] for each in self.results.values()}  # its name has no part in a confirmation
+            self._write(self._whole(min(searches, default=row["fingerprint"]), row))
             for number in sorted({each["number"] for each in self.results.values()}):
                 self._write_setting(number)
 
@@ -84,8 +85,8 @@ class SweepLog:
     def _write(self, run: LoggedRun) -> None:
         write_run(self.logger, self.root, run)
 
-    def _whole(self, sweep: str, row: SweepRow | None) -> LoggedRun:
-        """Return the run of the sweep itself."""
+    def _whole(self, search: str, row: SweepRow | None) -> LoggedRun:
+        """Return the run of the sweep itself, by the fingerprint of its search."""
         settings = self.experiment.sweep.model_dump(mode="json", exclude_unset=True)
         points: tuple[Point, ...] = ()
         parameters = {f"sweep.{name}": value for name, value in settings.items()}
@@ -96,7 +97,7 @@ class SweepLog:
             parameters |= {"best": best["label"]}
         name = f"sweep {self.experiment.name}"
         return LoggedRun(
-            f"sweep-{sweep}", "sweep", name, (f"sweep-{sweep}", "answer"), parameters, points, is_done=row is not None
+            f"sweep-{search}", "sweep", name, (f"sweep-{search}", "answer"), parameters, points, is_done=row is not None
         )
 
 

@@ -9,6 +9,7 @@ import pytest
 
 import raysd
 from raysd.storage.location import Location
+from raysd.storage.rows import RUNG_RESULT, read_rows, write_row
 
 EARLIER = Path(__file__).parent.parent / "version_0_1_0" / "storage"
 
@@ -48,6 +49,14 @@ def test_a_storage_may_be_named_itself_or_by_an_experiment(run_here, tmp_path):
     )
     assert json.loads(by_file.stdout)["storage"] == str(EARLIER)
     assert by_file.stdout == by_path.stdout == by_key.stdout
+
+
+def test_a_confirmed_result_of_a_finalist_is_told_from_that_of_the_search(tmp_path):
+    row = read_rows(Location(str(EARLIER)), RUNG_RESULT)[0]
+    write_row(Location(str(tmp_path)), RUNG_RESULT, row)
+    write_row(Location(str(tmp_path)), RUNG_RESULT, {**row, "fingerprint": "ab", "confirmed": True})
+    plain, confirmed = sorted(result.name for result in raysd.list_storage(storage=tmp_path).results)
+    assert confirmed == f"{plain}, confirmed"
 
 
 @pytest.mark.slow

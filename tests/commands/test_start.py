@@ -38,8 +38,7 @@ def test_a_file_or_a_built_in_table_is_named_and_real_images_are_measured_on(fol
     init(["classes.txt"], "a.yaml", real="photos")
     init(["imagenet100"], "b.yaml")
     a, b = load_experiment("a.yaml"), load_experiment("b.yaml")
-    assert (a.classes, a.table.names) == ("classes.txt", ["red fox", "gray wolf"])
-    assert a.evaluation.test_set.name == "photos"
+    assert (a.classes, a.table.names, a.evaluation.test_set.name) == ("classes.txt", ["red fox", "gray wolf"], "photos")
     assert (b.classes, len(b.table)) == ("imagenet100", 100)
 
 
@@ -74,6 +73,7 @@ def test_each_shipped_experiment_is_listed_and_copied_as_it_is(run_here):
     assert set(shipped_experiments()) == set(files)
     for name, file in files.items():
         assert f"{name} " in listed
+        assert shipped_experiments()[name].endswith("."), f"the first line of {file} is no whole sentence"
         assert Path(init(shipped=name).path).read_bytes() == file.read_bytes()
 
 

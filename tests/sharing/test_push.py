@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -20,6 +21,7 @@ from raysd.commands.clone_handle import CloneHandle
 from raysd.errors import UserError
 from raysd.resolve import clone_of
 from raysd.sharing import upload
+from raysd.sharing.clone_contents import clone_contents
 from raysd.sharing.licenses import agreed_license
 from raysd.sharing.repository import without_paths
 from raysd.storage.location import Location
@@ -219,6 +221,41 @@ def test_a_repository_with_something_else_in_it_is_refused(clone, uploads, tmp_p
         other.push_to_hub("owner/clone")
 
 
+@pytest.mark.parametrize("mark", [b"no json", b"[1]", b'{"holds": "clone"}', b"\xff", b"[" * 100_000])
+def test_a_file_of_another_that_is_called_as_the_mark_is_refused_in_one_line(clone, uploads, mark):
+    CloneHandle(clone).push_to_hub("owner/clone")
+    uploads.files("datasets", "owner/clone")["raysd.json"] = mark
+    with pytest.raises(UserError, match=r"holds a raysd\.json that raysd did not write; choose another repository"):
+        CloneHandle(clone).push_to_hub("owner/clone")
+
+
+def test_no_branch_is_made_of_something_else(clone, uploads, tmp_path):
+    CloneHandle(clone).push_to_hub("owner/clone")
+    with pytest.raises(UserError, match="choose another repository"):
+        CloneHandle(clone_in(tmp_path / "other", seed=1)).push_to_hub("owner/clone", revision="v1")
+    assert set(uploads.repositories) == {"datasets/owner/clone@main"}
+    CloneHandle(clone).push_to_hub("owner/clone", revision="v1")
+    assert "datasets/owner/clone@v1" in uploads.repositories
+
+
+def test_a_hub_that_is_not_reached_or_breaks_off_is_one_line(clone, uploads, monkeypatch):
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    handle = CloneHandle(clone)
+    handle.push_to_hub("owner/clone")
+
+    def refuse(*_, **__):
+        raise LocalEntryNotFoundError("An error happened while trying to locate the file on the Hub")
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"the upload broke off .*; push again"):
+        patch.setattr("huggingface_hub.HfApi.hf_hub_download", refuse)
+        handle.push_to_hub("owner/clone")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match=r"the upload broke off \(ConnectError\); push again"):
+        handle.push_to_hub("owner/clone")
+
+
 def test_a_hub_that_refuses_is_one_line_and_the_token_shows_nowhere(clone, uploads, monkeypatch, caplog, tmp_path):
     wrong = "hf_anotherSecretToken"
     caplog.set_level("DEBUG")
@@ -282,6 +319,29 @@ def test_a_named_license_keeps_its_name_and_link_and_no_card_is_no_license(tmp_p
 def test_local_paths_stay_at_home():
     values = {"model": "/home/a/models/sd", "storage": "s3://bucket/runs?x=1", "name": "a/b", "list": ["~/x/y", 3]}
     assert without_paths(values) == {"model": "sd", "storage": "runs", "name": "a/b", "list": ["y", 3]}
+    models = {"./models/customer/sd": "sd", "../x": "x", "models/customer/sd": "sd", "owner/sd": "owner/sd"}
+    assert [without_paths({"model": name}) for name in models] == [{"model": name} for name in models.values()]
+    parts = [{"kind": "real", "name": "customer/birds"}, {"kind": "clone", "name": "a/b", "model": "./customer/sd"}]
+    cut = without_paths({"kind": "clone", "name": "customer/birds + a/b", "parts": parts})
+    assert cut["name"] == "birds + a/b" and "customer" not in str(cut)
+
+
+@pytest.mark.parametrize("name", ["models/customer/sd", "./models/customer/sd", "customer/sd", "../here/customer/sd"])
+def test_a_model_in_a_folder_is_named_without_its_path_and_no_card_says_that_it_is_repeated(
+    name, tmp_path, monkeypatch
+):
+    from raysd.diffusion.checkpoint import EMBEDDED
+
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    shutil.copytree(EMBEDDED, name)
+    clone = clone_in(tmp_path / "runs" / "clones" / "x", model=name)
+    contents = clone_contents(clone, "mit")
+    texts = {file.path: file.data.decode() for file in contents.files if file.data and not file.path.endswith(".png")}
+    assert "customer" not in f"{texts}{contents.card}{contents.notes}"
+    assert "generates it again" not in contents.card and "Generates this clone again" not in texts["experiment.yaml"]
+    assert "does not repeat it as it is" in contents.card and "the generator sd" in texts["experiment.yaml"]
+    assert any("no command repeats this clone elsewhere" in note for note in contents.notes)
 
 
 # Classifiers

@@ -18,13 +18,15 @@ from rung_rows import rung_result
 from tiny_sweep import EXPERIMENT, sweep_here
 
 from raysd import commands
+from raysd.commands.documents import document_of
 from raysd.commands.show import show_plan
 from raysd.config import load_experiment
 from raysd.storage.location import Location
-from raysd.storage.rows import RUNG_RESULT, SWEEP, read_rows
+from raysd.storage.rows import RUNG_RESULT, SWEEP, read_rows, write_row
 from raysd.sweep.analysis.cost import sweep_cost
 from raysd.sweep.confirm import confirmation, confirmed_experiment, finalists, fresh_seeds
 from raysd.sweep.space import Setting, list_settings, sweep_fingerprint, without_confirmation
+from raysd.sweep.sweep import as_begun
 
 CONFIRM = {"settings": 2, "seeds": 2}
 SPACE = {"generation": {"guidance_scale": [1, 4, 7.5]}}
@@ -111,7 +113,26 @@ def test_a_plan_names_what_a_confirmation_takes(capsys, tmp_path):
     assert "2 settings x 2 fresh seeds: 160 images and 4 trainings" in plan.confirmation[0]
     show_plan(plan)
     assert "confirm       2 settings x 2 fresh seeds" in capsys.readouterr().out
+    assert document_of("plan", plan)["confirmation"] == list(plan.confirmation)
     assert commands.plan(experiment_with(None, storage=str(tmp_path))).confirmation == ()
+
+
+def test_a_confirmation_that_is_added_to_a_sweep_of_an_older_raysd_goes_on_with_its_results(tmp_path, monkeypatch):
+    """An older raysd put the number format of its machine into the fingerprint of a sweep."""
+    sets = SimpleNamespace(sets=[])
+    wanted = experiment_with(storage=str(tmp_path), generation={"model": "embedded"})
+    training = wanted.training.model_copy(update={"precision": "float32"})
+    earlier = wanted.model_copy(update={"training": training})
+    search = sweep_fingerprint(without_confirmation(earlier), sets)
+    write_row(wanted.root, RUNG_RESULT, rung_result(0, [60, 61], sweep=search))
+    monkeypatch.setattr("raysd.sweep.sweep.is_earlier", lambda record: True)
+    assert as_begun(wanted, sets) == earlier
+    write_row(
+        wanted.root,
+        RUNG_RESULT,
+        {**rung_result(1, [60, 61], sweep=sweep_fingerprint(without_confirmation(wanted), sets))},
+    )
+    assert as_begun(wanted, sets) == wanted, "one of today was begun"
 
 
 @pytest.mark.slow

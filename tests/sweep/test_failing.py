@@ -10,13 +10,17 @@ import yaml
 from in_process import run_main
 from tiny_sweep import EXPERIMENT, assert_nothing_is_held
 
+from raysd.config import load_experiment
 from raysd.errors import Failure, UserError, has_failed, reason_of, try_again
+from raysd.generation.shared_pool import TrialNote
 from raysd.progress import Progress
 from raysd.storage.location import Location
 from raysd.storage.rows import SWEEP, read_rows
 from raysd.sweep import search, trials
 from raysd.sweep.exceptions import Exceptions
 from raysd.sweep.plan import TrialPlan
+from raysd.sweep.rung import RungRunner
+from raysd.sweep.space import list_settings, rungs_of
 
 ONE_IMAGE = {
     **EXPERIMENT,
@@ -150,3 +154,24 @@ def test_a_trial_whose_process_dies_each_time_is_given_up_and_the_others_go_on(r
     assert ended.taken == {"aa"}
     ((job, reason),) = lost
     assert job == {"setting": 1} and reason.startswith("its process failed 2 times, the last time by ")
+
+
+def test_a_trial_that_fails_no_longer_shows_what_it_did(tmp_path, monkeypatch):
+    experiment = load_experiment(EXPERIMENT, storage=str(tmp_path), generation={"model": "embedded"})
+    notes, setting = [], list_settings(experiment)[0]
+    pool = SimpleNamespace(note=lambda note, *_, **__: notes.append(note))
+    runner = RungRunner(experiment, "abc", rungs_of(experiment), SimpleNamespace(sets=[], confined=str), pool, None)
+
+    def fail(*_):
+        runner.pool.note(TrialNote("setting", "trains 1 classifiers"))
+        raise RuntimeError("one")
+
+    monkeypatch.setattr(RungRunner, "_measured", fail)
+    monkeypatch.setattr(RungRunner, "run_baseline", fail)
+    with pytest.raises(RuntimeError):
+        runner.run(setting, 0, 0)
+    assert notes[-1] is None
+    notes.clear()
+    with pytest.raises(RuntimeError):
+        trials._report_baseline(runner, "real")
+    assert notes[-1] is None

@@ -10,7 +10,8 @@ from raysd.config import load_experiment
 from raysd.generation.shared_pool import Board, TrialNote
 from raysd.progress import shown_lines
 from raysd.storage.location import Location
-from raysd.sweep.board import SweepProgress, SweepWork, plan_work
+from raysd.sweep.board import SweepProgress, SweepWork, confirmation_work, plan_work
+from raysd.sweep.confirm import confirmed_experiment
 from raysd.sweep.forecast import DENOISE, MEASURE, TRAIN, Forecast
 from raysd.sweep.placement import place
 from raysd.sweep.space import list_settings, rungs_of
@@ -131,3 +132,17 @@ def test_images_and_rungs_that_are_there_or_come_later_are_counted(tmp_path):
     work = plan_work(experiment, list_settings(experiment), rungs_of(experiment), placement, 4, 1)
     assert work.num_images == 3 * 100 + 2 * 200
     assert work.num_trainings == 3 * 3 + 2 * 3 + 1 * 3
+    known = {(0, 0): [80.0], (2, 0): [70.0], (0, 1): [90.0]}  # an earlier run measured these
+    rest = plan_work(experiment, list_settings(experiment), rungs_of(experiment), placement, 4, 0, known)
+    assert rest.num_trainings == 1 * 3 + 1 * 3 and rest.num_images == 3 * 100 + 1 * 200 and rest.num_trials == 4
+    assert rest.units[MEASURE] == 6 and rest.units[TRAIN] < work.units[TRAIN] / 2
+
+
+def test_finalists_that_an_earlier_run_measured_again_are_no_work(tmp_path):
+    experiment = load_experiment(DEMO, ["sweep.confirm={settings: 2, seeds: 2}", f"storage={tmp_path}"])
+    placement = place(2, 0, experiment.generation, experiment.training, 2)
+    jobs = [confirmed_experiment(experiment, setting) for setting in list_settings(experiment)[:2]]
+    both, one, none = (confirmation_work(jobs[first:], placement, 2) for first in (0, 1, 2))
+    assert [work.num_trainings for work in (both, one, none)] == [4, 2, 0]
+    assert both.num_images == 2 * one.num_images and none.num_images == 0
+    assert {work.num_trials for work in (both, one, none)} == {2}

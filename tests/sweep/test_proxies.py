@@ -1,9 +1,15 @@
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rung_rows import rung_result
+from tiny_sweep import EXPERIMENT
 
+from raysd.config import load_experiment
+from raysd.sweep import proxies
 from raysd.sweep.analysis.proxies import proxy_regrets
+from raysd.sweep.space import rungs_of
 
 
 def results_of(proxy, values, scores, rung=0):
@@ -73,3 +79,14 @@ def test_a_regret_is_never_negative_and_a_proxy_that_is_the_score_has_none(pairs
     sign = -1 if proxy == "frechet_distance" else 1
     (perfect,) = proxy_regrets(results_of(proxy, [sign * score for _, score in pairs], [score for _, score in pairs]))
     assert perfect["regret"] == 0
+
+
+def test_without_the_classifier_of_real_images_a_sweep_goes_on_without_proxies(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "raysd")
+    experiment = load_experiment(EXPERIMENT, storage=str(tmp_path))
+    run = SimpleNamespace(fingerprint=lambda seed: "abc", settings=experiment.training)
+    monkeypatch.setattr(proxies, "baseline_run", lambda *_: run)  # its training failed
+    results = results_of("recall", [None], [60.0])
+    proxies.note_proxies(experiment, results, rungs_of(experiment), "")
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("no proxies: ") and results[0]["proxies"] == {}

@@ -1,5 +1,6 @@
 """Sweeps and evaluations in the loggers: real event files, a real MLflow file store, and W&B without a network."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -11,7 +12,7 @@ from stand_in import StandIn, actor_of, job_of
 
 from raysd.config import Experiment
 from raysd.storage.location import Location
-from raysd.storage.rows import RUNG_RESULT, write_row
+from raysd.storage.rows import ACCURACY, RUNG_RESULT, write_row
 from raysd.tracking.evaluation_log import log_evaluation
 from raysd.tracking.sweep_log import SweepLog
 
@@ -62,6 +63,7 @@ def experiment(root, logger):
 
 def accuracy_row(classifier, **values):
     row = {
+        "fingerprint": hashlib.sha256(f"{classifier}{values}".encode()).hexdigest()[:16],
         "classifier": classifier,
         "trained_on": {"kind": "clone"},
         "role": "test",
@@ -125,6 +127,26 @@ def test_tensorboard_gets_the_accuracies_beside_the_curves_of_the_training(root)
     assert found.Scalars("test/fashion_mnist/top1_low")[0].value == 84.0
     assert [tag for tag in found.Tags()["scalars"] if "birds" in tag and "/data" not in tag]
     assert sorted(path.name for path in (root / "logs").iterdir()) == ["c0"]  # pretrained ones have no run
+
+
+def test_accuracies_of_another_call_stay_beside_the_new_ones(root):
+    earlier, new = accuracy_row("c0"), accuracy_row("c0", dataset="cifar10", value=70.0)
+    for row in (earlier, new, accuracy_row("c1", value=1.0)):
+        write_row(Location(str(root)), ACCURACY, row)
+        log_evaluation("tensorboard", Location(str(root)), [row])
+    found = events(root / "logs" / "c0")
+    values = {name: found.Scalars(f"test/{name}/top1")[0].value for name in ("fashion_mnist", "cifar10")}
+    assert values == {"fashion_mnist": 85.5, "cifar10": 70.0}
+
+
+def test_a_sweep_with_a_confirmation_is_one_run(root):
+    log = SweepLog(experiment(root, "tensorboard"))
+    log.add("00")
+    log.finish(
+        {**ANSWER, "fingerprint": "def"}
+    )  # the answer's name holds the confirmation, that of the search does not
+    assert [path.name for path in (root / "logs").iterdir()] == ["sweep-abc"]
+    assert events(root / "logs" / "sweep-abc" / "answer").Scalars("best_score")
 
 
 @pytest.fixture
@@ -210,13 +232,13 @@ def test_a_logger_that_fails_is_named_once_and_harms_nothing(root, monkeypatch, 
 
 def test_tune_tells_of_each_rung_result_as_it_comes():
     from raysd.progress import Progress
-    from raysd.sweep.sweep import _watch
+    from raysd.sweep.trials import Ended, _watch
 
-    seen, taken, errors = [], set(), []
-    watch = _watch(taken, errors, Progress("measured", 2, "trials"), seen.append)
+    seen, ended, errors = [], Ended(), []
+    watch = _watch(ended, errors, Progress("measured", 2, "trials"), seen.append)
     watch.on_trial_result(1, [], None, {"score": 50.0, "rung_result": "00"})
     watch.on_trial_result(1, [], None, {"score": 60.0, "label": "real"})  # a baseline
-    assert seen == ["00"] and taken == {"00"} and not errors
+    assert seen == ["00"] and ended.taken == {"00"} and not errors
 
 
 def test_without_a_logger_nothing_is_written(root):
