@@ -135,7 +135,7 @@ def test_a_confirmation_that_is_added_to_a_sweep_of_an_older_raysd_goes_on_with_
     assert as_begun(wanted, sets) == wanted, "one of today was begun"
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_confirmation_that_is_added_later_searches_nothing_again_and_both_scores_are_shown(ray_cluster, tmp_path):
     values = {"space": SPACE, "rungs": [4], "scheduler": "none", "real": None, "proxies": False, "keep": 1 / 3}
     plain, before = sweep_here(tmp_path, **values)

@@ -99,7 +99,7 @@ def test_exceptions_are_counted_over_processes_and_dead_ones_are_not_counted(tmp
         noted.reason("a", RuntimeError("once"))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_setting_that_raises_is_listed_and_tried_again_by_the_next_start(ray_cluster, tmp_path):
     config, root = tmp_path / "tiny.yaml", Location(str(tmp_path / "runs"))
     config.write_text(yaml.safe_dump(ONE_IMAGE))
@@ -125,7 +125,7 @@ def test_a_setting_that_raises_is_listed_and_tried_again_by_the_next_start(ray_c
     assert_nothing_is_held()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_trial_whose_process_dies_each_time_is_given_up_and_the_others_go_on(ray_cluster, tmp_path, monkeypatch):
     from ray import tune
 

@@ -67,7 +67,7 @@ def test_the_end_of_a_training_is_one_line(error, line):
     assert line in str(found) and str(found).startswith("training = '0123': ") and "\n" not in str(found)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_an_exception_that_comes_again_is_not_tried_a_third_time(ray_cluster, tmp_path, monkeypatch):
     tries = tmp_path / "tries"
 

@@ -63,7 +63,7 @@ def test_a_batch_of_three_is_trained_in_parts_of_one_and_two(tmp_path):
     check_trained(run)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_workers_train_on_one_image_each(ray_cluster, tmp_path):
     run = run_of(tmp_path, recipe="paper", recipe_options=OPTIONS["paper"], batch_size=2, num_workers=2)
     train_classifiers(run, quiet=True)

@@ -151,7 +151,7 @@ def loop_of(folder):
     return _loop_config(run, run.name, [0])
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_workers_with_unequal_shares_do_not_wait_for_each_other_and_agree_on_the_number_format(tmp_path, monkeypatch):
     """Three workers on gloo, one of which lacks bfloat16."""
     root = Path(__file__).parents[2]
