@@ -36,7 +36,7 @@ from raysd.versions import versions
 PROBE_FILE = "probe.parquet"
 MAX_DEATHS = 3  # of the process of a probe, after which it has failed
 # What a probe reserves: its features as they are, scaled, in the solver's frame, and once more, the test set's twice,
-# and room for some thousand images in float64.
+# and room for some thousand images in float64. By what the code holds; not measured at the size of large sets.
 LEARNT_COPIES, TESTED_COPIES, PROBE_ROOM = 4, 2, 2**29
 NODE_SHARE = 0.9  # of a node's memory, the most that a task asks for
 PARALLEL_IMAGES = 20_000  # fewer to learn from in all, and Ray's start takes longer than the probes

@@ -257,4 +257,7 @@ def watched(progress: SweepProgress, pool: SharedPool) -> Iterator[SweepProgress
         finally:
             ended.set()
             watcher.join()
+            with suppress(Exception):  # what the last trials did after the last look
+                progress.look(pool.board(LOOK_SECONDS))
+            progress.show(is_news=True)
             sys.stdout.flush()

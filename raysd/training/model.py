@@ -169,8 +169,8 @@ def synchronize_norms(model: Classifier) -> Classifier:
 class SmallConv2d(nn.Conv2d):
     """A convolution that computes in float32 where some of its taps see nothing but padding.
 
-    In bfloat16 on a CPU, oneDNN leaves the gradients of these taps unwritten, and clipping the gradient's norm spreads
-    what was in the memory to all weights.
+    In bfloat16 on a CPU (torch 2.14), the gradients of these taps, which should be zero, are at times not finite, and
+    another value in each process. The taps have no effect, but clipping the gradient's norm takes them to all weights.
     """
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -183,13 +183,15 @@ class SmallConv2d(nn.Conv2d):
 
 def _has_idle_taps(module: nn.Conv2d, size: Sequence[int]) -> bool:
     """Return whether a tap of the kernel sees only padding, at every place of images of this height and width."""
-    if isinstance(module.padding, str):
-        return min(size) == 1
+    paddings = (module.padding,) * 2 if isinstance(module.padding, str) else module.padding
     for side, kernel, stride, padding, dilation in zip(
-        size, module.kernel_size, module.stride, module.padding, module.dilation, strict=True
+        size, module.kernel_size, module.stride, paddings, module.dilation, strict=True
     ):
-        outputs = (side + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-        starts = [place * stride - padding for place in range(outputs)]
+        reach = dilation * (kernel - 1)
+        named = {"same": (reach // 2, reach - reach // 2), "valid": (0, 0)}
+        before, after = named[padding] if isinstance(padding, str) else (padding, padding)
+        outputs = (side + before + after - reach - 1) // stride + 1
+        starts = [place * stride - before for place in range(outputs)]
         if any(all(not 0 <= start + tap * dilation < side for start in starts) for tap in range(kernel)):
             return True
     return False

@@ -27,6 +27,8 @@ def dtype_of(conv, *size):
         ({"padding": 2, "dilation": 2}, (2, 2), True),
         ({"padding": "same"}, (1, 1), True),
         ({"padding": "same"}, (3, 3), False),
+        ({"padding": "same", "dilation": 2}, (2, 2), True),
+        ({"padding": "valid"}, (3, 3), False),
     ],
 )
 def test_taps_that_see_only_padding_make_a_convolution_compute_in_float32(options, size, is_exact):
