@@ -95,9 +95,9 @@ def train_cifar10(folder, seed, num_epochs):
 
 
 def _ddp_process(rank, images, settings, num_steps, address, rates):
+    from raysd.classifier.model import normalize
     from raysd.data.images import decode_all
     from raysd.training.augmentation import augment
-    from raysd.training.model import normalize
     from raysd.training.recipe import Recipe
 
     torch.set_num_threads(1)

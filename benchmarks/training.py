@@ -64,9 +64,9 @@ def steady_rate(counts):
 
 def raysd_rate(images, recipe, image_size, decoded_size, in_memory, num_epochs, batch_size):
     """Images per second that raysd delivers, augmented and normalized."""
+    from raysd.classifier.model import normalize
     from raysd.training.augmentation import augment
     from raysd.training.loader import Ingest, Pool
-    from raysd.training.model import normalize
 
     ingest = Ingest((Pool((images,)),), decoded_size, batch_size, in_memory)
     steps = range(len(ingest.pools[0]) // batch_size * num_epochs)
@@ -170,9 +170,9 @@ def pil_multicrop():
 
 def multicrop(photos):
     """Both sides on one core: per image with PIL, and decoded once and in batches."""
+    from raysd.classifier.model import normalize
     from raysd.data.images import decode_image
     from raysd.training.augmentation import augment
-    from raysd.training.model import normalize
     from raysd.training.recipe import built_in_recipes
 
     torch.set_num_threads(1)
@@ -217,9 +217,9 @@ def step_efficiency(root):
     The bare loop runs with the machine to itself, and again beside an idle Ray, whose own processes take their share of
     the cores.
     """
+    from raysd.classifier.architecture import load_record
     from raysd.cluster.session import close_ray, ensure_ray
     from raysd.data.real_datasets import real_dataset
-    from raysd.training.architecture import load_record
     from raysd.training.loader import Pool
     from raysd.training.run import TrainingRun
     from raysd.training.settings import TrainingSettings
@@ -275,8 +275,8 @@ CIFAR |= {
 
 def cifar10(root, folder):
     """The `timm` recipe in raysd, on two workers, and in a plain loop of one process, on torchvision's transforms."""
+    from raysd.classifier.architecture import load_record
     from raysd.data.real_datasets import real_dataset
-    from raysd.training.architecture import load_record
     from raysd.training.loader import Pool
     from raysd.training.run import TrainingRun
     from raysd.training.settings import TrainingSettings

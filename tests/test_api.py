@@ -146,8 +146,8 @@ def digits(tmp_path):
     """Small classifiers of handwritten digits, whose weights are random."""
     import torch
 
+    from raysd.classifier.model import build_classifier, save_classifier
     from raysd.commands.checks import checked_run
-    from raysd.training.model import build_classifier, save_classifier
 
     values = {
         "storage": str(tmp_path / "runs"),

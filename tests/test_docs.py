@@ -133,8 +133,8 @@ TINY = {
 @pytest.fixture(scope="module")
 def folder_with_results(tmp_path_factory, ray_cluster):
     """A folder with `my.yaml`, its clone, and a classifier whose weights are random."""
+    from raysd.classifier.model import build_classifier, save_classifier
     from raysd.commands.checks import checked_run
-    from raysd.training.model import build_classifier, save_classifier
 
     folder = tmp_path_factory.mktemp("python")
     with pytest.MonkeyPatch.context() as patch:

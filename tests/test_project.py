@@ -36,6 +36,7 @@ ORDER = [
     "prompts",
     "diffusion",
     "cluster",
+    "classifier",
     "clone",
     "generation",
     "data",

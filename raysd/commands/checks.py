@@ -266,8 +266,8 @@ def check_options(experiment: Experiment) -> None:
 
 
 def _check_backbone(experiment: Experiment) -> None:
-    from raysd.training.architecture import Architecture
-    from raysd.training.model import check_architecture
+    from raysd.classifier.architecture import Architecture
+    from raysd.classifier.model import check_architecture
 
     training, recipe = experiment.training, experiment.training.resolve_recipe()
     options = (training.backbone_options, len(experiment.table), training.image_size, training.stem_stride)

@@ -29,14 +29,14 @@ class TrainedClassifier:
     @property
     def record(self) -> dict[str, Any]:
         """Recipe, data, and the course of the training."""
-        from raysd.training.architecture import load_record
+        from raysd.classifier.architecture import load_record
 
         return load_record(self.folder) or {}
 
     def load(self) -> "torch.nn.Module":
         """Return the timm model in evaluation mode; with a projector, the model and its head as one module. The input
         is images [B, 3, S, S] in [-1, 1]."""
-        from raysd.training.model import load_classifier
+        from raysd.classifier.model import load_classifier
 
         classifier, _ = load_classifier(self.folder)
         return classifier if classifier.head is not None else classifier.backbone

@@ -40,8 +40,8 @@ def train(experiment: ExperimentLike = None, **values: Any) -> list[TrainedClass
     Raises:
         UserError: missing images, or what is wrong with `training`.
     """
+    from raysd.classifier.architecture import load_record
     from raysd.storage.attempts import Attempt
-    from raysd.training.architecture import load_record
     from raysd.training.run import distinct_runs
     from raysd.training.train import train_classifiers
 
@@ -222,8 +222,8 @@ def _held_out(experiments: list[Experiment]) -> "list[MeasuredOn]":
 
 def _evaluated_models(experiment: Experiment) -> "list[EvaluatedModel]":
     """Return the experiment's classifiers and the pretrained ones; those alone where nothing was trained."""
+    from raysd.classifier.architecture import load_record
     from raysd.evaluation.models import pretrained_model
-    from raysd.training.architecture import load_record
 
     settings = experiment.evaluation
     needs_classes = bool(settings.test_set or settings.test_sets or settings.validation_set)
@@ -243,8 +243,8 @@ def _evaluated_models(experiment: Experiment) -> "list[EvaluatedModel]":
 
 
 def _own_models(runs: "list[tuple[int, TrainingRun]]", experiment: Experiment) -> "list[EvaluatedModel]":
+    from raysd.classifier.architecture import load_record
     from raysd.evaluation.models import own_model
-    from raysd.training.architecture import load_record
 
     for seed, run in runs:
         if load_record(run.folder(seed)) is None:

@@ -173,7 +173,7 @@ def _clone_name(spec: dict[str, Any]) -> str:
 def _classifier(folder: Location, name: str) -> ListedClassifier | None:
     import json
 
-    from raysd.training.architecture import CONFIG, RECORD
+    from raysd.classifier.architecture import CONFIG, RECORD
 
     files = {info.base_name: info for info in folder.list_infos()}
     if RECORD not in files:

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from raysd.classifier.model import Classifier
 from raysd.data.images import UNDECODABLE, encoded_rows
 from raysd.device import find_device, keep_freed_memory
 from raysd.errors import Failure, UserError, try_again
@@ -27,7 +28,6 @@ from raysd.evaluation.models import EvaluatedModel
 from raysd.progress import Progress
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.tables import write_table
-from raysd.training.model import Classifier
 
 BATCH = 64  # images in one forward pass, whatever the part, so that results repeat
 SMALL_BATCH = 250

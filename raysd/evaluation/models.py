@@ -10,6 +10,8 @@ import timm
 import torch
 from timm.data import ImageNetInfo, resolve_data_config
 
+from raysd.classifier.architecture import CONFIG, WEIGHTS, load_record
+from raysd.classifier.model import Classifier, load_classifier, normalize
 from raysd.data.images import decode_image
 from raysd.errors import UserError
 from raysd.prompts.table import ClassTable
@@ -17,8 +19,6 @@ from raysd.storage.address import local_path
 from raysd.storage.fingerprint import fingerprint, folder_digest
 from raysd.storage.hub import FILES, fetch_model
 from raysd.storage.location import Location
-from raysd.training.architecture import CONFIG, WEIGHTS, load_record
-from raysd.training.model import Classifier, load_classifier, normalize
 
 FIELD = "evaluation.pretrained"
 

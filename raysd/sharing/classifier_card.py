@@ -4,12 +4,12 @@ import importlib.metadata
 from collections.abc import Sequence
 from typing import Any
 
+from raysd.classifier.architecture import SMALL
 from raysd.clone.dataset_card import as_cell
 from raysd.sharing.licenses import License, Stated
 from raysd.sharing.repository import ID, REAL_SET, without_paths
 from raysd.sharing.timm_file import FILE
 from raysd.storage.row_types import AccuracyRow
-from raysd.training.architecture import SMALL
 
 METRICS = {"top1": "top-1", "mean_per_class": "mean per class"}
 ROLES = {"shift": "test"}

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from raysd.classifier.architecture import CONFIG, HEAD, RECORD, WEIGHTS, load_record
 from raysd.clone.clone import CLONES
 from raysd.clone.clone import RECORD as CLONE_RECORD
 from raysd.data.catalog import built_in_sets
@@ -15,7 +16,6 @@ from raysd.sharing.timm_file import FILE, timm_file
 from raysd.storage.location import Location
 from raysd.storage.row_types import AccuracyRow
 from raysd.storage.rows import ACCURACY, read_rows
-from raysd.training.architecture import CONFIG, HEAD, RECORD, WEIGHTS, load_record
 
 
 def classifier_contents(root: Location, classifier: str, license: str | None = None) -> Contents:

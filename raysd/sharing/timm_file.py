@@ -7,21 +7,21 @@ ResNet for small images has no form in timm alone.
 
 import inspect
 
-from raysd.training import architecture
-from raysd.training.architecture import SMALL
+from raysd.classifier import architecture
+from raysd.classifier.architecture import SMALL
 
 FILE = "small_stem.py"
-IMPORT = "from raysd.training.architecture import SMALL, SMALL_RESNETS\n"
+IMPORT = "from raysd.classifier.architecture import SMALL, SMALL_RESNETS\n"
 
 
 def timm_file(name: str) -> str | None:
     """Return the module that makes a network known to timm, without raysd; None where timm has the network."""
     if not name.startswith(SMALL):
         return None
-    from raysd.training import small_stem
+    from raysd.classifier import small_stem
 
     source = inspect.getsource(small_stem)
     if IMPORT not in source:
         raise AssertionError(f"small_stem.py no longer begins with {IMPORT!r}")
     constants = f"SMALL, SMALL_RESNETS = {architecture.SMALL!r}, {architecture.SMALL_RESNETS!r}\n"
-    return source.replace(IMPORT, constants).replace("import raysd.training.small_stem", "import small_stem")
+    return source.replace(IMPORT, constants).replace("import raysd.classifier.small_stem", "import small_stem")

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from raysd.classifier.architecture import load_record
 from raysd.cluster.resources import Node, ResourceRequest, check_room, cluster_nodes
 from raysd.config import Experiment
 from raysd.evaluation.evaluate import Evaluation
@@ -46,7 +47,6 @@ from raysd.sweep.space import (
     sweep_fingerprint,
     without_confirmation,
 )
-from raysd.training.architecture import load_record
 from raysd.training.precision import ANSWERS, AUTO, is_earlier
 
 

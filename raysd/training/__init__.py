@@ -1,1 +1,1 @@
-"""Classifiers: ingest of images, backbones, recipes, and the data-parallel train loop."""
+"""Training: ingest of images, recipes, and the data-parallel train loop."""

@@ -22,15 +22,7 @@ from timm.optim import create_optimizer_v2
 from timm.utils import AverageMeter, ModelEmaV3, accuracy
 from torch.nn.functional import cross_entropy
 
-from raysd.data.images import ImageArrays, decode_part
-from raysd.device import keep_freed_memory
-from raysd.errors import UserError
-from raysd.storage.location import Location
-from raysd.training.augmentation import augment, fractals
-from raysd.training.augmentation.ahead import one_ahead, to_device
-from raysd.training.loader import Batch
-from raysd.training.logs import open_log
-from raysd.training.model import (
+from raysd.classifier.model import (
     build_classifier,
     compute_small_in_float32,
     lone_norms,
@@ -39,6 +31,14 @@ from raysd.training.model import (
     save_classifier,
     synchronize_norms,
 )
+from raysd.data.images import ImageArrays, decode_part
+from raysd.device import keep_freed_memory
+from raysd.errors import UserError
+from raysd.storage.location import Location
+from raysd.training.augmentation import augment, fractals
+from raysd.training.augmentation.ahead import one_ahead, to_device
+from raysd.training.loader import Batch
+from raysd.training.logs import open_log
 from raysd.training.precision import agreed_precision
 from raysd.training.recipe import Recipe, cosine_factor, size_at
 from raysd.training.run import LoopConfig

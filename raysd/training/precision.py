@@ -6,9 +6,9 @@ classifier's fingerprint therefore says `auto`, and its record what the answer w
 
 from typing import TYPE_CHECKING, Any
 
+from raysd.classifier.architecture import load_record
 from raysd.storage.change import change
 from raysd.storage.location import Location
-from raysd.training.architecture import load_record
 
 if TYPE_CHECKING:
     import torch

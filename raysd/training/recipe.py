@@ -165,7 +165,7 @@ class Recipe(Section):
 
     @property
     def projector(self) -> dict[str, Any] | None:
-        """Arguments of `raysd.training.model.Projector`; None with a linear head."""
+        """Arguments of `raysd.classifier.model.Projector`; None with a linear head."""
         sizes = {"layers": self.projector_layers, "width": self.projector_width, "bottleneck": self.bottleneck_width}
         return {**sizes, "temperature": self.temperature} if self.head == "projector" else None
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from raysd.classifier.architecture import Architecture, load_record
 from raysd.data.images import ImageSet
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
-from raysd.training.architecture import Architecture, load_record
 from raysd.training.loader import Ingest, Pool
 from raysd.training.precision import ANSWERS, ASKED, AUTO, earlier_answer
 from raysd.training.recipe import SMALL_IMAGE, Recipe

@@ -7,10 +7,10 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from raysd.classifier.architecture import load_record
 from raysd.cluster.resources import check_room, cluster_nodes
 from raysd.errors import UserError
 from raysd.progress import Progress
-from raysd.training.architecture import load_record
 from raysd.training.loader import Ingest, fits_in_memory
 from raysd.training.logs import check_logger
 from raysd.training.placement import request_workers
@@ -108,7 +108,7 @@ def _num_steps(run: TrainingRun) -> int:
 def _save_untrained(run: TrainingRun, seeds: list[int]) -> None:
     import torch
 
-    from raysd.training.model import build_classifier, save_classifier
+    from raysd.classifier.model import build_classifier, save_classifier
 
     for seed in seeds:
         torch.manual_seed(seed)

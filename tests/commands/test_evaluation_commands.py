@@ -10,6 +10,7 @@ import pytest
 import torch
 from row_types import checked
 
+from raysd.classifier.model import build_classifier, save_classifier
 from raysd.clone.clone import DeviceSeconds
 from raysd.clone.record import add_seconds
 from raysd.commands import classifiers
@@ -28,7 +29,6 @@ from raysd.resolve import training_clones
 from raysd.storage.location import Location
 from raysd.storage.row_types import ComparisonRow
 from raysd.storage.rows import ANALYSIS, COMPARISON, read_rows
-from raysd.training.model import build_classifier, save_classifier
 
 CONFIG = """
 storage: {storage}

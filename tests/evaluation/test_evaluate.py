@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from raysd.classifier.model import load_classifier, normalize
 from raysd.data.images import decode_all
 from raysd.data.real_datasets import encode_png, image_table, real_dataset
 from raysd.errors import UserError
@@ -17,7 +18,6 @@ from raysd.evaluation.settings import EvaluationSettings, ProbeSettings, TestSet
 from raysd.prompts.table import load_class_table
 from raysd.storage.location import Location
 from raysd.storage.rows import ACCURACY, COMPARISON, FAILED, read_rows
-from raysd.training.model import load_classifier, normalize
 from raysd.training.run import TrainingRun
 from raysd.training.settings import TrainingSettings
 from raysd.training.train import train_classifiers

@@ -3,6 +3,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from raysd.classifier.model import load_classifier, normalize
 from raysd.data.images import decode_all
 from raysd.data.real_datasets import encode_png, image_table, real_dataset
 from raysd.errors import UserError
@@ -13,7 +14,6 @@ from raysd.evaluation.features import extract
 from raysd.evaluation.metrics import predict
 from raysd.evaluation.models import own_model
 from raysd.storage.location import Location
-from raysd.training.model import load_classifier, normalize
 from raysd.training.run import TrainingRun
 from raysd.training.settings import TrainingSettings
 from raysd.training.train import train_classifiers

@@ -9,14 +9,14 @@ import torch
 from lite0 import write_lite0
 from PIL import Image
 
+from raysd.classifier.architecture import Architecture
+from raysd.classifier.model import build_classifier, save_classifier
 from raysd.errors import UserError
 from raysd.evaluation.evaluate import Evaluation
 from raysd.evaluation.models import pretrained_model
 from raysd.evaluation.settings import EvaluationSettings, TestSet
 from raysd.prompts.table import load_class_table
 from raysd.storage.location import Location
-from raysd.training.architecture import Architecture
-from raysd.training.model import build_classifier, save_classifier
 
 PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "imagenet1k_sample" / "one_per_class.parquet"
 NUM_PHOTOS = 50

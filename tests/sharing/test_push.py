@@ -14,6 +14,8 @@ from plans import TABLE
 from stand_in import StandIn, actor_of, job_of
 
 import raysd
+from raysd.classifier.architecture import Architecture
+from raysd.classifier.model import build_classifier, save_classifier
 from raysd.clone.record import begin_record, end_record
 from raysd.clone.scan import check_shards
 from raysd.commands.classifier_handle import TrainedClassifier
@@ -26,8 +28,6 @@ from raysd.sharing.licenses import agreed_license
 from raysd.sharing.repository import without_paths
 from raysd.storage.location import Location
 from raysd.storage.rows import ACCURACY, write_row
-from raysd.training.architecture import Architecture
-from raysd.training.model import build_classifier, save_classifier
 
 SMALL = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
 

@@ -5,10 +5,8 @@ import timm
 import torch
 from timm.optim import create_optimizer_v2
 
-from raysd.errors import UserError
-from raysd.storage.location import Location
-from raysd.training.architecture import Architecture
-from raysd.training.model import (
+from raysd.classifier.architecture import Architecture
+from raysd.classifier.model import (
     Projector,
     build_classifier,
     check_architecture,
@@ -16,6 +14,8 @@ from raysd.training.model import (
     save_classifier,
     synchronize_norms,
 )
+from raysd.errors import UserError
+from raysd.storage.location import Location
 from raysd.training.recipe import built_in_recipes
 
 PROJECTOR = {"layers": 1, "width": 32, "bottleneck": 8, "temperature": 0.1}

@@ -6,11 +6,11 @@ import torch
 from safetensors.torch import load
 from torch import nn
 
+from raysd.classifier.architecture import Architecture, load_record
+from raysd.classifier.model import build_classifier, lone_norms, running_statistics
 from raysd.data.real_datasets import real_dataset
 from raysd.storage.location import Location
-from raysd.training.architecture import Architecture, load_record
 from raysd.training.loader import Pool
-from raysd.training.model import build_classifier, lone_norms, running_statistics
 from raysd.training.recipe import built_in_recipes
 from raysd.training.run import TrainingRun
 from raysd.training.settings import TrainingSettings

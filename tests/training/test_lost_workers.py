@@ -12,10 +12,10 @@ import pytest
 from ray.exceptions import RayActorError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
+from raysd.classifier.architecture import load_record
 from raysd.data.real_datasets import real_dataset
 from raysd.errors import UserError
 from raysd.storage.location import Location
-from raysd.training.architecture import load_record
 from raysd.training.loader import Pool
 from raysd.training.loop import equal_parts
 from raysd.training.run import TrainingRun

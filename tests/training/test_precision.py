@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 
+from raysd.classifier.architecture import RECORD, load_record
 from raysd.config import load_experiment
 from raysd.data.real_datasets import real_dataset
 from raysd.resolve import clone_spec_of
 from raysd.storage.location import Location
-from raysd.training.architecture import RECORD, load_record
 from raysd.training.loader import Pool
 from raysd.training.loop import SeedTraining
 from raysd.training.precision import ANSWERS, agreed_precision

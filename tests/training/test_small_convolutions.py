@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from raysd.training.model import SmallConv2d, compute_small_in_float32
+from raysd.classifier.model import SmallConv2d, compute_small_in_float32
 
 
 def dtype_of(conv, *size):

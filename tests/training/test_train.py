@@ -18,16 +18,16 @@ import pytest
 import torch
 from safetensors.torch import load
 
+from raysd.classifier.architecture import Architecture, load_record
+from raysd.classifier.model import build_classifier, load_classifier, normalize
 from raysd.config import load_experiment
 from raysd.data.images import decode_all
 from raysd.data.real_datasets import encode_png, image_table, real_dataset
 from raysd.errors import UserError
 from raysd.storage.location import Location
-from raysd.training.architecture import Architecture, load_record
 from raysd.training.checkpoint import load_state, save_state
 from raysd.training.loader import Pool
 from raysd.training.loop import equal_parts
-from raysd.training.model import build_classifier, load_classifier, normalize
 from raysd.training.run import TrainingRun
 from raysd.training.settings import TrainingSettings
 from raysd.training.train import train_classifiers, train_here

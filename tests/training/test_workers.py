@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load
 
+from raysd.classifier.architecture import load_record
 from raysd.data.real_datasets import real_dataset
 from raysd.storage.location import Location
-from raysd.training.architecture import load_record
 from raysd.training.loader import Pool
 from raysd.training.run import TrainingRun
 from raysd.training.settings import TrainingSettings

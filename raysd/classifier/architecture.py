@@ -21,7 +21,7 @@ SMALL_RESNETS = (
     "resnet101",
     "wide_resnet50_2",
 )
-"""Backbones of timm that have a form for small images, `small_<name>`; see `raysd.training.small_stem`."""
+"""Backbones of timm that have a form for small images, `small_<name>`; see `raysd.classifier.small_stem`."""
 
 
 @dataclass(frozen=True)

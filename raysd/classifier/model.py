@@ -26,10 +26,10 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from raysd.classifier import small_stem  # noqa: F401 - makes the ResNets for small images known to timm
+from raysd.classifier.architecture import CONFIG, HEAD, RECORD, WEIGHTS, Architecture
 from raysd.errors import UserError, meant
 from raysd.storage.location import Location
-from raysd.training import small_stem  # noqa: F401 - makes the ResNets for small images known to timm
-from raysd.training.architecture import CONFIG, HEAD, RECORD, WEIGHTS, Architecture
 
 
 class Projector(nn.Module):

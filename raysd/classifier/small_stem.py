@@ -3,7 +3,7 @@
 The stem of `resnet18` takes an image to a quarter of its side before the first block, which leaves little of 32 pixels.
 Importing this module makes the models known to timm:
 
-    import raysd.training.small_stem
+    import raysd.classifier.small_stem
     timm.create_model("small_resnet18", stem_stride=2, num_classes=10)
 """
 
@@ -13,7 +13,7 @@ import timm
 import torch
 from timm.models import load_pretrained, register_model
 
-from raysd.training.architecture import SMALL, SMALL_RESNETS
+from raysd.classifier.architecture import SMALL, SMALL_RESNETS
 
 
 def _register(name: str) -> None:

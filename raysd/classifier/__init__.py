@@ -1,0 +1,1 @@
+"""The classifier: its shape, its parts, and its folder on disk."""
