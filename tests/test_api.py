@@ -198,7 +198,7 @@ def test_rows_become_a_flat_frame(digits, capsys):
 
 
 def test_an_answer_of_a_sweep_gives_its_best_setting_and_its_ranking():
-    from raysd.commands.sweep_answer import SweepAnswer, WrittenReport
+    from raysd.commands.answers.sweep import SweepAnswer, WrittenReport
     from raysd.report.page import ReportFiles
     from raysd.storage.location import Location
 

@@ -88,7 +88,7 @@ def test_an_interrupted_command_says_how_to_go_on(run_here, monkeypatch):
 
 
 def test_failed_checks_and_missing_parts_keep_their_exit_codes(run_here, monkeypatch):
-    from raysd.commands.result_rows import ResultRows
+    from raysd.commands.answers.rows import ResultRows
 
     monkeypatch.setattr("raysd.commands.doctor", lambda *_, **__: [UserError("storage", "x", "mend it")])
     monkeypatch.setattr("raysd.commands.evaluate", lambda *_, **__: ResultRows((), "x", failed=("a set",)))

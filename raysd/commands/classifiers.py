@@ -7,10 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from raysd.cluster.preflight import check_cluster
+from raysd.commands.answers.classifier import TrainedClassifier
+from raysd.commands.answers.rows import ResultRows
 from raysd.commands.checks import check_sets, checked_runs
-from raysd.commands.classifier_handle import TrainedClassifier
 from raysd.commands.held_out import generate_held_out, held_out_clones, held_out_sets, names_real_images
-from raysd.commands.result_rows import ResultRows
 from raysd.commands.show import describe_row
 from raysd.config import Experiment, ExperimentLike, load_experiment
 from raysd.errors import Failure, UserError, try_again

@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from raysd.clone.settings import MOST_IMAGES
+from raysd.commands.answers.clone import ClonePlan, ExportedClone, GeneratedClone, ScoredClone, VerifiedClone
 from raysd.commands.checks import check_generation, check_options, check_prompts, findings
-from raysd.commands.clone_handle import ClonePlan, ExportedClone, GeneratedClone, ScoredClone, VerifiedClone
 from raysd.config import Experiment, ExperimentLike, load_experiment
 from raysd.errors import Failure, UserError
 from raysd.progress import say

@@ -8,10 +8,10 @@ from raysd.errors import UserError
 from raysd.terminal import error_parts
 
 if TYPE_CHECKING:
-    from raysd.commands.clone_handle import ClonePlan, VerifiedClone
+    from raysd.commands.answers.clone import ClonePlan, VerifiedClone
+    from raysd.commands.answers.rows import ResultRows
+    from raysd.commands.answers.sweep import SweepAnswer
     from raysd.commands.listing import StorageListing
-    from raysd.commands.result_rows import ResultRows
-    from raysd.commands.sweep_answer import SweepAnswer
 
 
 def document_of(command: str, answer: Any) -> dict[str, Any]:

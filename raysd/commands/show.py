@@ -20,13 +20,13 @@ from raysd.storage.row_types import (
 )
 
 if TYPE_CHECKING:
-    from raysd.commands.classifier_handle import TrainedClassifier
-    from raysd.commands.clone_handle import ClonePlan, ExportedClone, GeneratedClone, ScoredClone, VerifiedClone
+    from raysd.commands.answers.classifier import TrainedClassifier
+    from raysd.commands.answers.clone import ClonePlan, ExportedClone, GeneratedClone, ScoredClone, VerifiedClone
+    from raysd.commands.answers.rows import ResultRows
+    from raysd.commands.answers.sweep import SweepAnswer, WrittenReport
     from raysd.commands.listing import StorageListing
-    from raysd.commands.result_rows import ResultRows
     from raysd.commands.share import PushedRepository
     from raysd.commands.start import StartedExperiment
-    from raysd.commands.sweep_answer import SweepAnswer, WrittenReport
     from raysd.diffusion.checkpoint import Model
 
 LOG_WIDTH = 160  # characters, where the output is no terminal

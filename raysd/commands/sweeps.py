@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raysd.commands.answers.sweep import SweepAnswer, WrittenReport
 from raysd.commands.checks import check_resolved, check_sweep
 from raysd.commands.held_out import GENERATED, generate_held_out, held_out_clones, held_out_sets, with_objective
-from raysd.commands.sweep_answer import SweepAnswer, WrittenReport
 from raysd.config import CommandLine, Experiment, ExperimentLike, load_experiment
 from raysd.progress import say
 from raysd.storage.row_types import AccuracyRow, SweepRow

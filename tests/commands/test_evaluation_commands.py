@@ -14,9 +14,9 @@ from raysd.classifier.model import build_classifier, save_classifier
 from raysd.clone.clone import DeviceSeconds
 from raysd.clone.record import add_seconds
 from raysd.commands import classifiers
+from raysd.commands.answers.sweep import SweepAnswer
 from raysd.commands.checks import checked_run
 from raysd.commands.show import show_missing
-from raysd.commands.sweep_answer import SweepAnswer
 from raysd.config import load_experiment
 from raysd.data.real_datasets import encode_png, image_table, real_dataset
 from raysd.evaluation.analyze import compare_clone

@@ -18,8 +18,8 @@ from raysd.classifier.architecture import Architecture
 from raysd.classifier.model import build_classifier, save_classifier
 from raysd.clone.record import begin_record, end_record
 from raysd.clone.scan import check_shards
-from raysd.commands.classifier_handle import TrainedClassifier
-from raysd.commands.clone_handle import CloneHandle
+from raysd.commands.answers.classifier import TrainedClassifier
+from raysd.commands.answers.clone import CloneHandle
 from raysd.errors import UserError
 from raysd.resolve import clone_of
 from raysd.sharing import upload

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from raysd.commands.result_rows import flat_frame
+from raysd.commands.answers.rows import flat_frame
 from raysd.storage.row_types import ConfirmedSetting, SweepRow
 
 if TYPE_CHECKING:
