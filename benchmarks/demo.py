@@ -75,6 +75,7 @@ def train_on_everything(storage):
         "generation.images_per_class=6000",
         f"training.num_epochs={FULL_EPOCHS}",
         "training.seeds=[0]",
+        "evaluation.validation_set=null",  # all of its images are trained on
     ]
     experiment = load_experiment(CONFIG, [f"storage={storage}", *overrides])
     commands.train(experiment)

@@ -15,6 +15,7 @@ from raysd.storage import home as home  # places caches, before a library that h
 
 if TYPE_CHECKING:
     from raysd.commands import (
+        adapt,
         analyse,
         analyze,
         benchmark,
@@ -40,6 +41,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Experiment",
     "UserError",
+    "adapt",
     "analyse",
     "analyze",
     "benchmark",

@@ -301,6 +301,12 @@ app.command("analyse", hidden=True)(analyze)
 
 
 @_command(has_json=True)
+def adapt(words: Words = None) -> None:
+    """Generate a clone in rounds: a classifier of the images so far says what comes next."""
+    _run_recorded("adapt", words)
+
+
+@_command(has_json=True)
 def sweep(words: Words = None) -> None:
     """Find the guidance scale, prompts and further settings that transfer best, and report."""
     _run_recorded("sweep", words)

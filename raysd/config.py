@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError, OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from raysd.adaptive.settings import AdaptiveSettings
 from raysd.clone.settings import CostSettings, GenerationSettings
 from raysd.cluster.settings import ClusterSettings
 from raysd.curation.settings import ScoringSettings
@@ -66,6 +67,8 @@ class Experiment(Section):
     """Real data sets that the classifiers are measured on."""
     analysis: AnalysisSettings = AnalysisSettings()
     """Real images and model that `raysd analyze` compares the clone with."""
+    adaptive: AdaptiveSettings = AdaptiveSettings()
+    """Rounds in which a classifier says what `raysd adapt` generates next."""
     sweep: SweepSettings = SweepSettings()
     """Which settings are compared, at which budgets, and by which score."""
 

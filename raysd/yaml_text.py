@@ -16,6 +16,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
+from omegaconf import OmegaConf
 from pydantic import BaseModel, BeforeValidator
 from pydantic_core import PydanticUndefined
 
@@ -239,3 +240,23 @@ def check_truth_values(value: Any, kinds: Sequence[Kind], field: str) -> None:
     for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
         within = children(kinds, str(key) if isinstance(value, dict) else None)
         check_truth_values(inner, within, f"{field}.{key}" if field else str(key))
+
+
+def write_yaml(values: Mapping[str, Any], comments: Sequence[str] = ()) -> str:
+    """Return an experiment file with comments at its top, one a line."""
+    top = "".join(f"# {line}\n" for comment in comments if (line := _one_line(comment)))
+    return top + OmegaConf.to_yaml(OmegaConf.create(_literal(dict(values))))
+
+
+def _one_line(text: str) -> str:
+    """Return text without line breaks and characters that YAML forbids."""
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
+
+
+def _literal(value: Any) -> Any:
+    """Return the value with `${` escaped, which would be a reference."""
+    if isinstance(value, dict):
+        return {key: _literal(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_literal(each) for each in value]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value

@@ -46,6 +46,7 @@ ORDER = [
     "config",
     "explain",
     "resolve",
+    "adaptive",
     "sweep",
     "report",
     "tracking",

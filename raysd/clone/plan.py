@@ -190,6 +190,7 @@ class Plan:
         """Return the image at a position; its prompt is the same in each redraw."""
         index, label = divmod(int(position), len(self.spec.table))
         row = self.spec.table.rows[label]
-        prompt = self.spec.variant.prompt(row, image_seed(self.spec.seed, row["key"], index))
-        seed = image_seed(self.spec.seed, row["key"], index, redraw)
+        number = self.spec.first_image + index
+        prompt = self.spec.variant.prompt(row, image_seed(self.spec.seed, row["key"], number))
+        seed = image_seed(self.spec.seed, row["key"], number, redraw)
         return PlannedImage(position, label, row["key"], index, seed, prompt, self.spec.variant.negative_prompt, redraw)

@@ -37,6 +37,22 @@ class StepCacheSettings(Section):
         return f"deep features every {self.interval} steps, depth {self.depth}"
 
 
+class EntropyGuidanceSettings(Section):
+    """A classifier whose doubt guides generation: images become such as it does not know yet."""
+
+    classifier: str
+    """Folder of a classifier that raysd trained, as `runs/classifiers/<fingerprint>`."""
+    weight: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), Unit("share of the latents' norm")] = 0.05
+    """Share of the norm of an image's latents by which a guided step moves them; 0 guides nothing."""
+    every: Annotated[int, Field(ge=1, le=1000), Unit("denoising steps")] = 5
+    """Denoising steps from one guided step to the next."""
+    through_denoiser: bool = False
+    """Take the gradient through the denoiser, which costs a pass and its gradient in each guided step."""
+
+    def __str__(self) -> str:
+        return f"entropy guidance {self.weight:g}"
+
+
 class GenerationSettings(Section):
     """How a clone is generated. The first block shapes the images and enters the fingerprint; the second does not."""
 
@@ -55,6 +71,8 @@ class GenerationSettings(Section):
     a larger scale gives images that fit the prompt better and vary less."""
     guidance_interval: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = (0.0, 1.0)
     """First and last share of the denoising steps that are guided; all others have guidance scale 1."""
+    entropy_guidance: EntropyGuidanceSettings | None = None
+    """Guidance towards images that a classifier is in doubt about (Askari Hemmat et al. 2025); none when null."""
     sampler: Literal["fast", "paper"] = "fast"
     """Scheduler and number of steps: `fast` is DPM-Solver++ with 20 steps, `paper` the checkpoint's own with 50."""
     scheduler: str | None = None
@@ -91,6 +109,8 @@ class GenerationSettings(Section):
     """Seeds of several clones, in the place of `seed`: classifier seed number k learns from clone number k modulo
     their number, so that results count what another seed of the clone would change. Empty is one clone, of `seed`."""
 
+    first_image: Annotated[int, Field(ge=0, le=MOST_IMAGES), Unit("images")] = 0
+    """Number of the first image of each class, from 0: seeds and prompts are those of the images from there on."""
     images_per_class: Annotated[int, Field(ge=1, le=MOST_IMAGES), Unit("images")] = 100
     """Images of each class; a larger number makes an existing clone grow."""
     max_dropped_share: Annotated[float, Field(ge=0, le=1), Unit("share of the images")] = 0.05

@@ -5,9 +5,10 @@ from functools import cached_property
 from importlib.util import find_spec
 from typing import Any, Literal
 
+from raysd.classifier.entropy import EntropyGuide, find_guide
 from raysd.clone.settings import SAMPLER_STEPS, GenerationSettings, SchedulerOption, StepCacheSettings
 from raysd.diffusion.checkpoint import SHIPPED, Lora, Model, find_checkpoint, find_lora, find_model, plan_model
-from raysd.diffusion.conventions import why_refused
+from raysd.diffusion.conventions import STEPPED, why_refused
 from raysd.diffusion.family import FEW_STEPS, Family, read_family
 from raysd.diffusion.inspection import check_checkpoint, check_lora
 from raysd.diffusion.schedulers import resolve_scheduler
@@ -52,6 +53,9 @@ class CloneSpec:
     guidance_version: int = 1
     """Of the family's convention (`raysd.diffusion.conventions`)."""
     step_cache: StepCacheSettings | None = None
+    first_image: int = 0
+    """Number of the first image of each class."""
+    entropy_guide: EntropyGuide | None = None
 
     @property
     def weights(self) -> tuple[Model | Lora, ...]:
@@ -101,6 +105,8 @@ class CloneSpec:
             "seed": self.seed,
             **({} if self.guidance_version == 1 else {"guidance_version": self.guidance_version}),
             **({"step_cache": self.step_cache.model_dump()} if self.step_cache is not None else {}),
+            **({"first_image": self.first_image} if self.first_image else {}),
+            **({"entropy_guidance": self.entropy_guide.identity()} if self.entropy_guide is not None else {}),
         }
 
     def describe(self) -> dict[str, Any]:
@@ -180,6 +186,8 @@ def resolve_clone_spec(
         compile=settings.compile,
         guidance_version=family.known.version,
         step_cache=_step_cache(settings, model, family),
+        first_image=settings.first_image,
+        entropy_guide=_entropy_guide(settings, family),
     )
 
 
@@ -265,6 +273,27 @@ def _step_cache(settings: GenerationSettings, model: Model, family: Family) -> S
     if reason is not None:
         raise UserError("generation.step_cache", cache.model_dump(), reason)
     return cache
+
+
+def _entropy_guide(settings: GenerationSettings, family: Family) -> EntropyGuide | None:
+    """Return the classifier that guides; None for none.
+
+    Raises:
+        UserError: there is no such classifier, or the pipeline does not hand out what the gradient needs.
+    """
+    wanted = settings.entropy_guidance
+    if wanted is None:
+        return None
+    why = None
+    if family.pipeline not in STEPPED:
+        why = f"{settings.model} does not hand out its latents after each step as {', '.join(STEPPED)} do; leave it out"
+    elif wanted.through_denoiser and settings.compile:
+        why = "a compiled denoiser has no gradient; set generation.compile=false, or through_denoiser to false"
+    elif wanted.through_denoiser and settings.step_cache is not None:
+        why = "a cached step has no gradient; leave out generation.step_cache, or set through_denoiser to false"
+    if why is not None:
+        raise UserError("generation.entropy_guidance", wanted.model_dump(), why)
+    return find_guide(wanted.classifier, wanted.weight, wanted.every, wanted.through_denoiser)
 
 
 def _dtype(model: str, family: Family) -> str:

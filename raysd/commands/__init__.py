@@ -4,6 +4,7 @@ Each checks its input before Ray starts, and returns an object with what was mad
 `raysd.commands.show` prints it. An experiment is an `Experiment`, the path of its file, a mapping, or keywords.
 """
 
+from raysd.commands.adapting import adapt
 from raysd.commands.checkup import doctor
 from raysd.commands.classifiers import analyse, analyze, compare, evaluate, train
 from raysd.commands.clones import export, generate, grow, growth_target, plan, score, verify
@@ -14,6 +15,7 @@ from raysd.commands.sweeps import DEMO, demo, report, sweep
 
 __all__ = [
     "DEMO",
+    "adapt",
     "analyse",
     "analyze",
     "benchmark",

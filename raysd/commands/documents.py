@@ -8,6 +8,7 @@ from raysd.errors import UserError
 from raysd.terminal import error_parts
 
 if TYPE_CHECKING:
+    from raysd.commands.answers.adaptive import AdaptedClone
     from raysd.commands.answers.clone import ClonePlan, VerifiedClone
     from raysd.commands.answers.rows import ResultRows
     from raysd.commands.answers.sweep import SweepAnswer
@@ -91,6 +92,16 @@ def _sweep(answer: "SweepAnswer") -> dict[str, Any]:
     }
 
 
+def _adapt(answer: "AdaptedClone") -> dict[str, Any]:
+    return {
+        "row": answer.row,
+        "rounds": list(answer.rounds),
+        "accuracies": list(answer.accuracies),
+        "config": answer.config,
+        "failed": list(answer.failed),
+    }
+
+
 def _listing(listing: "StorageListing") -> dict[str, Any]:
     return asdict(listing)
 
@@ -101,6 +112,7 @@ DOCUMENTS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "verify": _verify,
     "evaluate": _rows,
     "compare": _rows,
+    "adapt": _adapt,
     "sweep": _sweep,
     "demo": _sweep,
     "list_storage": _listing,

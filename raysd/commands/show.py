@@ -20,6 +20,7 @@ from raysd.storage.row_types import (
 )
 
 if TYPE_CHECKING:
+    from raysd.commands.answers.adaptive import AdaptedClone
     from raysd.commands.answers.classifier import TrainedClassifier
     from raysd.commands.answers.clone import ClonePlan, ExportedClone, GeneratedClone, ScoredClone, VerifiedClone
     from raysd.commands.answers.rows import ResultRows
@@ -318,6 +319,22 @@ def show_sweep(answer: "SweepAnswer", line: CommandLine = DEFAULT) -> None:
     best = CommandLine(answer.best_config)
     _line("the best setting at full size: raise generation.images_per_class in these commands")
     _line(f"next: {' && '.join(best.command(name) for name in ('generate', 'train', 'evaluate'))}")
+
+
+def show_adapt(answer: "AdaptedClone", line: CommandLine = DEFAULT) -> None:
+    """Print what each round had and reached, the accuracies of the last one's classifiers, and how to go on."""
+    for row in answer.rounds:
+        spent = "" if row["device_seconds"] is None else f", {row['device_seconds'] / 3600:.2g} device hours"
+        _line(
+            f"{row['way']}, clone seed {row['clone_seed']}, round {row['number'] + 1}: {row['num_images']:,} images, "
+            f"{row['accuracy']:.1f} % on {row['decided_on']}{spent}"
+        )
+    for (role, name), value in answer.mean_accuracies().items():
+        num = len(answer.row["classifiers"])
+        _line(f"{ROLE_NAMES.get(role, role):<10} {name}: {value:.2f} %, mean of {num} classifiers")
+    _line(f"the images of the first clone seed, for other commands: {answer.config}")
+    adapted = CommandLine(answer.config)
+    _line(f"next: {adapted.command('train', 'training.backbone=resnet50')}")
 
 
 def show_list_storage(listing: "StorageListing", line: CommandLine = DEFAULT) -> None:

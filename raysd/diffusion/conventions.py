@@ -112,6 +112,8 @@ CONVENTIONS: dict[str, Convention] = {
     "ZImagePipeline": replace(FROM_ZERO, one_by_one=True),
     "ZImageOmniPipeline": replace(FROM_ZERO, one_by_one=True),
 }
+STEPPED = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline", "SanaPipeline")
+"""Pipelines that call the denoiser once a step, hand out their latents after it, and decode images from them alone."""
 DISTILLED: dict[str, Convention] = {
     "HunyuanImagePipeline": replace(EMBEDDED, argument="distilled_guidance_scale", replaces_guider=True),
     "QwenImagePipeline": replace(EMBEDDED, one_by_one=True),

@@ -59,6 +59,7 @@ ENTERS = {
     "evaluation": RESULTS,
     "evaluation.skip_absent": NONE,
     "analysis": RESULTS,
+    "adaptive": CLONE,
     "sweep": SWEEP,
     "sweep.max_concurrent_trials": NONE,
 }

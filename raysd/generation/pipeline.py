@@ -9,16 +9,19 @@ from typing import Any
 import numpy as np
 import torch
 
+from raysd.classifier.entropy import Entropy
 from raysd.clone.plan import PlannedImage
 from raysd.clone.spec import CloneSpec
 from raysd.device import find_device
 from raysd.diffusion.family import EMBEDDINGS
 from raysd.diffusion.guidance import GuidanceInterval
+from raysd.diffusion.latent_steps import LatentSteps
 from raysd.diffusion.lora import fuse_lora
 from raysd.diffusion.prompt_embeddings import PromptEmbeddings
 from raysd.diffusion.step_cache import cached_steps
 from raysd.errors import UserError
 from raysd.generation.batch import GeneratedBatch, finish_pixels
+from raysd.storage.location import Location
 
 WHOLE = (0.0, 1.0)
 SLICED_SIZE = 256  # px; larger images are decoded one at a time
@@ -77,6 +80,7 @@ class Generator:
         if device.type == "cuda" and spec.family.denoiser == "unet":
             self.denoiser.to(memory_format=torch.channels_last)
         self.pipeline, self.own_scheduler = pipeline, pipeline.scheduler
+        self.entropy: tuple[tuple[str, str], Entropy] | None = None
         self.arguments = set(signature(pipeline.__call__).parameters)
         self.embeddings = PromptEmbeddings(pipeline) if type(pipeline).__name__ in EMBEDDINGS else None
         if spec.compile:
@@ -110,16 +114,33 @@ class Generator:
 
     def _call_guided(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> Any:
         """Call the pipeline, with guidance in the steps of the interval."""
-        original = self.denoiser.forward
+        original, steps = self.denoiser.forward, self._latent_steps(spec, len(images))
         if spec.guidance_interval != WHOLE and spec.guidance_scale > 1:
             self.denoiser.forward = GuidanceInterval(
                 original, spec.guidance_interval, len(images), lambda: len(self.pipeline.scheduler.timesteps)
             )
         try:
-            with torch.inference_mode():
-                return self.pipeline(**self._arguments(spec, images))
+            if steps is None:
+                with torch.inference_mode():
+                    return self.pipeline(**self._arguments(spec, images))
+            with torch.no_grad(), steps.watching():  # what inference mode makes has no gradient later
+                return self.pipeline(**self._arguments(spec, images), callback_on_step_end=steps)
         finally:
             self.denoiser.forward = original
+
+    def _latent_steps(self, spec: CloneSpec, num_images: int) -> LatentSteps | None:
+        """Return the guidance by a classifier; it holds the last one."""
+        guide = spec.entropy_guide
+        if guide is None:
+            return None
+        if self.entropy is None or self.entropy[0] != (guide.digest, spec.color):
+            for part in self.pipeline.components.values():
+                if isinstance(part, torch.nn.Module):
+                    part.requires_grad_(False)
+            self.entropy = (guide.digest, spec.color), Entropy(Location(guide.folder), find_device(), spec.color)
+        at_once = 1 if spec.image_size >= SLICED_SIZE else num_images
+        settings = (guide.weight, guide.every, num_images, guide.through_denoiser, at_once)
+        return LatentSteps(self.pipeline, self.denoiser, self.entropy[1], *settings)
 
     def _arguments(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> dict[str, Any]:
         """Return the arguments of the pipeline's call.

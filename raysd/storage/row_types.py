@@ -528,3 +528,82 @@ class SweepRow(TypedDict):
     command: str
     versions: dict[str, str]
     date: str
+
+
+class StoredPart(TypedDict):
+    """Some images of one clone in an adaptive one."""
+
+    changes: Values
+    """Settings of `generation` that differ from the experiment's."""
+    counts: list[int]
+    """Images of each label."""
+
+
+class PhaseSeconds(TypedDict):
+    """Seconds of the phases of a round, by the clock."""
+
+    generate: float
+    train: float
+    measure: float
+
+
+class RoundRow(TypedDict):
+    """One round of an adaptive clone."""
+
+    fingerprint: str
+    loop: str
+    """Hash of everything that shapes the rounds of this clone seed."""
+    way: str
+    number: int
+    """From 0."""
+    is_last: bool
+    clone_seed: int
+    num_images: int
+    class_names: list[str]
+    counts: list[int]
+    """Images of each label after the round."""
+    parts: list[StoredPart]
+    clones: list[str]
+    classifiers: list[str]
+    decided_on: str
+    """Name of the set that decided, and its role in `decided_by`: `validation` or `generated`."""
+    decided_by: str
+    accuracy: float
+    """Of the round's first classifier on that set, in percent."""
+    per_class: list[float | None]
+    next: list[StoredPart]
+    """What there is to be after the next round; nothing after the last."""
+    device_seconds: float | None
+    """Of one device, that generating all images so far took; None where nobody measured it."""
+    seconds: PhaseSeconds
+    """Of the attempt that ended the round."""
+    versions: dict[str, str]
+    date: str
+
+
+class LoopSeconds(PhaseSeconds):
+    """Seconds of the phases of all rounds, and of the whole run."""
+
+    total: float
+
+
+class AdaptiveRow(TypedDict):
+    """An adaptive clone, over all clone seeds."""
+
+    fingerprint: str
+    name: str
+    way: str
+    settings: Values
+    images_per_class: int
+    num_images: int
+    """Of all clone seeds."""
+    rounds: list[str]
+    classifiers: list[str]
+    """Of the last rounds."""
+    rows: list[str]
+    """Their accuracies."""
+    seconds: LoopSeconds
+    """Of the attempt that ended it."""
+    command: str
+    versions: dict[str, str]
+    date: str

@@ -18,7 +18,17 @@ from pyarrow.fs import FileInfo
 
 from raysd.statistics.verdict import verdict_of
 from raysd.storage.location import Location
-from raysd.storage.row_types import AccuracyRow, AnalysisRow, ComparisonRow, FailedRow, RateRow, RungResult, SweepRow
+from raysd.storage.row_types import (
+    AccuracyRow,
+    AdaptiveRow,
+    AnalysisRow,
+    ComparisonRow,
+    FailedRow,
+    RateRow,
+    RoundRow,
+    RungResult,
+    SweepRow,
+)
 
 R = TypeVar("R", bound=Mapping[str, Any])
 NUM_THREADS = 16  # they wait for an object store
@@ -55,6 +65,8 @@ FAILED: Kind[FailedRow] = Kind("failed")
 COMPARISON: Kind[ComparisonRow] = Kind("comparison")
 ANALYSIS: Kind[AnalysisRow] = Kind("analysis")
 RATE: Kind[RateRow] = Kind("rate")
+ROUND: Kind[RoundRow] = Kind("round")
+ADAPTIVE: Kind[AdaptiveRow] = Kind("adaptive")
 RUNG_RESULT: Kind[RungResult] = Kind(
     "rung_result",
     ("trial",),

@@ -1,11 +1,9 @@
 """The best setting of a sweep as an experiment file of its own."""
 
-import re
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from raysd.config import Experiment
+from raysd.yaml_text import write_yaml
 
 SUFFIX = "-best"
 LONGEST_NAME = 64
@@ -40,20 +38,6 @@ def best_config(
             place = place.setdefault(parent, {})
         place[field] = value
     head = {"name": experiment.name[: LONGEST_NAME - len(SUFFIX)] + SUFFIX, "storage": experiment.storage}
-    comments = [f"The best setting of the sweep {experiment.name}, as an experiment of its own.", note]
-    top = "".join(f"# {line}\n" for comment in comments if (line := _one_line(comment)))
-    return top + OmegaConf.to_yaml(OmegaConf.create(_literal({**head, **values})))
-
-
-def _one_line(text: str) -> str:
-    """Return text without line breaks and characters that YAML forbids."""
-    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
-
-
-def _literal(value: Any) -> Any:
-    """Return the value with `${` escaped, which would be a reference."""
-    if isinstance(value, dict):
-        return {key: _literal(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_literal(each) for each in value]
-    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
+    return write_yaml(
+        {**head, **values}, [f"The best setting of the sweep {experiment.name}, as an experiment of its own.", note]
+    )

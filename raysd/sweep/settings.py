@@ -13,6 +13,7 @@ from raysd.training.settings import TrainingSettings
 
 OWN = {
     "generation": {
+        "first_image",
         "images_per_class",
         "class_counts",
         "max_dropped_share",

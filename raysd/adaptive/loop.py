@@ -1,0 +1,281 @@
+"""The loop of an adaptive clone: generate, train, measure, choose, and again.
+
+Each clone seed has a loop of its own, since its noise leads to other classifiers, which ask for other images. A round
+
+1. generates what is missing of its parts (`raysd.adaptive.parts`); actors stay up from round to round where the cluster
+   has room for them beside the training, and else end before it begins;
+2. trains classifiers on all images so far: the first seed's, in the last round those of all seeds;
+3. measures its first classifier on the images that decide: real ones that are kept for validation, else held-out
+   generated ones, and never a test set;
+4. chooses what the next round adds (`raysd.adaptive.ways`), and writes its row.
+
+Clones, classifiers and rows are named by what shapes them, and a round's row says what comes next. So a loop that is
+killed goes on with the phase in which it died, and nothing is generated, trained or decided twice.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from raysd.adaptive.parts import Part, total
+from raysd.adaptive.ways import first_parts, next_parts
+from raysd.cluster.resources import check_room, cluster_nodes
+from raysd.config import Experiment
+from raysd.errors import Failure, UserError
+from raysd.evaluation.evaluate import Evaluation
+from raysd.generation.cost import clones_cost, read_rates
+from raysd.generation.placement import PoolShape, request_actors
+from raysd.generation.shared_pool import SharedPool
+from raysd.progress import say
+from raysd.resolve import replicates, training_run
+from raysd.storage.fingerprint import fingerprint
+from raysd.storage.row_types import AdaptiveRow, MeasuredRow, PhaseSeconds, RoundRow
+from raysd.storage.rows import ADAPTIVE, ROUND, find_row, write_row
+from raysd.training.loader import Pool
+from raysd.training.placement import request_workers
+from raysd.training.run import TrainingRun
+from raysd.training.train import train_classifiers, train_here
+from raysd.versions import versions
+
+DECIDES = ("validation", "generated")
+"""Roles of the images that decide, the first that is there."""
+STAYS, LEAVES = 10.0**9, 0.2
+"""Seconds without work after which generation actors end: never, and at once."""
+
+
+@dataclass
+class Clock:
+    """Seconds of the phases of a loop, by the clock."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("generate", "train", "measure"), 0.0))
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count what happens within as a phase."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.monotonic() - began
+
+    def since(self, before: dict[str, float]) -> PhaseSeconds:
+        """Return the seconds after an earlier look."""
+        spent = {name: value - before[name] for name, value in self.seconds.items()}
+        return {"generate": spent["generate"], "train": spent["train"], "measure": spent["measure"]}
+
+
+def run_adaptive(experiment: Experiment, evaluation: Evaluation) -> AdaptiveRow:
+    """Run or continue the loops of an experiment, measure the classifiers of the last rounds on all sets, and return
+    the result row.
+
+    Args:
+        experiment: validated settings.
+        evaluation: knows the sets; one of them decides.
+
+    Raises:
+        UserError: what is wrong with the settings, the cluster, the storage or an image.
+    """
+    root, began, clock = experiment.root, time.monotonic(), Clock()
+    loops = [Loop(each, evaluation, clock, number) for number, each in enumerate(replicates(experiment))]
+    key = fingerprint([loop.fingerprint for loop in loops])
+    with Actors(experiment) as actors:
+        rounds = [row for loop in loops for row in loop.run(actors)]
+    classifiers = [name for row in rounds if row["is_last"] for name in row["classifiers"]]
+    rows = list[MeasuredRow]()
+    with clock.phase("measure"):
+        for name in classifiers:
+            rows += evaluation.measure(name)
+    row: AdaptiveRow = {
+        "fingerprint": key,
+        "name": experiment.name,
+        "way": experiment.adaptive.way,
+        "settings": experiment.adaptive.model_dump(mode="json"),
+        "images_per_class": experiment.generation.images_per_class,
+        "num_images": sum(row["num_images"] for row in rounds if row["is_last"]),
+        "rounds": [row["fingerprint"] for row in rounds],
+        "classifiers": classifiers,
+        "rows": [row["fingerprint"] for row in rows if row["value"] is not None],
+        "seconds": {**clock.since(dict.fromkeys(clock.seconds, 0.0)), "total": time.monotonic() - began},
+        "command": evaluation.command,
+        "versions": versions(),
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    earlier = find_row(root, ADAPTIVE, key)
+    if earlier is None or earlier["rows"] != row["rows"]:
+        write_row(root, ADAPTIVE, row)
+        return row
+    return earlier
+
+
+@dataclass
+class Loop:
+    """The loop of one clone seed."""
+
+    experiment: Experiment
+    evaluation: Evaluation
+    clock: Clock
+    number: int
+    """Of the clone seed."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that shapes the rounds."""
+        experiment, settings = self.experiment, self.experiment.adaptive
+        (first,) = first_parts(settings, experiment.generation.images_per_class, len(experiment.table))
+        run = self._run([first], is_last=False)
+        return fingerprint(
+            {
+                "first": first.images(experiment).identity(),
+                "images_per_class": experiment.generation.images_per_class,
+                "settings": settings.identity(),
+                "training": run.fingerprint(run.settings.seeds[0]),
+                "seeds": experiment.training.seeds,
+                "decides": [measured.identity() for measured in self._deciding().sets],
+            }
+        )
+
+    def run(self, actors: "Actors") -> list[RoundRow]:
+        """Run the rounds that are missing, and return the rows of all."""
+        settings, rows = self.experiment.adaptive, list[RoundRow]()
+        parts = first_parts(settings, self.experiment.generation.images_per_class, len(self.experiment.table))
+        for number in range(settings.num_rounds):
+            key = fingerprint([self.fingerprint, number])
+            row = find_row(self.experiment.root, ROUND, key)
+            if row is None or not self._is_there(row):
+                row = self._round(key, number, parts, actors)
+                write_row(self.experiment.root, ROUND, row)
+            rows.append(row)
+            parts = [Part.from_json(part) for part in row["next"]]
+        return rows
+
+    def _is_there(self, row: RoundRow) -> bool:
+        """Return whether the classifiers of a round exist; rows alone are no use without them."""
+        from raysd.classifier.architecture import load_record
+
+        classifiers = self.experiment.root.child("classifiers")
+        return all(load_record(classifiers.child(name)) is not None for name in row["classifiers"])
+
+    def _round(self, key: str, number: int, parts: list[Part], actors: "Actors") -> RoundRow:
+        experiment, settings, before = self.experiment, self.experiment.adaptive, dict(self.clock.seconds)
+        is_last = number == settings.num_rounds - 1
+        say(f"{self._name(number)}: {total(parts):,} images")
+        clones = [part.clone(experiment) for part in parts]
+        with self.clock.phase("generate"):
+            actors.grow(clones)
+        run = self._run(parts, is_last)
+        with self.clock.phase("train"):
+            classifiers = actors.train(run)
+        with self.clock.phase("measure"):
+            measured = self._measure(classifiers[0])
+        accuracies = measured["per_class"] or [None] * len(experiment.table)
+        folder = experiment.root.child("classifiers", classifiers[0])
+        budget = experiment.generation.images_per_class
+        coming = [] if is_last else next_parts(settings, budget, number, parts, accuracies, folder)
+        say(f"{self._name(number)}: {measured['value']:.1f} % on {measured['dataset']}")
+        return {
+            "fingerprint": key,
+            "loop": self.fingerprint,
+            "way": settings.way,
+            "number": number,
+            "is_last": is_last,
+            "clone_seed": experiment.generation.seed,
+            "num_images": total(parts),
+            "class_names": list(experiment.table.names),
+            "counts": np.sum([part.counts.array for part in parts], axis=0).tolist(),
+            "parts": [part.to_json() for part in parts],
+            "clones": [clone.spec.fingerprint for clone in clones],
+            "classifiers": classifiers,
+            "decided_on": measured["dataset"],
+            "decided_by": measured["role"],
+            "accuracy": measured["value"],
+            "per_class": accuracies,
+            "next": [part.to_json() for part in coming],
+            "device_seconds": clones_cost(clones, read_rates(experiment.root))["seconds"],
+            "seconds": self.clock.since(before),
+            "versions": versions(),
+            "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+
+    def _name(self, number: int) -> str:
+        seed = f", clone seed {self.experiment.generation.seed}" if self.number else ""
+        return f"{self.experiment.adaptive.way}, round {number + 1} of {self.experiment.adaptive.num_rounds}{seed}"
+
+    def _run(self, parts: list[Part], is_last: bool) -> TrainingRun:
+        """Return the training of a round."""
+        training = self.experiment.training
+        if not is_last:
+            epochs = self.experiment.adaptive.round_epochs or training.num_epochs
+            training = training.model_copy(update={"seeds": training.seeds[:1], "num_epochs": epochs})
+        experiment = self.experiment.model_copy(update={"training": training})
+        return training_run(experiment, (Pool(tuple(part.images(experiment) for part in parts)),))
+
+    def _deciding(self) -> Evaluation:
+        """Return the evaluation on the images that decide."""
+        for role in DECIDES:
+            chosen = self.evaluation.confined([role])
+            if chosen.sets:
+                return chosen
+        raise UserError("evaluation.validation_set", None, "name the images that decide what is generated next")
+
+    def _measure(self, classifier: str) -> Any:
+        """Return the row of a classifier on the images that decide; the first set where there are several.
+
+        Raises:
+            Failure: it could not be measured.
+        """
+        row = self._deciding().measure(classifier, here=True)[0]
+        if row["value"] is None:
+            raise Failure(str(row["error"]))
+        return row
+
+
+class Actors:
+    """Generates and trains for the rounds; Ray is started when the first image is missing."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.pool: SharedPool | None = None
+
+    def __enter__(self) -> "Actors":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.pool is not None:
+            self.pool.close()
+
+    def grow(self, clones: list[Any]) -> None:
+        """Generate what is missing of some clones."""
+        missing = [clone for clone in clones if not clone.is_complete()]
+        if missing:
+            self.pool = self.pool or self._start()
+            self.pool.grow_all(missing)
+
+    def train(self, run: TrainingRun) -> list[str]:
+        """Train the missing classifiers of a round, here where one worker without a GPU is asked for."""
+        import ray
+
+        from raysd.cluster.session import cluster_gpus
+
+        trains_here = run.settings.num_workers == 1 and not (ray.is_initialized() and cluster_gpus())
+        return train_here(run) if trains_here else train_classifiers(run)
+
+    def _start(self) -> SharedPool:
+        """Start the queue of the generation actors, which stay up if there is room for the training beside them."""
+        from raysd.cluster.session import ensure_ray
+
+        ensure_ray()
+        experiment, nodes = self.experiment, cluster_nodes()
+        actors = request_actors(experiment.generation, nodes)
+        check_room(nodes, [actors])
+        workers = request_workers(experiment.training, nodes, 1, 0.0, 0.0)
+        try:
+            check_room(nodes, [actors, workers])
+            rest = STAYS
+        except UserError:
+            rest = LEAVES
+        shape = PoolShape(experiment.generation.num_actors, actors.cpus, actors.gpus)
+        return SharedPool(experiment.generation, shape, len(replicates(experiment)) + 1, rest)

@@ -1,0 +1,38 @@
+"""The adaptive settings of an experiment file."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from raysd.settings import Section, Unit
+
+Way = Literal["uniform", "budgets", "entropy"]
+
+
+class AdaptiveSettings(Section):
+    """Rounds in which a classifier of the images so far says what is generated next."""
+
+    way: Way = "budgets"
+    """What a round adds: `uniform`, as many images of each class, the control; `budgets`, more of the classes with more
+    errors; `entropy`, images that the classifier is in doubt about."""
+    num_rounds: Annotated[int, Field(ge=2, le=1000), Unit("rounds")] = 4
+    """Rounds, each of which ends with a classifier; the images of the last one are `generation.images_per_class`."""
+    first_share: Annotated[float, Field(gt=0, lt=1), Unit("share of the images")] = 0.25
+    """Share of the images that the first round generates, in equal numbers; the others share the rest evenly."""
+    floor: Annotated[float, Field(ge=0, le=1), Unit("share of a round")] = 0.5
+    """Share of a round that `budgets` divides evenly, so that no class goes without."""
+    weight: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), Unit("share of the latents' norm")] = 0.05
+    """Strength of `entropy`: the share of the norm of an image's latents by which a guided step moves them. With 0, its
+    images are those of `uniform`."""
+    every: Annotated[int, Field(ge=1, le=1000), Unit("denoising steps")] = 5
+    """Denoising steps from one guided step of `entropy` to the next."""
+    through_denoiser: bool = False
+    """Take the gradient of `entropy` through the denoiser, which costs a pass and its gradient in each guided step."""
+    round_epochs: Annotated[int, Field(ge=1), Unit("epochs")] | None = None
+    """Epochs of the classifiers of all rounds but the last; `training.num_epochs` when null."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return the values that shape the rounds: the way, and its own options."""
+        own = {"budgets": ["floor"], "entropy": ["weight", "every", "through_denoiser"]}.get(self.way, [])
+        shared = ["way", "num_rounds", "first_share", "round_epochs"]
+        return {name: getattr(self, name) for name in [*shared, *own]}

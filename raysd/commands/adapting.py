@@ -1,0 +1,131 @@
+"""The command that grows a clone by what its classifier does not know yet."""
+
+from typing import Any
+
+from raysd.commands.answers.adaptive import AdaptedClone
+from raysd.commands.checks import check_apart, check_generation, check_prompts, check_training
+from raysd.commands.held_out import generate_held_out, held_out_clones, held_out_sets
+from raysd.config import Experiment, ExperimentLike, load_experiment
+from raysd.errors import UserError
+from raysd.progress import say
+from raysd.storage.row_types import AdaptiveRow, RoundRow
+from raysd.storage.rows import ACCURACY, ROUND, find_row
+
+CONFIG = "adapted.yaml"
+
+DECIDES = (
+    "no evaluation.validation_set is named, so accuracies on held-out generated images decide what is generated next"
+)
+
+
+def adapt(experiment: ExperimentLike = None, command: str = "", **values: Any) -> AdaptedClone:
+    """Generate a clone in rounds: train on what is there, measure, and let that say what is generated next.
+
+    Run again after a kill, it goes on with the phase in which it died.
+
+    Args:
+        experiment: an experiment, the path of its file, or a mapping; the defaults when None.
+        command: what the rows name as the command that made them.
+        values: keys of the experiment file, as `adaptive={"way": "entropy"}`; merged into `experiment`.
+
+    Raises:
+        UserError: what is wrong with the settings, the cluster, the storage or an image.
+    """
+    from raysd.adaptive.loop import run_adaptive
+    from raysd.adaptive.ways import first_parts
+    from raysd.evaluation.evaluate import Evaluation
+    from raysd.resolve import replicates
+    from raysd.storage.attempts import Attempt
+    from raysd.tracking.evaluation_log import log_evaluation
+    from raysd.training.train import check_batch
+
+    experiment = load_experiment(experiment, **values)
+    _check_settings(experiment)
+    check_training(experiment)
+    first = first_parts(experiment.adaptive, experiment.generation.images_per_class, len(experiment.table))
+    check_batch(first[0].counts.total, experiment.training, [])
+    experiment.root.check_writable()
+    evaluation = Evaluation(experiment.root, experiment.evaluation, experiment.table, command)
+    check_apart(experiment, [])
+    parts = replicates(experiment)
+    clones = [part.clone(each) for each in parts for part in first]
+    check_prompts(experiment, [clones[0].spec])
+    check_generation(experiment, [clone.with_counts(_whole(experiment, clone)) for clone in clones])
+    if experiment.evaluation.validation_set is None:
+        say(DECIDES)
+        held_out = held_out_clones(parts[:1])
+        generate_held_out(experiment, held_out)
+        evaluation = evaluation.with_sets(held_out_sets(held_out))
+    with Attempt(experiment.root, f"adaptive {clones[0].spec.fingerprint}-{experiment.adaptive.way}"):
+        row = run_adaptive(experiment, evaluation)
+    found = [find_row(experiment.root, ACCURACY, key) for key in row["rows"]]
+    accuracies = [each for each in found if each is not None]
+    log_evaluation(experiment.training.logger, experiment.root, accuracies)
+    rounds = [find_row(experiment.root, ROUND, key) for key in row["rounds"]]
+    there = tuple(each for each in rounds if each is not None)
+    return AdaptedClone(row, there, tuple(accuracies), experiment.root, _write_config(experiment, row, there, command))
+
+
+def _write_config(experiment: Experiment, row: AdaptiveRow, rounds: tuple[RoundRow, ...], command: str) -> str:
+    """Write the experiment file of the images of the first clone seed, and return its place."""
+    from raysd.adaptive.config_file import adapted_config
+    from raysd.adaptive.parts import Part
+    from raysd.resolve import replicates
+
+    last = next(each for each in rounds if each["is_last"])
+    parts = [Part.from_json(part) for part in last["parts"]]
+    folder = experiment.root.child("reports", row["fingerprint"])
+    text = adapted_config(replicates(experiment)[0], parts, f"{last['num_images']:,} images. {command}")
+    folder.write(CONFIG, text.encode())
+    return folder.file(CONFIG)
+
+
+def _whole(experiment: Experiment, clone: Any) -> Any:
+    """Return the counts of a clone that has all images."""
+    from raysd.clone.plan import ImageCounts
+
+    return ImageCounts(clone.counts.num_classes, experiment.generation.images_per_class)
+
+
+def _check_settings(experiment: Experiment) -> None:
+    """Refuse settings that the rounds would overrule.
+
+    Raises:
+        UserError: one of them is set.
+    """
+    training, generation = experiment.training, experiment.generation
+    overruled: dict[str, object] = {
+        "training.real": training.real,
+        "training.sources": training.sources,
+        "training.filters": training.filters or None,
+        "generation.class_counts": generation.class_counts,
+        "generation.entropy_guidance": generation.entropy_guidance,
+        "generation.first_image": generation.first_image,
+    }
+    for field, value in overruled.items():
+        if value:
+            shown = value.model_dump(exclude_none=True) if hasattr(value, "model_dump") else value
+            raise UserError(field, shown, "is what the rounds of raysd adapt decide; leave it out")
+    if experiment.adaptive.way == "entropy":
+        from raysd.diffusion.conventions import STEPPED
+        from raysd.resolve import clone_spec_of
+
+        pipeline = clone_spec_of(experiment).family.pipeline
+        if pipeline not in STEPPED:
+            why = f"{pipeline} does not hand out its latents after each step as {', '.join(STEPPED)} do; use budgets"
+            raise UserError("adaptive.way", "entropy", why)
+    least = images_of_a_round(experiment)
+    if least < 1:
+        remedy = f"leaves rounds without images at {generation.images_per_class} images per class; use fewer rounds"
+        raise UserError("adaptive.num_rounds", experiment.adaptive.num_rounds, remedy)
+
+
+def images_of_a_round(experiment: Experiment) -> int:
+    """Return the fewest images that a round adds to a class, on average."""
+    from raysd.adaptive.budget import images_after
+
+    settings, count = experiment.adaptive, experiment.generation.images_per_class
+    goals = [
+        images_after(number, count, settings.num_rounds, settings.first_share) for number in range(settings.num_rounds)
+    ]
+    return min(after - before for before, after in zip([0, *goals], goals, strict=False))

@@ -1,0 +1,143 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import raysd
+from raysd.clone.shard import DATA
+from raysd.config import load_experiment
+from raysd.data.images import ImageSet, decode_all
+from raysd.errors import UserError
+from raysd.storage.location import Location
+from raysd.storage.rows import ADAPTIVE, ROUND, read_rows
+
+SETTINGS = {
+    "generation": {
+        "num_inference_steps": 4,
+        "images_per_class": 12,
+        "images_per_shard": 40,
+        "batch_size": 10,
+        "num_actors": 1,
+    },
+    "training": {
+        "backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]},
+        "stem_stride": 2,
+        "num_epochs": 2,
+        "batch_size": 20,
+        "num_workers": 1,
+        "logger": "none",
+        "seeds": [0, 1],
+    },
+    "evaluation": {"generated_images_per_class": 4},
+    "adaptive": {"num_rounds": 3, "first_share": 0.34},
+}
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("adapt") / "runs"
+
+
+@pytest.fixture(scope="module")
+def adapted(root):
+    """The three ways, in one storage."""
+    experiment = load_experiment({"storage": str(root), **SETTINGS})
+    return {
+        way: raysd.adapt(experiment, adaptive={"way": way, **options})
+        for way, options in {"uniform": {}, "budgets": {}, "entropy": {"weight": 0, "every": 1}}.items()
+    }
+
+
+def pixels(root, clone):
+    found = decode_all(ImageSet("clone", clone, Location(str(root / "clones" / clone / DATA))), 32)
+    return {(label, index): image for label, index, image in _rows(root, clone, found)}
+
+
+def _rows(root, clone, found):
+    images = ImageSet("clone", clone, Location(str(root / "clones" / clone / DATA)))
+    tables = [images.read_rows(file) for file in images.files()]
+    places = [(label, index) for table in tables for label, index in zip(*_columns(table), strict=True)]
+    return [(label, index, image) for (label, index), image in zip(places, found.images, strict=True)]
+
+
+def _columns(table):
+    return table["label"].to_pylist(), table["index"].to_pylist()
+
+
+def test_the_control_ends_with_the_classifiers_of_the_plain_clone(adapted, root):
+    experiment = load_experiment({"storage": str(root), **SETTINGS})
+    before = {path: path.stat().st_mtime_ns for path in (root / "classifiers").iterdir()}
+    plain = [classifier.fingerprint for classifier in raysd.train(experiment)]
+    assert [classifier.fingerprint for classifier in adapted["uniform"].classifiers] == plain
+    assert {path: path.stat().st_mtime_ns for path in (root / "classifiers").iterdir()} == before
+
+
+def test_each_round_has_the_images_that_it_should(adapted):
+    for way, answer in adapted.items():
+        assert [row["num_images"] for row in answer.rounds] == [40, 80, 120], way
+        assert answer.num_images == 120 and [row["is_last"] for row in answer.rounds] == [False, False, True]
+        assert {row["decided_by"] for row in answer.rounds} == {"generated"}
+    assert len(adapted["uniform"].to_pandas()) == 3
+
+
+def test_budgets_give_more_to_classes_with_more_errors(adapted):
+    first, second, _ = adapted["budgets"].rounds
+    added = np.subtract(second["counts"], first["counts"])
+    accuracies = np.array(first["per_class"])
+    assert added.sum() == 40 and added[accuracies.argmin()] == added.max() and added.min() >= 2
+    assert adapted["budgets"].rounds[0]["clones"] == adapted["uniform"].rounds[0]["clones"]  # shared images
+
+
+def test_guidance_without_weight_generates_the_images_of_the_control(adapted, root):
+    whole = pixels(root, adapted["uniform"].rounds[-1]["clones"][0])
+    first = 0
+    for part, clone in zip(
+        adapted["entropy"].rounds[-1]["parts"], adapted["entropy"].rounds[-1]["clones"], strict=True
+    ):
+        for (label, index), image in pixels(root, clone).items():
+            if index < part["counts"][label]:
+                assert np.array_equal(image, whole[label, first + index])
+        first += part["counts"][0]
+    assert first == 12
+
+
+def test_the_same_command_again_makes_nothing(adapted, root, monkeypatch):
+    monkeypatch.setattr("raysd.adaptive.loop.Actors.grow", None)
+    monkeypatch.setattr("raysd.generation.actor_pool.ActorPool.__init__", None)
+    monkeypatch.setattr("raysd.training.loop.train_seeds", None)
+    rows = {kind.name: len(read_rows(Location(str(root)), kind)) for kind in (ROUND, ADAPTIVE)}
+    again = raysd.adapt({"storage": str(root), **SETTINGS}, adaptive={"way": "budgets"})
+    assert again.row == adapted["budgets"].row and again.rounds == adapted["budgets"].rounds
+    assert {kind.name: len(read_rows(Location(str(root)), kind)) for kind in (ROUND, ADAPTIVE)} == rows
+
+
+def test_other_commands_go_on_from_the_written_file(adapted, root):
+    for way in ("budgets", "entropy"):
+        experiment = load_experiment(adapted[way].config)
+        found = [classifier.fingerprint for classifier in raysd.train(experiment)]
+        there = [classifier.fingerprint for classifier in adapted[way].classifiers]
+        assert len(found) == 2
+        if way == "budgets":
+            text = Path(adapted[way].config).read_text()
+            assert "class_counts" in text and "The images of the last round" in text
+        records = [json.loads((root / "classifiers" / name / "record.json").read_text()) for name in (*found, *there)]
+        assert len({record["trained_on"]["images_per_class"] for record in records}) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"training": {"real": "fashion_mnist"}}, "training.real"),
+        ({"generation": {"class_counts": {"Bag": 3}}}, "generation.class_counts"),
+        ({"generation": {"first_image": 3}}, "generation.first_image"),
+        ({"adaptive": {"num_rounds": 30}}, "adaptive.num_rounds"),
+        ({"adaptive": {"way": "entropy"}, "generation": {"model": "dummy"}}, "adaptive.way"),
+        ({"training": {"batch_size": 100}}, "training.batch_size"),
+    ],
+)
+def test_what_the_rounds_would_overrule_is_refused_in_one_line(root, changes, field):
+    with pytest.raises(UserError) as found:
+        raysd.adapt({"storage": str(root), **SETTINGS}, **changes)
+    assert found.value.field == field and "\n" not in str(found.value)

@@ -1,0 +1,53 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raysd.adaptive.budget import divide, images_after
+from raysd.adaptive.settings import AdaptiveSettings
+from raysd.adaptive.ways import first_parts, next_parts
+from raysd.storage.location import Location
+
+ERRORS = st.lists(st.one_of(st.none(), st.floats(0, 100)), min_size=1, max_size=40)
+FOLDER = Location("/tmp/classifier")
+
+
+def test_the_worked_example():
+    assert [images_after(number, 100, 3, 0.4) for number in range(3)] == [40, 70, 100]
+    assert divide(90, [10, 20, 30], 0.5).tolist() == [23, 30, 37]
+
+
+@given(st.integers(0, 10_000), ERRORS, st.floats(0, 1))
+def test_a_round_is_divided_exactly_and_no_class_gets_less_than_the_floor(total, errors, floor):
+    counts = divide(total, errors, floor)
+    assert counts.sum() == total and (counts >= int(total * floor / len(errors) - 1e-6)).all()
+
+
+@given(st.integers(0, 10_000), st.lists(st.floats(0, 100), min_size=2, max_size=20), st.floats(0, 1))
+def test_more_errors_never_mean_fewer_images(total, errors, floor):
+    counts = divide(total, errors, floor)
+    order = np.argsort(errors, kind="stable")
+    assert (np.diff(counts[order]) >= -1).all()  # one image may go either way by rounding
+
+
+@given(
+    st.sampled_from(["uniform", "budgets", "entropy"]),
+    st.integers(10, 500),
+    st.integers(2, 6),
+    st.floats(0.05, 0.9),
+    st.lists(st.floats(0, 100), min_size=1, max_size=12),
+)
+def test_the_rounds_end_with_the_images_that_were_asked_for(way, images, rounds, share, accuracies):
+    settings = AdaptiveSettings(way=way, num_rounds=rounds, first_share=share)
+    parts = first_parts(settings, images, len(accuracies))
+    seen = [sum(part.counts.array for part in parts)]
+    for number in range(rounds - 1):
+        parts = next_parts(settings, images, number, parts, accuracies, FOLDER)
+        seen.append(sum(part.counts.array for part in parts))
+    assert seen[-1].sum() == images * len(accuracies)
+    assert all((after >= before).all() for before, after in zip(seen, seen[1:], strict=False))
+    if way != "budgets":
+        assert len(set(seen[-1].tolist())) == 1
+    if way == "entropy":  # each image number once
+        firsts = [part.changes.get("first_image", 0) for part in parts]
+        counts = [part.counts.default for part in parts]
+        assert firsts == [sum(counts[:number]) for number in range(len(counts))]
