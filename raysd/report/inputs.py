@@ -8,10 +8,11 @@ from typing import Any
 
 from raysd.errors import UserError
 from raysd.report.cells import Cells, Setting, collect_cells, factors_of, role_score, telling
+from raysd.report.plots.rounds import Adapted, comparable
 from raysd.report.text import Objective
 from raysd.storage.location import Location
 from raysd.storage.row_types import AccuracyRow, ComparisonRow, RungResult, SweepRow, SweptClone
-from raysd.storage.rows import ACCURACY, COMPARISON, RUNG_RESULT, SWEEP, read_rows
+from raysd.storage.rows import ACCURACY, ADAPTIVE, COMPARISON, ROUND, RUNG_RESULT, SWEEP, read_rows
 
 ALL = "all"
 """Where a report without a sweep goes."""
@@ -71,6 +72,8 @@ class ReportInputs:
     """Which accuracy rows of the sweep are not there, a note for each setting."""
     compared: tuple[ComparisonRow, ...] = ()
     """What `raysd compare` found."""
+    adapted: tuple[Adapted, ...] = ()
+    """Adaptive clones that can be shown beside each other."""
 
     @property
     def is_sweep(self) -> bool:
@@ -107,7 +110,8 @@ def gather(root: Location, sweep: str | None = None) -> ReportInputs:
     """
     chosen, rows, results = pick_sweep(root, sweep), read_rows(root, ACCURACY), read_rows(root, RUNG_RESULT)
     inputs = gather_sweep(chosen, rows, results) if chosen is not None else gather_all(root, rows, results)
-    return replace(inputs, compared=tuple(read_rows(root, COMPARISON)))
+    adapted = comparable(read_rows(root, ADAPTIVE), read_rows(root, ROUND))
+    return replace(inputs, compared=tuple(read_rows(root, COMPARISON)), adapted=tuple(adapted))
 
 
 def pick_sweep(root: Location, sweep: str | None = None) -> SweepRow | None:

@@ -16,6 +16,7 @@ from raysd.report.plots.curves import plot_curves
 from raysd.report.plots.figure import Plot
 from raysd.report.plots.grid import SampleGrid
 from raysd.report.plots.heatmap import heat_maps
+from raysd.report.plots.rounds import plot_rounds
 from raysd.report.plots.search import effects_plot, scaling_plot
 from raysd.report.provenance import behind_table, clone_table, package_versions, row_table
 from raysd.report.samples.gallery import Gallery, first_grid, sample_galleries
@@ -199,6 +200,7 @@ def plot_figures(inputs: ReportInputs, findings: Findings | None, scores: ClassS
         "heat_maps": heat_maps(inputs),
         "effects": [effects] if effects else [],
         "scaling": [scaling] if scaling else [],
+        "rounds": plot_rounds(inputs.adapted),
         "per_class": [per_class_plot(scores, findings.heading)] if scores and findings else [],
     }
 

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,7 +46,7 @@ def test_the_rounds_end_with_the_images_that_were_asked_for(way, images, rounds,
         parts = next_parts(settings, images, number, parts, accuracies, FOLDER)
         seen.append(sum(part.counts.array for part in parts))
     assert seen[-1].sum() == images * len(accuracies)
-    assert all((after >= before).all() for before, after in zip(seen, seen[1:], strict=False))
+    assert all((after >= before).all() for before, after in pairwise(seen))
     if way != "budgets":
         assert len(set(seen[-1].tolist())) == 1
     if way == "entropy":  # each image number once

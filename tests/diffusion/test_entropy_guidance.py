@@ -28,7 +28,7 @@ def classifier(tmp_path_factory):
     folder = tmp_path_factory.mktemp("classifier")
     torch.manual_seed(1)
     model = build_classifier(ARCHITECTURE)
-    torch.nn.init.normal_(model.backbone.get_classifier().weight, std=20)
+    torch.nn.init.normal_(model.backbone.get_classifier().weight, std=10)
     save_classifier(Location(str(folder)), model, ARCHITECTURE, {"fingerprint": "aa"})
     return str(folder)
 
@@ -75,7 +75,7 @@ def test_an_image_does_not_depend_on_its_neighbors(classifier, generator, order,
 
 @pytest.mark.parametrize("through_denoiser", [False, True])
 def test_the_classifier_is_in_more_doubt_the_larger_the_weight(classifier, generator, through_denoiser):
-    weights = [0, 0.1, 0.3]
+    weights = [0, 0.02, 0.05]
     specs = [guided(classifier, weight=weight, through_denoiser=through_denoiser) for weight in weights]
     found = [entropies(classifier, generate(generator, spec, range(2 * BATCH))) for spec in specs]
     assert found[0] < found[1] < found[2]

@@ -1,0 +1,124 @@
+"""What the rounds of adaptive clones reached, and what they asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from raysd.report.plots.figure import (
+    COLORS,
+    FONT_SIZE,
+    MARKERS,
+    ROW,
+    WIDTH,
+    Plot,
+    legend_below,
+    legend_text,
+    literal,
+    new_figure,
+    save_plot,
+    set_title,
+)
+from raysd.report.text import short
+from raysd.storage.row_types import AdaptiveRow, RoundRow
+
+MOST_CLASSES = 40
+"""Classes of the plot of counts: those that were given the most and the fewest images."""
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """An adaptive clone and its rounds."""
+
+    label: str
+    row: AdaptiveRow
+    rounds: tuple[RoundRow, ...]
+
+    def course(self, name: str) -> np.ndarray:
+        """Return a value of each round, float [clone seeds, rounds]; NaN where it is unknown."""
+        loops = list(dict.fromkeys(row["loop"] for row in self.rounds))
+        values: dict[str, list[float]] = {loop: [] for loop in loops}
+        for row in self.rounds:
+            value = row[name]  # type: ignore[literal-required]
+            values[row["loop"]].append(np.nan if value is None else float(value))
+        return np.array(list(values.values()))
+
+
+def comparable(rows: Sequence[AdaptiveRow], rounds: Sequence[RoundRow]) -> list[Adapted]:
+    """Return the newest adaptive clone and those that can be shown beside it: of as many images, of the same classes,
+    and decided on the same images. Of each kind of settings the newest one."""
+    by_name = {row["fingerprint"]: row for row in rounds}
+    whole = [row for row in rows if all(name in by_name for name in row["rounds"])]
+    if not whole:
+        return []
+    newest = max(whole, key=lambda row: (row["date"], row["fingerprint"]))
+    model, found = by_name[newest["rounds"][0]], dict[str, Adapted]()
+    for row in sorted(whole, key=lambda row: (row["date"], row["fingerprint"])):
+        own = tuple(by_name[name] for name in row["rounds"])
+        same = all(own[0][name] == model[name] for name in ("class_names", "decided_on"))  # type: ignore[literal-required]
+        if same and row["images_per_class"] == newest["images_per_class"]:
+            label = _label(row)
+            found[label] = Adapted(label, row, own)
+    return sorted(found.values(), key=lambda each: (each.row["way"] != "uniform", each.label))
+
+
+def _label(row: AdaptiveRow) -> str:
+    settings = row["settings"]
+    own = f" {settings['weight']:g}" if row["way"] == "entropy" else ""
+    return f"{row['way']}{own}, {settings['num_rounds']} rounds"
+
+
+def plot_rounds(adapted: Sequence[Adapted]) -> list[Plot]:
+    """Return accuracy against images and against device seconds, and the images of each class."""
+    if not adapted:
+        return []
+    plots = [_against(adapted, "num_images", "images of a clone", "rounds", "Accuracy against images")]
+    if not any(np.isnan(each.course("device_seconds")).any() for each in adapted):
+        words = ("seconds of one device, generation alone", "rounds_seconds", "Accuracy against device seconds")
+        plots.append(_against(adapted, "device_seconds", *words))
+    chosen = next((each for each in adapted if len(set(_counts(each).tolist())) > 1), None)
+    return [*plots, _count_plot(chosen)] if chosen is not None else plots
+
+
+def _against(adapted: Sequence[Adapted], name: str, axis: str, file: str, title: str) -> Plot:
+    figure, (axes,) = new_figure(WIDTH, 3.6)
+    handles, words = [], []
+    for number, each in enumerate(adapted):
+        x, y = each.course(name).mean(axis=0), each.course("accuracy")
+        color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
+        (line,) = axes.plot(x, y.mean(axis=0), marker=marker, color=color, linewidth=1.8, markersize=6)
+        axes.fill_between(x, y.min(axis=0), y.max(axis=0), color=color, alpha=0.15, linewidth=0)
+        handles.append((line, legend_text(f"{each.label}, {len(y)} clone seeds")))
+        words.append(f"{each.label}: {y.mean(axis=0)[0]:.1f} to {y.mean(axis=0)[-1]:.1f} %")
+    decided = adapted[0].rounds[0]["decided_on"]
+    axes.set_xlabel(literal(axis))
+    axes.set_ylabel("top-1, %")
+    set_title(axes, f"On {decided}")
+    legend_below(figure, handles)
+    alt = f"{title}, on {decided}, from the first round to the last. {'; '.join(words)}. Bands hold all clone seeds."
+    return save_plot(figure, file, title, alt)
+
+
+def _counts(each: Adapted) -> np.ndarray:
+    """Return the images of each class in the last round, mean over clone seeds, float [K]."""
+    return np.mean([row["counts"] for row in each.rounds if row["is_last"]], axis=0)
+
+
+def _count_plot(each: Adapted) -> Plot:
+    counts, names = _counts(each), each.rounds[0]["class_names"]
+    order = np.argsort(-counts, kind="stable")
+    if len(order) > MOST_CLASSES:
+        order = np.concatenate([order[: MOST_CLASSES // 2], order[-MOST_CLASSES // 2 :]])
+    figure, (axes,) = new_figure(WIDTH, 0.9 + ROW * len(order))
+    axes.barh(range(len(order)), counts[order], color=COLORS[0], height=0.7)
+    axes.axvline(float(counts.mean()), color=COLORS[1], linewidth=1.5)
+    axes.set_yticks(range(len(order)), [literal(short(names[label], 24)) for label in order])
+    axes.set_ylim(len(order) - 0.4, -0.6)
+    axes.set_xlabel("images; the line is an even share", fontsize=FONT_SIZE)
+    set_title(axes, f"What {each.label} asked for")
+    most, fewest = order[0], order[-1]
+    alt = (
+        f"Images of each class after the last round of {each.label}: the most {names[most]} with {counts[most]:.0f}, "
+        f"the fewest {names[fewest]} with {counts[fewest]:.0f}."
+    )
+    return save_plot(figure, "rounds_counts", "Images by class", alt)

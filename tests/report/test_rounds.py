@@ -1,0 +1,64 @@
+import numpy as np
+
+from raysd.report.plots.rounds import comparable, plot_rounds
+
+
+def round_row(way, loop, number, images, accuracy, counts, **changes):
+    return {
+        "fingerprint": f"{way}{loop}{number}",
+        "loop": f"{way}{loop}",
+        "way": way,
+        "number": number,
+        "is_last": number == 1,
+        "num_images": images,
+        "class_names": ["cat", "dog $x$", "<owl>"],
+        "decided_on": "pets",
+        "accuracy": accuracy,
+        "counts": counts,
+        "device_seconds": images / 10,
+        **changes,
+    }
+
+
+def adaptive_row(way, rounds, date="2026-01-01", images_per_class=30, **settings):
+    return {
+        "fingerprint": f"{way}{date}",
+        "way": way,
+        "settings": {"num_rounds": 2, "weight": 0.03, **settings},
+        "images_per_class": images_per_class,
+        "rounds": [row["fingerprint"] for row in rounds],
+        "date": date,
+    }
+
+
+def rounds_of(way, last=(30, 30, 30), **changes):
+    return [
+        round_row(way, loop, number, images, 50 + 10 * number + loop, counts, **changes)
+        for loop in (0, 1)
+        for number, (images, counts) in enumerate([(45, [15, 15, 15]), (90, list(last))])
+    ]
+
+
+def test_ways_are_shown_beside_each_other_with_what_they_asked_for():
+    even, budgets = rounds_of("uniform"), rounds_of("budgets", (20, 25, 45))
+    found = comparable([adaptive_row("budgets", budgets), adaptive_row("uniform", even)], [*even, *budgets])
+    assert [each.row["way"] for each in found] == ["uniform", "budgets"]
+    assert np.allclose(found[0].course("accuracy"), [[50, 60], [51, 61]])
+    plots = plot_rounds(found)
+    assert [plot.name for plot in plots] == ["rounds", "rounds_seconds", "rounds_counts"]
+    assert "50.5 to 60.5 %" in plots[0].alt and "<owl> with 45" in plots[2].alt and "cat with 20" in plots[2].alt
+
+
+def test_clones_of_other_sizes_or_classes_are_not_beside_the_newest_one():
+    one = rounds_of("uniform")
+    other = [{**row, "fingerprint": "b" + row["fingerprint"]} for row in rounds_of("budgets")]
+    small = adaptive_row("budgets", other, "2026-01-02", images_per_class=10)
+    found = comparable([adaptive_row("uniform", one, "2026-01-03"), small], [*one, *other])
+    assert [each.row["way"] for each in found] == ["uniform"]
+    unknown = [{**row, "device_seconds": None} for row in one]
+    plots = plot_rounds(comparable([adaptive_row("uniform", unknown)], unknown))
+    assert [plot.name for plot in plots] == ["rounds"] and plot_rounds([]) == []
+
+
+def test_a_clone_without_its_rounds_is_left_out():
+    assert comparable([adaptive_row("uniform", rounds_of("uniform"))], []) == []
