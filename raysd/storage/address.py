@@ -13,7 +13,8 @@ from raysd.errors import UserError
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 AZURE = ("abfs", "abfss")
 OTHER_AZURE = ("az", "adl", "wasb", "wasbs")
-STORES = ("s3", "gs", "gcs", *AZURE)
+GOOGLE = ("gs", "gcs")
+STORES = ("s3", *GOOGLE, *AZURE)
 HADOOP = ("hdfs", "viewfs")
 KNOWN = ("file", *STORES, *HADOOP)
 CONNECT_SECONDS = 10.0
@@ -32,8 +33,7 @@ NEEDS_HADOOP = (
 )
 CREDENTIALS = "leave the credentials out of the URI; set "
 KEYS = {
-    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
-    "gcs": "GOOGLE_APPLICATION_CREDENTIALS",
+    **dict.fromkeys(GOOGLE, "GOOGLE_APPLICATION_CREDENTIALS"),
     **dict.fromkeys((*AZURE, *OTHER_AZURE), "AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN"),
 }
 AWS_KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"

@@ -7,19 +7,18 @@ pyarrow's file systems send neither, so these requests go through the providers'
 
 import os
 from collections.abc import Callable, Collection
-from typing import Any, Protocol
-from urllib.parse import parse_qs, urlsplit, urlunsplit
+from typing import Any, Protocol, cast
+from urllib.parse import parse_qs, urlsplit
 
 from raysd.errors import UserError
-from raysd.storage.address import AZURE, azure_place
+from raysd.storage.address import AZURE, GOOGLE, azure_place
 from raysd.storage.once import once_per_process
 
 ATTEMPTS = 6
 TIMEOUT_SECONDS = 60.0
 PACKAGES = {
     "s3": ("boto3", "s3"),
-    "gs": ("google-cloud-storage", "gcs"),
-    "gcs": ("google-cloud-storage", "gcs"),
+    **dict.fromkeys(GOOGLE, ("google-cloud-storage", "gcs")),
     **dict.fromkeys(AZURE, ("azure-storage-blob", "azure")),
 }
 AZURE_KEY, AZURE_TOKEN = "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN"
@@ -129,6 +128,18 @@ class GcsStore:
 
         return self._ask(upload, {412, 404}) is not None
 
+    def list_folders(self, bucket: str, key: str) -> list[str]:
+        """Return the sorted names of the folders directly in one; pyarrow finds only those that are objects."""
+        prefix = f"{key}/" if key else ""
+
+        def ask() -> list[str]:
+            found = self.client.list_blobs(bucket, prefix=prefix, delimiter="/", timeout=TIMEOUT_SECONDS)
+            for _ in found.pages:
+                pass
+            return sorted(name.removeprefix(prefix).rstrip("/") for name in found.prefixes)
+
+        return self._ask(ask, {404}) or []
+
     def _ask(self, request: Callable[[], Any], expected: set[int]) -> Any:
         """Return the answer, or None for an expected error."""
         from google.api_core.exceptions import GoogleAPIError
@@ -214,25 +225,26 @@ def conditional_store(uri: str) -> ConditionalStore:
         raise UserError("storage", uri, "use a local path, s3://, gs:// or abfss://")
     package, extra = PACKAGES[parts.scheme]
     try:
-        return azure_store(uri) if parts.scheme in AZURE else _open_store(parts.scheme, parts.query)
+        return _open_store(parts.scheme, parts.netloc if parts.scheme in AZURE else "", parts.query)
     except ImportError:
         raise UserError(
             "storage", uri, f"needs the package {package} on all nodes; pip install 'raysd[{extra}]'"
         ) from None
 
 
+def azure_store(uri: str) -> AzureStore:
+    """Return the client of the account that an address of Azure names; errors are those of `conditional_store`."""
+    return cast(AzureStore, conditional_store(uri))
+
+
+def google_store(uri: str) -> GcsStore:
+    """Return the client of Google Cloud Storage; errors are those of `conditional_store`."""
+    return cast(GcsStore, conditional_store(uri))
+
+
 @once_per_process
-def _open_store(scheme: str, query: str) -> ConditionalStore:
+def _open_store(scheme: str, netloc: str, query: str) -> ConditionalStore:
+    if scheme in AZURE:
+        return AzureStore(f"{scheme}://{netloc}?{query}")
     options = {name: values[-1] for name, values in parse_qs(query).items()}
     return S3Store(options) if scheme == "s3" else GcsStore(options)
-
-
-def azure_store(uri: str) -> AzureStore:
-    """Return the client of the account that an address names."""
-    parts = urlsplit(uri)
-    return _open_azure(urlunsplit(parts._replace(path="", fragment="")))
-
-
-@once_per_process
-def _open_azure(uri: str) -> AzureStore:
-    return AzureStore(uri)
