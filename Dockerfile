@@ -9,7 +9,7 @@ WORKDIR /src
 COPY pyproject.toml ./
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
     extras = project['optional-dependencies']; \
-    print(*project['dependencies'], *extras['models'], *extras['s3'], *extras['gcs'], sep='\n')" > requirements.txt
+    print(*project['dependencies'], *extras['models'], *extras['s3'], *extras['gcs'], *extras['azure'], sep='\n')" > requirements.txt
 COPY LICENSE README.md setup.py ./
 COPY raysd ./raysd
 # raysd/assets/experiments is a link to it.

@@ -237,7 +237,7 @@ def score(words: Words = None) -> None:
 def export(
     words: Words = None,
     form: Annotated[str, typer.Option("--format", help="imagefolder or webdataset")] = "imagefolder",
-    out: Annotated[str, typer.Option(help="a folder; for webdataset also s3:// or gs://")] = "export",
+    out: Annotated[str, typer.Option(help="a folder; for webdataset also s3://, gs:// or abfss://")] = "export",
     flagged: Annotated[bool, typer.Option(help="also images with a flag")] = False,
 ) -> None:
     """Write the clone as ImageFolder or WebDataset."""

@@ -24,14 +24,18 @@ def keep_freed_memory() -> None:
         library.mallopt(MMAP_THRESHOLD, LARGEST_BYTES)
 
 
-def find_device() -> torch.device:
+def find_device(takes_mps: bool = False) -> torch.device:
     """Return the GPU that this process may use, or the CPU: a Ray worker only uses a GPU that Ray gave to it.
 
     Ray hides the other GPUs from a worker that was given one, unless `RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES` is
     set. A worker that was given none sees them all.
+
+    Args:
+        takes_mps: whether the work can be done by the GPU of a Mac, of which Ray knows nothing. It has no float64, and
+            its tensors cannot be sent between workers.
     """
     if not torch.cuda.is_available():
-        return torch.device("cpu")
+        return torch.device("mps" if takes_mps and torch.backends.mps.is_available() else "cpu")
     given = _given_gpus()
     if given is None:
         return torch.device("cuda")

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a plain line now and then in a job log.
+"""Progress of long work: a bar on a terminal and below a notebook's cell, a plain line now and then in a job log.
 
 Lines go to the logger `raysd`. The command line and the job scripts show them, and so do Ray's worker processes, whose
 output Ray collects; in a program of your own they show when it configures logging.
@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -20,7 +21,8 @@ from rich.progress import Progress as RichProgress
 from raysd.formats import duration
 
 LINE_SECONDS = 10.0
-
+NOTEBOOK_SECONDS = 0.5
+BAR_WIDTH = 30
 
 log = logging.getLogger("raysd")
 _has_bars = True
@@ -36,6 +38,30 @@ def be_quiet() -> None:
 def has_bars() -> bool:
     """Return whether progress is shown as bars: on a terminal, unless the command is quiet."""
     return _has_bars and sys.stdout.isatty()
+
+
+class NotebookLine:
+    """Text below a notebook's cell that is replaced as work goes on, from any thread; needs no widgets."""
+
+    def __init__(self) -> None:
+        from IPython.display import display
+
+        self._handle: Any = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def update(self, text: str) -> None:
+        """Show a text in the place of the one before."""
+        self._handle.update({"text/plain": text}, raw=True)
+
+    def stop(self) -> None:
+        """Leave the last text where it is."""
+
+
+def notebook_line() -> NotebookLine | None:
+    """Return a new line below the cell that runs; None where this is no notebook, or the command is quiet."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    has_cells = getattr(shell, "kernel", None) is not None
+    return NotebookLine() if has_cells and _has_bars else None
 
 
 def be_verbose() -> None:
@@ -121,6 +147,7 @@ class Progress:
         self.began = self.last_line = time.monotonic()
         self.own_rate: float | None = None
         self._bar: RichProgress | None = None
+        self._notebook: NotebookLine | None = None
 
     def __enter__(self) -> "Progress":
         if has_bars():
@@ -134,6 +161,8 @@ class Progress:
             self._bar = RichProgress(TextColumn("{task.description}"), *columns, console=Console())
             self._bar.start()
             self._task = self._bar.add_task(self.title, total=self.total, rate="")
+        else:
+            self._notebook = notebook_line()
         return self
 
     def __exit__(
@@ -164,9 +193,22 @@ class Progress:
         self.own_rate = rate
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, total=self.total, rate=f"{self._speed}{note}")
-        elif time.monotonic() - self.last_line >= LINE_SECONDS or self.done >= self.total:
-            self.last_line = time.monotonic()
-            pace = (
-                f", {self._speed}, {duration((self.total - self.done) / self.rate)} left" if self.rate else ""
-            )  # nothing is done yet
-            say(f"{self.title}: {self.done}/{self.total} {self.unit}{pace}{note}")
+        elif self._notebook is not None:
+            if self._is_due(NOTEBOOK_SECONDS):
+                filled = BAR_WIDTH * self.done // max(self.total, 1)
+                bar = "\u2588" * filled + "\u2591" * (BAR_WIDTH - filled)
+                self._notebook.update(f"{bar} {self._line(note)}")
+        elif self._is_due(LINE_SECONDS):
+            say(self._line(note))
+
+    def _is_due(self, seconds: float) -> bool:
+        """Return whether to show where the work is: now and then, and at its end."""
+        now = time.monotonic()
+        if now - self.last_line < seconds and self.done < self.total:
+            return False
+        self.last_line = now
+        return True
+
+    def _line(self, note: str) -> str:
+        left = f", {self._speed}, {duration((self.total - self.done) / self.rate)} left" if self.rate else ""
+        return f"{self.title}: {self.done}/{self.total} {self.unit}{left}{note}"  # no rate while nothing is done

@@ -4,13 +4,20 @@ import json
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 import torch
 
 from raysd import device
+from raysd.clone.settings import GenerationSettings
+from raysd.cluster.resources import Node
 from raysd.device import find_device
+from raysd.errors import UserError
+from raysd.generation.actor import is_on_mps
+from raysd.generation.cost import device_name
+from raysd.generation.placement import check_dtype, request_actors
 
 ROOT = Path(__file__).parent.parent
 ASKING = {"device.py", "training/precision.py"}  # which takes, of two older classifiers, the one of this machine
@@ -29,6 +36,29 @@ def test_without_a_gpu_it_is_the_cpu_and_a_process_of_your_own_takes_the_gpu(mon
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(device, "_given_gpus", lambda: None)
     assert find_device() == torch.device("cuda")
+
+
+def test_the_gpu_of_a_mac_is_taken_by_work_that_can_use_it_and_by_no_other(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert (find_device(), find_device(takes_mps=True)) == (torch.device("cpu"), torch.device("mps"))
+    assert is_on_mps() and device_name() == "CPU core, Apple GPU"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(device, "_given_gpus", lambda: None)
+    assert find_device(takes_mps=True) == torch.device("cuda") and not is_on_mps()
+
+
+def test_one_actor_generates_on_a_mac_in_half_precision_and_one_on_each_core_elsewhere(monkeypatch):
+    nodes, asked = [Node("a", "here", 8.0)], GenerationSettings()
+    half = types.SimpleNamespace(dtype="float16")
+    assert request_actors(asked, nodes).count == 8
+    with pytest.raises(UserError, match="needs GPUs"):
+        check_dtype(half, 0.0)
+    monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    assert request_actors(asked, nodes).count == 1
+    assert request_actors(GenerationSettings(num_actors=2), nodes).count == 2
+    check_dtype(half, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,12 @@ import contextlib
 import io
 import logging
 import re
+import sys
+import types
 
 import pytest
 
-from raysd.progress import Progress, say, shown_lines
+from raysd.progress import Progress, be_quiet, say, shown_lines
 
 
 @pytest.fixture(autouse=True)
@@ -64,3 +66,41 @@ def test_a_worker_process_of_ray_shows_its_lines_and_no_other_program_does(ray_c
     assert ray.get(ray.remote(num_cpus=0)(shown).remote()) == "from here\n"
     logging.getLogger("raysd").setLevel(logging.NOTSET)  # as in a program that does not ask for lines
     assert shown() == ""
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    """A kernel's display, as IPython offers it; returns what is shown below the cell, in its order."""
+    shown = []
+
+    class Handle:
+        def update(self, data, raw):
+            shown.append(data["text/plain"])
+
+    display = types.SimpleNamespace(display=lambda data, raw, display_id: Handle())
+    shell = types.SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    monkeypatch.setattr("raysd.progress.NOTEBOOK_SECONDS", 0.0)
+    return shown
+
+
+def test_in_a_notebook_one_line_is_replaced_as_work_goes_on(notebook, capsys):
+    with Progress("generated", 40) as progress:
+        progress.advance(10, rate=5.0)
+        progress.advance(30, rate=5.0)
+    first, last = notebook
+    assert first.split(" ", 1)[1] == "generated: 10/40 images, 5.0 images/s, 6 seconds left"
+    assert (first.count("\u2588"), last.count("\u2588"), last.count("\u2591")) == (7, 30, 0)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_quiet_notebook_and_a_plain_shell_of_ipython_get_no_such_line(notebook, monkeypatch):
+    be_quiet()
+    with Progress("generated", 1) as progress:
+        progress.advance(1)
+    monkeypatch.setattr("raysd.progress._has_bars", True)
+    sys.modules["IPython"].get_ipython().kernel = None
+    with Progress("generated", 1) as progress:
+        progress.advance(1)
+    assert notebook == []

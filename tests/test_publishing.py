@@ -99,7 +99,7 @@ def test_nothing_that_is_published_names_a_machine():
 
 def test_extras_hold_what_remedies_name():
     extras = PROJECT["optional-dependencies"]
-    assert {"lora", "models", "mnist", "mlflow", "wandb", "s3", "gcs"} <= set(extras)
+    assert {"lora", "models", "mnist", "mlflow", "wandb", "s3", "gcs", "azure"} <= set(extras)
     core = " ".join(PROJECT["dependencies"])
     assert not [name for name in ("mlxtend", "peft", "wandb", "mlflow") if name in core]
     text = "".join(path.read_text() for path in (ROOT / "raysd").rglob("*.py"))

@@ -1,6 +1,8 @@
 """The nodes of a cluster, and the check that the processes of a job fit on them."""
 
 import math
+import platform
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -64,6 +66,11 @@ def cluster_nodes() -> list[Node]:
             Node(node["NodeID"], name, float(resources.get("CPU", 0)), float(resources.get("GPU", 0)), accelerator)
         )
     return nodes
+
+
+def is_mac() -> bool:
+    """Return whether this machine is a Mac with Apple's own chip, whose GPU generates though Ray counts none."""
+    return sys.platform == "darwin" and platform.machine() == "arm64"
 
 
 def processes_on(gpus: float, each: float) -> int:

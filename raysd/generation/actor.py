@@ -175,7 +175,7 @@ class GenerationActor:
             "batches": num_calls,
             "bytes": num_bytes,
             "generation_seconds": generating,
-            "cpu_seconds": computed,
+            "cpu_seconds": generating if is_on_mps() else computed,  # of the device, which is Apple's GPU there
             "busy": busy,
             "device": device_name(),
             "gpu_bytes": _gpu_bytes(),
@@ -243,6 +243,15 @@ def _save_part(clone: Clone, shard: int, images: list[Future[GeneratedImage]]) -
 
 def _encode(image: PlannedImage, pixels: np.ndarray, flag: str, codec: str) -> GeneratedImage:
     return GeneratedImage(image, encode_image(pixels, codec), flag)
+
+
+def is_on_mps() -> bool:
+    """Return whether this process generates on the GPU of a Mac. This does not load torch."""
+    if "torch" not in sys.modules:
+        return False
+    from raysd.device import find_device
+
+    return find_device(takes_mps=True).type == "mps"
 
 
 def _gpu_bytes() -> int:

@@ -60,6 +60,10 @@ def is_black(image: np.ndarray) -> bool:
 FIELD = "generation.batch_size"
 
 
+MPS_IS_FULL = "MPS backend out of memory"
+"""What torch says of a Mac's GPU, in an error of no kind of its own."""
+
+
 class BatchGenerator(Protocol):
     """Generator of a batch: a `raysd.generation.pipeline.Generator`, or the model `dummy`."""
 
@@ -103,11 +107,13 @@ def _try(generator: BatchGenerator, spec: CloneSpec, images: Sequence[PlannedIma
     try:
         return generator.generate(spec, images)
     except Exception as error:
-        torch = sys.modules.get("torch")  # not loaded for its error alone
-        if torch is None or not isinstance(error, torch.OutOfMemoryError):
+        torch, said = sys.modules.get("torch"), str(error)  # torch is not loaded for its error alone
+        if torch is None or not (isinstance(error, torch.OutOfMemoryError) or MPS_IS_FULL in said):
             raise
     gc.collect()
     torch.cuda.empty_cache()
+    if MPS_IS_FULL in said:
+        torch.mps.empty_cache()
     return None
 
 

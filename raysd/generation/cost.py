@@ -258,6 +258,8 @@ def device_name() -> str:
 
         if (device := find_device()).type == "cuda":
             return str(torch.cuda.get_device_name(device))
+        if find_device(takes_mps=True).type == "mps":
+            return f"{CPU}, Apple GPU"  # in the place of the cores, as Ray counts no GPU
     info = Path("/proc/cpuinfo")
     names = (
         [

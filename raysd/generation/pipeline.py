@@ -61,7 +61,7 @@ class Generator:
         transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
         self.pipeline_key = spec.pipeline_key
-        device = find_device()
+        device = find_device(takes_mps=True)
         options: dict[str, Any] = {
             "dtype": getattr(torch, spec.dtype),
             "use_safetensors": True,

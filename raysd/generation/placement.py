@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.spec import CloneSpec
-from raysd.cluster.resources import Node, ResourceRequest, check_room, cluster_nodes, room_for
+from raysd.cluster.resources import Node, ResourceRequest, check_room, cluster_nodes, is_mac, room_for
 from raysd.cluster.session import WAVE_SHARDS
 from raysd.errors import UserError
 
@@ -58,6 +58,8 @@ def pool_size(settings: GenerationSettings, num_items: int) -> PoolSize:
     request = request_actors(settings, nodes)
     check_room(nodes, [request])
     most = None if settings.num_actors is None else min(settings.num_actors, num_items)
+    if most is None and is_mac() and len(nodes) == 1:
+        most = request.count
     return PoolSize(min(room_for(nodes, request.cpus, request.gpus), most or num_items), most, request.gpus)
 
 
@@ -68,7 +70,8 @@ def request_actors(settings: GenerationSettings, nodes: Sequence[Node]) -> Resou
     field, value = (
         ("min_actors", settings.min_actors) if settings.min_actors is not None else ("num_actors", settings.num_actors)
     )
-    count = value or max(1, room_for(nodes, settings.cpus_per_actor, gpus))
+    room = 1 if is_mac() and len(nodes) == 1 else room_for(nodes, settings.cpus_per_actor, gpus)  # they share one GPU
+    count = value or max(1, room)
     return ResourceRequest(f"generation.{field}", value, "generation actors", count, settings.cpus_per_actor, gpus)
 
 
@@ -78,7 +81,7 @@ def check_dtype(spec: CloneSpec, gpus_per_actor: float) -> None:
     Raises:
         UserError: there are none.
     """
-    if spec.dtype == "float16" and not gpus_per_actor:
+    if spec.dtype == "float16" and not gpus_per_actor and not is_mac():
         raise UserError(
             "generation.dtype", spec.dtype, "needs GPUs, and the actors have none; set it to float32 or bfloat16"
         )

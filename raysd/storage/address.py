@@ -5,28 +5,38 @@ import re
 import socket
 import tempfile
 from pathlib import Path
-from urllib.parse import SplitResult, unquote, urlsplit
+from typing import NamedTuple
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from raysd.errors import UserError
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
-STORES = ("s3", "gs", "gcs")
+AZURE = ("abfs", "abfss")
+OTHER_AZURE = ("az", "adl", "wasb", "wasbs")
+GOOGLE = ("gs", "gcs")
+STORES = ("s3", *GOOGLE, *AZURE)
 HADOOP = ("hdfs", "viewfs")
 KNOWN = ("file", *STORES, *HADOOP)
 CONNECT_SECONDS = 10.0
-USE = "use a path, s3://, gs:// or hdfs://"
-AZURE = ("abfs", "abfss", "az", "adl", "wasb", "wasbs")
+USE = "use a path, s3://, gs://, abfss:// or hdfs://"
+AZURE_FORM = "abfss://container@account.dfs.core.windows.net/folder"
+AZURE_HOST = re.compile(r"[a-z0-9$][a-z0-9-]*@[a-z0-9]+\.dfs\.[a-z0-9.-]+")
 INSTEAD = {
     "s3a": "is written s3:// here",
     "s3n": "is written s3:// here",
     "dbfs": "is written /dbfs/... here, where Databricks mounts it",
-    **dict.fromkeys(AZURE, "is a store of Azure, which raysd does not open; mount it"),
+    **dict.fromkeys(OTHER_AZURE, f"is a store of Azure, which is written {AZURE_FORM} here"),
 }
 NEEDS_HADOOP = (
     "needs Hadoop's libhdfs and Java here and on all nodes: set JAVA_HOME, HADOOP_HOME, and CLASSPATH to what "
     "`hadoop classpath --glob` prints"
 )
-CREDENTIALS = "leave the credentials out of the URI; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+CREDENTIALS = "leave the credentials out of the URI; set "
+KEYS = {
+    **dict.fromkeys(GOOGLE, "GOOGLE_APPLICATION_CREDENTIALS"),
+    **dict.fromkeys((*AZURE, *OTHER_AZURE), "AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN"),
+}
+AWS_KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 
 def scheme_of(name: str) -> str | None:
@@ -49,17 +59,40 @@ def check_address(field: str, name: str, use: str = USE) -> None:
     scheme = scheme_of(name)
     if scheme is None:
         return
-    host = urlsplit(name).netloc
+    host, query = urlsplit(name).netloc, urlsplit(name).query
     before = host.rpartition("@")[0]
-    if before and (":" in before or scheme not in (*HADOOP, *AZURE)):  # else a user's or a container's name
-        raise UserError(field, name.replace(before, "***"), CREDENTIALS)
+    names_container = scheme in (*AZURE, *OTHER_AZURE, *HADOOP)  # or a user, before the @
+    secret = query if "sig" in parse_qs(query) else before if ":" in before or not names_container else ""
+    if secret:
+        raise UserError(field, name.replace(secret, "***"), CREDENTIALS + KEYS.get(scheme, AWS_KEYS))
     if scheme not in KNOWN:
         why = INSTEAD.get(scheme, f"begins with {scheme}:, which raysd does not open")
         raise UserError(field, name, f"{why}; {use}")
     if not name[len(scheme) :].startswith("://"):
         raise UserError(field, name, f"is no address; write it as {scheme}://...")
+    if scheme in AZURE and not AZURE_HOST.fullmatch(host):
+        raise UserError(field, name, f"names no container and account of Azure; write it as {AZURE_FORM}")
     if scheme == "file" and host not in ("", "localhost"):
         raise UserError(field, name, f"names the machine {host!r}; write a path on this one as file:///{host}/...")
+
+
+class AzurePlace(NamedTuple):
+    """A container of an Azure storage account, and the server that holds its blobs."""
+
+    container: str
+    account: str
+    scheme: str
+    host: str
+    """Of a server for tests, or what follows the account's name, with a dot before it."""
+
+
+def azure_place(parts: SplitResult) -> AzurePlace:
+    """Return what an address of Azure names. Its query may name a server for tests: `endpoint_override`, `scheme`."""
+    container, _, host = parts.netloc.partition("@")
+    account, _, domain = host.partition(".")
+    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    server = options.get("endpoint_override") or "." + re.sub(r"^dfs\.", "blob.", domain)
+    return AzurePlace(container, account, options.get("scheme", "https"), server)
 
 
 def check_reachable(uri: str, parts: SplitResult) -> None:

@@ -1,20 +1,28 @@
 """Object stores that write an object only if it has not changed since it was read.
 
-S3 takes `If-None-Match: *` and `If-Match: <ETag>` with a PUT, Google Cloud Storage `ifGenerationMatch`. pyarrow's file
-systems send neither, so these requests go through the providers' own clients, `boto3` and `google-cloud-storage`. A
-process has one client per server.
+S3 and Azure take `If-None-Match: *` and `If-Match: <ETag>` with a PUT, Google Cloud Storage `ifGenerationMatch`.
+pyarrow's file systems send neither, so these requests go through the providers' own clients: `boto3`,
+`google-cloud-storage` and `azure-storage-blob`. A process has one client per server.
 """
 
-from collections.abc import Callable
-from typing import Any, Protocol
+import os
+from collections.abc import Callable, Collection
+from typing import Any, Protocol, cast
 from urllib.parse import parse_qs, urlsplit
 
 from raysd.errors import UserError
+from raysd.storage.address import AZURE, GOOGLE, azure_place
 from raysd.storage.once import once_per_process
 
 ATTEMPTS = 6
 TIMEOUT_SECONDS = 60.0
-PACKAGES = {"s3": ("boto3", "s3"), "gs": ("google-cloud-storage", "gcs"), "gcs": ("google-cloud-storage", "gcs")}
+PACKAGES = {
+    "s3": ("boto3", "s3"),
+    **dict.fromkeys(GOOGLE, ("google-cloud-storage", "gcs")),
+    **dict.fromkeys(AZURE, ("azure-storage-blob", "azure")),
+}
+AZURE_KEY, AZURE_TOKEN = "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN"
+CHANGED_IN_AZURE = ("BlobAlreadyExists", "BlobNotFound", "ConditionNotMet")
 
 
 class ConditionalStore(Protocol):
@@ -120,6 +128,18 @@ class GcsStore:
 
         return self._ask(upload, {412, 404}) is not None
 
+    def list_folders(self, bucket: str, key: str) -> list[str]:
+        """Return the sorted names of the folders directly in one; pyarrow finds only those that are objects."""
+        prefix = f"{key}/" if key else ""
+
+        def ask() -> list[str]:
+            found = self.client.list_blobs(bucket, prefix=prefix, delimiter="/", timeout=TIMEOUT_SECONDS)
+            for _ in found.pages:
+                pass
+            return sorted(name.removeprefix(prefix).rstrip("/") for name in found.prefixes)
+
+        return self._ask(ask, {404}) or []
+
     def _ask(self, request: Callable[[], Any], expected: set[int]) -> Any:
         """Return the answer, or None for an expected error."""
         from google.api_core.exceptions import GoogleAPIError
@@ -135,6 +155,65 @@ class GcsStore:
             raise OSError(str(error)) from None
 
 
+class AzureStore:
+    """Blobs of an Azure storage account.
+
+    Args:
+        uri: an address in the account.
+    """
+
+    def __init__(self, uri: str) -> None:
+        from azure.storage.blob import BlobServiceClient
+
+        place, credential = azure_place(urlsplit(uri)), os.environ.get(AZURE_KEY) or os.environ.get(AZURE_TOKEN)
+        if not credential:
+            from azure.identity import DefaultAzureCredential
+
+            credential = DefaultAzureCredential()
+        is_domain = place.host.startswith(".")
+        url = f"{place.account}{place.host}" if is_domain else f"{place.host}/{place.account}"
+        options = {"connection_timeout": TIMEOUT_SECONDS, "read_timeout": TIMEOUT_SECONDS, "retry_total": ATTEMPTS}
+        self.client = BlobServiceClient(f"{place.scheme}://{url}", credential=credential, **options)
+
+    def read(self, bucket: str, key: str) -> tuple[bytes, str] | None:
+        """Return a blob's bytes and its ETag; None when the blob is missing."""
+
+        def download() -> tuple[bytes, str]:
+            found = self.client.get_blob_client(bucket, key).download_blob()
+            return found.readall(), found.properties.etag
+
+        return self._ask(download, CHANGED_IN_AZURE)
+
+    def write(self, bucket: str, key: str, data: bytes, tag: str | None) -> bool:
+        """Write a blob that still has this ETag."""
+        from azure.core import MatchConditions
+
+        condition = {} if tag is None else {"etag": tag, "match_condition": MatchConditions.IfNotModified}
+        blob = self.client.get_blob_client(bucket, key)
+        return (
+            self._ask(lambda: blob.upload_blob(data, overwrite=tag is not None, **condition), CHANGED_IN_AZURE)
+            is not None
+        )
+
+    def put(self, bucket: str, key: str, data: bytes) -> None:
+        """Write a blob, over an older one if there is one; it is there as a whole, or not at all."""
+        self._ask(lambda: self.client.get_blob_client(bucket, key).upload_blob(data, overwrite=True), ())
+
+    def _ask(self, request: Callable[[], Any], expected: Collection[str]) -> Any:
+        """Return the answer, or None for an expected error."""
+        from azure.core.exceptions import AzureError, HttpResponseError
+
+        try:
+            return request()
+        except HttpResponseError as error:
+            code = str(getattr(error.error_code, "value", error.error_code)) if hasattr(error, "error_code") else ""
+            if code in expected:
+                return None
+            raise OSError(f"HTTP status {error.status_code} {code}: {error.reason or error}") from None
+        except AzureError as error:
+            raise OSError(str(error).splitlines()[0]) from None
+
+
 def conditional_store(uri: str) -> ConditionalStore:
     """Return the store that holds the folder of a URI.
 
@@ -143,17 +222,29 @@ def conditional_store(uri: str) -> ConditionalStore:
     """
     parts = urlsplit(uri)
     if parts.scheme not in PACKAGES:
-        raise UserError("storage", uri, "use a local path, s3:// or gs://")
+        raise UserError("storage", uri, "use a local path, s3://, gs:// or abfss://")
     package, extra = PACKAGES[parts.scheme]
     try:
-        return _open_store(parts.scheme, parts.query)
+        return _open_store(parts.scheme, parts.netloc if parts.scheme in AZURE else "", parts.query)
     except ImportError:
         raise UserError(
             "storage", uri, f"needs the package {package} on all nodes; pip install 'raysd[{extra}]'"
         ) from None
 
 
+def azure_store(uri: str) -> AzureStore:
+    """Return the client of the account that an address of Azure names; errors are those of `conditional_store`."""
+    return cast(AzureStore, conditional_store(uri))
+
+
+def google_store(uri: str) -> GcsStore:
+    """Return the client of Google Cloud Storage; errors are those of `conditional_store`."""
+    return cast(GcsStore, conditional_store(uri))
+
+
 @once_per_process
-def _open_store(scheme: str, query: str) -> ConditionalStore:
+def _open_store(scheme: str, netloc: str, query: str) -> ConditionalStore:
+    if scheme in AZURE:
+        return AzureStore(f"{scheme}://{netloc}?{query}")
     options = {name: values[-1] for name, values in parse_qs(query).items()}
     return S3Store(options) if scheme == "s3" else GcsStore(options)

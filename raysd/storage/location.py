@@ -5,12 +5,13 @@ A file gets its name only when it is whole. On a local disk:
 1. the bytes go to `.<name>.<random>.tmp` in the same folder and are synced to disk;
 2. the file is renamed to its name, which is atomic, and the folder is synced.
 
-On an object store a single upload does the same: the object is there when the upload has ended, or not at all. On
-Hadoop's file system a hidden file is uploaded and renamed; an older one of that name is deleted before. Requests that
-fail for a reason that may pass (a server error, a dropped connection) are repeated with growing pauses.
+On an object store a single upload does the same: the object is there when the upload has ended, or not at all. Azure
+gets it through its own client, since pyarrow begins with an empty blob of that name. On Hadoop's file system a hidden
+file is uploaded and renamed; an older one of that name is deleted before. Requests that fail for a reason that may pass
+(a server error, a dropped connection) are repeated with growing pauses.
 
 Credentials of an object store come from the environment (`AWS_ACCESS_KEY_ID`, an instance's role,
-`GOOGLE_APPLICATION_CREDENTIALS`), never from the URI.
+`GOOGLE_APPLICATION_CREDENTIALS`, `AZURE_STORAGE_ACCOUNT_KEY`), never from the URI.
 """
 
 import errno
@@ -30,8 +31,18 @@ import tenacity
 from pyarrow import fs
 
 from raysd.errors import UserError
-from raysd.storage.address import HADOOP, NEEDS_HADOOP, STORES, check_address, check_reachable, local_path
-from raysd.storage.conditional import conditional_store
+from raysd.storage.address import (
+    AZURE,
+    GOOGLE,
+    HADOOP,
+    NEEDS_HADOOP,
+    STORES,
+    azure_place,
+    check_address,
+    check_reachable,
+    local_path,
+)
+from raysd.storage.conditional import AZURE_KEY, AZURE_TOKEN, azure_store, conditional_store, google_store
 from raysd.storage.once import once_per_process
 
 T = TypeVar("T")
@@ -59,7 +70,8 @@ class Version(NamedTuple):
 
 @dataclass(frozen=True)
 class Location:
-    """A folder named by a local path or by a URI (`s3://bucket/folder`, `gs://bucket/folder`, `hdfs://host/folder`).
+    """A folder named by a local path or by a URI: `s3://bucket/folder`, `gs://bucket/folder`, `hdfs://host/folder`,
+    `abfss://container@account.dfs.core.windows.net/folder`.
 
     Raises:
         UserError: when the URI cannot be read, or holds credentials.
@@ -98,7 +110,7 @@ class Location:
         except (OSError, ValueError) as error:
             if parts.scheme in HADOOP:
                 raise UserError("storage", self.uri, f"{NEEDS_HADOOP} ({str(error).splitlines()[0]})") from None
-            raise UserError("storage", self.uri, f"use a local path, s3:// or gs:// ({error})") from None
+            raise UserError("storage", self.uri, f"use a local path, s3://, gs:// or abfss:// ({error})") from None
 
     @property
     def is_local(self) -> bool:
@@ -155,11 +167,14 @@ class Location:
 
     def list_folders(self) -> list[str]:
         """Return the sorted names of the folders directly in this one, by one listing."""
+        if self._parts is not None and self._parts.scheme in GOOGLE:
+            bucket, _, key = self.path.partition("/")
+            return google_store(self.uri).list_folders(bucket, key)
         return sorted(info.base_name for info in self._entries() if info.type == fs.FileType.Directory)
 
     def has_entries(self) -> bool:
         """Return whether the folder holds a file or folder."""
-        return bool(self._entries())
+        return bool(self._entries() or self.list_folders())
 
     def _entries(self) -> list[fs.FileInfo]:
         return self.attempt(lambda: self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True)))
@@ -201,6 +216,10 @@ class Location:
             raise
 
     def _send(self, name: str, data: bytes) -> None:
+        if self._parts is not None and self._parts.scheme in AZURE:
+            container, _, key = self.file(name).partition("/")
+            azure_store(self.uri).put(container, key, data)
+            return
         with self.filesystem.open_output_stream(self.file(name)) as stream:
             stream.write(data)
 
@@ -253,7 +272,8 @@ class Location:
     def delete_folder(self) -> None:
         """Delete this folder and all that is in it; nothing when it is missing."""
         if self.attempt(lambda: self.filesystem.get_file_info(self.path)).type == fs.FileType.Directory:
-            self.attempt(lambda: self.filesystem.delete_dir(self.path))
+            with suppress(FileNotFoundError):  # Google's has no folder beside the files in it
+                self.attempt(lambda: self.filesystem.delete_dir(self.path))
 
     def free_bytes(self) -> int | None:
         """Return the free space of the disk that holds or will hold this folder; None in an object store."""
@@ -292,8 +312,27 @@ class Location:
 def _open(uri: str) -> tuple[fs.FileSystem, str]:
     """Return the file system of a URI without a path, and the path of its root."""
     check_reachable(uri, urlsplit(uri))
-    filesystem, path = fs.FileSystem.from_uri(_single_upload(uri))
+    if urlsplit(uri).scheme in AZURE:
+        return _open_azure(urlsplit(uri))
+    filesystem, path = fs.FileSystem.from_uri(_without_login(_single_upload(uri)))
     return filesystem, path.rstrip("/")
+
+
+def _open_azure(parts: SplitResult) -> tuple[fs.FileSystem, str]:
+    place, key, token = azure_place(parts), os.environ.get(AZURE_KEY), os.environ.get(AZURE_TOKEN)
+    if not hasattr(fs, "AzureFileSystem"):
+        raise UserError("storage", parts.geturl(), "needs pyarrow 21 or later")
+    server = (
+        {}
+        if place.host.startswith(".blob.core.windows.net")
+        else {
+            "blob_storage_authority": place.host,
+            "dfs_storage_authority": place.host.replace(".blob.", ".dfs.", 1),
+        }
+    )
+    schemes = {"blob_storage_scheme": place.scheme, "dfs_storage_scheme": place.scheme}
+    secret = {"account_key": key} if key else {"sas_token": token} if token else {}
+    return fs.AzureFileSystem(place.account, **server, **schemes, **secret), place.container
 
 
 def _single_upload(uri: str) -> str:
@@ -301,6 +340,14 @@ def _single_upload(uri: str) -> str:
     if not uri.startswith("s3://") or "allow_delayed_open" in uri:
         return uri
     return f"{uri}{'&' if '?' in uri else '?'}allow_delayed_open=true"
+
+
+def _without_login(uri: str) -> str:
+    """Have a server in the place of Google's asked without a login, for which pyarrow would look for minutes."""
+    parts = urlsplit(uri)
+    if parts.scheme not in GOOGLE or "endpoint_override" not in parts.query:
+        return uri
+    return urlunsplit(parts._replace(netloc=f"anonymous@{parts.netloc}"))
 
 
 def _may_pass(error: BaseException) -> bool:

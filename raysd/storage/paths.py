@@ -5,7 +5,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from raysd.errors import UserError
-from raysd.storage.address import HADOOP, local_path
+from raysd.storage.address import AZURE_FORM, HADOOP, local_path
 
 BUCKET = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 VARIABLE = re.compile(r"(?:^|/)(?:\$\{?([A-Za-z_]\w*)\}?|%([A-Za-z_]\w*)%)(?=/|$)", re.ASCII)
@@ -56,4 +56,4 @@ def checked_address(storage: str) -> str:
     parts = urlsplit(storage)
     if parts.scheme in ("file", *HADOOP) or ("@" in parts.netloc or BUCKET.fullmatch(parts.netloc)):
         return storage
-    raise ValueError("names no bucket; write it as s3://bucket/folder or gs://bucket/folder")
+    raise ValueError(f"names no bucket; write it as s3://bucket/folder, gs://bucket/folder or {AZURE_FORM}")

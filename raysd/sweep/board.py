@@ -17,7 +17,7 @@ from raysd.config import Experiment
 from raysd.formats import duration
 from raysd.generation.cost import CPU, find_rates, guided_steps, own_rates, read_rates
 from raysd.generation.shared_pool import Board, SharedPool
-from raysd.progress import has_bars, say
+from raysd.progress import has_bars, notebook_line, say
 from raysd.resolve import clones_of
 from raysd.statistics.seeds import num_kept
 from raysd.storage.location import Location
@@ -179,14 +179,18 @@ class SweepProgress:
 
             self._live = Live("", refresh_per_second=2, transient=True)
             self._live.start()
+        else:
+            self._live = notebook_line()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live is not None:
+            line = self.line(time.monotonic())
+            self._live.update(line)
             self._live.stop()
-            say(self.line(time.monotonic()))
+            say(line)
 
     def advance(self, amount: int, note: str = "") -> None:
         """Count trials that ended."""

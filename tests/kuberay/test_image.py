@@ -121,7 +121,7 @@ def test_the_requirements_are_those_of_the_project_its_models_and_object_stores_
     lines = capsys.readouterr().out.split("\n")[:-1]
     assert lines == [
         *PROJECT["dependencies"],
-        *(line for extra in ("models", "s3", "gcs") for line in PROJECT["optional-dependencies"][extra]),
+        *(line for extra in ("models", "s3", "gcs", "azure") for line in PROJECT["optional-dependencies"][extra]),
     ]
     assert {"peft", "sentencepiece"} <= {Requirement(line).name for line in lines}
     (torch,) = (rest for rest in all_of("RUN") if "--index-url" in rest)

@@ -12,7 +12,8 @@ from raysd.storage.change import change, is_guarded
 from raysd.storage.location import Location
 
 REFUSED = {
-    "abfss://box@account.dfs.core.windows.net/x": "Azure",
+    "abfss://account/x": "names no container and account of Azure; write it as abfss://container@account.dfs",
+    "wasbs://box@account.blob.core.windows.net/x": "is a store of Azure, which is written abfss://",
     "s3a://bucket/x": "is written s3:// here",
     "ftp://host/x": "begins with ftp:",
     "dbfs:/x": "is written /dbfs/",
@@ -47,10 +48,17 @@ def test_addresses_that_raysd_does_not_open_are_refused_by_their_field(field, na
 
 @pytest.mark.parametrize("field", USES)
 @pytest.mark.parametrize(
-    "name", ["s3://key:secret@bucket/x", "hdfs://me:secret@node/x", "abfss://box:secret@account/x"]
+    ("name", "key"),
+    [
+        ("s3://key:secret@bucket/x", "AWS_ACCESS_KEY_ID"),
+        ("gs://secret@bucket/x", "GOOGLE_APPLICATION_CREDENTIALS"),
+        ("hdfs://me:secret@node/x", ""),
+        ("abfss://box:secret@account/x", "AZURE_STORAGE_ACCOUNT_KEY"),
+        ("abfss://box@account.dfs.core.windows.net/x?sv=1&sig=secret", "AZURE_STORAGE_SAS_TOKEN"),
+    ],
 )
-def test_a_secret_in_an_address_is_refused_and_not_shown(field, name):
-    with pytest.raises(UserError, match="leave the credentials out") as found:
+def test_a_secret_in_an_address_is_refused_and_not_shown(field, name, key):
+    with pytest.raises(UserError, match=f"leave the credentials out.*{key}") as found:
         USES[field](name)
     assert "secret" not in str(found.value)
 

@@ -1,5 +1,6 @@
-"""Changes of a file by several writers: on a disk, on a real S3 server, and on a stand-in for Google's."""
+"""Changes of a file by several writers: on a disk, on a real S3 server, and on stand-ins for Google's and Azure's."""
 
+import itertools
 import json
 import re
 import threading
@@ -70,12 +71,59 @@ class GoogleServer:
         self.uri = f"gs://bucket/runs?scheme=http&endpoint_override=127.0.0.1:{self.server.server_address[1]}"
 
 
-@pytest.fixture(params=["disk", "s3", "google"])
+class AzureServer:
+    """Blobs with ETags, as far as raysd asks Azure for them."""
+
+    def __init__(self):
+        blobs, lock, versions = {}, threading.Lock(), itertools.count()
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_PUT(self):
+                data = self.rfile.read(int(self.headers["Content-Length"]))
+                with lock:
+                    there = blobs.get(self.path)
+                    if there is not None and self.headers.get("If-None-Match") == "*":
+                        self.answer(409, error="BlobAlreadyExists")
+                    elif (wanted := self.headers.get("If-Match")) and (there is None or there[1] != wanted):
+                        self.answer(412, error="ConditionNotMet")
+                    else:
+                        blobs[self.path] = data, f'"{next(versions)}"'
+                        self.answer(201, blobs[self.path])
+
+            def do_GET(self):
+                found = blobs.get(self.path)
+                self.answer(404, error="BlobNotFound") if found is None else self.answer(206, found, found[0])
+
+            def answer(self, status, blob=(b"", ""), body=b"", error=None):
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Content-Range", f"bytes 0-{len(body) - 1}/{len(body)}")
+                self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+                self.send_header("x-ms-error-code" if error else "ETag", error or blob[1])
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        place = f"127.0.0.1:{self.server.server_address[1]}"
+        self.uri = f"abfss://box@account.dfs.core.windows.net/runs?scheme=http&endpoint_override={place}"
+
+
+@pytest.fixture(params=["disk", "s3", "google", "azure"])
 def folder(request, tmp_path):
     if request.param == "disk":
         return Location(str(tmp_path / "runs"))
     if request.param == "s3":
         return Location(s3_uri(request.getfixturevalue("s3_server"), "raysd")).child(tmp_path.name)
+    if request.param == "azure":
+        pytest.importorskip("azure.storage.blob", reason="needs the extra raysd[azure]")
+        request.getfixturevalue("monkeypatch").setenv("AZURE_STORAGE_ACCOUNT_KEY", "c2VjcmV0")
+        return Location(AzureServer().uri)
     pytest.importorskip("google.cloud.storage")
     return Location(GoogleServer().uri)
 

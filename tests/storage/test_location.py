@@ -49,5 +49,5 @@ def test_an_unwritable_root_is_refused_in_one_line():
 
 
 def test_an_unknown_scheme_is_refused():
-    with pytest.raises(UserError, match="use a path, s3://, gs:// or hdfs://"):
+    with pytest.raises(UserError, match="use a path, s3://, gs://, abfss:// or hdfs://"):
         Location("ftp://x/y").list_files()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from raysd.errors import UserError
+from raysd.storage.address import AZURE, azure_place
 
 if TYPE_CHECKING:
     import datasets
@@ -90,6 +91,9 @@ def _fsspec_place(folder: "Location") -> dict[str, Any]:
     if folder.is_local:
         return {"data_files": f"{folder.path}/*.parquet"}
     parts = urlsplit(folder.uri)
+    if parts.scheme in AZURE:
+        files = f"abfss://{folder.path}/*.parquet"
+        return {"data_files": files, "storage_options": {"account_name": azure_place(parts).account}}
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     place: dict[str, Any] = {"data_files": f"{parts.scheme}://{folder.path}/*.parquet"}
     client = {"region_name": options["region"]} if "region" in options else {}
