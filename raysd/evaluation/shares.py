@@ -56,9 +56,7 @@ def measure_by_tasks(evaluation: Evaluation, classifiers: list[str], share: Shar
     return [rows[key] for classifier in classifiers for key in evaluation.row_fingerprints(classifier)]
 
 
-def divided(
-    sets: list[MeasuredOn], classifiers: list[str], num_tasks: int
-) -> list[tuple[list[MeasuredOn], list[str]]]:
+def divided(sets: list[MeasuredOn], classifiers: list[str], num_tasks: int) -> list[tuple[list[MeasuredOn], list[str]]]:
     """Return sets and classifiers of each task. Sets that need the same images stay together, since their features are
     computed once; classifiers are divided where there are fewer such groups than tasks."""
     groups: dict[str, list[MeasuredOn]] = {}

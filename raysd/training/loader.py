@@ -3,7 +3,7 @@
 Files are read and decoded in Ray Data tasks, which each worker starts for itself. Arithmetic decides which image is in
 which batch (see `raysd.training.order`), so batches repeat, and a run resumes at any step.
 
-- Pools that fit into memory are decoded once; every worker holds all of them.
+- Pools that fit into memory are decoded once; the workers of a node share one copy, where there is room.
 - Larger ones are streamed: a task reads one window of one pool, and yields its images in their order. The worker takes
   from each pool what a batch needs. So each image is read once an epoch, whatever the shares.
 """
@@ -67,7 +67,12 @@ class Pool:
 
 def fits_in_memory(pools: tuple[Pool, ...], size: int) -> bool:
     """Return whether every worker can hold all images, decoded to `size` pixels."""
-    return sum(map(len, pools)) * 3 * size**2 <= MEMORY_BYTES
+    return decoded_bytes(pools, size) <= MEMORY_BYTES
+
+
+def decoded_bytes(pools: tuple[Pool, ...], size: int) -> int:
+    """Return the bytes of all images, decoded to `size` pixels."""
+    return sum(map(len, pools)) * 3 * size**2
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,11 @@ class Ingest:
     def shares(self) -> tuple[float, ...]:
         """Share of each pool in a batch."""
         return tuple(pool.share for pool in self.pools)
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all images, decoded."""
+        return decoded_bytes(self.pools, self.size)
 
     def read_into_memory(self, by_tasks: bool = True) -> list[ImageArrays]:
         """Return all images of each pool, in a fixed order, decoded by Ray Data tasks or in this process."""

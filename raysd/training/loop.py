@@ -11,6 +11,7 @@ import json
 import math
 import time
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -81,9 +82,10 @@ def train_seeds(loop: LoopConfig, workers: Workers) -> None:
     """Train all seeds in turn; rank 0 writes the classifiers into the storage root."""
     keep_freed_memory()
     torch.set_num_threads(loop.num_threads)
-    arrays = (
-        loop.ingest.read_into_memory(by_tasks=not isinstance(workers, OneProcess)) if loop.ingest.in_memory else None
-    )
+    arrays = None
+    if loop.ingest.in_memory:
+        read = partial(loop.ingest.read_into_memory, by_tasks=not isinstance(workers, OneProcess))
+        arrays = workers.read_once(read, loop.ingest.num_bytes)
     validation = None
     if loop.validation is not None and loop.validate_epochs:
         validation = decode_part(loop.validation, loop.architecture.image_size, workers.rank, workers.world_size)

@@ -3,7 +3,9 @@
 They give the train loop its rank, its device and the last checkpoint, and store the next one.
 """
 
+import contextlib
 import tempfile
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +14,9 @@ import torch
 import torch.distributed as dist
 from timm.utils import AverageMeter
 
+from raysd.data.images import ImageArrays
 from raysd.device import find_device
+from raysd.progress import say
 from raysd.storage.location import Location
 from raysd.training.checkpoint import load_state, save_state
 
@@ -46,6 +50,8 @@ def resume_meter(meter: AverageMeter, totals: torch.Tensor) -> None:
 
 STATE = "state.pt"  # in a checkpoint of Ray Train; one that an older raysd wrote lacks it, and its training begins anew
 SUFFIX = ".pt"
+STORE_SHARE = 0.5  # of a node's object store, the most that the images of a training take
+ReadImages = Callable[[], list[ImageArrays]]
 
 
 class Workers(Protocol):
@@ -57,6 +63,10 @@ class Workers(Protocol):
 
     def resume(self) -> dict[str, Any] | None:
         """Return the state of the last checkpoint, or None."""
+
+    def read_once(self, read: ReadImages, num_bytes: int) -> list[ImageArrays]:
+        """Return what `read` returns, which takes so many bytes; the workers of a node share one copy where there is
+        room. All workers call this equally often."""
 
     def wrap(self, model: torch.nn.Module) -> torch.nn.Module:
         """Return a model whose gradients are averaged over all workers."""
@@ -86,6 +96,41 @@ class RayTrainWorkers:
             file = Path(folder, STATE)
             state: dict[str, Any] | None = load_state(file) if file.is_file() else None
         return state
+
+    def read_once(self, read: ReadImages, num_bytes: int) -> list[ImageArrays]:
+        """Return what `read` returns; the first worker reads, and all of a node see the same copy.
+
+        It lies in Ray's object store, which shares memory between the processes of a node, and fetches it once for each
+        other node. It belongs to the first worker: when that one ends or is killed, Ray frees it everywhere.
+        """
+        import ray
+        from ray.exceptions import RayError
+        from ray.train.collective import broadcast_from_rank_zero
+
+        if self.world_size == 1 or not self._has_room(num_bytes):
+            return read()
+        own, shared = read() if self.rank == 0 else None, list[Any]()
+        with contextlib.suppress(RayError):  # the store is full of what is in use
+            shared = [ray.put(own)] if self.rank == 0 else []  # in a list it is sent as a reference
+        if shared := broadcast_from_rank_zero(shared):
+            own = None  # one copy from here on
+            with contextlib.suppress(RayError):
+                arrays: list[ImageArrays] = ray.get(shared[0])
+                return arrays
+        say(f"worker {self.rank} holds a copy of the images of its own, since the object store has no room")
+        return read() if own is None else own
+
+    def _has_room(self, num_bytes: int) -> bool:
+        """Return whether the object stores of all workers' nodes have room for the images, the same on each worker."""
+        import ray
+
+        own = ray.get_runtime_context().get_node_id()
+        (store,) = (node["Resources"].get("object_store_memory", 0.0) for node in ray.nodes() if node["NodeID"] == own)
+        least = least_over_workers(int(STORE_SHARE * store), self.device)
+        if num_bytes > least and self.rank == 0:
+            room = f"{num_bytes / 1e9:.2g} GB are more than half of a node's object store"
+            say(f"each worker holds a copy of the images of its own: {room} (--object-store-memory of ray start)")
+        return num_bytes <= least
 
     def wrap(self, model: torch.nn.Module) -> torch.nn.Module:
         """Return a model whose gradients are averaged over all workers.
@@ -137,6 +182,10 @@ class OneProcess:
             return None
         state: dict[str, Any] = load_state(BytesIO(self.folder.read(_name(numbers[-1]))))
         return state
+
+    def read_once(self, read: ReadImages, num_bytes: int) -> list[ImageArrays]:
+        """Return what `read` returns."""
+        return read()
 
     def wrap(self, model: torch.nn.Module) -> torch.nn.Module:
         """Return the model as it is."""
