@@ -3,7 +3,8 @@
 `raysd.generation.generate` starts a pool for clones that are known beforehand. A sweep asks for more of one clone or
 another as its trials go on; so its actors stay up, each with its loaded pipeline, and work off one line of shards.
 When nothing is left to generate for a while, they end, so that others can have their GPUs, and are started again for
-the next shard. While generation is ahead, some of them end earlier, for trials that wait (`TrialCounts`). Clones of another pipeline have actors of their own.
+the next shard. While generation is ahead, some of them end earlier, for trials that wait (`TrialCounts`). Clones of
+another pipeline have actors of their own.
 
 The queue lives in an actor too. It holds nothing that the shards do not say: when it dies, Ray starts it again, and
 what was asked for is asked again.

@@ -3,9 +3,7 @@
 They give the train loop its rank, its device and the last checkpoint, and store the next one.
 """
 
-import contextlib
 import tempfile
-from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,11 +12,13 @@ import torch
 import torch.distributed as dist
 from timm.utils import AverageMeter
 
+from raysd.data import shared_memory
 from raysd.data.images import ImageArrays
 from raysd.device import find_device
 from raysd.progress import say
 from raysd.storage.location import Location
 from raysd.training.checkpoint import load_state, save_state
+from raysd.training.loader import Ingest
 
 
 def totals_over_workers(meter: AverageMeter, device: torch.device) -> torch.Tensor:
@@ -50,8 +50,6 @@ def resume_meter(meter: AverageMeter, totals: torch.Tensor) -> None:
 
 STATE = "state.pt"  # in a checkpoint of Ray Train; one that an older raysd wrote lacks it, and its training begins anew
 SUFFIX = ".pt"
-STORE_SHARE = 0.5  # of a node's object store, the most that the images of a training take
-ReadImages = Callable[[], list[ImageArrays]]
 
 
 class Workers(Protocol):
@@ -64,9 +62,9 @@ class Workers(Protocol):
     def resume(self) -> dict[str, Any] | None:
         """Return the state of the last checkpoint, or None."""
 
-    def read_once(self, read: ReadImages, num_bytes: int) -> list[ImageArrays]:
-        """Return what `read` returns, which takes so many bytes; the workers of a node share one copy where there is
-        room. All workers call this equally often."""
+    def read_once(self, ingest: Ingest) -> list[ImageArrays]:
+        """Return all images of each pool, of which the workers of a node share one copy where they can. All workers
+        call this equally often."""
 
     def wrap(self, model: torch.nn.Module) -> torch.nn.Module:
         """Return a model whose gradients are averaged over all workers."""
@@ -84,6 +82,8 @@ class RayTrainWorkers:
 
         context = ray.train.get_context()
         self.rank, self.world_size, self.device = context.get_world_rank(), context.get_world_size(), get_device()
+        self.shared: shared_memory.SharedMemory | None = None
+        """The images that are held in memory, as long as the training lasts."""
 
     def resume(self) -> dict[str, Any] | None:
         """Return the state of the last checkpoint, or None."""
@@ -97,40 +97,42 @@ class RayTrainWorkers:
             state: dict[str, Any] | None = load_state(file) if file.is_file() else None
         return state
 
-    def read_once(self, read: ReadImages, num_bytes: int) -> list[ImageArrays]:
-        """Return what `read` returns; the first worker reads, and all of a node see the same copy.
+    def read_once(self, ingest: Ingest) -> list[ImageArrays]:
+        """Return all images of each pool: the first worker of each node reads them into shared memory, and the others
+        see its copy. Where they cannot, each reads its own."""
+        import ray.train
 
-        It lies in Ray's object store, which shares memory between the processes of a node, and fetches it once for each
-        other node. It belongs to the first worker: when that one ends or is killed, Ray frees it everywhere.
-        """
-        import ray
-        from ray.exceptions import RayError
-        from ray.train.collective import broadcast_from_rank_zero
+        if self.world_size == 1:
+            return ingest.read_into_memory()
+        context = ray.train.get_context()
+        node, is_first = context.get_node_rank(), context.get_local_rank() == 0
+        arrays, why = None, "the first worker of this node has none to share"
+        try:
+            if is_first:
+                self.shared = shared_memory.create(ingest.num_bytes)
+        except OSError as error:
+            why = str(error)
+        if self.shared is not None:
+            arrays = ingest.read_into_memory(memory=self.shared.bytes)
+        address = (0, -1) if self.shared is None else self.shared.address
+        for other, pid, file in self._gathered(node, *address):
+            if arrays is None and other == node and file >= 0:
+                try:
+                    self.shared = shared_memory.attach((pid, file), ingest.num_bytes)
+                    arrays = ingest.arrays_in(self.shared.bytes)
+                except OSError as error:
+                    why = str(error)
+        if arrays is None:
+            say(f"worker {self.rank} holds a copy of the images of its own: {why}")
+            arrays = ingest.read_into_memory()
+        return arrays
 
-        if self.world_size == 1 or not self._has_room(num_bytes):
-            return read()
-        own, shared = read() if self.rank == 0 else None, list[Any]()
-        with contextlib.suppress(RayError):  # the store is full of what is in use
-            shared = [ray.put(own)] if self.rank == 0 else []  # in a list it is sent as a reference
-        if shared := broadcast_from_rank_zero(shared):
-            own = None  # one copy from here on
-            with contextlib.suppress(RayError):
-                arrays: list[ImageArrays] = ray.get(shared[0])
-                return arrays
-        say(f"worker {self.rank} holds a copy of the images of its own, since the object store has no room")
-        return read() if own is None else own
-
-    def _has_room(self, num_bytes: int) -> bool:
-        """Return whether the object stores of all workers' nodes have room for the images, the same on each worker."""
-        import ray
-
-        own = ray.get_runtime_context().get_node_id()
-        (store,) = (node["Resources"].get("object_store_memory", 0.0) for node in ray.nodes() if node["NodeID"] == own)
-        least = least_over_workers(int(STORE_SHARE * store), self.device)
-        if num_bytes > least and self.rank == 0:
-            room = f"{num_bytes / 1e9:.2g} GB are more than half of a node's object store"
-            say(f"each worker holds a copy of the images of its own: {room} (--object-store-memory of ray start)")
-        return num_bytes <= least
+    def _gathered(self, *values: int) -> list[list[int]]:
+        """Return the values of each worker, once all have come here."""
+        own = torch.tensor(values, device=self.device)
+        found = [torch.empty_like(own) for _ in range(self.world_size)]
+        dist.all_gather(found, own)
+        return [each.tolist() for each in found]
 
     def wrap(self, model: torch.nn.Module) -> torch.nn.Module:
         """Return a model whose gradients are averaged over all workers.
@@ -183,9 +185,9 @@ class OneProcess:
         state: dict[str, Any] = load_state(BytesIO(self.folder.read(_name(numbers[-1]))))
         return state
 
-    def read_once(self, read: ReadImages, num_bytes: int) -> list[ImageArrays]:
-        """Return what `read` returns."""
-        return read()
+    def read_once(self, ingest: Ingest) -> list[ImageArrays]:
+        """Return all images of each pool, decoded in this process."""
+        return ingest.read_into_memory(by_tasks=False)
 
     def wrap(self, model: torch.nn.Module) -> torch.nn.Module:
         """Return the model as it is."""
