@@ -569,7 +569,7 @@ def measure_augmentation(bench):
         if number:
             rates.append(count / (time.perf_counter() - began))
     about = f"the paper recipe, 1 + 8 views of each image at {size} px, batches of {count}"
-    metric("gpu_augmentation_images_per_second", median(rates), "images/s", about=about, runs=rates)
+    metric("augmentation_images_per_second", median(rates), "images/s", about=about, runs=rates)
 
 
 # Options.

@@ -3,16 +3,21 @@ set
 
 - `set`: a process reads a set of decoded images into memory, as a training without Ray's workers does.
 - `tasks`: the same, read by Ray Data tasks.
+- `workers 1 2 4`: a training with so many workers on one node: copies of the set that all processes of Ray hold
+  together while it trains, and at most (`set_copies_per_node`).
 - `probe`: a probe is chosen and fitted on features.
 """
 
+import statistics
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
 
-SIDE, NUM_IMAGES = 64, 24_000
+SIDE, NUM_IMAGES, FEW_IMAGES = 64, 24_000, 1000
+STEPS = 20
 NUM_FEATURES, DIMENSIONS, NUM_TESTED = 200_000, 64, 10_000
 
 
@@ -30,7 +35,7 @@ def peak(work):
     return now("VmHWM") - before
 
 
-def ingest(folder):
+def ingest(folder, num_images=NUM_IMAGES):
     import pyarrow.parquet as pq
 
     from raysd.data.images import ImageSet
@@ -39,11 +44,11 @@ def ingest(folder):
     from raysd.training.loader import Ingest, Pool
 
     encoded, per_file = encode_png(np.arange(SIDE**2, dtype=np.uint8).reshape(SIDE, SIDE)), 1000
-    for start in range(0, NUM_IMAGES, per_file):
+    for start in range(0, num_images, per_file):
         rows = image_table([encoded] * per_file, np.arange(per_file) % 10, [])
         pq.write_table(rows, Path(folder, f"part-{start:06d}.parquet"), row_group_size=250)
     found = Ingest((Pool((ImageSet("set", "", Location(folder)),)),), SIDE, 256, True)
-    assert len(found.pools[0]) == NUM_IMAGES
+    assert len(found.pools[0]) == num_images
     return found
 
 
@@ -59,6 +64,64 @@ def measure_set(by_tasks=False):
 
             ray.data.range(1).take_all()
         return peak(lambda: images.read_into_memory(by_tasks)) / (NUM_IMAGES * 3 * SIDE**2)
+
+
+def proportional_bytes():
+    """Memory of all processes that this one started; what several share counts once."""
+    import psutil
+
+    total = 0
+    for process in psutil.Process().children(recursive=True):
+        try:
+            lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
+        except OSError:  # it ended
+            continue
+        total += sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total
+
+
+def train_with(num_workers, num_images):
+    """Bytes of Ray's processes while a classifier is trained with so many workers, and at most."""
+    from raysd.cluster.session import close_ray, ensure_ray
+    from raysd.storage.location import Location
+    from raysd.training.run import TrainingRun
+    from raysd.training.settings import TrainingSettings
+    from raysd.training.train import train_classifiers
+
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as storage:
+        settings = TrainingSettings(
+            backbone_options={"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]},
+            num_steps=STEPS,
+            image_size=SIDE,
+            batch_size=16 * num_workers,
+            num_workers=num_workers,
+            cpus_per_worker=0.1,
+            logger="none",
+        )
+        run = TrainingRun(Location(storage), ingest(folder, num_images).pools, 10, settings)
+        all_samples, in_steps, ended = [0], [], threading.Event()
+        ensure_ray()
+
+        def look():
+            while not ended.wait(0.2):
+                all_samples.append(proportional_bytes())
+                if run.root.child("runs", run.name).exists("progress.json"):
+                    in_steps.append(all_samples[-1])
+
+        watcher = threading.Thread(target=look)
+        watcher.start()
+        train_classifiers(run, quiet=True)
+        ended.set()
+        watcher.join()
+        close_ray()
+        return statistics.median(in_steps), max(all_samples)
+
+
+def measure_workers(num_workers):
+    """Copies of a set that a node holds while so many workers train on it, and at most."""
+    large, small = (np.array(train_with(num_workers, count)) for count in (NUM_IMAGES, FEW_IMAGES))
+    held, most = (large - small) / ((NUM_IMAGES - FEW_IMAGES) * 3 * SIDE**2)
+    return f"set_copies_per_node {held:.2f}, at most {most:.2f}, {num_workers} workers"
 
 
 def measure_probe():
@@ -83,4 +146,8 @@ def measure_probe():
 
 if __name__ == "__main__":
     kinds = {"set": measure_set, "tasks": lambda: measure_set(True), "probe": measure_probe}
-    print(kinds[sys.argv[1]]())
+    if sys.argv[1] == "workers":
+        for count in map(int, sys.argv[2:]):
+            print(measure_workers(count), flush=True)
+    else:
+        print(kinds[sys.argv[1]]())

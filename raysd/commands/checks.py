@@ -314,6 +314,9 @@ def check_sweep(experiment: Experiment) -> "list[Model | Lora]":
 
     rungs = rungs_of(experiment)
     check_objective(experiment)
+    if (extra := experiment.sweep.extra_trials) and experiment.training.num_workers > 1:
+        remedy = "needs training.num_workers: 1, since a trial with more starts Ray Train, which would not wait"
+        raise UserError("sweep.extra_trials", extra, f"{remedy}; leave it out")
     specs, trainings = [], {}
     for setting in settings_to_check(experiment):
         at = experiment_at(experiment, setting, rungs[0])

@@ -58,17 +58,23 @@ class Evaluation:
         self.sets, self.skipped = resolve_sets(root, settings, table)
         self._decoded = DecodedImages()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave decoded images behind: they are large, and another process decodes those that it needs."""
+        return {**vars(self), "_decoded": DecodedImages()}
+
     def with_sets(self, sets: list[MeasuredOn]) -> "Evaluation":
         """Return the same evaluation with further sets."""
+        return self.only([*self.sets, *sets])
+
+    def only(self, sets: list[MeasuredOn]) -> "Evaluation":
+        """Return the same evaluation with some of its sets."""
         part = copy(self)
-        part.sets = [*self.sets, *sets]
+        part.sets, part._decoded = sets, self._decoded
         return part
 
     def confined(self, roles: Collection[str]) -> "Evaluation":
         """Return the same evaluation with only the sets of some roles."""
-        part = copy(self)
-        part.sets = [measured for measured in self.sets if measured.role in roles]
-        return part
+        return self.only([measured for measured in self.sets if measured.role in roles])
 
     def measure(self, classifier: str, here: bool = False) -> list[MeasuredRow]:
         """Return all rows of one of raysd's classifiers, by its fingerprint. Rows that exist are not computed again.
@@ -116,6 +122,10 @@ class Evaluation:
     def is_measured(self, classifier: str) -> bool:
         """Return whether all rows of a classifier exist."""
         return all(self._found(key) is not None for key in self.row_fingerprints(classifier))
+
+    def has_row(self, model: EvaluatedModel, measured: MeasuredOn) -> bool:
+        """Return whether the row of a classifier on a set exists."""
+        return self._found(self._key(model, measured)) is not None
 
     def row_fingerprints(self, classifier: str) -> list[str]:
         """Return the fingerprints of a classifier's rows, measured or not."""

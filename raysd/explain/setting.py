@@ -62,6 +62,7 @@ ENTERS = {
     "adaptive": CLONE,
     "sweep": SWEEP,
     "sweep.max_concurrent_trials": NONE,
+    "sweep.extra_trials": NONE,
 }
 """The first fingerprint that a setting enters, by key; what is not named is as the section above it."""
 

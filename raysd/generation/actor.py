@@ -51,7 +51,7 @@ class GenerationActor:
 
     def __init__(self, spec: CloneSpec, batch_size: int, num_threads: int) -> None:
         self.batch_size = batch_size
-        self.artist = ThreadPoolExecutor(1)
+        self.artist, began = ThreadPoolExecutor(1), time.monotonic()
         self.error: UserError | None = None
         self.kind: Kind = "start"
         try:
@@ -60,6 +60,7 @@ class GenerationActor:
             self.kind, self.error = of_loading(error, spec, socket.gethostname())
             if self.error is not error and self.kind == "start":
                 traceback.print_exc()
+        self.load_seconds = time.monotonic() - began
         self.encoders = ThreadPoolExecutor(NUM_ENCODERS)
         self.last_end: float | None = None
         self.lock, self.num_in_work, self.moved, self.longest_batch = threading.Lock(), 0, time.monotonic(), 0.0
@@ -91,6 +92,10 @@ class GenerationActor:
         devices = tuple(str(each) for each in context.get_accelerator_ids().get("GPU", []))
         problem = "" if self.error is None else self.error.to_json()
         return Place(context.get_node_id(), socket.gethostname(), devices), self.kind, problem
+
+    def loading_time(self) -> float:
+        """Return the seconds that the model took to load."""
+        return self.load_seconds
 
     def pace(self) -> tuple[float, float]:
         """Return the seconds since the last batch ended while there is work, and the longest time of a batch in

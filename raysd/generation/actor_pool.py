@@ -37,6 +37,7 @@ MAX_TRIES = 10  # of one shard
 # An actor hangs that ends no batch for so many times the longest batch, and for so long at least; while no batch is
 # known, for so long.
 HANG_BATCHES, HANG_SECONDS, FIRST_BATCH_SECONDS = 20, 1800.0, 12 * 3600.0
+PAYS = 5  # times as long as its model loads does an actor work at least, before what it holds is lent
 WINDOW = 4096  # shards that wait at a time for a job, so that the driver's memory does not grow with the clone
 NUM_SENT = 64  # jobs that stay in Ray's object store
 NODE_ID = "ray.io/node-id"
@@ -51,6 +52,22 @@ class _Item:
     shard: int = field(compare=False)
     row: "Future[dict[str, Any]]" = field(compare=False, default_factory=Future)
     tries: int = field(compare=False, default=0)
+
+
+@dataclass(eq=False)
+class _Employee:
+    """An actor of the pool, from its start on."""
+
+    task: "asyncio.Task[None] | None" = None
+    load_seconds: float = 0.0
+    ready_at: float | None = None
+    """When its model was there; None before."""
+    leaves: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when it ends with the shards that it has."""
+
+    def has_paid(self) -> bool:
+        """Return whether it worked long enough for the time that its model took, or never began."""
+        return self.ready_at is None or time.monotonic() - self.ready_at >= PAYS * self.load_seconds
 
 
 class ActorPool:
@@ -72,6 +89,7 @@ class ActorPool:
 
         self.spec, self.settings, self.shape, self.rest_seconds = spec, settings, shape, rest_seconds
         self.idle_since: float | None = None
+        self.num_lent, self.has_lent = 0, False
         self.sent_spec = ray.put(spec)  # once for all actors
         self.failures = Failures()
         self.nodes, self.looked = cluster_nodes(), time.monotonic()
@@ -81,7 +99,7 @@ class ActorPool:
         self.numbers = itertools.count()
         self.num_in_work = self.num_ready = 0
         self.longest_batch = 0.0
-        self.employed: set[asyncio.Task[None]] = set()
+        self.employed: set[_Employee] = set()
         self.clones: OrderedDict[str, SentClone] = OrderedDict()
         self.error: Exception | None = None
         self.folder: Location | None = None
@@ -119,6 +137,16 @@ class ActorPool:
             num_open -= 1
             yield place, row.result()
 
+    def lend(self, count: int) -> None:
+        """Do without so many of the actors, and give back what they hold; at least one stays.
+
+        Actors whose model is not loaded end at once, others with the shards that they have, once they worked `PAYS`
+        times as long as their model took to load. A smaller count takes actors again.
+        """
+        if count != self.num_lent:
+            self.num_lent, self.has_lent = count, True
+            self.loop.call_soon_threadsafe(self.changed.set)
+
     def close(self) -> None:
         """End the actors."""
         self.is_closed = True
@@ -145,9 +173,7 @@ class ActorPool:
                 self.changed.clear()
         except Exception as error:  # nobody would wait for this thread's error
             self._stop(error)
-        for task in self.employed:
-            task.cancel()
-        await asyncio.gather(*self.employed, return_exceptions=True)
+        await asyncio.gather(*(_cancelled(each) for each in self.employed), return_exceptions=True)
 
     def _employ_more(self) -> None:
         fit = [node for node in self.nodes if node.room(self.shape.num_cpus, self.shape.num_gpus)]
@@ -162,12 +188,33 @@ class ActorPool:
         )
         num_shards = self.line.qsize() + self.num_in_work
         if self._rests(num_shards):
-            for task in self.employed:
-                task.cancel()  # none is at work, and a shard in the line waits for the next actor
+            for employee in self.employed:
+                _cancelled(employee)  # none is at work, and a shard in the line waits for the next actor
             return
-        wanted = min(most, num_shards) if self.rest_seconds is None else most
-        for _ in range(wanted - len(self.employed)):
-            self.employed.add(asyncio.create_task(self._employ()))
+        most = max(1, most - self.num_lent)
+        for _ in range(self._num_wanted(most, num_shards) - len(self.employed)):
+            employee = _Employee()
+            employee.task = asyncio.create_task(self._employ(employee))
+            self.employed.add(employee)
+        self._dismiss(len(self.employed) - most)
+
+    def _num_wanted(self, most: int, num_shards: int) -> int:
+        """Return how many actors there must be; more may be up."""
+        if self.rest_seconds is None:
+            return min(most, num_shards)
+        if not self.has_lent:
+            return most if num_shards else 0
+        return min(most, -(-num_shards // TASKS_PER_ACTOR))  # those that others hold now load again only for much work
+
+    def _dismiss(self, count: int) -> None:
+        """Let actors leave that the pool does without, first those that have not begun."""
+        stay = [each for each in self.employed if not each.leaves.is_set()]
+        count -= len(self.employed) - len(stay)
+        stay.sort(key=lambda each: -1.0 if each.ready_at is None else each.ready_at)
+        for employee in [each for each in stay if each.has_paid()][: max(0, count if self.num_lent else 0)]:
+            employee.leaves.set()
+            if employee.ready_at is None:
+                _cancelled(employee)
 
     def _rests(self, num_shards: int) -> bool:
         """Return whether nothing was to be generated for so long that actors give back what they hold."""
@@ -183,7 +230,7 @@ class ActorPool:
         while not self.line.empty():
             self.line.get_nowait().row.set_exception(error)
 
-    async def _employ(self) -> None:
+    async def _employ(self, employee: _Employee) -> None:
         """Start an actor, give it work until it fails or is no longer needed, and end it."""
         import ray
         from ray.exceptions import RayError
@@ -197,9 +244,11 @@ class ActorPool:
                 raise Failed(kind, UserError.from_json(problem))
             self.failures.begin()
             await self._look_at(place.node)
+            employee.load_seconds = await actor.loading_time.remote()
+            employee.ready_at = time.monotonic()
             self.num_ready += 1
             try:
-                await self._work(actor, place)
+                await self._work(actor, place, employee)
             finally:
                 self.num_ready -= 1
         except Failed as failure:
@@ -220,7 +269,7 @@ class ActorPool:
             self.failures.fail(place, "device", UserError("node", place.name, one_line(error)))
         finally:
             ray.kill(actor)
-            self.employed -= {asyncio.current_task()}
+            self.employed.discard(employee)
             self.looked = 0.0
             self.changed.set()
 
@@ -257,27 +306,46 @@ class ActorPool:
         if problems := survey_failures(self.folder, survey(found, self.folder, models), versions(), models):
             raise Failed("start", problems[0])
 
-    async def _work(self, actor: Any, place: Place) -> None:
-        """Hand shards to an actor, as many at once as it may have, until it fails; its unfinished shards go back to the
-        line."""
-        tasks = [asyncio.create_task(self._work_off(actor, place)) for _ in range(TASKS_PER_ACTOR)] + [
-            asyncio.create_task(self._watch(actor, place))
-        ]
+    async def _work(self, actor: Any, place: Place, employee: _Employee) -> None:
+        """Hand shards to an actor, as many at once as it may have, until it fails or leaves; its unfinished shards go
+        back to the line."""
+        work = {asyncio.create_task(self._work_off(actor, place, employee)) for _ in range(TASKS_PER_ACTOR)}
+        watch = asyncio.create_task(self._watch(actor, place))
+        pending = {*work, watch}
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            for task in done:
-                task.result()
+            while pending - {watch}:
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
         finally:
-            for task in tasks:
+            for task in (*work, watch):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*work, watch, return_exceptions=True)
 
-    async def _work_off(self, actor: Any, place: Place) -> None:
+    async def _next_item(self, employee: _Employee) -> _Item | None:
+        """Return the next shard of the line; None when the actor leaves."""
+        item, leaves = asyncio.create_task(self._take()), asyncio.create_task(employee.leaves.wait())
+        try:
+            await asyncio.wait({item, leaves}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            if item.done():
+                self.num_in_work -= 1
+                self._enter(item.result())
+            raise
+        finally:
+            leaves.cancel()
+            item.cancel()  # a shard that it was about to take stays in the line
+        return item.result() if item.done() else None
+
+    async def _take(self) -> _Item:
+        item = await self.line.get()
+        self.num_in_work += 1
+        return item
+
+    async def _work_off(self, actor: Any, place: Place, employee: _Employee) -> None:
         from ray.exceptions import RayTaskError
 
-        while True:
-            item = await self.line.get()
-            self.num_in_work += 1
+        while not employee.leaves.is_set() and (item := await self._next_item(employee)) is not None:
             try:
                 row = await actor.try_shard_of.remote(self._sent(item.clone), item.shard)
                 if row["failure"]:
@@ -334,3 +402,10 @@ class ActorPool:
                 raise Failed(
                     "device", UserError("node", place.name, f"no batch ended in {waited / 60:.0f} minutes there")
                 )
+
+
+def _cancelled(employee: _Employee) -> "asyncio.Task[None]":
+    """End an actor at once; return its task."""
+    assert employee.task is not None
+    employee.task.cancel()
+    return employee.task

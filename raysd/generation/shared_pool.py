@@ -3,7 +3,8 @@
 `raysd.generation.generate` starts a pool for clones that are known beforehand. A sweep asks for more of one clone or
 another as its trials go on; so its actors stay up, each with its loaded pipeline, and work off one line of shards.
 When nothing is left to generate for a while, they end, so that others can have their GPUs, and are started again for
-the next shard. Clones of another pipeline have actors of their own.
+the next shard. While generation is ahead, some of them end earlier, for trials that wait (`TrialCounts`). Clones of
+another pipeline have actors of their own.
 
 The queue lives in an actor too. It holds nothing that the shards do not say: when it dies, Ray starts it again, and
 what was asked for is asked again.
@@ -12,9 +13,11 @@ what was asked for is asked again.
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -30,6 +33,7 @@ from raysd.progress import say
 
 REST_SECONDS = 60.0  # without a shard to generate, after which actors give their GPUs back; loading a model takes less
 SPARE_CALLS = 8  # beside the clones that are waited for
+PATIENCE = 2.0  # seconds, after which a trial waits for its images and not for a look at what is there
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,24 @@ class TrialNote:
     doing: str
     runs: tuple[str, ...] = ()
     """The folders of the trainings that it runs."""
+
+
+@dataclass(frozen=True)
+class TrialCounts:
+    """The trials of a sweep that use the pool, and what those hold that are more than `fit` at once."""
+
+    running: int
+    waiting: int
+    """For their share of the cluster."""
+    fit: int
+    """Trials that have room beside all actors."""
+    actors_each: float
+    """Actors that hold as much as a trial."""
+
+    @property
+    def num_lent(self) -> int:
+        """Actors that must end, so that all of these trials can run."""
+        return ceil(max(0, self.running + self.waiting - self.fit) * self.actors_each)
 
 
 @dataclass
@@ -120,6 +142,10 @@ class SharedPool:
         trial = f"{socket.gethostname()}:{os.getpid()}"
         self.queue.note.remote(trial, note, steps, skipped_steps, trainings)
 
+    def count_trials(self, counts: TrialCounts) -> None:
+        """Tell which trials run and which wait for resources, every few seconds; does not wait."""
+        self.queue.count_trials.remote(counts)
+
     def board(self, timeout: float | None = None) -> Board:
         """Return what was done so far, and what each trial does now; waits at most `timeout` seconds."""
         import ray
@@ -153,11 +179,26 @@ class GenerationQueue:
         self.seconds: dict[str, float] = {}
         self.total = 0
         self.board = Board()
+        self.asked: dict[int, float] = {}
+        """Since when each call waits for its clone."""
+        self.were_asked: set[str] = set()
+        self.are_ahead: set[str] = set()
+        """Clones that were generated ahead."""
+        self.num_ahead = 0
+        """Clones that are to be generated ahead."""
+        self.num_lent = 0
 
     def grow(self, clone: Clone) -> CloneSummary:
         """Generate the missing images of a clone. The count includes images that were generated ahead since the last
         call."""
-        summary = self._grow(clone)
+        with self.lock:
+            self.asked[call := threading.get_ident()] = time.monotonic()
+            self.were_asked.add(clone.spec.fingerprint)
+        try:
+            summary = self._grow(clone)
+        finally:
+            with self.lock:
+                del self.asked[call]
         with self.lock:
             num_generated, seconds = (
                 self.generated.pop(summary.fingerprint, 0),
@@ -173,8 +214,30 @@ class GenerationQueue:
         # Enough threads that no actor waits.
         threads = ThreadPoolExecutor(1 + TASKS_PER_ACTOR * (self.shape.num_actors or 1) // num_shards)
         self.ahead.append(threads)
+        with self.lock:
+            self.num_ahead += len(clones)
         for clone in clones:
-            threads.submit(self._grow, clone)
+            threads.submit(self._grow_ahead, clone)
+
+    def count_trials(self, counts: TrialCounts) -> None:
+        """Lend what some actors hold to trials that wait for resources, while generation is ahead of them."""
+        with self.lock:
+            self.num_lent = self._num_to_lend(counts)
+            left = self.num_lent
+            for pool in sorted(self.pools.values(), key=lambda pool: pool.line.qsize()):
+                part = min(left, (self.shape.num_actors or 1) - 1)
+                pool.lend(part)
+                left -= part
+
+    def _num_to_lend(self, counts: TrialCounts) -> int:
+        """Return how many actors to do without: none while a trial waits for images, and more only when the next
+        clone of each trial is there, or nothing is left to be generated ahead."""
+        now = time.monotonic()
+        if any(now - since > PATIENCE for since in self.asked.values()):
+            return 0
+        if not self.num_ahead or len(self.are_ahead - self.were_asked) >= counts.running + counts.waiting:
+            return counts.num_lent
+        return min(self.num_lent, counts.num_lent)
 
     def num_generated(self) -> int:
         """Return the number of images so far."""
@@ -205,6 +268,14 @@ class GenerationQueue:
             clones.shutdown(wait=False, cancel_futures=True)
         for pool in self.pools.values():
             pool.close()
+
+    def _grow_ahead(self, clone: Clone) -> None:
+        try:
+            self._grow(clone)
+        finally:
+            with self.lock:
+                self.num_ahead -= 1
+                self.are_ahead.add(clone.spec.fingerprint)
 
     def _grow(self, clone: Clone) -> CloneSummary:
         with self.lock:

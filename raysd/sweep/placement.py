@@ -1,7 +1,8 @@
 """The division of a cluster between generating and training, so that neither waits for the other forever."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 
 from raysd.clone.settings import GenerationSettings
 from raysd.cluster.resources import Node, ResourceRequest, processes_on
@@ -28,6 +29,40 @@ class Placement:
     cpus_taken: float
     """By the generation actors; what is left is for the trainings."""
     gpus_taken: float
+    num_trials: int = 1
+    """That run at once beside all actors."""
+    extra_trials: int = 0
+    """That run with what actors give back."""
+
+    @property
+    def most_trials(self) -> int:
+        """The most trials at once."""
+        return self.num_trials + self.extra_trials
+
+    @property
+    def actors_each(self) -> float:
+        """Actors that hold as much as a trial, by GPUs where trials have them."""
+        trial, actor = (
+            (self.trial_gpus, self.pool.num_gpus) if self.trial_gpus else (self.trial_cpus, self.pool.num_cpus)
+        )
+        return trial / actor if actor else 0.0
+
+    def with_extra_trials(
+        self, wanted: int, cpus: float, gpus: float, num_pipelines: int, spare_gpus: int
+    ) -> "Placement":
+        """Return the placement with as many extra trials as fit beside one actor of each pipeline, so that images can
+        always be generated."""
+        num_actors = (self.pool.num_actors or 1) * num_pipelines
+
+        def fits(extra: int) -> bool:
+            trials, left = self.num_trials + extra, num_actors - ceil(extra * self.actors_each)
+            return (
+                left >= num_pipelines
+                and trials * self.trial_cpus + left * self.pool.num_cpus + SPARE_CPUS <= cpus
+                and trials * self.trial_gpus + left * self.pool.num_gpus + spare_gpus * bool(gpus) <= gpus
+            )
+
+        return replace(self, extra_trials=next((extra for extra in range(wanted, 0, -1) if fits(extra)), 0))
 
     def requests(
         self, training: TrainingSettings, num_trials: int, num_pipelines: int, nodes: Sequence[Node]
@@ -116,9 +151,8 @@ def place(
         )
     trial_cpus = cpus_per_worker(training, cpus - taken, num_trials) if trains_here else TRIAL_CPUS
     trial_gpus = (share or 1.0) if gpus and trains_here else 0.0
-    return Placement(
-        PoolShape(num_actors, num_cpus, per_actor), trains_here, trial_cpus, trial_gpus, taken, all_actors * per_actor
-    )
+    pool = PoolShape(num_actors, num_cpus, per_actor)
+    return Placement(pool, trains_here, trial_cpus, trial_gpus, taken, all_actors * per_actor, num_trials)
 
 
 def cpus_needed(training: TrainingSettings, num_trials: int) -> float:

@@ -54,7 +54,7 @@ def plan_trials(runner: RungRunner, settings: list[Setting], baselines: list[str
         options |= {
             "search_alg": searcher,
             "num_samples": number,
-            "max_concurrent_trials": wanted.max_concurrent_trials,
+            "max_concurrent_trials": runner.placement.most_trials,
         }
         return TrialPlan({}, options, lambda ended: ended == number, num_left_out=num_there)
     known = runner.known(settings)
@@ -62,7 +62,7 @@ def plan_trials(runner: RungRunner, settings: list[Setting], baselines: list[str
         halving = search.HalvingSearch(
             len(settings), num_rungs, wanted.keep, wanted.keep_within_noise, baselines, known
         )
-        options |= {"search_alg": halving, "num_samples": -1, "max_concurrent_trials": wanted.max_concurrent_trials}
+        options |= {"search_alg": halving, "num_samples": -1, "max_concurrent_trials": runner.placement.most_trials}
         return TrialPlan(
             {}, options, lambda ended: halving.is_done, lambda: halving.passed, num_there + len(halving.passed)
         )
@@ -73,7 +73,7 @@ def plan_trials(runner: RungRunner, settings: list[Setting], baselines: list[str
         *({"setting": place} for place in range(len(settings)) if place not in done),
         *({"baseline": kind} for kind in baselines),
     ]
-    options |= {"search_alg": BasicVariantGenerator(max_concurrent=wanted.max_concurrent_trials)}
+    options |= {"search_alg": BasicVariantGenerator(max_concurrent=runner.placement.most_trials)}
     passed = [(place, rung) for place in sorted(done) for rung in range(num_rungs)]
     return TrialPlan(
         {"job": tune.grid_search(jobs)},
@@ -97,7 +97,7 @@ def plan_confirmation(runner: RungRunner, finalists: Sequence[tuple[Setting, int
     from raysd.sweep import search
 
     jobs = [{"finalist": place} for place, finalist in enumerate(finalists) if not runner.is_confirmed(*finalist)]
-    limit = BasicVariantGenerator(max_concurrent=runner.experiment.sweep.max_concurrent_trials)
+    limit = BasicVariantGenerator(max_concurrent=runner.placement.most_trials)
     options = {"metric": search.METRIC, "mode": search.MODE, "search_alg": limit}
     num_there = len(finalists) - len(jobs)
     return TrialPlan({"job": tune.grid_search(jobs)}, options, lambda ended: ended == len(jobs), num_left_out=num_there)

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from raysd.cluster.resources import cluster_nodes
 from raysd.config import Experiment
 from raysd.data.real_datasets import real_dataset
 from raysd.errors import find_user_error
 from raysd.evaluation.evaluate import Evaluation
+from raysd.evaluation.shares import Share, measure_by_tasks, measure_here
 from raysd.generation.generate import CloneSummary
 from raysd.generation.shared_pool import SharedPool, TrialNote
 from raysd.resolve import (
@@ -38,6 +40,7 @@ from raysd.sweep.rung_rows import evaluation_at, find_rung_results, is_measured,
 from raysd.sweep.settings import RungSettings
 from raysd.sweep.space import Setting, experiment_at
 from raysd.training.loader import Pool
+from raysd.training.placement import request_workers
 from raysd.training.run import TrainingRun, distinct_runs
 from raysd.training.train import train_classifiers, train_here, training_work
 from raysd.versions import versions
@@ -290,10 +293,16 @@ class RungRunner:
         return [run.fingerprint(seed) for seed, run in runs], time.monotonic() - began
 
     def _measure(self, evaluation: Evaluation, classifiers: list[str]) -> tuple[list[MeasuredRow], float]:
-        """Measure in this process where it trains, since it then holds its share of the cluster already."""
-        began = time.monotonic()
-        rows = [row for classifier in classifiers for row in evaluation.measure(classifier, self.placement.trains_here)]
-        return rows, time.monotonic() - began
+        """Measure in this process where it trains, since it then holds its share of the cluster already; else by tasks
+        with what its workers held."""
+        began, placement, training = time.monotonic(), self.placement, self.experiment.training
+        if placement.trains_here:
+            return measure_here(evaluation, classifiers, placement.trial_cpus), time.monotonic() - began
+        request = request_workers(
+            training, cluster_nodes(), placement.num_trials, placement.cpus_taken, placement.gpus_taken
+        )
+        share = Share(training.least_workers, request.cpus, request.gpus)
+        return measure_by_tasks(evaluation, classifiers, share), time.monotonic() - began
 
 
 def baseline_run(experiment: Experiment, kind: str, rung: RungSettings) -> TrainingRun:

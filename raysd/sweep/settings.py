@@ -164,6 +164,9 @@ class SweepSettings(Section):
     choose among them by these scores alone; not when null."""
     max_concurrent_trials: Annotated[Count, Unit("trials")] = 1
     """Settings that are worked on at the same time, with a share of the cluster each."""
+    extra_trials: Annotated[int, Field(ge=0), Unit("trials")] = 0
+    """Further settings that are worked on while generation is ahead, with what generation actors give back; only with
+    one worker a training."""
 
     @field_validator("objective")
     @classmethod

@@ -219,7 +219,7 @@ def sweep_fingerprint(experiment: Experiment, evaluation: Evaluation) -> str:
     sets, and how it is searched and decided."""
     settings = [identity_at(experiment, setting) for setting in settings_to_check(experiment)]
     unset = {"confirm"} if experiment.sweep.confirm is None else set[str]()
-    sweep = experiment.sweep.model_dump(mode="json", exclude={"max_concurrent_trials", *unset})
+    sweep = experiment.sweep.model_dump(mode="json", exclude={"max_concurrent_trials", "extra_trials", *unset})
     sets = [measured.identity() for measured in evaluation.sets]
     generation = {name: getattr(experiment.generation, name) for name in ("images_per_class", "class_counts")}
     proxies = (

@@ -136,14 +136,10 @@ def plan_placement(experiment: Experiment, nodes: Sequence[Node]) -> tuple[Place
     }
     pipelines |= {clone_spec_of(experiment, other).pipeline_key for _, other in source_generations(experiment)}
     cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
-    asked = (
-        experiment.generation,
-        experiment.training,
-        num_trials,
-        len(pipelines),
-        int(needs_scoring(experiment.training)),
-    )
-    placement = place(cpus, gpus, *asked)
+    spare_gpus = int(needs_scoring(experiment.training))
+    placement = place(
+        cpus, gpus, experiment.generation, experiment.training, num_trials, len(pipelines), spare_gpus
+    ).with_extra_trials(experiment.sweep.extra_trials, cpus, gpus, len(pipelines), spare_gpus)
     return placement, placement.requests(experiment.training, num_trials, len(pipelines), nodes)
 
 
@@ -166,10 +162,12 @@ def _run_trials(
     placement, requests = plan_placement(experiment, nodes)
     check_room(nodes, requests)
     num_clones = max(len(experiment.generation.seeds), 0 if wanted.confirm is None else wanted.confirm.seeds)
-    num_callers = wanted.max_concurrent_trials * max(1, num_clones)
+    num_callers = placement.most_trials * max(1, num_clones)
     pool = SharedPool(experiment.generation, placement.pool, num_callers)
     runner = RungRunner(experiment, sweep, rungs, evaluation, pool, placement)
     runner.exceptions.clear()
+    if placement.extra_trials < wanted.extra_trials:
+        say(f"sweep.extra_trials: {placement.extra_trials} of {wanted.extra_trials} fit beside the last actor")
     count = f"{len(settings) or wanted.num_settings} settings"
     say(
         f"sweep: {count}, {', '.join(str(rung.images_per_class) for rung in rungs)} images per class, "

@@ -2,12 +2,15 @@
 
 import logging
 import os
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from raysd.errors import UserError, find_user_error, reason_of
+from raysd.generation.shared_pool import TrialCounts
 from raysd.progress import say
 from raysd.storage.row_types import RungResult
 from raysd.sweep.analysis.ranking import independent_scores
@@ -20,6 +23,7 @@ from raysd.sweep.space import Setting
 MAX_FAILURES = (
     8  # of a trial whose process or node dies, which Ray takes some time to note; what it had finished is there
 )
+TELL_SECONDS = 2.0  # between two reports to the pool of the trials that run and wait
 FAILED_SCORE = -1.0  # below every accuracy; what a trial reports when a measurement failed
 
 
@@ -111,7 +115,7 @@ def _fit(
     if plan.is_done(0):
         return ended
     errors: list[UserError] = []
-    watch = _watch(ended, errors, progress, observe)
+    watch = _watch(ended, errors, progress, observe, runner)
     tuner = Tuner(
         tune.with_resources(trial, {"CPU": runner.placement.trial_cpus, "GPU": runner.placement.trial_gpus}),
         param_space=plan.space,
@@ -232,8 +236,19 @@ def _stop_at(errors: list[UserError]) -> Any:
     return StopAtError()
 
 
+def _count_trials(runner: RungRunner, trials: Sequence[Any]) -> TrialCounts:
+    """Return how many of Tune's trials run, and how many wait for resources."""
+    status = Counter(trial.status for trial in trials)
+    placement = runner.placement
+    return TrialCounts(status["RUNNING"], status["PENDING"], placement.num_trials, placement.actors_each)
+
+
 def _watch(
-    ended: Ended, errors: list[UserError], progress: SweepProgress, observe: Callable[[str], None] | None
+    ended: Ended,
+    errors: list[UserError],
+    progress: SweepProgress,
+    observe: Callable[[str], None] | None,
+    runner: RungRunner,
 ) -> Any:
     from ray.tune import Callback
 
@@ -245,6 +260,14 @@ def _watch(
             self.num_ended = 0
             self.lost: list[tuple[Mapping[str, Any], str]] = []
             """Trials whose process died again and again, and how it did the last time."""
+            self.told: tuple[TrialCounts | None, float] = None, 0.0
+            """The counts that the pool was told last, and when."""
+
+        def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
+            counts, now = _count_trials(runner, trials), time.monotonic()
+            if runner.placement.extra_trials and (counts != self.told[0] or now - self.told[1] > TELL_SECONDS):
+                self.told = counts, now
+                runner.pool.count_trials(counts)
 
         def on_trial_result(
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any

@@ -3,7 +3,7 @@
 Files are read and decoded in Ray Data tasks, which each worker starts for itself. Arithmetic decides which image is in
 which batch (see `raysd.training.order`), so batches repeat, and a run resumes at any step.
 
-- Pools that fit into memory are decoded once; every worker holds all of them.
+- Pools that fit into memory are decoded once; the workers of a node share one copy, where they can.
 - Larger ones are streamed: a task reads one window of one pool, and yields its images in their order. The worker takes
   from each pool what a batch needs. So each image is read once an epoch, whatever the shares.
 """
@@ -38,6 +38,7 @@ BLOCK_BYTES = 32 * 2**20  # of a task's output, so that a few fit into a laptop'
 STAGE_TASKS = 1024  # handed to Ray Data at once
 DECODED_AT_ONCE = 32  # images that a task hands on together
 TASK_CPUS = 0.5
+NUMBER_BYTES = 8  # of a label, and of an image's place in the order
 
 Batch = tuple["torch.Tensor", "torch.Tensor"]
 
@@ -91,9 +92,30 @@ class Ingest:
         """Share of each pool in a batch."""
         return tuple(pool.share for pool in self.pools)
 
-    def read_into_memory(self, by_tasks: bool = True) -> list[ImageArrays]:
-        """Return all images of each pool, in a fixed order, decoded by Ray Data tasks or in this process."""
-        return [_read_pool(pool, self.size, by_tasks) for pool in self.pools]
+    @property
+    def num_bytes(self) -> int:
+        """Of all images, decoded, with their labels and order."""
+        return sum(map(len, self.pools)) * (2 * NUMBER_BYTES + 3 * self.size**2)
+
+    def arrays_in(self, memory: np.ndarray) -> list[ImageArrays]:
+        """Return the images of each pool in memory of `num_bytes`, uint8 [N]: the numbers of all lie before the images
+        of all, so that they are aligned."""
+        arrays, count = list[ImageArrays](), sum(map(len, self.pools))
+        numbers, pixels = np.split(memory, [2 * NUMBER_BYTES * count])
+        labels, order = numbers.view(np.int64).reshape(2, count)
+        images, first = pixels.reshape(count, 3, self.size, self.size), 0
+        for pool in self.pools:
+            part = slice(first, first := first + len(pool))
+            arrays.append(ImageArrays(images[part], labels[part], order[part]))
+        return arrays
+
+    def read_into_memory(self, by_tasks: bool = True, memory: np.ndarray | None = None) -> list[ImageArrays]:
+        """Return all images of each pool, in a fixed order, decoded by Ray Data tasks or in this process; into memory
+        of `num_bytes`, or new one."""
+        arrays = self.arrays_in(np.empty(self.num_bytes, np.uint8) if memory is None else memory)
+        for pool, into in zip(self.pools, arrays, strict=True):
+            _read_pool(pool, self.size, by_tasks, into)
+        return arrays
 
     def memory_batches(
         self, arrays: list[ImageArrays], steps: range, rank: int, world_size: int, seed: int
@@ -236,16 +258,14 @@ def _encoded_window(pool: Pool, part: WindowPart) -> list[tuple[ImageSet, str, b
     return [row for piece in part.slices for row in rows[piece.piece]]
 
 
-def _read_pool(pool: Pool, size: int, by_tasks: bool) -> ImageArrays:
-    """Return all images of a pool, in the order of the files; each is decoded into its place, so that one copy is
-    held.
+def _read_pool(pool: Pool, size: int, by_tasks: bool, into: ImageArrays) -> None:
+    """Read all images of a pool, in the order of the files; each is decoded into its place, so that one copy is held.
 
     Raises:
         UserError: an image cannot be decoded, or files were changed since they were counted.
     """
     counts = np.bincount(pool.pieces[:, 0], pool.pieces[:, 2], len(pool.files)).astype(np.int64)
     starts = np.cumsum(counts) - counts
-    images, labels = np.empty((len(pool), 3, size, size), np.uint8), np.empty(len(pool), np.int64)
     files = zip(range(len(pool.files)), starts.tolist(), counts.tolist(), strict=True)
     tasks = [{"file": file, "start": start, "count": count} for file, start, count in files if count]
     rows = (
@@ -254,9 +274,8 @@ def _read_pool(pool: Pool, size: int, by_tasks: bool) -> ImageArrays:
         else (row for task in tasks for row in _decoded(pool, task, size))
     )
     for row in rows:
-        images[row["place"]], labels[row["place"]] = row["image"], row["label"]
-    order = np.repeat(np.arange(len(counts)) * 2**32 - starts, counts) + np.arange(len(pool))
-    return ImageArrays(images, labels, order)
+        into.images[row["place"]], into.labels[row["place"]] = row["image"], row["label"]
+    into.order[:] = np.repeat(np.arange(len(counts)) * 2**32 - starts, counts) + np.arange(len(pool))
 
 
 def _decoded(pool: Pool, task: dict[str, int], size: int) -> Iterator[dict[str, np.ndarray]]:

@@ -42,7 +42,7 @@ from raysd.training.logs import open_log
 from raysd.training.precision import agreed_precision
 from raysd.training.recipe import Recipe, cosine_factor, size_at
 from raysd.training.run import LoopConfig
-from raysd.training.workers import OneProcess, Workers, mean_over_workers, resume_meter, totals_over_workers
+from raysd.training.workers import Workers, mean_over_workers, resume_meter, totals_over_workers
 from raysd.versions import versions
 
 
@@ -81,9 +81,7 @@ def train_seeds(loop: LoopConfig, workers: Workers) -> None:
     """Train all seeds in turn; rank 0 writes the classifiers into the storage root."""
     keep_freed_memory()
     torch.set_num_threads(loop.num_threads)
-    arrays = (
-        loop.ingest.read_into_memory(by_tasks=not isinstance(workers, OneProcess)) if loop.ingest.in_memory else None
-    )
+    arrays = workers.read_once(loop.ingest) if loop.ingest.in_memory else None
     validation = None
     if loop.validation is not None and loop.validate_epochs:
         validation = decode_part(loop.validation, loop.architecture.image_size, workers.rank, workers.world_size)

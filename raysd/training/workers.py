@@ -12,9 +12,13 @@ import torch
 import torch.distributed as dist
 from timm.utils import AverageMeter
 
+from raysd.data import shared_memory
+from raysd.data.images import ImageArrays
 from raysd.device import find_device
+from raysd.progress import say
 from raysd.storage.location import Location
 from raysd.training.checkpoint import load_state, save_state
+from raysd.training.loader import Ingest
 
 
 def totals_over_workers(meter: AverageMeter, device: torch.device) -> torch.Tensor:
@@ -58,6 +62,10 @@ class Workers(Protocol):
     def resume(self) -> dict[str, Any] | None:
         """Return the state of the last checkpoint, or None."""
 
+    def read_once(self, ingest: Ingest) -> list[ImageArrays]:
+        """Return all images of each pool, of which the workers of a node share one copy where they can. All workers
+        call this equally often."""
+
     def wrap(self, model: torch.nn.Module) -> torch.nn.Module:
         """Return a model whose gradients are averaged over all workers."""
 
@@ -74,6 +82,8 @@ class RayTrainWorkers:
 
         context = ray.train.get_context()
         self.rank, self.world_size, self.device = context.get_world_rank(), context.get_world_size(), get_device()
+        self.shared: shared_memory.SharedMemory | None = None
+        """The images that are held in memory, as long as the training lasts."""
 
     def resume(self) -> dict[str, Any] | None:
         """Return the state of the last checkpoint, or None."""
@@ -86,6 +96,43 @@ class RayTrainWorkers:
             file = Path(folder, STATE)
             state: dict[str, Any] | None = load_state(file) if file.is_file() else None
         return state
+
+    def read_once(self, ingest: Ingest) -> list[ImageArrays]:
+        """Return all images of each pool: the first worker of each node reads them into shared memory, and the others
+        see its copy. Where they cannot, each reads its own."""
+        import ray.train
+
+        if self.world_size == 1:
+            return ingest.read_into_memory()
+        context = ray.train.get_context()
+        node, is_first = context.get_node_rank(), context.get_local_rank() == 0
+        arrays, why = None, "the first worker of this node has none to share"
+        try:
+            if is_first:
+                self.shared = shared_memory.create(ingest.num_bytes)
+        except OSError as error:
+            why = str(error)
+        if self.shared is not None:
+            arrays = ingest.read_into_memory(memory=self.shared.bytes)
+        address = (0, -1) if self.shared is None else self.shared.address
+        for other, pid, file in self._gathered(node, *address):
+            if arrays is None and other == node and file >= 0:
+                try:
+                    self.shared = shared_memory.attach((pid, file), ingest.num_bytes)
+                    arrays = ingest.arrays_in(self.shared.bytes)
+                except OSError as error:
+                    why = str(error)
+        if arrays is None:
+            say(f"worker {self.rank} holds a copy of the images of its own: {why}")
+            arrays = ingest.read_into_memory()
+        return arrays
+
+    def _gathered(self, *values: int) -> list[list[int]]:
+        """Return the values of each worker, once all have come here."""
+        own = torch.tensor(values, device=self.device)
+        found = [torch.empty_like(own) for _ in range(self.world_size)]
+        dist.all_gather(found, own)
+        return [each.tolist() for each in found]
 
     def wrap(self, model: torch.nn.Module) -> torch.nn.Module:
         """Return a model whose gradients are averaged over all workers.
@@ -137,6 +184,10 @@ class OneProcess:
             return None
         state: dict[str, Any] = load_state(BytesIO(self.folder.read(_name(numbers[-1]))))
         return state
+
+    def read_once(self, ingest: Ingest) -> list[ImageArrays]:
+        """Return all images of each pool, decoded in this process."""
+        return ingest.read_into_memory(by_tasks=False)
 
     def wrap(self, model: torch.nn.Module) -> torch.nn.Module:
         """Return the model as it is."""

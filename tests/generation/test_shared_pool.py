@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 import pyarrow as pa
 import pytest
@@ -17,7 +18,7 @@ from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import read_shard
 from raysd.generation.actor import GenerationActor
 from raysd.generation.placement import PoolShape
-from raysd.generation.shared_pool import SharedPool
+from raysd.generation.shared_pool import GenerationQueue, SharedPool, TrialCounts
 from raysd.storage.location import Location
 
 pytestmark = pytest.mark.slow
@@ -145,12 +146,58 @@ def test_a_closed_pool_holds_nothing(ray_cluster, tmp_path):
     assert living() <= others
 
 
+class Lender:
+    """Stands for a pool of actors: what it was asked to lend."""
+
+    def __init__(self, num_shards):
+        self.line, self.lent = SimpleQueue(), None
+        for _ in range(num_shards):
+            self.line.put(None)
+
+    def lend(self, count):
+        self.lent = count
+
+
+def queue_with(*num_shards):
+    """A queue with a pool of three actors for each number of shards that wait, and these pools."""
+    queue, pools = GenerationQueue(GenerationSettings(**FAST), PoolShape(3, 1.0, 1.0)), [*map(Lender, num_shards)]
+    queue.pools = dict(enumerate(pools))
+    return queue, pools
+
+
+def test_actors_are_lent_to_trials_that_wait_while_generation_is_ahead_and_never_the_last_one():
+    queue, pools = queue_with(9, 4)
+    queue.count_trials(TrialCounts(running=2, waiting=1, fit=2, actors_each=1.0))
+    assert [pool.lent for pool in pools] == [0, 1]
+    queue.count_trials(TrialCounts(running=3, waiting=9, fit=2, actors_each=0.5))
+    assert [pool.lent for pool in pools] == [2, 2]
+    queue.count_trials(TrialCounts(running=2, waiting=0, fit=2, actors_each=1.0))
+    assert [pool.lent for pool in pools] == [0, 0]
+
+
+def test_no_actor_is_lent_while_a_trial_waits_for_images_and_no_further_one_before_the_next_clones_are_there():
+    queue, (pool,) = queue_with(9)
+    waiting = TrialCounts(running=1, waiting=1, fit=1, actors_each=1.0)
+    queue.num_ahead, queue.are_ahead, queue.were_asked = 3, {"a", "b", "c"}, {"a", "b"}
+    queue.count_trials(waiting)
+    assert pool.lent == 0
+    queue.are_ahead.add("d")
+    queue.count_trials(waiting)
+    assert pool.lent == 1
+    queue.were_asked.add("c")
+    queue.count_trials(waiting)
+    assert pool.lent == 1
+    queue.asked[0] = time.monotonic() - 60
+    queue.count_trials(waiting)
+    assert pool.lent == 0
+
+
 GIVE_BACK = """
-import sys, threading
+import sys, time
 import ray
 from raysd.clone.settings import GenerationSettings
 from raysd.generation.placement import PoolShape
-from raysd.generation.shared_pool import SharedPool
+from raysd.generation.shared_pool import SharedPool, TrialCounts
 from test_shared_pool import FAST, job_of
 
 ray.init(num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
@@ -159,16 +206,27 @@ ray.init(num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
 def train():
     return len(ray.get_gpu_ids())
 
+def share(jobs):
+    \"\"\"Whether a GPU was lent to a trial before all was generated, and how much was generated in all.\"\"\"
+    before = pool.num_generated()
+    pool.generate_ahead(jobs)
+    trial = train.options(num_gpus=1).remote()
+    while not ray.wait([trial], timeout=0.2)[0]:
+        pool.count_trials(TrialCounts(1, 1, 1, 1.0))
+    lent_early = pool.num_generated() - before < sum(map(len, jobs))
+    return lent_early, sum(pool.grow(job).num_generated for job in jobs)
+
 pool = SharedPool(GenerationSettings(**FAST), PoolShape(2, 0.1, 1.0), 2, 1.0)
 first = pool.grow(job_of(sys.argv[1], 3)).num_generated
 waited = ray.get(train.remote(), timeout=120)  # holds both GPUs, so that it starts once the pool gave them back
 second = pool.grow(job_of(sys.argv[1], 7)).num_generated
-print(first, waited, second)
+slow = [job_of(sys.argv[1], 3, num_inference_steps=150, guidance_scale=1.0 + scale) for scale in range(8)]
+print(first, waited, second, *share(slow))
 pool.close()
 """
 
 
-def test_a_pool_without_work_gives_its_gpus_back_and_takes_them_again(tmp_path):
+def test_a_pool_gives_its_gpus_back_without_work_or_while_it_is_ahead_and_takes_them_again(tmp_path):
     from pathlib import Path
 
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
@@ -177,4 +235,4 @@ def test_a_pool_without_work_gives_its_gpus_back_and_takes_them_again(tmp_path):
     command = [sys.executable, "-c", GIVE_BACK, str(tmp_path)]
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert finished.returncode == 0, finished.stderr[-3000:]
-    assert finished.stdout.split() == ["30", "2", "40"]
+    assert finished.stdout.split() == ["30", "2", "40", "True", "240"]
