@@ -10,9 +10,10 @@ from raysd.diffusion.guiding.weaker import WeakModel, find_weak_model, why_not_s
 from raysd.errors import UserError
 from raysd.storage.hub import without_folders
 
-DEFAULTS = {name: GenerationSettings.model_fields[name].default for name in (
-    "guidance_range", "guidance_schedule", "weak_model", "skip_blocks", "cads"
-)}
+DEFAULTS = {
+    name: GenerationSettings.model_fields[name].default
+    for name in ("guidance_range", "guidance_schedule", "weak_model", "skip_blocks", "cads")
+}
 
 
 @dataclass(frozen=True)

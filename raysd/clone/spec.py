@@ -1,6 +1,6 @@
 """The spec of a clone: the resolved values of all that shapes an image, and their fingerprint."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
 from typing import Any, Literal
@@ -53,7 +53,7 @@ class CloneSpec:
     guidance_version: int = 1
     """Of the family's convention (`raysd.diffusion.conventions`)."""
     step_cache: StepCacheSettings | None = None
-    guiding: Guiding = Guiding()
+    guiding: Guiding = field(default_factory=Guiding)
 
     @property
     def weights(self) -> tuple[Model | Lora, ...]:

@@ -66,7 +66,7 @@ def _checkpoint_problem(folder: Path, safety_checker: bool, variant: str | None)
     for name, entry in index.items():
         if not _is_named(entry) or (name == "safety_checker" and not safety_checker):
             continue
-        if (problem := component_problem(folder / name, name, str(entry[1]), variant)) is not None:
+        if (problem := _component_problem(folder / name, name, str(entry[1]), variant)) is not None:
             hint = ", or set generation.safety_checker=false" if name == "safety_checker" else ""
             return f"its {name} {problem}{hint}"
     return None
@@ -76,8 +76,7 @@ def _is_named(entry: object) -> bool:
     return isinstance(entry, list) and len(entry) == 2 and None not in entry
 
 
-def component_problem(folder: Path, name: str, kind: str, variant: str | None) -> str | None:
-    """Return what is wrong with a component's folder, as the end of a sentence; None where it is whole."""
+def _component_problem(folder: Path, name: str, kind: str, variant: str | None) -> str | None:
     if not folder.is_dir():
         return "is missing; copy or download the folder again, whole"
     if "Tokenizer" in kind:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from raysd.diffusion.checkpoint import Model, find_model, plan_model
 from raysd.diffusion.family import Family, read_family
-from raysd.diffusion.inspection import component_problem, read_header
+from raysd.diffusion.inspection import read_header
 from raysd.errors import UserError
 
 if TYPE_CHECKING:
@@ -176,16 +176,13 @@ def _misfit(model: Model, own: Family, weak: Model, others: Family) -> str | Non
     if others.pipeline != own.pipeline:
         return f"is a model for {others.pipeline}, and {model.name} is for {own.pipeline}"
     folders = model.find_configs_here(), weak.find_configs_here()
-    if not weak.missing_bytes:
-        kind = str(_config(folders[1], own).get("_class_name"))
-        if (problem := component_problem(folders[1] / own.denoiser, own.denoiser, kind, weak.variant)) is not None:
-            return f"its {own.denoiser} {problem}"
     configs = [_config(folder, own) for folder in folders]
     schedules = [_json(folder / "scheduler" / "scheduler_config.json") for folder in folders]
     for values, names in ((configs, EQUAL), (schedules, EQUAL_SCHEDULE)):
         for name, what in names.items():
             ours, theirs = (value.get(name) for value in values)
-            if ours != theirs and (values is configs or None not in (ours, theirs)):
+            is_inner = name == "cross_attention_dim" and configs[0].get("caption_channels") is not None
+            if ours != theirs and not is_inner and (values is configs or None not in (ours, theirs)):
                 return f"does not fit {model.name}: {what} {theirs}, and not {ours}"
     return None
 
