@@ -1,7 +1,6 @@
 """What each kind of guidance does to labels and variety: python benchmarks/samplers.py --storage runs/samplers
 
-The embedded generator, 300 images a setting and clone seed, two seeds with the same image seeds in all settings. Three
-figures:
+The embedded generator, 300 images a setting and clone seed, with the same image seeds in all settings. Three figures:
 
 - agreement: share of the images whose label a judge gives them, in percent. The judge is a random forest that learned
   from 15,000 real images;
@@ -32,27 +31,23 @@ from raysd.generation.cost import guided_steps
 from raysd.generation.pipeline import Generator
 
 COMMAND = "python benchmarks/samplers.py --storage runs/samplers"
-PER_CLASS, BATCH, SEEDS = 30, 60, (0, 1)
+PER_CLASS, BATCH = 30, 60
 NUM_JUDGED, NUM_TEST = 15_000, 3_000
 CADS = {"scale": 0.1, "tau1": 0.6, "tau2": 0.9}
-SETTINGS = {
-    "g1": {"guidance_scale": 1},
-    "g1_5": {"guidance_scale": 1.5},
-    "g2": {"guidance_scale": 2},
-    "g4": {"guidance_scale": 4},
-    "interval_g4": {"guidance_scale": 4, "guidance_interval": (0.2, 0.8)},
-    "rising_g2": {"guidance_scale": 2, "guidance_schedule": "rising"},
-    "falling_g2": {"guidance_scale": 2, "guidance_schedule": "falling"},
-    "rising_g4": {"guidance_scale": 4, "guidance_schedule": "rising"},
-    "range_1_4": {"guidance_range": (1, 4)},
-    "cads_g2": {"guidance_scale": 2, "cads": CADS},
+PLAIN = {f"g{scale:g}".replace(".", "_"): {"guidance_scale": scale} for scale in (1, 1.5, 2, 4)}
+WEAK = {f"weak_g{scale:g}".replace(".", "_"): {"guidance_scale": scale} for scale in (1.5, 2, 3)}
+OTHERS = {
     "cads_g4": {"guidance_scale": 4, "cads": CADS},
-    "cads_more_g4": {"guidance_scale": 4, "cads": {**CADS, "scale": 0.5}},
+    "range_1_4": {"guidance_range": (1, 4)},
     "skip_middle_g1_5": {"guidance_scale": 1.5, "skip_blocks": [1]},
+    "rising_g4": {"guidance_scale": 4, "guidance_schedule": "rising"},
+    "falling_g2": {"guidance_scale": 2, "guidance_schedule": "falling"},
+    "interval_g4": {"guidance_scale": 4, "guidance_interval": (0.2, 0.8)},
     "skip_middle_g2": {"guidance_scale": 2, "skip_blocks": [1]},
-    "skip_first_g2": {"guidance_scale": 2, "skip_blocks": [0]},
+    "cads_more_g4": {"guidance_scale": 4, "cads": {**CADS, "scale": 0.5}},
+    "cads_g2": {"guidance_scale": 2, "cads": CADS},
+    "rising_g2": {"guidance_scale": 2, "guidance_schedule": "rising"},
 }
-WEAK = {f"weak_g{scale:g}".replace(".", "_"): {"guidance_scale": scale} for scale in (1.5, 2, 3, 4)}
 
 
 def spec_of(changes, seed):
@@ -75,7 +70,7 @@ def images_of(spec, generators, folder):
 
 
 def forest():
-    return RandomForestClassifier(200, n_jobs=1, random_state=0)
+    return RandomForestClassifier(100, n_jobs=1, random_state=0)
 
 
 def figures(images, labels, judge, test):
@@ -87,8 +82,8 @@ def figures(images, labels, judge, test):
     return {"agreement": agreement, "spread": spread, "top1": top1}
 
 
-def measure(folder, weak_model):
-    """Metrics of all settings, and of real images."""
+def measure(folder, weak_model, seeds):
+    """Metrics of real images, and of each setting."""
     (images, labels), test = load_fashion_mnist("train"), tuple(part[:NUM_TEST] for part in load_fashion_mnist("test"))
     judge = forest().fit(images[:NUM_JUDGED].reshape(NUM_JUDGED, -1), labels[:NUM_JUDGED])
     generators, units = {}, {"agreement": "percent", "spread": "gray levels", "top1": "percent"}
@@ -99,25 +94,29 @@ def measure(folder, weak_model):
         chosen = [rng.choice(np.flatnonzero(rest_labels == label), PER_CLASS, replace=False) for label in range(10)]
         return rest_images[np.concatenate(chosen)], rest_labels[np.concatenate(chosen)]
 
-    known = {"real": None, **SETTINGS}
-    if weak_model:
-        known |= {name: {**changes, "weak_model": weak_model} for name, changes in WEAK.items()}
+    weak = {name: {**changes, "weak_model": weak_model} for name, changes in WEAK.items() if weak_model}
+    known = {"real": None, **PLAIN, **weak, **OTHERS}
     for name, changes in known.items():
-        specs = [] if changes is None else [spec_of(changes, seed) for seed in SEEDS]
-        sets = [images_of(spec, generators, folder) for spec in specs] or [real(seed) for seed in SEEDS]
+        specs = [] if changes is None else [spec_of(changes, seed) for seed in seeds]
+        sets = [images_of(spec, generators, folder) for spec in specs] or [real(seed) for seed in seeds]
         found = [figures(*each, judge, test) for each in sets]
         cost = f"; cost over guidance {guided_steps(specs[0]) / guided_steps(spec_of({}, 0)):.2f}" if specs else ""
-        about = f"{json.dumps(changes)}, {10 * PER_CLASS} images for each of {len(SEEDS)} seeds{cost}"
-        for figure, unit in units.items():
-            runs = [each[figure] for each in found]
-            yield record.metric(f"{name}_{figure}", mean(runs), unit, "higher", COMMAND, about, runs)
+        shown = {**(changes or {}), **({"weak_model": Path(weak_model).name} if name in weak else {})}
+        about = f"{json.dumps(shown)}, {10 * PER_CLASS} images for each of {len(seeds)} clone seeds{cost}"
+        yield [
+            record.metric(f"{name}_{figure}", mean(runs), unit, "higher", COMMAND, about, runs)
+            for figure, unit in units.items()
+            for runs in [[each[figure] for each in found]]
+        ]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--storage", required=True, type=Path, help="folder for the images")
     parser.add_argument("--weak-model", help="a weaker model for the embedded one, in diffusers format")
+    parser.add_argument("--seeds", type=int, default=1, help="number of clone seeds")
     options = parser.parse_args()
     options.storage.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    record.write("samplers", list(measure(options.storage, options.weak_model)))
+    for metrics in measure(options.storage, options.weak_model, range(options.seeds)):
+        record.write("samplers", metrics)

@@ -12,7 +12,7 @@ from raysd.storage.hub import without_folders
 
 DEFAULTS = {
     name: GenerationSettings.model_fields[name].default
-    for name in ("guidance_range", "guidance_schedule", "weak_model", "skip_blocks", "cads")
+    for name in ("guidance_range", "guidance_schedule", "weak_model", "weak_revision", "skip_blocks", "cads")
 }
 
 
@@ -39,10 +39,12 @@ class Guiding:
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of `generation` that differ from the default, as plain JSON."""
+        weak = self.weak_model
         values = {
             "guidance_range": None if self.scales is None else list(self.scales),
             "guidance_schedule": self.schedule,
-            "weak_model": None if self.weak_model is None else self.weak_model.name,
+            "weak_model": None if weak is None else weak.name,
+            "weak_revision": None if weak is None else weak.commit or weak.revision,
             "skip_blocks": list(self.skip_blocks),
             "cads": None if self.cads is None else self.cads.model_dump(),
         }
@@ -51,9 +53,8 @@ class Guiding:
     def identity(self) -> dict[str, Any]:
         """Return what the fingerprint hashes, as plain JSON: nothing where guidance is plain."""
         values = self.settings()
-        if self.weak_model is not None:
-            values["weak_model"] = self.weak_model.digest
-        return values
+        values.pop("weak_revision", None)
+        return values | ({} if self.weak_model is None else {"weak_model": self.weak_model.digest})
 
     def words(self, guidance_scale: float) -> str:
         """Return a guidance scale and what else guides, as `1 to 4, rising`."""
@@ -86,7 +87,7 @@ def resolve_guiding(
     """
     weak = None
     if settings.weak_model is not None:
-        weak = find_weak_model(settings.weak_model, dtype, model, fetch)
+        weak = find_weak_model(settings.weak_model, settings.weak_revision, dtype, model, fetch)
     blocks = tuple(sorted(settings.skip_blocks))
     if blocks and (reason := _why_not_skipped(settings, family, model)) is not None:
         raise UserError("generation.skip_blocks", list(blocks), reason)

@@ -87,6 +87,8 @@ class GenerationSettings(Section):
     weak_model: str | None = None
     """Weaker model of the same latent space and text embeddings, a folder in diffusers format or a hub id: images are
     guided away from its prediction (autoguidance), in the place of the unconditional one."""
+    weak_revision: str | None = None
+    """Branch, tag or commit of a weak model on the hub; its default branch when null."""
     skip_blocks: list[Annotated[int, Field(ge=0)]] = []
     """Numbers of transformer blocks of the denoiser, from 0 in the order in which they run: images are guided away from
     the model without these blocks, in the place of the unconditional prediction."""

@@ -127,7 +127,9 @@ OTHER = {
     "training.min_workers": "1",
 }
 """Another value than the default, where it does not follow from the type."""
-ELSEWHERE = {f"generation.{name}" for name in ("revision", "lora", "seeds", "scheduler")}  # need files, or diffusers
+ELSEWHERE = {
+    f"generation.{name}" for name in ("revision", "weak_revision", "lora", "seeds", "scheduler")
+}  # need files, or diffusers
 OF_IMAGES = {"training.sources", "training.filters", "training.real"}
 
 

@@ -54,11 +54,12 @@ class WeakModel(Model):
     noun: ClassVar = "weak model"
 
 
-def find_weak_model(name: str, dtype: str, model: Model, fetch: bool) -> WeakModel:
+def find_weak_model(name: str, revision: str | None, dtype: str, model: Model, fetch: bool) -> WeakModel:
     """Resolve the name of a weak model and check that its denoiser can stand beside that of the model.
 
     Args:
         name: a shipped one, a folder in diffusers format, or a hub id.
+        revision: branch, tag or commit of a hub id.
         dtype: of the model.
         model: that it guides.
         fetch: whether to fetch the weights of a hub model.
@@ -67,7 +68,7 @@ def find_weak_model(name: str, dtype: str, model: Model, fetch: bool) -> WeakMod
         UserError: no such model, or one of another latent space or other text embeddings.
     """
     try:
-        found = (find_model if fetch else plan_model)(name, None, dtype)
+        found = (find_model if fetch else plan_model)(name, revision, dtype)
     except UserError as error:
         raise UserError(FIELD, error.value, error.remedy) from None
     weak = WeakModel(**vars(found))
