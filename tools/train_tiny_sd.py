@@ -2,13 +2,15 @@
 
 import argparse
 
-from tiny_sd.job import Job, shortened, train_tiny_sd
+from tiny_sd.job import Job, shortened, train_tiny_sd, train_weak
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", default="runs/tiny_sd", help="folder for checkpoints and the finished model")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--steps", type=int, help="cut both parts to this many steps and few images, for a trial run")
+    parser.add_argument("--weak", action="store_true", help="train a weak denoiser for the shipped model instead")
     options = parser.parse_args()
     job = Job(out=options.out, num_workers=options.workers)
-    print(train_tiny_sd(job if options.steps is None else shortened(job, options.steps)))
+    job = job if options.steps is None else shortened(job, options.steps)
+    print(train_weak(job) if options.weak else train_tiny_sd(job))

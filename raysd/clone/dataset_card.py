@@ -65,7 +65,7 @@ def dataset_card(
         "prompt variant": spec.variant_name,
         "templates": "; ".join(spec.variant.templates),
         "negative prompt": spec.variant.negative_prompt or "none",
-        "guidance scale": f"{spec.guidance_scale:g}"
+        "guidance scale": spec.guiding.words(spec.guidance_scale)
         + ("" if spec.guidance_interval == (0.0, 1.0) else f" in the steps {spec.guidance_interval}"),
         "sampler": f"{spec.scheduler or 'of the checkpoint'}, {spec.num_inference_steps} steps"
         + ("" if spec.step_cache is None else f", {spec.step_cache}"),

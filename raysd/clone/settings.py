@@ -13,6 +13,7 @@ MOST_IMAGES = 10**12
 Count = Annotated[int, Field(ge=0, le=MOST_IMAGES), Unit("images")]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """The range of every seed; a library that takes 32 bits gets a hash of a larger one."""
+Scale = Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)]
 LEAST_PART = 1e-4  # of a CPU or GPU; Ray counts in ten-thousandths
 
 
@@ -53,6 +54,28 @@ class EntropyGuidanceSettings(Section):
         return f"entropy guidance {self.weight:g}"
 
 
+class CadsSettings(Section):
+    """Noise on the prompts' embeddings at the beginning of the sampling (condition-annealed sampling)."""
+
+    scale: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 0.1
+    """Amount of noise: more gives more variety, and too much another class."""
+    tau1: Annotated[float, Field(ge=0, le=1)] = 0.6
+    """Time, 1 where the sampling begins and 0 where it ends, from which on the embeddings are as they were."""
+    tau2: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """Time until which the embeddings are noise alone."""
+    mixing: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the embedding with the mean and deviation that it had without noise."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "CadsSettings":
+        if self.tau1 > self.tau2:
+            raise ValueError(f"tau1 = {self.tau1:g} is above tau2 = {self.tau2:g}; the noise ends at tau1, so lower it")
+        return self
+
+    def __str__(self) -> str:
+        return f"CADS noise {self.scale:g} from {self.tau2:g} to {self.tau1:g}, mixing {self.mixing:g}"
+
+
 class GenerationSettings(Section):
     """How a clone is generated. The first block shapes the images and enters the fingerprint; the second does not."""
 
@@ -66,11 +89,27 @@ class GenerationSettings(Section):
     """Prompt variant, which says how a class becomes a prompt: a built-in one, or one from `variants`."""
     negative_prompt: str | None = None
     """Negative prompt that replaces the variant's; the variant's own when null."""
-    guidance_scale: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] = 2.0
+    guidance_scale: Scale = 2.0
     """Scale g of classifier-free guidance, eps_uncond + g (eps_cond - eps_uncond): 1 is no guidance and costs half, and
     a larger scale gives images that fit the prompt better and vary less."""
     guidance_interval: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = (0.0, 1.0)
     """First and last share of the denoising steps that are guided; all others have guidance scale 1."""
+    guidance_range: tuple[Scale, Scale] | None = None
+    """Least and largest guidance scale, as `[1, 4]`, in the place of `guidance_scale`: each image has one of its own in
+    between, from its seed."""
+    guidance_schedule: Literal["constant", "rising", "falling", "rising_cosine", "falling_cosine"] = "constant"
+    """Course of the guidance over the denoising steps: g - 1 times a factor with the mean 1, from 0 to 2 or from 2 to
+    0, in a line or half a cosine."""
+    weak_model: str | None = None
+    """Weaker model of the same latent space and text embeddings, a folder in diffusers format or a hub id: images are
+    guided away from its prediction (autoguidance), in the place of the unconditional one."""
+    weak_revision: str | None = None
+    """Branch, tag or commit of a weak model on the hub; its default branch when null."""
+    skip_blocks: list[Annotated[int, Field(ge=0)]] = []
+    """Numbers of transformer blocks of the denoiser, from 0 in the order in which they run: images are guided away from
+    the model without these blocks, in the place of the unconditional prediction."""
+    cads: CadsSettings | None = None
+    """Add noise to the prompts' embeddings in the first steps, as `{scale: 0.1}`, for more variety at high guidance."""
     entropy_guidance: EntropyGuidanceSettings | None = None
     """Guidance towards images that a classifier is in doubt about (Askari Hemmat et al. 2025); none when null."""
     sampler: Literal["fast", "paper"] = "fast"
@@ -158,6 +197,31 @@ class GenerationSettings(Section):
                 f"is less than {LEAST_PART:g} of a GPU, the smallest part that Ray hands out; raise it, or set it to 0"
             )
         raise ValueError(f"an actor has a part of one GPU or whole ones; use {int(gpus)} or {int(gpus) + 1}")
+
+    @model_validator(mode="after")
+    def _one_weaker_prediction(self) -> "GenerationSettings":
+        if self.weak_model is not None and self.skip_blocks:
+            raise ValueError("weak_model and skip_blocks each say what to guide away from; name one of them")
+        return self
+
+    @property
+    def mean_guidance_scale(self) -> float:
+        """The guidance scale, or the mean of its range."""
+        return self.guidance_scale if self.guidance_range is None else sum(self.guidance_range) / 2
+
+    @field_validator("guidance_range")
+    @classmethod
+    def _low_before_high(cls, scales: tuple[float, float] | None) -> tuple[float, float] | None:
+        if scales is not None and scales[0] > scales[1]:
+            raise ValueError("the least scale must not be above the largest; exchange them")
+        return scales
+
+    @field_validator("skip_blocks")
+    @classmethod
+    def _each_block_once(cls, blocks: list[int]) -> list[int]:
+        if len(set(blocks)) != len(blocks):
+            raise ValueError("a block is given twice; name each once")
+        return blocks
 
     @field_validator("guidance_interval")
     @classmethod

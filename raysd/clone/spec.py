@@ -1,11 +1,12 @@
 """The spec of a clone: the resolved values of all that shapes an image, and their fingerprint."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
 from typing import Any, Literal
 
 from raysd.classifier.entropy import EntropyGuide, find_guide
+from raysd.clone.guiding import Guiding, check_guider, resolve_guiding
 from raysd.clone.settings import SAMPLER_STEPS, GenerationSettings, SchedulerOption, StepCacheSettings
 from raysd.diffusion.checkpoint import SHIPPED, Lora, Model, find_checkpoint, find_lora, find_model, plan_model
 from raysd.diffusion.conventions import STEPPED, why_refused
@@ -56,11 +57,18 @@ class CloneSpec:
     first_image: int = 0
     """Number of the first image of each class."""
     entropy_guide: EntropyGuide | None = None
+    guiding: Guiding = field(default_factory=Guiding)
 
     @property
     def weights(self) -> tuple[Model | Lora, ...]:
-        """The model and LoRA weights, which each node that generates needs."""
-        return self.model, *self.loras
+        """The models and LoRA weights, which each node that generates needs."""
+        weak = self.guiding.weak_model
+        return self.model, *(() if weak is None else (weak,)), *self.loras
+
+    @property
+    def is_here(self) -> bool:
+        """Whether all weights are on this machine, and so the fingerprint is known."""
+        return all(each.digest for each in self.weights)
 
     @cached_property
     def family(self) -> Family:
@@ -71,15 +79,15 @@ class CloneSpec:
     def pipeline_key(self) -> str:
         """Hash that is equal for clones that one loaded pipeline can generate."""
         loras = [[lora.digest, lora.scale] for lora in self.loras]
-        return fingerprint(
-            [self.model.digest, self.dtype, loras, self.compile, self.safety_checker and self.family.has_safety_checker]
-        )
+        has_checker = self.safety_checker and self.family.has_safety_checker
+        key = [self.model.digest, self.dtype, loras, self.compile, has_checker]
+        return fingerprint(key + ([] if (weak := self.guiding.weak_model) is None else [weak.digest]))
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash of everything that shapes an image, without the number of images and the variant's name; `unknown` while
         the model's weights are still on the hub."""
-        return fingerprint(self.identity()) if self.model.digest else UNKNOWN
+        return fingerprint(self.identity()) if self.is_here else UNKNOWN
 
     def identity(self) -> dict[str, Any]:
         """Return the values that the fingerprint hashes, as plain JSON."""
@@ -107,6 +115,7 @@ class CloneSpec:
             **({"step_cache": self.step_cache.model_dump()} if self.step_cache is not None else {}),
             **({"first_image": self.first_image} if self.first_image else {}),
             **({"entropy_guidance": self.entropy_guide.identity()} if self.entropy_guide is not None else {}),
+            **self.guiding.identity(),
         }
 
     def describe(self) -> dict[str, Any]:
@@ -117,6 +126,8 @@ class CloneSpec:
             "commit": self.model.commit,
             "variant_name": self.variant_name,
         }
+        if (weak := self.guiding.weak_model) is not None:
+            names |= {"weak_model_name": weak.name, "weak_model_commit": weak.commit}
         return {**names, "pipeline": self.family.pipeline, **self.identity()}
 
 
@@ -168,7 +179,7 @@ def resolve_clone_spec(
         table=table,
         variant_name=settings.variant,
         variant=variant,
-        guidance_scale=settings.guidance_scale,
+        guidance_scale=settings.mean_guidance_scale,
         scheduler=scheduler,
         num_inference_steps=num_steps,
         image_size=size,
@@ -179,7 +190,7 @@ def resolve_clone_spec(
         stored_size=stored_size,
         loras=loras,
         scheduler_options=tuple(sorted(settings.scheduler_options.items())),
-        guidance_interval=settings.guidance_interval if settings.guidance_scale > 1 else WHOLE,
+        guidance_interval=settings.guidance_interval if settings.mean_guidance_scale > 1 else WHOLE,
         safety_checker=settings.safety_checker,
         flagged=settings.flagged,
         max_redraws=settings.max_redraws,
@@ -188,6 +199,7 @@ def resolve_clone_spec(
         step_cache=_step_cache(settings, model, family),
         first_image=settings.first_image,
         entropy_guide=_entropy_guide(settings, family),
+        guiding=resolve_guiding(settings, family, model, dtype, variant.negative_prompt, fetch),
     )
 
 
@@ -241,6 +253,7 @@ def _check_guidance(settings: GenerationSettings, variant: PromptVariant, family
             settings.guidance_scale,
             f"{family.pipeline} does not guide up to {least:g}; set it to 1, or above {least:g}",
         )
+    check_guider(settings, family)
     if settings.guidance_interval != WHOLE and not family.takes_interval:
         why = f"{settings.model} makes no unconditional pass that could be left out"
         if family.guidance == "classifier_free":

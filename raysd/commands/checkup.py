@@ -117,7 +117,7 @@ def _check_nodes(
     from raysd.generation.memory import actor_memory, memory_failures
     from raysd.versions import versions
 
-    models, here = () if spec is None else spec.loras if spec.model.missing_bytes else spec.weights, versions()
+    models, here = () if spec is None else tuple(each for each in spec.weights if each.digest), versions()
     reports = survey(nodes, experiment.root, models, thorough=True)
     found = survey_failures(experiment.root, reports, here, models)
     failures.all += found

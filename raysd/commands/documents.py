@@ -42,8 +42,8 @@ def _plan(plan: "ClonePlan") -> dict[str, Any]:
         "confirmation": list(plan.confirmation),
         "clones": [
             {
-                "path": each.path if spec.model.digest else None,
-                "fingerprint": each.fingerprint if spec.model.digest else None,
+                "path": each.path if each.clone.spec.is_here else None,
+                "fingerprint": each.fingerprint if each.clone.spec.is_here else None,
                 "seed": each.clone.spec.seed,
                 "num_images": each.num_images,
                 "num_shards": each.num_shards,

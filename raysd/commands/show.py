@@ -57,7 +57,8 @@ def show_plan(plan: "ClonePlan", line: CommandLine = DEFAULT) -> None:
     _line(f"model         {spec.model.name}, {_weights(spec.model)}, {spec.dtype}")
     _line(
         f"sampler       {spec.scheduler or 'the checkpoint’s own'}, {spec.num_inference_steps} steps, "
-        f"guidance scale {spec.guidance_scale:g}" + ("" if spec.step_cache is None else f", {spec.step_cache}")
+        f"guidance scale {spec.guiding.words(spec.guidance_scale)}"
+        + ("" if spec.step_cache is None else f", {spec.step_cache}")
     )
     _line(f"variant       {spec.variant_name}")
     for prompt in plan.prompts:
@@ -87,7 +88,9 @@ def show_plan(plan: "ClonePlan", line: CommandLine = DEFAULT) -> None:
     for line_of_sweep in plan.confirmation:
         _line(f"confirm       {line_of_sweep}")
     for each in plan.clones:
-        _line(f"clone         {each.path if spec.model.digest else 'its fingerprint is known after the download'}")
+        _line(
+            f"clone         {each.path if each.clone.spec.is_here else 'its fingerprint is known after the download'}"
+        )
 
 
 def _weights(model: "Model") -> str:

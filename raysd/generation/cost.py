@@ -24,6 +24,7 @@ from raysd.clone.clone import Clone
 from raysd.clone.plan import Plan
 from raysd.clone.spec import CloneSpec
 from raysd.cluster.resources import processes_on
+from raysd.diffusion.guiding.weaker import pass_share
 from raysd.storage.location import Location
 from raysd.storage.row_types import GenerationCost, RateRow
 from raysd.storage.rows import RATE, read_rows
@@ -65,7 +66,16 @@ def guided_steps(spec: CloneSpec) -> float:
     """Return the cost of an image in guided steps: those without the unconditional pass count in part."""
     first, last = spec.guidance_interval
     share = last - first if spec.family.known.makes_two_passes(spec.guidance_scale) else 0.0
-    return _whole_steps(spec) * (share + (1 - share) * UNGUIDED_SHARE)
+    if not spec.guiding.has_weaker_pass:
+        return _whole_steps(spec) * (share + (1 - share) * UNGUIDED_SHARE)
+    return UNGUIDED_SHARE * (_whole_steps(spec) + spec.num_inference_steps * share * _weaker_pass(spec))
+
+
+def _weaker_pass(spec: CloneSpec) -> float:
+    """Return the cost of a weaker prediction in whole passes of the denoiser. One without some blocks counts as whole:
+    a few are skipped. That of a weak model never takes features from a cache."""
+    weak = spec.guiding.weak_model
+    return 1.0 if weak is None or spec.model.is_dummy else pass_share(weak, spec.model, spec.family)
 
 
 def _whole_steps(spec: CloneSpec) -> float:

@@ -29,11 +29,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from raysd.clone.guiding import Guiding
 from raysd.clone.plan import ImageCounts, Plan
 from raysd.clone.spec import CloneSpec
 from raysd.generation.pipeline import WHOLE, Generator
 
-STEPS = 2  # a model runs once for all calls of the same shapes
+PLAIN: dict[str, Any] = {
+    "compile": False,
+    "loras": (),
+    "guidance_interval": WHOLE,
+    "guiding": Guiding(),
+    "num_inference_steps": 2,
+}
+"""What a run on fake tensors leaves out; a model runs once for all calls of the same shapes."""
 CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # of which torch's counter does not know
 
 
@@ -44,7 +52,7 @@ def run_on_fake_tensors(spec: CloneSpec, batch_size: int) -> tuple[int, dict[str
     Raises:
         Exception: of any kind, where a pipeline's code asks for the values of its tensors.
     """
-    spec = replace(spec, compile=False, loras=(), guidance_interval=WHOLE, num_inference_steps=STEPS)
+    spec = replace(spec, **PLAIN)
     models = _FakeModels()
     generator = Generator(spec, models.make(spec))
     weights = models.memory.live
@@ -61,7 +69,7 @@ def count_flops(spec: CloneSpec) -> tuple[int, int]:
     Raises:
         Exception: of any kind, where a pipeline's code asks for the values of its tensors.
     """
-    spec = replace(spec, compile=False, loras=(), guidance_interval=WHOLE, num_inference_steps=STEPS)
+    spec = replace(spec, **PLAIN)
     models = _FakeModels(counts_flops=True)
     generator = Generator(spec, models.make(spec))
     with suppress(_DecodedError):

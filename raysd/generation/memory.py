@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from raysd.clone.spec import CloneSpec
 from raysd.cluster.probe import NodeReport
 from raysd.cluster.resources import ResourceRequest, processes_on, room_for
-from raysd.diffusion.checkpoint import weight_bytes
+from raysd.diffusion.checkpoint import DTYPE_BYTES, weight_bytes
+from raysd.diffusion.guiding.weaker import denoiser_bytes
 from raysd.errors import UserError
 
 PROCESS_BYTES = 0.7e9  # of an actor without a pipeline: libraries, Ray; on a GPU its context
@@ -73,10 +74,16 @@ def actor_memory(spec: CloneSpec, batch_size: int) -> ActorMemory:
     except Exception:  # code of any model may ask for a value, and fails in its own way
         model = spec.model
         here = weight_bytes(model.find_configs_here(), spec.dtype, model.variant)
-        return ActorMemory(here + model.missing_bytes, images=images)
+        return ActorMemory(here + model.missing_bytes + _weak_bytes(spec), images=images)
     finally:
         logging.disable(logging.NOTSET)
-    return ActorMemory(weights, activations, images)
+    return ActorMemory(weights + _weak_bytes(spec), activations, images)
+
+
+def _weak_bytes(spec: CloneSpec) -> int:
+    """Return the bytes of the weak model's denoiser; its activations are at most those of the model."""
+    weak = spec.guiding.weak_model
+    return 0 if weak is None else denoiser_bytes(weak, spec.family, DTYPE_BYTES[spec.dtype]) + weak.missing_bytes
 
 
 def memory_failures(request: ResourceRequest, reports: Sequence[NodeReport], memory: "ActorMemory") -> list[UserError]:

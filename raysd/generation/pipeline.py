@@ -14,7 +14,10 @@ from raysd.clone.plan import PlannedImage
 from raysd.clone.spec import CloneSpec
 from raysd.device import find_device
 from raysd.diffusion.family import EMBEDDINGS
-from raysd.diffusion.guidance import GuidanceInterval
+from raysd.diffusion.guiding.condition_noise import ConditionNoise
+from raysd.diffusion.guiding.guider import Guider
+from raysd.diffusion.guiding.image_numbers import image_guidance_scale
+from raysd.diffusion.guiding.weaker import load_weak_denoiser, transformer_blocks, without_blocks
 from raysd.diffusion.latent_steps import LatentSteps
 from raysd.diffusion.lora import fuse_lora
 from raysd.diffusion.prompt_embeddings import PromptEmbeddings
@@ -77,14 +80,21 @@ class Generator:
         for lora, file in zip(spec.loras, lora_files, strict=True):
             fuse_lora(pipeline, spec.family.denoiser, lora, file)
         self.denoiser = getattr(pipeline, spec.family.denoiser)
+        self.weak_denoiser = None
+        if (weak := spec.guiding.weak_model) is not None:
+            self.weak_denoiser = load_weak_denoiser(weak, self.denoiser, spec.family.denoiser, options["dtype"])
+            self.weak_denoiser.to(device)
+        denoisers = [each for each in (self.denoiser, self.weak_denoiser) if each is not None]
         if device.type == "cuda" and spec.family.denoiser == "unet":
-            self.denoiser.to(memory_format=torch.channels_last)
+            for denoiser in denoisers:
+                denoiser.to(memory_format=torch.channels_last)
         self.pipeline, self.own_scheduler = pipeline, pipeline.scheduler
         self.entropy: tuple[tuple[str, str], Entropy] | None = None
         self.arguments = set(signature(pipeline.__call__).parameters)
         self.embeddings = PromptEmbeddings(pipeline) if type(pipeline).__name__ in EMBEDDINGS else None
         if spec.compile:
-            self._compile(spec)
+            for denoiser in denoisers:
+                self._compile(spec, denoiser)
 
     def generate(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> GeneratedBatch:
         """Generate one batch.
@@ -113,12 +123,9 @@ class Generator:
         return pixels, finite, getattr(output, "nsfw_content_detected", None) or [False] * len(images)
 
     def _call_guided(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> Any:
-        """Call the pipeline, with guidance in the steps of the interval."""
+        """Call the pipeline, with a guider in the place of the denoiser where guidance is not plain."""
         original, steps = self.denoiser.forward, self._latent_steps(spec, len(images))
-        if spec.guidance_interval != WHOLE and spec.guidance_scale > 1:
-            self.denoiser.forward = GuidanceInterval(
-                original, spec.guidance_interval, len(images), lambda: len(self.pipeline.scheduler.timesteps)
-            )
+        self.denoiser.forward = self._guider(spec, images, original) or original
         try:
             if steps is None:
                 with torch.inference_mode():
@@ -141,6 +148,38 @@ class Generator:
         at_once = 1 if spec.image_size >= SLICED_SIZE else num_images
         settings = (guide.weight, guide.every, num_images, guide.through_denoiser, at_once)
         return LatentSteps(self.pipeline, self.denoiser, self.entropy[1], *settings)
+
+    def _guider(self, spec: CloneSpec, images: Sequence[PlannedImage], forward: Any) -> Guider | None:
+        """Return the guider of a batch; None where guidance is plain."""
+        guiding, seeds = spec.guiding, [image.seed for image in images]
+        asked: dict[str, Any] = guiding.settings()
+        if spec.guidance_interval != WHOLE and spec.guidance_scale > 1:
+            asked["guidance_interval"] = list(spec.guidance_interval)
+        if not asked:
+            return None
+        scales = [image_guidance_scale(guiding.scales or (spec.guidance_scale,) * 2, seed) for seed in seeds]
+        field, value = next(iter(asked.items()))
+        return Guider(
+            forward,
+            len(images),
+            lambda: len(self.pipeline.scheduler.timesteps),
+            (f"generation.{field}", value),
+            is_guided=spec.guidance_scale > 1,
+            interval=spec.guidance_interval,
+            weights=[scale - 1 for scale in scales] if guiding.mixes else None,
+            schedule=guiding.schedule,
+            weaker=self._weaker(spec, forward),
+            noise=None if guiding.cads is None else ConditionNoise(seeds, **guiding.cads.model_dump()),
+        )
+
+    def _weaker(self, spec: CloneSpec, forward: Any) -> Any:
+        """Return a forward that predicts less well from the same conditions; None for the unconditional pass."""
+        if self.weak_denoiser is not None and spec.guiding.weak_model is not None:
+            return self.weak_denoiser.forward
+        if not spec.guiding.skip_blocks:
+            return None
+        blocks = transformer_blocks(self.denoiser)
+        return without_blocks(forward, [blocks[number] for number in spec.guiding.skip_blocks])
 
     def _arguments(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> dict[str, Any]:
         """Return the arguments of the pipeline's call.
@@ -221,8 +260,8 @@ class Generator:
         if hasattr(vae, "use_slicing"):
             vae.use_slicing = spec.image_size >= SLICED_SIZE
 
-    def _compile(self, spec: CloneSpec) -> None:
-        """Compile the denoiser's own `forward`, which serves all clones: functions that replace it while a batch is
+    def _compile(self, spec: CloneSpec, denoiser: Any) -> None:
+        """Compile a denoiser's own `forward`, which serves all clones: functions that replace it while a batch is
         generated call it and stay outside. Or compile the blocks that it repeats: those of one kind and shape share a
         graph.
 
@@ -233,10 +272,10 @@ class Generator:
         config.recompile_limit = MAX_GRAPHS
         dynamic = None if self.embeddings is None else False
         if spec.compile != "regional":
-            self.denoiser.forward = torch.compile(self.denoiser.forward, dynamic=dynamic)
+            denoiser.forward = torch.compile(denoiser.forward, dynamic=dynamic)
             return
         config.recompile_limit = config.accumulated_recompile_limit = MAX_GRAPHS * MAX_KINDS
-        for block in self.denoiser.modules():
+        for block in denoiser.modules():
             if type(block).__name__ in spec.family.regions:
                 block.compile(dynamic=dynamic)
 

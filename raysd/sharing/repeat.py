@@ -88,6 +88,7 @@ def _experiment_values(clone: Clone, batch_size: int | None) -> dict[str, Any] |
         "max_redraws": spec.max_redraws,
         "compile": spec.compile,
         **({"step_cache": spec.step_cache.model_dump()} if spec.step_cache is not None else {}),
+        **spec.guiding.settings(),
         "seed": spec.seed,
         "images_per_class": max(1, counts.default),
         "class_counts": {keys[label]: count for label, count in counts.own},

@@ -138,7 +138,7 @@ def without_paths(value: Any, key: str = "") -> Any:
         return value
     if value.startswith(("/", "~/", "./", "../")) or "://" in value or key == REAL_SET:
         return value.partition("?")[0].rstrip("/").rpartition("/")[2]
-    return without_folders(value) if key == "model" else value
+    return without_folders(value) if key in ("model", "weak_model", "weak_model_name") else value
 
 
 def _kind_of(key: str, values: dict[str, Any]) -> str:

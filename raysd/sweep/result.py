@@ -153,7 +153,7 @@ def _best(experiment: Experiment, first: RankedSetting, rung: RungSettings, expe
     at = experiment_at(experiment, Setting(first["setting"]), rung)
     return {
         "variant": at.generation.variant,
-        "guidance_scale": at.generation.guidance_scale,
+        "guidance_scale": at.generation.mean_guidance_scale,
         "clone": first["clone"],
         "setting": first["setting"],
         "label": first["label"],

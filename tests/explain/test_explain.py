@@ -106,6 +106,10 @@ OTHER = {
     "generation.negative_prompt": "dark",
     "generation.guidance_scale": "3",
     "generation.guidance_interval": "[0, 0.5]",
+    "generation.guidance_range": "[1, 4]",
+    "generation.weak_model": "embedded",
+    "generation.skip_blocks": "[1]",
+    "generation.cads": "{scale: 0.2}",
     "generation.scheduler_options": "{solver_order: 3}",
     "generation.image_size": "24",
     "generation.stored_size": "16",
@@ -123,7 +127,9 @@ OTHER = {
     "training.min_workers": "1",
 }
 """Another value than the default, where it does not follow from the type."""
-ELSEWHERE = {f"generation.{name}" for name in ("revision", "lora", "seeds", "scheduler")}  # need files, or diffusers
+ELSEWHERE = {
+    f"generation.{name}" for name in ("revision", "weak_revision", "lora", "seeds", "scheduler")
+}  # need files, or diffusers
 OF_IMAGES = {"training.sources", "training.filters", "training.real"}
 
 

@@ -58,10 +58,21 @@ def test_a_graph_for_guided_steps_and_one_for_the_others_serve_all_clones(checkp
     changes = [
         {"num_inference_steps": steps, "guidance_interval": (0.0, end)} for steps in (2, 3) for end in (0.5, 0.7)
     ]
-    for change in [*changes, {"guidance_scale": 1}]:
+    guiders = [{"guidance_range": (1, 5)}, {"cads": {"scale": 1.0}}]
+    for change in [*changes, {"guidance_scale": 1}, *guiders]:
         pixels = generated(compiled, spec_for(checkpoint, compile=True, **change))
         assert np.array_equal(pixels, generated(plain, spec_for(checkpoint, **change))), change
     assert graphs == [[(4, 4, 8, 8)], [(2, 4, 8, 8)]]
+
+
+@pytest.mark.slow
+def test_a_weak_model_is_compiled_too(checkpoint, graphs):
+    change = {"weak_model": str(checkpoint)}
+    pixels = generated(
+        Generator(spec_for(checkpoint, compile=True, **change)), spec_for(checkpoint, compile=True, **change)
+    )
+    assert np.array_equal(pixels, generated(Generator(spec_for(checkpoint, **change)), spec_for(checkpoint, **change)))
+    assert graphs == [[(2, 4, 8, 8)]] * 2
 
 
 @pytest.mark.soak

@@ -12,6 +12,7 @@ from tiny_sd.loop import Batch, Schedule, fit, mixed_precision, shuffled_indices
 from tiny_sd.models import build_scheduler, build_text_encoder, build_unet
 
 CAPTION_DROPOUT = 0.12
+WEAK_WIDTHS = (24, 48)
 
 
 class DenoiserLoss(torch.nn.Module):
@@ -44,6 +45,7 @@ def train_denoiser(
     caption: Callable[[int, np.random.Generator], str],
     tokenizer: CLIPTokenizer,
     schedule: Schedule,
+    weak_for: CLIPTextModel | None = None,
 ) -> tuple[UNet2DConditionModel, CLIPTextModel]:
     """Train inside a Ray Train worker; return the averaged U-Net and text encoder.
 
@@ -53,9 +55,13 @@ def train_denoiser(
         caption: function that returns a caption for an image number and a random generator.
         tokenizer: the text encoder's tokenizer.
         schedule: steps and rates.
+        weak_for: a trained text encoder; a denoiser of half the width then learns from it alone.
     """
     torch.manual_seed(schedule.seed)
-    module = DenoiserLoss(build_unet(), build_text_encoder(tokenizer))
+    if weak_for is None:
+        module = DenoiserLoss(build_unet(), build_text_encoder(tokenizer))
+    else:
+        module = DenoiserLoss(build_unet(WEAK_WIDTHS), weak_for.requires_grad_(False))
     num_timesteps = len(module.scheduler.alphas_cumprod)
     encoded: dict[str, list[int]] = {}
 

@@ -13,14 +13,17 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from raysd.data.catalog import load_fashion_mnist
+from raysd.diffusion.checkpoint import EMBEDDED
 from raysd.prompts.table import load_class_table
 from tiny_sd import autoencoder, denoiser
 from tiny_sd.captions import describe, measure_attributes, vocabulary_texts
 from tiny_sd.loop import Schedule
-from tiny_sd.models import build_tokenizer, save_pipeline
+from tiny_sd.models import build_tokenizer, save_denoiser, save_pipeline
 
 AUTOENCODER_SCHEDULE = Schedule(num_steps=2800, batch_size=128, learning_rate=2e-3, ema_decay=0.995)
 DENOISER_SCHEDULE = Schedule(num_steps=9600, batch_size=128, learning_rate=1.5e-3, ema_decay=0.9995)
+
+WEAK_SCHEDULE = Schedule(num_steps=1200, batch_size=128, learning_rate=1.5e-3, ema_decay=0.99)
 
 TRIAL_IMAGES = 2000
 
@@ -33,6 +36,7 @@ class Job:
     num_workers: int = 2
     autoencoder: Schedule = AUTOENCODER_SCHEDULE
     denoiser: Schedule = DENOISER_SCHEDULE
+    weak: Schedule = WEAK_SCHEDULE
     num_images: int | None = None
     """Number of images to learn from, from the first on; all when None."""
 
@@ -67,6 +71,22 @@ def train_tiny_sd(job: Job) -> Path:
     return pipeline
 
 
+def train_weak(job: Job) -> Path:
+    """Train a weak denoiser for the embedded generator, in its latent space and with its text encoder; return the
+    diffusers folder."""
+    out = Path(job.out).resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / "latents.npz").exists():
+        images = load_fashion_mnist("train")[0][: job.num_images]
+        vae = AutoencoderKL.from_pretrained(EMBEDDED / "vae").eval()
+        means, stds = autoencoder.encode_all(vae, images)
+        np.savez(out / "latents.partial.npz", means=means, stds=stds)
+        os.replace(out / "latents.partial.npz", out / "latents.npz")
+    _fit(_weak_worker, job, "weak", job.weak)
+    save_denoiser(out / "tiny_sd_weak", UNet2DConditionModel.from_pretrained(out / "unet"))
+    return out / "tiny_sd_weak"
+
+
 def _fit(worker: Any, job: Job, name: str, schedule: Schedule) -> None:
     trainer = TorchTrainer(
         worker,
@@ -94,19 +114,26 @@ def _autoencoder_worker(config: dict[str, Any]) -> None:
         vae.save_pretrained(Path(config["out"]) / "autoencoder_average")
 
 
-def _denoiser_worker(config: dict[str, Any]) -> None:
+def _weak_worker(config: dict[str, Any]) -> None:
+    _denoiser_worker(config, is_weak=True)
+
+
+def _denoiser_worker(config: dict[str, Any], is_weak: bool = False) -> None:
     out = Path(config["out"])
     images, labels = (part[: config["num_images"]] for part in load_fashion_mnist("train"))
     rows = load_class_table("fashion_mnist").rows
     attributes = measure_attributes(images, labels)
-    tokenizer = build_tokenizer(vocabulary_texts(rows))
+    tokenizer = CLIPTokenizer.from_pretrained(EMBEDDED / "tokenizer")
+    text_encoder = CLIPTextModel.from_pretrained(EMBEDDED / "text_encoder")
+    if not is_weak:
+        tokenizer, text_encoder = build_tokenizer(vocabulary_texts(rows)), None
     latents = np.load(out / "latents.npz")
 
     def caption(i: int, rng: np.random.Generator) -> str:
         return describe(rows[labels[i]], attributes.words(i), rng)
 
     unet, text_encoder = denoiser.train_denoiser(
-        latents["means"], latents["stds"], caption, tokenizer, Schedule(**config["schedule"])
+        latents["means"], latents["stds"], caption, tokenizer, Schedule(**config["schedule"]), text_encoder
     )
     if ray.train.get_context().get_world_rank() == 0:
         unet.save_pretrained(out / "unet")
@@ -121,4 +148,5 @@ def shortened(job: Job, steps: int) -> Job:
         num_images=TRIAL_IMAGES,
         autoencoder=replace(job.autoencoder, num_steps=steps),
         denoiser=replace(job.denoiser, num_steps=steps),
+        weak=replace(job.weak, num_steps=steps),
     )

@@ -31,19 +31,19 @@ def build_autoencoder() -> AutoencoderKL:
     )
 
 
-def build_unet() -> UNet2DConditionModel:
+def build_unet(widths: tuple[int, int] = (48, 96)) -> UNet2DConditionModel:
     """Build the denoiser of latents [B, 8, 8, 8], with cross-attention to the caption at 4 x 4."""
     return UNet2DConditionModel(
         sample_size=LATENT_SIZE,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
         layers_per_block=1,
-        block_out_channels=(48, 96),
+        block_out_channels=widths,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=64,
         attention_head_dim=4,  # in this class the name means the number of heads
-        norm_num_groups=16,
+        norm_num_groups=widths[0] // 3,
     )
 
 
@@ -122,3 +122,16 @@ def _clean_config(path: Path, changes: dict[str, Any]) -> None:
     config = json.loads(path.read_text())
     config.pop("_name_or_path", None)
     path.write_text(json.dumps(config | changes, indent=2, sort_keys=True) + "\n")
+
+
+def save_denoiser(folder: Path, unet: UNet2DConditionModel) -> None:
+    """Write a diffusers folder with a denoiser and a noise schedule alone, which is what a weak model needs."""
+    unet.to(torch.float16).save_pretrained(folder / "unet", safe_serialization=True)
+    _clean_config(folder / "unet" / "config.json", {})
+    build_scheduler().save_pretrained(folder / "scheduler")
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "scheduler": ["diffusers", "PNDMScheduler"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+    }
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
