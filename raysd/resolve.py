@@ -1,5 +1,6 @@
 """The objects of an experiment: its clone, the images its classifiers learn from, the training, the scoring."""
 
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -10,18 +11,22 @@ from raysd.clone.clone import Clone, plan_clone, spec_as_begun
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import DATA
 from raysd.clone.spec import CloneSpec, resolve_clone_spec
-from raysd.config import Experiment
+from raysd.config import Experiment, load_experiment
 from raysd.curation.filters import filter_images
 from raysd.curation.near_duplicates import read_reference
 from raysd.curation.scores import ScoringSpec, resolve_scoring_spec
 from raysd.curation.scoring import ScoreSummary, score_clone
-from raysd.curation.settings import FilterSettings
+from raysd.curation.settings import TEXTS, FilterSettings, is_experiment
+from raysd.curation.soft_labels import check_sources, with_soft_labels
+from raysd.curation.teachers import Teacher
 from raysd.data.images import ImageSet
 from raysd.data.real_datasets import real_dataset
 from raysd.errors import UserError
 from raysd.evaluation.tasks import validation_images
+from raysd.training.architecture import load_record
 from raysd.training.loader import Pool
 from raysd.training.run import TrainingRun
+from raysd.training.settings import TrainingSettings
 
 
 def clone_spec_of(
@@ -97,6 +102,7 @@ def training_pools(experiment: Experiment) -> tuple[Pool, ...]:
             read.
     """
     training, count = experiment.training, experiment.generation.images_per_class
+    check_sources(training)
     if training.real is not None:
         return (Pool((real_dataset(training.real, "train", experiment.root, count, experiment.table),)),)
     if not training.sources:
@@ -179,9 +185,56 @@ def resolve_scoring(experiment: Experiment) -> tuple[ScoringSpec, list[ImageSet]
     """
     settings = experiment.scoring
     sets = [real_dataset(name, "test", experiment.root) for name in settings.against]
-    return resolve_scoring_spec(
-        settings, experiment.table, [(images.name, images.fingerprint) for images in sets]
-    ), sets
+    references = [(images.name, images.fingerprint) for images in sets]
+    return resolve_scoring_spec(settings, experiment.table, references, find_teachers(experiment)), sets
+
+
+def find_teachers(experiment: Experiment) -> tuple[Teacher, ...]:
+    """Return the classifiers among an experiment's teachers.
+
+    Raises:
+        UserError: no such classifier or experiment, one that is not trained yet, or one of other classes.
+    """
+    found: list[Teacher] = []
+    for number, name in enumerate(experiment.scoring.teachers):
+        field = f"scoring.teachers.{number}"
+        if is_experiment(name):
+            found += _classifiers_of(field, name, experiment)
+        elif name != TEXTS:
+            from raysd.evaluation.teachers import find_teacher
+
+            found.append(find_teacher(field, name, experiment.root, experiment.table))
+    return tuple(found)
+
+
+def _classifiers_of(field: str, name: str, experiment: Experiment) -> list[Teacher]:
+    """Return the classifiers of an experiment file that teaches, `name` with its overrides."""
+    from raysd.evaluation.teachers import own_teacher
+
+    path, *overrides = shlex.split(name)
+    try:
+        other = load_experiment(path, overrides)
+        if needs_scoring(other.training) and any(map(is_experiment, other.scoring.teachers)):
+            remedy = "its classifiers have teachers themselves, by an experiment file; name their folders instead"
+            raise UserError(field, name, remedy)
+        runs = runs_by_seed(other, lambda each: training_run(each, training_pools(each)))
+    except UserError as error:
+        if error.field == field:
+            raise
+        raise UserError(field, name, f"its {error.field}: {error.remedy}") from None
+    found: list[Teacher] = []
+    for seed, run in runs:
+        if load_record(run.folder(seed)) is None:
+            command = shlex.join(["raysd", "train", path, *overrides])
+            raise UserError(field, name, f"its classifier of seed {seed} is not trained yet; run {command} first")
+        found.append(own_teacher(field, name, run.folder(seed), experiment.table))
+    return found
+
+
+def needs_scoring(training: TrainingSettings) -> bool:
+    """Return whether classifiers learn from filtered clones, or from soft labels."""
+    filters = [training.filters, *(source.filters for source in training.sources)]
+    return any(filters) or training.resolve_recipe().soft_weight > 0
 
 
 def score_images(experiment: Experiment, clone: Clone) -> ScoreSummary:
@@ -197,18 +250,20 @@ def score_images(experiment: Experiment, clone: Clone) -> ScoreSummary:
 
 
 def chosen_images(experiment: Experiment, clone: Clone, filters: FilterSettings) -> ImageSet:
-    """Return a clone's images to train on, without those that the filters leave out.
+    """Return a clone's images to train on, without those that the filters leave out, and with any soft labels.
 
     Raises:
-        UserError: filters, and a clone without scores.
+        UserError: filters or soft labels, and a clone without scores.
     """
-    images = clone_images(clone)
-    if not filters:
+    images, recipe = clone_images(clone), experiment.training.resolve_recipe()
+    if not filters and not recipe.soft_weight:
         return images
     spec, _ = resolve_scoring(experiment)
-    left_out = filter_images(clone, spec, filters)
-    about = {**images.about, "filters": filters.model_dump(exclude_none=True), "num_left_out": len(left_out)}
-    return replace(images, name=f"{images.name}, filtered", left_out=left_out, about=about)
+    if filters:
+        left_out = filter_images(clone, spec, filters)
+        about = {**images.about, "filters": filters.model_dump(exclude_none=True), "num_left_out": len(left_out)}
+        images = replace(images, name=f"{images.name}, filtered", left_out=left_out, about=about)
+    return with_soft_labels(images, clone, spec, recipe) if recipe.soft_weight else images
 
 
 def clone_images(clone: Clone) -> ImageSet:

@@ -13,7 +13,7 @@ from raysd.clone.settings import GenerationSettings
 from raysd.config import Experiment
 from raysd.errors import UserError
 from raysd.evaluation.evaluate import Evaluation
-from raysd.resolve import clone_spec_of, replicates, resolve_scoring, source_generations
+from raysd.resolve import clone_spec_of, needs_scoring, replicates, resolve_scoring, source_generations
 from raysd.storage.fingerprint import fingerprint
 from raysd.sweep.settings import RangeSettings, RungSettings
 from raysd.training.settings import TrainingSettings
@@ -207,11 +207,6 @@ def _shaping(experiment: Experiment) -> dict[str, Any]:
         **experiment.training.model_dump(exclude=spread),
         "recipe": experiment.training.resolve_recipe().model_dump(),
     }
-
-
-def needs_scoring(training: TrainingSettings) -> bool:
-    """Return whether classifiers learn from filtered clones."""
-    return bool(training.filters) or any(source.filters for source in training.sources)
 
 
 def sweep_fingerprint(experiment: Experiment, evaluation: Evaluation) -> str:

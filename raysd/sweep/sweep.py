@@ -21,7 +21,7 @@ from raysd.config import Experiment
 from raysd.evaluation.evaluate import Evaluation
 from raysd.generation.shared_pool import SharedPool
 from raysd.progress import say
-from raysd.resolve import clone_spec_of, clones_of, source_generations
+from raysd.resolve import clone_spec_of, clones_of, needs_scoring, source_generations
 from raysd.statistics.seeds import num_kept
 from raysd.storage.attempts import Attempt
 from raysd.storage.row_types import RungResult, SweepRow
@@ -40,7 +40,6 @@ from raysd.sweep.space import (
     distinct_settings,
     experiment_at,
     list_settings,
-    needs_scoring,
     rungs_of,
     settings_to_check,
     sweep_fingerprint,
@@ -130,10 +129,8 @@ def plan_placement(experiment: Experiment, nodes: Sequence[Node]) -> tuple[Place
         UserError: what is wrong with the settings, or the nodes are too few.
     """
     rung, num_trials = rungs_of(experiment)[0], experiment.sweep.max_concurrent_trials
-    pipelines = {
-        clone_spec_of(experiment_at(experiment, setting, rung)).pipeline_key
-        for setting in settings_to_check(experiment)
-    }
+    jobs = [experiment_at(experiment, setting, rung) for setting in settings_to_check(experiment)]
+    pipelines = {clone_spec_of(job).pipeline_key for job in jobs}
     pipelines |= {clone_spec_of(experiment, other).pipeline_key for _, other in source_generations(experiment)}
     cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
     asked = (
@@ -141,7 +138,7 @@ def plan_placement(experiment: Experiment, nodes: Sequence[Node]) -> tuple[Place
         experiment.training,
         num_trials,
         len(pipelines),
-        int(needs_scoring(experiment.training)),
+        int(any(needs_scoring(job.training) for job in jobs)),
     )
     placement = place(cpus, gpus, *asked)
     return placement, placement.requests(experiment.training, num_trials, len(pipelines), nodes)

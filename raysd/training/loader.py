@@ -17,8 +17,9 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
-from raysd.data.images import ImageArrays, ImageSet, decode_from, encoded_rows
+from raysd.data.images import ImageArrays, ImageSet, decode_from, encoded_rows, soft_rows
 from raysd.errors import UserError
 from raysd.training.order import (
     WINDOW,
@@ -39,7 +40,11 @@ STAGE_TASKS = 1024  # handed to Ray Data at once
 DECODED_AT_ONCE = 32  # images that a task hands on together
 TASK_CPUS = 0.5
 
-Batch = tuple["torch.Tensor", "torch.Tensor"]
+Batch = tuple["torch.Tensor", ...]
+"""Images and labels; behind them the soft labels, where the training has some."""
+COLUMNS = ("image", "label", "soft")
+Row = tuple[ImageSet, str, bytes, int, "np.ndarray | None"]
+"""Set, file, bytes, label and soft label of an image."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,12 @@ class Pool:
 
 def fits_in_memory(pools: tuple[Pool, ...], size: int) -> bool:
     """Return whether every worker can hold all images, decoded to `size` pixels."""
-    return sum(map(len, pools)) * 3 * size**2 <= MEMORY_BYTES
+    return sum(len(pool) * (3 * size**2 + 4 * soft_values(pool)) for pool in pools) <= MEMORY_BYTES
+
+
+def soft_values(pool: Pool) -> int:
+    """Return the values of the soft label of each image of a pool; 0 where there is none."""
+    return max((2 * images.soft_labels.num_kept for images in pool.sets if images.soft_labels), default=0)
 
 
 @dataclass(frozen=True)
@@ -98,21 +108,22 @@ class Ingest:
     def memory_batches(
         self, arrays: list[ImageArrays], steps: range, rank: int, world_size: int, seed: int
     ) -> Iterator[Batch]:
-        """Yield this worker's share of each batch: uint8 [B / world size, 3, S, S] and labels int64."""
+        """Yield this worker's share of each batch: uint8 [B / world size, 3, S, S], labels int64, and any soft labels
+        float32 [B / world size, 2, k]."""
         import torch
 
         for step in steps:
             before, after = (items_before(at, self.batch_size, self.shares) for at in (step, step + 1))
-            images, labels, place = [], [], 0
+            parts, place = [], 0
             for number, (pool, first, last) in enumerate(zip(arrays, before, after, strict=True)):
                 mine = shuffled_items(first, last, len(pool.labels), seed, number)[
                     (rank - place) % world_size :: world_size
                 ]
-                images.append(pool.images[mine])
-                labels.append(pool.labels[mine])
+                soft = [] if pool.soft is None else [pool.soft[mine]]
+                parts.append((pool.images[mine], pool.labels[mine], *soft))
                 place += last - first
-            order = mixed_order(sum(map(len, labels)), len(labels), seed, step, rank)
-            yield torch.from_numpy(np.concatenate(images)[order]), torch.from_numpy(np.concatenate(labels)[order])
+            order = mixed_order(sum(len(part[1]) for part in parts), len(parts), seed, step, rank)
+            yield tuple(torch.from_numpy(np.concatenate(arrays)[order]) for arrays in zip(*parts, strict=True))
 
     def stream_batches(self, steps: range, rank: int, world_size: int, seed: int) -> Iterator[Batch]:
         """Yield this worker's share of each batch, as `memory_batches` does, read and decoded by Ray Data tasks."""
@@ -131,11 +142,11 @@ class Ingest:
                         mine = (
                             slice(None) if len(waiting) == 1 else rows["pool"] == pool
                         )  # a copy: it may wait for long
-                        waiting[pool].add(rows["image"][mine], rows["label"][mine])
+                        waiting[pool].add(*(rows[name][mine] for name in COLUMNS if name in rows))
                 parts += queue.take(last - first)
             order = mixed_order(share, len(self.pools), seed, step, rank)
-            images, labels = (np.concatenate(arrays)[order] for arrays in zip(*parts, strict=True))
-            yield torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels)
+            images, *others = (torch.from_numpy(np.concatenate(each)[order]) for each in zip(*parts, strict=True))
+            yield images.permute(0, 3, 1, 2), *others
 
     def sequences(self, rank: int, world_size: int, seed: int) -> list[WorkerSequence]:
         """Return a worker's sequence of each pool."""
@@ -185,12 +196,14 @@ class Ingest:
         for start in range(0, len(part.chosen), DECODED_AT_ONCE):
             chosen = [encoded[place] for place in part.chosen[start : start + DECODED_AT_ONCE]]
             decoded = [
-                decode_from(images, name, data, self.size).transpose(1, 2, 0) for images, name, data, _ in chosen
+                decode_from(images, name, data, self.size).transpose(1, 2, 0) for images, name, data, *_ in chosen
             ]
+            soft = [each for *_, each in chosen if each is not None]
             yield {
                 "pool": np.full(len(chosen), pool, dtype=np.int64),
                 "image": np.stack(decoded),
-                "label": np.array([label for *_, label in chosen], dtype=np.int64),
+                "label": np.array([label for *_, label, _ in chosen], dtype=np.int64),
+                **({"soft": np.stack(soft)} if soft else {}),
             }
 
 
@@ -198,41 +211,47 @@ class _Waiting:
     """Decoded images of a pool that no batch has taken yet."""
 
     def __init__(self) -> None:
-        self.parts: deque[tuple[np.ndarray, np.ndarray]] = deque()
+        self.parts: deque[tuple[np.ndarray, ...]] = deque()
         self.count = 0
 
     def __len__(self) -> int:
         return self.count
 
-    def add(self, images: np.ndarray, labels: np.ndarray) -> None:
+    def add(self, *arrays: np.ndarray) -> None:
         """Add images and their labels at the end."""
-        self.parts.append((images, labels))
-        self.count += len(labels)
+        self.parts.append(arrays)
+        self.count += len(arrays[0])
 
-    def take(self, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    def take(self, count: int) -> list[tuple[np.ndarray, ...]]:
         """Return the first `count` images with their labels, in parts."""
         taken, self.count = [], self.count - count
         while count > 0:
-            images, labels = self.parts.popleft()
-            taken.append((images[:count], labels[:count]))
-            if len(labels) > count:
-                self.parts.appendleft((images[count:], labels[count:]))
-            count -= len(labels)
+            arrays = self.parts.popleft()
+            taken.append(tuple(each[:count] for each in arrays))
+            if len(arrays[0]) > count:
+                self.parts.appendleft(tuple(each[count:] for each in arrays))
+            count -= len(arrays[0])
         return taken
 
 
-def _encoded_window(pool: Pool, part: WindowPart) -> list[tuple[ImageSet, str, bytes, int]]:
-    """Return set, file, bytes and label of each image of a window; a file is opened once."""
-    rows: dict[int, list[tuple[ImageSet, str, bytes, int]]] = {}
+def _encoded_window(pool: Pool, part: WindowPart) -> list[Row]:
+    """Return the rows of a window; a file is opened once."""
+    rows: dict[int, list[Row]] = {}
     by_file: dict[int, list[Slice]] = {}
     for piece in part.slices:
         by_file.setdefault(int(pool.pieces[piece.piece, 0]), []).append(piece)
     for file, pieces in by_file.items():
         images, name = pool.files[file]
         groups = images.read_row_groups(name, [int(pool.pieces[piece.piece, 1]) for piece in pieces])
-        for piece, table in zip(pieces, groups, strict=True):
-            data, labels = encoded_rows(images, table.slice(piece.start, piece.stop - piece.start))
-            rows[piece.piece] = [(images, name, *row) for row in zip(data, labels.tolist(), strict=True)]
+        tables = [
+            table.slice(piece.start, piece.stop - piece.start) for piece, table in zip(pieces, groups, strict=True)
+        ]
+        soft, first = soft_rows(images, name, pa.concat_tables(tables)), 0
+        for piece, table in zip(pieces, tables, strict=True):
+            data, labels = encoded_rows(images, table)
+            softened = [None] * len(data) if soft is None else soft[first : first + len(data)]
+            first += len(data)
+            rows[piece.piece] = [(images, name, *row) for row in zip(data, labels.tolist(), softened, strict=True)]
     return [row for piece in part.slices for row in rows[piece.piece]]
 
 
@@ -246,6 +265,7 @@ def _read_pool(pool: Pool, size: int, by_tasks: bool) -> ImageArrays:
     counts = np.bincount(pool.pieces[:, 0], pool.pieces[:, 2], len(pool.files)).astype(np.int64)
     starts = np.cumsum(counts) - counts
     images, labels = np.empty((len(pool), 3, size, size), np.uint8), np.empty(len(pool), np.int64)
+    soft = np.empty((len(pool), 2, soft_values(pool) // 2), np.float32) if soft_values(pool) else None
     files = zip(range(len(pool.files)), starts.tolist(), counts.tolist(), strict=True)
     tasks = [{"file": file, "start": start, "count": count} for file, start, count in files if count]
     rows = (
@@ -255,20 +275,26 @@ def _read_pool(pool: Pool, size: int, by_tasks: bool) -> ImageArrays:
     )
     for row in rows:
         images[row["place"]], labels[row["place"]] = row["image"], row["label"]
+        if soft is not None:
+            soft[row["place"]] = row["soft"]
     order = np.repeat(np.arange(len(counts)) * 2**32 - starts, counts) + np.arange(len(pool))
-    return ImageArrays(images, labels, order)
+    return ImageArrays(images, labels, order, soft)
 
 
 def _decoded(pool: Pool, task: dict[str, int], size: int) -> Iterator[dict[str, np.ndarray]]:
     """Yield the images of a file, some at a time, with their places in the pool."""
     images, name = pool.files[task["file"]]
-    encoded, labels = encoded_rows(images, images.read_rows(name))
+    rows = images.read_rows(name)
+    encoded, labels = encoded_rows(images, rows)
     if len(labels) != task["count"]:
         raise UserError("training", f"{images.folder.uri}/{name}", "was changed meanwhile; start the training again")
+    soft = soft_rows(images, name, rows)
     for start in range(0, len(labels), DECODED_AT_ONCE):
         part = slice(start, start + DECODED_AT_ONCE)
         decoded = np.stack([decode_from(images, name, data, size) for data in encoded[part]])
-        yield {"image": decoded, "label": labels[part], "place": task["start"] + start + np.arange(len(decoded))}
+        softened = {} if soft is None else {"soft": soft[part]}
+        place = task["start"] + start + np.arange(len(decoded))
+        yield {"image": decoded, "label": labels[part], "place": place, **softened}
 
 
 def _decoded_by_tasks(pool: Pool, tasks: list[dict[str, int]], size: int) -> Iterator[dict[str, np.ndarray]]:
