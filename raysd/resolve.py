@@ -16,7 +16,7 @@ from raysd.curation.filters import filter_images
 from raysd.curation.near_duplicates import read_reference
 from raysd.curation.scores import ScoringSpec, resolve_scoring_spec
 from raysd.curation.scoring import ScoreSummary, score_clone
-from raysd.curation.settings import TEXTS, FilterSettings, is_experiment
+from raysd.curation.settings import TEXTS, FilterSettings, experiment_words
 from raysd.curation.soft_labels import check_sources, with_soft_labels
 from raysd.curation.teachers import Teacher
 from raysd.data.images import ImageSet
@@ -195,26 +195,38 @@ def find_teachers(experiment: Experiment) -> tuple[Teacher, ...]:
     Raises:
         UserError: no such classifier or experiment, one that is not trained yet, or one of other classes.
     """
+    if not experiment.scoring.teachers:
+        return ()
+    from raysd.evaluation.teachers import find_teacher, own_teacher
+
     found: list[Teacher] = []
     for number, name in enumerate(experiment.scoring.teachers):
-        field = f"scoring.teachers.{number}"
-        if is_experiment(name):
-            found += _classifiers_of(field, name, experiment)
+        field, table = f"scoring.teachers.{number}", experiment.table
+        if experiment_words(name):
+            found += [own_teacher(field, name, run.folder(seed), table) for seed, run in _runs_of(field, name)]
         elif name != TEXTS:
-            from raysd.evaluation.teachers import find_teacher
-
-            found.append(find_teacher(field, name, experiment.root, experiment.table))
+            found.append(find_teacher(field, name, experiment.root, table))
     return tuple(found)
 
 
-def _classifiers_of(field: str, name: str, experiment: Experiment) -> list[Teacher]:
-    """Return the classifiers of an experiment file that teaches, `name` with its overrides."""
-    from raysd.evaluation.teachers import own_teacher
+def with_found_teachers(experiment: Experiment) -> Experiment:
+    """Return an experiment that names the folders of classifiers in the place of experiment files that teach: these may
+    hold paths that mean something else in the folder of a sweep's trial."""
+    names: list[str] = []
+    for number, name in enumerate(experiment.scoring.teachers):
+        runs = _runs_of(f"scoring.teachers.{number}", name) if experiment_words(name) else []
+        names += [run.folder(seed).uri for seed, run in runs] or [name]
+    if names == experiment.scoring.teachers:
+        return experiment
+    return experiment.model_copy(update={"scoring": experiment.scoring.model_copy(update={"teachers": names})})
 
-    path, *overrides = shlex.split(name)
+
+def _runs_of(field: str, name: str) -> list[tuple[int, TrainingRun]]:
+    """Return the trained classifiers of an experiment file that teaches, `name` with its overrides."""
+    path, *overrides = experiment_words(name)
     try:
         other = load_experiment(path, overrides)
-        if needs_scoring(other.training) and any(map(is_experiment, other.scoring.teachers)):
+        if needs_scoring(other.training) and any(map(experiment_words, other.scoring.teachers)):
             remedy = "its classifiers have teachers themselves, by an experiment file; name their folders instead"
             raise UserError(field, name, remedy)
         runs = runs_by_seed(other, lambda each: training_run(each, training_pools(each)))
@@ -222,13 +234,11 @@ def _classifiers_of(field: str, name: str, experiment: Experiment) -> list[Teach
         if error.field == field:
             raise
         raise UserError(field, name, f"its {error.field}: {error.remedy}") from None
-    found: list[Teacher] = []
     for seed, run in runs:
         if load_record(run.folder(seed)) is None:
             command = shlex.join(["raysd", "train", path, *overrides])
             raise UserError(field, name, f"its classifier of seed {seed} is not trained yet; run {command} first")
-        found.append(own_teacher(field, name, run.folder(seed), experiment.table))
-    return found
+    return runs
 
 
 def needs_scoring(training: TrainingSettings) -> bool:

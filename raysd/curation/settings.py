@@ -18,9 +18,13 @@ TEXTS = "model"
 """Name of the image-text model of `scoring.model` among the teachers."""
 
 
-def is_experiment(teacher: str) -> bool:
-    """Return whether a teacher is an experiment file, perhaps with overrides behind it."""
-    return teacher.split(" ", 1)[0].endswith((".yaml", ".yml"))
+def experiment_words(teacher: str) -> list[str]:
+    """Return the path and the overrides of an experiment that teaches; nothing where the teacher is something else."""
+    try:
+        words = shlex.split(teacher)
+    except ValueError:
+        return []
+    return words if words and words[0].endswith((".yaml", ".yml")) else []
 
 
 class ScoringSettings(Section):
@@ -48,15 +52,13 @@ class ScoringSettings(Section):
         """Return files and folders with their full paths, since trials of a sweep run in folders of their own."""
         found = []
         for teacher in teachers:
-            first, _, rest = teacher.strip().partition(" ")
+            path, *overrides = experiment_words(teacher) or [teacher]
             try:
-                if is_experiment(teacher.strip()):
-                    shlex.split(rest)
-                is_there = "://" not in first and Path(first).expanduser().exists()
+                is_there = path != TEXTS and "://" not in path and Path(path).expanduser().exists()
             except OSError:
                 is_there = False
-            full = str(Path(first).expanduser().resolve()) if is_there else first
-            found.append(f"{full} {rest}".strip())
+            path = str(Path(path).expanduser().resolve()) if is_there else path
+            found.append(shlex.join([path, *overrides]) if experiment_words(teacher) else path)
         if len(set(found)) < len(found):
             raise ValueError("a teacher is given twice; name each once")
         return found

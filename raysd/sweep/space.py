@@ -218,7 +218,7 @@ def sweep_fingerprint(experiment: Experiment, evaluation: Evaluation) -> str:
     sets = [measured.identity() for measured in evaluation.sets]
     generation = {name: getattr(experiment.generation, name) for name in ("images_per_class", "class_counts")}
     proxies = (
-        {**experiment.analysis.model_dump(by_alias=True), **experiment.scoring.model_dump()}
+        {**experiment.analysis.model_dump(by_alias=True), **experiment.scoring.model_dump(exclude={"teachers"})}
         if experiment.sweep.proxies
         else None
     )

@@ -21,7 +21,7 @@ from raysd.config import Experiment
 from raysd.evaluation.evaluate import Evaluation
 from raysd.generation.shared_pool import SharedPool
 from raysd.progress import say
-from raysd.resolve import clone_spec_of, clones_of, needs_scoring, source_generations
+from raysd.resolve import clone_spec_of, clones_of, needs_scoring, source_generations, with_found_teachers
 from raysd.statistics.seeds import num_kept
 from raysd.storage.attempts import Attempt
 from raysd.storage.row_types import RungResult, SweepRow
@@ -60,7 +60,7 @@ def run_sweep(experiment: Experiment, evaluation: Evaluation, observe: Callable[
     Raises:
         UserError: what is wrong with the settings, the cluster, the storage or an image.
     """
-    experiment = as_begun(experiment, evaluation)
+    experiment = with_found_teachers(as_begun(experiment, evaluation))
     root, sweep = experiment.root, sweep_fingerprint(experiment, evaluation)
     search = sweep_fingerprint(without_confirmation(experiment), evaluation)
     if (row := find_row(root, SWEEP, sweep)) is not None and _is_there(experiment, row):
