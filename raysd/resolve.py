@@ -17,7 +17,7 @@ from raysd.curation.near_duplicates import read_reference
 from raysd.curation.scores import ScoringSpec, resolve_scoring_spec
 from raysd.curation.scoring import ScoreSummary, score_clone
 from raysd.curation.settings import TEXTS, FilterSettings, experiment_words
-from raysd.curation.soft_labels import check_sources, with_soft_labels
+from raysd.curation.soft_labels import with_soft_labels
 from raysd.curation.teachers import Teacher
 from raysd.data.images import ImageSet
 from raysd.data.real_datasets import real_dataset
@@ -102,7 +102,6 @@ def training_pools(experiment: Experiment) -> tuple[Pool, ...]:
             read.
     """
     training, count = experiment.training, experiment.generation.images_per_class
-    check_sources(training)
     if training.real is not None:
         return (Pool((real_dataset(training.real, "train", experiment.root, count, experiment.table),)),)
     if not training.sources:

@@ -9,6 +9,7 @@ import torch
 from stand_in import StandIn, actor_of, job_of
 from tiny_models import image_text_models
 
+from raysd.commands.checks import check_training
 from raysd.config import load_experiment
 from raysd.curation.filters import filter_images
 from raysd.curation.scores import read_scores, resolve_scoring_spec
@@ -146,6 +147,28 @@ def test_soft_labels_need_teachers_and_scores(taught):
         spec_of(job, teachers=["model"])
     with pytest.raises(UserError, match=r"training\.filters\.margin = .*needs teachers; name them in scoring"):
         filter_images(job, spec_of(job), FilterSettings(margin=(0.2, 1)))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.recipe_options.soft_weight=0.5", r"soft_weight = 0\.5: needs teachers; name them in"),
+        ("training.filters.agreement=true", r"training\.filters\.agreement = True: needs teachers"),
+        (
+            "training.sources=[{clone: {}, filters: {margin: [0, 0.5]}}]",
+            r"sources\.0\.filters\.margin = .*needs teach",
+        ),
+    ],
+)
+def test_a_training_that_needs_teachers_is_refused_before_anything_is_generated(override, message):
+    with pytest.raises(UserError, match=message):
+        check_training(load_experiment(None, [override]))
+
+
+@pytest.mark.parametrize("real", ["training.real=fashion_mnist", "training.sources=[{clone: {}}, {real: digits}]"])
+def test_real_images_have_no_soft_labels(real):
+    with pytest.raises(UserError, match=r"soft_weight = 0\.5: the real images of \w+ have no scores"):
+        check_training(load_experiment(None, ["training.recipe_options.soft_weight=0.5", real]))
 
 
 def test_of_many_classes_the_likeliest_are_kept_and_the_rest_is_spread_evenly():
