@@ -15,9 +15,14 @@ from record import metric, write
 
 from raysd import commands
 from raysd.config import load_experiment
+from raysd.curation.teachers import mean_logs
+from raysd.data.images import encoded_rows
+from raysd.data.real_datasets import real_dataset
+from raysd.resolve import find_teachers
 
 COMMAND = "python benchmarks/soft_labels.py"
 CONFIG = Path(__file__).parent.parent / "configs" / "fashion_mnist.yaml"
+BATCH = 500
 SEEDS = "generation.seeds=[0,1,2]"
 
 
@@ -42,6 +47,19 @@ def without_transfer(storage, guidance_scale, *more):
     return found
 
 
+def teachers_top1(of):
+    """Top-1 of the teachers' mean distribution on the test images."""
+    teachers = [teacher.load() for teacher in find_teachers(of)]
+    images, right, count = real_dataset("fashion_mnist", "test", of.root), 0, 0
+    for file in images.files():
+        encoded, labels = encoded_rows(images, images.read_rows(file))
+        for start in range(0, len(labels), BATCH):
+            part = slice(start, start + BATCH)
+            logs = mean_logs([teacher.log_probabilities(encoded[part]) for teacher in teachers])
+            right, count = right + int((logs.argmax(axis=1) == labels[part]).sum()), count + len(labels[part])
+    return 100 * right / count
+
+
 def best(settings):
     """The setting with the highest mean on the validation images."""
     return max(settings, key=lambda name: mean(settings[name]["validation"]))
@@ -50,16 +68,17 @@ def best(settings):
 def main(storage, weights, temperatures):
     hard = {f"guidance {scale}": without_transfer(storage, scale) for scale in (1, 2)}
     teachers = f'scoring.teachers=["{CONFIG} storage={storage} {SEEDS} generation.guidance_scale=2"]'
-    soft = {}
+    together, soft = teachers_top1(experiment(storage, 1, teachers)), {}
     for weight in weights:
         for temperature in temperatures:
             loss = f"training.recipe_options={{soft_weight: {weight}, soft_temperature: {temperature}}}"
             soft[f"weight {weight:g}, temperature {temperature:g}"] = without_transfer(storage, 1, teachers, loss)
-            report(hard, soft)
+            report(hard, soft, together)
 
 
-def report(hard, soft):
-    metrics = []
+def report(hard, soft, together):
+    about = "the three guidance-2 classifiers as one, by their mean distribution, test images"
+    metrics = [metric("teachers_top1", together, "percent", "higher", COMMAND, about)]
     for kind, settings in {"hard": hard, "soft": soft}.items():
         for name, found in settings.items():
             about = f"test images, three clones and classifiers, standard deviation {stdev(found['test']):.2f}; "

@@ -1,8 +1,12 @@
 """From a clone to a classifier that learns from another one's soft labels, by the commands."""
 
 import json
+from pathlib import Path
 
 import pytest
+
+from raysd.config import load_experiment
+from raysd.resolve import resolve_scoring, with_found_teachers
 
 WORDS = [
     "generation.model=dummy",
@@ -19,7 +23,9 @@ SOFT = "training.recipe_options={soft_weight: 0.9}"
 
 
 @pytest.mark.slow
-def test_the_commands_teach_a_classifier_and_its_rows_say_what_the_teacher_saw(run_here, ray_cluster, tmp_path):
+def test_the_commands_teach_a_classifier_and_its_rows_say_what_the_teacher_saw(
+    run_here, ray_cluster, tmp_path, monkeypatch
+):
     (tmp_path / "my.yaml").write_text("storage: runs\n")
     teach = f'scoring.teachers=["my.yaml generation.seed=1 {" ".join(map(quoted, WORDS))}"]'
     of_teacher, of_student = [["my.yaml", *WORDS, *more] for more in (["generation.seed=1"], [teach])]
@@ -35,6 +41,12 @@ def test_the_commands_teach_a_classifier_and_its_rows_say_what_the_teacher_saw(r
     scored = run_here("score", *of_student)
     assert scored.returncode == 0, scored.stderr
     assert "the teachers' likeliest class is the image's own for" in scored.stdout and "soft_weight" in scored.stdout
+    monkeypatch.chdir(tmp_path)
+    experiment = load_experiment(of_student[0], of_student[1:])
+    by_folder = with_found_teachers(experiment)
+    (folder,) = by_folder.scoring.teachers
+    assert (Path(folder) / "record.json").is_file() and folder.startswith(f"{tmp_path}/runs/classifiers/")
+    assert resolve_scoring(by_folder)[0].fingerprint == resolve_scoring(experiment)[0].fingerprint
     trained = run_here("train", *of_student, SOFT, "training.filters.margin=[0.25, 1]")
     assert trained.returncode == 0, trained.stderr
     evaluated = run_here("evaluate", *of_student, SOFT, "training.filters.margin=[0.25, 1]")
