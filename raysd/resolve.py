@@ -1,27 +1,32 @@
 """The objects of an experiment: its clone, the images its classifiers learn from, the training, the scoring."""
 
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
+from raysd.classifier.architecture import load_record
 from raysd.clone.clone import Clone, plan_clone, spec_as_begun
 from raysd.clone.settings import GenerationSettings
 from raysd.clone.shard import DATA
 from raysd.clone.spec import CloneSpec, resolve_clone_spec
-from raysd.config import Experiment
+from raysd.config import Experiment, load_experiment
 from raysd.curation.filters import filter_images
 from raysd.curation.near_duplicates import read_reference
 from raysd.curation.scores import ScoringSpec, resolve_scoring_spec
 from raysd.curation.scoring import ScoreSummary, score_clone
-from raysd.curation.settings import FilterSettings
+from raysd.curation.settings import TEXTS, FilterSettings, experiment_words
+from raysd.curation.soft_labels import with_soft_labels
+from raysd.curation.teachers import Teacher
 from raysd.data.images import ImageSet
 from raysd.data.real_datasets import real_dataset
 from raysd.errors import UserError
 from raysd.evaluation.tasks import validation_images
 from raysd.training.loader import Pool
 from raysd.training.run import TrainingRun
+from raysd.training.settings import TrainingSettings
 
 
 def clone_spec_of(
@@ -179,9 +184,66 @@ def resolve_scoring(experiment: Experiment) -> tuple[ScoringSpec, list[ImageSet]
     """
     settings = experiment.scoring
     sets = [real_dataset(name, "test", experiment.root) for name in settings.against]
-    return resolve_scoring_spec(
-        settings, experiment.table, [(images.name, images.fingerprint) for images in sets]
-    ), sets
+    references = [(images.name, images.fingerprint) for images in sets]
+    return resolve_scoring_spec(settings, experiment.table, references, find_teachers(experiment)), sets
+
+
+def find_teachers(experiment: Experiment) -> tuple[Teacher, ...]:
+    """Return the classifiers among an experiment's teachers.
+
+    Raises:
+        UserError: no such classifier or experiment, one that is not trained yet, or one of other classes.
+    """
+    if not experiment.scoring.teachers:
+        return ()
+    from raysd.evaluation.teachers import find_teacher, own_teacher
+
+    found: list[Teacher] = []
+    for number, name in enumerate(experiment.scoring.teachers):
+        field, table = f"scoring.teachers.{number}", experiment.table
+        if experiment_words(name):
+            found += [own_teacher(field, name, run.folder(seed), table) for seed, run in _runs_of(field, name)]
+        elif name != TEXTS:
+            found.append(find_teacher(field, name, experiment.root, table))
+    return tuple(found)
+
+
+def with_found_teachers(experiment: Experiment) -> Experiment:
+    """Return an experiment that names the folders of classifiers in the place of experiment files that teach: these may
+    hold paths that mean something else in the folder of a sweep's trial."""
+    names: list[str] = []
+    for number, name in enumerate(experiment.scoring.teachers):
+        runs = _runs_of(f"scoring.teachers.{number}", name) if experiment_words(name) else []
+        names += [run.folder(seed).uri for seed, run in runs] or [name]
+    if names == experiment.scoring.teachers:
+        return experiment
+    return experiment.model_copy(update={"scoring": experiment.scoring.model_copy(update={"teachers": names})})
+
+
+def _runs_of(field: str, name: str) -> list[tuple[int, TrainingRun]]:
+    """Return the trained classifiers of an experiment file that teaches, `name` with its overrides."""
+    path, *overrides = experiment_words(name)
+    try:
+        other = load_experiment(path, overrides)
+        if needs_scoring(other.training) and any(map(experiment_words, other.scoring.teachers)):
+            remedy = "its classifiers have teachers themselves, by an experiment file; name their folders instead"
+            raise UserError(field, name, remedy)
+        runs = runs_by_seed(other, lambda each: training_run(each, training_pools(each)))
+    except UserError as error:
+        if error.field == field:
+            raise
+        raise UserError(field, name, f"its {error.field}: {error.remedy}") from None
+    for seed, run in runs:
+        if load_record(run.folder(seed)) is None:
+            command = shlex.join(["raysd", "train", path, *overrides])
+            raise UserError(field, name, f"its classifier of seed {seed} is not trained yet; run {command} first")
+    return runs
+
+
+def needs_scoring(training: TrainingSettings) -> bool:
+    """Return whether classifiers learn from filtered clones, or from soft labels."""
+    filters = [training.filters, *(source.filters for source in training.sources)]
+    return any(filters) or training.resolve_recipe().soft_weight > 0
 
 
 def score_images(experiment: Experiment, clone: Clone) -> ScoreSummary:
@@ -197,18 +259,20 @@ def score_images(experiment: Experiment, clone: Clone) -> ScoreSummary:
 
 
 def chosen_images(experiment: Experiment, clone: Clone, filters: FilterSettings) -> ImageSet:
-    """Return a clone's images to train on, without those that the filters leave out.
+    """Return a clone's images to train on, without those that the filters leave out, and with any soft labels.
 
     Raises:
-        UserError: filters, and a clone without scores.
+        UserError: filters or soft labels, and a clone without scores.
     """
-    images = clone_images(clone)
-    if not filters:
+    images, recipe = clone_images(clone), experiment.training.resolve_recipe()
+    if not filters and not recipe.soft_weight:
         return images
     spec, _ = resolve_scoring(experiment)
-    left_out = filter_images(clone, spec, filters)
-    about = {**images.about, "filters": filters.model_dump(exclude_none=True), "num_left_out": len(left_out)}
-    return replace(images, name=f"{images.name}, filtered", left_out=left_out, about=about)
+    if filters:
+        left_out = filter_images(clone, spec, filters)
+        about = {**images.about, "filters": filters.model_dump(exclude_none=True), "num_left_out": len(left_out)}
+        images = replace(images, name=f"{images.name}, filtered", left_out=left_out, about=about)
+    return with_soft_labels(images, clone, spec, recipe) if recipe.soft_weight else images
 
 
 def clone_images(clone: Clone) -> ImageSet:

@@ -67,7 +67,7 @@ def test_all_cells_of_the_notebook_run_with_the_embedded_generator(tmp_path, mon
         names["settings"][section] |= changes
     shown = [value for code in rest if (value := run_cell(code, names)) is not None]
     assert names["plan"].num_images == names["clone"].num_images == len(names["images"]) == 18
-    assert isinstance(names["clone"], raysd.commands.clone_handle.GeneratedClone)
+    assert isinstance(names["clone"], raysd.commands.answers.clone.GeneratedClone)
     (table,) = shown
     assert list(table["role"]) == ["generated"] and 0 <= table["value"][0] <= 100
     assert "18 images in runs/clones/" in capsys.readouterr().out.replace(f"{tmp_path}/", "")

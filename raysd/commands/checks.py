@@ -221,6 +221,7 @@ def _check_validation_count(experiment: Experiment, chosen: _Use, trained: list[
 
 def check_training(experiment: Experiment) -> None:
     """Check the backbone, the recipe and the names of sets before anything is generated."""
+    from raysd.curation.soft_labels import check_teachers
     from raysd.data.real_datasets import check_real_dataset
     from raysd.resolve import source_generations
     from raysd.training.logs import check_logger
@@ -239,6 +240,7 @@ def check_training(experiment: Experiment) -> None:
     for number, source in enumerate(training.sources):
         named[f"training.sources.{number}.real"] = source.real
     list(source_generations(experiment))
+    check_teachers(training, experiment.scoring)
     if training.validate_epochs and evaluation.validation_set is None:
         raise UserError(
             "training.validate_epochs",

@@ -10,6 +10,7 @@ from raysd.commands.held_out import GENERATED, WORTH
 from raysd.config import CommandLine
 from raysd.errors import UserError
 from raysd.formats import byte_size, duration
+from raysd.report.text import teacher_words
 from raysd.storage.row_types import (
     AnalysisRow,
     ComparedSide,
@@ -149,6 +150,9 @@ def show_score(clone: "ScoredClone", line: CommandLine = DEFAULT) -> None:
 
     for each in clone.clones:
         _show_scored(each)
+    if clone.summary.teacher_agreement is not None:
+        taught = line.command("train", "training.recipe_options.soft_weight=0.5")
+        _line(f"next: {taught}  # learns from the teachers, too")
     filtered = line.command("train", f"training.filters.max_duplicate={DUPLICATE}")
     _line(f"next: {filtered}  # leaves near-duplicates out")
 
@@ -161,6 +165,11 @@ def _show_scored(clone: "ScoredClone") -> None:
     if summary.agreement is not None:
         worst = ", ".join(f"{key} {share:.0f} %" for key, share in summary.worst_classes.items())
         _line(f"the class that fits best is the image's own for {summary.agreement:.1f} %; lowest: {worst}")
+    if summary.teacher_agreement is not None:
+        worst = ", ".join(f"{key} {share:.0f} %" for key, share in summary.teacher_worst.items())
+        _line(
+            f"the teachers' likeliest class is the image's own for {summary.teacher_agreement:.1f} %; lowest: {worst}"
+        )
     _line(
         f"near-duplicates of an earlier image of the class (correlation over {DUPLICATE}): {summary.num_duplicates:,}"
     )
@@ -369,7 +378,9 @@ def describe_row(row: MeasuredRow) -> str:
         text += f", top-5 {row['top5']:.2f} %"
     if (masked := row.get("masked")) is not None:
         text += f"; over its {masked['num_classes']} classes alone top-1 {masked['value']:.2f} %"
-    return text + (f"; {row['num_left_out']:,} images of other classes left out" if row["num_left_out"] else "")
+    if row["num_left_out"]:
+        text += f"; {row['num_left_out']:,} images of other classes left out"
+    return "; ".join([text, *([words] if (words := teacher_words(row["trained_on"])) else [])])
 
 
 def _set_name(row: MeasuredRow | ComparisonRow) -> str:

@@ -4,26 +4,23 @@ The part of a shard is written once and found again, so a killed run continues a
 grew. The class tables are made anew from the parts.
 """
 
-import io
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
 
 from raysd.clone.clone import Clone
 from raysd.clone.plan import ImageCounts
 from raysd.clone.settings import GenerationSettings
-from raysd.clone.shard import DATA, read_shard, shard_name
-from raysd.curation.near_duplicates import Reference, descriptors, nearest, nearest_earlier, thumbnail
+from raysd.curation.near_duplicates import Reference, descriptors, nearest_earlier
 from raysd.curation.part_counts import PartCounts
-from raysd.curation.scores import PART, RECORD, SCORES, ScoringSpec, read_scores
-from raysd.data.pixels import to_rgb
+from raysd.curation.scores import RECORD, SCORES, ScoringSpec, read_scores
+from raysd.curation.shard_scorer import ShardScorer
 from raysd.errors import Failure, UserError, try_again
 from raysd.generation.placement import TASKS_PER_ACTOR, pool_size
 from raysd.progress import Progress, say
@@ -51,85 +48,10 @@ class ScoreSummary:
     """Images that correlate to more than 0.98 with an earlier one of their class."""
     num_test_matches: int
     """Images that correlate to more than 0.98 with a test image."""
-
-
-class ShardScorer:
-    """A Ray Data actor that scores the images of one shard after the other, and writes their parts."""
-
-    def __init__(
-        self, clone: Clone, spec: ScoringSpec, references: list[Reference], batch_size: int, num_threads: int
-    ) -> None:
-        self.clone, self.spec, self.batch_size = clone, spec, batch_size
-        self.model = None
-        if spec.model is not None:
-            import torch
-
-            from raysd.curation.image_text_model import ImageTextModel
-
-            torch.set_num_threads(num_threads)
-            self.model = ImageTextModel(spec.model.find_here("scoring.model"), spec.texts)
-        self.names = [f"{reference.name}/{i}" for reference in references for i in range(len(reference.thumbnails))]
-        self.references = descriptors([data for reference in references for data in reference.thumbnails])
-
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-        """Score the shards of column `shard`; return them with their numbers of images, the bytes of their parts, and
-        why a shard failed."""
-        scored = [self._try_shard(int(number)) for number in batch["shard"]]
-        return {
-            "shard": batch["shard"].tolist(),
-            "images": [images for images, _, _ in scored],
-            "bytes": [num_bytes for _, num_bytes, _ in scored],
-            "failure": [failure for _, _, failure in scored],
-        }
-
-    def _try_shard(self, number: int) -> tuple[int, int, str]:
-        try:
-            return *try_again(lambda: self.score_shard(number)), ""
-        except Failure as error:  # the other shards go on
-            return 0, 0, str(error)
-
-    def score_shard(self, number: int) -> tuple[int, int]:
-        """Score one shard; return the number of its images and the bytes of its part."""
-        shard = read_shard(self.clone.folder, number, self.clone.spec, ["image", "label", "index"])
-        if shard is None:
-            raise UserError(
-                "clone", self.clone.folder.child(DATA).uri, f"shard {number} cannot be read; run raysd verify --repair"
-            )
-        encoded = [row["bytes"] for row in shard.table["image"].to_pylist()]
-        labels = shard.table["label"].to_numpy()
-        thumbnails = [thumbnail(data) for data in encoded]
-        columns: dict[str, Any] = {"label": labels, "index": shard.table["index"].to_numpy(), "thumbnail": thumbnails}
-        if self.model is not None and encoded:
-            columns |= self._fit(encoded, labels)
-        if self.names and encoded:
-            similarity, match = nearest(descriptors(thumbnails), self.references)
-            columns |= {"test_similarity": similarity, "test_match": [self.names[i] for i in match]}
-        table = pa.table({name: _array(columns.get(name), PART.field(name).type, len(encoded)) for name in PART.names})
-        return len(encoded), write_table(self.spec.folder(self.clone).child("parts"), shard_name(number), table)
-
-    def _fit(self, encoded: list[bytes], labels: np.ndarray) -> dict[str, np.ndarray]:
-        assert self.model is not None
-        parts = []
-        for start in range(0, len(encoded), self.batch_size):
-            parts.append(
-                self.model.similarities(
-                    [to_rgb(Image.open(io.BytesIO(data))) for data in encoded[start : start + self.batch_size]]
-                )
-            )
-        similarities = np.concatenate(parts)
-        logits = self.model.scale * (similarities - similarities.max(axis=1, keepdims=True))
-        probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-        own = np.arange(len(labels)), labels
-        return {
-            "similarity": similarities[own],
-            "probability": probabilities[own],
-            "guess": similarities.argmax(axis=1),
-        }
-
-
-def _array(values: Any, dtype: pa.DataType, length: int) -> pa.Array:
-    """Return a column; nulls where nothing was measured."""
-    return pa.nulls(length, dtype) if values is None else pa.array(values, type=dtype)
+    teacher_agreement: float | None = None
+    """Percent of the images whose own class is the teachers' likeliest."""
+    teacher_worst: dict[str, float] = field(default_factory=dict)
+    """The same percentage for the classes where it is lowest, by key."""
 
 
 def score_clone(
@@ -240,7 +162,8 @@ def _compare_classes(clone: Clone, spec: ScoringSpec, rows: dict[str, int]) -> N
     compare = ray.remote(num_cpus=1)(_try_classes)
     ranges = enumerate(pairwise(edges))
     tasks = [
-        compare.remote(parts, list(rows), first, last, spec.folder(clone), number) for number, (first, last) in ranges
+        compare.remote(parts, list(rows), first, last, spec.folder(clone), number, spec.scores)
+        for number, (first, last) in ranges
     ]
     failed = []
     with Progress("compared", num_classes, "classes") as progress:
@@ -273,7 +196,9 @@ def _try_classes(*arguments: Any) -> tuple[int, str]:
         return 0, str(error)
 
 
-def compare_classes(parts: Location, names: list[str], first: int, last: int, out: Location, number: int) -> int:
+def compare_classes(
+    parts: Location, names: list[str], first: int, last: int, out: Location, number: int, schema: pa.Schema = SCORES
+) -> int:
     """Write the score table of the classes `first` to `last - 1`; return their number."""
     inside = [("label", ">=", first), ("label", "<", last)]
     tables = read_each(lambda name: read_table(parts, name, filters=inside), names)
@@ -290,7 +215,7 @@ def compare_classes(parts: Location, names: list[str], first: int, last: int, ou
         .append_column("duplicate_similarity", pa.array(similarity))
         .append_column("duplicate_of", pa.array(match))
     )
-    write_table(out, f"scores-{number:05d}.parquet", table.cast(SCORES))
+    write_table(out, f"scores-{number:05d}.parquet", table.select(schema.names).cast(schema))
     return last - first
 
 
@@ -298,16 +223,24 @@ def _summary(clone: Clone, spec: ScoringSpec, num_scored: int) -> ScoreSummary:
     scores = read_scores(clone, spec)
     labels, counts = scores["label"].to_numpy(), clone.counts.array
     planned = clone.is_planned(labels, scores["index"].to_numpy())
-    agreement, worst = None, {}
-    if spec.model is not None:
-        right = (scores["guess"].to_numpy() == labels)[planned]
-        of_class = np.bincount(labels[planned], weights=right, minlength=len(counts)) / np.maximum(
-            np.bincount(labels[planned], minlength=len(counts)), 1
-        )
-        agreement = 100 * float(right.mean())
-        worst = {
-            clone.spec.table.keys[label]: 100 * float(of_class[label]) for label in np.argsort(of_class)[:3].tolist()
-        }
+    found: dict[str, tuple[float | None, dict[str, float]]] = {}
+    for name, is_there in {"guess": spec.model is not None, "teacher_guess": spec.faculty is not None}.items():
+        found[name] = (None, {})
+        if is_there:
+            found[name] = _agreement(clone, labels[planned], scores[name].to_numpy()[planned], len(counts))
     duplicates = int((scores["duplicate_similarity"].to_numpy()[planned] > DUPLICATE).sum())
     matches = int((scores["test_similarity"].to_numpy()[planned] > DUPLICATE).sum()) if spec.references else 0
-    return ScoreSummary(spec.folder(clone), int(planned.sum()), num_scored, agreement, worst, duplicates, matches)
+    counted = (int(planned.sum()), num_scored, *found["guess"], duplicates, matches)
+    return ScoreSummary(spec.folder(clone), *counted, *found["teacher_guess"])
+
+
+def _agreement(
+    clone: Clone, labels: np.ndarray, guesses: np.ndarray, num_classes: int
+) -> tuple[float, dict[str, float]]:
+    """Return the percentage of images whose guessed class is their own, and that of the three worst classes."""
+    right = guesses == labels
+    of_class = np.bincount(labels, weights=right, minlength=num_classes) / np.maximum(
+        np.bincount(labels, minlength=num_classes), 1
+    )
+    worst = {clone.spec.table.keys[label]: 100 * float(of_class[label]) for label in np.argsort(of_class)[:3].tolist()}
+    return 100 * float(right.mean()), worst

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from raysd.data.pixels import to_rgb
+from raysd.data.soft_labels import SoftLabels
 from raysd.errors import UserError
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
@@ -72,6 +73,8 @@ class ImageSet:
     """Groups of the class table's labels that count as one class; images carry the first."""
     left_out: LeftOut | None = None
     """The images of a clone that a filter leaves out."""
+    soft_labels: SoftLabels | None = None
+    """What teachers said of each image; None where the training needs only labels."""
     about: dict[str, Any] = field(default_factory=dict)
     """Facts for result rows: the kind (`clone` or `real`), and a clone's variant and guidance scale."""
 
@@ -80,7 +83,8 @@ class ImageSet:
         chosen = {} if self.left_out is None else {"left_out": self.left_out.digest}
         part = {"images_per_class": self.images_per_class, "from_end": self.from_end, "label_map": self.label_map}
         grouped = {"groups": self.groups} if self.groups else {}
-        return {"fingerprint": self.fingerprint, **part, **chosen, **grouped}
+        soft = {} if self.soft_labels is None else {"soft_labels": self.soft_labels.fingerprint}
+        return {"fingerprint": self.fingerprint, **part, **chosen, **grouped, **soft}
 
     def kept_rows(self, file: str) -> np.ndarray:
         """Return which rows of a file count, bool [rows].
@@ -188,6 +192,8 @@ class ImageArrays:
     images: np.ndarray
     labels: np.ndarray
     order: np.ndarray
+    soft: np.ndarray | None = None
+    """Soft labels float32 [N, 2, k], see `SoftLabels.read`."""
 
     @staticmethod
     def concatenate(parts: list["ImageArrays"]) -> "ImageArrays":
@@ -243,6 +249,13 @@ def decode_from(images: ImageSet, file: str, data: bytes, size: int) -> np.ndarr
 def encoded_rows(images: ImageSet, rows: pa.Table) -> tuple[list[bytes], np.ndarray]:
     """Return the encoded images and the class table's labels int64 [N] of rows from `read_rows`."""
     return pc.struct_field(rows["image"], "bytes").to_pylist(), images.to_labels(rows["label"].to_numpy())
+
+
+def soft_rows(images: ImageSet, file: str, rows: pa.Table) -> np.ndarray | None:
+    """Return the soft labels of rows from `read_rows` of a file; None where the set has none."""
+    if images.soft_labels is None:
+        return None
+    return images.soft_labels.read(file, rows["label"].to_numpy(), rows["index"].to_numpy())
 
 
 def decode_file(images: ImageSet, file: str, position: int, size: int) -> ImageArrays:

@@ -85,7 +85,15 @@ def own_model(root: Location, classifier: str) -> EvaluatedModel:
     Raises:
         FileNotFoundError: it is not there, or not finished.
     """
-    folder = root.child("classifiers", classifier)
+    return own_model_in(root.child("classifiers", classifier))
+
+
+def own_model_in(folder: Location) -> EvaluatedModel:
+    """Return a classifier that raysd trained, from its folder.
+
+    Raises:
+        FileNotFoundError: it is not there, or not finished.
+    """
     record = load_record(folder)
     if record is None:
         raise FileNotFoundError(f"no finished classifier in {folder.uri}")
@@ -93,33 +101,34 @@ def own_model(root: Location, classifier: str) -> EvaluatedModel:
     about = {"seed": record["seed"], "backbone": architecture["backbone"], "trained_on": record["trained_on"]}
     size = architecture["image_size"]
     return EvaluatedModel(
-        classifier, folder.uri, about, Preprocessing(size, size), num_outputs=architecture["num_classes"]
+        record["fingerprint"], folder.uri, about, Preprocessing(size, size), num_outputs=architecture["num_classes"]
     )
 
 
-def pretrained_model(name: str, table: ClassTable, needs_classes: bool) -> EvaluatedModel:
+def pretrained_model(name: str, table: ClassTable, needs_classes: bool, field: str = FIELD) -> EvaluatedModel:
     """Return a classifier in timm's format, from a folder or the hub.
 
     Args:
         name: a folder with `config.json` and `model.safetensors`, or a hub id as `timm/resnet50.a1_in1k`.
         table: the classes; an ImageNet-1k classifier serves each table whose keys are wnids of that set.
         needs_classes: whether it is measured on the table's classes, beside transfer sets.
+        field: the setting that names it.
 
     Raises:
         UserError: no such folder or id, no safetensors weights, or classes that it does not know.
     """
-    folder = _find(name)
+    folder = _find(name, field)
     try:
         with torch.device("meta"):
             model = timm.create_model(f"local-dir:{folder}", pretrained=False)
     except Exception as error:  # timm fails in many ways on a configuration that does not fit
         raise UserError(
-            FIELD, name, f"timm cannot open it ({(str(error) or type(error).__name__).splitlines()[0]})"
+            field, name, f"timm cannot open it ({(str(error) or type(error).__name__).splitlines()[0]})"
         ) from None
     config = resolve_data_config({}, model=model)
     if config["crop_mode"] != "center":
         raise UserError(
-            FIELD,
+            field,
             name,
             (
                 f"was made for images that are cut in another way ({config['crop_mode']}), which raysd does not "
@@ -130,7 +139,7 @@ def pretrained_model(name: str, table: ClassTable, needs_classes: bool) -> Evalu
     preprocessing = Preprocessing(
         size, int(size / config["crop_pct"]), config["interpolation"], tuple(config["mean"]), tuple(config["std"])
     )
-    outputs = _outputs(name, model.num_classes, table) if needs_classes else None
+    outputs = _outputs(name, model.num_classes, table, field) if needs_classes else None
     digest = folder_digest(folder, FILES)
     identity = {"weights": digest, "preprocessing": asdict(preprocessing), "outputs": outputs}
     backbone = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["architecture"]
@@ -139,17 +148,17 @@ def pretrained_model(name: str, table: ClassTable, needs_classes: bool) -> Evalu
     return EvaluatedModel(fingerprint(identity), str(folder), about, preprocessing, False, outputs, model.num_classes)
 
 
-def _find(name: str) -> Path:
+def _find(name: str, field: str) -> Path:
     name = name.removeprefix("hf-hub:")
-    folder = local_path(FIELD, name, "a classifier").resolve()
+    folder = local_path(field, name, "a classifier").resolve()
     if not folder.is_dir():
         if name.startswith((".", "/", "~")) or name.count("/") != 1:
             raise UserError(
-                FIELD, name, "no such folder; use a folder in timm's format, or a hub id like timm/resnet50.a1_in1k"
+                field, name, "no such folder; use a folder in timm's format, or a hub id like timm/resnet50.a1_in1k"
             )
-        folder = fetch_model(FIELD, name, None)
+        folder = fetch_model(field, name, None)
     if absent := [file for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()]:
-        raise UserError(FIELD, name, f"has no {absent[0]}; timm.models.push_to_hf_hub and save_for_hf write one")
+        raise UserError(field, name, f"has no {absent[0]}; timm.models.push_to_hf_hub and save_for_hf write one")
     return folder
 
 
@@ -160,7 +169,7 @@ def _load_pretrained(folder: Path) -> Classifier:
     return Classifier(model).eval().to(memory_format=torch.channels_last)
 
 
-def _outputs(name: str, num_outputs: int, table: ClassTable) -> tuple[int, ...] | None:
+def _outputs(name: str, num_outputs: int, table: ClassTable, field: str) -> tuple[int, ...] | None:
     """Return the indices of the outputs for the table's classes; None when outputs and classes are the same."""
     wnids = ImageNetInfo("imagenet-1k").label_names()
     if num_outputs == len(wnids) and set(table.keys) <= set(wnids):
@@ -170,7 +179,7 @@ def _outputs(name: str, num_outputs: int, table: ClassTable) -> tuple[int, ...] 
     if num_outputs == len(table):
         return None
     raise UserError(
-        FIELD,
+        field,
         name,
         f"has {num_outputs} classes, the class table {len(table)}; leave out the test sets, or use another table",
     )

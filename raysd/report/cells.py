@@ -20,11 +20,12 @@ from raysd.storage.row_types import AccuracyRow, RungResult, TrainedOn
 
 KINDS = ("clone", "real", "pretrained", "random")
 ROLES = ("validation", "test", "shift", "transfer", "generated")
-SELECTED: tuple[Literal["left_out", "from_end", "label_map", "groups"], ...] = (
+SELECTED: tuple[Literal["left_out", "from_end", "label_map", "groups", "teacher"], ...] = (
     "left_out",
     "from_end",
     "label_map",
     "groups",
+    "teacher",
 )
 """What a row says of the part of a set that was trained on."""
 Factors = tuple[tuple[str, str], ...]
@@ -59,7 +60,13 @@ class Setting:
     @property
     def marks(self) -> tuple[str, ...]:
         """What is unusual about the training data."""
-        return (*(["mixture"] if self.is_mixture else []), *(["filtered"] if '"left_out"' in self.selection else []))
+        marks = ["mixture"] if self.is_mixture else []
+        selected = json.loads(self.selection) if self.selection else {}
+        if "left_out" in selected:
+            marks.append("filtered")
+        if teacher := selected.get("teacher"):
+            marks.append(f"soft labels {teacher['weight']:g} at temperature {teacher['temperature']:g}")
+        return tuple(marks)
 
     def fields(self, of_images: bool = False) -> dict[str, str]:
         """Return the fields that set it apart besides the images per class, in words; `of_images` leaves out those that

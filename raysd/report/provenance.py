@@ -1,10 +1,10 @@
 """Where each number comes from: clones, the rows behind the ranking, accuracy rows, and versions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from raysd.report.inputs import Entry, ReportInputs
 from raysd.report.tables.tables import Column, Table, Value, number, number_columns
-from raysd.report.text import metric_words
+from raysd.report.text import metric_words, teacher_words
 from raysd.storage.row_types import AccuracyRow, SweepRow, SweptClone
 
 
@@ -81,7 +81,7 @@ def row_table(inputs: ReportInputs) -> Table:
     rows = [
         (
             row["fingerprint"],
-            f"{row['trained_on']['kind']}: {labels.get(row['fingerprint'], row['trained_on'].get('name') or '')}",
+            _trained_on(row, labels),
             row["trained_on"].get("images_per_class"),
             row["seed"],
             f"{row['dataset']} ({row['role']}" + (")" if row["shots"] is None else f", {row['shots']} shots)"),
@@ -96,6 +96,12 @@ def row_table(inputs: ReportInputs) -> Table:
         for row in order
     ]
     return Table("rows", "Accuracy rows", columns, tuple(rows))
+
+
+def _trained_on(row: AccuracyRow, labels: Mapping[str, str]) -> str:
+    data = row["trained_on"]
+    name = f"{data['kind']}: {labels.get(row['fingerprint'], data.get('name') or '')}"
+    return "; ".join([name, *([words] if (words := teacher_words(data)) else [])])
 
 
 def package_versions(sweep: SweepRow | None, rows: Sequence[AccuracyRow]) -> list[tuple[str, str]]:

@@ -46,6 +46,13 @@ def guidance_words(guidance_scale: float | None) -> str:
     return f"guidance {'its own' if guidance_scale is None else f'{guidance_scale:g}'}"
 
 
+def teacher_words(trained_on: Mapping[str, Any]) -> str:
+    """Return whether the teachers of soft labels ever saw a real image, in words; empty where there were none."""
+    answers = {"no": "saw no real image", "yes": "saw real images", "unknown": "may have seen real images"}
+    teacher = trained_on.get("teacher")
+    return "" if teacher is None else f"soft labels by a teacher that {answers[teacher['saw_real']]}"
+
+
 def metric_words(metric: str) -> str:
     """Return the name of a metric in percent, in words."""
     return METRICS.get(metric, metric.replace("_", " "))

@@ -6,6 +6,7 @@ from typing import Any
 
 from raysd.classifier.architecture import SMALL
 from raysd.clone.dataset_card import as_cell
+from raysd.report.text import teacher_words
 from raysd.sharing.licenses import License, Stated
 from raysd.sharing.repository import ID, REAL_SET, without_paths
 from raysd.sharing.timm_file import FILE
@@ -82,7 +83,8 @@ def _part(part: dict[str, Any]) -> str:
     if part["kind"] != "clone":
         return f"{part['kind']} {part['name']}, {count}{share}"
     how = f"generator {part['model']}, prompts {part['variant']}, guidance scale {part['guidance_scale']:g}"
-    return f"generated images of clone {part['fingerprint']} ({how}), {count}{share}"
+    taught = f", {words}" if (words := teacher_words(part)) else ""
+    return f"generated images of clone {part['fingerprint']} ({how}), {count}{share}{taught}"
 
 
 def _accuracy_table(rows: Sequence[AccuracyRow]) -> str:

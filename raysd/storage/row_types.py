@@ -30,6 +30,11 @@ class TrainedOn(TypedDict, total=False):
     groups: Any
     left_out: Any
     filters: Any
+    soft_labels: str
+    """Fingerprint of the scores that hold the soft labels."""
+    teacher: dict[str, Any]
+    """Of soft labels: `names`, `saw_real` (whether a teacher ever learned from a real image: `no`, `yes` or `unknown`),
+    the `weight` in the loss and the `temperature`."""
     parts: list[dict[str, Any]]
 
 

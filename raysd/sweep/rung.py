@@ -258,23 +258,26 @@ class RungRunner:
 
     def _generate(self, experiment: Experiment) -> tuple[list[CloneSummary], int, float]:
         """Return the clone of each clone seed, the number of images that were generated, those of other clones in the
-        training included, and the actors' seconds. Clones with filters are scored."""
+        training included, and the actors' seconds. Clones with filters or soft labels are scored."""
         training, parts = experiment.training, replicates(experiment)
-        clones = [(clone_of(each), bool(training.filters)) for each in parts]
+        has_soft_labels = training.resolve_recipe().soft_weight > 0
+        clones = [
+            (clone_of(each), bool(training.filters) or (has_soft_labels and not training.sources)) for each in parts
+        ]
         for each in parts:
             for number, other in source_generations(each):
                 clones.append(
                     (
                         clone_of(each, other),
-                        bool(training.sources[number].filters),
+                        bool(training.sources[number].filters) or has_soft_labels,
                     )
                 )
         grown = self.pool.grow_all([clone for clone, _ in clones])
         one_actor = experiment.model_copy(
             update={"generation": experiment.generation.model_copy(update={"num_actors": 1})}
         )
-        for clone, is_filtered in clones:
-            if is_filtered:
+        for clone, is_scored in clones:
+            if is_scored:
                 score_images(one_actor, clone)
         return grown[: len(parts)], sum(clone.num_generated for clone in grown), sum(clone.seconds for clone in grown)
 
@@ -306,9 +309,11 @@ class RungRunner:
 
 
 def baseline_run(experiment: Experiment, kind: str, rung: RungSettings) -> TrainingRun:
-    """Return the training of a baseline: `real` or `random`."""
-    settings = experiment.training.model_copy(
-        update={"real": None, "seeds": experiment.training.seeds[: rung.num_seeds]}
+    """Return the training of a baseline: `real` or `random`, which have no soft labels."""
+    training = experiment.training
+    options = {name: value for name, value in training.recipe_options.items() if not name.startswith("soft_")}
+    settings = training.model_copy(
+        update={"real": None, "seeds": training.seeds[: rung.num_seeds], "recipe_options": options}
     )
     experiment = experiment.model_copy(update={"training": settings})
     pools: tuple[Pool, ...] = ()

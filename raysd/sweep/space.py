@@ -13,7 +13,7 @@ from raysd.clone.settings import GenerationSettings
 from raysd.config import Experiment
 from raysd.errors import UserError
 from raysd.evaluation.evaluate import Evaluation
-from raysd.resolve import clone_spec_of, replicates, resolve_scoring, source_generations
+from raysd.resolve import clone_spec_of, needs_scoring, replicates, resolve_scoring, source_generations
 from raysd.storage.fingerprint import fingerprint
 from raysd.sweep.settings import RangeSettings, RungSettings
 from raysd.training.settings import TrainingSettings
@@ -209,11 +209,6 @@ def _shaping(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def needs_scoring(training: TrainingSettings) -> bool:
-    """Return whether classifiers learn from filtered clones."""
-    return bool(training.filters) or any(source.filters for source in training.sources)
-
-
 def sweep_fingerprint(experiment: Experiment, evaluation: Evaluation) -> str:
     """Return the hash of everything that shapes a sweep's answer: every resolved setting, the budgets and seeds, the
     sets, and how it is searched and decided."""
@@ -223,7 +218,7 @@ def sweep_fingerprint(experiment: Experiment, evaluation: Evaluation) -> str:
     sets = [measured.identity() for measured in evaluation.sets]
     generation = {name: getattr(experiment.generation, name) for name in ("images_per_class", "class_counts")}
     proxies = (
-        {**experiment.analysis.model_dump(by_alias=True), **experiment.scoring.model_dump()}
+        {**experiment.analysis.model_dump(by_alias=True), **experiment.scoring.model_dump(exclude={"teachers"})}
         if experiment.sweep.proxies
         else None
     )

@@ -22,7 +22,7 @@ from raysd.config import Experiment
 from raysd.evaluation.evaluate import Evaluation
 from raysd.generation.shared_pool import SharedPool
 from raysd.progress import say
-from raysd.resolve import clone_spec_of, clones_of, source_generations
+from raysd.resolve import clone_spec_of, clones_of, needs_scoring, source_generations, with_found_teachers
 from raysd.statistics.seeds import num_kept
 from raysd.storage.attempts import Attempt
 from raysd.storage.row_types import RungResult, SweepRow
@@ -41,7 +41,6 @@ from raysd.sweep.space import (
     distinct_settings,
     experiment_at,
     list_settings,
-    needs_scoring,
     rungs_of,
     settings_to_check,
     sweep_fingerprint,
@@ -61,7 +60,7 @@ def run_sweep(experiment: Experiment, evaluation: Evaluation, observe: Callable[
     Raises:
         UserError: what is wrong with the settings, the cluster, the storage or an image.
     """
-    experiment = as_begun(experiment, evaluation)
+    experiment = with_found_teachers(as_begun(experiment, evaluation))
     root, sweep = experiment.root, sweep_fingerprint(experiment, evaluation)
     search = sweep_fingerprint(without_confirmation(experiment), evaluation)
     if (row := find_row(root, SWEEP, sweep)) is not None and _is_there(experiment, row):
@@ -130,13 +129,11 @@ def plan_placement(experiment: Experiment, nodes: Sequence[Node]) -> tuple[Place
         UserError: what is wrong with the settings, or the nodes are too few.
     """
     rung, num_trials = rungs_of(experiment)[0], experiment.sweep.max_concurrent_trials
-    pipelines = {
-        clone_spec_of(experiment_at(experiment, setting, rung)).pipeline_key
-        for setting in settings_to_check(experiment)
-    }
+    jobs = [experiment_at(experiment, setting, rung) for setting in settings_to_check(experiment)]
+    pipelines = {clone_spec_of(job).pipeline_key for job in jobs}
     pipelines |= {clone_spec_of(experiment, other).pipeline_key for _, other in source_generations(experiment)}
     cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
-    spare_gpus = int(needs_scoring(experiment.training))
+    spare_gpus = int(any(needs_scoring(job.training) for job in jobs))
     placement = place(
         cpus, gpus, experiment.generation, experiment.training, num_trials, len(pipelines), spare_gpus
     ).with_extra_trials(experiment.sweep.extra_trials, cpus, gpus, len(pipelines), spare_gpus)

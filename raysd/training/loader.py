@@ -17,8 +17,9 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
-from raysd.data.images import ImageArrays, ImageSet, decode_from, encoded_rows
+from raysd.data.images import ImageArrays, ImageSet, decode_from, encoded_rows, soft_rows
 from raysd.errors import UserError
 from raysd.training.order import (
     WINDOW,
@@ -39,8 +40,13 @@ STAGE_TASKS = 1024  # handed to Ray Data at once
 DECODED_AT_ONCE = 32  # images that a task hands on together
 TASK_CPUS = 0.5
 NUMBER_BYTES = 8  # of a label, and of an image's place in the order
+SOFT_BYTES = 4  # of a value of a soft label
 
-Batch = tuple["torch.Tensor", "torch.Tensor"]
+Batch = tuple["torch.Tensor", ...]
+"""Images and labels; behind them the soft labels, where the training has some."""
+COLUMNS = ("image", "label", "soft")
+Row = tuple[ImageSet, str, bytes, int, "np.ndarray | None"]
+"""Set, file, bytes, label and soft label of an image."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,12 @@ class Pool:
 
 def fits_in_memory(pools: tuple[Pool, ...], size: int) -> bool:
     """Return whether every worker can hold all images, decoded to `size` pixels."""
-    return sum(map(len, pools)) * 3 * size**2 <= MEMORY_BYTES
+    return sum(len(pool) * (3 * size**2 + 4 * soft_values(pool)) for pool in pools) <= MEMORY_BYTES
+
+
+def soft_values(pool: Pool) -> int:
+    """Return the values of the soft label of each image of a pool; 0 where there is none."""
+    return max((2 * images.soft_labels.num_kept for images in pool.sets if images.soft_labels), default=0)
 
 
 @dataclass(frozen=True)
@@ -94,19 +105,28 @@ class Ingest:
 
     @property
     def num_bytes(self) -> int:
-        """Of all images, decoded, with their labels and order."""
-        return sum(map(len, self.pools)) * (2 * NUMBER_BYTES + 3 * self.size**2)
+        """Of all images, decoded, with their labels, order and soft labels."""
+        count = sum(map(len, self.pools))
+        return count * (2 * NUMBER_BYTES + 3 * self.size**2) + SOFT_BYTES * self._num_soft
+
+    @property
+    def _num_soft(self) -> int:
+        return sum(len(pool) * soft_values(pool) for pool in self.pools)
 
     def arrays_in(self, memory: np.ndarray) -> list[ImageArrays]:
-        """Return the images of each pool in memory of `num_bytes`, uint8 [N]: the numbers of all lie before the images
-        of all, so that they are aligned."""
+        """Return the images of each pool in memory of `num_bytes`, uint8 [N]: the numbers of all lie before the soft
+        labels of all, and these before the images, so that they are aligned."""
         arrays, count = list[ImageArrays](), sum(map(len, self.pools))
-        numbers, pixels = np.split(memory, [2 * NUMBER_BYTES * count])
+        after = 2 * NUMBER_BYTES * count
+        numbers, floats, pixels = np.split(memory, [after, after + SOFT_BYTES * self._num_soft])
         labels, order = numbers.view(np.int64).reshape(2, count)
-        images, first = pixels.reshape(count, 3, self.size, self.size), 0
+        soft, images = floats.view(np.float32), pixels.reshape(count, 3, self.size, self.size)
+        first = first_soft = 0
         for pool in self.pools:
-            part = slice(first, first := first + len(pool))
-            arrays.append(ImageArrays(images[part], labels[part], order[part]))
+            part, values = slice(first, first := first + len(pool)), soft_values(pool)
+            own = soft[first_soft : (first_soft := first_soft + len(pool) * values)]
+            shaped = own.reshape(len(pool), 2, values // 2) if values else None
+            arrays.append(ImageArrays(images[part], labels[part], order[part], shaped))
         return arrays
 
     def read_into_memory(self, by_tasks: bool = True, memory: np.ndarray | None = None) -> list[ImageArrays]:
@@ -120,21 +140,22 @@ class Ingest:
     def memory_batches(
         self, arrays: list[ImageArrays], steps: range, rank: int, world_size: int, seed: int
     ) -> Iterator[Batch]:
-        """Yield this worker's share of each batch: uint8 [B / world size, 3, S, S] and labels int64."""
+        """Yield this worker's share of each batch: uint8 [B / world size, 3, S, S], labels int64, and any soft labels
+        float32 [B / world size, 2, k]."""
         import torch
 
         for step in steps:
             before, after = (items_before(at, self.batch_size, self.shares) for at in (step, step + 1))
-            images, labels, place = [], [], 0
+            parts, place = [], 0
             for number, (pool, first, last) in enumerate(zip(arrays, before, after, strict=True)):
                 mine = shuffled_items(first, last, len(pool.labels), seed, number)[
                     (rank - place) % world_size :: world_size
                 ]
-                images.append(pool.images[mine])
-                labels.append(pool.labels[mine])
+                soft = [] if pool.soft is None else [pool.soft[mine]]
+                parts.append((pool.images[mine], pool.labels[mine], *soft))
                 place += last - first
-            order = mixed_order(sum(map(len, labels)), len(labels), seed, step, rank)
-            yield torch.from_numpy(np.concatenate(images)[order]), torch.from_numpy(np.concatenate(labels)[order])
+            order = mixed_order(sum(len(part[1]) for part in parts), len(parts), seed, step, rank)
+            yield tuple(torch.from_numpy(np.concatenate(arrays)[order]) for arrays in zip(*parts, strict=True))
 
     def stream_batches(self, steps: range, rank: int, world_size: int, seed: int) -> Iterator[Batch]:
         """Yield this worker's share of each batch, as `memory_batches` does, read and decoded by Ray Data tasks."""
@@ -153,11 +174,11 @@ class Ingest:
                         mine = (
                             slice(None) if len(waiting) == 1 else rows["pool"] == pool
                         )  # a copy: it may wait for long
-                        waiting[pool].add(rows["image"][mine], rows["label"][mine])
+                        waiting[pool].add(*(rows[name][mine] for name in COLUMNS if name in rows))
                 parts += queue.take(last - first)
             order = mixed_order(share, len(self.pools), seed, step, rank)
-            images, labels = (np.concatenate(arrays)[order] for arrays in zip(*parts, strict=True))
-            yield torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels)
+            images, *others = (torch.from_numpy(np.concatenate(each)[order]) for each in zip(*parts, strict=True))
+            yield images.permute(0, 3, 1, 2), *others
 
     def sequences(self, rank: int, world_size: int, seed: int) -> list[WorkerSequence]:
         """Return a worker's sequence of each pool."""
@@ -207,12 +228,14 @@ class Ingest:
         for start in range(0, len(part.chosen), DECODED_AT_ONCE):
             chosen = [encoded[place] for place in part.chosen[start : start + DECODED_AT_ONCE]]
             decoded = [
-                decode_from(images, name, data, self.size).transpose(1, 2, 0) for images, name, data, _ in chosen
+                decode_from(images, name, data, self.size).transpose(1, 2, 0) for images, name, data, *_ in chosen
             ]
+            soft = [each for *_, each in chosen if each is not None]
             yield {
                 "pool": np.full(len(chosen), pool, dtype=np.int64),
                 "image": np.stack(decoded),
-                "label": np.array([label for *_, label in chosen], dtype=np.int64),
+                "label": np.array([label for *_, label, _ in chosen], dtype=np.int64),
+                **({"soft": np.stack(soft)} if soft else {}),
             }
 
 
@@ -220,41 +243,47 @@ class _Waiting:
     """Decoded images of a pool that no batch has taken yet."""
 
     def __init__(self) -> None:
-        self.parts: deque[tuple[np.ndarray, np.ndarray]] = deque()
+        self.parts: deque[tuple[np.ndarray, ...]] = deque()
         self.count = 0
 
     def __len__(self) -> int:
         return self.count
 
-    def add(self, images: np.ndarray, labels: np.ndarray) -> None:
+    def add(self, *arrays: np.ndarray) -> None:
         """Add images and their labels at the end."""
-        self.parts.append((images, labels))
-        self.count += len(labels)
+        self.parts.append(arrays)
+        self.count += len(arrays[0])
 
-    def take(self, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    def take(self, count: int) -> list[tuple[np.ndarray, ...]]:
         """Return the first `count` images with their labels, in parts."""
         taken, self.count = [], self.count - count
         while count > 0:
-            images, labels = self.parts.popleft()
-            taken.append((images[:count], labels[:count]))
-            if len(labels) > count:
-                self.parts.appendleft((images[count:], labels[count:]))
-            count -= len(labels)
+            arrays = self.parts.popleft()
+            taken.append(tuple(each[:count] for each in arrays))
+            if len(arrays[0]) > count:
+                self.parts.appendleft(tuple(each[count:] for each in arrays))
+            count -= len(arrays[0])
         return taken
 
 
-def _encoded_window(pool: Pool, part: WindowPart) -> list[tuple[ImageSet, str, bytes, int]]:
-    """Return set, file, bytes and label of each image of a window; a file is opened once."""
-    rows: dict[int, list[tuple[ImageSet, str, bytes, int]]] = {}
+def _encoded_window(pool: Pool, part: WindowPart) -> list[Row]:
+    """Return the rows of a window; a file is opened once."""
+    rows: dict[int, list[Row]] = {}
     by_file: dict[int, list[Slice]] = {}
     for piece in part.slices:
         by_file.setdefault(int(pool.pieces[piece.piece, 0]), []).append(piece)
     for file, pieces in by_file.items():
         images, name = pool.files[file]
         groups = images.read_row_groups(name, [int(pool.pieces[piece.piece, 1]) for piece in pieces])
-        for piece, table in zip(pieces, groups, strict=True):
-            data, labels = encoded_rows(images, table.slice(piece.start, piece.stop - piece.start))
-            rows[piece.piece] = [(images, name, *row) for row in zip(data, labels.tolist(), strict=True)]
+        tables = [
+            table.slice(piece.start, piece.stop - piece.start) for piece, table in zip(pieces, groups, strict=True)
+        ]
+        soft, first = soft_rows(images, name, pa.concat_tables(tables)), 0
+        for piece, table in zip(pieces, tables, strict=True):
+            data, labels = encoded_rows(images, table)
+            softened = [None] * len(data) if soft is None else soft[first : first + len(data)]
+            first += len(data)
+            rows[piece.piece] = [(images, name, *row) for row in zip(data, labels.tolist(), softened, strict=True)]
     return [row for piece in part.slices for row in rows[piece.piece]]
 
 
@@ -275,19 +304,25 @@ def _read_pool(pool: Pool, size: int, by_tasks: bool, into: ImageArrays) -> None
     )
     for row in rows:
         into.images[row["place"]], into.labels[row["place"]] = row["image"], row["label"]
+        if into.soft is not None:
+            into.soft[row["place"]] = row["soft"]
     into.order[:] = np.repeat(np.arange(len(counts)) * 2**32 - starts, counts) + np.arange(len(pool))
 
 
 def _decoded(pool: Pool, task: dict[str, int], size: int) -> Iterator[dict[str, np.ndarray]]:
     """Yield the images of a file, some at a time, with their places in the pool."""
     images, name = pool.files[task["file"]]
-    encoded, labels = encoded_rows(images, images.read_rows(name))
+    rows = images.read_rows(name)
+    encoded, labels = encoded_rows(images, rows)
     if len(labels) != task["count"]:
         raise UserError("training", f"{images.folder.uri}/{name}", "was changed meanwhile; start the training again")
+    soft = soft_rows(images, name, rows)
     for start in range(0, len(labels), DECODED_AT_ONCE):
         part = slice(start, start + DECODED_AT_ONCE)
         decoded = np.stack([decode_from(images, name, data, size) for data in encoded[part]])
-        yield {"image": decoded, "label": labels[part], "place": task["start"] + start + np.arange(len(decoded))}
+        softened = {} if soft is None else {"soft": soft[part]}
+        place = task["start"] + start + np.arange(len(decoded))
+        yield {"image": decoded, "label": labels[part], "place": place, **softened}
 
 
 def _decoded_by_tasks(pool: Pool, tasks: list[dict[str, int]], size: int) -> Iterator[dict[str, np.ndarray]]:

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from timm.data.mixup import Mixup
 from timm.optim import create_optimizer_v2
 from timm.utils import AverageMeter, ModelEmaV3, accuracy
 from torch.nn.functional import cross_entropy
@@ -36,11 +35,12 @@ from raysd.device import keep_freed_memory
 from raysd.errors import UserError
 from raysd.storage.location import Location
 from raysd.training.augmentation import augment, fractals
-from raysd.training.augmentation.ahead import one_ahead, to_device
+from raysd.training.augmentation.ahead import Prepared, one_ahead, to_device
 from raysd.training.loader import Batch
 from raysd.training.logs import open_log
+from raysd.training.losses.soft_labels import mixup_of, soft_loss, softened
 from raysd.training.precision import agreed_precision
-from raysd.training.recipe import Recipe, cosine_factor, size_at
+from raysd.training.recipe import cosine_factor, size_at
 from raysd.training.run import LoopConfig
 from raysd.training.workers import Workers, mean_over_workers, resume_meter, totals_over_workers
 from raysd.versions import versions
@@ -138,7 +138,7 @@ class SeedTraining:
             ModelEmaV3(self.model, decay=recipe.ema_decay, use_warmup=True) if recipe.ema_decay is not None else None
         )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
-        self.mixup = _mixup(recipe, config.architecture.num_classes)
+        self.mixup = mixup_of(recipe, config.architecture.num_classes)
         size = config.architecture.image_size
         self.mixing = (
             torch.from_numpy(fractals(recipe.num_fractals, size, recipe.fractal_seed)).to(self.device)
@@ -170,8 +170,8 @@ class SeedTraining:
             if arrays is None
             else config.ingest.memory_batches(arrays, steps, *place)
         )
-        for views, labels in one_ahead(enumerate(batches, self.step), self._prepare, self.device):
-            self._train_step(parallel, views, labels)
+        for views, labels, *soft in one_ahead(enumerate(batches, self.step), self._prepare, self.device):
+            self._train_step(parallel, views, labels, *soft)
             self.step += 1
             if self.step % config.steps_per_epoch == 0 or self.step == config.num_steps:
                 self._end_epoch()
@@ -200,14 +200,21 @@ class SeedTraining:
     def _generator(self, step: int) -> torch.Generator:
         return torch.Generator().manual_seed(((self.seed * 1_000_003 + step) * 1009 + self.rank) % 2**63)
 
-    def _prepare(self, item: tuple[int, Batch]) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Return the views and the labels of a step's batch, on the device."""
-        step, (images, labels) = item
-        images, labels = to_device(images, self.device), to_device(labels, self.device)
+    def _prepare(self, item: tuple[int, Batch]) -> Prepared:
+        """Return the views, the labels and any soft targets of a step's batch, on the device."""
+        step, batch = item
+        images, labels, *soft = (to_device(values, self.device) for values in batch)
         views = augment(images, self.recipe, self._generator(step), self._size(step), self.mixing)
-        return [normalize(view) for view in views], labels
+        targets = [softened(each, self.config.architecture.num_classes, self.recipe.soft_temperature) for each in soft]
+        return [normalize(view) for view in views], labels, *targets
 
-    def _train_step(self, parallel: torch.nn.Module, views: list[torch.Tensor], labels: torch.Tensor) -> None:
+    def _train_step(
+        self,
+        parallel: torch.nn.Module,
+        views: list[torch.Tensor],
+        labels: torch.Tensor,
+        soft: torch.Tensor | None = None,
+    ) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         generator = self._generator(self.step)
@@ -219,6 +226,7 @@ class SeedTraining:
             # Mixup pairs the images; of an odd number the first one comes twice.
             even = torch.arange(count + count % 2, device=self.device) % count
             views[0], targets = (mixed[:count] for mixed in self.mixup(views[0][even], labels[even]))
+            soft = None if soft is None else self.mixup.mix(soft[even])[:count]
         weight = count * self.world_size / self.config.ingest.batch_size  # 1 where all workers have equal shares
         largest = -(-self.config.ingest.batch_size // self.world_size)
         for part in equal_parts(count, self.config.forward_size or largest, largest):
@@ -230,6 +238,7 @@ class SeedTraining:
                     targets[part],
                     labels[part],
                     weight * (part.stop - part.start) / count,
+                    None if soft is None else soft[part],
                 )
         if self.recipe.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
@@ -253,6 +262,7 @@ class SeedTraining:
         targets: torch.Tensor,
         labels: torch.Tensor,
         share: float,
+        soft: torch.Tensor | None,
     ) -> None:
         """Add the gradients of a part of the batch; the loss is the mean over all views."""
         precision = self.config.precision
@@ -264,6 +274,10 @@ class SeedTraining:
         smoothing = self.recipe.label_smoothing if self.mixup is None else 0.0  # Mixup smooths the targets itself
         repeats = len(logits) // len(labels)
         loss = cross_entropy(logits, targets.repeat(repeats, *[1] * (targets.ndim - 1)), label_smoothing=smoothing)
+        if soft is not None:
+            weight = self.recipe.soft_weight
+            taught = soft_loss(logits, soft.repeat(repeats, 1), self.recipe.soft_temperature)
+            loss = (1 - weight) * loss + weight * taught
         self.scaler.scale(loss * share).backward()
         self.meters["loss"].update(loss.detach(), len(labels))
         if "train_top1" in self.meters:
@@ -395,9 +409,3 @@ class SeedTraining:
         )
         if self.log is not None:
             self.log.close()
-
-
-def _mixup(recipe: Recipe, num_classes: int) -> Mixup | None:
-    if not recipe.mixup and not recipe.cutmix:
-        return None
-    return Mixup(recipe.mixup, recipe.cutmix, label_smoothing=recipe.label_smoothing, num_classes=num_classes)

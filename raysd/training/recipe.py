@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from raysd.settings import Section, Unit
 
@@ -84,6 +91,11 @@ class Recipe(Section):
     """Temperature of the cosine softmax of the head `projector`."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of each target that is spread evenly over all classes."""
+    soft_weight: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Weight of the soft labels of `scoring.teachers` in the loss, `(1 - weight) * CE + weight * T^2 * KL(teacher ||
+    classifier)`, T the temperature (Hinton et al. 2015); 0 is none."""
+    soft_temperature: Annotated[float, Field(gt=0, le=100)] = 2.0
+    """Temperature T that softens both distributions of the soft labels; without effect at weight 0."""
 
     # Crops.
     crop: Literal["auto", "shift", "random_resized", "none"] = "auto"
@@ -162,6 +174,11 @@ class Recipe(Section):
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs momentum; set nesterov to false, or momentum over 0")
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the soft labels where there are none, so that fingerprints of earlier versions stay."""
+        return {name: value for name, value in dump(self).items() if self.soft_weight or not name.startswith("soft_")}
 
     @property
     def projector(self) -> dict[str, Any] | None:

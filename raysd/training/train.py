@@ -138,6 +138,10 @@ def _check_run(run: TrainingRun, use_gpu: bool) -> None:
                 " + ".join(images.name for images in pool.sets),
                 "holds no images; loosen its filters, or leave it out",
             )
+    if run.recipe.soft_weight and not all(images.soft_labels for images in run.sets):
+        raise UserError(
+            "training.recipe_options.soft_weight", run.recipe.soft_weight, "the images have no soft labels; set it to 0"
+        )
     check_batch(sum(map(len, run.pools)), run.settings, [pool.share for pool in run.pools])
     check_logger(run.settings.logger)
 

@@ -20,8 +20,9 @@ from raysd.curation.filters import filter_images
 from raysd.curation.image_text_model import ImageTextModel, find_image_text_model
 from raysd.curation.near_duplicates import Reference
 from raysd.curation.scores import read_scores, resolve_scoring_spec
-from raysd.curation.scoring import ShardScorer, compare_classes, score_clone
+from raysd.curation.scoring import compare_classes, score_clone
 from raysd.curation.settings import FilterSettings, ScoringSettings
+from raysd.curation.shard_scorer import ShardScorer
 from raysd.data.images import LeftOut
 from raysd.errors import Failure, UserError
 from raysd.generation.batch import GeneratedBatch

@@ -55,7 +55,7 @@ def comparable(rows: Sequence[AdaptiveRow], rounds: Sequence[RoundRow]) -> list[
     model, found = by_name[newest["rounds"][0]], dict[str, Adapted]()
     for row in sorted(whole, key=lambda row: (row["date"], row["fingerprint"])):
         own = tuple(by_name[name] for name in row["rounds"])
-        same = all(own[0][name] == model[name] for name in ("class_names", "decided_on"))  # type: ignore[literal-required]
+        same = all(own[0][name] == model[name] for name in ("class_names", "decided_on"))
         if same and row["images_per_class"] == newest["images_per_class"]:
             label = _label(row)
             found[label] = Adapted(label, row, own)

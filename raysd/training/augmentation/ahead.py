@@ -6,7 +6,8 @@ from typing import TypeVar
 import torch
 
 T = TypeVar("T")
-Prepared = tuple[list[torch.Tensor], torch.Tensor]
+Prepared = tuple[list[torch.Tensor], *tuple[torch.Tensor, ...]]
+"""Views, and what belongs to each image: its label, and its soft label if there are some."""
 
 
 def to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -37,8 +38,9 @@ def one_ahead(items: Iterable[T], prepare: Callable[[T], Prepared], device: torc
 
 def _received(prepared: Prepared, done: torch.cuda.Event) -> Prepared:
     """Let the caller's stream wait until the tensors are there, and keep their memory until it has used them."""
-    current = torch.cuda.current_stream(prepared[1].device)
+    views, *others = prepared
+    current = torch.cuda.current_stream(views[0].device)
     current.wait_event(done)
-    for tensor in (*prepared[0], prepared[1]):
+    for tensor in (*views, *others):
         tensor.record_stream(current)
     return prepared

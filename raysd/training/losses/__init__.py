@@ -1,0 +1,1 @@
+"""What classifiers minimize beside cross-entropy."""
