@@ -22,9 +22,12 @@ from typing import Any
 import numpy as np
 
 from raysd.adaptive.parts import Part, total
-from raysd.adaptive.ways import first_parts, next_parts
+from raysd.adaptive.select import ask, choose
+from raysd.adaptive.ways import first_parts, next_parts, pool_slice
+from raysd.clone.plan import ImageCounts
 from raysd.cluster.resources import check_room, cluster_nodes
 from raysd.config import Experiment
+from raysd.data.images import LeftOut
 from raysd.errors import Failure, UserError
 from raysd.evaluation.evaluate import Evaluation
 from raysd.generation.cost import clones_cost, read_rates
@@ -33,6 +36,7 @@ from raysd.generation.shared_pool import SharedPool
 from raysd.progress import say
 from raysd.resolve import replicates, training_run
 from raysd.storage.fingerprint import fingerprint
+from raysd.storage.location import Location
 from raysd.storage.row_types import AdaptiveRow, MeasuredRow, PhaseSeconds, RoundRow
 from raysd.storage.rows import ADAPTIVE, ROUND, find_row, write_row
 from raysd.training.loader import Pool
@@ -174,7 +178,11 @@ class Loop:
         accuracies = measured["per_class"] or [None] * len(experiment.table)
         folder = experiment.root.child("classifiers", classifiers[0])
         budget = experiment.generation.images_per_class
-        coming = [] if is_last else next_parts(settings, budget, number, parts, accuracies, folder)
+        coming = list[Part]()
+        if not is_last and settings.way == "select":
+            coming = self._select(number, parts, folder, actors)
+        elif not is_last:
+            coming = next_parts(settings, budget, number, parts, accuracies, folder)
         say(f"{self._name(number)}: {measured['value']:.1f} % on {measured['dataset']}")
         return {
             "fingerprint": key,
@@ -185,7 +193,7 @@ class Loop:
             "clone_seed": experiment.generation.seed,
             "num_images": total(parts),
             "class_names": list(experiment.table.names),
-            "counts": np.sum([part.counts.array for part in parts], axis=0).tolist(),
+            "counts": np.sum([part.chosen for part in parts], axis=0).tolist(),
             "parts": [part.to_json() for part in parts],
             "clones": [clone.spec.fingerprint for clone in clones],
             "classifiers": classifiers,
@@ -199,6 +207,19 @@ class Loop:
             "versions": versions(),
             "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
+
+    def _select(self, number: int, parts: list[Part], classifier: Location, actors: "Actors") -> list[Part]:
+        """Generate the pool of the next round, ask a classifier about it, and return what is chosen."""
+        settings, (part,) = self.experiment.adaptive, parts
+        first, count = pool_slice(settings, self.experiment.generation.images_per_class, number)
+        counts = ImageCounts(part.counts.num_classes, first + count[1])
+        pool = Part(part.changes, counts).clone(self.experiment)
+        with self.clock.phase("generate"):
+            actors.grow([pool])
+        with self.clock.phase("measure"):
+            answers = ask(self.experiment, pool, classifier)
+        earlier = part.left_out or LeftOut(counts.num_classes, b"")
+        return [Part(part.changes, counts, choose(answers, earlier, first, count[0], settings.window))]
 
     def _name(self, number: int) -> str:
         seed = f", clone seed {self.experiment.generation.seed}" if self.number else ""
@@ -274,7 +295,7 @@ class Actors:
         workers = request_workers(experiment.training, nodes, 1, 0.0, 0.0)
         try:
             check_room(nodes, [actors, workers])
-            rest = STAYS
+            rest = LEAVES if experiment.adaptive.way == "select" else STAYS  # which also asks classifiers
         except UserError:
             rest = LEAVES
         shape = PoolShape(experiment.generation.num_actors, actors.cpus, actors.gpus)

@@ -5,7 +5,7 @@ its counts.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from raysd.clone.clone import Clone
 from raysd.clone.plan import ImageCounts, counts_from_array
 from raysd.clone.settings import GenerationSettings
 from raysd.config import Experiment
-from raysd.data.images import ImageSet
+from raysd.data.images import ImageSet, LeftOut
 from raysd.resolve import clone_images, clone_of
 from raysd.storage.row_types import StoredPart
 
@@ -26,6 +26,26 @@ class Part:
     changes: dict[str, Any]
     """Settings of `generation` that differ from the experiment's."""
     counts: ImageCounts
+    """Images of the clone."""
+    left_out: LeftOut | None = None
+    """Those of them that were not chosen."""
+
+    @property
+    def chosen(self) -> np.ndarray:
+        """Images of each label that are trained on, int64 [K]."""
+        counts = self.counts.array
+        if self.left_out is None:
+            return counts
+        labels, index = self._places()
+        kept = ~self.left_out.contains(labels, index)
+        return np.bincount(labels[kept], minlength=len(counts))
+
+    def _places(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return label and number of each image of the clone."""
+        counts = self.counts.array
+        index, labels = np.divmod(np.arange(int(counts.max()) * len(counts)), len(counts))
+        planned = index < counts[labels]
+        return labels[planned], index[planned]
 
     def clone(self, experiment: Experiment) -> Clone:
         """Return the clone with these images.
@@ -39,18 +59,28 @@ class Part:
 
     def images(self, experiment: Experiment) -> ImageSet:
         """Return the images to train on."""
-        return clone_images(self.clone(experiment))
+        images = clone_images(self.clone(experiment))
+        if self.left_out is None:
+            return images
+        name, about = f"{images.name}, chosen", {**images.about, "num_left_out": len(self.left_out)}
+        return replace(images, name=name, left_out=self.left_out, about=about)
 
     def to_json(self) -> StoredPart:
         """Return the part as a row holds it."""
-        return {"changes": self.changes, "counts": self.counts.array.tolist()}
+        stored: StoredPart = {"changes": self.changes, "counts": self.counts.array.tolist()}
+        if self.left_out is not None:
+            stored["left_out"] = self.left_out.bits.hex()
+        return stored
 
     @staticmethod
     def from_json(stored: StoredPart) -> "Part":
         """Return the part that `to_json` gave."""
-        return Part(dict(stored["changes"]), counts_from_array(np.array(stored["counts"], dtype=np.int64)))
+        counts = counts_from_array(np.array(stored["counts"], dtype=np.int64))
+        bits = stored.get("left_out")
+        left_out = None if bits is None else LeftOut(counts.num_classes, bytes.fromhex(bits))
+        return Part(dict(stored["changes"]), counts, left_out)
 
 
 def total(parts: Sequence[Part]) -> int:
-    """Return the images of some parts."""
-    return sum(part.counts.total for part in parts)
+    """Return the images of some parts that are trained on."""
+    return sum(int(part.chosen.sum()) for part in parts)

@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from raysd.curation.settings import Window
 from raysd.settings import Section, Unit
 
-Way = Literal["uniform", "budgets", "entropy"]
+Way = Literal["uniform", "budgets", "select", "entropy"]
 
 
 class AdaptiveSettings(Section):
@@ -14,13 +15,19 @@ class AdaptiveSettings(Section):
 
     way: Way = "budgets"
     """What a round adds: `uniform`, as many images of each class, the control; `budgets`, more of the classes with more
-    errors; `entropy`, images that the classifier is in doubt about."""
+    errors; `select`, those of a larger pool that the classifier is in some doubt about; `entropy`, images that are
+    guided to such."""
     num_rounds: Annotated[int, Field(ge=2, le=1000), Unit("rounds")] = 4
     """Rounds, each of which ends with a classifier; the images of the last one are `generation.images_per_class`."""
     first_share: Annotated[float, Field(gt=0, lt=1), Unit("share of the images")] = 0.25
     """Share of the images that the first round generates, in equal numbers; the others share the rest evenly."""
     floor: Annotated[float, Field(ge=0, le=1), Unit("share of a round")] = 0.5
     """Share of a round that `budgets` divides evenly, so that no class goes without."""
+    pool_factor: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] = 3.0
+    """Images that `select` generates for each image that it chooses."""
+    window: Window = (0.5, 0.95)
+    """Quantiles of the entropy of a class between which `select` chooses: the images above are often of other
+    classes."""
     weight: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), Unit("share of the latents' norm")] = 0.05
     """Strength of `entropy`: the share of the norm of an image's latents by which a guided step moves them. With 0, its
     images are those of `uniform`."""
@@ -31,8 +38,19 @@ class AdaptiveSettings(Section):
     round_epochs: Annotated[int, Field(ge=1), Unit("epochs")] | None = None
     """Epochs of the classifiers of all rounds but the last; `training.num_epochs` when null."""
 
+    @field_validator("window")
+    @classmethod
+    def _rising(cls, window: Window) -> Window:
+        if window[0] >= window[1]:
+            raise ValueError("the first must be less than the second; write it as [0.5, 0.95]")
+        return window
+
     def identity(self) -> dict[str, Any]:
         """Return the values that shape the rounds: the way, and its own options."""
-        own = {"budgets": ["floor"], "entropy": ["weight", "every", "through_denoiser"]}.get(self.way, [])
+        own = {
+            "budgets": ["floor"],
+            "select": ["pool_factor", "window"],
+            "entropy": ["weight", "every", "through_denoiser"],
+        }.get(self.way, [])
         shared = ["way", "num_rounds", "first_share", "round_epochs"]
         return {name: getattr(self, name) for name in [*shared, *own]}

@@ -1,5 +1,8 @@
 """The ways in which a round says what the next one adds."""
 
+import math
+from itertools import pairwise
+
 import numpy as np
 
 from raysd.adaptive.budget import divide, images_after
@@ -43,6 +46,16 @@ def next_parts(
     counts = divide(added, [None] * num_classes if even else errors, settings.floor)
     (part,) = parts
     return [Part(part.changes, counts_from_array(part.counts.array + counts))]
+
+
+def pool_slice(settings: AdaptiveSettings, images_per_class: int, done: int) -> tuple[int, tuple[int, int]]:
+    """Return the number of the first image of each class in the pool of the next round, and how many of it are chosen
+    and generated."""
+    goals = [
+        images_after(number, images_per_class, settings.num_rounds, settings.first_share) for number in range(done + 2)
+    ]
+    sizes = [math.ceil((after - before) * settings.pool_factor) for before, after in pairwise(goals)]
+    return goals[0] + sum(sizes[:-1]), (goals[-1] - goals[-2], sizes[-1])
 
 
 def _guided(settings: AdaptiveSettings, parts: list[Part], count: int, classifier: Location) -> Part:

@@ -541,7 +541,9 @@ class StoredPart(TypedDict):
     changes: Values
     """Settings of `generation` that differ from the experiment's."""
     counts: list[int]
-    """Images of each label."""
+    """Images of each label in the clone."""
+    left_out: NotRequired[str]
+    """A bit for each position of the clone's plan, in hexadecimal: 1 for images that were not chosen."""
 
 
 class PhaseSeconds(TypedDict):

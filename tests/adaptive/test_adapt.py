@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import raysd
+from raysd.adaptive.parts import Part
 from raysd.clone.shard import DATA
 from raysd.config import load_experiment
 from raysd.data.images import ImageSet, decode_all
@@ -42,11 +43,16 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def adapted(root):
-    """The three ways, in one storage."""
+    """The ways, in one storage."""
     experiment = load_experiment({"storage": str(root), **SETTINGS})
     return {
         way: raysd.adapt(experiment, adaptive={"way": way, **options})
-        for way, options in {"uniform": {}, "budgets": {}, "entropy": {"weight": 0, "every": 1}}.items()
+        for way, options in {
+            "uniform": {},
+            "budgets": {},
+            "select": {"pool_factor": 2},
+            "entropy": {"weight": 0, "every": 1},
+        }.items()
     }
 
 
@@ -88,6 +94,16 @@ def test_budgets_give_more_to_classes_with_more_errors(adapted):
     accuracies = np.array(first["per_class"])
     assert added.sum() == 40 and added[accuracies.argmin()] == added.max() and added.min() >= 2
     assert adapted["budgets"].rounds[0]["clones"] == adapted["uniform"].rounds[0]["clones"]  # shared images
+
+
+def test_a_selection_has_its_images_from_a_larger_pool_and_keeps_what_it_chose(adapted):
+    first, second, last = adapted["select"].rounds
+    assert [sum(row["parts"][0]["counts"]) for row in (first, second, last)] == [40, 120, 200]
+    assert [row["counts"] for row in (first, second, last)] == [[4] * 10, [8] * 10, [12] * 10]
+    kept = [Part.from_json(row["parts"][0]) for row in (second, last)]
+    labels, index = np.tile(np.arange(10), 12), np.repeat(np.arange(12), 10)
+    chosen = [~part.left_out.contains(labels, index) for part in kept]
+    assert np.array_equal(*chosen) and chosen[0].sum() == 80  # what one round chose stays chosen
 
 
 def test_guidance_without_weight_generates_the_images_of_the_control(adapted, root):

@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysd.adaptive.budget import divide, images_after
+from raysd.adaptive.select import Answers, choose, preferred
 from raysd.adaptive.settings import AdaptiveSettings
 from raysd.adaptive.ways import first_parts, next_parts
+from raysd.data.images import LeftOut
 from raysd.storage.location import Location
 
 ERRORS = st.lists(st.one_of(st.none(), st.floats(0, 100)), min_size=1, max_size=40)
@@ -53,3 +55,21 @@ def test_the_rounds_end_with_the_images_that_were_asked_for(way, images, rounds,
         firsts = [part.changes.get("first_image", 0) for part in parts]
         counts = [part.counts.default for part in parts]
         assert firsts == [sum(counts[:number]) for number in range(len(counts))]
+
+
+def test_the_worked_example_of_a_selection():
+    assert preferred(10, (0.5, 0.95))[:4].tolist() == [9, 8, 7, 6]
+    assert preferred(10, (0.5, 0.8))[:4].tolist() == [7, 6, 5, 4]
+
+
+@given(st.integers(1, 5), st.integers(0, 6), st.integers(1, 12), st.integers(0, 12), st.randoms())
+def test_a_selection_takes_as_many_of_each_class_and_leaves_earlier_images_alone(classes, first, more, count, random):
+    labels, index = (part.ravel() for part in np.meshgrid(np.arange(classes), np.arange(first + more)))
+    answers = Answers(labels, index, np.array([random.random() for _ in labels]))
+    before = LeftOut(
+        classes, np.packbits(np.array([random.random() < 0.5 for _ in range(first * classes)], dtype=bool)).tobytes()
+    )
+    after = choose(answers, before, first, count, (0.2, 0.9))
+    kept = ~after.contains(labels, index)
+    assert np.array_equal(kept[index < first], ~before.contains(labels, index)[index < first])
+    assert np.bincount(labels[kept & (index >= first)], minlength=classes).tolist() == [min(count, more)] * classes
