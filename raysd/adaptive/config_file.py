@@ -14,6 +14,8 @@ LONGEST_NAME = 64
 def adapted_config(experiment: Experiment, parts: Sequence[Part], note: str = "") -> str:
     """Return a file whose training learns from the images of a last round: its parts are `training.sources`.
 
+    A file cannot say which images of a pool were chosen, so it is for parts with all images.
+
     Args:
         experiment: that was adapted.
         parts: of one clone seed.
@@ -28,7 +30,8 @@ def adapted_config(experiment: Experiment, parts: Sequence[Part], note: str = ""
     sources = []
     for part in parts:
         own = {keys[label]: count for label, count in part.counts.own}
-        sources.append({"clone": {**part.changes, "images_per_class": part.counts.default, "class_counts": own}})
+        sizes = {"images_per_class": part.counts.default, "class_counts": own}
+        sources.append({"clone": {**part.full_changes(experiment), **sizes}})
     generation, training = values.get("generation", {}), values.get("training", {})
     generation = {
         **{name: each for name, each in generation.items() if name != "seeds"},

@@ -17,22 +17,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from raysd.adaptive.actors import Actors
 from raysd.adaptive.parts import Part, total
 from raysd.adaptive.select import ask, choose
 from raysd.adaptive.ways import first_parts, next_parts, pool_slice
 from raysd.clone.plan import ImageCounts
-from raysd.cluster.resources import check_room, cluster_nodes
 from raysd.config import Experiment
 from raysd.data.images import LeftOut
 from raysd.errors import Failure, UserError
 from raysd.evaluation.evaluate import Evaluation
 from raysd.generation.cost import clones_cost, read_rates
-from raysd.generation.placement import PoolShape, request_actors
-from raysd.generation.shared_pool import SharedPool
 from raysd.progress import say
 from raysd.resolve import replicates, training_run
 from raysd.storage.fingerprint import fingerprint
@@ -40,15 +39,11 @@ from raysd.storage.location import Location
 from raysd.storage.row_types import AdaptiveRow, MeasuredRow, PhaseSeconds, RoundRow
 from raysd.storage.rows import ADAPTIVE, ROUND, find_row, write_row
 from raysd.training.loader import Pool
-from raysd.training.placement import request_workers
 from raysd.training.run import TrainingRun
-from raysd.training.train import train_classifiers, train_here
 from raysd.versions import versions
 
 DECIDES = ("validation", "generated")
 """Roles of the images that decide, the first that is there."""
-STAYS, LEAVES = 10.0**9, 0.2
-"""Seconds without work after which generation actors end: never, and at once."""
 
 
 @dataclass
@@ -125,24 +120,24 @@ class Loop:
     number: int
     """Of the clone seed."""
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Hash of everything that shapes the rounds."""
         experiment, settings = self.experiment, self.experiment.adaptive
         (first,) = first_parts(settings, experiment.generation.images_per_class, len(experiment.table))
-        run = self._run([first], is_last=False)
+        run, last = (self._run([first], is_last) for is_last in (False, True))
         return fingerprint(
             {
                 "first": first.images(experiment).identity(),
                 "images_per_class": experiment.generation.images_per_class,
                 "settings": settings.identity(),
-                "training": run.fingerprint(run.settings.seeds[0]),
+                "training": [run.fingerprint(run.settings.seeds[0]), last.fingerprint(last.settings.seeds[0])],
                 "seeds": experiment.training.seeds,
                 "decides": [measured.identity() for measured in self._deciding().sets],
             }
         )
 
-    def run(self, actors: "Actors") -> list[RoundRow]:
+    def run(self, actors: Actors) -> list[RoundRow]:
         """Run the rounds that are missing, and return the rows of all."""
         settings, rows = self.experiment.adaptive, list[RoundRow]()
         parts = first_parts(settings, self.experiment.generation.images_per_class, len(self.experiment.table))
@@ -163,7 +158,7 @@ class Loop:
         classifiers = self.experiment.root.child("classifiers")
         return all(load_record(classifiers.child(name)) is not None for name in row["classifiers"])
 
-    def _round(self, key: str, number: int, parts: list[Part], actors: "Actors") -> RoundRow:
+    def _round(self, key: str, number: int, parts: list[Part], actors: Actors) -> RoundRow:
         experiment, settings, before = self.experiment, self.experiment.adaptive, dict(self.clock.seconds)
         is_last = number == settings.num_rounds - 1
         say(f"{self._name(number)}: {total(parts):,} images")
@@ -182,7 +177,7 @@ class Loop:
         if not is_last and settings.way == "select":
             coming = self._select(number, parts, folder, actors)
         elif not is_last:
-            coming = next_parts(settings, budget, number, parts, accuracies, folder)
+            coming = next_parts(settings, budget, number, parts, accuracies, classifiers[0])
         say(f"{self._name(number)}: {measured['value']:.1f} % on {measured['dataset']}")
         return {
             "fingerprint": key,
@@ -208,7 +203,7 @@ class Loop:
             "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
 
-    def _select(self, number: int, parts: list[Part], classifier: Location, actors: "Actors") -> list[Part]:
+    def _select(self, number: int, parts: list[Part], classifier: Location, actors: Actors) -> list[Part]:
         """Generate the pool of the next round, ask a classifier about it, and return what is chosen."""
         settings, (part,) = self.experiment.adaptive, parts
         first, count = pool_slice(settings, self.experiment.generation.images_per_class, number)
@@ -229,8 +224,9 @@ class Loop:
         """Return the training of a round."""
         training = self.experiment.training
         if not is_last:
-            epochs = self.experiment.adaptive.round_epochs or training.num_epochs
-            training = training.model_copy(update={"seeds": training.seeds[:1], "num_epochs": epochs})
+            epochs = self.experiment.adaptive.round_epochs
+            length = {} if epochs is None else {"num_epochs": epochs, "num_steps": None}
+            training = training.model_copy(update={"seeds": training.seeds[:1], **length})
         experiment = self.experiment.model_copy(update={"training": training})
         return training_run(experiment, (Pool(tuple(part.images(experiment) for part in parts)),))
 
@@ -252,51 +248,3 @@ class Loop:
         if row["value"] is None:
             raise Failure(str(row["error"]))
         return row
-
-
-class Actors:
-    """Generates and trains for the rounds; Ray is started when the first image is missing."""
-
-    def __init__(self, experiment: Experiment) -> None:
-        self.experiment = experiment
-        self.pool: SharedPool | None = None
-
-    def __enter__(self) -> "Actors":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.pool is not None:
-            self.pool.close()
-
-    def grow(self, clones: list[Any]) -> None:
-        """Generate what is missing of some clones."""
-        missing = [clone for clone in clones if not clone.is_complete()]
-        if missing:
-            self.pool = self.pool or self._start()
-            self.pool.grow_all(missing)
-
-    def train(self, run: TrainingRun) -> list[str]:
-        """Train the missing classifiers of a round, here where one worker without a GPU is asked for."""
-        import ray
-
-        from raysd.cluster.session import cluster_gpus
-
-        trains_here = run.settings.num_workers == 1 and not (ray.is_initialized() and cluster_gpus())
-        return train_here(run) if trains_here else train_classifiers(run)
-
-    def _start(self) -> SharedPool:
-        """Start the queue of the generation actors, which stay up if there is room for the training beside them."""
-        from raysd.cluster.session import ensure_ray
-
-        ensure_ray()
-        experiment, nodes = self.experiment, cluster_nodes()
-        actors = request_actors(experiment.generation, nodes)
-        check_room(nodes, [actors])
-        workers = request_workers(experiment.training, nodes, 1, 0.0, 0.0)
-        try:
-            check_room(nodes, [actors, workers])
-            rest = LEAVES if experiment.adaptive.way == "select" else STAYS  # which also asks classifiers
-        except UserError:
-            rest = LEAVES
-        shape = PoolShape(experiment.generation.num_actors, actors.cpus, actors.gpus)
-        return SharedPool(experiment.generation, shape, len(replicates(experiment)) + 1, rest)

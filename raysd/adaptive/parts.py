@@ -47,13 +47,22 @@ class Part:
         planned = index < counts[labels]
         return labels[planned], index[planned]
 
+    def full_changes(self, experiment: Experiment) -> dict[str, Any]:
+        """Return the changes with the folder of the guiding classifier, which the stored ones only name, so that a
+        storage root may be moved."""
+        guidance = self.changes.get("entropy_guidance")
+        if guidance is None:
+            return self.changes
+        folder = experiment.root.child("classifiers", guidance["classifier"]).uri
+        return {**self.changes, "entropy_guidance": {**guidance, "classifier": folder}}
+
     def clone(self, experiment: Experiment) -> Clone:
         """Return the clone with these images.
 
         Raises:
             UserError: a guiding classifier that is gone.
         """
-        values = {**experiment.generation.model_dump(), "class_counts": {}, **self.changes}
+        values = {**experiment.generation.model_dump(), "class_counts": {}, **self.full_changes(experiment)}
         clone = clone_of(experiment, GenerationSettings(**values))
         return clone.with_counts(self.counts)
 

@@ -9,7 +9,6 @@ from raysd.adaptive.budget import divide, images_after
 from raysd.adaptive.parts import Part, total
 from raysd.adaptive.settings import AdaptiveSettings
 from raysd.clone.plan import ImageCounts, counts_from_array
-from raysd.storage.location import Location
 
 
 def first_parts(settings: AdaptiveSettings, images_per_class: int, num_classes: int) -> list[Part]:
@@ -24,7 +23,7 @@ def next_parts(
     done: int,
     parts: list[Part],
     accuracies: list[float | None],
-    classifier: Location,
+    classifier: str,
 ) -> list[Part]:
     """Return what there is to be after the next round; images that are there stay.
 
@@ -34,7 +33,7 @@ def next_parts(
         done: number of the round that has ended.
         parts: after that round.
         accuracies: of its classifier on the images that decide, in percent of each class; None where there are none.
-        classifier: its folder.
+        classifier: its fingerprint.
     """
     num_classes = parts[0].counts.num_classes
     goal = images_after(done + 1, images_per_class, settings.num_rounds, settings.first_share)
@@ -58,10 +57,10 @@ def pool_slice(settings: AdaptiveSettings, images_per_class: int, done: int) -> 
     return goals[0] + sum(sizes[:-1]), (goals[-1] - goals[-2], sizes[-1])
 
 
-def _guided(settings: AdaptiveSettings, parts: list[Part], count: int, classifier: Location) -> Part:
+def _guided(settings: AdaptiveSettings, parts: list[Part], count: int, classifier: str) -> Part:
     """Return images of each class with the numbers after those that are there, guided by a classifier."""
     guidance = {
-        "classifier": classifier.uri,
+        "classifier": classifier,
         "weight": settings.weight,
         "every": settings.every,
         "through_denoiser": settings.through_denoiser,

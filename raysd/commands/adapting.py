@@ -33,6 +33,7 @@ def adapt(experiment: ExperimentLike = None, command: str = "", **values: Any) -
     """
     from raysd.adaptive.loop import run_adaptive
     from raysd.adaptive.ways import first_parts
+    from raysd.clone.plan import ImageCounts
     from raysd.evaluation.evaluate import Evaluation
     from raysd.resolve import replicates
     from raysd.storage.attempts import Attempt
@@ -50,7 +51,8 @@ def adapt(experiment: ExperimentLike = None, command: str = "", **values: Any) -
     parts = replicates(experiment)
     clones = [part.clone(each) for each in parts for part in first]
     check_prompts(experiment, [clones[0].spec])
-    check_generation(experiment, [clone.with_counts(_whole(experiment, clone)) for clone in clones])
+    whole = images_to_generate(experiment)
+    check_generation(experiment, [clone.with_counts(ImageCounts(len(experiment.table), whole)) for clone in clones])
     if experiment.evaluation.validation_set is None:
         say(DECIDES)
         held_out = held_out_clones(parts[:1])
@@ -66,25 +68,32 @@ def adapt(experiment: ExperimentLike = None, command: str = "", **values: Any) -
     return AdaptedClone(row, there, tuple(accuracies), experiment.root, _write_config(experiment, row, there, command))
 
 
-def _write_config(experiment: Experiment, row: AdaptiveRow, rounds: tuple[RoundRow, ...], command: str) -> str:
-    """Write the experiment file of the images of the first clone seed, and return its place."""
+def _write_config(experiment: Experiment, row: AdaptiveRow, rounds: tuple[RoundRow, ...], command: str) -> str | None:
+    """Write the experiment file of the images of the first clone seed, and return its place; None for chosen images,
+    which such a file cannot name."""
     from raysd.adaptive.config_file import adapted_config
     from raysd.adaptive.parts import Part
     from raysd.resolve import replicates
 
     last = next(each for each in rounds if each["is_last"])
     parts = [Part.from_json(part) for part in last["parts"]]
+    if any(part.left_out is not None for part in parts):
+        return None
     folder = experiment.root.child("reports", row["fingerprint"])
     text = adapted_config(replicates(experiment)[0], parts, f"{last['num_images']:,} images. {command}")
     folder.write(CONFIG, text.encode())
     return folder.file(CONFIG)
 
 
-def _whole(experiment: Experiment, clone: Any) -> Any:
-    """Return the counts of a clone that has all images."""
-    from raysd.clone.plan import ImageCounts
+def images_to_generate(experiment: Experiment) -> int:
+    """Return the images that the rounds generate of each class, on average."""
+    from raysd.adaptive.ways import pool_slice
 
-    return ImageCounts(clone.counts.num_classes, experiment.generation.images_per_class)
+    settings, count = experiment.adaptive, experiment.generation.images_per_class
+    if settings.way != "select":
+        return count
+    first, (_, pool) = pool_slice(settings, count, settings.num_rounds - 2)
+    return first + pool
 
 
 def _check_settings(experiment: Experiment) -> None:

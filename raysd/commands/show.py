@@ -344,6 +344,10 @@ def show_adapt(answer: "AdaptedClone", line: CommandLine = DEFAULT) -> None:
     for (role, name), value in answer.mean_accuracies().items():
         num = len(answer.row["classifiers"])
         _line(f"{ROLE_NAMES.get(role, role):<10} {name}: {value:.2f} %, mean of {num} classifiers")
+    if answer.config is None:
+        _line(f"the classifiers: {', '.join(classifier.path for classifier in answer.classifiers)}")
+        _line(f"next: {line.command('report')}  # what each way reached, side by side")
+        return
     _line(f"the images of the first clone seed, for other commands: {answer.config}")
     adapted = CommandLine(answer.config)
     _line(f"next: {adapted.command('train', 'training.backbone=resnet50')}")

@@ -24,8 +24,9 @@ class AdaptedClone:
     accuracies: tuple[AccuracyRow, ...] = field(repr=False)
     """Of the classifiers of the last rounds, on all sets."""
     root: "Location" = field(repr=False)
-    config: str
-    """An experiment file whose training learns from the images of the first clone seed."""
+    config: str | None
+    """An experiment file whose training learns from the images of the first clone seed; None where these were chosen
+    from a pool."""
     failed: tuple[str, ...] = ()
     """A line for each measurement that failed and is missing."""
 

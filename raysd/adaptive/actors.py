@@ -1,0 +1,91 @@
+"""What generates and trains for the rounds of an adaptive clone."""
+
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotDone
+from contextlib import suppress
+
+from raysd.classifier.architecture import load_record
+from raysd.clone.clone import Clone
+from raysd.clone.scan import missing_shards
+from raysd.cluster.resources import check_room, cluster_nodes
+from raysd.config import Experiment
+from raysd.errors import UserError
+from raysd.generation.placement import PoolShape, request_actors
+from raysd.generation.shared_pool import SharedPool
+from raysd.progress import Progress
+from raysd.resolve import replicates
+from raysd.training.placement import request_workers
+from raysd.training.run import TrainingRun
+from raysd.training.train import train_classifiers, train_here
+
+STAYS, LEAVES = 10.0**9, 0.2
+"""Seconds without work after which generation actors end: never, and at once."""
+POLL_SECONDS, ASK_SECONDS = 1.0, 30.0
+
+
+class Actors:
+    """Generates and trains for the rounds; Ray is started when something is missing.
+
+    Args:
+        experiment: validated settings.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.pool: SharedPool | None = None
+
+    def __enter__(self) -> "Actors":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.pool is not None:
+            self.pool.close()
+
+    def grow(self, clones: list[Clone]) -> None:
+        """Generate what is missing of some clones, and show how far it is.
+
+        Raises:
+            UserError: the cluster has no room, the storage is full, or the model cannot be loaded.
+        """
+        missing = [clone for clone in clones if not clone.is_complete()]
+        if not missing:
+            return
+        pool = self.pool = self.pool or self._start()
+        before = pool.num_generated()
+        count = sum(int(clone.shard_sizes()[missing_shards(clone)].sum()) for clone in missing)
+        with ThreadPoolExecutor(1) as waiting, Progress("generated", count) as progress:
+            growing = waiting.submit(pool.grow_all, missing)
+            while not growing.done():
+                with suppress(NotDone):
+                    growing.exception(POLL_SECONDS)
+                now = min(count, pool.num_generated(ASK_SECONDS) - before)
+                if now > progress.done:
+                    progress.advance(now - progress.done)
+        growing.result()
+
+    def train(self, run: TrainingRun) -> list[str]:
+        """Train the missing classifiers of a round: in this process where one worker without a GPU is asked for, which
+        spares the start of Ray Train's."""
+        from raysd.cluster.session import cluster_gpus, ensure_ray
+
+        if all(load_record(run.folder(seed)) is not None for seed in run.settings.seeds):
+            return [run.fingerprint(seed) for seed in run.settings.seeds]
+        ensure_ray()
+        return train_here(run) if run.settings.num_workers == 1 and not cluster_gpus() else train_classifiers(run)
+
+    def _start(self) -> SharedPool:
+        """Start the queue of the generation actors, which stay up if there is room for the training beside them."""
+        from raysd.cluster.session import ensure_ray
+
+        ensure_ray()
+        experiment, nodes = self.experiment, cluster_nodes()
+        actors = request_actors(experiment.generation, nodes)
+        check_room(nodes, [actors])
+        workers = request_workers(experiment.training, nodes)
+        try:
+            check_room(nodes, [actors, workers])
+            rest = LEAVES if experiment.adaptive.way == "select" else STAYS  # which also asks classifiers
+        except UserError:
+            rest = LEAVES
+        shape = PoolShape(experiment.generation.num_actors, actors.cpus, actors.gpus)
+        return SharedPool(experiment.generation, shape, len(replicates(experiment)) + 1, rest)
