@@ -61,8 +61,9 @@ def images_of(spec, generators, folder):
     images = [plan.image(position) for position in range(len(plan))]
     file = folder / f"{spec.fingerprint}_{len(plan)}.npy"
     if not file.exists():
-        generator = generators.setdefault(spec.pipeline_key, None) or Generator(spec)
-        generators[spec.pipeline_key] = generator
+        if spec.pipeline_key not in generators:
+            generators[spec.pipeline_key] = Generator(spec)
+        generator = generators[spec.pipeline_key]
         batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
         pixels = np.concatenate([generator.generate(spec, batch).pixels for batch in batches])
         np.save(file, pixels[..., 0] if pixels.ndim == 4 else pixels)
@@ -82,7 +83,7 @@ def figures(images, labels, judge, test):
     return {"agreement": agreement, "spread": spread, "top1": top1}
 
 
-def measure(folder, weak_model, seeds):
+def measure(folder, weak_model, seeds, only):
     """Metrics of real images, and of each setting."""
     (images, labels), test = load_fashion_mnist("train"), tuple(part[:NUM_TEST] for part in load_fashion_mnist("test"))
     judge = forest().fit(images[:NUM_JUDGED].reshape(NUM_JUDGED, -1), labels[:NUM_JUDGED])
@@ -96,6 +97,7 @@ def measure(folder, weak_model, seeds):
 
     weak = {name: {**changes, "weak_model": weak_model} for name, changes in WEAK.items() if weak_model}
     known = {"real": None, **PLAIN, **weak, **OTHERS}
+    known = {name: known[name] for name in only or known}
     for name, changes in known.items():
         specs = [] if changes is None else [spec_of(changes, seed) for seed in seeds]
         sets = [images_of(spec, generators, folder) for spec in specs] or [real(seed) for seed in seeds]
@@ -115,8 +117,9 @@ if __name__ == "__main__":
     parser.add_argument("--storage", required=True, type=Path, help="folder for the images")
     parser.add_argument("--weak-model", help="a weaker model for the embedded one, in diffusers format")
     parser.add_argument("--seeds", type=int, default=1, help="number of clone seeds")
+    parser.add_argument("--only", nargs="+", help="names of settings, as g2; all when left out")
     options = parser.parse_args()
     options.storage.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    for metrics in measure(options.storage, options.weak_model, range(options.seeds)):
+    for metrics in measure(options.storage, options.weak_model, range(options.seeds), options.only):
         record.write("samplers", metrics)

@@ -72,7 +72,7 @@ def test_a_weak_model_is_compiled_too(checkpoint, graphs):
         Generator(spec_for(checkpoint, compile=True, **change)), spec_for(checkpoint, compile=True, **change)
     )
     assert np.array_equal(pixels, generated(Generator(spec_for(checkpoint, **change)), spec_for(checkpoint, **change)))
-    assert graphs == [[(2, 4, 8, 8)]] * 2
+    assert [(2, 4, 8, 8)] in graphs and all(shapes == [(2, 4, 8, 8)] for shapes in graphs)
 
 
 @pytest.mark.soak

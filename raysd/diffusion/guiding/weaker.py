@@ -96,7 +96,7 @@ def load_weak_denoiser(weak: Model, denoiser: "nn.Module", part: str, dtype: Any
     variant = weak.variant if weak.variant and any(folder.glob(f"*.{weak.variant}.*")) else None
     kind: Any = type(denoiser)
     options = {"variant": variant, "use_safetensors": True, "local_files_only": True}
-    return kind.from_pretrained(folder, torch_dtype=dtype, **options).eval()
+    return kind.from_pretrained(folder, dtype=dtype, **options).eval()
 
 
 def why_not_skipped(family: Family, folder: Path, blocks: Sequence[int]) -> str | None:
