@@ -23,6 +23,7 @@ from raysd.resolve import find_teachers
 COMMAND = "python benchmarks/soft_labels.py"
 CONFIG = Path(__file__).parent.parent / "configs" / "fashion_mnist.yaml"
 BATCH = 500
+SETTINGS = ["0.9:2", "0.9:4", "0.5:2", "0.5:4"]
 SEEDS = "generation.seeds=[0,1,2]"
 
 
@@ -65,15 +66,15 @@ def best(settings):
     return max(settings, key=lambda name: mean(settings[name]["validation"]))
 
 
-def main(storage, weights, temperatures):
+def main(storage, settings):
     hard = {f"guidance {scale}": without_transfer(storage, scale) for scale in (1, 2)}
     teachers = f'scoring.teachers=["{CONFIG} storage={storage} {SEEDS} generation.guidance_scale=2"]'
     together, soft = teachers_top1(experiment(storage, 1, teachers)), {}
-    for weight in weights:
-        for temperature in temperatures:
-            loss = f"training.recipe_options={{soft_weight: {weight}, soft_temperature: {temperature}}}"
-            soft[f"weight {weight:g}, temperature {temperature:g}"] = without_transfer(storage, 1, teachers, loss)
-            report(hard, soft, together)
+    for setting in settings:
+        weight, temperature = map(float, setting.split(":"))
+        loss = f"training.recipe_options={{soft_weight: {weight:g}, soft_temperature: {temperature:g}}}"
+        soft[f"weight {weight:g}, temperature {temperature:g}"] = without_transfer(storage, 1, teachers, loss)
+    report(hard, soft, together)
 
 
 def report(hard, soft, together):
@@ -101,7 +102,6 @@ def report(hard, soft, together):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--storage", default="runs")
-    parser.add_argument("--weights", nargs="+", type=float, default=[0.5, 0.9])
-    parser.add_argument("--temperatures", nargs="+", type=float, default=[2, 4])
+    parser.add_argument("--settings", nargs="+", default=SETTINGS, help="weight:temperature of each soft setting")
     arguments = parser.parse_args()
-    main(str(Path(arguments.storage).resolve()), arguments.weights, arguments.temperatures)
+    main(str(Path(arguments.storage).resolve()), arguments.settings)
