@@ -26,6 +26,8 @@ class PlainGroup(TyperGroup):
 
 def _say_plainly(parameters: list[Any], ctx: Any) -> None:
     for parameter in parameters:
+        if not hasattr(parameter, "display_type_rich"):
+            continue  # an older typer, which shows what it likes
         is_option = parameter.param_type_name == "option"
         shown = parameter.metavar or TYPES.get(type(parameter).display_type_rich(parameter, ctx)) if is_option else None
         parameter.display_type_rich = lambda ctx, shown=shown: shown

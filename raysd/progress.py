@@ -6,6 +6,7 @@ output Ray collects; in a program of your own they show when it configures loggi
 
 import codecs
 import contextlib
+import importlib
 import io
 import logging
 import sys
@@ -44,8 +45,7 @@ class NotebookLine:
     """Text below a notebook's cell that is replaced as work goes on, from any thread; needs no widgets."""
 
     def __init__(self) -> None:
-        from IPython.display import display
-
+        display = importlib.import_module("IPython.display").display  # a notebook's kernel brings it
         self._handle: Any = display({"text/plain": ""}, raw=True, display_id=True)
 
     def update(self, text: str) -> None:

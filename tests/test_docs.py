@@ -22,7 +22,7 @@ from raysd.sweep.placement import place
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("configs/**/*.md")])
-OTHERS = {"pip", "pytest", "kubectl", "export", "python3", "docker"}  # not ours to check
+OTHERS = {"pip", "pytest", "kubectl", "export", "python3", "docker", "jupyter"}  # not ours to check
 HOLES = re.compile(r"<[\w .-]+>")
 SECTION = re.compile(r"    [a-z_]+:( |$)")
 RAYSD = re.compile(r"^(raysd|ray job submit|python jobs/|python benchmarks/) ?")

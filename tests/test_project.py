@@ -64,6 +64,7 @@ PARTS = {
     "botocore": "boto3",
     "pydantic_core": "pydantic",
     "httpx2": "huggingface-hub",
+    "azure": "azure-storage-blob",
 }  # packages that come with another one
 RESULT_KEYS = {"metric", "value", "unit", "better", "baseline", "runs", "command", "date", "versions", "machine"}
 

@@ -93,7 +93,7 @@ def _fsspec_place(folder: "Location") -> dict[str, Any]:
     parts = urlsplit(folder.uri)
     if parts.scheme in AZURE:
         files = f"abfss://{folder.path}/*.parquet"
-        return {"data_files": files, "storage_options": {"account_name": azure_place(parts).account}}
+        return {"data_files": files, "storage_options": {"account_name": azure_place(parts).account, "anon": False}}
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     place: dict[str, Any] = {"data_files": f"{parts.scheme}://{folder.path}/*.parquet"}
     client = {"region_name": options["region"]} if "region" in options else {}
