@@ -5,10 +5,11 @@ set
 - `tasks`: the same, read by Ray Data tasks.
 - `workers 1 2 4`: a training with so many workers on one node: copies of the set that all processes of Ray hold
   together while it trains, and at most (`set_copies_per_node`).
-- `probe`: a probe is chosen and fitted on features.
+- `probe`: probes are chosen and fitted on features of several sizes; with what raysd reserves for them.
 """
 
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -18,7 +19,14 @@ import numpy as np
 
 SIDE, NUM_IMAGES, FEW_IMAGES = 64, 24_000, 1000
 STEPS = 20
-NUM_FEATURES, DIMENSIONS, NUM_TESTED = 200_000, 64, 10_000
+PROBES = (  # images to learn from, images to test on, features, classes, kind, scale
+    (200_000, 10_000, 64, 10, "lbfgs", "standard"),
+    (200_000, 10_000, 64, 10, "lbfgs", "raw"),
+    (40_000, 10_000, 512, 100, "lbfgs", "standard"),
+    (40_000, 10_000, 512, 100, "lbfgs", "raw"),
+    (40_000, 5_000, 512, 100, "sgd", "l2"),
+    (40_000, 5_000, 512, 100, "knn", "l2"),
+)
 
 
 def now(name):
@@ -124,30 +132,42 @@ def measure_workers(num_workers):
     return f"set_copies_per_node {held:.2f}, at most {most:.2f}, {num_workers} workers"
 
 
-def measure_probe():
-    """Copies of its features that a probe holds at most, without twice those of its test set."""
-    from raysd.evaluation.probes.probe import run_probe
+def measure_probe(count, tested, dimensions, num_classes, kind, scale):
+    """The peak of a probe in bytes, its features included, and what is reserved for it in a process that has its
+    libraries."""
+    from raysd.evaluation.probes.probe import probe_memory, run_probe
     from raysd.evaluation.settings import ProbeSettings
 
     rng = np.random.default_rng(0)
 
-    def examples(count):
-        labels = rng.integers(0, 10, count)
-        features = rng.standard_normal((count, DIMENSIONS), dtype=np.float32)
-        features[np.arange(count), labels] += 2
+    def examples(count, dimensions=dimensions, num_classes=num_classes):
+        labels = np.arange(count) % num_classes
+        features = rng.standard_normal((count, dimensions), dtype=np.float32)
+        features[np.arange(count), labels % dimensions] += 2
         return features, labels
 
-    learn, check = examples(NUM_FEATURES), examples(NUM_TESTED)
-    settings = ProbeSettings(trials=2, max_iterations=5, scale="standard")
-    run_probe(examples(400), examples(100), settings, 0)  # the libraries are there from here on
-    grown = peak(lambda: run_probe(learn, check, settings, 0))
-    return (learn[0].nbytes + grown - check[0].nbytes) / learn[0].nbytes
+    settings = ProbeSettings(kind=kind, scale=scale, trials=3, max_iterations=12, epochs=1)
+    run_probe(examples(400, 64, 10), examples(100, 64, 10), settings, 0)  # the libraries are there from here on
+    measured = peak(lambda: run_probe(examples(count), examples(tested), settings, 0))
+    reserved = probe_memory(count, tested, dimensions, num_classes, settings)
+    about = f"{count} + {tested} x {dimensions} features, {num_classes} classes, {kind}, {scale}"
+    found = f"measured {measured / 1e6:.0f} MB, reserved {reserved / 1e6:.0f} MB, ratio {reserved / measured:.2f}"
+    return f"{found}: {about}"
+
+
+def measure_probes():
+    """Each probe in a process of its own."""
+    for probe in PROBES:
+        subprocess.run([sys.executable, __file__, "probe", *map(str, probe)], check=True)
 
 
 if __name__ == "__main__":
-    kinds = {"set": measure_set, "tasks": lambda: measure_set(True), "probe": measure_probe}
     if sys.argv[1] == "workers":
-        for count in map(int, sys.argv[2:]):
-            print(measure_workers(count), flush=True)
+        for workers in map(int, sys.argv[2:]):
+            print(measure_workers(workers), flush=True)
+    elif sys.argv[1] == "probe" and sys.argv[2:]:
+        print(measure_probe(*map(int, sys.argv[2:6]), *sys.argv[6:8]))
+    elif sys.argv[1] == "probe":
+        measure_probes()
     else:
-        print(kinds[sys.argv[1]]())
+        print(measure_set(by_tasks=sys.argv[1] == "tasks"))

@@ -12,7 +12,10 @@ import numpy as np
 
 from raysd.errors import UserError
 from raysd.evaluation.metrics import mean_per_class
-from raysd.evaluation.probes.logistic import fit_path
+from raysd.evaluation.probes.lbfgs import HISTORY
+from raysd.evaluation.probes.logistic import CHUNK, fit_path
+from raysd.evaluation.probes.logistic import ROWS as SOLVER_ROWS
+from raysd.evaluation.probes.neighbors import CHUNK as NEIGHBOR_CHUNK
 from raysd.evaluation.probes.neighbors import predict_by_neighbors
 from raysd.evaluation.probes.search import Examples, Found, fit_sgd_probe, search_sgd, search_strength
 from raysd.evaluation.settings import ProbeSettings, Scale
@@ -25,6 +28,9 @@ CONSTANT_SHARE = 1e-7
 FIELD = "evaluation.transfer_sets"
 ROWS = 4096
 """Images whose features are scaled at once, in float64."""
+FLOAT_BYTES = 4
+IMAGE_BYTES, ROOM = 200, 96 * 10**6
+"""Of what a probe holds for each image beside its features, and of buffers; measured."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,27 @@ class ProbeResult:
     chosen: dict[str, Any]
     """The chosen settings, and their validation top-1 in percent, number of trials, iterations, and whether they lie
     at the edge."""
+
+
+def probe_memory(num_learnt: int, num_tested: int, dimensions: int, num_classes: int, settings: ProbeSettings) -> int:
+    """Return the bytes that `run_probe` takes at most on a CPU, its features included; `python
+    benchmarks/peak_memory.py probe` compares it with what is measured.
+
+    While all images are fitted there are the features, scaled ones, and those in the solver's frame; while settings are
+    searched, the copies of both parts, and four fifths in the frame. On top come images that are worked on at once, and
+    the models and the solver's history of them.
+    """
+    row = FLOAT_BYTES * dimensions
+    scaled = settings.used_scale != "raw"
+    if settings.kind == "knn":
+        copies, at_once, models = 3.0, 3 * FLOAT_BYTES * NEIGHBOR_CHUNK, 0
+    else:
+        copies = 2 + (1 if scaled else 1 - VALIDATION_SHARE)
+        chunk = min(num_learnt, CHUNK["cpu"] // max(1, num_classes)) * row if settings.kind == "lbfgs" else 0
+        at_once = chunk + 6 * row * SOLVER_ROWS + 6 * row * dimensions
+        models = (settings.trials + 3 * HISTORY) * row * num_classes
+    tested = (3 if settings.kind == "knn" else 1 + scaled) * num_tested * row
+    return round(copies * num_learnt * row) + tested + at_once + models + IMAGE_BYTES * num_learnt + ROOM
 
 
 def choose_shots(labels: np.ndarray, shots: int | None, seed: int) -> np.ndarray:
