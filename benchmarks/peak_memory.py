@@ -3,22 +3,19 @@ set
 
 - `set`: a process reads a set of decoded images into memory, as a training without Ray's workers does.
 - `tasks`: the same, read by Ray Data tasks.
-- `workers 1 2 4`: a training with so many workers on one node: copies of the set that all processes of Ray hold
-  together while it trains, and at most (`set_copies_per_node`).
+- `workers 1 2 4`: copies of the set that so many workers of a training on one node hold together
+  (`set_copies_per_node`), and those that they would hold each by itself.
 - `probe`: probes are chosen and fitted on features of several sizes; with what raysd reserves for them.
 """
 
-import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 
 import numpy as np
 
-SIDE, NUM_IMAGES, FEW_IMAGES = 64, 24_000, 1000
-STEPS = 20
+SIDE, NUM_IMAGES = 64, 24_000
 PROBES = (  # images to learn from, images to test on, features, classes, kind, scale
     (200_000, 10_000, 64, 10, "lbfgs", "standard"),
     (200_000, 10_000, 64, 10, "lbfgs", "raw"),
@@ -43,7 +40,7 @@ def peak(work):
     return now("VmHWM") - before
 
 
-def ingest(folder, num_images=NUM_IMAGES):
+def ingest(folder):
     import pyarrow.parquet as pq
 
     from raysd.data.images import ImageSet
@@ -52,11 +49,11 @@ def ingest(folder, num_images=NUM_IMAGES):
     from raysd.training.loader import Ingest, Pool
 
     encoded, per_file = encode_png(np.arange(SIDE**2, dtype=np.uint8).reshape(SIDE, SIDE)), 1000
-    for start in range(0, num_images, per_file):
+    for start in range(0, NUM_IMAGES, per_file):
         rows = image_table([encoded] * per_file, np.arange(per_file) % 10, [])
         pq.write_table(rows, Path(folder, f"part-{start:06d}.parquet"), row_group_size=250)
     found = Ingest((Pool((ImageSet("set", "", Location(folder)),)),), SIDE, 256, True)
-    assert len(found.pools[0]) == num_images
+    assert len(found.pools[0]) == NUM_IMAGES
     return found
 
 
@@ -75,61 +72,54 @@ def measure_set(by_tasks=False):
 
 
 def proportional_bytes():
-    """Memory of all processes that this one started; what several share counts once."""
-    import psutil
-
-    total = 0
-    for process in psutil.Process().children(recursive=True):
-        try:
-            lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
-        except OSError:  # it ended
-            continue
-        total += sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return total
+    """Memory of this process in bytes; of what several share its part."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
-def train_with(num_workers, num_images):
-    """Bytes of Ray's processes while a classifier is trained with so many workers, and at most."""
-    from raysd.cluster.session import close_ray, ensure_ray
-    from raysd.storage.location import Location
-    from raysd.training.run import TrainingRun
-    from raysd.training.settings import TrainingSettings
-    from raysd.training.train import train_classifiers
+def hold_set(config):
+    """What each worker does: hold the set, by itself or with the others, and note how much memory that takes."""
+    import torch.distributed as dist
 
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as storage:
-        settings = TrainingSettings(
-            backbone_options={"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]},
-            num_steps=STEPS,
-            image_size=SIDE,
-            batch_size=16 * num_workers,
-            num_workers=num_workers,
-            cpus_per_worker=0.1,
-            logger="none",
-        )
-        run = TrainingRun(Location(storage), ingest(folder, num_images).pools, 10, settings)
-        all_samples, in_steps, ended = [0], [], threading.Event()
-        ensure_ray()
+    from raysd.training.workers import RayTrainWorkers
 
-        def look():
-            while not ended.wait(0.2):
-                all_samples.append(proportional_bytes())
-                if run.root.child("runs", run.name).exists("progress.json"):
-                    in_steps.append(all_samples[-1])
-
-        watcher = threading.Thread(target=look)
-        watcher.start()
-        train_classifiers(run, quiet=True)
-        ended.set()
-        watcher.join()
-        close_ray()
-        return statistics.median(in_steps), max(all_samples)
+    images, taken = config["images"], []
+    for is_shared in (False, True):
+        workers, before = RayTrainWorkers(), proportional_bytes()
+        arrays = workers.read_once(images) if is_shared else images.read_into_memory()
+        total = sum(int(each.images.sum(dtype=np.int64)) for each in arrays)  # looks at all of it
+        assert total
+        if workers.world_size > 1:
+            dist.barrier()
+        taken.append((proportional_bytes() - before) / images.num_bytes)
+        if workers.world_size > 1:
+            dist.barrier()
+        del arrays, workers
+    Path(config["folder"], f"{config['name']}-{dist.get_rank() if dist.is_initialized() else 0}.txt").write_text(
+        " ".join(map(str, taken))
+    )
 
 
 def measure_workers(num_workers):
-    """Copies of a set that a node holds while so many workers train on it, and at most."""
-    large, small = (np.array(train_with(num_workers, count)) for count in (NUM_IMAGES, FEW_IMAGES))
-    held, most = (large - small) / ((NUM_IMAGES - FEW_IMAGES) * 3 * SIDE**2)
-    return f"set_copies_per_node {held:.2f}, at most {most:.2f}, {num_workers} workers"
+    """Copies of a set that the workers of a node hold together, each by itself and shared."""
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    from raysd.cluster.session import ensure_ray
+
+    ensure_ray()
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as notes:
+        TorchTrainer(
+            hold_set,
+            train_loop_config={"images": ingest(folder), "folder": notes, "name": "taken"},
+            torch_config=TorchConfig(backend="gloo"),
+            scaling_config=ScalingConfig(num_workers=num_workers, resources_per_worker={"CPU": 0.1}),
+            run_config=RunConfig(name="workers", storage_path=f"{notes}/runs"),
+        ).fit()
+        found = [list(map(float, file.read_text().split())) for file in Path(notes).glob("taken-*.txt")]
+    assert len(found) == num_workers
+    alone, shared = np.sum(found, axis=0)
+    return f"set_copies_per_node {shared:.2f}, each by itself {alone:.2f}, {num_workers} workers"
 
 
 def measure_probe(count, tested, dimensions, num_classes, kind, scale):

@@ -29,6 +29,10 @@ FIELD = "evaluation.transfer_sets"
 ROWS = 4096
 """Images whose features are scaled at once, in float64."""
 FLOAT_BYTES = 4
+DOUBLES = 6
+"""Three arrays in float64."""
+SOLVER_COPIES = 3 * HISTORY
+"""Of a model."""
 IMAGE_BYTES, ROOM = 200, 96 * 10**6
 """Of what a probe holds for each image beside its features, and of buffers; measured."""
 
@@ -52,21 +56,22 @@ def probe_memory(num_learnt: int, num_tested: int, dimensions: int, num_classes:
     """Return the bytes that `run_probe` takes at most on a CPU, its features included; `python
     benchmarks/peak_memory.py probe` compares it with what is measured.
 
-    While all images are fitted there are the features, scaled ones, and those in the solver's frame; while settings are
-    searched, the copies of both parts, and four fifths in the frame. On top come images that are worked on at once, and
-    the models and the solver's history of them.
+    A linear probe has the features and, while all images are fitted, scaled ones and those in the solver's frame; while
+    settings are searched, copies of both parts, and four fifths in the frame. On top come the images that are worked on
+    at once, in float64 where they are turned, and the models with the solver's history of them.
     """
-    row = FLOAT_BYTES * dimensions
-    scaled = settings.used_scale != "raw"
-    if settings.kind == "knn":
-        copies, at_once, models = 3.0, 3 * FLOAT_BYTES * NEIGHBOR_CHUNK, 0
-    else:
-        copies = 2 + (1 if scaled else 1 - VALIDATION_SHARE)
-        chunk = min(num_learnt, CHUNK["cpu"] // max(1, num_classes)) * row if settings.kind == "lbfgs" else 0
-        at_once = chunk + 6 * row * SOLVER_ROWS + 6 * row * dimensions
-        models = (settings.trials + 3 * HISTORY) * row * num_classes
-    tested = (3 if settings.kind == "knn" else 1 + scaled) * num_tested * row
-    return round(copies * num_learnt * row) + tested + at_once + models + IMAGE_BYTES * num_learnt + ROOM
+    row, scaled = FLOAT_BYTES * dimensions, settings.used_scale != "raw"
+    held = IMAGE_BYTES * num_learnt + ROOM
+    if settings.kind == "knn":  # both as they are, scaled, and of unit length
+        similarities = FLOAT_BYTES * min(NEIGHBOR_CHUNK, num_learnt * num_tested)
+        return held + (2 + scaled) * (num_learnt + num_tested) * row + similarities
+    copies = 2 + (1 if scaled else 1 - VALIDATION_SHARE)
+    held += round(copies * num_learnt * row) + (1 + scaled) * num_tested * row
+    models = (settings.trials + SOLVER_COPIES) * row * num_classes
+    if settings.kind == "sgd":
+        return held + models
+    chunk = min(num_learnt, CHUNK["cpu"] // max(1, num_classes)) * row
+    return held + models + chunk + DOUBLES * row * (SOLVER_ROWS + dimensions)
 
 
 def choose_shots(labels: np.ndarray, shots: int | None, seed: int) -> np.ndarray:
