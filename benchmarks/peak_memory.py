@@ -11,6 +11,7 @@ set
 import subprocess
 import sys
 import tempfile
+from functools import partial, partialmethod
 from pathlib import Path
 
 import numpy as np
@@ -43,18 +44,23 @@ def peak(work):
 def ingest(folder):
     import pyarrow.parquet as pq
 
-    from raysd.data.images import ImageSet
     from raysd.data.real_datasets import encode_png, image_table
-    from raysd.storage.location import Location
-    from raysd.training.loader import Ingest, Pool
 
     encoded, per_file = encode_png(np.arange(SIDE**2, dtype=np.uint8).reshape(SIDE, SIDE)), 1000
     for start in range(0, NUM_IMAGES, per_file):
         rows = image_table([encoded] * per_file, np.arange(per_file) % 10, [])
         pq.write_table(rows, Path(folder, f"part-{start:06d}.parquet"), row_group_size=250)
-    found = Ingest((Pool((ImageSet("set", "", Location(folder)),)),), SIDE, 256, True)
+    found = set_in(folder)
     assert len(found.pools[0]) == NUM_IMAGES
     return found
+
+
+def set_in(folder):
+    from raysd.data.images import ImageSet
+    from raysd.storage.location import Location
+    from raysd.training.loader import Ingest, Pool
+
+    return Ingest((Pool((ImageSet("set", "", Location(folder)),)),), SIDE, 256, True)
 
 
 def measure_set(by_tasks=False):
@@ -77,47 +83,47 @@ def proportional_bytes():
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
-def hold_set(config):
-    """What each worker does: hold the set, by itself or with the others, and note how much memory that takes."""
+def hold_set(folder, rank, num_workers):
+    """What each worker does: hold the set, by itself and then with the others; the copies that it takes."""
+    from types import SimpleNamespace
+    from unittest.mock import patch
+
+    import torch
     import torch.distributed as dist
 
+    from raysd.training.loader import Ingest
     from raysd.training.workers import RayTrainWorkers
 
-    images, taken = config["images"], []
-    for is_shared in (False, True):
-        workers, before = RayTrainWorkers(), proportional_bytes()
-        arrays = workers.read_once(images) if is_shared else images.read_into_memory()
-        total = sum(int(each.images.sum(dtype=np.int64)) for each in arrays)  # looks at all of it
-        assert total
-        if workers.world_size > 1:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/met", rank=rank, world_size=num_workers)
+    workers = RayTrainWorkers.__new__(RayTrainWorkers)  # as Ray Train would make it
+    workers.rank, workers.world_size, workers.device, workers.shared = rank, num_workers, torch.device("cpu"), None
+    context = SimpleNamespace(get_node_rank=lambda: 0, get_local_rank=lambda: rank)
+    images, taken, read = set_in(folder), [], partial(Ingest.read_into_memory, by_tasks=False)
+    with (
+        patch("ray.train.get_context", lambda: context),
+        patch.object(Ingest, "read_into_memory", partialmethod(Ingest.read_into_memory, by_tasks=False)),
+    ):
+        for hold in (lambda: read(images), lambda: workers.read_once(images)):
+            before = proportional_bytes()
+            arrays = hold()
+            assert sum(int(each.images.sum(dtype=np.int64)) for each in arrays)  # looks at all of it
             dist.barrier()
-        taken.append((proportional_bytes() - before) / images.num_bytes)
-        if workers.world_size > 1:
+            taken.append((proportional_bytes() - before) / images.num_bytes)
             dist.barrier()
-        del arrays, workers
-    Path(config["folder"], f"{config['name']}-{dist.get_rank() if dist.is_initialized() else 0}.txt").write_text(
-        " ".join(map(str, taken))
-    )
+            del arrays
+    return taken
 
 
 def measure_workers(num_workers):
-    """Copies of a set that the workers of a node hold together, each by itself and shared."""
-    from ray.train import RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-
-    from raysd.cluster.session import ensure_ray
-
-    ensure_ray()
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as notes:
-        TorchTrainer(
-            hold_set,
-            train_loop_config={"images": ingest(folder), "folder": notes, "name": "taken"},
-            torch_config=TorchConfig(backend="gloo"),
-            scaling_config=ScalingConfig(num_workers=num_workers, resources_per_worker={"CPU": 0.1}),
-            run_config=RunConfig(name="workers", storage_path=f"{notes}/runs"),
-        ).fit()
-        found = [list(map(float, file.read_text().split())) for file in Path(notes).glob("taken-*.txt")]
-    assert len(found) == num_workers
+    """Copies of a set that the workers of a node hold together, shared, and each by itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        ingest(folder)
+        command = [sys.executable, __file__, "hold", folder]
+        running = [
+            subprocess.Popen([*command, str(rank), str(num_workers)], stdout=subprocess.PIPE, text=True)
+            for rank in range(num_workers)
+        ]
+        found = [list(map(float, process.communicate()[0].split())) for process in running]
     alone, shared = np.sum(found, axis=0)
     return f"set_copies_per_node {shared:.2f}, each by itself {alone:.2f}, {num_workers} workers"
 
@@ -155,6 +161,8 @@ if __name__ == "__main__":
     if sys.argv[1] == "workers":
         for workers in map(int, sys.argv[2:]):
             print(measure_workers(workers), flush=True)
+    elif sys.argv[1] == "hold":
+        print(*hold_set(sys.argv[2], *map(int, sys.argv[3:5])))
     elif sys.argv[1] == "probe" and sys.argv[2:]:
         print(measure_probe(*map(int, sys.argv[2:6]), *sys.argv[6:8]))
     elif sys.argv[1] == "probe":
