@@ -22,6 +22,7 @@ PROBES = (  # images to learn from, images to test on, features, classes, kind, 
     (200_000, 10_000, 64, 10, "lbfgs", "raw"),
     (40_000, 10_000, 512, 100, "lbfgs", "standard"),
     (40_000, 10_000, 512, 100, "lbfgs", "raw"),
+    (10_000, 2_000, 2048, 20, "lbfgs", "raw"),
     (40_000, 5_000, 512, 100, "sgd", "l2"),
     (40_000, 5_000, 512, 100, "knn", "l2"),
 )

@@ -29,8 +29,6 @@ FIELD = "evaluation.transfer_sets"
 ROWS = 4096
 """Images whose features are scaled at once, in float64."""
 FLOAT_BYTES = 4
-DOUBLES = 6
-"""Three arrays in float64."""
 SOLVER_COPIES = 3 * HISTORY
 """Of a model."""
 IMAGE_BYTES, ROOM = 200, 96 * 10**6
@@ -71,7 +69,8 @@ def probe_memory(num_learnt: int, num_tested: int, dimensions: int, num_classes:
     if settings.kind == "sgd":
         return held + models
     chunk = min(num_learnt, CHUNK["cpu"] // max(1, num_classes)) * row
-    return held + models + chunk + DOUBLES * row * (SOLVER_ROWS + dimensions)
+    in_doubles = 2 * row * (2 * min(SOLVER_ROWS, num_learnt) + 3 * dimensions)  # two arrays of images, three of axes
+    return held + models + chunk + in_doubles
 
 
 def choose_shots(labels: np.ndarray, shots: int | None, seed: int) -> np.ndarray:
