@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from raysd.data.images import class_names
 from raysd.errors import Failure, UserError, reason_of, try_again
 from raysd.evaluation.extraction import Extraction, Kind
 from raysd.evaluation.features import DecodedImages, extract
 from raysd.evaluation.metrics import calibration_error, confusion_pairs, mean_per_class, per_class, top_k
 from raysd.evaluation.models import EvaluatedModel, own_model
-from raysd.evaluation.probes.probe import run_probe
+from raysd.evaluation.probes.probe import probe_memory, run_probe
 from raysd.evaluation.settings import EvaluationSettings
 from raysd.evaluation.tasks import ROW_VERSION, MeasuredOn, resolve_sets
 from raysd.progress import Progress
@@ -35,9 +36,7 @@ from raysd.versions import versions
 
 PROBE_FILE = "probe.parquet"
 MAX_DEATHS = 3  # of the process of a probe, after which it has failed
-# What a probe reserves: its features as they are, scaled, in the solver's frame, and once more, the test set's twice,
-# and room for some thousand images in float64. By what the code holds; not measured at the size of large sets.
-LEARNT_COPIES, TESTED_COPIES, PROBE_ROOM = 4, 2, 2**29
+LIBRARY_BYTES = 3 * 10**8  # of a process that has torch and Ray
 NODE_SHARE = 0.9  # of a node's memory, the most that a task asks for
 PARALLEL_IMAGES = 20_000  # fewer to learn from in all, and Ray's start takes longer than the probes
 TOP_5_CLASSES = 6  # the fewest for which a top-5 accuracy says something
@@ -210,9 +209,13 @@ def _rows_on_ray(arguments: list[tuple[Any, ...]]) -> Iterator[MeasuredRow]:
 
 
 def probe_bytes(root: Location, model: EvaluatedModel, measured: MeasuredOn) -> int:
-    """Return the memory that a probe takes at most, beside the libraries, once its features are there."""
-    learnt, tested = (extraction.num_bytes() for extraction in extractions(root, model, measured))
-    return LEARNT_COPIES * learnt + TESTED_COPIES * tested + PROBE_ROOM
+    """Return the memory that a probe takes at most, once its features are there."""
+    assert measured.train is not None and measured.probe is not None
+    learnt, tested = extractions(root, model, measured)
+    names = class_names(measured.train)
+    return LIBRARY_BYTES + probe_memory(
+        sum(map(len, learnt.parts)), sum(map(len, tested.parts)), learnt.dimensions(), len(names), measured.probe
+    )
 
 
 def _measure_row_alone(*arguments: Any) -> MeasuredRow:

@@ -86,10 +86,10 @@ class Extraction:
             [read_table(self.folder, part_name(number), columns) for number in range(len(self.parts))]
         )
 
-    def num_bytes(self) -> int:
-        """Return the size of all features together in bytes, once all parts exist."""
+    def dimensions(self) -> int:
+        """Return the number of features of an image, once the first part exists."""
         schema = pq.read_schema(self.folder.file(part_name(0)), filesystem=self.folder.filesystem)
-        return sum(map(len, self.parts)) * int(schema.field("features").type.list_size) * 4
+        return int(schema.field("features").type.list_size)
 
     def read_features(self) -> tuple[np.ndarray, np.ndarray]:
         """Return features float32 [N, D] and labels int64 [N]; only one copy is in memory."""

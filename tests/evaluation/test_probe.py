@@ -10,7 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from raysd.errors import UserError
 from raysd.evaluation.probes.neighbors import predict_by_neighbors
-from raysd.evaluation.probes.probe import choose_shots, run_probe
+from raysd.evaluation.probes.probe import choose_shots, probe_memory, run_probe
 from raysd.evaluation.probes.sgd import fit_sgd
 from raysd.evaluation.settings import ProbeSettings
 
@@ -27,6 +27,18 @@ def separable(count=300, classes=3, gap=4.0, seed=0):
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % classes
     return (rng.standard_normal((count, 10)) + gap * np.eye(10)[labels]).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("kind", ["lbfgs", "sgd", "knn"])
+def test_what_a_probe_reserves_grows_with_what_it_holds(kind):
+    settings = ProbeSettings(kind=kind)
+    whole = probe_memory(100_000, 10_000, 1000, 10, settings)
+    assert 2 < whole / (4 * 100_000 * 1000) < 6
+    assert probe_memory(200_000, 10_000, 1000, 10, settings) - whole >= 2 * 4 * 100_000 * 1000
+    assert probe_memory(100_000, 20_000, 1000, 10, settings) - whole >= 4 * 10_000 * 1000
+    if kind != "knn":
+        more = probe_memory(100_000, 10_000, 1000, 10, ProbeSettings(kind=kind, trials=130))
+        assert more - whole == 100 * 4 * 1000 * 10
 
 
 def test_shots_are_per_class_and_follow_the_seed():

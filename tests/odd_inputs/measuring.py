@@ -279,6 +279,9 @@ ROWS = [
     refused("an objective of no weight", sweep({"objective": {"validation": 0}}), "sweep.objective.validation = 0"),
     refused("an objective without its set", sweep({"objective": "transfer"}), "sweep.objective", "transfer"),
     refused("no trial at a time", sweep({"max_concurrent_trials": 0}), "max_concurrent_trials = 0"),
+    refused(
+        "extra trials with several workers each", sweep({"extra_trials": 2}), "sweep.extra_trials = 2", "num_workers: 1"
+    ),
     refused("proxies without anything to compare in", sweep({"proxies": True}), "sweep.proxies", "analysis.model"),
     refused("a report of nothing", command("report", "storage=runs"), "storage", "no results"),
     refused(

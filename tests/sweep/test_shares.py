@@ -43,6 +43,36 @@ def test_what_is_held_fits_into_the_cluster(
     check_room(one_large_node, placement.requests(training, num_trials, num_pipelines, one_large_node))
 
 
+@given(
+    cpus=st.integers(4, 256),
+    gpus=st.integers(0, 64),
+    num_trials=st.integers(1, 8),
+    extra=st.integers(0, 32),
+    num_pipelines=st.integers(1, 3),
+    spare_gpus=st.integers(0, 1),
+)
+def test_extra_trials_leave_room_for_an_actor_of_each_generator(
+    cpus, gpus, num_trials, extra, num_pipelines, spare_gpus
+):
+    training = TrainingSettings(num_workers=1)
+    try:
+        placement = place(cpus, gpus, GenerationSettings(), training, num_trials, num_pipelines, spare_gpus)
+    except UserError:
+        return
+    found = placement.with_extra_trials(extra, cpus, gpus, num_pipelines, spare_gpus)
+    assert found.most_trials == num_trials + found.extra_trials <= num_trials + extra
+    actors, trials = num_pipelines, found.most_trials
+    if found.extra_trials:
+        assert actors * found.pool.num_cpus + trials * found.trial_cpus + SPARE_CPUS <= cpus + 1e-6
+        assert actors * found.pool.num_gpus + trials * found.trial_gpus + spare_gpus * bool(gpus) <= gpus + 1e-6
+
+
+def test_as_many_trials_run_beside_the_last_actor_as_there_are_gpus_left():
+    placement = place(64, 8, GenerationSettings(), TrainingSettings(num_workers=1), 2)
+    assert placement.with_extra_trials(9, 64, 8, 1, 0).most_trials == 7
+    assert placement.with_extra_trials(9, 64, 8, 1, 0).actors_each == 1
+
+
 def test_several_generators_share_the_gpus_that_generate():
     placement = place(64, 8, GenerationSettings(), TrainingSettings(num_workers=1), 2, num_pipelines=3)
     assert placement.pool.num_actors == 2

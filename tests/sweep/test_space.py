@@ -139,6 +139,7 @@ def test_a_sweep_is_named_by_what_shapes_its_answer_and_not_by_the_cluster():
         "training.min_workers=1",
         "generation.batch_size=7",
         "sweep.max_concurrent_trials=2",
+        "sweep.extra_trials=2",
         "training.logger=none",
     ]
     others = [

@@ -12,7 +12,10 @@ import numpy as np
 
 from raysd.errors import UserError
 from raysd.evaluation.metrics import mean_per_class
-from raysd.evaluation.probes.logistic import fit_path
+from raysd.evaluation.probes.lbfgs import HISTORY
+from raysd.evaluation.probes.logistic import CHUNK, fit_path
+from raysd.evaluation.probes.logistic import ROWS as SOLVER_ROWS
+from raysd.evaluation.probes.neighbors import CHUNK as NEIGHBOR_CHUNK
 from raysd.evaluation.probes.neighbors import predict_by_neighbors
 from raysd.evaluation.probes.search import Examples, Found, fit_sgd_probe, search_sgd, search_strength
 from raysd.evaluation.settings import ProbeSettings, Scale
@@ -25,6 +28,11 @@ CONSTANT_SHARE = 1e-7
 FIELD = "evaluation.transfer_sets"
 ROWS = 4096
 """Images whose features are scaled at once, in float64."""
+FLOAT_BYTES = 4
+SOLVER_COPIES = 3 * HISTORY
+"""Of a model."""
+IMAGE_BYTES, ROOM = 200, 96 * 10**6
+"""Of what a probe holds for each image beside its features, and of buffers; measured."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,29 @@ class ProbeResult:
     chosen: dict[str, Any]
     """The chosen settings, and their validation top-1 in percent, number of trials, iterations, and whether they lie
     at the edge."""
+
+
+def probe_memory(num_learnt: int, num_tested: int, dimensions: int, num_classes: int, settings: ProbeSettings) -> int:
+    """Return the bytes that `run_probe` takes at most on a CPU, its features included; `python
+    benchmarks/peak_memory.py probe` compares it with what is measured.
+
+    A linear probe has the features and, while all images are fitted, scaled ones and those in the solver's frame; while
+    settings are searched, copies of both parts, and four fifths in the frame. On top come the images that are worked on
+    at once, in float64 where they are turned, and the models with the solver's history of them.
+    """
+    row, scaled = FLOAT_BYTES * dimensions, settings.used_scale != "raw"
+    held = IMAGE_BYTES * num_learnt + ROOM
+    if settings.kind == "knn":  # both as they are, scaled, and of unit length
+        similarities = FLOAT_BYTES * min(NEIGHBOR_CHUNK, num_learnt * num_tested)
+        return held + (2 + scaled) * (num_learnt + num_tested) * row + similarities
+    copies = 2 + (1 if scaled else 1 - VALIDATION_SHARE)
+    held += round(copies * num_learnt * row) + (1 + scaled) * num_tested * row
+    models = (settings.trials + SOLVER_COPIES) * row * num_classes
+    if settings.kind == "sgd":
+        return held + models
+    chunk = min(num_learnt, CHUNK["cpu"] // max(1, num_classes)) * row
+    in_doubles = 2 * row * (2 * min(SOLVER_ROWS, num_learnt) + 3 * dimensions)  # two arrays of images, three of axes
+    return held + models + chunk + in_doubles
 
 
 def choose_shots(labels: np.ndarray, shots: int | None, seed: int) -> np.ndarray:
