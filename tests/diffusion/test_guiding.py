@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from raysd.diffusion.guiding.condition_noise import ConditionNoise
 from raysd.diffusion.guiding.guider import SCHEDULES, Guider
 from raysd.diffusion.guiding.image_numbers import derived_seed, image_guidance_scale
-from raysd.diffusion.guiding.weaker import num_blocks, transformer_blocks
+from raysd.diffusion.guiding.weaker import num_blocks, transformer_blocks, without_blocks
 from raysd.errors import UserError
 from raysd.generation.cost import UNGUIDED_SHARE, guided_steps
 from raysd.generation.pipeline import Generator
@@ -318,6 +318,16 @@ def test_blocks_are_numbered_as_they_run():
     with torch.inference_mode():
         unet(torch.randn(1, 4, 16, 16), torch.tensor(1), torch.randn(1, 5, tiny_models.WIDTH))
     assert order == [0, 1, 2, 3]
+
+
+def test_skipped_blocks_change_the_prediction_and_come_back():
+    unet, given_ = tiny_models.unet().eval(), (torch.randn(1, 4, 16, 16), torch.tensor(1))
+    tokens, block = torch.randn(1, 5, tiny_models.WIDTH), transformer_blocks(unet)[1]
+    with torch.inference_mode():
+        plain, skipped, again = (
+            forward(*given_, tokens).sample for forward in (unet, without_blocks(unet.forward, [block]), unet)
+        )
+    assert torch.equal(plain, again) and not torch.equal(plain, skipped)
 
 
 # --- costs
