@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from raysd.classifier.architecture import Architecture
+from raysd.classifier.model import build_classifier, save_classifier
 from raysd.config import experiment_schema, load_experiment
 from raysd.errors import UserError
 from raysd.explain.setting import NAME, all_settings, find_setting
@@ -106,6 +108,7 @@ OTHER = {
     "generation.negative_prompt": "dark",
     "generation.guidance_scale": "3",
     "generation.guidance_interval": "[0, 0.5]",
+    "generation.entropy_guidance": "{classifier: CLASSIFIER}",
     "generation.guidance_range": "[1, 4]",
     "generation.weak_model": "embedded",
     "generation.skip_blocks": "[1]",
@@ -164,7 +167,11 @@ def clone_fingerprint(override):
 def test_the_clones_fingerprint_changes_with_the_settings_that_say_so(key, tmp_path):
     setting = find_setting(key)
     storage = f"storage={tmp_path}"
-    changed = clone_fingerprint([storage, f"{key}={other_value(setting)}"]) != clone_fingerprint([storage])
+    if key == "generation.entropy_guidance":
+        small = Architecture("resnet18", {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}, 10, 32, 2)
+        save_classifier(Location(str(tmp_path / "classifier")), build_classifier(small), small, {})
+    value = other_value(setting).replace("CLASSIFIER", str(tmp_path / "classifier"))
+    changed = clone_fingerprint([storage, f"{key}={value}"]) != clone_fingerprint([storage])
     assert changed == (setting.enters == "of the clone")
 
 
