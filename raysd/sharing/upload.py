@@ -4,14 +4,16 @@ What the hub already has with the same hash is not sent again. So the same push 
 commits are there, and of the last one the large files that had arrived.
 """
 
+import importlib
 import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from raysd.errors import UserError
 from raysd.progress import Progress
@@ -196,7 +198,8 @@ def _parts(files: Sequence[HubFile]) -> Iterator[Sequence[HubFile]]:
 @contextmanager
 def _as_user_errors(target: Target) -> Iterator[None]:
     """Say in one line what the hub's client raises; the line names no headers, so no token either."""
-    from httpx2 import HTTPError  # which the hub's client uses
+    name = "httpx2" if find_spec("httpx2") else "httpx"  # which the hub's client uses, by its version
+    http_error: Any = importlib.import_module(name).HTTPError
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     owner = target.repository.partition("/")[0]
@@ -210,7 +213,7 @@ def _as_user_errors(target: Target) -> Iterator[None]:
         if code in (401, 403, 404):
             remedy = f"the hub refuses ({code}); set HF_TOKEN to a token that may write to {owner}, or hf auth login"
         raise UserError("to", target.repository, remedy) from None
-    except (HTTPError, ConnectionError, LocalEntryNotFoundError, RuntimeError) as error:
+    except (http_error, ConnectionError, LocalEntryNotFoundError, RuntimeError) as error:
         cause = error.__cause__ or error
         remedy = f"the upload broke off ({type(cause).__name__}); push again, what has arrived is not sent twice"
         raise UserError("to", target.repository, remedy) from None
