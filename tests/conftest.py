@@ -10,6 +10,7 @@ from in_process import run_main
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAYSD_DASHBOARD", "0")  # a third of the work of Ray's start
 os.environ.setdefault("RAY_worker_niceness", "0")  # or Ray waits while tests beside it compute
 settings.register_profile("raysd", deadline=None)  # machines are shared
 settings.load_profile("raysd")

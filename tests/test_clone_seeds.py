@@ -179,7 +179,7 @@ def test_a_rung_has_a_clone_for_each_seed_and_its_classifiers_in_order(experimen
     grow_all = partial(generate.generate_clones, settings=swept.generation)
     pool = SimpleNamespace(grow_all=grow_all, note=lambda *_, **__: None)
     evaluation = Evaluation(swept.root, swept.evaluation, swept.table, "")
-    runner = RungRunner(swept, "abc", rungs, evaluation, pool, SimpleNamespace(trains_here=True))
+    runner = RungRunner(swept, "abc", rungs, evaluation, pool, SimpleNamespace(trains_here=True, trial_cpus=1))
     row = runner.run(setting, 0, 0)
     assert read_rows(swept.root, RUNG_RESULT) == [row]
     runs = checked_runs(experiment_at(swept, setting, rungs[0]))

@@ -123,7 +123,7 @@ def test_words_are_completed_to_files_folders_and_keys(monkeypatch):
     monkeypatch.chdir(ROOT)
     assert complete_word("configs/own") == ["configs/own_classes.yaml"]
     assert complete_word("conf") == ["configs/"]
-    assert complete_word("generation.guidance_s") == ["generation.guidance_scale="]
+    assert complete_word("generation.guidance_sca") == ["generation.guidance_scale="]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

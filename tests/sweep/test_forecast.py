@@ -112,7 +112,8 @@ def test_on_a_terminal_each_trial_says_what_it_does_now(progress, monkeypatch):
     with progress:
         assert cloudpickle.dumps(progress), "Tune writes down what its callbacks hold"
         progress.look(Board({"a": 1}, {"1": TrialNote("guidance 1", "waits for images")}))
-    assert shown[-1].splitlines()[1:] == ["  guidance 1: waits for images"]
+    assert shown[-2].splitlines()[1:] == ["  guidance 1: waits for images"]
+    assert len(shown[-1].splitlines()) == 1  # what stays
 
 
 def test_the_work_of_the_demo_fits_into_five_minutes_on_two_cores(tmp_path):

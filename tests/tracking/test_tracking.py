@@ -235,7 +235,7 @@ def test_tune_tells_of_each_rung_result_as_it_comes():
     from raysd.sweep.trials import Ended, _watch
 
     seen, ended, errors = [], Ended(), []
-    watch = _watch(ended, errors, Progress("measured", 2, "trials"), seen.append)
+    watch = _watch(ended, errors, Progress("measured", 2, "trials"), seen.append, None)
     watch.on_trial_result(1, [], None, {"score": 50.0, "rung_result": "00"})
     watch.on_trial_result(1, [], None, {"score": 60.0, "label": "real"})  # a baseline
     assert seen == ["00"] and ended.taken == {"00"} and not errors
