@@ -4,9 +4,9 @@ Fashion-MNIST, the embedded generator. Each way is run with every clone seed, at
 round. What decides within the rounds are the last 100 training images of each class; what is reported are the 10,000
 test images. Every clone seed has classifiers of its own: seed number k learns from clone number k modulo their number.
 
-`adaptive.json` holds the gain of the best way, chosen on the validation images, over `uniform` at the same images; what
-the ways took in device seconds; and the share of the wall time that is neither generation nor training. A table beside
-it has a row for each way, size and round. Needs the full Fashion-MNIST. What is in the storage root is not made again.
+`adaptive.json` holds the gain of the best way, chosen on the validation images, over `uniform` at the same images, and
+the share of the wall time that is neither generation nor training. A table beside it has a row for each way and size,
+with the device seconds of a clone. Needs the full Fashion-MNIST. What is in the storage root is not made again.
 """
 
 import argparse
@@ -102,6 +102,8 @@ if __name__ == "__main__":
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     arguments = parser.parse_args()
     ways = list(dict.fromkeys(["uniform", *arguments.ways]))
+    if len(ways) < 2 or arguments.seeds < 2:
+        parser.error("name a way beside uniform, and two classifier seeds or more")
     found = run(arguments.storage, arguments.sizes, arguments.clone_seeds, arguments.seeds, ways)
     written, about = [], f"{arguments.clone_seeds} clone seeds, {arguments.seeds} classifiers each"
     for images in arguments.sizes:

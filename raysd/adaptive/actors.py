@@ -1,20 +1,19 @@
 """What generates and trains for the rounds of an adaptive clone."""
 
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NotDone
 from contextlib import suppress
+from dataclasses import replace
 
 from raysd.classifier.architecture import load_record
 from raysd.clone.clone import Clone
 from raysd.clone.scan import missing_shards
-from raysd.cluster.resources import check_room, cluster_nodes
+from raysd.cluster.resources import ResourceRequest, check_room, cluster_nodes, room_for
 from raysd.config import Experiment
 from raysd.errors import UserError
 from raysd.generation.placement import PoolShape, request_actors
 from raysd.generation.shared_pool import SharedPool
 from raysd.progress import Progress
 from raysd.resolve import replicates
-from raysd.training.placement import request_workers
+from raysd.training.placement import SPARE_CPUS, request_workers
 from raysd.training.run import TrainingRun
 from raysd.training.train import train_classifiers, train_here
 
@@ -39,7 +38,8 @@ class Actors:
 
     def __exit__(self, *_: object) -> None:
         if self.pool is not None:
-            self.pool.close()
+            with suppress(Exception):  # nothing is lost, and another error may be on its way
+                self.pool.close()
 
     def grow(self, clones: list[Clone]) -> None:
         """Generate what is missing of some clones, and show how far it is.
@@ -47,21 +47,23 @@ class Actors:
         Raises:
             UserError: the cluster has no room, the storage is full, or the model cannot be loaded.
         """
+        import ray
+
         missing = [clone for clone in clones if not clone.is_complete()]
         if not missing:
             return
         pool = self.pool = self.pool or self._start()
         before = pool.num_generated()
         count = sum(int(clone.shard_sizes()[missing_shards(clone)].sum()) for clone in missing)
-        with ThreadPoolExecutor(1) as waiting, Progress("generated", count) as progress:
-            growing = waiting.submit(pool.grow_all, missing)
-            while not growing.done():
-                with suppress(NotDone):
-                    growing.exception(POLL_SECONDS)
-                now = min(count, pool.num_generated(ASK_SECONDS) - before)
-                if now > progress.done:
-                    progress.advance(now - progress.done)
-        growing.result()
+        pending = growing = pool.start_growing(missing)
+        with Progress("generated", count) as progress:
+            while pending:
+                _, pending = ray.wait(pending, timeout=POLL_SECONDS)
+                with suppress(Exception):  # of a queue that is busy or starts again
+                    now = min(count, pool.num_generated(ASK_SECONDS) - before)
+                    if now > progress.done:
+                        progress.advance(now - progress.done)
+        ray.get(growing)
 
     def train(self, run: TrainingRun) -> list[str]:
         """Train the missing classifiers of a round: in this process where one worker without a GPU is asked for, which
@@ -81,9 +83,11 @@ class Actors:
         experiment, nodes = self.experiment, cluster_nodes()
         actors = request_actors(experiment.generation, nodes)
         check_room(nodes, [actors])
+        most = experiment.generation.num_actors or room_for(nodes, actors.cpus, actors.gpus)
         workers = request_workers(experiment.training, nodes)
+        readers = ResourceRequest("training.num_workers", None, "tasks that read images", 1, SPARE_CPUS)
         try:
-            check_room(nodes, [actors, workers])
+            check_room(nodes, [replace(actors, count=max(most, actors.count)), workers, readers])
             rest = LEAVES if experiment.adaptive.way == "select" else STAYS  # which also asks classifiers
         except UserError:
             rest = LEAVES

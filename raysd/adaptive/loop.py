@@ -36,7 +36,7 @@ from raysd.progress import say
 from raysd.resolve import replicates, training_run
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
-from raysd.storage.row_types import AdaptiveRow, MeasuredRow, PhaseSeconds, RoundRow
+from raysd.storage.row_types import AdaptiveRow, LoopSeconds, MeasuredRow, RoundRow
 from raysd.storage.rows import ADAPTIVE, ROUND, find_row, write_row
 from raysd.training.loader import Pool
 from raysd.training.run import TrainingRun
@@ -61,15 +61,16 @@ class Clock:
         finally:
             self.seconds[name] += time.monotonic() - began
 
-    def since(self, before: dict[str, float]) -> PhaseSeconds:
-        """Return the seconds after an earlier look."""
+    def since(self, before: dict[str, float], began: float | None = None) -> LoopSeconds:
+        """Return the seconds after an earlier look; in all those since `began`, or the sum."""
         spent = {name: value - before[name] for name, value in self.seconds.items()}
-        return {"generate": spent["generate"], "train": spent["train"], "measure": spent["measure"]}
+        total = sum(spent.values()) if began is None else time.monotonic() - began
+        return {"generate": spent["generate"], "train": spent["train"], "measure": spent["measure"], "total": total}
 
 
-def run_adaptive(experiment: Experiment, evaluation: Evaluation) -> AdaptiveRow:
+def run_adaptive(experiment: Experiment, evaluation: Evaluation) -> tuple[AdaptiveRow, list[MeasuredRow]]:
     """Run or continue the loops of an experiment, measure the classifiers of the last rounds on all sets, and return
-    the result row.
+    the result row and all measurements, also those that failed.
 
     Args:
         experiment: validated settings.
@@ -78,13 +79,13 @@ def run_adaptive(experiment: Experiment, evaluation: Evaluation) -> AdaptiveRow:
     Raises:
         UserError: what is wrong with the settings, the cluster, the storage or an image.
     """
-    root, began, clock = experiment.root, time.monotonic(), Clock()
+    root, clock = experiment.root, Clock()
     loops = [Loop(each, evaluation, clock, number) for number, each in enumerate(replicates(experiment))]
     key = fingerprint([loop.fingerprint for loop in loops])
     with Actors(experiment) as actors:
         rounds = [row for loop in loops for row in loop.run(actors)]
     classifiers = [name for row in rounds if row["is_last"] for name in row["classifiers"]]
-    rows = list[MeasuredRow]()
+    rows, before = list[MeasuredRow](), dict(clock.seconds)
     with clock.phase("measure"):
         for name in classifiers:
             rows += evaluation.measure(name)
@@ -98,7 +99,7 @@ def run_adaptive(experiment: Experiment, evaluation: Evaluation) -> AdaptiveRow:
         "rounds": [row["fingerprint"] for row in rounds],
         "classifiers": classifiers,
         "rows": [row["fingerprint"] for row in rows if row["value"] is not None],
-        "seconds": {**clock.since(dict.fromkeys(clock.seconds, 0.0)), "total": time.monotonic() - began},
+        "seconds": _added([*(row["seconds"] for row in rounds), clock.since(before)]),
         "command": evaluation.command,
         "versions": versions(),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -106,8 +107,17 @@ def run_adaptive(experiment: Experiment, evaluation: Evaluation) -> AdaptiveRow:
     earlier = find_row(root, ADAPTIVE, key)
     if earlier is None or earlier["rows"] != row["rows"]:
         write_row(root, ADAPTIVE, row)
-        return row
-    return earlier
+        return row, rows
+    return earlier, rows
+
+
+def _added(parts: list[LoopSeconds]) -> LoopSeconds:
+    return {
+        "generate": sum(part["generate"] for part in parts),
+        "train": sum(part["train"] for part in parts),
+        "measure": sum(part["measure"] for part in parts),
+        "total": sum(part["total"] for part in parts),
+    }
 
 
 @dataclass
@@ -142,7 +152,8 @@ class Loop:
         settings, rows = self.experiment.adaptive, list[RoundRow]()
         parts = first_parts(settings, self.experiment.generation.images_per_class, len(self.experiment.table))
         for number in range(settings.num_rounds):
-            key = fingerprint([self.fingerprint, number])
+            clones = [part.clone(self.experiment).spec.fingerprint for part in parts]
+            key = fingerprint([self.fingerprint, number, clones, [part.to_json() for part in parts]])
             row = find_row(self.experiment.root, ROUND, key)
             if row is None or not self._is_there(row):
                 row = self._round(key, number, parts, actors)
@@ -159,7 +170,8 @@ class Loop:
         return all(load_record(classifiers.child(name)) is not None for name in row["classifiers"])
 
     def _round(self, key: str, number: int, parts: list[Part], actors: Actors) -> RoundRow:
-        experiment, settings, before = self.experiment, self.experiment.adaptive, dict(self.clock.seconds)
+        experiment, settings = self.experiment, self.experiment.adaptive
+        began, before = time.monotonic(), dict(self.clock.seconds)
         is_last = number == settings.num_rounds - 1
         say(f"{self._name(number)}: {total(parts):,} images")
         clones = [part.clone(experiment) for part in parts]
@@ -198,7 +210,8 @@ class Loop:
             "per_class": accuracies,
             "next": [part.to_json() for part in coming],
             "device_seconds": clones_cost(clones, read_rates(experiment.root))["seconds"],
-            "seconds": self.clock.since(before),
+            "seconds": self.clock.since(before, began),
+            "training": fingerprint(experiment.training.model_dump(mode="json", exclude={"seeds"})),
             "versions": versions(),
             "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
@@ -214,7 +227,7 @@ class Loop:
         with self.clock.phase("measure"):
             answers = ask(self.experiment, pool, classifier)
         earlier = part.left_out or LeftOut(counts.num_classes, b"")
-        return [Part(part.changes, counts, choose(answers, earlier, first, count[0], settings.window))]
+        return [Part(part.changes, counts, choose(answers, earlier, counts.default, first, count[0], settings.window))]
 
     def _name(self, number: int) -> str:
         seed = f", clone seed {self.experiment.generation.seed}" if self.number else ""

@@ -68,11 +68,17 @@ class Part:
 
     def images(self, experiment: Experiment) -> ImageSet:
         """Return the images to train on."""
-        images = clone_images(self.clone(experiment))
-        if self.left_out is None:
-            return images
-        name, about = f"{images.name}, chosen", {**images.about, "num_left_out": len(self.left_out)}
-        return replace(images, name=name, left_out=self.left_out, about=about)
+        clone = self.clone(experiment)
+        images, spec, guide = clone_images(clone), clone.spec, clone.spec.entropy_guide
+        if not self.counts.own and self.left_out is None and guide is None:
+            return images  # those of a plain clone
+        way = experiment.adaptive.way
+        about = {**images.about, "adaptive": experiment.adaptive.identity()}
+        if guide is not None:  # each clone seed has a guide of its own
+            about["at_seed_0"] = replace(spec, seed=0, entropy_guide=replace(guide, digest="")).fingerprint
+        if self.left_out is not None:
+            about |= {"num_left_out": len(self.left_out), "images_per_class": round(float(self.chosen.mean()))}
+        return replace(images, name=f"{images.name}, {way}", left_out=self.left_out, about=about)
 
     def to_json(self) -> StoredPart:
         """Return the part as a row holds it."""

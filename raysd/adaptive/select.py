@@ -46,22 +46,26 @@ def ask(experiment: Experiment, pool: Clone, classifier: Location) -> Answers:
     return Answers(labels[planned], index[planned], entropies[planned])
 
 
-def choose(answers: Answers, left_out: LeftOut, first: int, count: int, window: tuple[float, float]) -> LeftOut:
+def choose(
+    answers: Answers, left_out: LeftOut, size: int, first: int, count: int, window: tuple[float, float]
+) -> LeftOut:
     """Return what is left out of a pool once `count` images of each class were chosen among those from number `first`
-    on; what was left out of the earlier ones stays so. A class with fewer images gives all.
+    on; what was left out of the earlier ones stays so, and what was dropped is left out. A class with fewer images
+    gives all.
 
     Args:
         answers: of all images of the pool.
         left_out: of the images before `first`.
+        size: planned images of each class of the pool.
         first: number of the first image of each class that may be chosen.
         count: images to choose of each class.
         window: quantiles of the entropy of a class.
     """
     num_classes = left_out.num_classes
     places = answers.index * num_classes + answers.labels
-    mask = np.zeros(int(places.max(initial=-1)) + 1, dtype=np.uint8)
-    mask[places] = left_out.contains(answers.labels, answers.index)
-    mask[places[answers.index >= first]] = 1
+    mask = np.ones(size * num_classes, dtype=np.uint8)
+    earlier = answers.index < first
+    mask[places[earlier]] = left_out.contains(answers.labels[earlier], answers.index[earlier])
     for label in range(num_classes):
         mine = np.flatnonzero((answers.labels == label) & (answers.index >= first))
         order = mine[np.lexsort((answers.index[mine], answers.entropies[mine]))]

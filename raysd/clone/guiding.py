@@ -86,7 +86,10 @@ def resolve_guiding(
         UserError: a weak model or blocks that do not fit the model, or what would be ignored.
     """
     weak = None
-    if settings.weak_model is not None:
+    if settings.weak_model is None and settings.weak_revision is not None:
+        remedy = "is of a weak_model, and there is none; name one, or leave it out"
+        raise UserError("generation.weak_revision", settings.weak_revision, remedy)
+    if settings.weak_model is not None and settings.mean_guidance_scale > 1:
         weak = find_weak_model(settings.weak_model, settings.weak_revision, dtype, model, fetch)
     blocks = tuple(sorted(settings.skip_blocks))
     if blocks and (reason := _why_not_skipped(settings, family, model)) is not None:

@@ -198,7 +198,7 @@ def resolve_clone_spec(
         guidance_version=family.known.version,
         step_cache=_step_cache(settings, model, family),
         first_image=settings.first_image,
-        entropy_guide=_entropy_guide(settings, family),
+        entropy_guide=_entropy_guide(settings, family, num_steps),
         guiding=resolve_guiding(settings, family, model, dtype, variant.negative_prompt, fetch),
     )
 
@@ -288,7 +288,7 @@ def _step_cache(settings: GenerationSettings, model: Model, family: Family) -> S
     return cache
 
 
-def _entropy_guide(settings: GenerationSettings, family: Family) -> EntropyGuide | None:
+def _entropy_guide(settings: GenerationSettings, family: Family, num_steps: int) -> EntropyGuide | None:
     """Return the classifier that guides; None for none.
 
     Raises:
@@ -304,6 +304,8 @@ def _entropy_guide(settings: GenerationSettings, family: Family) -> EntropyGuide
         why = "a compiled denoiser has no gradient; set generation.compile=false, or through_denoiser to false"
     elif wanted.through_denoiser and settings.step_cache is not None:
         why = "a cached step has no gradient; leave out generation.step_cache, or set through_denoiser to false"
+    elif wanted.weight and wanted.every >= num_steps:
+        why = f"guides no step of {num_steps}, of which the last never is; set every to less than {num_steps}"
     if why is not None:
         raise UserError("generation.entropy_guidance", wanted.model_dump(), why)
     return find_guide(wanted.classifier, wanted.weight, wanted.every, wanted.through_denoiser)

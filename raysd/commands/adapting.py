@@ -5,6 +5,7 @@ from typing import Any
 from raysd.commands.answers.adaptive import AdaptedClone
 from raysd.commands.checks import check_apart, check_generation, check_prompts, check_training
 from raysd.commands.held_out import generate_held_out, held_out_clones, held_out_sets
+from raysd.commands.show import describe_row
 from raysd.config import Experiment, ExperimentLike, load_experiment
 from raysd.errors import UserError
 from raysd.progress import say
@@ -59,13 +60,15 @@ def adapt(experiment: ExperimentLike = None, command: str = "", **values: Any) -
         generate_held_out(experiment, held_out)
         evaluation = evaluation.with_sets(held_out_sets(held_out))
     with Attempt(experiment.root, f"adaptive {clones[0].spec.fingerprint}-{experiment.adaptive.way}"):
-        row = run_adaptive(experiment, evaluation)
+        row, measured = run_adaptive(experiment, evaluation)
     found = [find_row(experiment.root, ACCURACY, key) for key in row["rows"]]
     accuracies = [each for each in found if each is not None]
     log_evaluation(experiment.training.logger, experiment.root, accuracies)
     rounds = [find_row(experiment.root, ROUND, key) for key in row["rounds"]]
     there = tuple(each for each in rounds if each is not None)
-    return AdaptedClone(row, there, tuple(accuracies), experiment.root, _write_config(experiment, row, there, command))
+    config = _write_config(experiment, row, there, command)
+    failed = tuple(describe_row(each) for each in measured if each["value"] is None)
+    return AdaptedClone(row, there, tuple(accuracies), experiment.root, config, failed)
 
 
 def _write_config(experiment: Experiment, row: AdaptiveRow, rounds: tuple[RoundRow, ...], command: str) -> str | None:
@@ -82,7 +85,7 @@ def _write_config(experiment: Experiment, row: AdaptiveRow, rounds: tuple[RoundR
     folder = experiment.root.child("reports", row["fingerprint"])
     text = adapted_config(replicates(experiment)[0], parts, f"{last['num_images']:,} images. {command}")
     folder.write(CONFIG, text.encode())
-    return folder.file(CONFIG)
+    return folder.child(CONFIG).uri
 
 
 def images_to_generate(experiment: Experiment) -> int:
@@ -115,18 +118,38 @@ def _check_settings(experiment: Experiment) -> None:
         if value:
             shown = value.model_dump(exclude_none=True) if hasattr(value, "model_dump") else value
             raise UserError(field, shown, "is what the rounds of raysd adapt decide; leave it out")
+    if training.resolve_recipe().soft_weight:
+        remedy = "needs scores of all images, which rounds do not make; set it to 0"
+        raise UserError("training.recipe_options.soft_weight", training.recipe_options.get("soft_weight"), remedy)
+    if experiment.adaptive.way == "select" and generation.flagged == "keep":
+        raise UserError("generation.flagged", "keep", "has flagged images chosen and then not trained on; use redraw")
     if experiment.adaptive.way == "entropy":
-        from raysd.diffusion.conventions import STEPPED
-        from raysd.resolve import clone_spec_of
-
-        pipeline = clone_spec_of(experiment).family.pipeline
-        if pipeline not in STEPPED:
-            why = f"{pipeline} does not hand out its latents after each step as {', '.join(STEPPED)} do; use budgets"
-            raise UserError("adaptive.way", "entropy", why)
+        _check_entropy(experiment)
     least = images_of_a_round(experiment)
     if least < 1:
         remedy = f"leaves rounds without images at {generation.images_per_class} images per class; use fewer rounds"
         raise UserError("adaptive.num_rounds", experiment.adaptive.num_rounds, remedy)
+
+
+def _check_entropy(experiment: Experiment) -> None:
+    """Refuse what the rounds after the first could not be guided with.
+
+    Raises:
+        UserError: a pipeline or a setting that hands out no gradient, or too few steps.
+    """
+    from raysd.diffusion.conventions import STEPPED
+    from raysd.resolve import clone_spec_of
+
+    settings, generation, spec = experiment.adaptive, experiment.generation, clone_spec_of(experiment)
+    if spec.family.pipeline not in STEPPED:
+        why = f"{spec.family.pipeline} does not hand out its latents after each step as {', '.join(STEPPED)} do"
+        raise UserError("adaptive.way", "entropy", f"{why}; use budgets")
+    if settings.through_denoiser and (generation.compile or spec.step_cache is not None):
+        name = "generation.compile" if generation.compile else "generation.step_cache"
+        raise UserError("adaptive.through_denoiser", True, f"needs a gradient, which {name} has none of; leave one out")
+    if settings.weight and settings.every >= spec.num_inference_steps:
+        remedy = f"guides no step of {spec.num_inference_steps}, of which the last never is; lower it"
+        raise UserError("adaptive.every", settings.every, remedy)
 
 
 def images_of_a_round(experiment: Experiment) -> int:

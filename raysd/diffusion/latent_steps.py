@@ -8,6 +8,9 @@ x0 = (x - sqrt(1 - a) eps) / sqrt(a), where a is the share of the image in the n
 is computed once more with its gradient; else it counts as constant, which costs no pass of the denoiser. A step of flow
 matching has x0 = x - s v with s from 1 (noise) to 0.
 
+Where the guidance is not plain (a schedule, a scale for each image, a weaker model), eps is the guided answer, except
+through the denoiser, which is asked about the prompt alone.
+
 Source: Askari Hemmat et al., Feedback-guided data synthesis for imbalanced classification (TMLR 2024), where the
     latents of a batch of one move by 0.03 of their norm at every fifth step.
 """
@@ -83,9 +86,8 @@ class LatentSteps:
         """Return what is added to the latents."""
         with _in_float32(self.pipeline.vae):
             gradient = torch.cat([self._gradient(rows, timestep) for rows in self._parts()])
-        norms = [tensor.float().flatten(1).norm(dim=1).view(-1, 1, 1, 1) for tensor in (gradient, latents)]
-        direction = torch.nan_to_num(gradient / norms[0].clamp_min(torch.finfo(torch.float32).tiny))
-        return (self.weight * norms[1] * direction).to(latents.dtype)
+        norms = latents.float().flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        return (self.weight * norms * torch.nan_to_num(_unit(gradient))).to(latents.dtype)
 
     def _parts(self) -> Iterator[slice]:
         """Yield the rows of the images that are decoded at once, counted from the end: there the prompts' half of a
@@ -102,7 +104,10 @@ class LatentSteps:
             if self.through_denoiser:
                 answer = self._answer(sample, args, kwargs)
             images = self._decode(self._image_latents(sample, answer.float(), timestep))
-            (gradient,) = torch.autograd.grad(self.objective(images).sum(), sample)
+            seen = images.detach().float().requires_grad_()
+            (at_images,) = torch.autograd.grad(self.objective(seen).sum(), seen)
+            # Only its direction counts, and float16 would lose a small one on its way through the decoder.
+            (gradient,) = torch.autograd.grad(images, sample, _unit(at_images).to(images.dtype))
         return gradient
 
     def _answer(self, sample: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
@@ -135,6 +140,12 @@ class LatentSteps:
             latents, shift = latents * std, mean
         images: torch.Tensor = vae.decode((latents / scale + shift).to(vae.dtype), return_dict=False)[0]
         return images
+
+
+def _unit(gradients: torch.Tensor) -> torch.Tensor:
+    """Return float32 [B, C, h, w] with the norm of each image's part made 1; 0 stays."""
+    norms = gradients.float().flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    return gradients.float() / norms.clamp_min(torch.finfo(torch.float32).tiny)
 
 
 @contextmanager

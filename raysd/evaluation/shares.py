@@ -47,12 +47,16 @@ def measure_by_tasks(evaluation: Evaluation, classifiers: list[str], share: Shar
     task = ray.remote(max_retries=MAX_DEATHS, **options)(measure_here)
     waiting, rows = divided(evaluation.sets, classifiers, share.num_tasks), dict[str, MeasuredRow]()
     running: list[Any] = []
-    while waiting or running:
-        while waiting and len(running) < share.num_tasks:
-            sets, some = waiting.pop(0)
-            running.append(task.remote(evaluation.only(sets), some, share.cpus))
-        (done,), running = ray.wait(running, num_returns=1)
-        rows |= {row["fingerprint"]: row for row in ray.get(done)}
+    try:
+        while waiting or running:
+            while waiting and len(running) < share.num_tasks:
+                sets, some = waiting.pop(0)
+                running.append(task.remote(evaluation.only(sets), some, share.cpus))
+            (done,), running = ray.wait(running, num_returns=1)
+            rows |= {row["fingerprint"]: row for row in ray.get(done)}
+    finally:
+        for left in running:  # of an error; they hold what others wait for
+            ray.cancel(left, force=True)
     return [rows[key] for classifier in classifiers for key in evaluation.row_fingerprints(classifier)]
 
 

@@ -144,7 +144,7 @@ class Generator:
             for part in self.pipeline.components.values():
                 if isinstance(part, torch.nn.Module):
                     part.requires_grad_(False)
-            self.entropy = (guide.digest, spec.color), Entropy(Location(guide.folder), find_device(), spec.color)
+            self.entropy = (guide.digest, spec.color), Entropy(Location(guide.folder), self.pipeline.device, spec.color)
         at_once = 1 if spec.image_size >= SLICED_SIZE else num_images
         settings = (guide.weight, guide.every, num_images, guide.through_denoiser, at_once)
         return LatentSteps(self.pipeline, self.denoiser, self.entropy[1], *settings)

@@ -122,8 +122,12 @@ class SharedPool:
         """
         import ray
 
-        summaries: list[CloneSummary] = ray.get([self.queue.grow.remote(clone) for clone in clones])
+        summaries: list[CloneSummary] = ray.get(self.start_growing(clones))
         return summaries
+
+    def start_growing(self, clones: list[Clone]) -> list[Any]:
+        """Start generating the missing images of some clones; return a reference to each clone's summary."""
+        return [self.queue.grow.remote(clone) for clone in clones]
 
     def generate_ahead(self, clones: list[Clone]) -> None:
         """Start generating clones that will be asked for, in this order, while others are trained on; does not wait."""

@@ -20,12 +20,13 @@ from raysd.storage.row_types import AccuracyRow, RungResult, TrainedOn
 
 KINDS = ("clone", "real", "pretrained", "random")
 ROLES = ("validation", "test", "shift", "transfer", "generated")
-SELECTED: tuple[Literal["left_out", "from_end", "label_map", "groups", "teacher"], ...] = (
+SELECTED: tuple[Literal["left_out", "from_end", "label_map", "groups", "teacher", "adaptive"], ...] = (
     "left_out",
     "from_end",
     "label_map",
     "groups",
     "teacher",
+    "adaptive",
 )
 """What a row says of the part of a set that was trained on."""
 Factors = tuple[tuple[str, str], ...]

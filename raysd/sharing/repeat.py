@@ -65,7 +65,7 @@ def repeat_of(clone: Clone, batch_size: int | None) -> Repeat:
 def _experiment_values(clone: Clone, batch_size: int | None) -> dict[str, Any] | None:
     spec = clone.spec
     variant = _variant_values(spec)
-    if variant is None or spec.loras:
+    if variant is None or spec.loras or spec.entropy_guide is not None:
         return None
     keys, counts = spec.table.keys, clone.counts
     generation: dict[str, Any] = {
@@ -89,6 +89,7 @@ def _experiment_values(clone: Clone, batch_size: int | None) -> dict[str, Any] |
         "compile": spec.compile,
         **({"step_cache": spec.step_cache.model_dump()} if spec.step_cache is not None else {}),
         **spec.guiding.settings(),
+        **({"first_image": spec.first_image} if spec.first_image else {}),
         "seed": spec.seed,
         "images_per_class": max(1, counts.default),
         "class_counts": {keys[label]: count for label, count in counts.own},

@@ -21,6 +21,7 @@ CONNECT_SECONDS = 10.0
 USE = "use a path, s3://, gs://, abfss:// or hdfs://"
 AZURE_FORM = "abfss://container@account.dfs.core.windows.net/folder"
 AZURE_HOST = re.compile(r"[a-z0-9$][a-z0-9-]*@[a-z0-9]+\.dfs\.[a-z0-9.-]+")
+AZURE_OPTIONS, AZURE_DOMAIN = {"endpoint_override", "scheme"}, ".core.windows.net"
 INSTEAD = {
     "s3a": "is written s3:// here",
     "s3n": "is written s3:// here",
@@ -34,7 +35,7 @@ NEEDS_HADOOP = (
 CREDENTIALS = "leave the credentials out of the URI; set "
 KEYS = {
     **dict.fromkeys(GOOGLE, "GOOGLE_APPLICATION_CREDENTIALS"),
-    **dict.fromkeys((*AZURE, *OTHER_AZURE), "AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN"),
+    **dict.fromkeys((*AZURE, *OTHER_AZURE), "AZURE_STORAGE_ACCOUNT_KEY, or log in with az login"),
 }
 AWS_KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
@@ -62,9 +63,12 @@ def check_address(field: str, name: str, use: str = USE) -> None:
     host, query = urlsplit(name).netloc, urlsplit(name).query
     before = host.rpartition("@")[0]
     names_container = scheme in (*AZURE, *OTHER_AZURE, *HADOOP)  # or a user, before the @
-    secret = query if "sig" in parse_qs(query) else before if ":" in before or not names_container else ""
+    options = parse_qs(query).keys()
+    has_secret = "sig" in options or (scheme in (*AZURE, *OTHER_AZURE) and not options <= AZURE_OPTIONS)
+    secret = query if has_secret else before if ":" in before or not names_container else ""
     if secret:
-        raise UserError(field, name.replace(secret, "***"), CREDENTIALS + KEYS.get(scheme, AWS_KEYS))
+        keys = KEYS["abfss"] if host.endswith(AZURE_DOMAIN) else KEYS.get(scheme, AWS_KEYS)
+        raise UserError(field, name.replace(secret, "***"), CREDENTIALS + keys)
     if scheme not in KNOWN:
         why = INSTEAD.get(scheme, f"begins with {scheme}:, which raysd does not open")
         raise UserError(field, name, f"{why}; {use}")

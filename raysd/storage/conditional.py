@@ -21,7 +21,7 @@ PACKAGES = {
     **dict.fromkeys(GOOGLE, ("google-cloud-storage", "gcs")),
     **dict.fromkeys(AZURE, ("azure-storage-blob", "azure")),
 }
-AZURE_KEY, AZURE_TOKEN = "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN"
+AZURE_KEY = "AZURE_STORAGE_ACCOUNT_KEY"
 CHANGED_IN_AZURE = ("BlobAlreadyExists", "BlobNotFound", "ConditionNotMet")
 
 
@@ -165,7 +165,7 @@ class AzureStore:
     def __init__(self, uri: str) -> None:
         from azure.storage.blob import BlobServiceClient
 
-        place, credential = azure_place(urlsplit(uri)), os.environ.get(AZURE_KEY) or os.environ.get(AZURE_TOKEN)
+        place, credential = azure_place(urlsplit(uri)), os.environ.get(AZURE_KEY)
         if not credential:
             from azure.identity import DefaultAzureCredential
 

@@ -42,7 +42,7 @@ from raysd.storage.address import (
     check_reachable,
     local_path,
 )
-from raysd.storage.conditional import AZURE_KEY, AZURE_TOKEN, azure_store, conditional_store, google_store
+from raysd.storage.conditional import AZURE_KEY, azure_store, conditional_store, google_store
 from raysd.storage.once import once_per_process
 
 T = TypeVar("T")
@@ -57,6 +57,10 @@ LASTING_ERRORS = (
     "INVALID_ACCESS_KEY_ID",
     "SIGNATURE_DOES_NOT_MATCH",
     "HTTP status 40",
+    "401 Unauthorized",  # of Azure, as the next ones
+    "403 Forbidden",
+    "AuthorizationFailure",
+    "AuthenticationFailed",
 )
 
 
@@ -319,7 +323,7 @@ def _open(uri: str) -> tuple[fs.FileSystem, str]:
 
 
 def _open_azure(parts: SplitResult) -> tuple[fs.FileSystem, str]:
-    place, key, token = azure_place(parts), os.environ.get(AZURE_KEY), os.environ.get(AZURE_TOKEN)
+    place, key = azure_place(parts), os.environ.get(AZURE_KEY)
     if not hasattr(fs, "AzureFileSystem"):
         raise UserError("storage", parts.geturl(), "needs pyarrow 21 or later")
     server = (
@@ -331,7 +335,8 @@ def _open_azure(parts: SplitResult) -> tuple[fs.FileSystem, str]:
         }
     )
     schemes = {"blob_storage_scheme": place.scheme, "dfs_storage_scheme": place.scheme}
-    secret = {"account_key": key} if key else {"sas_token": token} if token else {}
+    # No token of a shared access signature: pyarrow 26 writes it into the messages of its errors.
+    secret = {} if key is None else {"account_key": key}
     return fs.AzureFileSystem(place.account, **server, **schemes, **secret), place.container
 
 

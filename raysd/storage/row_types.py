@@ -35,6 +35,8 @@ class TrainedOn(TypedDict, total=False):
     teacher: dict[str, Any]
     """Of soft labels: `names`, `saw_real` (whether a teacher ever learned from a real image: `no`, `yes` or `unknown`),
     the `weight` in the loss and the `temperature`."""
+    adaptive: Values
+    """The way of an adaptive clone with its options, where the images are not those of a plain one."""
     parts: list[dict[str, Any]]
 
 
@@ -554,6 +556,12 @@ class PhaseSeconds(TypedDict):
     measure: float
 
 
+class LoopSeconds(PhaseSeconds):
+    """Seconds of the phases of one round or of all, and of everything."""
+
+    total: float
+
+
 class RoundRow(TypedDict):
     """One round of an adaptive clone."""
 
@@ -582,16 +590,12 @@ class RoundRow(TypedDict):
     """What there is to be after the next round; nothing after the last."""
     device_seconds: float | None
     """Of one device, that generating all images so far took; None where nobody measured it."""
-    seconds: PhaseSeconds
+    seconds: LoopSeconds
     """Of the attempt that ended the round."""
+    training: str
+    """Hash of the settings of training."""
     versions: dict[str, str]
     date: str
-
-
-class LoopSeconds(PhaseSeconds):
-    """Seconds of the phases of all rounds, and of the whole run."""
-
-    total: float
 
 
 class AdaptiveRow(TypedDict):
@@ -610,7 +614,7 @@ class AdaptiveRow(TypedDict):
     rows: list[str]
     """Their accuracies."""
     seconds: LoopSeconds
-    """Of the attempt that ended it."""
+    """Of all rounds, and of the last measurements."""
     command: str
     versions: dict[str, str]
     date: str

@@ -58,6 +58,7 @@ class Placement:
             trials, left = self.num_trials + extra, num_actors - ceil(extra * self.actors_each)
             return (
                 left >= num_pipelines
+                and not 0 < self.pool.num_gpus < self.trial_gpus  # parts that are given back may lie on several GPUs
                 and trials * self.trial_cpus + left * self.pool.num_cpus + SPARE_CPUS <= cpus
                 and trials * self.trial_gpus + left * self.pool.num_gpus + spare_gpus * bool(gpus) <= gpus
             )

@@ -68,7 +68,7 @@ def test_a_selection_takes_as_many_of_each_class_and_leaves_earlier_images_alone
     before = LeftOut(
         classes, np.packbits(np.array([random.random() < 0.5 for _ in range(first * classes)], dtype=bool)).tobytes()
     )
-    after = choose(answers, before, first, count, (0.2, 0.9))
+    after = choose(answers, before, first + more, first, count, (0.2, 0.9))
     kept = ~after.contains(labels, index)
     assert np.array_equal(kept[index < first], ~before.contains(labels, index)[index < first])
     assert np.bincount(labels[kept & (index >= first)], minlength=classes).tolist() == [min(count, more)] * classes

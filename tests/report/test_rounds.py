@@ -16,6 +16,8 @@ def round_row(way, loop, number, images, accuracy, counts, **changes):
         "accuracy": accuracy,
         "counts": counts,
         "device_seconds": images / 10,
+        "clones": ["aa"],
+        "training": "bb",
         **changes,
     }
 
@@ -24,7 +26,7 @@ def adaptive_row(way, rounds, date="2026-01-01", images_per_class=30, **settings
     return {
         "fingerprint": f"{way}{date}",
         "way": way,
-        "settings": {"num_rounds": 2, "weight": 0.03, **settings},
+        "settings": {"way": way, "num_rounds": 2, "weight": 0.03, **settings},
         "images_per_class": images_per_class,
         "rounds": [row["fingerprint"] for row in rounds],
         "date": date,

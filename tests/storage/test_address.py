@@ -54,7 +54,9 @@ def test_addresses_that_raysd_does_not_open_are_refused_by_their_field(field, na
         ("gs://secret@bucket/x", "GOOGLE_APPLICATION_CREDENTIALS"),
         ("hdfs://me:secret@node/x", ""),
         ("abfss://box:secret@account/x", "AZURE_STORAGE_ACCOUNT_KEY"),
-        ("abfss://box@account.dfs.core.windows.net/x?sv=1&sig=secret", "AZURE_STORAGE_SAS_TOKEN"),
+        ("abfss://box@account.dfs.core.windows.net/x?sv=1&sig=secret", "AZURE_STORAGE_ACCOUNT_KEY"),
+        ("abfss://box@account.dfs.core.windows.net/x?account_key=secret", "AZURE_STORAGE_ACCOUNT_KEY"),
+        ("https://account.blob.core.windows.net/x?sig=secret", "AZURE_STORAGE_ACCOUNT_KEY"),
     ],
 )
 def test_a_secret_in_an_address_is_refused_and_not_shown(field, name, key):

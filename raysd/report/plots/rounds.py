@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from raysd.adaptive.settings import AdaptiveSettings
 from raysd.report.plots.figure import (
     COLORS,
     FONT_SIZE,
@@ -22,6 +23,7 @@ from raysd.report.plots.figure import (
 from raysd.report.text import short
 from raysd.storage.row_types import AdaptiveRow, RoundRow
 
+SHARED = ("class_names", "decided_on", "training")
 MOST_CLASSES = 40
 """Classes of the plot of counts: those that were given the most and the fewest images."""
 
@@ -55,17 +57,19 @@ def comparable(rows: Sequence[AdaptiveRow], rounds: Sequence[RoundRow]) -> list[
     model, found = by_name[newest["rounds"][0]], dict[str, Adapted]()
     for row in sorted(whole, key=lambda row: (row["date"], row["fingerprint"])):
         own = tuple(by_name[name] for name in row["rounds"])
-        same = all(own[0][name] == model[name] for name in ("class_names", "decided_on"))
-        if same and row["images_per_class"] == newest["images_per_class"]:
+        same = all(own[0][name] == model[name] for name in SHARED)  # type: ignore[literal-required]
+        if same and own[0]["clones"] == model["clones"] and row["images_per_class"] == newest["images_per_class"]:
             label = _label(row)
             found[label] = Adapted(label, row, own)
     return sorted(found.values(), key=lambda each: (each.row["way"] != "uniform", each.label))
 
 
 def _label(row: AdaptiveRow) -> str:
-    settings = row["settings"]
-    own = f" {settings['weight']:g}" if row["way"] == "entropy" else ""
-    return f"{row['way']}{own}, {settings['num_rounds']} rounds"
+    """Return the way, and what is not usual about it."""
+    settings = AdaptiveSettings(**row["settings"])
+    usual = AdaptiveSettings(way=settings.way).identity()
+    changed = {name: value for name, value in settings.identity().items() if value != usual[name]}
+    return ", ".join([settings.way, *(f"{name} {value}" for name, value in changed.items())])
 
 
 def plot_rounds(adapted: Sequence[Adapted]) -> list[Plot]:
