@@ -7,6 +7,7 @@ import time
 
 import pyarrow as pa
 import pytest
+from living_actors import living_actors
 from plans import spec_of
 
 from raysd.clone.clone import plan_clone
@@ -226,20 +227,18 @@ def test_sigkill_of_the_driver_then_the_same_command_ends_with_the_same_bytes(ra
 def test_sigkill_of_an_actor_in_mid_run_costs_nothing_but_time(standing_pool, tmp_path):
     import threading
 
-    import ray.util.state
-
     many = {"images_per_class": 16, "images_per_shard": 10, "num_inference_steps": 100}
     job = plan_clone(
         Location(str(tmp_path / "undisturbed")), spec_of(**{**FAST, **many}), GenerationSettings(**{**FAST, **many})
     )
     standing_pool.grow(job)
-    others = {actor.pid for actor in ray.util.state.list_actors(filters=[("state", "=", "ALIVE")], detail=True)}
+    others = {actor.pid for actor in living_actors()}
     data = clone_of(tmp_path / "disturbed", job) / "data"
     left = []
 
     def kill_the_actor():
         while not left:
-            for actor in ray.util.state.list_actors(filters=[("state", "=", "ALIVE")], detail=True):
+            for actor in living_actors():
                 if (
                     "GenerationActor" in actor.class_name
                     and actor.pid not in others

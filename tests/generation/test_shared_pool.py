@@ -11,6 +11,7 @@ from queue import SimpleQueue
 
 import pyarrow as pa
 import pytest
+from living_actors import living_actors
 from plans import spec_of
 
 from raysd.clone.clone import plan_clone
@@ -44,16 +45,7 @@ def positions(job):
 
 def pid_of(name):
     """The process of the first living actor of a class."""
-    import ray.util.state
-
-    return next(
-        (
-            actor.pid
-            for actor in ray.util.state.list_actors(filters=[("state", "=", "ALIVE")], detail=True)
-            if name in actor.class_name
-        ),
-        None,
-    )
+    return next((actor.pid for actor in living_actors(name)), None)
 
 
 @pytest.fixture(scope="module")
@@ -127,11 +119,8 @@ def test_sigkill_in_mid_run_costs_nothing_but_time(pool, tmp_path, victim):
 
 
 def test_a_closed_pool_holds_nothing(ray_cluster, tmp_path):
-    import ray.util.state
-
     def living():
-        actors = ray.util.state.list_actors(filters=[("state", "=", "ALIVE")])
-        return {actor.actor_id for actor in actors if actor.class_name in ("GenerationActor", "GenerationQueue")}
+        return {actor.actor_id for actor in living_actors("Generation")}
 
     others = living()
     pool = SharedPool(GenerationSettings(**FAST), PoolShape(1, 0.1, 0.0), 1)

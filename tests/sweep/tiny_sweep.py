@@ -2,6 +2,8 @@
 
 import time
 
+from living_actors import living_actors
+
 from raysd.config import validate_experiment
 from raysd.storage.location import Location
 from raysd.storage.rows import RUNG_RESULT, read_rows
@@ -59,12 +61,11 @@ def sweep_here(root, training=(), **changes):
 def assert_nothing_is_held():
     """Every placement group is gone, every CPU is free, and no generation actor is left."""
     import ray
-    import ray.util.state
     from ray.util import placement_group_table
 
     for _ in range(200):
         states = {group["state"] for group in placement_group_table().values()}
-        names = {actor.class_name for actor in ray.util.state.list_actors(filters=[("state", "=", "ALIVE")])}
+        names = {actor.class_name for actor in living_actors()}
         free = ray.available_resources().get("CPU", 0) == ray.cluster_resources()["CPU"]
         if states <= {"REMOVED"} and free and not names & {"GenerationActor", "GenerationQueue"}:
             return

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from living_actors import living_actors
 from ray.exceptions import RayActorError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
@@ -166,10 +167,7 @@ def test_workers_with_unequal_shares_do_not_wait_for_each_other_and_agree_on_the
 
 
 def alive_workers():
-    import ray.util.state
-
-    filters = [("state", "=", "ALIVE"), ("class_name", "=", "RayTrainWorker")]
-    return {actor.pid for actor in ray.util.state.list_actors(filters=filters, detail=True)}
+    return {actor.pid for actor in living_actors("RayTrainWorker")}
 
 
 def checkpoints(root):

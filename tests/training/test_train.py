@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from living_actors import living_actors
 from safetensors.torch import load
 
 from raysd.classifier.architecture import Architecture, load_record
@@ -146,13 +147,9 @@ def noted_checkpoints(root):
 
 def kill_a_worker(root, killed):
     """SIGKILL one train worker of this Ray as soon as Ray Train knows of a checkpoint that was made while it ran."""
-    import ray.util.state
-
     workers = []
     while not workers:  # what is left of a killed driver's Ray may note a checkpoint before these workers live
-        workers = ray.util.state.list_actors(
-            filters=[("state", "=", "ALIVE"), ("class_name", "=", "RayTrainWorker")], detail=True
-        )
+        workers = living_actors("RayTrainWorker")
     before = noted_checkpoints(root)
     while not noted_checkpoints(root) - before:
         time.sleep(0.02)
