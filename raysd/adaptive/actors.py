@@ -68,12 +68,17 @@ class Actors:
     def train(self, run: TrainingRun) -> list[str]:
         """Train the missing classifiers of a round: in this process where one worker without a GPU is asked for, which
         spares the start of Ray Train's."""
-        from raysd.cluster.session import cluster_gpus, ensure_ray
+        from raysd.cluster.session import ensure_ray
 
         if all(load_record(run.folder(seed)) is not None for seed in run.settings.seeds):
             return [run.fingerprint(seed) for seed in run.settings.seeds]
         ensure_ray()
-        return train_here(run) if run.settings.num_workers == 1 and not cluster_gpus() else train_classifiers(run)
+        return train_here(run) if self._trains_here() else train_classifiers(run)
+
+    def _trains_here(self) -> bool:
+        from raysd.cluster.session import cluster_gpus
+
+        return self.experiment.training.num_workers == 1 and not cluster_gpus()
 
     def _start(self) -> SharedPool:
         """Start the queue of the generation actors, which stay up if there is room for the training beside them."""
@@ -83,13 +88,21 @@ class Actors:
         experiment, nodes = self.experiment, cluster_nodes()
         actors = request_actors(experiment.generation, nodes)
         check_room(nodes, [actors])
-        most = experiment.generation.num_actors or room_for(nodes, actors.cpus, actors.gpus)
-        workers = request_workers(experiment.training, nodes)
-        readers = ResourceRequest("training.num_workers", None, "tasks that read images", 1, SPARE_CPUS)
-        try:
-            check_room(nodes, [replace(actors, count=max(most, actors.count)), workers, readers])
-            rest = LEAVES if experiment.adaptive.way == "select" else STAYS  # which also asks classifiers
-        except UserError:
-            rest = LEAVES
         shape = PoolShape(experiment.generation.num_actors, actors.cpus, actors.gpus)
-        return SharedPool(experiment.generation, shape, len(replicates(experiment)) + 1, rest)
+        return SharedPool(experiment.generation, shape, len(replicates(experiment)) + 1, self._rest_seconds(actors))
+
+    def _rest_seconds(self, actors: ResourceRequest) -> float:
+        """Return the seconds without work after which actors end: at once where others need their room."""
+        experiment, nodes = self.experiment, cluster_nodes()
+        if experiment.adaptive.way == "select":  # classifiers are asked about the pool
+            return LEAVES
+        if self._trains_here():  # with what Ray does not count
+            return STAYS
+        most = experiment.generation.num_actors or room_for(nodes, actors.cpus, actors.gpus)
+        readers = ResourceRequest("training.num_workers", None, "tasks that read images", 1, SPARE_CPUS)
+        everything = [replace(actors, count=max(most, actors.count)), request_workers(experiment.training, nodes)]
+        try:
+            check_room(nodes, [*everything, readers])
+        except UserError:
+            return LEAVES
+        return STAYS

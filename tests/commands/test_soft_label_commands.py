@@ -22,7 +22,7 @@ WORDS = [
 SOFT = "training.recipe_options={soft_weight: 0.9}"
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_commands_teach_a_classifier_and_its_rows_say_what_the_teacher_saw(
     run_here, ray_cluster, tmp_path, monkeypatch
 ):

@@ -155,7 +155,7 @@ def test_a_classifier_learns_what_its_teacher_says_and_resumes_exactly(taught, t
     assert run.folder(0).read("model.safetensors") == weights
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_workers_learn_from_streamed_soft_labels(ray_cluster, taught, monkeypatch):
     monkeypatch.setattr("raysd.training.loader.MEMORY_BYTES", 0)
     run = run_of(taught, num_workers=2, recipe_options=WRONG)
