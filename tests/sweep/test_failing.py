@@ -142,7 +142,7 @@ def test_a_trial_whose_process_dies_each_time_is_given_up_and_the_others_go_on(r
         return "setting 1"
 
     runner = SimpleNamespace(
-        placement=SimpleNamespace(trial_cpus=0.5, trial_gpus=0),
+        placement=SimpleNamespace(trial_cpus=0.5, trial_gpus=0, num_trials=3, actors_each=1, extra_trials=0),
         experiment=SimpleNamespace(root=Location(str(tmp_path))),
     )
     jobs = [{"setting": place} for place in range(3)]
