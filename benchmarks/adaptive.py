@@ -22,6 +22,7 @@ COMMAND = "python benchmarks/adaptive.py"
 WAYS = {
     "uniform": {"way": "uniform"},
     "budgets": {"way": "budgets"},
+    "select": {"way": "select"},
     "entropy 0.01": {"way": "entropy", "weight": 0.01},
     "entropy 0.03": {"way": "entropy", "weight": 0.03},
 }
