@@ -105,7 +105,7 @@ def run_adaptive(experiment: Experiment, evaluation: Evaluation) -> tuple[Adapti
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     earlier = find_row(root, ADAPTIVE, key)
-    if earlier is None or earlier["rows"] != row["rows"]:
+    if earlier is None or (earlier["rows"], earlier["rounds"]) != (row["rows"], row["rounds"]):
         write_row(root, ADAPTIVE, row)
         return row, rows
     return earlier, rows

@@ -336,7 +336,7 @@ def show_sweep(answer: "SweepAnswer", line: CommandLine = DEFAULT) -> None:
 def show_adapt(answer: "AdaptedClone", line: CommandLine = DEFAULT) -> None:
     """Print what each round had and reached, the accuracies of the last one's classifiers, and how to go on."""
     for row in answer.rounds:
-        spent = "" if row["device_seconds"] is None else f", {row['device_seconds'] / 3600:.2g} device hours"
+        spent = "" if row["device_seconds"] is None else f", {duration(row['device_seconds'])} of a device"
         _line(
             f"{row['way']}, clone seed {row['clone_seed']}, round {row['number'] + 1}: {row['num_images']:,} images, "
             f"{row['accuracy']:.1f} % on {row['decided_on']}{spent}"
