@@ -222,15 +222,16 @@ def test_more_kills_than_the_limit_with_checkpoints_in_between_do_not_end_a_trai
     ray_cluster, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("raysd.training.train.MAX_FAILURES", 1)  # each kill costs half a minute
-    run = run_of(tmp_path, num_steps=2000, checkpoint_steps=20)
-    killed = train_under_kills(run, 3, followed_checkpoints())
-    assert len(killed) == 3 and len(load_record(run.folder(0))["resumed_at"]) >= 2
+    run = run_of(tmp_path, num_steps=800, checkpoint_steps=20)
+    killed = train_under_kills(run, 2, followed_checkpoints())
+    assert len(killed) == 2 and load_record(run.folder(0))["resumed_at"]
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)  # each kill costs a start of workers, which takes long on a busy machine
-def test_kills_without_a_checkpoint_in_between_end_a_training_in_one_line(ray_cluster, tmp_path):
+def test_kills_without_a_checkpoint_in_between_end_a_training_in_one_line(ray_cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr("raysd.training.train.MAX_FAILURES", 1)
     run = run_of(tmp_path, num_steps=100_000, checkpoint_steps=50_000)
-    with pytest.raises(UserError, match=r"training\.checkpoint_steps = 50000: workers were lost 4 times") as caught:
+    with pytest.raises(UserError, match=r"training\.checkpoint_steps = 50000: workers were lost 2 times") as caught:
         train_under_kills(run, 50, steps_done)
     assert "\n" not in str(caught.value)
