@@ -63,7 +63,7 @@ def plan_work(
     num_baselines: int,
     known: Collection[tuple[int, int]] = (),
 ) -> SweepWork:
-    """Return the work of a sweep. What later rungs hold is reckoned by how many settings go on to them.
+    """Return the work of a sweep. What later rungs hold follows from how many settings go on to them.
 
     Args:
         experiment: with the sweep.

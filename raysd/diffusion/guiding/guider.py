@@ -12,7 +12,7 @@ returns
 
 A pipeline that makes a call for each pass would lose the prompts of half of its images, so each call is checked.
 
-All that differs from image to image follows from the image's own seed, and nothing is reckoned over the batch, so an
+All that differs from image to image follows from the image's own seed, and nothing is computed over the batch, so an
 image does not depend on its neighbors.
 
 Sources: Ho and Salimans, Classifier-free diffusion guidance (2022); Kynkäänniemi et al., Applying guidance in a limited
@@ -131,7 +131,7 @@ def _twice(output: Any) -> Any:
 
 
 def _mixed(strong: Any, weak: Any, weights: list[float]) -> Any:
-    """Return c + w (c - v), reckoned in single precision: w may be large, and the difference small."""
+    """Return c + w (c - v), computed in single precision: w may be large, and the difference small."""
     if not isinstance(strong, torch.Tensor):
         return _each(lambda c, v: _mixed(c, v, weights), strong, weak)
     by_image = torch.tensor(weights, device=strong.device).reshape(-1, *[1] * (strong.ndim - 1))
