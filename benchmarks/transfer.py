@@ -3,12 +3,14 @@
 
 The embedded generator generates 500 images a class of Fashion-MNIST, three times with other noise; three classifiers
 are trained, each on a clone of its own, three on as many real images, and three not at all. Their frozen features are
-probed on every set that needs no download, and on CIFAR-10 where `--cifar10` names a folder with train.parquet and
-test.parquet. Writes benchmarks/results/transfer.json and transfer.csv.
+probed on every set that needs no download (animal_mnist where its package is installed), and on CIFAR-10 where
+`--cifar10` names a folder with train.parquet and test.parquet.
+Writes benchmarks/results/transfer.json and transfer.csv.
 """
 
 import argparse
 import csv
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -61,6 +63,8 @@ def untrained(experiment, seed):
 
 def main(storage, cifar10):
     sets = ["digits", "mnist_5k", "opencv_digits"]
+    if find_spec("animal_mnist"):
+        sets.append("animal_mnist")
     transfer_sets = [{"name": name} for name in sets]
     if cifar10:
         transfer_sets.append({"name": cifar10})

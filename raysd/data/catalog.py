@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -112,11 +113,45 @@ def _opencv_digits(split: Split) -> Arrays:
     return sheet.reshape(50, 20, 100, 20).swapaxes(1, 2).reshape(-1, 20, 20), np.repeat(np.arange(10), 500)
 
 
+ANIMAL_NAMES = ["bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", "sheep", "zebra"]
+ANIMALS_REMEDY = (
+    "needs the package animal-mnist; pip install --no-deps animal-mnist (without --no-deps with TensorFlow)"
+)
+
+
+def _animal_mnist(split: Split) -> Arrays:
+    """Return 10,000 silhouettes of animals, 28 px, from the package animal-mnist, whose loader needs TensorFlow."""
+    spec = find_spec("animal_mnist")
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError("real data set", "animal_mnist", ANIMALS_REMEDY)
+    folder = Path(spec.submodule_search_locations[0]) / "data" / "Animal_MNIST"
+    images = _pickled_bytes(folder / "animal_data_version_3.gz", 10_000 * 28 * 28)
+    labels = _pickled_bytes(folder / "animal_label_version_3.gz", 10_000 * 8)
+    return np.frombuffer(images, np.uint8).reshape(-1, 28, 28), np.frombuffer(labels, "<i8")
+
+
+def _pickled_bytes(path: Path, size: int) -> bytes:
+    """Return the bytes of the one array in a gzipped pickle, which is taken apart and not run.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    try:
+        with gzip.open(path) as file:
+            parts = [value for _, value, _ in pickletools.genops(file.read()) if isinstance(value, bytes)]
+    except (OSError, ValueError) as error:
+        raise UserError("real data set", "animal_mnist", f"{path.name} cannot be read: {error}") from None
+    if (found := max(parts, key=len, default=b"")) and len(found) == size:
+        return found
+    raise UserError("real data set", "animal_mnist", f"{path.name} is not that of animal-mnist 0.4; install that one")
+
+
 OFFLINE_SETS = {
     "fashion_mnist": OfflineSet(load_fashion_mnist, CLASS_NAMES),
     "digits": OfflineSet(_digits, DIGIT_NAMES),
     "mnist_5k": OfflineSet(_mnist_5k, DIGIT_NAMES),
     "opencv_digits": OfflineSet(_opencv_digits, DIGIT_NAMES),
+    "animal_mnist": OfflineSet(_animal_mnist, ANIMAL_NAMES),
 }
 
 
@@ -130,6 +165,8 @@ def check_offline_set(field: str, name: str) -> None:
         raise UserError(field, name, MNIST_REMEDY)
     if name == "opencv_digits" and not OPENCV_DIGITS.is_file():
         raise UserError(field, name, "needs the Debian package opencv-doc; apt install opencv-doc")
+    if name == "animal_mnist" and find_spec("animal_mnist") is None:
+        raise UserError(field, name, ANIMALS_REMEDY)
 
 
 Metric = Literal["top1", "mean_per_class"]

@@ -1,5 +1,9 @@
+import gzip
 import hashlib
+import importlib.util
 import inspect
+import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +81,50 @@ def test_an_entry_has_one_source_and_a_split():
 def test_frozen_halves_are_those_that_raysd_has_always_used(name, digest):
     mask = read_split(name)[ALL]
     assert hashlib.blake2b(np.packbits(mask).tobytes(), digest_size=8).hexdigest() == digest
+
+
+@pytest.fixture
+def animals(tmp_path, monkeypatch):
+    """A package laid out as animal-mnist is; what its two files hold can be given."""
+    folder = tmp_path / "animal_mnist" / "data" / "Animal_MNIST"
+    folder.mkdir(parents=True)
+    (tmp_path / "animal_mnist" / "__init__.py").write_text("raise ImportError('needs TensorFlow')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "animal_mnist", raising=False)
+
+    def write(images, labels):
+        for name, value in (("data", images), ("label", labels)):
+            with gzip.open(folder / f"animal_{name}_version_3.gz", "wb") as file:
+                file.write(pickle.dumps(value, protocol=4))
+
+    return write
+
+
+def test_pickled_arrays_of_a_package_are_read_and_never_run(animals, tmp_path):
+    class Hostile:
+        def __reduce__(self):
+            return (tmp_path / "ran").touch, ()
+
+    images = np.random.default_rng(0).integers(0, 256, (10_000, 28, 28), dtype=np.uint8)
+    labels = np.repeat(np.arange(10), 1000)
+    load = OFFLINE_SETS["animal_mnist"].load
+    animals(images, labels)
+    assert all(np.array_equal(*pair) for pair in zip(load("test"), (images, labels), strict=True))
+    animals([images, Hostile()], labels)
+    assert np.array_equal(load("test")[0], images)
+    animals(Hostile(), labels)
+    with pytest.raises(UserError, match=r"animal_data_version_3\.gz is not that of animal-mnist"):
+        load("test")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_silhouettes_are_halved_by_their_content():
+    mask = read_split("animal_mnist")[ALL]
+    assert mask.reshape(10, 1000).sum(axis=1).tolist() == [500] * 10
+    if importlib.util.find_spec("animal_mnist") is None:
+        pytest.skip("needs the package animal-mnist")
+    images, _ = OFFLINE_SETS["animal_mnist"].load("test")
+    assert not {image.tobytes() for image in images[mask]} & {image.tobytes() for image in images[~mask]}
 
 
 def test_halves_of_your_own_sets_are_stratified_and_frozen():
