@@ -53,15 +53,15 @@ def measured(of):
     commands.generate(of)
     if of.scoring.teachers:
         commands.score(of)
-    rows = commands.train(of) and commands.evaluate(of, COMMAND)
+    commands.train(of)
+    rows = commands.evaluate(of, COMMAND)
     classifiers = list(dict.fromkeys(row["classifier"] for row in rows))
-    found = {
-        role: [
-            mean(row["value"] for row in rows if (row["classifier"], row["role"]) == (each, role))
-            for each in classifiers
-        ]
-        for role in ROLES
-    }
+
+    def values(role):
+        of_role = [row for row in rows if row["role"] == role]
+        return [mean(row["value"] for row in of_role if row["classifier"] == each) for each in classifiers]
+
+    found = {role: values(role) for role in ROLES}
     return found, {name: mean(row["value"] for row in rows if row["dataset"] == f"{name}-test") for name in TRANSFER}
 
 
