@@ -182,6 +182,8 @@ def values_of(file, published):
         values |= {"evaluation.test_set": str(published / "own"), "generation.images_per_class": 3}
     if body.get("generation", {}).get("sampler") == "paper":
         values["generation.num_inference_steps"] = 3  # its scheduler's least
+    if "adaptive" in body:
+        values |= {"adaptive": body["adaptive"], "adaptive.num_rounds": 2, "adaptive.every": 1}
     if sweep:
         values |= {"sweep": sweep, **SMALL_SWEEP}
         if "rungs" in sweep:
@@ -205,7 +207,8 @@ def test_each_experiment_runs_to_its_end(file, tmp_path, tiny_sets, ray_cluster,
     body = yaml.safe_load(config.read_text())
     has_sets = any(body["evaluation"].get(name) for name in ("test_set", "test_sets", "transfer_sets"))
     verbs = ["generate", "train", *(["evaluate"] if has_sets else [])]
-    verbs = ["plan", *([] if file.stem.startswith("sweep") else verbs)]  # a sweep does these by itself
+    does_these_itself = file.stem.startswith(("sweep", "adapt"))
+    verbs = ["plan", *([] if does_these_itself else verbs), *(["adapt"] if "adaptive" in body else [])]
     verbs += [*(["analyze"] if "analysis" in body else []), *(["sweep"] if "sweep" in body else []), "report"]
     for verb in verbs:
         done = run_main(tmp_path, verb, config)
@@ -213,6 +216,7 @@ def test_each_experiment_runs_to_its_end(file, tmp_path, tiny_sets, ray_cluster,
     rows = [json.loads(path.read_text()) for path in (tmp_path / "runs" / "results" / "accuracy").glob("*.json")]
     wanted = [each["name"] if isinstance(each, dict) else each for each in body["evaluation"].get("test_sets", [])]
     wanted += [each["name"] for each in body["evaluation"]["transfer_sets"]]
+    wanted += ["held-out"] if "adaptive" in body else []
     there = {row["dataset"] for row in rows if row["value"] is not None}
     assert all(any(name.startswith(each) for name in there) for each in wanted), (wanted, there)
 
