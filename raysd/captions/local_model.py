@@ -9,9 +9,11 @@ from raysd.diffusion.checkpoint import Model, check_tokenizers
 from raysd.errors import UserError
 from raysd.storage.address import local_path
 from raysd.storage.fingerprint import folder_digest
-from raysd.storage.hub import FILES, fetch_model, is_hub_id
+from raysd.storage.hub import FILES, Repository, fetch_files, find_repository, is_hub_id
 
 FIELD = "captions.model"
+MODEL_FILES = (*FILES, "*.jinja")  # the last says how the model's conversations are written
+SAME_WEIGHTS = "consolidated"  # begin the names of files with the same weights in another form
 
 
 def find_language_model(name: str, revision: str | None = None) -> Model:
@@ -21,16 +23,36 @@ def find_language_model(name: str, revision: str | None = None) -> Model:
         UserError: no such folder, a failed download, or a model that transformers cannot run without foreign code.
     """
     folder, commit = local_path(FIELD, name, "a model").resolve(), None
+    files: tuple[str, ...] = ()
     if not folder.is_dir():
         if not is_hub_id(name):
             raise UserError(FIELD, name, "no such folder; use a folder that transformers wrote, or a hub id")
-        folder = fetch_model(FIELD, name, revision)
-        commit = folder.name
+        repository = find_repository(FIELD, name, revision)
+        commit, files = repository.commit, _needed(repository)
+        folder = fetch_files(FIELD, repository, list(files))
     if not list(folder.glob("*.safetensors")):
         raise UserError(FIELD, name, "has no safetensors weights; convert it with save_pretrained")
     _check_kind(name, folder)
     check_tokenizers(FIELD, name, folder)
-    return Model(name, revision, folder, folder_digest(folder, FILES), commit, is_pipeline=False)
+    return Model(name, revision, folder, folder_digest(folder, MODEL_FILES), commit, files=files, is_pipeline=False)
+
+
+def model_folder(model: Model) -> Path:
+    """Return the folder of a language model on this node, which may differ from the node that resolved it.
+
+    Raises:
+        UserError: this node does not see the folder.
+    """
+    if model.commit is None or (model.folder.is_dir() and model.is_whole_in(model.folder)):
+        return model.find_here(FIELD)
+    repository = find_repository(FIELD, model.name, model.commit)
+    return fetch_files(FIELD, repository, list(model.files))
+
+
+def _needed(repository: Repository) -> tuple[str, ...]:
+    """Return the files of a repository that transformers reads."""
+    names = repository.matching(MODEL_FILES)
+    return tuple(name for name in names if "/" not in name and not name.startswith(SAME_WEIGHTS))
 
 
 def _check_kind(name: str, folder: Path) -> None:

@@ -129,12 +129,12 @@ class CaptionActor:
     def __init__(self, spec: CaptionSpec, root: Location, num_threads: int) -> None:
         import torch
 
-        from raysd.captions.local_model import FIELD, LocalModel
+        from raysd.captions.local_model import LocalModel, model_folder
 
         assert spec.model is not None, "a server runs the model"
         torch.set_num_threads(num_threads)
         self.spec, self.parts = spec, Parts(spec, root)
-        self.model = LocalModel(spec.model.find_here(FIELD), spec.settings)
+        self.model = LocalModel(model_folder(spec.model), spec.settings)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
         """Write the captions of the classes of column `label`; return what became of them."""

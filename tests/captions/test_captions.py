@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import threading
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +18,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, GPT2Config, GPT2LMHeadMo
 
 import raysd
 from raysd.captions import server as server_module
-from raysd.captions.local_model import LocalModel
+from raysd.captions.local_model import LocalModel, model_folder
 from raysd.captions.server import Server
 from raysd.captions.settings import CaptionSettings
 from raysd.captions.write import _answered, _table, write_captions
@@ -209,6 +210,22 @@ def test_models_that_are_no_language_models_or_bring_code_are_refused(tmp_path):
     for name, message in (("clip", "no causal language model"), ("code", "code of its own"), ("pickle", "safetensors")):
         with pytest.raises(UserError, match=message):
             caption_spec_of(experiment_of(tmp_path, tmp_path / name))
+
+
+def test_a_hub_model_is_fetched_without_what_it_does_not_need_and_with_the_form_of_its_conversations(
+    tmp_path, folder, hub
+):
+    copy = shutil.copytree(folder, tmp_path / "repository")
+    (copy / "chat_template.jinja").write_text("{% for turn in messages %}photo {{ turn['content'] }} a{% endfor %}")
+    (copy / "original").mkdir()
+    for name in ("original/model.safetensors", "consolidated.safetensors", "pytorch_model.bin", "own.py"):
+        (copy / name).write_bytes(b"not to be fetched")
+    hub.repositories["me/words"] = copy
+    spec = spec_of(tmp_path, "me/words")
+    assert sorted(spec.model.files) == sorted(set(hub.fetched)) and "chat_template.jinja" in hub.fetched
+    assert not {"consolidated.safetensors", "original/model.safetensors", "pytorch_model.bin"} & set(hub.fetched)
+    loaded = LocalModel(model_folder(spec.model), spec.settings)
+    assert loaded.tokenizer.decode(loaded._encoded("of cat")) == "photo of cat a"
 
 
 class Asked(BaseHTTPRequestHandler):
