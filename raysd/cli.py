@@ -164,6 +164,12 @@ def benchmark(
         print(f"set           generation.batch_size={rates[0]['batch_size']}, for a new clone: it shapes the images")
 
 
+@_command(has_json=True)
+def caption(words: Words = None) -> None:
+    """Have a language model write captions of each class, for prompts."""
+    _run("caption", words)
+
+
 @_command()
 def generate(words: Words = None) -> None:
     """Generate the clone, or the part that is still missing."""

@@ -15,6 +15,7 @@ from omegaconf.errors import GrammarParseError, InterpolationResolutionError, Om
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from raysd.adaptive.settings import AdaptiveSettings
+from raysd.captions.settings import CaptionSettings
 from raysd.clone.settings import CostSettings, GenerationSettings
 from raysd.cluster.settings import ClusterSettings
 from raysd.curation.settings import ScoringSettings
@@ -53,6 +54,8 @@ class Experiment(Section):
     """What to do about suspect prompts before anything is generated: warn, stop with an error, or look for none."""
     lint_ignore: list[Kind] = []
     """Kinds of findings of the prompt lint that are all right and are not shown."""
+    captions: CaptionSettings = CaptionSettings()
+    """Captions that `raysd caption` has a language model write for each class."""
     generation: GenerationSettings = GenerationSettings()
     """How the clone is generated: model, prompts, guidance, counts, and how the work is spread over a cluster."""
     scoring: ScoringSettings = ScoringSettings()

@@ -57,10 +57,17 @@ class Projector(nn.Module):
         self.temperature = temperature
         nn.init.normal_(self.directions, std=0.01)
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
+    def project(self, features: torch.Tensor) -> torch.Tensor:
+        """Return what the bottleneck makes of features, at unit length, float [B, bottleneck]."""
+        return functional.normalize(self.hidden(functional.normalize(features, dim=1)), dim=1)
+
+    def classify(self, projections: torch.Tensor) -> torch.Tensor:
         """Return cosines over the temperature, in [-1 / temperature, 1 / temperature]."""
-        projected = functional.normalize(self.hidden(functional.normalize(features, dim=1)), dim=1)
-        return functional.linear(projected, functional.normalize(self.directions, dim=1)) / self.temperature
+        return functional.linear(projections, functional.normalize(self.directions, dim=1)) / self.temperature
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the logits of features."""
+        return self.classify(self.project(features))
 
 
 MEAN = STD = 127.5
@@ -71,7 +78,7 @@ ORIGIN = ("tag", "license", "origin_url", "paper_ids")  # timm knows them of its
 class Classifier(torch.nn.Module):
     """A backbone and, with a projector, a head of its own."""
 
-    def __init__(self, backbone: torch.nn.Module, head: torch.nn.Module | None = None) -> None:
+    def __init__(self, backbone: torch.nn.Module, head: Projector | None = None) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
 
@@ -79,6 +86,13 @@ class Classifier(torch.nn.Module):
         """Return logits [sum of all B, K] of one or several batches [B, 3, S, S], each of its own size."""
         outputs = torch.cat([self.backbone(view) for view in views])
         return outputs if self.head is None else self.head(outputs)
+
+    def logits_and_projections(self, *views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return logits [sum of all B, K] and the projector's output at unit length, [sum of all B, D], of one or
+        several batches [B, 3, S, S]; only with a projector."""
+        assert self.head is not None, "without a projector there are no projections"
+        projections = self.head.project(torch.cat([self.backbone(view) for view in views]))
+        return self.head.classify(projections), projections
 
     def no_weight_decay(self) -> set[str]:
         """Return the parameters that the backbone excludes from weight decay, such as position embeddings; timm's

@@ -5,6 +5,7 @@ Each checks its input before Ray starts, and returns an object with what was mad
 """
 
 from raysd.commands.adapting import adapt
+from raysd.commands.captioning import caption
 from raysd.commands.checkup import doctor
 from raysd.commands.classifiers import analyse, analyze, compare, evaluate, train
 from raysd.commands.clones import export, generate, grow, growth_target, plan, score, verify
@@ -19,6 +20,7 @@ __all__ = [
     "analyse",
     "analyze",
     "benchmark",
+    "caption",
     "compare",
     "demo",
     "doctor",

@@ -9,6 +9,7 @@ from raysd.terminal import error_parts
 
 if TYPE_CHECKING:
     from raysd.commands.answers.adaptive import AdaptedClone
+    from raysd.commands.answers.captions import CaptionTable
     from raysd.commands.answers.clone import ClonePlan, VerifiedClone
     from raysd.commands.answers.rows import ResultRows
     from raysd.commands.answers.sweep import SweepAnswer
@@ -57,6 +58,16 @@ def _plan(plan: "ClonePlan") -> dict[str, Any]:
 
 def _doctor(failures: Sequence[UserError]) -> dict[str, Any]:
     return {"is_well": not failures, "failures": [error_parts(failure) for failure in failures]}
+
+
+def _caption(table: "CaptionTable") -> dict[str, Any]:
+    return {
+        "path": table.path,
+        "num_written": table.num_written,
+        "captions": dict(table.captions),
+        "variant": table.variant,
+        "about": table.about,
+    }
 
 
 def _verify(clone: "VerifiedClone") -> dict[str, Any]:
@@ -109,6 +120,7 @@ def _listing(listing: "StorageListing") -> dict[str, Any]:
 DOCUMENTS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "plan": _plan,
     "doctor": _doctor,
+    "caption": _caption,
     "verify": _verify,
     "evaluate": _rows,
     "compare": _rows,

@@ -22,6 +22,7 @@ from raysd.storage.row_types import (
 
 if TYPE_CHECKING:
     from raysd.commands.answers.adaptive import AdaptedClone
+    from raysd.commands.answers.captions import CaptionTable
     from raysd.commands.answers.classifier import TrainedClassifier
     from raysd.commands.answers.clone import ClonePlan, ExportedClone, GeneratedClone, ScoredClone, VerifiedClone
     from raysd.commands.answers.rows import ResultRows
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from raysd.commands.start import StartedExperiment
     from raysd.diffusion.checkpoint import Model
 
+NUM_CAPTIONS = 3  # that are shown
 LOG_WIDTH = 160  # characters, where the output is no terminal
 ROLE_NAMES = {"shift": "test"}
 DEFAULT = CommandLine()
@@ -98,6 +100,21 @@ def _weights(model: "Model") -> str:
     known = [f"weights {model.digest}"] if model.digest else []
     missing = [f"{byte_size(model.missing_bytes)} to be downloaded"] if model.missing_bytes else []
     return ", ".join([*known, *missing])
+
+
+def show_caption(table: "CaptionTable", line: CommandLine = DEFAULT) -> None:
+    """Print some of the captions, and how to generate with them."""
+    from raysd.commands.answers.captions import VARIANT
+
+    captions = table.captions
+    each = len(next(iter(captions.values())))
+    _line(f"captions      {each:,} for each of {len(captions):,} classes, {table.num_written:,} written now")
+    for key, (first, *_) in list(captions.items())[:NUM_CAPTIONS]:
+        _line(f"  {key:<11} {first}")
+    _line(f"table         {table.path}")
+    place = json.dumps(table.path, ensure_ascii=False)
+    variant = f'{{templates: ["{{caption}}"], fields: {{caption: {{table: {place}, column: caption}}}}}}'
+    _line(f"next: {line.command('plan', f'variants.{VARIANT}={variant}', f'generation.variant={VARIANT}')}")
 
 
 def show_generate(clone: "GeneratedClone", line: CommandLine = DEFAULT) -> None:

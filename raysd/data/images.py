@@ -138,21 +138,23 @@ class ImageSet:
             sizes = [parquet.metadata.row_group(number).num_rows for number in range(parquet.num_row_groups)]
             return sizes, parquet.read(columns=self._light(parquet))
 
-    def read_rows(self, file: str, row_group: int | None = None) -> pa.Table:
-        """Return `image`, `label` and `index` of the rows that count in a file, or in one of its row groups."""
+    def read_rows(self, file: str, row_group: int | None = None, more: tuple[str, ...] = ()) -> pa.Table:
+        """Return `image`, `label`, `index` and any further columns of the rows that count in a file, or in one of its
+        row groups."""
         if row_group is not None:
-            return self.read_row_groups(file, [row_group])[0]
+            return self.read_row_groups(file, [row_group], more)[0]
         with self._open(file) as parquet:
-            return self._counting(parquet.read(columns=["image", *self._light(parquet)]))
+            return self._counting(parquet.read(columns=["image", *more, *self._light(parquet)]), more)
 
-    def read_row_groups(self, file: str, numbers: list[int]) -> list[pa.Table]:
-        """Return `image`, `label` and `index` of the rows that count in some row groups; the file is opened once."""
+    def read_row_groups(self, file: str, numbers: list[int], more: tuple[str, ...] = ()) -> list[pa.Table]:
+        """Return `image`, `label`, `index` and any further columns of the rows that count in some row groups; the file
+        is opened once."""
         with self._open(file) as parquet:
-            columns = ["image", *self._light(parquet)]
-            return [self._counting(parquet.read_row_group(number, columns=columns)) for number in numbers]
+            columns = ["image", *more, *self._light(parquet)]
+            return [self._counting(parquet.read_row_group(number, columns=columns), more) for number in numbers]
 
-    def _counting(self, table: pa.Table) -> pa.Table:
-        return table.select(CONTENT).filter(pa.array(self._keeps(table)))
+    def _counting(self, table: pa.Table, more: tuple[str, ...]) -> pa.Table:
+        return table.select([*CONTENT, *more]).filter(pa.array(self._keeps(table)))
 
     @staticmethod
     def _light(parquet: pq.ParquetFile) -> list[str]:
@@ -194,6 +196,8 @@ class ImageArrays:
     order: np.ndarray
     soft: np.ndarray | None = None
     """Soft labels float32 [N, 2, k], see `SoftLabels.read`."""
+    groups: np.ndarray | None = None
+    """Groups int64 [N], see `raysd.training.grouping`."""
 
     @staticmethod
     def concatenate(parts: list["ImageArrays"]) -> "ImageArrays":

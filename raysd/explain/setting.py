@@ -33,12 +33,18 @@ OTHER_NAMES = {
 }
 """Names that people look for, and the setting's own."""
 CLONE, SCORES, CLASSIFIER = "of the clone", "of the scores", "of the classifiers"
+CAPTIONS = "of the captions"
 RESULTS, SWEEP, NONE = "of the result rows", "of the sweep", "in none"
 ENTERS = {
     "": NONE,
     "classes": CLONE,
     "fill_from_wordnet": CLONE,
     "variants": CLONE,
+    "captions": CAPTIONS,
+    "captions.key_variable": NONE,
+    "captions.num_requests": NONE,
+    "captions.captions_per_class": NONE,
+    "captions.max_attempts": NONE,
     "generation": CLONE,
     "generation.images_per_class": CLASSIFIER,
     "generation.class_counts": CLASSIFIER,

@@ -309,9 +309,10 @@ class RungRunner:
 
 
 def baseline_run(experiment: Experiment, kind: str, rung: RungSettings) -> TrainingRun:
-    """Return the training of a baseline: `real` or `random`, which have no soft labels."""
+    """Return the training of a baseline: `real` or `random`, which have no soft labels and no prompts."""
     training = experiment.training
-    options = {name: value for name, value in training.recipe_options.items() if not name.startswith("soft_")}
+    absent = ("soft_", "contrastive_") if training.resolve_recipe().contrastive_groups == "prompt" else ("soft_",)
+    options = {name: value for name, value in training.recipe_options.items() if not name.startswith(absent)}
     settings = training.model_copy(
         update={"real": None, "seeds": training.seeds[: rung.num_seeds], "recipe_options": options}
     )

@@ -38,6 +38,7 @@ from raysd.training.augmentation import augment, fractals
 from raysd.training.augmentation.ahead import Prepared, one_ahead, to_device
 from raysd.training.loader import Batch
 from raysd.training.logs import open_log
+from raysd.training.losses.contrastive import WithProjections, contrastive_loss
 from raysd.training.losses.soft_labels import mixup_of, soft_loss, softened
 from raysd.training.precision import agreed_precision
 from raysd.training.recipe import cosine_factor, size_at
@@ -146,7 +147,9 @@ class SeedTraining:
             else None
         )
         self.lone_norms: dict[tuple[torch.Size, ...], list[torch.nn.Module]] = {}
-        self.meters = {name: AverageMeter() for name in ("loss", *(["train_top1"] if self.mixup is None else []))}
+        names = ["loss", *(["train_top1"] if self.mixup is None else [])]
+        names += ["contrastive_loss", "with_positive"] if recipe.contrastive_weight else []
+        self.meters = {name: AverageMeter() for name in names}
         self.history: list[dict[str, float]] = []
         self.resumed_at: list[int] = []
         self.sizes: list[list[int]] = [[0, self.world_size]]
@@ -161,8 +164,8 @@ class SeedTraining:
         config = self.config
         if resumed is not None:
             self._load(resumed)
-        compiled = torch.compile(self.model) if config.compile else self.model
-        parallel = self.workers.wrap(compiled)
+        called = WithProjections(self.model) if self.recipe.contrastive_weight else self.model
+        parallel = self.workers.wrap(torch.compile(called) if config.compile else called)
         self.began, self.first_step, self.last_progress, self.last_log = time.monotonic(), self.step, 0.0, 0.0
         steps, place = range(self.step, config.num_steps), (self.rank, self.world_size, self.seed)
         batches = (
@@ -170,8 +173,8 @@ class SeedTraining:
             if arrays is None
             else config.ingest.memory_batches(arrays, steps, *place)
         )
-        for views, labels, *soft in one_ahead(enumerate(batches, self.step), self._prepare, self.device):
-            self._train_step(parallel, views, labels, *soft)
+        for prepared in one_ahead(enumerate(batches, self.step), self._prepare, self.device):
+            self._train_step(parallel, prepared)
             self.step += 1
             if self.step % config.steps_per_epoch == 0 or self.step == config.num_steps:
                 self._end_epoch()
@@ -201,26 +204,23 @@ class SeedTraining:
         return torch.Generator().manual_seed(((self.seed * 1_000_003 + step) * 1009 + self.rank) % 2**63)
 
     def _prepare(self, item: tuple[int, Batch]) -> Prepared:
-        """Return the views, the labels and any soft targets of a step's batch, on the device."""
+        """Return the views, the labels, any soft targets and any groups of a step's batch, on the device."""
         step, batch = item
-        images, labels, *soft = (to_device(values, self.device) for values in batch)
+        images, labels, *others = (to_device(values, self.device) for values in batch)
+        groups = others.pop() if self.config.ingest.grouping is not None else None
         views = augment(images, self.recipe, self._generator(step), self._size(step), self.mixing)
-        targets = [softened(each, self.config.architecture.num_classes, self.recipe.soft_temperature) for each in soft]
-        return [normalize(view) for view in views], labels, *targets
+        targets = [
+            softened(each, self.config.architecture.num_classes, self.recipe.soft_temperature) for each in others
+        ]
+        return Prepared([normalize(view) for view in views], labels, targets[0] if targets else None, groups)
 
-    def _train_step(
-        self,
-        parallel: torch.nn.Module,
-        views: list[torch.Tensor],
-        labels: torch.Tensor,
-        soft: torch.Tensor | None = None,
-    ) -> None:
+    def _train_step(self, parallel: torch.nn.Module, prepared: Prepared) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         generator = self._generator(self.step)
         self._seed_dropout(generator.initial_seed())
-        targets = labels
-        count = len(labels)
+        views, labels, soft, groups = prepared
+        targets, count = labels, len(labels)
         if self.mixup is not None:
             np.random.seed(generator.initial_seed() % 2**32)
             # Mixup pairs the images; of an odd number the first one comes twice.
@@ -239,6 +239,7 @@ class SeedTraining:
                     labels[part],
                     weight * (part.stop - part.start) / count,
                     None if soft is None else soft[part],
+                    groups,
                 )
         if self.recipe.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
@@ -263,14 +264,17 @@ class SeedTraining:
         labels: torch.Tensor,
         share: float,
         soft: torch.Tensor | None,
+        groups: torch.Tensor | None,
     ) -> None:
-        """Add the gradients of a part of the batch; the loss is the mean over all views."""
+        """Add the gradients of a part of the batch; the loss is the mean over all views. With groups the part is the
+        whole batch."""
         precision = self.config.precision
         with (
             running_statistics(self._lone_norms(views) if len(labels) == 1 else []),
             torch.autocast(self.device.type, DTYPES[precision], enabled=precision != "float32"),
         ):
-            logits = parallel(*views).float()
+            logits, projections = parallel(*views) if groups is not None else (parallel(*views), None)
+            logits = logits.float()
         smoothing = self.recipe.label_smoothing if self.mixup is None else 0.0  # Mixup smooths the targets itself
         repeats = len(logits) // len(labels)
         loss = cross_entropy(logits, targets.repeat(repeats, *[1] * (targets.ndim - 1)), label_smoothing=smoothing)
@@ -278,10 +282,22 @@ class SeedTraining:
             weight = self.recipe.soft_weight
             taught = soft_loss(logits, soft.repeat(repeats, 1), self.recipe.soft_temperature)
             loss = (1 - weight) * loss + weight * taught
+        if groups is not None and projections is not None:
+            loss = loss + self.recipe.contrastive_weight * self._contrast(projections, groups.repeat(repeats))
         self.scaler.scale(loss * share).backward()
         self.meters["loss"].update(loss.detach(), len(labels))
         if "train_top1" in self.meters:
             self.meters["train_top1"].update(*accuracy(logits[: len(labels)].detach(), labels), len(labels))
+
+    def _contrast(self, projections: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+        """Return the contrastive loss of this worker's views; all workers take part."""
+        shares = self.config.ingest.shares_of_batch(self.world_size)
+        views = len(projections) // shares[self.rank]
+        counts = [views * share for share in shares]
+        loss, share = contrastive_loss(projections, groups, counts, self.rank, self.recipe.contrastive_temperature)
+        self.meters["contrastive_loss"].update(loss.detach(), shares[self.rank])
+        self.meters["with_positive"].update(share, shares[self.rank])
+        return loss
 
     def _lone_norms(self, views: list[torch.Tensor]) -> list[torch.nn.Module]:
         """Return the batch norms that cannot normalize these views of one image."""
@@ -299,6 +315,10 @@ class SeedTraining:
             why = f"the loss is no number any more before step {self.step}"
             remedy = f"{why}; use a lower rate, or training.precision=float32"
             raise UserError("training.recipe_options.learning_rate", self.recipe.learning_rate, remedy)
+        if row.get("with_positive") == 0:
+            why = f"no image had another one of its {self.recipe.contrastive_groups} in its batch"
+            remedy = f"{why}; use larger batches, fewer prompts, or contrastive_groups=class"
+            raise UserError("training.recipe_options.contrastive_weight", self.recipe.contrastive_weight, remedy)
         row |= {
             "learning_rate": self._rate(),
             "image_size": self._size(self.step),

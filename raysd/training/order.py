@@ -13,7 +13,7 @@ pieces' images, worker 1 the others, also where that cuts a piece in two. Step 7
 worker's sequence: all of epoch 0.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -47,12 +47,18 @@ def items_before(step: int, batch_size: int, shares: tuple[float, ...]) -> list[
     return [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
-def shuffled_items(first: int, last: int, num_items: int, seed: int, pool: int) -> np.ndarray:
-    """Return the images at the items `first` to `last - 1` of a pool's endless sequence, int64."""
+def shuffled_items(
+    first: int, last: int, num_items: int, seed: int, pool: int, order: Callable[[int], np.ndarray] | None = None
+) -> np.ndarray:
+    """Return the images at the items `first` to `last - 1` of a pool's endless sequence, int64.
+
+    `order` returns the order of an epoch, where it is another one than `epoch_order`.
+    """
     parts = []
     for epoch in range(first // num_items, -(-last // num_items)):
         begin = epoch * num_items
-        parts.append(epoch_order(num_items, epoch, seed, pool)[max(0, first - begin) : last - begin])
+        items = epoch_order(num_items, epoch, seed, pool) if order is None else order(epoch)
+        parts.append(items[max(0, first - begin) : last - begin])
     return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
 
@@ -67,12 +73,18 @@ class Slice:
 
 @dataclass(frozen=True)
 class WindowPart:
-    """Some items of one window: its slices, and the wanted ones of their images, in order."""
+    """Some items of one window: its slices, the order of all their images, and which stretch of it is wanted."""
 
     first: int
     """The first of the items."""
     slices: tuple[Slice, ...]
-    chosen: np.ndarray
+    order: np.ndarray
+    wanted: slice
+
+    @property
+    def chosen(self) -> np.ndarray:
+        """The wanted images, in order."""
+        return self.order[self.wanted]
 
     @property
     def last(self) -> int:
@@ -123,8 +135,8 @@ class WorkerSequence:
                 return
             order = np.random.default_rng([self.seed, epoch, self.pool, self.rank, start]).permutation(stop - start)
             first = max(start, begin)
-            chosen = order[first - start : min(stop, end) - start]
-            yield WindowPart(epoch * self.per_epoch + first, tuple(self._slices(pieces, ends, start, stop)), chosen)
+            slices, wanted = self._slices(pieces, ends, start, stop), slice(first - start, min(stop, end) - start)
+            yield WindowPart(epoch * self.per_epoch + first, tuple(slices), order, wanted)
 
     def _bounds(self, ends: np.ndarray) -> np.ndarray:
         """Return where the windows of an epoch begin, and its end: each is the end of a piece.

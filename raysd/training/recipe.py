@@ -41,6 +41,7 @@ def size_at(step: int, num_steps: int, image_size: int, smallest_share: float) -
 SMALL_IMAGE = 64  # pixels
 SIZE_MULTIPLE = 8  # pixels; of a local crop's side
 Probability = Annotated[float, Field(ge=0, le=1), Unit("probability")]
+Groups = Literal["class", "prompt"]
 AreaShares = tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]]
 """Smallest and largest area of a crop, as shares of the image."""
 Strength = Annotated[float, Field(ge=0, le=2)]
@@ -96,6 +97,19 @@ class Recipe(Section):
     classifier)`, T the temperature (Hinton et al. 2015); 0 is none."""
     soft_temperature: Annotated[float, Field(gt=0, le=100)] = 2.0
     """Temperature T that softens both distributions of the soft labels; without effect at weight 0."""
+
+    contrastive_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """Weight of a contrastive loss beside the other losses, for transfer: images of one group attract each other in the
+    projector's output (Khosla et al. 2020, with the denominator of SINCERE, Feeney and Hughes 2023); 0 is none. It
+    needs the head `projector`, and neither Mixup nor CutMix."""
+    contrastive_groups: Groups = "class"
+    """Images that attract each other: those of one class, or those of one class and prompt, which only clones have;
+    without effect at weight 0."""
+    contrastive_temperature: Annotated[float, Field(gt=0, le=10)] = 0.1
+    """Temperature of the contrastive loss; without effect at weight 0."""
+    contrastive_block: Annotated[int, Field(ge=1, le=64), Unit("images")] = 4
+    """Images of a group that follow each other, so that a batch holds several of each; 1 keeps the plain order. Without
+    effect at weight 0."""
 
     # Crops.
     crop: Literal["auto", "shift", "random_resized", "none"] = "auto"
@@ -162,6 +176,17 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _contrasts_projections_of_whole_images(self) -> "Recipe":
+        if self.contrastive_weight and self.head != "projector":
+            raise ValueError("contrastive_weight needs a projector; set head to projector, or contrastive_weight to 0")
+        if self.contrastive_weight and (self.mixup or self.cutmix):
+            raise ValueError(
+                "mixup and cutmix do not go with contrastive_weight, since a mixed image is of no one group; set it to "
+                "0, or mixup and cutmix to 0"
+            )
+        return self
+
     @field_validator("crop_area", "local_crop_area", "blur_sigma")
     @classmethod
     def _rising(cls, pair: tuple[float, float]) -> tuple[float, float]:
@@ -177,8 +202,10 @@ class Recipe(Section):
 
     @model_serializer(mode="wrap")
     def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out the soft labels where there are none, so that fingerprints of earlier versions stay."""
-        return {name: value for name, value in dump(self).items() if self.soft_weight or not name.startswith("soft_")}
+        """Leave out the settings of losses that have no weight, so that fingerprints of earlier versions stay."""
+        weights = {"soft_": self.soft_weight, "contrastive_": self.contrastive_weight}
+        unused = tuple(prefix for prefix, weight in weights.items() if not weight)
+        return {name: value for name, value in dump(self).items() if not name.startswith(unused)}
 
     @property
     def projector(self) -> dict[str, Any] | None:

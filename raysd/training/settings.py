@@ -143,8 +143,26 @@ class TrainingSettings(Section):
             raise UserError("training.recipe", self.recipe, f"unknown; use one of {', '.join(recipes)}")
         values = {**recipes[self.recipe].model_dump(), **self.recipe_options}
         try:
-            return Recipe(**values).for_size(self.image_size)
+            recipe = Recipe(**values).for_size(self.image_size)
+            self._check_contrast(recipe)
+            return recipe
         except ValidationError as error:
             found = UserError.from_validation(error, "training.recipe_options", values, Recipe)
             is_whole = found.field == "training.recipe_options"  # of the recipe as a whole, the user wrote the options
             raise UserError(found.field, self.recipe_options if is_whole else found.value, found.remedy) from None
+
+    def _check_contrast(self, recipe: Recipe) -> None:
+        """Check that the images that a recipe contrasts are there, and together.
+
+        Raises:
+            UserError: prompts of real images, which have none, or batches in parts.
+        """
+        if not recipe.contrastive_weight:
+            return
+        real = [self.real, *(source.real for source in self.sources)]
+        if recipe.contrastive_groups == "prompt" and (named := next((name for name in real if name is not None), None)):
+            remedy = f"the real images of {named} have no prompts; use class, or train on clones alone"
+            raise UserError("training.recipe_options.contrastive_groups", "prompt", remedy)
+        if self.forward_size is not None:
+            remedy = "cuts batches into parts, and contrastive_weight compares all images of a batch; set it to null"
+            raise UserError("training.forward_size", self.forward_size, remedy)

@@ -11,6 +11,7 @@ from raysd.classifier.architecture import load_record
 from raysd.cluster.resources import check_room, cluster_nodes
 from raysd.errors import UserError
 from raysd.progress import Progress
+from raysd.training.grouping import Grouping
 from raysd.training.loader import Ingest, fits_in_memory
 from raysd.training.logs import check_logger
 from raysd.training.placement import request_workers
@@ -204,16 +205,18 @@ def _fit(
 
 
 def _loop_config(run: TrainingRun, name: str, seeds: list[int]) -> LoopConfig:
-    settings = run.settings
+    settings, recipe = run.settings, run.recipe
     steps_per_epoch = sum(map(len, run.pools)) // settings.batch_size
+    grouping = Grouping(recipe.contrastive_groups, recipe.contrastive_block) if recipe.contrastive_weight else None
+    in_memory = fits_in_memory(run.pools, run.decoded_size)
     return LoopConfig(
         root=run.root.uri if "://" in run.root.uri else run.root.path,
         run=name,
         seeds=seeds,
         fingerprints={seed: run.fingerprint(seed) for seed in seeds},
         architecture=run.architecture,
-        recipe=run.recipe,
-        ingest=Ingest(run.pools, run.decoded_size, settings.batch_size, fits_in_memory(run.pools, run.decoded_size)),
+        recipe=recipe,
+        ingest=Ingest(run.pools, run.decoded_size, settings.batch_size, in_memory, grouping),
         record=run.record(),
         num_steps=settings.num_steps or settings.num_epochs * steps_per_epoch,
         steps_per_epoch=steps_per_epoch,

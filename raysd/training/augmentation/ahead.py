@@ -1,13 +1,22 @@
 """Work that is ready before it is needed: on a GPU the next batch is prepared while this one is trained on."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 
 T = TypeVar("T")
-Prepared = tuple[list[torch.Tensor], *tuple[torch.Tensor, ...]]
-"""Views, and what belongs to each image: its label, and its soft label if there are some."""
+
+
+class Prepared(NamedTuple):
+    """A batch on the device: views of the images, and what belongs to each image."""
+
+    views: list[torch.Tensor]
+    labels: torch.Tensor
+    soft: torch.Tensor | None = None
+    """Soft labels [B, K], where the training has some."""
+    groups: torch.Tensor | None = None
+    """Groups int64 [B], where the training has some."""
 
 
 def to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -42,5 +51,6 @@ def _received(prepared: Prepared, done: torch.cuda.Event) -> Prepared:
     current = torch.cuda.current_stream(views[0].device)
     current.wait_event(done)
     for tensor in (*views, *others):
-        tensor.record_stream(current)
+        if tensor is not None:
+            tensor.record_stream(current)
     return prepared

@@ -1,0 +1,1 @@
+"""Captions that a language model writes for classes, as a table of texts for prompts."""
