@@ -199,7 +199,9 @@ def _write(folder: Location, found: _Found, per_class: int) -> None:
         for number, place in enumerate(places)
     ]
     digest = fingerprint([[label, number, image_hash(png).hex()] for label, number, _, png in rows])
-    table = {name: [row[column] for row in rows] for column, name in enumerate(("label", "index", "hash"))}
+    table: dict[str, list[Any]] = {
+        name: [row[column] for row in rows] for column, name in enumerate(("label", "index", "hash"))
+    }
     table["image"] = [{"bytes": png} for *_, png in rows]
     num_real = len({place for places in chosen for place in places}) if found.is_real else 0
     write_table(folder, FILE, pa.table(table), per_class)
