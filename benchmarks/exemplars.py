@@ -3,14 +3,15 @@
 The embedded generator, with the figures of benchmarks/samplers.py: 300 images a setting and clone seed, their agreement
 with a judge, their spread, and the top-1 of a random forest that learns from them alone.
 
-1. A classifier learns from a clone of 100 images a class at guidance 2. Images are compared in its features; it saw no
-   real image.
+1. A classifier learns from 100 images a class at guidance 2, here in this process. Images are compared in its features;
+   it saw no real image.
 2. Images are guided by 2 or 8 exemplars a class, at guidance 1 and 2: the first real images of each class, or the
    medoids of 100 generated ones.
 3. Beside them stand the clones without exemplars, the real exemplars alone, and both together: what the same real
    images are worth without guidance.
 
-Images are kept below --storage, and a second call goes on from there. Needs the real Fashion-MNIST.
+All runs in one process, without Ray. Images are kept below --storage, and a second call goes on from there. Needs the
+real Fashion-MNIST.
 """
 
 import argparse
@@ -20,24 +21,24 @@ from statistics import mean
 import numpy as np
 import record
 import torch
-from samplers import NUM_JUDGED, NUM_TEST, PER_CLASS, figures, forest, images_of
+from samplers import BATCH, NUM_JUDGED, NUM_TEST, PER_CLASS, figures, forest, images_of
+from torch.nn import functional
 
-import raysd
+from raysd.classifier.architecture import Architecture, load_record
+from raysd.classifier.model import build_classifier, normalize, save_classifier
+from raysd.clone.record import begin_record, end_record
+from raysd.clone.scan import check_shards
 from raysd.config import load_experiment
 from raysd.data.catalog import load_fashion_mnist
-from raysd.resolve import clone_spec_of
+from raysd.data.images import decode_all
+from raysd.generation.actor import GenerationActor
+from raysd.resolve import clone_images, clone_of, clone_spec_of
+from raysd.storage.location import Location
 
 COMMAND = "python benchmarks/exemplars.py --storage runs/exemplars"
 POOL, LEARNT = 100, 100  # images of a class: of the clone without guidance, and of the clone of the classifier
-TRAINING = {
-    "backbone_options": {"layers": [1, 1, 1, 1], "channels": [16, 32, 64, 128]},
-    "stem_stride": 2,
-    "num_epochs": 24,
-    "batch_size": 100,
-    "num_workers": 1,
-    "logger": "none",
-    "seeds": [0],
-}
+ARCHITECTURE = Architecture("resnet18", {"layers": [1, 1, 1, 1], "channels": [16, 32, 64, 128]}, 10, 32, 2)
+NUM_EPOCHS, NUM_LEARNT = 24, 100  # images at once
 UNITS = {"agreement": "percent", "spread": "gray levels", "top1": "percent"}
 
 
@@ -55,13 +56,41 @@ def settings():
     return found
 
 
+def make_clone(storage, scale, per_class):
+    """Generate a clone of the storage root in this process, and return its images."""
+    generation = {"guidance_scale": scale, "images_per_class": per_class, "batch_size": BATCH}
+    clone = clone_of(load_experiment({"storage": storage, "generation": generation}))
+    if not clone.is_complete():
+        begin_record(clone, BATCH, is_changed=True)
+        actor = GenerationActor(clone.spec, BATCH, 1)
+        for shard in range(clone.num_shards):
+            actor.generate_shard(clone, shard)
+        end_record(clone, check_shards(clone), 0)
+    return clone_images(clone)
+
+
 def train_classifier(storage):
-    """Return the folder of a classifier that saw generated images alone; make the clone without guidance, too."""
-    values = {"storage": storage, "generation": {"guidance_scale": 2, "images_per_class": LEARNT}}
-    raysd.generate(values)
-    raysd.generate(values, generation={"guidance_scale": 1, "images_per_class": POOL})
-    (trained,) = raysd.train(values, training=TRAINING)
-    return trained.path
+    """Return the folder of a classifier that saw generated images alone."""
+    folder = Location(f"{storage}/classifiers/generated")
+    if load_record(folder) is not None:
+        return folder.uri
+    learnt = decode_all(make_clone(storage, 2, LEARNT), ARCHITECTURE.image_size)
+    images, labels = normalize(torch.from_numpy(learnt.images.copy())), torch.from_numpy(learnt.labels)
+    torch.manual_seed(0)
+    model, num_steps = build_classifier(ARCHITECTURE).train(), NUM_EPOCHS * len(labels) // NUM_LEARNT
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, num_steps)
+    for _ in range(NUM_EPOCHS):
+        for rows in torch.randperm(len(labels)).split(NUM_LEARNT):
+            views = torch.cat([images[rows[::2]], images[rows[1::2]].flip(-1)])
+            loss = functional.cross_entropy(model(views), torch.cat([labels[rows[::2]], labels[rows[1::2]]]))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    trained_on = {"kind": "clone", "name": f"{LEARNT} images a class at guidance 2"}
+    save_classifier(folder, model, ARCHITECTURE, {"fingerprint": "generated", "seed": 0, "trained_on": trained_on})
+    return folder.uri
 
 
 def spec_of(storage, classifier, scale, exemplars, seed):
@@ -86,8 +115,8 @@ def measure(folder, seeds, only):
     (images, labels), test = load_fashion_mnist("train"), tuple(part[:NUM_TEST] for part in load_fashion_mnist("test"))
     judge = forest().fit(images[:NUM_JUDGED].reshape(NUM_JUDGED, -1), labels[:NUM_JUDGED])
     storage, generators = str(folder / "runs"), {}
-    classifier = train_classifier(storage)
-    clones = {}
+    classifier, clones = train_classifier(storage), {}
+    make_clone(storage, 1, POOL)
     for name, (scale, exemplars) in settings().items():
         if only and name not in only:
             continue

@@ -3,8 +3,9 @@
 Image number i of a class belongs to exemplar i modulo their number. So each exemplar leads as many images as another,
 and an image does not depend on its neighbors.
 
-Source: Chamfer guidance (NeurIPS 2025), whose loss pairs all images of a batch with all exemplars. Here the pairs are
-fixed, as the modes of MGD3 (Chan-Santiago et al., ICML 2025) are.
+Source: Dall'Asen et al., Increasing the utility of synthetic images through Chamfer guidance (NeurIPS 2025), whose loss
+    pairs all images of a batch with all exemplars. Here the pairs are fixed, as the modes of MGD3 are (Chan-Santiago et
+    al., ICML 2025).
 """
 
 import io

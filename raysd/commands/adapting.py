@@ -140,10 +140,11 @@ def _check_entropy(experiment: Experiment) -> None:
     from raysd.diffusion.conventions import STEPPED
     from raysd.resolve import clone_spec_of
 
-    settings, generation, spec = experiment.adaptive, experiment.generation, clone_spec_of(experiment)
-    if generation.exemplar_guidance is not None:
-        shown, remedy = generation.exemplar_guidance.model_dump(), "and the way entropy both move the latents"
-        raise UserError("generation.exemplar_guidance", shown, f"{remedy}; leave it out, or use another way")
+    settings, generation = experiment.adaptive, experiment.generation
+    if (exemplars := generation.exemplar_guidance) is not None:
+        remedy = "and the way entropy both move the latents; leave it out, or use another way"
+        raise UserError("generation.exemplar_guidance", exemplars.model_dump(), remedy)
+    spec = clone_spec_of(experiment)
     if spec.family.pipeline not in STEPPED:
         why = f"{spec.family.pipeline} does not hand out its latents after each step as {', '.join(STEPPED)} do"
         raise UserError("adaptive.way", "entropy", f"{why}; use budgets")

@@ -2,6 +2,7 @@
 
 import io
 import shlex
+import shutil
 from dataclasses import replace
 from itertools import combinations
 
@@ -24,6 +25,7 @@ from raysd.data.images import decode_image
 from raysd.data.real_datasets import real_dataset
 from raysd.errors import UserError
 from raysd.evaluation.medoids import k_medoids
+from raysd.evaluation.teachers import saw_real
 from raysd.generation.cost import guided_steps
 from raysd.generation.pipeline import Generator
 from raysd.resolve import clone_images, clone_of, clone_spec_of
@@ -141,6 +143,20 @@ def test_exemplars_are_the_first_images_of_each_class_and_a_seed_takes_the_next(
             assert np.array_equal([each[..., 0] for each in exemplars.read(label)], expected)
 
 
+def test_a_classifier_of_timm_gives_the_features_that_timm_gives(root, tmp_path):
+    folder = tmp_path / "timm"
+    shutil.copytree(root / "classifier", folder)
+    (folder / "record.json").unlink()
+    guides = [spec_for(root, **own).exemplar_guide for own in ({}, {"model": str(folder)})]
+    assert [guide.model.is_own for guide in guides] == [True, False]
+    images = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    own, timms = (Nearness(guide, torch.device("cpu"), "rgb").features(images) for guide in guides)
+    assert torch.allclose(own, timms, atol=1e-5) and own.shape == (2, 16)
+    folder.rename(tmp_path / "away")
+    with pytest.raises(UserError, match="is not on this node"):
+        guides[1].model.load()
+
+
 def test_rows_and_records_say_how_many_images_are_real(root):
     experiment = experiment_of(root)
     about = clone_images(clone_of(experiment)).about
@@ -148,6 +164,9 @@ def test_rows_and_records_say_how_many_images_are_real(root):
     assert about["exemplars"]["model_saw_real"] == "no" and about["exemplars"]["source"] == "real-whole"
     assert clone_spec_of(experiment).describe()["num_real_images"] == 10 * PER_CLASS
     assert str(root) not in str(about)
+    assert saw_real(about) == "yes" and saw_real({**about, "num_real_images": 0}) == "no"
+    of_real = {**about["exemplars"], "model_saw_real": "yes"}
+    assert saw_real({**about, "num_real_images": 0, "exemplars": of_real}) == "yes"
 
 
 def test_what_shapes_images_is_in_the_fingerprint_and_nothing_is_without_guidance(root):
