@@ -1,5 +1,6 @@
 """The objects of an experiment: its clone, the images its classifiers learn from, the training, the scoring."""
 
+import json
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -8,8 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from raysd.classifier.architecture import load_record
+from raysd.classifier.exemplars import Exemplars, FeatureModel
 from raysd.clone.clone import Clone, plan_clone, spec_as_begun
-from raysd.clone.settings import GenerationSettings
+from raysd.clone.settings import ExemplarGuidanceSettings, GenerationSettings
 from raysd.clone.shard import DATA
 from raysd.clone.spec import CloneSpec, resolve_clone_spec
 from raysd.config import Experiment, load_experiment
@@ -28,6 +30,14 @@ from raysd.training.loader import Pool
 from raysd.training.run import TrainingRun
 from raysd.training.settings import TrainingSettings
 
+OF_GUIDED = {"guidance_range", "guidance_interval", "guidance_schedule", "weak_model", "weak_revision", "skip_blocks"}
+OF_GUIDED |= {"cads", "entropy_guidance", "exemplar_guidance", "seeds", "first_image", "class_counts"}
+UNGUIDED: dict[str, Any] = {
+    "guidance_scale": 1,
+    **GenerationSettings().model_dump(mode="json", include=OF_GUIDED),
+}
+"""What sets the clone that exemplars are chosen from apart from the one that they guide."""
+
 
 def clone_spec_of(
     experiment: Experiment, generation: GenerationSettings | None = None, fetch: bool = True
@@ -42,8 +52,38 @@ def clone_spec_of(
     Raises:
         UserError: a variant or a model that is unknown, or that do not fit.
     """
-    spec = resolve_clone_spec(generation or experiment.generation, experiment.table, experiment.all_variants, fetch)
+    generation = generation or experiment.generation
+    spec = resolve_clone_spec(
+        generation,
+        experiment.table,
+        experiment.all_variants,
+        fetch,
+        lambda wanted: _find_exemplars(experiment, generation, wanted),
+    )
     return spec_as_begun(experiment.root, spec)
+
+
+def _find_exemplars(
+    experiment: Experiment, generation: GenerationSettings, wanted: ExemplarGuidanceSettings
+) -> tuple[Exemplars, FeatureModel]:
+    """Return the exemplars that guide a clone.
+
+    Raises:
+        UserError: there are none, or the generated images that they are chosen from are not there yet.
+    """
+    from raysd.evaluation.exemplars import find_exemplars
+
+    def pool() -> ImageSet:
+        changes = {**UNGUIDED, "seed": wanted.seed, "images_per_class": wanted.pool}
+        own = generation.model_dump(mode="json")
+        clone = clone_of(experiment, GenerationSettings(**{**own, **changes}), fetch=False)
+        if not clone.is_complete():
+            words = [f"generation.{name}={json.dumps(value)}" for name, value in changes.items() if own[name] != value]
+            remedy = f"needs the clone without guidance; run raysd generate with {shlex.join(words)} first"
+            raise UserError("generation.exemplar_guidance.images", wanted.images, remedy)
+        return clone_images(clone)
+
+    return find_exemplars(wanted, experiment.root, experiment.table, pool)
 
 
 def clone_of(experiment: Experiment, generation: GenerationSettings | None = None, fetch: bool = True) -> Clone:
@@ -278,7 +318,7 @@ def chosen_images(experiment: Experiment, clone: Clone, filters: FilterSettings)
 def clone_images(clone: Clone) -> ImageSet:
     """Return a clone's images to train on: those that are planned, and not flagged."""
     spec, counts = clone.spec, clone.counts
-    about = {
+    about: dict[str, Any] = {
         "kind": "clone",
         "variant": spec.variant_name,
         "guidance_scale": spec.guidance_scale,
@@ -287,6 +327,8 @@ def clone_images(clone: Clone) -> ImageSet:
     }
     if spec.seed:
         about["at_seed_0"] = replace(spec, seed=0).fingerprint
+    if (guide := spec.exemplar_guide) is not None:
+        about |= {"num_real_images": guide.exemplars.num_real_images, "exemplars": guide.describe()}
     per_class = tuple(counts.array.tolist()) if counts.own else counts.default
     if counts.own:
         about["images_per_class"] = round(counts.total / counts.num_classes)

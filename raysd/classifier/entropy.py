@@ -44,6 +44,14 @@ class EntropyGuide:
             "through_denoiser": self.through_denoiser,
         }
 
+    def __str__(self) -> str:
+        return f"entropy guidance {self.weight:g}"
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Hash of the classifier."""
+        return (self.digest,)
+
 
 def find_guide(classifier: str, weight: float, every: int, through_denoiser: bool) -> EntropyGuide:
     """Return the guide of a classifier that raysd trained, by its folder.
@@ -55,11 +63,11 @@ def find_guide(classifier: str, weight: float, every: int, through_denoiser: boo
     if load_record(folder) is None:
         remedy = "holds no classifier that raysd trained; name a folder as runs/classifiers/<fingerprint>"
         raise UserError(f"{FIELD}.classifier", classifier, remedy)
-    return EntropyGuide(folder.uri, _digest(folder.uri), weight, every, through_denoiser)
+    return EntropyGuide(folder.uri, classifier_digest(folder.uri), weight, every, through_denoiser)
 
 
 @cache
-def _digest(folder: str) -> str:
+def classifier_digest(folder: str) -> str:
     """Return the hash of a classifier's weights and shape; they do not change once its record is there."""
     place = Location(folder)
     digest = hashlib.sha256(json.dumps(json.loads(place.read(RECORD))["architecture"], sort_keys=True).encode())
@@ -85,18 +93,25 @@ class Entropy:
         self.model.requires_grad_(False).to(device)
         self.size, self.is_gray = _size(architecture), color == "gray"
 
-    def __call__(self, images: "torch.Tensor") -> "torch.Tensor":
-        """Return the entropies in nats, float32 [B], of images float [B, 3, H, W] in -1..1."""
+    def __call__(self, images: "torch.Tensor", rows: slice = slice(None)) -> "torch.Tensor":
+        """Return the entropies in nats, float32 [B], of images float [B, 3, H, W] in -1..1, whatever their rows."""
         from torch.nn import functional
 
-        images = images.float().clamp(-1, 1)
-        if self.is_gray:
-            images = images.mean(dim=1, keepdim=True).expand_as(images)
-        if images.shape[-1] != self.size:
-            size = (self.size, self.size)
-            images = functional.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
-        logs = functional.log_softmax(self.model(images).float(), dim=1)
+        logs = functional.log_softmax(self.model(as_seen(images, self.size, self.is_gray)).float(), dim=1)
         return -(logs.exp() * logs).sum(dim=1)
+
+
+def as_seen(images: "torch.Tensor", size: int, is_gray: bool) -> "torch.Tensor":
+    """Return images float [B, 3, H, W] as a classifier sees them once they are stored, [B, 3, size, size] in -1..1;
+    gradients pass."""
+    from torch.nn import functional
+
+    images = images.float().clamp(-1, 1)
+    if is_gray:
+        images = images.mean(dim=1, keepdim=True).expand_as(images)
+    if images.shape[-2:] != (size, size):
+        images = functional.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return images
 
 
 def _size(architecture: Architecture) -> int:

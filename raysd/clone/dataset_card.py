@@ -67,6 +67,7 @@ def dataset_card(
         "negative prompt": spec.variant.negative_prompt or "none",
         "guidance scale": spec.guiding.words(spec.guidance_scale)
         + ("" if spec.guidance_interval == (0.0, 1.0) else f" in the steps {spec.guidance_interval}"),
+        **({} if spec.exemplar_guide is None else {"exemplars": str(spec.exemplar_guide)}),
         "sampler": f"{spec.scheduler or 'of the checkpoint'}, {spec.num_inference_steps} steps"
         + ("" if spec.step_cache is None else f", {spec.step_cache}"),
         "images": f"{number}, {size}, {spec.codec}, {spec.color}",

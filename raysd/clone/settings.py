@@ -38,11 +38,15 @@ class StepCacheSettings(Section):
         return f"deep features every {self.interval} steps, depth {self.depth}"
 
 
-class EntropyGuidanceSettings(Section):
-    """A classifier whose doubt guides generation: images become such as it does not know yet."""
+OWN = "own"
+"""In the place of a real data set: exemplars are generated images."""
+MOST_EXEMPLARS = 1000
+MOST_OF_POOL = 5000  # images of a class, whose distances are all in memory
 
-    classifier: str
-    """Folder of a classifier that raysd trained, as `runs/classifiers/<fingerprint>`."""
+
+class LatentGuidanceSettings(Section):
+    """How latents move along a gradient after some denoising steps."""
+
     weight: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), Unit("share of the latents' norm")] = 0.05
     """Share of the norm of an image's latents by which a guided step moves them; 0 guides nothing."""
     every: Annotated[int, Field(ge=1, le=1000), Unit("denoising steps")] = 5
@@ -50,8 +54,43 @@ class EntropyGuidanceSettings(Section):
     through_denoiser: bool = False
     """Take the gradient through the denoiser, which costs a pass and its gradient in each guided step."""
 
+
+class EntropyGuidanceSettings(LatentGuidanceSettings):
+    """A classifier whose doubt guides generation: images become such as it does not know yet."""
+
+    classifier: str
+    """Folder of a classifier that raysd trained, as `runs/classifiers/<fingerprint>`."""
+
     def __str__(self) -> str:
         return f"entropy guidance {self.weight:g}"
+
+
+class ExemplarGuidanceSettings(LatentGuidanceSettings):
+    """A few images of each class to which generation is guided: image number i of a class to exemplar i modulo their
+    number."""
+
+    images: str
+    """Real data set whose train part holds the exemplars, by name or path; or `own`: no real image, but the most
+    central ones of the class's own images at guidance scale 1."""
+    model: str
+    """Classifier in whose features images are compared: the name or folder of one that raysd trained, or one in timm's
+    format, a folder or a hub id as `timm/resnet50.a1_in1k`."""
+    per_class: Annotated[int, Field(ge=1, le=MOST_EXEMPLARS), Unit("images")] = 2
+    """Exemplars of each class: the first images of the class, or for `own` its medoids."""
+    seed: Seed = 0
+    """Number of the choice: seed 1 takes the images of each class after those of seed 0, and so on. For `own`, the seed
+    of the clone that exemplars are chosen from."""
+    pool: Annotated[int, Field(ge=1, le=MOST_OF_POOL), Unit("images")] = 100
+    """Images of each class that `own` exemplars are chosen from."""
+
+    @model_validator(mode="after")
+    def _fewer_than_the_pool(self) -> "ExemplarGuidanceSettings":
+        if self.images == OWN and self.pool < self.per_class:
+            raise ValueError(f"per_class = {self.per_class} is more than pool = {self.pool}; raise pool")
+        return self
+
+    def __str__(self) -> str:
+        return f"exemplar guidance {self.weight:g}, {self.per_class} a class of {self.images}"
 
 
 class CadsSettings(Section):
@@ -112,6 +151,8 @@ class GenerationSettings(Section):
     """Add noise to the prompts' embeddings in the first steps, as `{scale: 0.1}`, for more variety at high guidance."""
     entropy_guidance: EntropyGuidanceSettings | None = None
     """Guidance towards images that a classifier is in doubt about (Askari Hemmat et al. 2025); none when null."""
+    exemplar_guidance: ExemplarGuidanceSettings | None = None
+    """Guidance towards a few given images of each class, real or generated ones; none when null."""
     sampler: Literal["fast", "paper"] = "fast"
     """Scheduler and number of steps: `fast` is DPM-Solver++ with 20 steps, `paper` the checkpoint's own with 50."""
     scheduler: str | None = None
@@ -202,6 +243,12 @@ class GenerationSettings(Section):
     def _one_weaker_prediction(self) -> "GenerationSettings":
         if self.weak_model is not None and self.skip_blocks:
             raise ValueError("weak_model and skip_blocks each say what to guide away from; name one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _one_gradient(self) -> "GenerationSettings":
+        if self.entropy_guidance is not None and self.exemplar_guidance is not None:
+            raise ValueError("entropy_guidance and exemplar_guidance both move the latents; name one of them")
         return self
 
     @property

@@ -5,11 +5,13 @@ from functools import cached_property
 from importlib.util import find_spec
 from typing import Any, Literal
 
-from raysd.classifier.entropy import EntropyGuide, find_guide
+from raysd.classifier.entropy import EntropyGuide
+from raysd.classifier.exemplars import ExemplarGuide
 from raysd.clone.guiding import Guiding, check_guider, resolve_guiding
+from raysd.clone.latent_guides import FindExemplars, LatentGuide, entropy_guide, exemplar_guide
 from raysd.clone.settings import SAMPLER_STEPS, GenerationSettings, SchedulerOption, StepCacheSettings
 from raysd.diffusion.checkpoint import SHIPPED, Lora, Model, find_checkpoint, find_lora, find_model, plan_model
-from raysd.diffusion.conventions import STEPPED, why_refused
+from raysd.diffusion.conventions import why_refused
 from raysd.diffusion.family import FEW_STEPS, Family, read_family
 from raysd.diffusion.inspection import check_checkpoint, check_lora
 from raysd.diffusion.schedulers import resolve_scheduler
@@ -57,6 +59,7 @@ class CloneSpec:
     first_image: int = 0
     """Number of the first image of each class."""
     entropy_guide: EntropyGuide | None = None
+    exemplar_guide: ExemplarGuide | None = None
     guiding: Guiding = field(default_factory=Guiding)
 
     @property
@@ -69,6 +72,11 @@ class CloneSpec:
     def is_here(self) -> bool:
         """Whether all weights are on this machine, and so the fingerprint is known."""
         return all(each.digest for each in self.weights)
+
+    @property
+    def latent_guide(self) -> LatentGuide | None:
+        """What moves the latents along its gradient; None for nothing."""
+        return self.entropy_guide or self.exemplar_guide
 
     @cached_property
     def family(self) -> Family:
@@ -115,12 +123,13 @@ class CloneSpec:
             **({"step_cache": self.step_cache.model_dump()} if self.step_cache is not None else {}),
             **({"first_image": self.first_image} if self.first_image else {}),
             **({"entropy_guidance": self.entropy_guide.identity()} if self.entropy_guide is not None else {}),
+            **({"exemplar_guidance": self.exemplar_guide.identity()} if self.exemplar_guide is not None else {}),
             **self.guiding.identity(),
         }
 
     def describe(self) -> dict[str, Any]:
         """Return the identity, with the names that a person looks for."""
-        names = {
+        names: dict[str, Any] = {
             "model": self.model.name,
             "revision": self.model.revision,
             "commit": self.model.commit,
@@ -128,11 +137,17 @@ class CloneSpec:
         }
         if (weak := self.guiding.weak_model) is not None:
             names |= {"weak_model_name": weak.name, "weak_model_commit": weak.commit}
+        if (guide := self.exemplar_guide) is not None:
+            names |= {"num_real_images": guide.exemplars.num_real_images, "exemplars": guide.describe()}
         return {**names, "pipeline": self.family.pipeline, **self.identity()}
 
 
 def resolve_clone_spec(
-    settings: GenerationSettings, table: ClassTable, variants: dict[str, VariantSettings], fetch: bool = True
+    settings: GenerationSettings,
+    table: ClassTable,
+    variants: dict[str, VariantSettings],
+    fetch: bool = True,
+    find_exemplars: FindExemplars | None = None,
 ) -> CloneSpec:
     """Fill in the model's defaults and check the settings against the model and the class table.
 
@@ -141,6 +156,7 @@ def resolve_clone_spec(
         table: its classes.
         variants: all variants of prompts.
         fetch: whether to fetch the weights of a hub model; if they are missing otherwise, the fingerprint is unknown.
+        find_exemplars: finds the exemplars of `exemplar_guidance`; only needed where the settings ask for some.
 
     Raises:
         UserError: unknown model or variant, a template that the table cannot fill, a setting that the model ignores,
@@ -198,7 +214,8 @@ def resolve_clone_spec(
         guidance_version=family.known.version,
         step_cache=_step_cache(settings, model, family),
         first_image=settings.first_image,
-        entropy_guide=_entropy_guide(settings, family, num_steps),
+        entropy_guide=entropy_guide(settings, family, num_steps),
+        exemplar_guide=exemplar_guide(settings, family, num_steps, find_exemplars),
         guiding=resolve_guiding(settings, family, model, dtype, variant.negative_prompt, fetch),
     )
 
@@ -286,29 +303,6 @@ def _step_cache(settings: GenerationSettings, model: Model, family: Family) -> S
     if reason is not None:
         raise UserError("generation.step_cache", cache.model_dump(), reason)
     return cache
-
-
-def _entropy_guide(settings: GenerationSettings, family: Family, num_steps: int) -> EntropyGuide | None:
-    """Return the classifier that guides; None for none.
-
-    Raises:
-        UserError: there is no such classifier, or the pipeline does not hand out what the gradient needs.
-    """
-    wanted = settings.entropy_guidance
-    if wanted is None:
-        return None
-    why = None
-    if family.pipeline not in STEPPED:
-        why = f"{settings.model} does not hand out its latents after each step as {', '.join(STEPPED)} do; leave it out"
-    elif wanted.through_denoiser and settings.compile:
-        why = "a compiled denoiser has no gradient; set generation.compile=false, or through_denoiser to false"
-    elif wanted.through_denoiser and settings.step_cache is not None:
-        why = "a cached step has no gradient; leave out generation.step_cache, or set through_denoiser to false"
-    elif wanted.weight and wanted.every >= num_steps:
-        why = f"guides no step of {num_steps}, of which the last never is; set every to less than {num_steps}"
-    if why is not None:
-        raise UserError("generation.entropy_guidance", wanted.model_dump(), why)
-    return find_guide(wanted.classifier, wanted.weight, wanted.every, wanted.through_denoiser)
 
 
 def _dtype(model: str, family: Family) -> str:

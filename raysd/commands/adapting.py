@@ -48,9 +48,9 @@ def adapt(experiment: ExperimentLike = None, command: str = "", **values: Any) -
     check_batch(first[0].counts.total, experiment.training, [])
     experiment.root.check_writable()
     evaluation = Evaluation(experiment.root, experiment.evaluation, experiment.table, command)
-    check_apart(experiment, [])
     parts = replicates(experiment)
     clones = [part.clone(each) for each in parts for part in first]
+    check_apart(experiment, [], [clone.spec for clone in clones])
     check_prompts(experiment, [clones[0].spec])
     whole = images_to_generate(experiment)
     check_generation(experiment, [clone.with_counts(ImageCounts(len(experiment.table), whole)) for clone in clones])
@@ -140,7 +140,11 @@ def _check_entropy(experiment: Experiment) -> None:
     from raysd.diffusion.conventions import STEPPED
     from raysd.resolve import clone_spec_of
 
-    settings, generation, spec = experiment.adaptive, experiment.generation, clone_spec_of(experiment)
+    settings, generation = experiment.adaptive, experiment.generation
+    if (exemplars := generation.exemplar_guidance) is not None:
+        remedy = "and the way entropy both move the latents; leave it out, or use another way"
+        raise UserError("generation.exemplar_guidance", exemplars.model_dump(), remedy)
+    spec = clone_spec_of(experiment)
     if spec.family.pipeline not in STEPPED:
         why = f"{spec.family.pipeline} does not hand out its latents after each step as {', '.join(STEPPED)} do"
         raise UserError("adaptive.way", "entropy", f"{why}; use budgets")

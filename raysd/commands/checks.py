@@ -13,6 +13,7 @@ from raysd.progress import say
 from raysd.resolve import clone_spec_of
 
 if TYPE_CHECKING:
+    from raysd.classifier.exemplars import Exemplars
     from raysd.clone.clone import Clone
     from raysd.clone.spec import CloneSpec
     from raysd.data.images import ImageSet
@@ -90,12 +91,13 @@ def checked_run(experiment: Experiment) -> "TrainingRun":
     Raises:
         UserError: what is wrong with the settings, the storage, or the images.
     """
-    from raysd.resolve import training_pools, training_run
+    from raysd.resolve import training_clones, training_pools, training_run
 
     check_training(experiment)
     experiment.root.check_writable()
     pools = training_pools(experiment)
-    check_apart(experiment, [images for pool in pools for images in pool.sets])
+    specs = [clone.spec for clone in training_clones(experiment)]
+    check_apart(experiment, [images for pool in pools for images in pool.sets], specs)
     return training_run(experiment, pools)
 
 
@@ -119,20 +121,40 @@ MOST_SHARED = 0.01
 """The largest share of a set that may also be used otherwise: published sets hold a few images twice."""
 
 
-def check_apart(experiment: Experiment, sets: "list[ImageSet]") -> None:
+def check_apart(experiment: Experiment, sets: "list[ImageSet]", specs: "Sequence[CloneSpec]" = ()) -> None:
     """Check that no image is used both to train or to choose, and to measure. Sets are compared by their images.
 
+    Args:
+        experiment: validated settings.
+        sets: that classifiers are trained on.
+        specs: of the clones among them; the real exemplars of these count as trained on.
+
     Raises:
-        UserError: a set shares more than 1 % of its images with one that classifiers are trained on or chosen by, or
-            the first images of a set that is trained on overlap with those kept for validation.
+        UserError: a set shares more than 1 % of its images with one that classifiers are trained on or chosen by, or an
+            image with the exemplars, or the first images of a set that is trained on overlap with those kept for
+            validation.
     """
+    guides = [spec.exemplar_guide for spec in specs if spec.exemplar_guide is not None]
+    exemplars = {guide.exemplars for guide in guides if guide.exemplars.num_real_images}
     trained = [_Use("training", images.name, images) for images in sets if images.about.get("kind") == "real"]
     chosen = _validation(experiment)
     if chosen and trained:
         _check_validation_count(experiment, chosen[0], trained)
-    reported = _reported(experiment) if trained or chosen else []
+    reported = _reported(experiment) if trained or chosen or exemplars else []
     for used, measured in [*product(trained, [*chosen, *reported]), *product(chosen, reported)]:
         _check_pair(used, measured)
+    for each, measured in product(exemplars, [*chosen, *reported]):
+        _check_exemplars(each, measured)
+
+
+def _check_exemplars(exemplars: "Exemplars", measured: _Use) -> None:
+    from raysd.data.overlap import count_among
+    from raysd.evaluation.exemplars import source_hashes
+
+    if count := count_among(source_hashes(exemplars), measured.images):
+        what = f"{count:,} of its {exemplars.num_real_images:,} exemplars are also in {measured.field}"
+        remedy = f"{what} = {measured.name}; set another seed, or name other images"
+        raise UserError("generation.exemplar_guidance.images", exemplars.source, remedy)
 
 
 def _check_pair(used: _Use, measured: _Use) -> None:
@@ -177,6 +199,7 @@ def _reported(experiment: Experiment) -> list[_Use]:
         found.append(_Use("evaluation.test_set", wanted.name, images))
     others = {experiment.training.real, experiment.sweep.real}
     others |= {source.real for source in experiment.training.sources}
+    others |= set() if (guidance := experiment.generation.exemplar_guidance) is None else {guidance.images}
     others |= set() if evaluation.validation_set is None else {evaluation.validation_set.name}
     further: list[tuple[str, RealSource, bool]] = [
         *((f"evaluation.test_sets.{number}.name", each, False) for number, each in enumerate(evaluation.test_sets)),
@@ -328,7 +351,7 @@ def check_sweep(experiment: Experiment) -> "list[Model | Lora]":
         check_training(at)
         _check_batch(at)
     check_prompts(experiment, specs)
-    check_apart(experiment, _real_of_sweep(experiment, rungs[-1].images_per_class))
+    check_apart(experiment, _real_of_sweep(experiment, rungs[-1].images_per_class), specs)
     if experiment.sweep.proxies:
         _check_proxies(experiment)
     return list({(weights.name, weights.digest): weights for spec in specs for weights in spec.weights}.values())

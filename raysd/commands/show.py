@@ -62,6 +62,7 @@ def show_plan(plan: "ClonePlan", line: CommandLine = DEFAULT) -> None:
         f"sampler       {spec.scheduler or 'the checkpoint’s own'}, {spec.num_inference_steps} steps, "
         f"guidance scale {spec.guiding.words(spec.guidance_scale)}"
         + ("" if spec.step_cache is None else f", {spec.step_cache}")
+        + ("" if spec.latent_guide is None else f", {spec.latent_guide}")
     )
     _line(f"variant       {spec.variant_name}")
     for prompt in plan.prompts:

@@ -25,6 +25,11 @@ def count_shared(chosen: ImageSet, reported: ImageSet) -> int:
     return int(np.isin(_counting_hashes(reported), _counting_hashes(chosen)).sum())
 
 
+def count_among(hashes: np.ndarray, reported: ImageSet) -> int:
+    """Return how many of some hashes, uint64 [N], are of images of `reported` that count."""
+    return int(np.isin(hashes, _counting_hashes(reported)).sum())
+
+
 def count_images(images: ImageSet) -> int:
     """Return how many images of a set count."""
     return sum(int(images.kept_rows(file).sum()) for file in images.files())

@@ -23,7 +23,9 @@ import torch
 
 _SAMPLE = {True: "sample", False: "hidden_states"}
 """The denoiser's argument for the latents: of a U-Net, and of a transformer."""
-Objective = Callable[[torch.Tensor], torch.Tensor]
+Objective = Callable[[torch.Tensor, slice], torch.Tensor]
+"""What images move towards: float [b], larger is better, of images [b, 3, H, W] in -1..1, which are those rows of the
+batch. A row must not depend on the others."""
 
 
 class LatentSteps:
@@ -32,7 +34,7 @@ class LatentSteps:
     Args:
         pipeline: of diffusers, one of `STEPPED` in `raysd.diffusion.conventions`.
         denoiser: the pipeline's.
-        objective: returns float [B] of images [B, 3, H, W] in -1..1; larger is better.
+        objective: says how good images are, and which rows of the batch it is asked about.
         weight: share of the norm of an image's latents by which they move.
         every: steps from one guided step to the next.
         num_images: of the batch.
@@ -105,7 +107,7 @@ class LatentSteps:
                 answer = self._answer(sample, args, kwargs)
             images = self._decode(self._image_latents(sample, answer.float(), timestep))
             seen = images.detach().float().requires_grad_()
-            (at_images,) = torch.autograd.grad(self.objective(seen).sum(), seen)
+            (at_images,) = torch.autograd.grad(self.objective(seen, rows).sum(), seen)
             # Only its direction counts, and float16 would lose a small one on its way through the decoder.
             (gradient,) = torch.autograd.grad(images, sample, _unit(at_images).to(images.dtype))
         return gradient

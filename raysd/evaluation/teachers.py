@@ -72,21 +72,35 @@ def find_teacher(field: str, name: str, root: Location, table: ClassTable) -> Cl
     Raises:
         UserError: no such classifier, or one of other classes.
     """
+    if (folder := find_own(field, name, root)) is not None:
+        return own_teacher(field, name, folder, table)
+    model = pretrained_model(name, table, needs_classes=True, field=field)
+    return ClassifierTeacher(model, name, pretrained_saw_real(model))
+
+
+def find_own(field: str, name: str, root: Location) -> Location | None:
+    """Return the folder of a classifier that raysd trained, by its name or folder; None where it is none of raysd's.
+
+    Raises:
+        UserError: a name of raysd's, and no such classifier.
+    """
     if FINGERPRINT.fullmatch(name):
-        if load_record(root.child("classifiers", name)) is None:
+        if load_record(folder := root.child("classifiers", name)) is None:
             remedy = f"no finished classifier of that name in {root.child('classifiers').uri}; raysd list shows them"
             raise UserError(field, name, remedy)
-        return own_teacher(field, name, root.child("classifiers", name), table)
+        return folder
     if "://" in name and not name.startswith("file:"):
         folder = Location(name)
     else:
         folder = Location(str(local_path(field, name.removeprefix("hf-hub:"), "a classifier")))
-    if folder.exists(RECORD):
-        return own_teacher(field, name, folder, table)
-    model = pretrained_model(name, table, needs_classes=True, field=field)
+    return folder if folder.exists(RECORD) else None
+
+
+def pretrained_saw_real(model: EvaluatedModel) -> SawReal:
+    """Return whether a classifier of timm learned from real images, by the tag of its weights."""
     config = json.loads(Location(model.folder).read(CONFIG))
     tag = str(config.get("pretrained_cfg", {}).get("tag") or "")
-    return ClassifierTeacher(model, name, "yes" if OF_REAL_IMAGES.search(tag) else "unknown")
+    return "yes" if OF_REAL_IMAGES.search(tag) else "unknown"
 
 
 def own_teacher(field: str, name: str, folder: Location, table: ClassTable) -> ClassifierTeacher:
@@ -108,7 +122,8 @@ def saw_real(trained_on: Mapping[str, Any]) -> SawReal:
     """Return whether a classifier, or a teacher of it, ever learned from a real image; the generator does not count."""
     answers: list[SawReal] = ["no"]
     for part in trained_on.get("parts", [trained_on]):
-        answers.append(OF_KIND.get(part["kind"], "unknown"))
+        answers.append("yes" if part.get("num_real_images") else OF_KIND.get(part["kind"], "unknown"))
+        answers.append(part.get("exemplars", {}).get("model_saw_real", "no"))
         if "teacher" in part:
             answers.append(part["teacher"]["saw_real"])
     return max(answers, key=ANSWERS.index)

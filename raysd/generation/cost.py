@@ -40,6 +40,16 @@ CACHED_SHARES = {
 }
 """Share of a whole step's time that a step takes with 1, 2, ... layers on the way down: of the embedded model as
 measured, of Stable Diffusion 1.x and XL by the number of multiplications."""
+DECODED_SHARES = {
+    "embedded": 0.5,
+    "StableDiffusionPipeline": 3.15,
+    "StableDiffusionXLPipeline": 1.59,
+    "StableDiffusion3Pipeline": 1.21,
+    "SanaPipeline": 2.82,
+}
+"""Cost in guided steps of moving the latents along a gradient that passes the decoder: of the embedded model as
+measured with a ResNet-18, of others that of the decoder alone, by the number of multiplications."""
+THROUGH_DENOISER = 1.07  # guided steps more, where the gradient also passes the denoiser; as counted
 START_SECONDS = 10.0  # until actors generate and after they have generated, where nobody measured it
 CPU = "CPU core"
 
@@ -63,12 +73,26 @@ class Rate:
 
 
 def guided_steps(spec: CloneSpec) -> float:
-    """Return the cost of an image in guided steps: those without the unconditional pass count in part."""
+    """Return the cost of an image in guided steps: those without the unconditional pass count in part, and moves of the
+    latents by what they cost."""
+    return _denoising_steps(spec) + _moving_steps(spec)
+
+
+def _denoising_steps(spec: CloneSpec) -> float:
     first, last = spec.guidance_interval
     share = last - first if spec.family.known.makes_two_passes(spec.guidance_scale) else 0.0
     if not spec.guiding.has_weaker_pass:
         return _whole_steps(spec) * (share + (1 - share) * UNGUIDED_SHARE)
     return UNGUIDED_SHARE * (_whole_steps(spec) + spec.num_inference_steps * share * _weaker_pass(spec))
+
+
+def _moving_steps(spec: CloneSpec) -> float:
+    """Return the cost of guidance by exemplars or by entropy, in guided steps."""
+    guide = spec.latent_guide
+    if guide is None or not guide.weight:
+        return 0.0
+    share = DECODED_SHARES[_family(spec)] + (THROUGH_DENOISER if guide.through_denoiser else 0)
+    return (spec.num_inference_steps - 1) // guide.every * share
 
 
 def _weaker_pass(spec: CloneSpec) -> float:
@@ -140,7 +164,7 @@ def estimate_rates(spec: CloneSpec) -> list[Rate]:
     finally:
         logging.disable(logging.NOTSET)
     is_guided = spec.family.known.makes_two_passes(spec.guidance_scale)
-    num_steps = guided_steps(spec) if is_guided else _whole_steps(spec)
+    num_steps = guided_steps(spec) if is_guided else _whole_steps(spec) + 2 * _moving_steps(spec)
     per_step = (step * num_steps + decoding) / guided_steps(spec)
     table = yaml.safe_load(GPUS.read_text(encoding="utf-8"))
     return [

@@ -39,6 +39,8 @@ PLAIN: dict[str, Any] = {
     "loras": (),
     "guidance_interval": WHOLE,
     "guiding": Guiding(),
+    "entropy_guide": None,
+    "exemplar_guide": None,
     "num_inference_steps": 2,
 }
 """What a run on fake tensors leaves out; a model runs once for all calls of the same shapes."""

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 from raysd.classifier.entropy import Entropy
+from raysd.classifier.exemplars import ExemplarGuide, Nearness
+from raysd.clone.latent_guides import LatentGuide
 from raysd.clone.plan import PlannedImage
 from raysd.clone.spec import CloneSpec
 from raysd.device import find_device
@@ -18,7 +20,7 @@ from raysd.diffusion.guiding.condition_noise import ConditionNoise
 from raysd.diffusion.guiding.guider import Guider
 from raysd.diffusion.guiding.image_numbers import image_guidance_scale
 from raysd.diffusion.guiding.weaker import load_weak_denoiser, transformer_blocks, without_blocks
-from raysd.diffusion.latent_steps import LatentSteps
+from raysd.diffusion.latent_steps import LatentSteps, Objective
 from raysd.diffusion.lora import fuse_lora
 from raysd.diffusion.prompt_embeddings import PromptEmbeddings
 from raysd.diffusion.step_cache import cached_steps
@@ -89,7 +91,7 @@ class Generator:
             for denoiser in denoisers:
                 denoiser.to(memory_format=torch.channels_last)
         self.pipeline, self.own_scheduler = pipeline, pipeline.scheduler
-        self.entropy: tuple[tuple[str, str], Entropy] | None = None
+        self.held: tuple[tuple[str, ...], Entropy | Nearness] | None = None
         self.arguments = set(signature(pipeline.__call__).parameters)
         self.embeddings = PromptEmbeddings(pipeline) if type(pipeline).__name__ in EMBEDDINGS else None
         if spec.compile:
@@ -124,7 +126,7 @@ class Generator:
 
     def _call_guided(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> Any:
         """Call the pipeline, with a guider in the place of the denoiser where guidance is not plain."""
-        original, steps = self.denoiser.forward, self._latent_steps(spec, len(images))
+        original, steps = self.denoiser.forward, self._latent_steps(spec, images)
         self.denoiser.forward = self._guider(spec, images, original) or original
         try:
             if steps is None:
@@ -135,19 +137,27 @@ class Generator:
         finally:
             self.denoiser.forward = original
 
-    def _latent_steps(self, spec: CloneSpec, num_images: int) -> LatentSteps | None:
-        """Return the guidance by a classifier; it holds the last one."""
-        guide = spec.entropy_guide
+    def _latent_steps(self, spec: CloneSpec, images: Sequence[PlannedImage]) -> LatentSteps | None:
+        """Return what moves the latents of a batch; None for nothing."""
+        guide = spec.latent_guide
         if guide is None:
             return None
-        if self.entropy is None or self.entropy[0] != (guide.digest, spec.color):
+        at_once = 1 if spec.image_size >= SLICED_SIZE else len(images)
+        settings = (guide.weight, guide.every, len(images), guide.through_denoiser, at_once)
+        return LatentSteps(self.pipeline, self.denoiser, self._objective(spec, guide, images), *settings)
+
+    def _objective(self, spec: CloneSpec, guide: LatentGuide, images: Sequence[PlannedImage]) -> Objective:
+        """Return what the images of a batch move towards; the classifier of the last one is held."""
+        key = (*guide.key, spec.color)
+        if self.held is None or self.held[0] != key:
             for part in self.pipeline.components.values():
                 if isinstance(part, torch.nn.Module):
                     part.requires_grad_(False)
-            self.entropy = (guide.digest, spec.color), Entropy(Location(guide.folder), self.pipeline.device, spec.color)
-        at_once = 1 if spec.image_size >= SLICED_SIZE else num_images
-        settings = (guide.weight, guide.every, num_images, guide.through_denoiser, at_once)
-        return LatentSteps(self.pipeline, self.denoiser, self.entropy[1], *settings)
+            self.held = key, _load_guide(guide, self.pipeline.device, spec.color)
+        found = self.held[1]
+        if isinstance(found, Entropy):
+            return found
+        return found.of([image.label for image in images], [spec.first_image + image.index for image in images])
 
     def _guider(self, spec: CloneSpec, images: Sequence[PlannedImage], forward: Any) -> Guider | None:
         """Return the guider of a batch; None where guidance is plain."""
@@ -278,6 +288,12 @@ class Generator:
         for block in denoiser.modules():
             if type(block).__name__ in spec.family.regions:
                 block.compile(dynamic=dynamic)
+
+
+def _load_guide(guide: LatentGuide, device: torch.device, color: str) -> Entropy | Nearness:
+    if isinstance(guide, ExemplarGuide):
+        return Nearness(guide, device, color)
+    return Entropy(Location(guide.folder), device, color)
 
 
 def _rounded(images: torch.Tensor | np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -20,12 +20,13 @@ from raysd.storage.row_types import AccuracyRow, RungResult, TrainedOn
 
 KINDS = ("clone", "real", "pretrained", "random")
 ROLES = ("validation", "test", "shift", "transfer", "generated")
-SELECTED: tuple[Literal["left_out", "from_end", "label_map", "groups", "teacher", "adaptive"], ...] = (
+SELECTED: tuple[Literal["left_out", "from_end", "label_map", "groups", "teacher", "exemplars", "adaptive"], ...] = (
     "left_out",
     "from_end",
     "label_map",
     "groups",
     "teacher",
+    "exemplars",
     "adaptive",
 )
 """What a row says of the part of a set that was trained on."""
@@ -67,6 +68,10 @@ class Setting:
             marks.append("filtered")
         if teacher := selected.get("teacher"):
             marks.append(f"soft labels {teacher['weight']:g} at temperature {teacher['temperature']:g}")
+        if exemplars := selected.get("exemplars"):
+            count = exemplars["num_real_images"]
+            real = f"{count:,} real images" if count else "none real"
+            marks.append(f"guided by {exemplars['per_class']} exemplars a class, {real}")
         return tuple(marks)
 
     def fields(self, of_images: bool = False) -> dict[str, str]:

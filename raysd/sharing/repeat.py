@@ -46,8 +46,8 @@ def repeat_of(clone: Clone, batch_size: int | None) -> Repeat:
     if values is None or not _repeats(clone, values):
         return Repeat(
             (),
-            "It was generated with tables or LoRA files that are not part of this repository.",
-            ("no command repeats this clone elsewhere: it needs tables or LoRA files of yours",),
+            "It was generated with tables, LoRA files or a classifier that are not part of this repository.",
+            ("no command repeats this clone elsewhere: it needs tables, LoRA files or a classifier of yours",),
         )
     shown = without_paths(values)
     text = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
@@ -65,7 +65,7 @@ def repeat_of(clone: Clone, batch_size: int | None) -> Repeat:
 def _experiment_values(clone: Clone, batch_size: int | None) -> dict[str, Any] | None:
     spec = clone.spec
     variant = _variant_values(spec)
-    if variant is None or spec.loras or spec.entropy_guide is not None:
+    if variant is None or spec.loras or spec.latent_guide is not None:
         return None
     keys, counts = spec.table.keys, clone.counts
     generation: dict[str, Any] = {

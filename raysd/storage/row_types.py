@@ -35,6 +35,12 @@ class TrainedOn(TypedDict, total=False):
     teacher: dict[str, Any]
     """Of soft labels: `names`, `saw_real` (whether a teacher ever learned from a real image: `no`, `yes` or `unknown`),
     the `weight` in the loss and the `temperature`."""
+    num_real_images: int
+    """Real images among the exemplars that guided a clone; 0 where these are generated images."""
+    exemplars: dict[str, Any]
+    """Of a clone that they guided: `source`, `digest`, `per_class`, `num_real_images`, `weight`, the `model` in whose
+    features they are compared, and `model_saw_real` (whether that ever learned from a real image: `no`, `yes` or
+    `unknown`)."""
     adaptive: Values
     """The way of an adaptive clone with its options, where the images are not those of a plain one."""
     parts: list[dict[str, Any]]

@@ -37,10 +37,10 @@ def read_each(read: Callable[[str], T], names: Iterable[str]) -> list[T]:
     return answers
 
 
-def write_table(folder: Location, name: str, table: pa.Table) -> int:
+def write_table(folder: Location, name: str, table: pa.Table, row_group_size: int | None = None) -> int:
     """Write a file in one atomic step; return its bytes."""
     buffer = pa.BufferOutputStream()
-    pq.write_table(table, buffer)
+    pq.write_table(table, buffer, row_group_size=row_group_size)
     data = buffer.getvalue().to_pybytes()
     folder.write(name, data)
     return len(data)

@@ -149,6 +149,10 @@ def test_other_commands_go_on_from_the_written_file(adapted, root):
         ({"generation": {"first_image": 3}}, "generation.first_image"),
         ({"adaptive": {"num_rounds": 30}}, "adaptive.num_rounds"),
         ({"adaptive": {"way": "entropy"}, "generation": {"model": "dummy"}}, "adaptive.way"),
+        (
+            {"adaptive": {"way": "entropy"}, "generation": {"exemplar_guidance": {"images": "own", "model": "any"}}},
+            "generation.exemplar_guidance",
+        ),
         ({"training": {"batch_size": 100}}, "training.batch_size"),
     ],
 )

@@ -113,7 +113,7 @@ def test_the_expected_image_is_that_of_diffusers(kind):
     scheduler = DDIMScheduler(prediction_type=kind, clip_sample=False)
     scheduler.set_timesteps(10)
     pipeline = type("Pipeline", (), {"scheduler": scheduler, "unet": None})()
-    steps = LatentSteps(pipeline, object(), lambda images: images, 0.1, 1, 2, False, 2)
+    steps = LatentSteps(pipeline, object(), lambda images, rows: images, 0.1, 1, 2, False, 2)
     sample, answer = torch.randn(2, 2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     timestep = scheduler.timesteps[4]
     expected = scheduler.step(answer, timestep, sample).pred_original_sample

@@ -131,7 +131,7 @@ OTHER = {
 }
 """Another value than the default, where it does not follow from the type."""
 ELSEWHERE = {
-    f"generation.{name}" for name in ("revision", "weak_revision", "lora", "seeds", "scheduler")
+    f"generation.{name}" for name in ("revision", "weak_revision", "lora", "exemplar_guidance", "seeds", "scheduler")
 }  # need files, or diffusers
 OF_IMAGES = {"training.sources", "training.filters", "training.real"}
 
