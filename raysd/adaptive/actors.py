@@ -3,7 +3,6 @@
 from contextlib import suppress
 from dataclasses import replace
 
-from raysd.classifier.architecture import load_record
 from raysd.clone.clone import Clone
 from raysd.clone.scan import missing_shards
 from raysd.cluster.resources import ResourceRequest, check_room, cluster_nodes, room_for
@@ -70,7 +69,7 @@ class Actors:
         spares the start of Ray Train's."""
         from raysd.cluster.session import ensure_ray
 
-        if all(load_record(run.folder(seed)) is not None for seed in run.settings.seeds):
+        if all(run.is_trained(seed) for seed in run.settings.seeds):
             return [run.fingerprint(seed) for seed in run.settings.seeds]
         ensure_ray()
         return train_here(run) if self._trains_here() else train_classifiers(run)

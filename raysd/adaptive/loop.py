@@ -4,25 +4,27 @@ Each clone seed has a loop of its own, since its noise leads to other classifier
 
 1. generates what is missing of its parts (`raysd.adaptive.parts`); actors stay up from round to round where the cluster
    has room for them beside the training, and else end before it begins;
-2. trains classifiers on all images so far: the first seed's, in the last round those of all seeds;
+2. trains classifiers on all images so far: the first seed's, in the last round those of all seeds; where training
+   goes on from round to round, those of all seeds in each;
 3. measures its first classifier on the images that decide: real ones that are kept for validation, else held-out
    generated ones, and never a test set;
-4. chooses what the next round adds (`raysd.adaptive.ways`), and writes its row.
+4. chooses what the next round adds (`raysd.adaptive.ways`) if it adds anything (`raysd.adaptive.course`), and writes
+   its row.
 
 Clones, classifiers and rows are named by what shapes them, and a round's row says what comes next. So a loop that is
 killed goes on with the phase in which it died, and nothing is generated, trained or decided twice.
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from raysd.adaptive.actors import Actors
+from raysd.adaptive.clock import Clock, added
+from raysd.adaptive.course import Course
 from raysd.adaptive.parts import Part, total
 from raysd.adaptive.select import ask, choose
 from raysd.adaptive.ways import first_parts, next_parts, pool_slice
@@ -36,7 +38,7 @@ from raysd.progress import say
 from raysd.resolve import replicates, training_run
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
-from raysd.storage.row_types import AdaptiveRow, LoopSeconds, MeasuredRow, RoundRow
+from raysd.storage.row_types import AdaptiveRow, MeasuredRow, RoundRow
 from raysd.storage.rows import ADAPTIVE, ROUND, find_row, write_row
 from raysd.training.loader import Pool
 from raysd.training.run import TrainingRun
@@ -44,28 +46,6 @@ from raysd.versions import versions
 
 DECIDES = ("validation", "generated")
 """Roles of the images that decide, the first that is there."""
-
-
-@dataclass
-class Clock:
-    """Seconds of the phases of a loop, by the clock."""
-
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("generate", "train", "measure"), 0.0))
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Count what happens within as a phase."""
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[name] += time.monotonic() - began
-
-    def since(self, before: dict[str, float], began: float | None = None) -> LoopSeconds:
-        """Return the seconds after an earlier look; in all those since `began`, or the sum."""
-        spent = {name: value - before[name] for name, value in self.seconds.items()}
-        total = sum(spent.values()) if began is None else time.monotonic() - began
-        return {"generate": spent["generate"], "train": spent["train"], "measure": spent["measure"], "total": total}
 
 
 def run_adaptive(experiment: Experiment, evaluation: Evaluation) -> tuple[AdaptiveRow, list[MeasuredRow]]:
@@ -99,7 +79,7 @@ def run_adaptive(experiment: Experiment, evaluation: Evaluation) -> tuple[Adapti
         "rounds": [row["fingerprint"] for row in rounds],
         "classifiers": classifiers,
         "rows": [row["fingerprint"] for row in rows if row["value"] is not None],
-        "seconds": _added([*(row["seconds"] for row in rounds), clock.since(before)]),
+        "seconds": added([*(row["seconds"] for row in rounds), clock.since(before)]),
         "command": evaluation.command,
         "versions": versions(),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -109,15 +89,6 @@ def run_adaptive(experiment: Experiment, evaluation: Evaluation) -> tuple[Adapti
         write_row(root, ADAPTIVE, row)
         return row, rows
     return earlier, rows
-
-
-def _added(parts: list[LoopSeconds]) -> LoopSeconds:
-    return {
-        "generate": sum(part["generate"] for part in parts),
-        "train": sum(part["train"] for part in parts),
-        "measure": sum(part["measure"] for part in parts),
-        "total": sum(part["total"] for part in parts),
-    }
 
 
 @dataclass
@@ -135,7 +106,7 @@ class Loop:
         """Hash of everything that shapes the rounds."""
         experiment, settings = self.experiment, self.experiment.adaptive
         (first,) = first_parts(settings, experiment.generation.images_per_class, len(experiment.table))
-        run, last = (self._run([first], is_last) for is_last in (False, True))
+        run, last = (self._run([first], Course(is_last=is_last), []) for is_last in (False, True))
         return fingerprint(
             {
                 "first": first.images(experiment).identity(),
@@ -151,16 +122,19 @@ class Loop:
         """Run the rounds that are missing, and return the rows of all."""
         settings, rows = self.experiment.adaptive, list[RoundRow]()
         parts = first_parts(settings, self.experiment.generation.images_per_class, len(self.experiment.table))
-        for number in range(settings.num_rounds):
+        course, starts = Course(), list[str]()
+        while True:
             clones = [part.clone(self.experiment).spec.fingerprint for part in parts]
-            key = fingerprint([self.fingerprint, number, clones, [part.to_json() for part in parts]])
+            key = fingerprint([self.fingerprint, course.number, clones, [part.to_json() for part in parts]])
             row = find_row(self.experiment.root, ROUND, key)
             if row is None or not self._is_there(row):
-                row = self._round(key, number, parts, actors)
+                row = self._round(key, course, parts, starts, actors)
                 write_row(self.experiment.root, ROUND, row)
             rows.append(row)
-            parts = [Part.from_json(part) for part in row["next"]]
-        return rows
+            if course.is_last:
+                return rows
+            parts, starts = [Part.from_json(part) for part in row["next"]], row["classifiers"]
+            course = course.after(row["accuracy"], settings)
 
     def _is_there(self, row: RoundRow) -> bool:
         """Return whether the classifiers of a round exist; rows alone are no use without them."""
@@ -169,34 +143,28 @@ class Loop:
         classifiers = self.experiment.root.child("classifiers")
         return all(load_record(classifiers.child(name)) is not None for name in row["classifiers"])
 
-    def _round(self, key: str, number: int, parts: list[Part], actors: Actors) -> RoundRow:
-        experiment, settings = self.experiment, self.experiment.adaptive
+    def _round(self, key: str, course: Course, parts: list[Part], starts: list[str], actors: Actors) -> RoundRow:
+        experiment, settings, name = self.experiment, self.experiment.adaptive, self._name(course.number)
         began, before = time.monotonic(), dict(self.clock.seconds)
-        is_last = number == settings.num_rounds - 1
-        say(f"{self._name(number)}: {total(parts):,} images")
+        say(f"{name}: {total(parts):,} images")
         clones = [part.clone(experiment) for part in parts]
         with self.clock.phase("generate"):
             actors.grow(clones)
-        run = self._run(parts, is_last)
+        run = self._run(parts, course, starts)
         with self.clock.phase("train"):
             classifiers = actors.train(run)
         with self.clock.phase("measure"):
             measured = self._measure(classifiers[0])
         accuracies = measured["per_class"] or [None] * len(experiment.table)
-        folder = experiment.root.child("classifiers", classifiers[0])
-        budget = experiment.generation.images_per_class
-        coming = list[Part]()
-        if not is_last and settings.way == "select":
-            coming = self._select(number, parts, folder, actors)
-        elif not is_last:
-            coming = next_parts(settings, budget, number, parts, accuracies, classifiers[0])
-        say(f"{self._name(number)}: {measured['value']:.1f} % on {measured['dataset']}")
-        return {
+        coming = self._coming(course, measured["value"], accuracies, parts, classifiers[0], actors)
+        say(f"{name}: {measured['value']:.1f} % on {measured['dataset']}")
+        row: RoundRow = {
             "fingerprint": key,
             "loop": self.fingerprint,
             "way": settings.way,
-            "number": number,
-            "is_last": is_last,
+            "number": course.number,
+            "is_last": course.is_last,
+            "grew": course.grew,
             "clone_seed": experiment.generation.seed,
             "num_images": total(parts),
             "class_names": list(experiment.table.names),
@@ -215,11 +183,34 @@ class Loop:
             "versions": versions(),
             "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
+        return row if settings.patience is None else {**row, "stalls": course.stalls_after(row["accuracy"])}
 
-    def _select(self, number: int, parts: list[Part], classifier: Location, actors: Actors) -> list[Part]:
-        """Generate the pool of the next round, ask a classifier about it, and return what is chosen."""
-        settings, (part,) = self.experiment.adaptive, parts
-        first, count = pool_slice(settings, self.experiment.generation.images_per_class, number)
+    def _coming(
+        self,
+        course: Course,
+        accuracy: float,
+        accuracies: list[float | None],
+        parts: list[Part],
+        classifier: str,
+        actors: Actors,
+    ) -> list[Part]:
+        """Return what there is to be after the next round; nothing after the last."""
+        settings, budget = self.experiment.adaptive, self.experiment.generation.images_per_class
+        if course.is_last:
+            return []
+        coming = course.after(accuracy, settings)
+        if not coming.grew:
+            return parts
+        if settings.way != "select":
+            return next_parts(settings, budget, coming.step, parts, accuracies, classifier)
+        folder = self.experiment.root.child("classifiers", classifier)
+        return self._select(pool_slice(settings, budget, course.step, coming.step), parts, folder, actors)
+
+    def _select(
+        self, pool_part: tuple[int, tuple[int, int]], parts: list[Part], classifier: Location, actors: Actors
+    ) -> list[Part]:
+        """Generate the pool of a growth step, ask a classifier about it, and return what is chosen."""
+        settings, (part,), (first, count) = self.experiment.adaptive, parts, pool_part
         counts = ImageCounts(part.counts.num_classes, first + count[1])
         pool = Part(part.changes, counts).clone(self.experiment)
         with self.clock.phase("generate"):
@@ -231,17 +222,33 @@ class Loop:
 
     def _name(self, number: int) -> str:
         seed = f", clone seed {self.experiment.generation.seed}" if self.number else ""
-        return f"{self.experiment.adaptive.way}, round {number + 1} of {self.experiment.adaptive.num_rounds}{seed}"
+        settings = self.experiment.adaptive
+        most = f" of {settings.num_rounds}" if settings.patience is None else ""
+        return f"{settings.way}, round {number + 1}{most}{seed}"
 
-    def _run(self, parts: list[Part], is_last: bool) -> TrainingRun:
-        """Return the training of a round."""
-        training = self.experiment.training
-        if not is_last:
-            epochs = self.experiment.adaptive.round_epochs
-            length = {} if epochs is None else {"num_epochs": epochs, "num_steps": None}
-            training = training.model_copy(update={"seeds": training.seeds[:1], **length})
-        experiment = self.experiment.model_copy(update={"training": training})
-        return training_run(experiment, (Pool(tuple(part.images(experiment) for part in parts)),))
+    def _run(self, parts: list[Part], course: Course, starts: list[str]) -> TrainingRun:
+        """Return the training of a round.
+
+        Args:
+            parts: the images.
+            course: where the round is.
+            starts: the classifiers of the round before, for a training that goes on.
+        """
+        training, settings = self.experiment.training, self.experiment.adaptive
+        changes = dict[str, Any]()
+        if not course.is_last and settings.round_epochs is not None:
+            changes = {"num_epochs": settings.round_epochs, "num_steps": None}
+        goes_on = settings.training == "continued"
+        if goes_on:
+            changes["recipe_options"] = {**training.recipe_options, **course.rates}
+        elif not course.is_last:
+            changes["seeds"] = training.seeds[:1]
+        experiment = self.experiment.model_copy(update={"training": training.model_copy(update=changes)})
+        run = training_run(experiment, (Pool(tuple(part.images(experiment) for part in parts)),))
+        if not goes_on:
+            return run
+        chains = dict(zip(training.seeds, starts, strict=True)) if starts else {}
+        return replace(run, starts=chains, keeps_state=not course.is_last)
 
     def _deciding(self) -> Evaluation:
         """Return the evaluation on the images that decide."""

@@ -70,8 +70,9 @@ class Part:
         """Return the images to train on."""
         clone = self.clone(experiment)
         images, spec, guide = clone_images(clone), clone.spec, clone.spec.entropy_guide
-        if not self.counts.own and self.left_out is None and guide is None:
-            return images  # those of a plain clone
+        is_plain = not self.counts.own and self.left_out is None and guide is None
+        if is_plain and experiment.adaptive.training == "anew":
+            return images
         way = experiment.adaptive.way
         about = {**images.about, "adaptive": experiment.adaptive.identity()}
         if guide is not None:  # each clone seed has a guide of its own

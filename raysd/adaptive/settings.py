@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from raysd.curation.settings import Window
 from raysd.settings import Section, Unit
@@ -37,6 +37,14 @@ class AdaptiveSettings(Section):
     """Take the gradient of `entropy` through the denoiser, which costs a pass and its gradient in each guided step."""
     round_epochs: Annotated[int, Field(ge=1), Unit("epochs")] | None = None
     """Epochs of the classifiers of all rounds but the last; `training.num_epochs` when null."""
+    training: Literal["anew", "continued"] = "anew"
+    """How a round begins its classifiers: `anew`, with random weights; `continued`, with weights and optimizer as the
+    round before left them. Then the first round has the warmup of the recipe and the last one its decay."""
+    patience: Annotated[int, Field(ge=1, le=1000), Unit("rounds")] | None = None
+    """Rounds in a row without a better accuracy before the clone grows, which it does `num_rounds - 1` times; needs
+    `training: continued`. It grows in each round when null."""
+    max_rounds: Annotated[int, Field(ge=2, le=10_000), Unit("rounds")] = 20
+    """Most rounds with `patience`; the last of them generates what is missing. Without effect where that is null."""
 
     @field_validator("window")
     @classmethod
@@ -44,6 +52,12 @@ class AdaptiveSettings(Section):
         if window[0] >= window[1]:
             raise ValueError("the first must be less than the second; write it as [0.5, 0.95]")
         return window
+
+    @model_validator(mode="after")
+    def _waits_for_a_training(self) -> "AdaptiveSettings":
+        if self.patience is not None and self.training == "anew":
+            raise ValueError("patience waits for a training that goes on; set training to continued")
+        return self
 
     def identity(self) -> dict[str, Any]:
         """Return the values that shape the rounds: the way, and its own options."""
@@ -53,4 +67,6 @@ class AdaptiveSettings(Section):
             "entropy": ["weight", "every", "through_denoiser"],
         }.get(self.way, [])
         shared = ["way", "num_rounds", "first_share", "round_epochs"]
+        shared += ["training"] if self.training != "anew" else []
+        shared += ["patience", "max_rounds"] if self.patience is not None else []
         return {name: getattr(self, name) for name in [*shared, *own]}

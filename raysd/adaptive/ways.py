@@ -20,23 +20,24 @@ def first_parts(settings: AdaptiveSettings, images_per_class: int, num_classes: 
 def next_parts(
     settings: AdaptiveSettings,
     images_per_class: int,
-    done: int,
+    step: int,
     parts: list[Part],
     accuracies: list[float | None],
     classifier: str,
 ) -> list[Part]:
-    """Return what there is to be after the next round; images that are there stay.
+    """Return what there is to be after a growth step; images that are there stay.
 
     Args:
         settings: the way, and its options.
         images_per_class: after the last round.
-        done: number of the round that has ended.
-        parts: after that round.
-        accuracies: of its classifier on the images that decide, in percent of each class; None where there are none.
+        step: the growth step, from 1.
+        parts: before it.
+        accuracies: of the classifier of the round that has ended, on the images that decide, in percent of each
+            class; None where there are none.
         classifier: its fingerprint.
     """
     num_classes = parts[0].counts.num_classes
-    goal = images_after(done + 1, images_per_class, settings.num_rounds, settings.first_share)
+    goal = images_after(step, images_per_class, settings.num_rounds, settings.first_share)
     added = goal * num_classes - total(parts)
     if settings.way == "entropy":
         return [*parts, _guided(settings, parts, added // num_classes, classifier)]
@@ -47,12 +48,11 @@ def next_parts(
     return [Part(part.changes, counts_from_array(part.counts.array + counts))]
 
 
-def pool_slice(settings: AdaptiveSettings, images_per_class: int, done: int) -> tuple[int, tuple[int, int]]:
-    """Return the number of the first image of each class in the pool of the next round, and how many of it are chosen
-    and generated."""
-    goals = [
-        images_after(number, images_per_class, settings.num_rounds, settings.first_share) for number in range(done + 2)
-    ]
+def pool_slice(settings: AdaptiveSettings, images_per_class: int, done: int, step: int) -> tuple[int, tuple[int, int]]:
+    """Return the number of the first image of each class in the pool of growth step `step`, and how many of it are
+    chosen and generated; `done` is the step before."""
+    steps = [*range(done + 1), step]
+    goals = [images_after(each, images_per_class, settings.num_rounds, settings.first_share) for each in steps]
     sizes = [math.ceil((after - before) * settings.pool_factor) for before, after in pairwise(goals)]
     return goals[0] + sum(sizes[:-1]), (goals[-1] - goals[-2], sizes[-1])
 

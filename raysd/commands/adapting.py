@@ -95,7 +95,7 @@ def images_to_generate(experiment: Experiment) -> int:
     settings, count = experiment.adaptive, experiment.generation.images_per_class
     if settings.way != "select":
         return count
-    first, (_, pool) = pool_slice(settings, count, settings.num_rounds - 2)
+    first, (_, pool) = pool_slice(settings, count, settings.num_rounds - 2, settings.num_rounds - 1)
     return first + pool
 
 

@@ -66,6 +66,7 @@ ENTERS = {
     "evaluation.skip_absent": NONE,
     "analysis": RESULTS,
     "adaptive": CLONE,
+    "adaptive.training": CLASSIFIER,
     "sweep": SWEEP,
     "sweep.max_concurrent_trials": NONE,
     "sweep.extra_trials": NONE,

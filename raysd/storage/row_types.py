@@ -579,6 +579,10 @@ class RoundRow(TypedDict):
     """From 0."""
     is_last: bool
     clone_seed: int
+    grew: NotRequired[bool]
+    """Whether it had more images than the round before; rows of older versions, whose rounds all had, lack it."""
+    stalls: NotRequired[int]
+    """With `patience`: the rounds in a row up to this one that were no better than the best."""
     num_images: int
     class_names: list[str]
     counts: list[int]

@@ -36,6 +36,7 @@ from raysd.errors import UserError
 from raysd.storage.location import Location
 from raysd.training.augmentation import augment, fractals
 from raysd.training.augmentation.ahead import Prepared, one_ahead, to_device
+from raysd.training.checkpoint import begin_at, keep_end, pack, unpack
 from raysd.training.loader import Batch
 from raysd.training.logs import open_log
 from raysd.training.losses.contrastive import WithProjections, contrastive_loss
@@ -69,6 +70,7 @@ PROGRESS_SECONDS = 2.0
 LOG_SECONDS = 10.0  # each write sends the whole history, which would slow short epochs down
 VALIDATION_BATCH = 250
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+NOISE_STRIDE = 1_000_003  # between the seeds of trainings that go on, so that no order and no augmentation comes again
 # timm's names, by optimizer and Nesterov momentum
 OPTIMIZERS = {
     ("sgd", False): "momentum",
@@ -158,6 +160,16 @@ class SeedTraining:
             open_log(config.logger, Location(config.root), config.fingerprints[seed], log) if self.rank == 0 else None
         )
         self.step = 0
+        average = None if self.ema is None else self.ema.module
+        self.learners = {
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "scaler": self.scaler,
+            "ema": average,
+        }
+        start = config.starts.get(seed)
+        self.steps_before = 0 if start is None else begin_at(start, self.learners)
+        self.noise_seed = seed + NOISE_STRIDE * self.steps_before
 
     def run(self, arrays: list[ImageArrays] | None, resumed: dict[str, Any] | None) -> None:
         """Train to the end, from the checkpoint if there is one."""
@@ -167,7 +179,7 @@ class SeedTraining:
         called = WithProjections(self.model) if self.recipe.contrastive_weight else self.model
         parallel = self.workers.wrap(torch.compile(called) if config.compile else called)
         self.began, self.first_step, self.last_progress, self.last_log = time.monotonic(), self.step, 0.0, 0.0
-        steps, place = range(self.step, config.num_steps), (self.rank, self.world_size, self.seed)
+        steps, place = range(self.step, config.num_steps), (self.rank, self.world_size, self.noise_seed)
         batches = (
             config.ingest.stream_batches(steps, *place)
             if arrays is None
@@ -193,7 +205,9 @@ class SeedTraining:
     def _rate(self) -> float:
         recipe, num_steps = self.recipe, self.config.num_steps
         floor = min(1.0, recipe.final_learning_rate / self.peak_rate)
-        return self.peak_rate * cosine_factor(self.step, num_steps, round(num_steps * recipe.warmup_share), floor)
+        warmup = round(num_steps * recipe.warmup_share)
+        decay = None if recipe.decay_share is None else round(num_steps * recipe.decay_share)
+        return self.peak_rate * cosine_factor(self.step, num_steps, warmup, floor, decay)
 
     def _size(self, step: int) -> int:
         return size_at(
@@ -201,7 +215,7 @@ class SeedTraining:
         )
 
     def _generator(self, step: int) -> torch.Generator:
-        return torch.Generator().manual_seed(((self.seed * 1_000_003 + step) * 1009 + self.rank) % 2**63)
+        return torch.Generator().manual_seed(((self.noise_seed * 1_000_003 + step) * 1009 + self.rank) % 2**63)
 
     def _prepare(self, item: tuple[int, Batch]) -> Prepared:
         """Return the views, the labels, any soft targets and any groups of a step's batch, on the device."""
@@ -248,7 +262,7 @@ class SeedTraining:
         self.scaler.update()
         self.optimizer.zero_grad()
         if self.ema is not None:
-            self.ema.update(self.model, step=self.step + 1)
+            self.ema.update(self.model, step=self.steps_before + self.step + 1)
 
     def _seed_dropout(self, seed: int) -> None:
         """Seed this worker's device alone; `torch.manual_seed` would seed all kinds of devices in every step."""
@@ -370,20 +384,10 @@ class SeedTraining:
             "sizes": self.sizes,
             "precision": self.config.precision,
         }
-        state |= {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-        }
-        state["ema"] = None if self.ema is None else self.ema.module.state_dict()
-        self.workers.report(self._reported(), state)
+        self.workers.report(self._reported(), state | pack(self.learners))
 
     def _load(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        if self.ema is not None:
-            self.ema.module.load_state_dict(state["ema"])
+        unpack(state, self.learners)
         if self.rank == 0:  # the sums of all workers
             for name, meter in self.meters.items():
                 resume_meter(meter, state["totals"][name])
@@ -424,8 +428,12 @@ class SeedTraining:
             "workers": self.sizes,
             "versions": versions(),
         }
-        save_classifier(
-            Location(config.root).child("classifiers", record["fingerprint"]), model, config.architecture, record
-        )
+        folder = Location(config.root).child("classifiers", record["fingerprint"])
+        if self.seed in config.starts:
+            start = config.starts[self.seed].uri.rpartition("/")[2]
+            record |= {"start": start, "steps_before": self.steps_before}
+        if config.keeps_state:  # before the weights lose their layout
+            keep_end(folder, self.learners, self.steps_before + self.step)
+        save_classifier(folder, model, config.architecture, record)
         if self.log is not None:
             self.log.close()

@@ -21,11 +21,15 @@ GROWTH = (0.35, 0.85)  # shares of the steps between which images grow (Leclerc 
 SIZE_MULTIPLES = ((128, 32), (0, 4))  # pixels: a size from which on sizes are multiples of the second number
 
 
-def cosine_factor(step: int, num_steps: int, warmup_steps: int, floor: float) -> float:
-    """Return the factor on the learning rate at a step: linear from 0 to 1, then half a cosine down to `floor`."""
+def cosine_factor(step: int, num_steps: int, warmup_steps: int, floor: float, decay_steps: int | None = None) -> float:
+    """Return the factor on the learning rate at a step: linear from 0 to 1, then half a cosine down to `floor`; with
+    `decay_steps` the cosine takes the last ones alone, and the rate is constant before."""
     if step < warmup_steps:
         return (step + 1) / warmup_steps
-    progress = (step - warmup_steps) / max(1, num_steps - warmup_steps)
+    begin = warmup_steps if decay_steps is None else max(warmup_steps, num_steps - decay_steps)
+    if step < begin:
+        return 1.0
+    progress = (step - begin) / max(1, num_steps - begin)
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
@@ -68,6 +72,9 @@ class Recipe(Section):
     """Weight decay of the optimizer, on all parameters but biases and norms."""
     warmup_share: Annotated[float, Field(ge=0, lt=1), Unit("share of the steps")] = 0.2
     """Share of the steps with a rising rate; after them it falls along half a cosine."""
+    decay_share: Annotated[float, Field(ge=0, le=1), Unit("share of the steps")] | None = None
+    """Share of the steps, the last ones, in which the rate falls; it is constant before, and 0 keeps it so to the end.
+    It falls from the end of the warmup when null."""
     final_learning_rate: Annotated[float, Field(ge=0)] = 0.00004
     """Learning rate that the cosine falls to at the last step."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 5.0
@@ -202,10 +209,11 @@ class Recipe(Section):
 
     @model_serializer(mode="wrap")
     def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out the settings of losses that have no weight, so that fingerprints of earlier versions stay."""
+        """Leave out what is not used, so that fingerprints of earlier versions stay."""
         weights = {"soft_": self.soft_weight, "contrastive_": self.contrastive_weight}
         unused = tuple(prefix for prefix, weight in weights.items() if not weight)
-        return {name: value for name, value in dump(self).items() if not name.startswith(unused)}
+        kept = {name: value for name, value in dump(self).items() if not name.startswith(unused)}
+        return {name: value for name, value in kept.items() if name != "decay_share" or value is not None}
 
     @property
     def projector(self) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """One training: its images, classifiers and recipe, and the fingerprints of its results."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -41,8 +41,14 @@ class LoopConfig:
     validate_epochs: int | None
     logger: str
     num_threads: int
+    starts: Mapping[int, Location] = field(default_factory=dict)
+    """Folders of the earlier classifiers with whose state seeds begin."""
+    keeps_state: bool = False
+    """Whether the state at the end is kept beside each classifier."""
 
 
+STATE = "training_state.pt"
+"""In a classifier's folder: the state at the end of its training."""
 DECODING = 2  # version of the resizing of images
 DECODED_SHARE = 8 / 7  # of the image size, where crops are taken from an image
 
@@ -61,6 +67,10 @@ class TrainingRun:
     class_names: tuple[str, ...] = ()
     precision_note: Location | None = None
     """Folder where the first of several trainings that are compared notes its answer to `precision: auto`."""
+    starts: Mapping[int, str] = field(default_factory=dict)
+    """Fingerprints of the earlier classifiers with whose weights and optimizer seeds begin."""
+    keeps_state: bool = False
+    """Whether the state at the end is kept beside each classifier, for a training that goes on."""
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -137,12 +147,22 @@ class TrainingRun:
                 "num_workers": settings.num_workers,
                 "num_threads": settings.num_threads,
                 "seed": seed,
+                **({"start": self.starts[seed]} if seed in self.starts else {}),
             }
         )
 
     def folder(self, seed: int) -> Location:
         """Return the folder of a seed's classifier."""
         return self.root.child("classifiers", self.fingerprint(seed))
+
+    def is_trained(self, seed: int) -> bool:
+        """Return whether a seed's classifier is there, with its state if that is kept."""
+        folder = self.folder(seed)
+        return load_record(folder) is not None and (not self.keeps_state or folder.exists(STATE))
+
+    def start_folders(self) -> dict[int, Location]:
+        """Return the folders of the earlier classifiers with whose state seeds begin."""
+        return {seed: self.root.child("classifiers", name) for seed, name in self.starts.items()}
 
     @property
     def name(self) -> str:

@@ -16,7 +16,7 @@ from raysd.training.loader import Ingest, fits_in_memory
 from raysd.training.logs import check_logger
 from raysd.training.placement import request_workers
 from raysd.training.precision import AUTO
-from raysd.training.run import LoopConfig, TrainingRun
+from raysd.training.run import STATE, LoopConfig, TrainingRun
 from raysd.training.settings import TrainingSettings
 
 MAX_FAILURES = 3  # without a checkpoint in between
@@ -45,7 +45,7 @@ def train_classifiers(
     Raises:
         UserError: fewer images than one batch, a batch that the workers cannot share, or a broken image.
     """
-    missing = [seed for seed in run.settings.seeds if load_record(run.folder(seed)) is None]
+    missing = [seed for seed in run.settings.seeds if not run.is_trained(seed)]
     if missing and not run.pools:
         _save_untrained(run, missing)
     elif missing:
@@ -64,7 +64,7 @@ def train_here(run: TrainingRun) -> list[str]:
     from raysd.training.loop import train_seeds
     from raysd.training.workers import OneProcess
 
-    missing = [seed for seed in run.settings.seeds if load_record(run.folder(seed)) is None]
+    missing = [seed for seed in run.settings.seeds if not run.is_trained(seed)]
     if missing and not run.pools:
         _save_untrained(run, missing)
     elif missing:
@@ -95,7 +95,7 @@ def training_work(runs: Sequence[tuple[int, TrainingRun]]) -> TrainingWork:
     missing, steps, skipped = 0, 0, 0
     for seed, run in runs:
         own = 0 if not run.pools else _num_steps(run)
-        if load_record(run.folder(seed)) is None:
+        if not run.is_trained(seed):
             missing, steps = missing + 1, steps + own
         else:
             skipped += own
@@ -118,7 +118,7 @@ def _save_untrained(run: TrainingRun, seeds: list[int]) -> None:
 
 
 def _check_trained(run: TrainingRun, seeds: list[int]) -> None:
-    if absent := [seed for seed in seeds if load_record(run.folder(seed)) is None]:
+    if absent := [seed for seed in seeds if not run.is_trained(seed)]:
         raise RuntimeError(f"training ended without classifiers for the seeds {absent}")
 
 
@@ -126,8 +126,13 @@ def _check_run(run: TrainingRun, use_gpu: bool) -> None:
     """Check early what would end the training.
 
     Raises:
-        UserError: an empty pool, a batch that does not fit, a logger that is not installed, or float16 without GPUs.
+        UserError: an empty pool, a batch that does not fit, a logger that is not installed, float16 without GPUs, or an
+            earlier training to go on with whose state is gone.
     """
+    for seed, start in run.start_folders().items():
+        if not run.is_trained(seed) and not start.exists(STATE):
+            remedy = "delete that folder, and the same command trains it again"
+            raise UserError("adaptive.training", "continued", f"{start.uri} has no {STATE} any more; {remedy}")
     if run.settings.precision == "float16" and not use_gpu:
         raise UserError(
             "training.precision", "float16", "needs GPUs, and the workers have none; set it to float32 or bfloat16"
@@ -229,6 +234,8 @@ def _loop_config(run: TrainingRun, name: str, seeds: list[int]) -> LoopConfig:
         validate_epochs=settings.validate_epochs,
         logger=settings.logger,
         num_threads=settings.num_threads,
+        starts=run.start_folders(),
+        keeps_state=run.keeps_state,
     )
 
 

@@ -1,13 +1,15 @@
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from raysd.adaptive.budget import divide, images_after
+from raysd.adaptive.course import Course
 from raysd.adaptive.select import Answers, choose, preferred
 from raysd.adaptive.settings import AdaptiveSettings
-from raysd.adaptive.ways import first_parts, next_parts
+from raysd.adaptive.ways import first_parts, next_parts, pool_slice
 from raysd.data.images import LeftOut
 
 ERRORS = st.lists(st.one_of(st.none(), st.floats(0, 100)), min_size=1, max_size=40)
@@ -32,28 +34,84 @@ def test_more_errors_never_mean_fewer_images(total, errors, floor):
     assert (np.diff(counts[order]) >= -1).all()  # one image may go either way by rounding
 
 
-@given(
-    st.sampled_from(["uniform", "budgets", "entropy"]),
-    st.integers(10, 500),
-    st.integers(2, 6),
-    st.floats(0.05, 0.9),
-    st.lists(st.floats(0, 100), min_size=1, max_size=12),
+COURSES = st.builds(
+    AdaptiveSettings,
+    way=st.sampled_from(["uniform", "budgets", "entropy"]),
+    num_rounds=st.integers(2, 6),
+    first_share=st.floats(0.05, 0.9),
+    training=st.just("continued"),
+    patience=st.one_of(st.none(), st.integers(1, 3)),
+    max_rounds=st.integers(2, 12),
 )
-def test_the_rounds_end_with_the_images_that_were_asked_for(way, images, rounds, share, accuracies):
-    settings = AdaptiveSettings(way=way, num_rounds=rounds, first_share=share)
-    parts = first_parts(settings, images, len(accuracies))
-    seen = [sum(part.counts.array for part in parts)]
-    for number in range(rounds - 1):
-        parts = next_parts(settings, images, number, parts, accuracies, CLASSIFIER)
+
+
+@given(COURSES, st.integers(10, 500), st.integers(1, 12), st.randoms())
+def test_the_rounds_end_with_the_images_that_were_asked_for(settings, images, classes, random):
+    course, parts = Course(), first_parts(settings, images, classes)
+    seen, courses = [sum(part.counts.array for part in parts)], [course]
+    while not course.is_last:
+        accuracies = [random.choice([10.0, 50.0, 90.0]) for _ in range(classes)]
+        course = course.after(sum(accuracies) / classes, settings)
+        if course.grew:
+            parts = next_parts(settings, images, course.step, parts, accuracies, CLASSIFIER)
         seen.append(sum(part.counts.array for part in parts))
-    assert seen[-1].sum() == images * len(accuracies)
+        courses.append(course)
+    assert seen[-1].sum() == images * classes
     assert all((after >= before).all() for before, after in pairwise(seen))
-    if way != "budgets":
+    assert [each.number for each in courses] == list(range(len(seen)))
+    rounds = settings.num_rounds if settings.patience is None else settings.max_rounds
+    assert len(seen) == rounds or (settings.patience is not None and len(seen) < rounds)
+    if settings.way != "budgets":
         assert len(set(seen[-1].tolist())) == 1
-    if way == "entropy":  # each image number once
+    if settings.way == "entropy":  # each image number once
         firsts = [part.changes.get("first_image", 0) for part in parts]
         counts = [part.counts.default for part in parts]
         assert firsts == [sum(counts[:number]) for number in range(len(counts))]
+
+
+def test_the_worked_example_of_stalls():
+    settings = AdaptiveSettings(num_rounds=3, training="continued", patience=1, max_rounds=20)
+    courses = [Course()]
+    for accuracy in (60, 65, 64, 70, 70, 69):
+        courses.append(courses[-1].after(accuracy, settings))
+    assert [course.grew for course in courses] == [True, False, False, True, False, True, False]
+    assert [course.is_last for course in courses] == [False] * 6 + [True]
+    patient = settings.model_copy(update={"patience": 2})
+    assert Course(grew=False, best=60.0).after(60.0, patient) == Course(1, 0, False, False, 1, 60.0)
+    assert Course(stalls=1, best=60.0).after(60.0, patient).grew
+
+
+def test_the_last_round_that_is_allowed_has_all_images():
+    settings = AdaptiveSettings(num_rounds=4, training="continued", patience=9, max_rounds=3)
+    assert Course(1, 1, best=60.0).after(70.0, settings) == Course(2, 3, True, True, 0, 70.0)
+
+
+def test_only_a_training_that_goes_on_can_be_waited_for():
+    with pytest.raises(ValueError, match="set training to continued"):
+        AdaptiveSettings(patience=1)
+    assert AdaptiveSettings().identity().keys() == {"way", "num_rounds", "first_share", "round_epochs", "floor"}
+
+
+def test_the_rate_rises_in_the_first_round_and_falls_in_the_last_one():
+    assert [Course(number, is_last=number == 2).rates for number in range(3)] == [
+        {"decay_share": 0},
+        {"warmup_share": 0, "decay_share": 0},
+        {"warmup_share": 0},
+    ]
+
+
+@given(st.integers(6, 500), st.integers(2, 6), st.floats(0.05, 0.9), st.floats(1, 5), st.integers(0, 4))
+def test_pools_adjoin_and_the_images_chosen_from_them_are_those_that_were_asked_for(images, rounds, share, factor, at):
+    settings = AdaptiveSettings(way="select", num_rounds=rounds, first_share=share, pool_factor=factor)
+    at = min(at, rounds - 2)
+    steps = [*range(at + 1), rounds - 1]  # the last step may come early
+    slices = [pool_slice(settings, images, *pair) for pair in pairwise(steps)]
+    first = first_parts(settings, images, 3)[0].counts.default
+    assert first + sum(chosen for _, (chosen, _) in slices) == images
+    ends = [start + size for start, (_, size) in slices]
+    assert [start for start, _ in slices] == [first, *ends[:-1]]
+    usual, (_, last) = pool_slice(settings, images, rounds - 2, rounds - 1)
+    assert ends[-1] <= usual + last
 
 
 def test_the_worked_example_of_a_selection():

@@ -1,6 +1,6 @@
 import numpy as np
 
-from raysd.report.plots.rounds import comparable, plot_rounds
+from raysd.report.plots.rounds import Adapted, comparable, plot_rounds
 
 
 def round_row(way, loop, number, images, accuracy, counts, **changes):
@@ -49,6 +49,21 @@ def test_ways_are_shown_beside_each_other_with_what_they_asked_for():
     plots = plot_rounds(found)
     assert [plot.name for plot in plots] == ["rounds", "rounds_seconds", "rounds_counts"]
     assert "50.5 to 60.5 %" in plots[0].alt and "<owl> with 45" in plots[2].alt and "cat with 20" in plots[2].alt
+
+
+def test_rounds_without_new_images_are_one_point():
+    early, late = ([(45, 50), (45, 52), (90, 60), (90, 61)], [(45, 51), (90, 63)])
+    rows = [
+        round_row("uniform", loop, number, images, accuracy, [15, 15, 15], is_last=number == len(course) - 1)
+        for loop, course in enumerate((early, late))
+        for number, (images, accuracy) in enumerate(course)
+    ]
+    settings = {"training": "continued", "patience": 1}
+    (found,) = comparable([adaptive_row("uniform", rows, **settings)], rows)
+    assert np.allclose(found.course("accuracy"), [[52, 61], [51, 63]])
+    assert "training continued, patience 1" in found.label
+    fewer = [*rows[:2], *rows[4:]]
+    assert np.allclose(Adapted("", {}, tuple(fewer)).course("accuracy"), [[52], [51]])
 
 
 def test_clones_of_other_sizes_or_classes_are_not_beside_the_newest_one():

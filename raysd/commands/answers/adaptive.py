@@ -47,11 +47,13 @@ class AdaptedClone:
         return found
 
     def to_pandas(self) -> "pd.DataFrame":
-        """Return a frame with a line for each round of each clone seed."""
+        """Return a frame with a line for each round of each clone seed; `grew` says which had new images."""
         import pandas as pd
 
         names = ("way", "clone_seed", "number", "num_images", "accuracy", "decided_on", "device_seconds")
-        return pd.DataFrame([{name: row[name] for name in names} for row in self.rounds])  # type: ignore[literal-required]
+        lines = [{name: row[name] for name in names} for row in self.rounds]  # type: ignore[literal-required]
+        grew = [row.get("grew", True) for row in self.rounds]
+        return pd.DataFrame(lines).assign(grew=grew)
 
     def mean_accuracies(self) -> dict[tuple[str, str], float]:
         """Return the mean accuracy over the classifiers in percent, by role and set."""

@@ -37,13 +37,16 @@ class Adapted:
     rounds: tuple[RoundRow, ...]
 
     def course(self, name: str) -> np.ndarray:
-        """Return a value of each round, float [clone seeds, rounds]; NaN where it is unknown."""
-        loops = list(dict.fromkeys(row["loop"] for row in self.rounds))
-        values: dict[str, list[float]] = {loop: [] for loop in loops}
+        """Return a value of each round that was the last one with its images, float [clone seeds, rounds]; NaN where it
+        is unknown. Of clone seeds that did not all grow as often, the sizes that all of them had."""
+        ends: dict[str, dict[int, RoundRow]] = {}
         for row in self.rounds:
-            value = row[name]  # type: ignore[literal-required]
-            values[row["loop"]].append(np.nan if value is None else float(value))
-        return np.array(list(values.values()))
+            ends.setdefault(row["loop"], {})[row["num_images"]] = row
+        kept = list(ends.values())
+        if len({len(own) for own in kept}) > 1:
+            kept = [{size: row for size, row in own.items() if all(size in each for each in kept)} for own in kept]
+        values = [[row[name] for row in own.values()] for own in kept]  # type: ignore[literal-required]
+        return np.array([[np.nan if value is None else float(value) for value in own] for own in values])
 
 
 def comparable(rows: Sequence[AdaptiveRow], rounds: Sequence[RoundRow]) -> list[Adapted]:
@@ -67,7 +70,7 @@ def comparable(rows: Sequence[AdaptiveRow], rounds: Sequence[RoundRow]) -> list[
 def _label(row: AdaptiveRow) -> str:
     """Return the way, and what is not usual about it."""
     settings = AdaptiveSettings(**row["settings"])
-    usual = AdaptiveSettings(way=settings.way).identity()
+    usual = AdaptiveSettings(way=settings.way).model_dump()
     changed = {name: value for name, value in settings.identity().items() if value != usual[name]}
     return ", ".join([settings.way, *(f"{name} {value}" for name, value in changed.items())])
 
