@@ -4,19 +4,20 @@
 A tiny adaptive clone of each way is made undisturbed. Then each is made again while its process, or one of its
 generation actors, gets a SIGKILL at a random moment of a random phase: generate, train, measure, or between two of
 them. The command of a dead process is run again. When it has ended well, its images, classifiers and rows are compared
-with the undisturbed ones, and the next way begins, until there were enough kills.
+with the undisturbed ones, and the next way begins, until there were enough kills. Ctrl-C ends it with what was compared
+so far.
 """
 
 import argparse
 import hashlib
+import multiprocessing
 import os
 import random
 import shutil
-import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import psutil
@@ -51,57 +52,100 @@ ROUNDS = {"num_rounds": 3, "first_share": 0.34}
 WAYS = {
     "budgets": {**ROUNDS, "way": "budgets"},
     "budgets with patience": {**ROUNDS, "way": "budgets", "training": "continued", "patience": 1, "max_rounds": 6},
+    "uniform with patience": {**ROUNDS, "way": "uniform", "training": "continued", "patience": 1, "max_rounds": 6},
     "select": {**ROUNDS, "way": "select", "training": "continued", "pool_factor": 2},
 }
 PHASES = ("generate", "train", "measure", "between")
-MOMENT = "phase"  # before the lines that tell the parent of a phase
+IMPORTED = [
+    "torch",
+    "raysd.training.loop",
+    "raysd.evaluation.evaluate",
+    "raysd.curation.scoring",
+    "raysd.adaptive.loop",
+    "raysd.commands.adapting",
+    "raysd.generation.actor",
+]
+NEED_RAY = ("select",)  # ways whose classifiers score a pool
 ACTOR_SHARE = 0.3  # of the kills in the phase `generate`
 MOST_ERRORS = 3  # of a command that nobody killed
 PASSING = ("seconds", "device_seconds", "date", "versions", "command")  # what differs from run to run
 
 
-def adapt(folder, way):
-    """Make an adaptive clone, and print when a phase begins and ends."""
+def generate_here(clones, shards):
+    """Generate shards in this process."""
+    from raysd.generation.actor import GenerationActor
+
+    for number, (clone, missing) in enumerate(zip(clones, shards, strict=True)):
+        actor = GenerationActor(clone.spec, SETTINGS["generation"]["batch_size"], 1)
+        yield from ({**actor.generate_shard(clone, shard), "clone": number} for shard in missing.tolist())
+
+
+def leave_ray_out():
+    """Generate and train in this process."""
+    from raysd.adaptive.actors import Actors
+    from raysd.generation import generate
+    from raysd.training.train import train_here
+
+    plain = generate.generate_clones
+
+    def generate_clones(clones, settings):
+        if missing := [clone for clone in clones if not clone.is_complete()]:
+            plain(missing, settings, generate=generate_here)
+
+    generate.generate_clones = generate_clones
+    Actors.grow = lambda self, clones: generate_clones(clones, self.experiment.generation)
+    Actors.train = lambda self, run: train_here(run)
+
+
+def adapt(folder, way, log, moments):
+    """Make an adaptive clone, and tell the parent when a phase begins and ends."""
     import raysd
     from raysd.adaptive.clock import Clock
 
+    errors = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    for stream in (1, 2):
+        os.dup2(errors, stream)
+    if "RAY_ADDRESS" not in os.environ:
+        leave_ray_out()
     plain = Clock.phase
 
     @contextmanager
     def told(clock, name):
-        print(MOMENT, "begin", name, flush=True)
+        moments.send(name)
         with plain(clock, name):
             yield
-        print(MOMENT, "end", name, flush=True)
+        moments.send("between")
 
     Clock.phase = told
-    raysd.adapt({"storage": folder, **SETTINGS}, COMMAND, adaptive=WAYS[way])
+    raysd.adapt({"storage": str(folder), **SETTINGS}, COMMAND, adaptive=WAYS[way])
 
 
 class Command:
-    """The process that makes an adaptive clone."""
+    """The process that makes an adaptive clone; a fork of one that has imported what it needs."""
 
-    def __init__(self, folder, way, address):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+
+    def __init__(self, folder, way):
         self.log = Path(f"{folder}.log")
-        words = [sys.executable, __file__, "--storage", str(folder), "--way", way]
-        environment = {**os.environ, "RAY_ADDRESS": address}
-        with self.log.open("w") as errors:
-            self.process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
+        self.receiver, sender = self.context.Pipe(duplex=False)
+        self.process = self.context.Process(target=adapt, args=(folder, way, self.log, sender))
+        self.process.start()
+        sender.close()
 
     def moments(self):
         """Yield each phase that begins, and `between` where one ends."""
-        for line in self.process.stdout:
-            if line.startswith(MOMENT):
-                _, what, name = line.split()
-                yield name if what == "begin" else "between"
+        with suppress(EOFError):
+            while True:
+                yield self.receiver.recv()
 
     def end(self):
         """Wait for it, and return its exit status."""
-        code = self.process.wait()
-        self.process.stdout.close()
-        if code > 0:
+        self.process.join()
+        self.receiver.close()
+        if self.process.exitcode > 0:
             print("\n".join(self.log.read_text().splitlines()[-5:]), flush=True)
-        return code
+        return self.process.exitcode
 
 
 def actors():
@@ -116,9 +160,9 @@ def actors():
     return found
 
 
-def undisturbed(folder, way, address):
+def undisturbed(folder, way):
     """Make an adaptive clone, and return the seconds that each phase took."""
-    command, seconds, before = Command(folder, way, address), {name: [] for name in PHASES}, None
+    command, seconds, before = Command(folder, way), {name: [] for name in PHASES}, None
     for name in command.moments():
         now = time.monotonic()
         if before is not None:
@@ -138,7 +182,7 @@ def strike(command, seconds, rng):
             skipped -= 1
             continue
         time.sleep(rng.uniform(0, rng.choice(seconds[name])))
-        if command.process.poll() is not None:
+        if not command.process.is_alive():
             return None
         alive = actors() if name == "generate" and rng.random() < ACTOR_SHARE else []
         if alive:
@@ -149,9 +193,9 @@ def strike(command, seconds, rng):
     return None
 
 
-def under_fire(folder, way, address, seconds, num_kills, rng):
+def under_fire(folder, way, seconds, num_kills, rng):
     """Make an adaptive clone while it is killed; counts of kills by phase and by what was killed."""
-    done, errors, command = Counter(), 0, Command(folder, way, address)
+    done, errors, command = Counter(), 0, Command(folder, way)
     while True:
         struck = strike(command, seconds, rng) if done.total() < num_kills else None
         if struck is not None:
@@ -166,7 +210,7 @@ def under_fire(folder, way, address, seconds, num_kills, rng):
             return done
         errors += code > 0
         assert errors <= MOST_ERRORS, f"{way} ended {errors} times with an error"
-        command = Command(folder, way, address)
+        command = Command(folder, way)
 
 
 def images_of(folder):
@@ -215,24 +259,37 @@ def compare(folder, expected):
     )
 
 
-def run(storage, num_kills, ways, seed):
-    """Kill until there were enough; the kills, and the sums of what was compared."""
+@contextmanager
+def small_cluster():
+    """A cluster of one node for the processes that are killed."""
     from ray.cluster_utils import Cluster
 
-    rng, kills, totals = random.Random(seed), Counter(), Counter()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    os.environ["RAY_ADDRESS"] = cluster.address
     try:
-        seconds = {way: undisturbed(storage / way.replace(" ", "_"), way, cluster.address) for way in ways}
+        yield
+    finally:
+        cluster.shutdown()
+
+
+def run(storage, num_kills, ways, seed):
+    """Kill until there were enough; the kills, and the sums of what was compared."""
+    rng, kills, totals = random.Random(seed), Counter(), Counter()
+    try:
+        seconds = {way: undisturbed(storage / way.replace(" ", "_"), way) for way in ways}
         share = -(-num_kills // (2 * len(ways)))  # each way comes twice
         while (left := num_kills - kills.total()) > 0:
             way, folder = ways[totals["clones"] % len(ways)], storage / "disturbed"
             shutil.rmtree(folder, ignore_errors=True)
-            kills += under_fire(folder, way, cluster.address, seconds[way], min(share, left), rng)
+            kills += under_fire(folder, way, seconds[way], min(share, left), rng)
             found = compare(folder, storage / way.replace(" ", "_"))
             totals += found + Counter(clones=1)
             print(f"{way}: {kills.total()} kills so far", dict(found), flush=True)
+    except KeyboardInterrupt:
+        print("ended early; the clones that were compared count", flush=True)
     finally:
-        cluster.shutdown()
+        for process in multiprocessing.active_children():
+            process.kill()
     return kills, totals
 
 
@@ -241,22 +298,24 @@ if __name__ == "__main__":
     parser.add_argument("--storage", required=True, help="a folder for what is generated")
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("--without-ray", action="store_true", help="generate and train in the process that is killed")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--print-only", action="store_true", help="record nothing")
-    parser.add_argument("--way", choices=list(WAYS), help=argparse.SUPPRESS)  # of a process that is killed
     arguments = parser.parse_args()
-    if arguments.way:
-        adapt(arguments.storage, arguments.way)
-        sys.exit()
     began, storage = time.monotonic(), Path(arguments.storage).resolve()
     storage.mkdir(parents=True, exist_ok=True)
-    kills, totals = run(storage, arguments.kills, arguments.ways, arguments.seed)
+    if arguments.without_ray and set(arguments.ways) & set(NEED_RAY):
+        parser.error(f"without Ray, leave out {', '.join(NEED_RAY)}")
+    os.environ.pop("RAY_ADDRESS", None)
+    with nullcontext() if arguments.without_ray else small_cluster():
+        kills, totals = run(storage, arguments.kills, arguments.ways, arguments.seed)
     parts = Counter()
     for (phase, what), count in kills.items():
         parts[f"in {phase}" if phase != "between" else "between two phases"] += count
         parts[f"of an {what}" if what == "actor" else f"of the {what}"] += count
     about = ", ".join(f"{count} {name}" for name, count in sorted(parts.items()))
     about += f"; {totals['clones']} adaptive clones ({', '.join(arguments.ways)}), {time.monotonic() - began:.0f} s"
+    about += ", generated and trained in the process that is killed" if arguments.without_ray else ""
     names = ("images_lost", "images_doubled", "images_differing", "classifiers_differing", "rows_differing")
     failed = any(totals[name] for name in names)
     written = [

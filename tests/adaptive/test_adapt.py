@@ -1,5 +1,4 @@
 import json
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from raysd.data.images import ImageSet, decode_all
 from raysd.errors import UserError
 from raysd.storage.location import Location
 from raysd.storage.rows import ADAPTIVE, ROUND, read_rows
-from raysd.training.run import STATE
 
 SETTINGS = {
     "generation": {
@@ -55,13 +53,6 @@ def adapted(root):
         "budgets": raysd.adapt(quick, adaptive={"way": "budgets"}),
         "select": raysd.adapt(quick, adaptive={"way": "select", "pool_factor": 2, "num_rounds": 2}),
     }
-
-
-@pytest.fixture(scope="module")
-def patient(root):
-    """Training that goes on, and a clone that grows when it stalls."""
-    rounds = {"way": "select", "pool_factor": 2, "num_rounds": 2, "training": "continued", "patience": 1}
-    return raysd.adapt({"storage": str(root), **SETTINGS}, generation=DUMMY, adaptive={**rounds, "max_rounds": 4})
 
 
 def pixels(root, clone):
@@ -148,36 +139,6 @@ def test_other_commands_go_on_from_the_written_file(adapted, root):
             assert "class_counts" in text and "The images of the last round" in text
         records = [json.loads((root / "classifiers" / name / "record.json").read_text()) for name in (*found, *there)]
         assert len({record["trained_on"]["images_per_class"] for record in records}) == 1
-
-
-def test_each_seed_goes_on_from_its_classifier_of_the_round_before(patient, root):
-    def records(row):
-        return [json.loads((root / "classifiers" / name / "record.json").read_text()) for name in row["classifiers"]]
-
-    for before, row in pairwise(patient.rounds):
-        assert [record["start"] for record in records(row)] == before["classifiers"]
-        assert [record["seed"] for record in records(row)] == [0, 1]
-        assert all((root / "classifiers" / name / STATE).is_file() for name in before["classifiers"])
-    last = patient.rounds[-1]["classifiers"]
-    assert [classifier.fingerprint for classifier in patient.classifiers] == last and len(last) == 2
-    assert not any((root / "classifiers" / name / STATE).exists() for name in last)
-
-
-def test_a_clone_that_waits_for_stalls_ends_with_all_images(patient):
-    rows = patient.rounds
-    images = [row["num_images"] for row in rows]
-    assert [row["grew"] for row in rows] == [True, *(after > before for before, after in pairwise(images))]
-    assert {*images} == {40, 120} and images[-1] == 120 and 3 <= len(rows) <= 4
-    stalls = [row["stalls"] for row in rows]
-    after_stalls = [row for row, count in zip(rows[1:], stalls, strict=False) if count]
-    assert stalls[0] == 0 and all(row["grew"] or row["is_last"] for row in after_stalls)
-    assert list(patient.to_pandas()["grew"]) == [row["grew"] for row in rows]
-
-
-def test_no_round_is_trained_again_without_need(patient, root, monkeypatch):
-    monkeypatch.setattr("raysd.training.loop.train_seeds", None)
-    settings = {**SETTINGS, "adaptive": patient.row["settings"]}
-    assert raysd.adapt({"storage": str(root), **settings}, generation=DUMMY).row == patient.row
 
 
 @pytest.mark.parametrize(
