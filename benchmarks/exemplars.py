@@ -35,10 +35,15 @@ from raysd.generation.actor import GenerationActor
 from raysd.resolve import clone_images, clone_of, clone_spec_of
 from raysd.storage.location import Location
 
-COMMAND = "python benchmarks/exemplars.py --storage runs/exemplars"
+COMMAND = "python benchmarks/exemplars.py --storage runs/exemplars --seeds 2"
 POOL, LEARNT = 100, 100  # images of a class: of the clone without guidance, and of the clone of the classifier
 ARCHITECTURE = Architecture("resnet18", {"layers": [1, 1, 1, 1], "channels": [16, 32, 64, 128]}, 10, 32, 2)
 NUM_EPOCHS, NUM_LEARNT = 24, 100  # images at once
+MORE = {
+    "weight_0_2": {"weight": 0.2},
+    "every_2": {"every": 2},
+    "every_2_through": {"every": 2, "through_denoiser": True},
+}
 UNITS = {"agreement": "percent", "spread": "gray levels", "top1": "percent"}
 
 
@@ -49,10 +54,10 @@ def settings():
         for count in (2, 8):
             for source, images in (("real", "fashion_mnist"), ("own", "own")):
                 found[f"{source}_{count}_g{scale}"] = (scale, {"images": images, "per_class": count})
-    for weight in (0.02, 0.1, 0.2):
-        name = f"weight_{weight:g}".replace(".", "_")
-        for source, images in (("real", "fashion_mnist"), ("own", "own")):
-            found[f"{source}_8_g2_{name}"] = (2, {"images": images, "per_class": 8, "weight": weight})
+    for name, more in MORE.items():
+        for scale in (1, 2):
+            for source, images in (("real", "fashion_mnist"), ("own", "own")):
+                found[f"{source}_8_g{scale}_{name}"] = (scale, {"images": images, "per_class": 8, **more})
     return found
 
 
@@ -123,7 +128,9 @@ def measure(folder, seeds, only):
         specs = [spec_of(storage, classifier, scale, exemplars, seed) for seed in seeds]
         clones[name] = [images_of(spec, generators, folder) for spec in specs]
         found = [figures(*each, judge, test) for each in clones[name]]
-        shown = "no exemplars" if exemplars is None else str(specs[0].exemplar_guide).removeprefix("exemplar guidance ")
+        guide = specs[0].exemplar_guide
+        through = ", through the denoiser" if guide is not None and guide.through_denoiser else ""
+        shown = "no exemplars" if guide is None else f"{guide}, every {guide.every} steps{through}"
         about = f"guidance {scale}, {shown}, {10 * PER_CLASS} images for each of {len(seeds)} clone seeds"
         yield [metric(f"{name}_{key}", unit, about, [each[key] for each in found]) for key, unit in UNITS.items()]
     for count in (2, 8):

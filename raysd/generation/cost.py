@@ -41,14 +41,15 @@ CACHED_SHARES = {
 """Share of a whole step's time that a step takes with 1, 2, ... layers on the way down: of the embedded model as
 measured, of Stable Diffusion 1.x and XL by the number of multiplications."""
 DECODED_SHARES = {
-    "embedded": 0.5,
+    "embedded": 1.5,
     "StableDiffusionPipeline": 3.15,
     "StableDiffusionXLPipeline": 1.59,
     "StableDiffusion3Pipeline": 1.21,
     "SanaPipeline": 2.82,
 }
 """Cost in guided steps of moving the latents along a gradient that passes the decoder: of the embedded model as
-measured with a ResNet-18, of others that of the decoder alone, by the number of multiplications."""
+measured with the demo's classifier, of others that of the decoder alone, by the number of multiplications
+(benchmarks/moves.py)."""
 THROUGH_DENOISER = 1.07  # guided steps more, where the gradient also passes the denoiser; as counted
 START_SECONDS = 10.0  # until actors generate and after they have generated, where nobody measured it
 CPU = "CPU core"
