@@ -140,14 +140,14 @@ def test_scaling_plot_tells_survivors_from_dropped_settings(inputs):
     assert "3 of 6 settings have 100. 3 dropped before, or failed." in alt
 
 
-NEAR = "Within noise of the best, for this one clone seed, of 5 others: "
+NEAR = "By score, within noise of the best, for this one clone seed, of 5 others: "
 
 
 def test_summary_names_what_is_within_noise_what_matters_and_what_was_saved(inputs):
     near, effects, clones, cost, how = search_lines(inputs)
     assert (
         near
-        == f"Within noise of the best, for this one clone seed, of 5 others: {inputs.sweep['ranking'][1]['label']}."
+        == f"By score, within noise of the best, for this one clone seed, of 5 others: {inputs.sweep['ranking'][1]['label']}."
     )
     assert effects.endswith("at 25 images per class, which noise makes larger: prompt variant 4.0, guidance 4.0.")
     assert clones.startswith("All scores, intervals and verdicts are for this one clone seed")

@@ -69,7 +69,7 @@ def _noise_lines(sweep: SweepRow) -> list[str]:
             else f"{row['label']} (at {row['compared_at']:,} images per class)"
             for row in near[:NAMED]
         ]
-        lines.append(f"Within noise of the best{of_one}, of {len(known):,} others: {'; '.join(named)}{more}.")
+        lines.append(f"By score, within noise of the best{of_one}, of {len(known):,} others: {'; '.join(named)}{more}.")
     elif known:
         all_at_best = all(row["compared_at"] == best["images_per_class"] for row in known)
         at = "" if all_at_best else ", each at the most images per class that both reached"
