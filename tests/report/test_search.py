@@ -145,10 +145,7 @@ NEAR = "By score, within noise of the best, for this one clone seed, of 5 others
 
 def test_summary_names_what_is_within_noise_what_matters_and_what_was_saved(inputs):
     near, effects, clones, cost, how = search_lines(inputs)
-    assert (
-        near
-        == f"By score, within noise of the best, for this one clone seed, of 5 others: {inputs.sweep['ranking'][1]['label']}."
-    )
+    assert near == f"{NEAR}{inputs.sweep['ranking'][1]['label']}."
     assert effects.endswith("at 25 images per class, which noise makes larger: prompt variant 4.0, guidance 4.0.")
     assert clones.startswith("All scores, intervals and verdicts are for this one clone seed")
     assert cost == "All 12 settings at the last rung would take 2.4 x the images and 1.1 x the trainings."
