@@ -162,7 +162,7 @@ def found(tmp_path_factory):
     return {**json.loads(last), "said": said}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize(("gpus", "ids"), [("0.6", [[0], [1]]), ("0.4", [[0], [0], [1], [1]]), ("2", [[0, 1]])])
 def test_as_many_workers_start_as_there_is_said_to_be_room_for(found, gpus, ids):
     assert found[gpus] == {"room": len(ids), "ids": ids, "too_many": 0}

@@ -55,7 +55,7 @@ def test_the_settings_of_the_tutorial_are_accepted_as_they_are():
     assert (len(experiment.table), experiment.generation.images_per_class) == (3, 50)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_all_cells_of_the_notebook_run_with_the_embedded_generator(tmp_path, monkeypatch, capsys, ray_cluster):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")

@@ -121,6 +121,7 @@ class Dying:
         return self.writer.write(instruction, seed)
 
 
+@pytest.mark.soak
 def test_a_killed_run_loses_the_class_in_flight_alone_and_ends_with_the_same_table(tmp_path, folder, writer):
     whole = written(tmp_path / "whole", folder, writer)
     assert [row["key"] for row in whole.to_pylist()] == [key for key in CLASSES for _ in range(4)]
@@ -337,7 +338,7 @@ def test_short_classes_end_the_command_in_one_line(tmp_path, served):
     assert not list(tmp_path.rglob("captions-4.parquet")) and list(tmp_path.rglob("class-*.parquet"))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_actors_write_what_this_process_writes(ray_cluster, tmp_path, folder, writer):
     table = raysd.caption(experiment_of(tmp_path, folder), generation={"num_actors": 1})
     assert table.num_written == 12 and sorted(map(len, table.captions.values())) == [4, 4, 4]

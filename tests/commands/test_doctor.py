@@ -147,7 +147,7 @@ def run_on(cluster, folder, *words):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_node_with_another_disk_and_another_version_is_named_by_doctor_and_stops_a_job(two_nodes, tmp_path):
     cluster, node = two_nodes
     storage = f"storage={tmp_path / 'runs'}"

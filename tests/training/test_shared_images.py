@@ -42,6 +42,7 @@ def train(config):
     Path(config["folder"], f"{rank}.json").write_text(json.dumps(seen))
 
 
+@pytest.mark.soak
 def test_one_worker_reads_and_both_see_its_bytes_or_each_its_own_where_they_cannot_share(ray_cluster, tmp_path):
     import sys
 
