@@ -42,7 +42,6 @@ NUM_EPOCHS, NUM_LEARNT = 24, 100  # images at once
 MORE = {
     "weight_0_2": {"weight": 0.2},
     "every_2": {"every": 2},
-    "every_2_through": {"every": 2, "through_denoiser": True},
 }
 UNITS = {"agreement": "percent", "spread": "gray levels", "top1": "percent"}
 

@@ -105,6 +105,14 @@ def test_an_image_does_not_depend_on_its_neighbors(root, generator, through_deno
         assert np.array_equal(generate(generator, spec, positions)[positions.index(13)], alone)
 
 
+def test_images_that_are_decoded_one_by_one_move_to_the_same_exemplars(root, generator, monkeypatch):
+    spec = spec_for(root, weight=0.1)
+    together = generate(generator, spec, [3, 14, 25, 36])
+    monkeypatch.setattr("raysd.generation.pipeline.SLICED_SIZE", 32)
+    one_by_one = generate(generator, spec, [3, 14, 25, 36])
+    assert np.abs(together.astype(int) - one_by_one).max() <= 2
+
+
 @pytest.mark.parametrize("through_denoiser", [False, True])
 def test_images_are_nearer_to_their_exemplar_the_larger_the_weight(root, generator, through_denoiser):
     positions = [0, 11, 33, 77]
