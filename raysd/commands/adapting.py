@@ -3,7 +3,8 @@
 from typing import Any
 
 from raysd.commands.answers.adaptive import AdaptedClone
-from raysd.commands.checks import check_apart, check_generation, check_prompts, check_training
+from raysd.commands.apart import check_apart
+from raysd.commands.checks import check_generation, check_prompts, check_training
 from raysd.commands.held_out import generate_held_out, held_out_clones, held_out_sets
 from raysd.commands.show import describe_row
 from raysd.config import Experiment, ExperimentLike, load_experiment

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raysd.commands.checks import check_apart, check_sweep
+from raysd.commands.apart import check_apart
+from raysd.commands.checks import check_sweep
 from raysd.config import load_experiment
 from raysd.data.overlap import HASHES, count_shared
 from raysd.data.real_datasets import real_dataset

@@ -19,7 +19,7 @@ from raysd.classifier.exemplars import Nearness
 from raysd.classifier.model import build_classifier, save_classifier
 from raysd.clone.record import begin_record, end_record
 from raysd.clone.scan import check_shards
-from raysd.commands.checks import check_apart
+from raysd.commands.apart import check_apart
 from raysd.config import load_experiment
 from raysd.data.images import decode_image
 from raysd.data.real_datasets import real_dataset
