@@ -4,6 +4,7 @@ import ast
 import importlib
 import json
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -235,8 +236,15 @@ def test_benchmark_files_have_their_form():
         "demo",
     ],
 )
-def test_each_command_has_a_job_script(verb):
-    finished = subprocess.run([sys.executable, f"jobs/{verb}.py", "foo=1"], cwd=ROOT, capture_output=True, text=True)
+def test_each_command_has_a_job_script(verb, monkeypatch):
+    called = []
+    monkeypatch.setattr("raysd.cli.run_job", called.append)
+    runpy.run_path(str(ROOT / "jobs" / f"{verb}.py"), run_name="__main__")
+    assert called == [verb]
+
+
+def test_a_job_script_is_the_command():
+    finished = subprocess.run([sys.executable, "jobs/train.py", "foo=1"], cwd=ROOT, capture_output=True, text=True)
     assert finished.returncode == 2
     assert "foo = 1: unknown key" in finished.stderr
 
