@@ -314,7 +314,8 @@ if __name__ == "__main__":
         parts[f"in {phase}" if phase != "between" else "between two phases"] += count
         parts[f"of an {what}" if what == "actor" else f"of the {what}"] += count
     about = ", ".join(f"{count} {name}" for name, count in sorted(parts.items()))
-    about += f"; {totals['clones']} adaptive clones ({', '.join(arguments.ways)}), {time.monotonic() - began:.0f} s"
+    ways = ", ".join(arguments.ways[: totals["clones"]])
+    about += f"; {totals['clones']} adaptive clones ({ways}), {time.monotonic() - began:.0f} s"
     about += ", generated and trained in the process that is killed" if arguments.without_ray else ""
     names = ("images_lost", "images_doubled", "images_differing", "classifiers_differing", "rows_differing")
     failed = any(totals[name] for name in names)
