@@ -32,6 +32,7 @@ from raysd.training.settings import TrainingSettings
 
 OF_GUIDED = {"guidance_range", "guidance_interval", "guidance_schedule", "weak_model", "weak_revision", "skip_blocks"}
 OF_GUIDED |= {"cads", "entropy_guidance", "exemplar_guidance", "seeds", "first_image", "class_counts"}
+ALWAYS = {"seed", "seeds"}  # of these an experiment with several clones has others
 UNGUIDED: dict[str, Any] = {
     "guidance_scale": 1,
     **GenerationSettings().model_dump(mode="json", include=OF_GUIDED),
@@ -78,7 +79,10 @@ def _find_exemplars(
         own = generation.model_dump(mode="json")
         clone = clone_of(experiment, GenerationSettings(**{**own, **changes}), fetch=False)
         if not clone.is_complete():
-            words = [f"generation.{name}={json.dumps(value)}" for name, value in changes.items() if own[name] != value]
+            asked = experiment.generation.model_dump(mode="json")
+            unlike = {name: value for name, value in own.items() if value != asked[name] and name not in changes}
+            needed = {name: value for name, value in changes.items() if name in ALWAYS or own[name] != value}
+            words = [f"generation.{name}={json.dumps(value)}" for name, value in {**unlike, **needed}.items()]
             remedy = f"needs the clone without guidance; run raysd generate with {shlex.join(words)} first"
             raise UserError("generation.exemplar_guidance.images", wanted.images, remedy)
         return clone_images(clone)

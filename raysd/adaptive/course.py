@@ -14,6 +14,9 @@ from dataclasses import dataclass
 
 from raysd.adaptive.settings import AdaptiveSettings
 
+WARM = {"warmup_share": 0.0, "smallest_size_share": 1.0}
+"""Options of the recipe for rounds after the first: neither the rate nor the size of the images rises again."""
+
 
 @dataclass(frozen=True)
 class Course:
@@ -34,7 +37,7 @@ class Course:
     @property
     def rates(self) -> dict[str, float]:
         """Options of the recipe for a training that goes on: it warms up in the first round and decays in the last."""
-        return {**({"warmup_share": 0.0} if self.number else {}), **({} if self.is_last else {"decay_share": 0.0})}
+        return {**(WARM if self.number else {}), **({} if self.is_last else {"decay_share": 0.0})}
 
     def stalls_after(self, accuracy: float) -> int:
         """Return the stalls in a row when this round has come to an accuracy."""

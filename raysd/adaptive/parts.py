@@ -73,13 +73,15 @@ class Part:
         is_plain = not self.counts.own and self.left_out is None and guide is None
         if is_plain and experiment.adaptive.training == "anew":
             return images
-        way = experiment.adaptive.way
-        about = {**images.about, "adaptive": experiment.adaptive.identity()}
+        settings = experiment.adaptive
+        if is_plain:  # the images of a first round are those of all ways
+            settings = settings.model_copy(update={"way": "uniform"})
+        about = {**images.about, "adaptive": settings.identity()}
         if guide is not None:  # each clone seed has a guide of its own
             about["at_seed_0"] = replace(spec, seed=0, entropy_guide=replace(guide, digest="")).fingerprint
         if self.left_out is not None:
             about |= {"num_left_out": len(self.left_out), "images_per_class": round(float(self.chosen.mean()))}
-        return replace(images, name=f"{images.name}, {way}", left_out=self.left_out, about=about)
+        return replace(images, name=f"{images.name}, {settings.way}", left_out=self.left_out, about=about)
 
     def to_json(self) -> StoredPart:
         """Return the part as a row holds it."""

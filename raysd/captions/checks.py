@@ -6,16 +6,21 @@ from collections.abc import Iterable
 from raysd.prompts.lint import MARKUP, PLACEHOLDERS, Tokenizer
 from raysd.prompts.table import ClassRow, split_cell
 
-THOUGHTS = re.compile(r"<think>.*?(</think>|$)", re.DOTALL)
-LEAD = re.compile(r"^(?:[-*•#>]+|\d+[.)]|(?:(?:here is|here's)[^:]{0,40}|caption)\s*:)\s*", re.IGNORECASE)
+THOUGHTS_BEGIN, THOUGHTS_END = "<think>", "</think>"
+AGREES = r"(?:sure|okay|ok|certainly|of course|absolutely)(?: thing)?\s*[,!.]+\s*"
+LEAD = re.compile(
+    rf"^(?:(?:[-*•#>]+|\d+[.)])\s+|{AGREES}|(?:(?:here is|here's|here’s|here are)[^:]*|caption)\s*:\s*)", re.IGNORECASE
+)
 QUOTES = "\"'`*“”‘’«»"
 ENDING = r"(?:s|es)?"  # of several
 
 
 def cleaned(answer: str) -> str:
-    """Return the caption of an answer on one line, without quotes, a bullet or `Caption:`; empty if there is none."""
-    lines = [" ".join(line.split()) for line in THOUGHTS.sub("", answer).splitlines()]
-    for line in filter(None, lines):
+    """Return the caption of an answer on one line, without thoughts, quotes, a bullet, `Caption:` or a line that leads
+    to it; empty if there is none."""
+    told = answer.rpartition(THOUGHTS_END)[2].partition(THOUGHTS_BEGIN)[0]
+    lines = [" ".join(line.split()) for line in told.splitlines()]
+    for line in (line for line in lines if line and not line.strip(QUOTES).endswith(":")):
         text, before = line, ""
         while text != before:
             before, text = text, LEAD.sub("", text.strip(QUOTES)).strip()

@@ -1,18 +1,21 @@
 """A causal language model of transformers, in this process."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from raysd.captions.checks import THOUGHTS_BEGIN
 from raysd.captions.settings import CaptionSettings
 from raysd.diffusion.checkpoint import Model, check_tokenizers
 from raysd.errors import UserError
 from raysd.storage.address import local_path
-from raysd.storage.fingerprint import folder_digest
+from raysd.storage.fingerprint import file_digest, fingerprint
 from raysd.storage.hub import FILES, Repository, fetch_files, find_repository, is_hub_id
 
 FIELD = "captions.model"
 MODEL_FILES = (*FILES, "*.jinja")  # the last says how the model's conversations are written
+TOLD = {"enable_thinking": False, "date_string": "26 Jul 2024"}
+"""Of templates that know these: thoughts would take the room of the caption, and today's date would change it."""
 SAME_WEIGHTS = "consolidated"  # begin the names of files with the same weights in another form
 
 
@@ -34,7 +37,9 @@ def find_language_model(name: str, revision: str | None = None) -> Model:
         raise UserError(FIELD, name, "has no safetensors weights; convert it with save_pretrained")
     _check_kind(name, folder)
     check_tokenizers(FIELD, name, folder)
-    return Model(name, revision, folder, folder_digest(folder, MODEL_FILES), commit, files=files, is_pipeline=False)
+    names = files or tuple(path.name for pattern in MODEL_FILES for path in folder.glob(pattern))
+    digest = fingerprint({file: file_digest(folder / file) for file in _read(names)})
+    return Model(name, revision, folder, digest, commit, files=files, is_pipeline=False)
 
 
 def model_folder(model: Model) -> Path:
@@ -51,8 +56,11 @@ def model_folder(model: Model) -> Path:
 
 def _needed(repository: Repository) -> tuple[str, ...]:
     """Return the files of a repository that transformers reads."""
-    names = repository.matching(MODEL_FILES)
-    return tuple(name for name in names if "/" not in name and not name.startswith(SAME_WEIGHTS))
+    return _read(repository.matching(MODEL_FILES))
+
+
+def _read(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({name for name in names if "/" not in name and not name.startswith(SAME_WEIGHTS)}))
 
 
 def _check_kind(name: str, folder: Path) -> None:
@@ -100,16 +108,18 @@ class LocalModel:
         Raises:
             UserError: an instruction that leaves no room for an answer.
         """
-        answer: str = self.tokenizer.decode(list(self._tokens(self._encoded(instruction), seed)), True)
-        return answer
+        text = self._told(instruction)
+        told = self.tokenizer(text, add_special_tokens=self.tokenizer.chat_template is None)["input_ids"]
+        answer: str = self.tokenizer.decode(list(self._tokens(list(told), seed)), True)
+        return THOUGHTS_BEGIN + answer if text.rstrip().endswith(THOUGHTS_BEGIN) else answer
 
-    def _encoded(self, instruction: str) -> list[int]:
-        """Return the tokens of an instruction, in the form of a conversation where the model knows such."""
+    def _told(self, instruction: str) -> str:
+        """Return what the model reads, in the form of a conversation where it knows such."""
         if self.tokenizer.chat_template is None:
-            return list(self.tokenizer(instruction + "\n")["input_ids"])
+            return instruction + "\n"
         turns = [{"role": "user", "content": instruction}]
-        text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        told: str = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **TOLD)
+        return told
 
     def _tokens(self, told: list[int], seed: int) -> Iterator[int]:
         """Yield the tokens of an answer."""

@@ -30,7 +30,7 @@ class CaptionSettings(Section):
     server: str | None = None
     """Address of an OpenAI-compatible server that runs the model, as `http://localhost:8000/v1`; when null, the model
     runs in actors on this machine or cluster."""
-    key_variable: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    key_variable: str | None = None
     """Environment variable that holds the key for the server, as `OPENAI_API_KEY`; no key is sent when null."""
     num_requests: Annotated[int, Field(ge=1, le=256), Unit("requests")] = 8
     """Requests that a server gets at the same time, each for another class."""
@@ -56,6 +56,9 @@ class CaptionSettings(Section):
     def _address(cls, server: str | None) -> str | None:
         if server is None:
             return None
+        if "@" in server or "?" in server or "#" in server:
+            remedy = "must hold no login and no query; name the variable that holds a key in key_variable"
+            raise UserError("server", "...", remedy)  # which is not shown
         try:
             parts = urlsplit(server)
             _ = parts.port
@@ -63,10 +66,15 @@ class CaptionSettings(Section):
             raise ValueError("is no address; write it as http://localhost:8000/v1") from None
         if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", server):
             raise ValueError("is no address; write it as http://localhost:8000/v1")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            remedy = "must hold no login and no query; name the variable that holds a key in key_variable"
-            raise UserError("server", f"{parts.scheme}://{parts.hostname}", remedy)  # which is not shown
         return server.rstrip("/")
+
+    @field_validator("key_variable")
+    @classmethod
+    def _names_a_variable(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            remedy = "is no name of an environment variable; name one, as OPENAI_API_KEY, and keep the key in it"
+            raise UserError("key_variable", "...", remedy)  # it may be the key itself
+        return name
 
     @model_validator(mode="after")
     def _agrees(self) -> "CaptionSettings":

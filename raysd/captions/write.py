@@ -5,7 +5,8 @@ from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,9 @@ from raysd.progress import Progress, say
 from raysd.storage.location import Location
 from raysd.storage.tables import read_each, read_table, write_table
 from raysd.versions import versions
+
+if TYPE_CHECKING:
+    from raysd.captions.local_model import LocalModel
 
 MOST_NAMED = 3  # of the classes that end short
 TABLE = pa.schema([("key", pa.string()), ("name", pa.string()), ("caption", pa.string()), ("seed", pa.int64())])
@@ -92,10 +96,12 @@ def _short(spec: CaptionSpec, short: list[Answer]) -> UserError:
         for each in short
     ]
     more = f", and {len(told) - MOST_NAMED} more classes are short" if len(told) > MOST_NAMED else ""
-    remedy = "what is there is kept; raise it or captions.temperature, or change captions.instruction"
-    return UserError(
-        "captions.max_attempts", spec.settings.max_attempts, f"{', '.join(told[:MOST_NAMED])}{more}; {remedy}"
-    )
+    others = "it or captions.temperature" if spec.settings.temperature else "it, so that another attempt differs"
+    remedy = f"what is there is kept; raise {others}, or change captions.instruction"
+    message = f"{', '.join(told[:MOST_NAMED])}{more}; {remedy}"
+    if spec.settings.temperature:
+        return UserError("captions.max_attempts", spec.settings.max_attempts, message)
+    return UserError("captions.temperature", spec.settings.temperature, message)
 
 
 def _answered(spec: CaptionSpec, parts: Parts, label: int, writer: Any) -> Answer:
@@ -120,6 +126,7 @@ def _by_server(spec: CaptionSpec, parts: Parts, missing: list[int]) -> Generator
         for done in as_completed([pool.submit(_answered, spec, parts, label, server) for label in missing]):
             yield done.result()
     finally:
+        server.ended.set()
         pool.shutdown(cancel_futures=True)
 
 
@@ -129,16 +136,23 @@ class CaptionActor:
     def __init__(self, spec: CaptionSpec, root: Location, num_threads: int) -> None:
         import torch
 
-        from raysd.captions.local_model import LocalModel, model_folder
-
-        assert spec.model is not None, "a server runs the model"
         torch.set_num_threads(num_threads)
         self.spec, self.parts = spec, Parts(spec, root)
-        self.model = LocalModel(model_folder(spec.model), spec.settings)
+
+    @cached_property
+    def _model(self) -> "LocalModel":
+        from raysd.captions.local_model import LocalModel, model_folder
+
+        assert self.spec.model is not None, "a server runs the model"
+        return LocalModel(model_folder(self.spec.model), self.spec.settings)
+
+    def write(self, instruction: str, seed: int) -> str:
+        """Return the model's answer; it is loaded for the first one, so that what keeps it from that is said there."""
+        return self._model.write(instruction, seed)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
         """Write the captions of the classes of column `label`; return what became of them."""
-        answers = [vars(_answered(self.spec, self.parts, int(label), self.model)) for label in batch["label"]]
+        answers = [vars(_answered(self.spec, self.parts, int(label), self)) for label in batch["label"]]
         return {name: [answer[name] for answer in answers] for name in answers[0]}
 
 

@@ -60,10 +60,13 @@ class Parts:
 
         The class ends short at the first caption for which no attempt gives a good one.
         """
-        row = self.spec.table.rows[label]
-        found = write_class(self.spec, row, self.read(label), writer.write)
-        if found.rows:
-            write_table(self.folder, self._name(label), pa.Table.from_pylist(found.rows, PART))
+        found = ClassCaptions(self.read(label))
+        before = len(found.rows)
+        try:
+            write_class(self.spec, self.spec.table.rows[label], found, writer.write)
+        finally:  # also where a server refuses
+            if len(found.rows) > before:
+                write_table(self.folder, self._name(label), pa.Table.from_pylist(found.rows, PART))
         return found
 
     @staticmethod
@@ -71,17 +74,14 @@ class Parts:
         return f"class-{label:06d}.parquet"
 
 
-def write_class(
-    spec: CaptionSpec, row: ClassRow, there: list[dict[str, Any]], write: Callable[[str, int], str]
-) -> ClassCaptions:
-    """Return the captions of a class, those that are there first.
+def write_class(spec: CaptionSpec, row: ClassRow, found: ClassCaptions, write: Callable[[str, int], str]) -> None:
+    """Add the missing captions of a class to those that are there.
 
     A caption is a function of the spec, its number and those before it. So it does not matter how many are there.
     """
-    settings, found = spec.settings, ClassCaptions(list(there))
-    known = {each["caption"].casefold() for each in there}
+    settings, known = spec.settings, {each["caption"].casefold() for each in found.rows}
     attempts = settings.max_attempts if settings.temperature else 1
-    for number in range(len(there), settings.captions_per_class):
+    for number in range(len(found.rows), settings.captions_per_class):
         instruction = spec.instruction(row, number)
         for attempt in range(attempts):
             seed = spec.seed(row, number, attempt)
@@ -93,5 +93,4 @@ def write_class(
                 break
             found.problems.append(problem)
         else:
-            break
-    return found
+            return

@@ -3,6 +3,7 @@
 import gzip
 import os
 import pickletools
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -139,7 +140,7 @@ def _pickled_bytes(path: Path, size: int) -> bytes:
     try:
         with gzip.open(path) as file:
             parts = [value for _, value, _ in pickletools.genops(file.read()) if isinstance(value, bytes)]
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise UserError("real data set", "animal_mnist", f"{path.name} cannot be read: {error}") from None
     if (found := max(parts, key=len, default=b"")) and len(found) == size:
         return found

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import torch
+from safetensors.torch import load
 
+from raysd.errors import UserError
 from raysd.storage.location import Location
 from raysd.training.run import STATE
 
@@ -68,6 +70,18 @@ def keep_end(folder: Location, learners: Learned, steps: int) -> None:
     written = BytesIO()
     save_state(written, {"learned": pack(learners), "steps": steps})
     folder.write(STATE, written.getvalue())
+
+
+def check_same(folder: Location, weights: dict[str, torch.Tensor]) -> None:
+    """Check that a training that was done again for its state came to the weights that are there.
+
+    Raises:
+        UserError: it did not, as on another device; results of the classifier would no longer be its own.
+    """
+    there = load(folder.read("model.safetensors"))
+    if not all(torch.equal(values.cpu(), there[name]) for name, values in weights.items()):
+        remedy = f"{folder.uri} has no {STATE} any more, and this machine trains other weights; delete that folder"
+        raise UserError("adaptive.training", "continued", f"{remedy}, and run the same command again")
 
 
 def begin_at(folder: Location, learners: Learned) -> int:

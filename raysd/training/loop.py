@@ -21,6 +21,7 @@ from timm.optim import create_optimizer_v2
 from timm.utils import AverageMeter, ModelEmaV3, accuracy
 from torch.nn.functional import cross_entropy
 
+from raysd.classifier.architecture import load_record
 from raysd.classifier.model import (
     build_classifier,
     compute_small_in_float32,
@@ -36,7 +37,7 @@ from raysd.errors import UserError
 from raysd.storage.location import Location
 from raysd.training.augmentation import augment, fractals
 from raysd.training.augmentation.ahead import Prepared, one_ahead, to_device
-from raysd.training.checkpoint import begin_at, keep_end, pack, unpack
+from raysd.training.checkpoint import begin_at, check_same, keep_end, pack, unpack
 from raysd.training.loader import Batch
 from raysd.training.logs import open_log
 from raysd.training.losses.contrastive import WithProjections, contrastive_loss
@@ -95,10 +96,11 @@ def train_seeds(loop: LoopConfig, workers: Workers) -> None:
     if resumed is not None and resumed["seed"] not in loop.seeds:
         resumed = None  # its classifier is done
     for number, seed in enumerate(loop.seeds):
-        if resumed is not None and resumed["seed"] != seed:
-            continue  # the checkpoint is from a later seed, so this one is done
-        SeedTraining(loop, workers, seed, number, validation).run(arrays, resumed)
-        resumed = None
+        is_earlier = resumed is not None and resumed["seed"] != seed
+        if is_earlier and loop.is_done(seed):
+            continue  # the checkpoint is from a later seed
+        SeedTraining(loop, workers, seed, number, validation).run(arrays, None if is_earlier else resumed)
+        resumed = resumed if is_earlier else None
 
 
 class SeedTraining:
@@ -308,7 +310,8 @@ class SeedTraining:
         shares = self.config.ingest.shares_of_batch(self.world_size)
         views = len(projections) // shares[self.rank]
         counts = [views * share for share in shares]
-        loss, share = contrastive_loss(projections, groups, counts, self.rank, self.recipe.contrastive_temperature)
+        temperature = self.recipe.contrastive_temperature
+        loss, share = contrastive_loss(projections, groups, counts, self.rank, temperature, views)
         self.meters["contrastive_loss"].update(loss.detach(), shares[self.rank])
         self.meters["with_positive"].update(share, shares[self.rank])
         return loss
@@ -329,7 +332,7 @@ class SeedTraining:
             why = f"the loss is no number any more before step {self.step}"
             remedy = f"{why}; use a lower rate, or training.precision=float32"
             raise UserError("training.recipe_options.learning_rate", self.recipe.learning_rate, remedy)
-        if row.get("with_positive") == 0:
+        if row.get("with_positive") == 0 and not any(earlier["with_positive"] for earlier in self.history):
             why = f"no image had another one of its {self.recipe.contrastive_groups} in its batch"
             remedy = f"{why}; use larger batches, fewer prompts, or contrastive_groups=class"
             raise UserError("training.recipe_options.contrastive_weight", self.recipe.contrastive_weight, remedy)
@@ -430,10 +433,14 @@ class SeedTraining:
         }
         folder = Location(config.root).child("classifiers", record["fingerprint"])
         if self.seed in config.starts:
-            start = config.starts[self.seed].uri.rpartition("/")[2]
+            start = config.starts[self.seed].path.rpartition("/")[2]
             record |= {"start": start, "steps_before": self.steps_before}
+        is_there = load_record(folder) is not None  # and only its state was gone
+        if is_there:
+            check_same(folder, model.backbone.state_dict())
         if config.keeps_state:  # before the weights lose their layout
             keep_end(folder, self.learners, self.steps_before + self.step)
-        save_classifier(folder, model, config.architecture, record)
+        if not is_there:
+            save_classifier(folder, model, config.architecture, record)
         if self.log is not None:
             self.log.close()

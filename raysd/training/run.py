@@ -46,6 +46,11 @@ class LoopConfig:
     keeps_state: bool = False
     """Whether the state at the end is kept beside each classifier."""
 
+    def is_done(self, seed: int) -> bool:
+        """Return whether a seed's classifier is there, with its state if that is kept."""
+        folder = Location(self.root).child("classifiers", self.fingerprints[seed])
+        return load_record(folder) is not None and (not self.keeps_state or folder.exists(STATE))
+
 
 STATE = "training_state.pt"
 """In a classifier's folder: the state at the end of its training."""

@@ -95,8 +95,8 @@ def test_only_a_training_that_goes_on_can_be_waited_for():
 def test_the_rate_rises_in_the_first_round_and_falls_in_the_last_one():
     assert [Course(number, is_last=number == 2).rates for number in range(3)] == [
         {"decay_share": 0},
-        {"warmup_share": 0, "decay_share": 0},
-        {"warmup_share": 0},
+        {"warmup_share": 0, "smallest_size_share": 1, "decay_share": 0},
+        {"warmup_share": 0, "smallest_size_share": 1},
     ]
 
 

@@ -32,6 +32,10 @@ class Words:
         ("<think>A cat? Well.</think>\nA cat", "A cat"),
         ("<think>It never ends", ""),
         ("12 cats on a wall", "12 cats on a wall"),
+        ("3.5-inch disks on a wall", "3.5-inch disks on a wall"),
+        ('Sure! Here\'s a caption for a photo of a tabby cat on a wall:\n\n"A cat"', "A cat"),
+        ("Sure, here is a caption: A cat", "A cat"),
+        ("Well, a cat.\n</think>\n\nA cat", "A cat"),
         (" \n''\n", ""),
     ],
 )

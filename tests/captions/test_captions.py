@@ -8,6 +8,7 @@ from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import tenacity
 import torch
@@ -18,7 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, GPT2Config, GPT2LMHeadMo
 
 import raysd
 from raysd.captions import server as server_module
-from raysd.captions.local_model import LocalModel, model_folder
+from raysd.captions.local_model import LocalModel, find_language_model, model_folder
 from raysd.captions.server import Server
 from raysd.captions.settings import CaptionSettings
 from raysd.captions.write import _answered, _table, write_captions
@@ -226,7 +227,20 @@ def test_a_hub_model_is_fetched_without_what_it_does_not_need_and_with_the_form_
     assert sorted(spec.model.files) == sorted(set(hub.fetched)) and "chat_template.jinja" in hub.fetched
     assert not {"consolidated.safetensors", "original/model.safetensors", "pytorch_model.bin"} & set(hub.fetched)
     loaded = LocalModel(model_folder(spec.model), spec.settings)
-    assert loaded.tokenizer.decode(loaded._encoded("of cat")) == "photo of cat a"
+    assert loaded._told("of cat") == "photo of cat a"
+    other = copy / "consolidated.safetensors"
+    other.write_bytes(b"weights in another form, which a later download may bring")
+    assert find_language_model(str(copy)).digest == find_language_model(str(folder_with(copy, tmp_path))).digest
+
+
+def folder_with(copy, tmp_path):
+    """The same model without what transformers does not read."""
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for path in copy.iterdir():
+        if path.is_file() and not path.name.startswith("consolidated"):
+            shutil.copy(path, bare)
+    return bare
 
 
 class Asked(BaseHTTPRequestHandler):
@@ -305,12 +319,22 @@ def test_a_table_does_not_depend_on_how_many_are_asked_together(tmp_path, served
     assert tables[0] == tables[1]
 
 
+def test_captions_of_a_class_that_a_server_gave_before_it_refused_are_kept(tmp_path, served, run_here):
+    served.statuses = [401, *[200] * 9]
+    words = [f"classes={json.dumps(CLASSES[:1])}", "captions.model=any", "captions.num_requests=1"]
+    words += [f"captions.{k}={v}" for k, v in {**OPTIONS, "captions_per_class": 500, **served.options}.items()]
+    refused = run_here("caption", *words)
+    assert refused.returncode == 2 and "401" in refused.stderr
+    (part,) = tmp_path.glob("runs/captions/*/parts/*.parquet")
+    assert 0 < pq.read_metadata(part).num_rows < 10
+
+
 @pytest.mark.parametrize(
     ("statuses", "is_broken", "message"),
     [
         ([401], False, 'refuses the request (401 Unauthorized: {"error": "Bearer ... may not"})'),
         ([302], False, "refuses the request (302 Found"),
-        ([500] * 5, False, "does not answer (500"),
+        ([500] * 8, False, "does not answer (500"),
         ([], True, "gives no OpenAI-compatible answer"),
     ],
 )

@@ -23,7 +23,7 @@ from raysd.storage.location import Location
 from raysd.storage.tables import write_table
 from raysd.training.grouping import Grouping
 from raysd.training.loader import Ingest, Pool
-from raysd.training.losses.contrastive import contrastive_losses
+from raysd.training.losses.contrastive import contrastive_loss, contrastive_losses
 from raysd.training.run import TrainingRun
 from raysd.training.settings import TrainingSettings
 from raysd.training.train import train_here
@@ -65,6 +65,12 @@ def test_the_loss_has_one_positive_and_the_negatives_in_its_denominator():
     assert have_one.tolist() == [True, True, True, False, True, True, True] and losses[3] == 0
     (own,) = torch.autograd.grad(losses.sum(), projections, retain_graph=True)
     torch.testing.assert_close(own, torch.autograd.grad(expected.sum(), projections)[0])
+
+
+def test_views_of_one_image_alone_do_not_count_as_another_image():
+    projections = normalize(torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), dim=1)
+    for groups, share in (([0, 1], 0), ([0, 0], 1)):
+        assert contrastive_loss(projections, torch.tensor(groups).repeat(3), [6], 0, 0.2, views=3)[1] == share
 
 
 def test_positives_do_not_repel_each_other():
@@ -251,7 +257,7 @@ def test_a_training_with_crops_resumes_exactly_and_its_history_says_how_many_hav
     run = run_of(clone, recipe_options=options, checkpoint_steps=20)
     train_here(run)
     history = load_record(run.folder(0))["history"]
-    assert history[-1]["contrastive_loss"] < history[0]["contrastive_loss"] and history[0]["with_positive"] == 1
+    assert history[-1]["contrastive_loss"] < history[0]["contrastive_loss"] and 0.9 < history[0]["with_positive"] < 1
     weights = [run.folder(0).read(name) for name in ("model.safetensors", "head.safetensors")]
     run.folder(0).delete_folder()
 

@@ -32,8 +32,9 @@ def contrastive_losses(
     other_groups: torch.Tensor,
     first: int,
     temperature: float,
+    views: int = 1,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the loss of each anchor, float32 [A], and whether it has a positive, bool [A].
+    """Return the loss of each anchor, float32 [A], and whether another image is a positive of it, bool [A].
 
     For each positive p of an anchor a it is -log(e^(a.p/T) / (e^(a.p/T) + sum over negatives n of e^(a.n/T))), and of
     several positives their mean. An anchor without a positive has loss 0.
@@ -45,6 +46,7 @@ def contrastive_losses(
         other_groups: of these, int64 [N].
         first: place of the first anchor among the others.
         temperature: T.
+        views: of each image among the others, which are positives of each other.
     """
     similar = anchors @ others.T / temperature
     same = groups[:, None] == other_groups[None]
@@ -54,14 +56,14 @@ def contrastive_losses(
     count = positives.sum(dim=1)
     # -log(e^s / (e^s + e^n)) = log(1 + e^(n - s))
     losses = torch.where(positives, softplus(negatives - similar), 0).sum(dim=1) / count.clamp_min(1)
-    return losses, count > 0
+    return losses, count >= views
 
 
 def contrastive_loss(
-    projections: torch.Tensor, groups: torch.Tensor, counts: list[int], rank: int, temperature: float
+    projections: torch.Tensor, groups: torch.Tensor, counts: list[int], rank: int, temperature: float, views: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the mean loss of this worker's projections, each compared with those of all workers, and the share of them
-    that has a positive. All workers call this equally often.
+    of which another image is a positive. All workers call this equally often.
 
     The gradient is that of the sum of all workers' losses, as far as it goes through this worker's projections.
 
@@ -75,7 +77,7 @@ def contrastive_loss(
     with torch.autocast(projections.device.type, enabled=False):
         own = projections.float()
         others, other_groups = (gathered(values, counts, rank) for values in (own, groups))
-        losses, have_one = contrastive_losses(own, groups, others, other_groups, sum(counts[:rank]), temperature)
+        losses, have_one = contrastive_losses(own, groups, others, other_groups, sum(counts[:rank]), temperature, views)
         return losses.mean(), have_one.float().mean()
 
 
