@@ -52,6 +52,7 @@ def ensure_ray() -> None:
     """
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # a short training need not wait for the next one
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # so that paths of an experiment mean the same in a trial
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
     verbose = os.environ.get("RAYSD_VERBOSE") == "1"

@@ -4,6 +4,7 @@ stays held."""
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from in_process import run_main
 from tiny_sweep import EXPERIMENT, assert_nothing_is_held, sweep_here
 
 from raysd.config import load_experiment
+from raysd.diffusion.checkpoint import EMBEDDED
 from raysd.errors import UserError
 from raysd.storage.location import Location
 from raysd.storage.rows import ACCURACY, RUNG_RESULT, SWEEP, read_rows
@@ -58,16 +60,19 @@ def run_and_kill(folder, config, num_results):
 @pytest.fixture(scope="module", params=["interrupted", pytest.param("killed", marks=pytest.mark.soak)])
 def swept(request, tmp_path_factory, ray_cluster):
     """A tiny sweep that was stopped in its middle, then run to its end, then run again. The killed one generates
-    with the real pipeline."""
+    with the real pipeline, from a folder that is named from where the command runs."""
     folder = tmp_path_factory.mktemp("sweep")
     config, root = folder / "tiny.yaml", folder / "runs"
-    model = "embedded" if request.param == "killed" else "dummy"
+    generation = {**EXPERIMENT["generation"], "model": "dummy"}
+    if request.param == "killed":
+        shutil.copytree(EMBEDDED, folder / "model")
+        generation |= {"model": "./model", "dtype": "float32"}
     config.write_text(
         yaml.safe_dump(
             {
                 **EXPERIMENT,
                 "storage": "runs",
-                "generation": {**EXPERIMENT["generation"], "model": model},
+                "generation": generation,
                 "training": {**EXPERIMENT["training"], "logger": "tensorboard"},
             }
         )

@@ -69,7 +69,8 @@ def _noise_lines(sweep: SweepRow) -> list[str]:
             else f"{row['label']} (at {row['compared_at']:,} images per class)"
             for row in near[:NAMED]
         ]
-        lines.append(f"By score, within noise of the best{of_one}, of {len(known):,} others: {'; '.join(named)}{more}.")
+        among = f"{len(known):,} others" if len(known) > 1 else "one other"
+        lines.append(f"By score, within noise of the best{of_one}, of {among}: {'; '.join(named)}{more}.")
     elif known:
         all_at_best = all(row["compared_at"] == best["images_per_class"] for row in known)
         at = "" if all_at_best else ", each at the most images per class that both reached"
