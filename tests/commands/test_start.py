@@ -49,7 +49,7 @@ def test_a_file_or_a_built_in_table_is_named_and_real_images_are_measured_on(fol
         ({"classes": ["none.csv"]}, "classes = 'none.csv': no such built-in table or file"),
         ({"classes": ["fox", "fox"]}, "stands twice"),
         ({"classes": ["fox"], "real": "none"}, "real = 'none': no such folder"),
-        ({"shipped": "none"}, "from = 'none': no such experiment; use one of fashion_mnist"),
+        ({"shipped": "none"}, "from = 'none': no such experiment; use one of adapt_8_gpus, fashion_mnist"),
         ({"classes": ["fox"], "shipped": "fashion_mnist"}, "is a whole experiment"),
         ({"classes": ["fox"], "out": "no/x.yaml"}, "out = 'no/x.yaml': cannot be written"),
     ],
