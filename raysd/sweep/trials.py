@@ -5,7 +5,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,9 +100,11 @@ def _fit(
     from raysd.cluster.session import kept_interrupts
     from raysd.sweep.search import METRIC
 
+    here = os.getcwd()
+
     def trial(config: dict[str, Any]) -> None:
         try:
-            _set_up(runner)
+            _set_up(runner, here)
             run(config)
         except Exception as error:
             if (found := find_user_error(error)) is None:
@@ -154,11 +156,15 @@ def _quiet_tune() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _set_up(runner: RungRunner) -> None:
+def _set_up(runner: RungRunner, folder: str) -> None:
+    """Prepare the process of a trial: in the command's folder, where this node has it, paths mean what they mean there,
+    also if Ray was started elsewhere."""
     import torch
 
     from raysd.device import keep_freed_memory
 
+    with suppress(OSError):
+        os.chdir(folder)
     keep_freed_memory()
     torch.set_num_threads(max(1, int(runner.placement.trial_cpus)))
 
