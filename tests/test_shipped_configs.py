@@ -184,6 +184,7 @@ def values_of(file, published):
         values["generation.num_inference_steps"] = 3  # its scheduler's least
     if "adaptive" in body:
         values |= {"adaptive": body["adaptive"], "adaptive.num_rounds": 2, "adaptive.every": 1}
+        values["evaluation.generated_images_per_class"] = 1
     if sweep:
         values |= {"sweep": sweep, **SMALL_SWEEP}
         if "rungs" in sweep:
