@@ -102,7 +102,7 @@ class Experiment(Section):
     @field_validator("storage")
     @classmethod
     def _absolute(cls, storage: str) -> str:
-        """Return a local root as a full path, since trials of a sweep run in folders of their own."""
+        """Return a local root as a full path, since other processes may work in other folders."""
         check_address("storage", storage)
         return checked_address(storage) if "://" in storage else full_path(storage)
 

@@ -48,8 +48,7 @@ class LoopConfig:
 
     def is_done(self, seed: int) -> bool:
         """Return whether a seed's classifier is there, with its state if that is kept."""
-        folder = Location(self.root).child("classifiers", self.fingerprints[seed])
-        return load_record(folder) is not None and (not self.keeps_state or folder.exists(STATE))
+        return is_whole(Location(self.root).child("classifiers", self.fingerprints[seed]), self.keeps_state)
 
 
 STATE = "training_state.pt"
@@ -162,8 +161,7 @@ class TrainingRun:
 
     def is_trained(self, seed: int) -> bool:
         """Return whether a seed's classifier is there, with its state if that is kept."""
-        folder = self.folder(seed)
-        return load_record(folder) is not None and (not self.keeps_state or folder.exists(STATE))
+        return is_whole(self.folder(seed), self.keeps_state)
 
     def start_folders(self) -> dict[int, Location]:
         """Return the folders of the earlier classifiers with whose state seeds begin."""
@@ -179,6 +177,11 @@ class TrainingRun:
         """Side in pixels to which images are decoded; a little larger than crops of a part of an image."""
         size = self.settings.image_size
         return size if size <= SMALL_IMAGE or self.recipe.crop != "random_resized" else round(size * DECODED_SHARE)
+
+
+def is_whole(folder: Location, keeps_state: bool) -> bool:
+    """Return whether a classifier is in a folder, with the state at the end of its training if that is kept."""
+    return load_record(folder) is not None and (not keeps_state or folder.exists(STATE))
 
 
 def distinct_runs(runs: Sequence[tuple[int, TrainingRun]]) -> list[TrainingRun]:

@@ -319,6 +319,15 @@ def test_a_table_does_not_depend_on_how_many_are_asked_together(tmp_path, served
     assert tables[0] == tables[1]
 
 
+def test_a_server_is_not_asked_any_more_when_nobody_waits(served):
+    server = Server(CaptionSettings(model="any", **OPTIONS, **served.options))
+    server.write("a cat", 1)
+    server.ended.set()
+    with pytest.raises(UserError, match="is not asked any more"):
+        server.write("a cat", 2)
+    assert len(served.asked) == 1
+
+
 def test_captions_of_a_class_that_a_server_gave_before_it_refused_are_kept(tmp_path, served, run_here):
     served.statuses = [401, *[200] * 9]
     words = [f"classes={json.dumps(CLASSES[:1])}", "captions.model=any", "captions.num_requests=1"]

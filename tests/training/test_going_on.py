@@ -3,18 +3,20 @@ from io import BytesIO
 
 import pytest
 import torch
-from safetensors.torch import load
+from safetensors.torch import load, save
 
 from raysd.classifier.architecture import load_record
 from raysd.data.real_datasets import real_dataset
 from raysd.errors import UserError
 from raysd.storage.location import Location
+from raysd.training import loop
 from raysd.training.checkpoint import load_state
 from raysd.training.loader import Pool
 from raysd.training.loop import SeedTraining
 from raysd.training.run import STATE, TrainingRun
 from raysd.training.settings import TrainingSettings
 from raysd.training.train import train_here
+from raysd.training.workers import OneProcess
 
 TINY = {
     "backbone_options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]},
@@ -118,3 +120,37 @@ def test_a_state_that_is_gone_is_named_with_the_remedy(tmp_path):
         train_here(second)
     assert first.fingerprint(0) in str(found.value)
     assert not first.is_trained(0) and replace(first, keeps_state=False).is_trained(0)
+
+
+def test_a_state_is_made_again_beside_the_same_weights_and_never_beside_others(tmp_path):
+    first, _ = two_trainings(tmp_path)
+    folder, before = first.folder(0), state_of(first)
+    record = folder.read("record.json")
+    folder.delete(STATE)
+    train_here(first)
+    assert folder.read("record.json") == record and state_of(first)["steps"] == before["steps"]
+    folder.delete(STATE)
+    name, values = next(iter(weights(first).items()))
+    folder.write("model.safetensors", save({**weights(first), name: values + 1}))
+    with pytest.raises(UserError, match="trains other weights; delete that folder"):
+        train_here(first)
+    assert not folder.exists(STATE)
+
+
+def test_a_seed_whose_classifier_is_gone_is_trained_though_the_checkpoint_is_of_a_later_one(tmp_path, monkeypatch):
+    taken = []
+
+    class Seed:
+        def __init__(self, config, workers, seed, number, validation):
+            self.seed = seed
+
+        def run(self, arrays, resumed):
+            taken.append((self.seed, resumed and resumed["seed"]))
+
+    monkeypatch.setattr(loop, "SeedTraining", Seed)
+    monkeypatch.setattr(OneProcess, "resume", lambda self: {"seed": 1})
+    run = run_of(tmp_path, 6)
+    run = replace(run, settings=run.settings.model_copy(update={"seeds": [0, 1, 2]}))
+    with pytest.raises(RuntimeError, match="without classifiers"):
+        train_here(run)
+    assert taken == [(0, None), (1, 1), (2, None)]
