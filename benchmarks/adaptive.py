@@ -1,31 +1,53 @@
 """Do rounds that a classifier steers beat one even clone? python benchmarks/adaptive.py --storage runs
 
-Fashion-MNIST, the embedded generator. Each way is run with every clone seed, at the same images and with the same first
-round. What decides within the rounds are the last 100 training images of each class; what is reported are the 10,000
-test images. Every clone seed has classifiers of its own: seed number k learns from clone number k modulo their number.
+Fashion-MNIST, the embedded generator. Each way is run with every clone seed, at the same images and with the same share
+of them in the first round. What decides within the rounds are the last 100 training images of each class; what is
+reported are the 10,000 test images, and probes on sets of digits and, where the package animal-mnist is installed, on
+silhouettes of animals. Every clone seed has classifiers of its own: seed number k learns from clone number k modulo
+their number.
 
-`adaptive.json` holds the gain of the best way, chosen on the validation images, over `uniform` at the same images, and
-the share of the wall time that is neither generation nor training. A table beside it has a row for each way and size,
-with the device seconds of a clone. Needs the full Fashion-MNIST. What is in the storage root is not made again.
+`adaptive.json` holds, for each size, the gain of the best way over the best even clone, both chosen on the validation
+images, at the same images and at the same device seconds, for which the even clone has more images; for the largest
+size also the share of the images with which the best way comes as far; and the share of the wall time that is neither
+generation nor training. `adaptive.csv` has a row for each way and size. Needs the full Fashion-MNIST. What is in the
+storage root is not made again.
 """
 
 import argparse
 import csv
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from itertools import pairwise
 from statistics import mean, stdev
 
+import numpy as np
 from record import RESULTS, metric, write
 
 import raysd
+from raysd import commands
 from raysd.config import load_experiment
+from raysd.evaluation.evaluate import Evaluation
 
 COMMAND = "python benchmarks/adaptive.py"
-WAYS = {
-    "uniform": {"way": "uniform"},
-    "budgets": {"way": "budgets"},
-    "select": {"way": "select"},
-    "entropy 0.01": {"way": "entropy", "weight": 0.01},
-    "entropy 0.03": {"way": "entropy", "weight": 0.03},
+CONTINUED = {"training": "continued"}
+EVEN = {
+    "uniform": ({"way": "uniform"}, 2),
+    "uniform, guidance 1": ({"way": "uniform"}, 1),
+    "uniform, continued": ({"way": "uniform", **CONTINUED}, 2),
 }
+WAYS = {
+    **EVEN,
+    "budgets": ({"way": "budgets"}, 2),
+    "budgets, continued": ({"way": "budgets", **CONTINUED}, 2),
+    "select": ({"way": "select"}, 2),
+    "select, agreement": ({"way": "select", "agreement": True}, 2),
+    "select, agreement, guidance 1": ({"way": "select", "agreement": True}, 1),
+    "entropy 0.01": ({"way": "entropy", "weight": 0.01}, 2),
+    "entropy 0.03": ({"way": "entropy", "weight": 0.03}, 2),
+}
+"""The section `adaptive` and the guidance scale of each."""
+TRANSFER = ["digits", "mnist_5k", "opencv_digits", *(["animal_mnist"] if find_spec("animal_mnist") else [])]
 TRAINING = {
     "backbone": "resnet18",
     "backbone_options": {"layers": [1, 1, 1, 1], "channels": [16, 32, 64, 128]},
@@ -37,7 +59,7 @@ TRAINING = {
 }
 
 
-def experiment(storage, images, clone_seeds, seeds):
+def experiment(storage, images, clone_seeds, seeds, guidance_scale):
     return load_experiment(
         {
             "name": "adaptive",
@@ -45,7 +67,7 @@ def experiment(storage, images, clone_seeds, seeds):
             "generation": {
                 "images_per_class": images,
                 "batch_size": 50,
-                "guidance_scale": 2,
+                "guidance_scale": guidance_scale,
                 "seeds": list(range(clone_seeds)),
             },
             "training": {**TRAINING, "seeds": list(range(seeds))},
@@ -53,88 +75,175 @@ def experiment(storage, images, clone_seeds, seeds):
                 "test_set": "fashion_mnist",
                 "validation_set": "fashion_mnist",
                 "validation_images_per_class": 100,
+                "transfer_sets": [{"name": name, "probe": {"scale": "standard"}} for name in TRANSFER],
             },
             "adaptive": {"num_rounds": 4, "first_share": 0.25},
         }
     )
 
 
-def scores(answer, role):
-    """Top-1 of each classifier of the last rounds, by its place."""
-    rows = {row["classifier"]: row["value"] for row in answer.accuracies if row["role"] == role}
-    return [rows[name] for name in answer.row["classifiers"]]
+def by_classifier(rows, role, names):
+    """Accuracy of each classifier; a mean over the sets of the role."""
+    of_role = [row for row in rows if row["role"] == role]
+    return [mean(row["value"] for row in of_role if row["classifier"] == name) for name in names]
+
+
+@dataclass
+class Result:
+    """What a way came to at a size."""
+
+    experiment: object
+    answer: object
+
+    def top1(self, role):
+        """Accuracy of each classifier of the last rounds, by its place."""
+        return by_classifier(self.answer.accuracies, role, self.answer.row["classifiers"])
+
+    @property
+    def seconds(self):
+        return self.answer.row["seconds"]
+
+    @property
+    def overhead(self):
+        """Share of the wall time that is neither generation nor training."""
+        return 1 - (self.seconds["generate"] + self.seconds["train"]) / self.seconds["total"]
+
+    @cached_property
+    def device_seconds(self):
+        """Of a clone, mean over the clone seeds."""
+        return mean(row["device_seconds"] or 0 for row in self.answer.rounds if row["is_last"])
+
+    @cached_property
+    def curve(self):
+        """Images of a class and top-1 on the test images of the first classifier of each round, means over the clone
+        seeds."""
+        test = Evaluation(self.experiment.root, self.experiment.evaluation, self.experiment.table, COMMAND)
+        test = test.confined(["test"])
+        points = {}
+        for row in self.answer.rounds:
+            size = row["num_images"] / len(row["class_names"])
+            value = test.measure(row["classifiers"][0], here=True)[0]["value"]
+            points.setdefault(row["number"], []).append((size, value))
+        return [tuple(np.mean(points[number], axis=0)) for number in sorted(points)]
+
+
+def images_for(curve, accuracy):
+    """Images of a class at which a rising curve comes to an accuracy, in a line between two rounds; None if it does
+    not."""
+    for (before, low), (after, high) in pairwise(curve):
+        if high >= accuracy:
+            return before if low >= accuracy else before + (after - before) * (accuracy - low) / (high - low)
+    return None
 
 
 def run(storage, sizes, clone_seeds, seeds, ways):
-    table, found = [], {}
+    found = {}
     for images in sizes:
         for name in ways:
-            answer = raysd.adapt(experiment(storage, images, clone_seeds, seeds), COMMAND, adaptive=WAYS[name])
-            validation, test = scores(answer, "validation"), scores(answer, "test")
-            seconds = answer.row["seconds"]
-            found[images, name] = answer, validation, test
-            last = [row for row in answer.rounds if row["is_last"]]
-            device = sum(row["device_seconds"] or 0 for row in last) / len(last)
-            table.append(
-                [
-                    *(images, name, len(last), len(test), f"{mean(validation):.2f}", f"{mean(test):.2f}"),
-                    *(f"{stdev(test):.2f}", f"{device:.0f}"),
-                    *(f"{seconds[part]:.0f}" for part in ("generate", "train", "total")),
-                ]
-            )
+            adaptive, guidance_scale = WAYS[name]
+            of = experiment(storage, images, clone_seeds, seeds, guidance_scale)
+            result = found[images, name] = Result(of, raysd.adapt(of, COMMAND, adaptive=adaptive))
+            top1 = {role: f"{mean(result.top1(role)):.2f}" for role in ("validation", "test", "transfer")}
+            print(images, name, top1, f"{result.device_seconds:.0f} s", f"overhead {result.overhead:.3f}", flush=True)
+    return found
+
+
+def table(found):
+    """Write the table of all ways and sizes."""
     with (RESULTS / "adaptive.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(
             [
                 *("images per class", "way", "clone seeds", "classifiers", "validation", "test", "standard deviation"),
-                *("device seconds of a clone", "seconds of generation", "seconds of training", "seconds in all"),
+                *("transfer", "its standard deviation", "device seconds of a clone", "seconds of generation"),
+                *("seconds of training", "seconds in all"),
             ]
         )
-        writer.writerows(table)
-    return found
+        for (images, name), result in found.items():
+            test, transfer = result.top1("test"), result.top1("transfer")
+            writer.writerow(
+                [
+                    *(images, name, sum(row["is_last"] for row in result.answer.rounds), len(test)),
+                    *(f"{number:.2f}" for number in (mean(result.top1("validation")), mean(test), stdev(test))),
+                    *(f"{mean(transfer):.2f}", f"{stdev(transfer):.2f}", f"{result.device_seconds:.0f}"),
+                    *(f"{result.seconds[part]:.0f}" for part in ("generate", "train", "total")),
+                ]
+            )
+
+
+def best(found, images, names):
+    """The way with the highest mean on the validation images."""
+    return max(names, key=lambda name: mean(found[images, name].top1("validation")))
+
+
+def same_seconds(storage, clone_seeds, seeds, even, seconds):
+    """Top-1 on the test images of an even clone that takes so many device seconds, and its images of a class."""
+    images = round(even.experiment.generation.images_per_class * seconds / even.device_seconds)
+    of = experiment(storage, images, clone_seeds, seeds, even.experiment.generation.guidance_scale)
+    commands.generate(of)
+    commands.train(of)
+    rows = commands.evaluate(of, COMMAND)
+    names = list(dict.fromkeys(row["classifier"] for row in rows))
+    return by_classifier(rows, "test", names), images
+
+
+def differences(ones, others):
+    return [one - other for one, other in zip(ones, others, strict=True)]
+
+
+def report(storage, found, sizes, clone_seeds, seeds, ways, with_seconds):
+    written, about = [], f"{clone_seeds} clone seeds, {seeds} classifiers each"
+    for images in sizes:
+        even = best(found, images, [name for name in ways if name in EVEN])
+        way = best(found, images, [name for name in ways if name not in EVEN])
+        chosen, against = found[images, way], found[images, even]
+        gains = differences(chosen.top1("test"), against.top1("test"))
+        what = f"{way} minus {even}, both chosen on validation images, at {images} images a class, {about}"
+        written.append(metric(f"adaptive_top1_gain_{images}", mean(gains), "points", "higher", COMMAND, what, gains))
+        gains = differences(chosen.top1("transfer"), against.top1("transfer"))
+        note = f"{what}; mean of probes on {', '.join(TRANSFER)}"
+        written.append(
+            metric(f"adaptive_transfer_gain_{images}", mean(gains), "points", "higher", COMMAND, note, gains)
+        )
+        if with_seconds:
+            longer, more = same_seconds(storage, clone_seeds, seeds, against, chosen.device_seconds)
+            gains = differences(chosen.top1("test"), longer)
+            what = f"{way} at {images} images a class minus {even} at {more}, for the same device seconds, {about}"
+            name = f"adaptive_top1_gain_{images}_equal_seconds"
+            written.append(metric(name, mean(gains), "points", "higher", COMMAND, what, gains))
+    goal = mean(against.top1("test"))
+    needed = images_for(chosen.curve, goal)
+    if needed is None:
+        print(f"{way} does not come to {goal:.2f}: {chosen.curve}")
+    else:
+        what = (
+            f"images a class with which {way} has the {goal:.2f} % of {even} at {images}, over {images}; between two "
+        )
+        what += f"rounds in a line, first classifier of each round, test images, {clone_seeds} clone seeds"
+        written.append(metric("adaptive_images_ratio", needed / images, "share", "lower", COMMAND, what))
+    shares = [result.overhead for result in found.values()]
+    what = "share of the wall time that is neither generation nor training: " + ", ".join(
+        f"{name} at {images}" for images, name in found
+    )
+    written.append(metric("adaptive_overhead", mean(shares), "share", "lower", COMMAND, what, shares))
+    write("adaptive", written)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--storage", default="runs")
     parser.add_argument("--sizes", nargs="+", type=int, default=[100, 200, 500])
     parser.add_argument("--clone-seeds", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("--no-equal-seconds", action="store_true", help="leave out the larger even clones")
     arguments = parser.parse_args()
     ways = list(dict.fromkeys(["uniform", *arguments.ways]))
-    if len(ways) < 2 or arguments.seeds < 2:
+    if not set(ways) - set(EVEN) or arguments.seeds < 2:
         parser.error("name a way beside uniform, and two classifier seeds or more")
-    found = run(arguments.storage, arguments.sizes, arguments.clone_seeds, arguments.seeds, ways)
-    written, about = [], f"{arguments.clone_seeds} clone seeds, {arguments.seeds} classifiers each"
-    for images in arguments.sizes:
-        others = [name for name in ways if name != "uniform"]
-        best = max(others, key=lambda name: mean(found[images, name][1]))
-        gains = [one - other for one, other in zip(found[images, best][2], found[images, "uniform"][2], strict=True)]
-        baseline = f"{best}, chosen on validation images, minus uniform at {images} images a class, {about}"
-        written.append(
-            metric(
-                f"adaptive_top1_gain_{images}",
-                mean(gains),
-                "points",
-                "higher",
-                baseline=baseline,
-                runs=gains,
-                command=COMMAND,
-            )
-        )
-    fresh = [answer.row["seconds"] for answer, _, _ in found.values() if answer.row["seconds"]["train"] > 1]
-    if fresh:
-        shares = [1 - (each["generate"] + each["train"]) / each["total"] for each in fresh]
-        written.append(
-            metric(
-                "adaptive_overhead",
-                mean(shares),
-                "share",
-                "lower",
-                baseline="of the wall time, neither generation nor training",
-                runs=shares,
-                command=COMMAND,
-            )
-        )
-    write("adaptive", written)
+    sizes = sorted(arguments.sizes)
+    found = run(arguments.storage, sizes, arguments.clone_seeds, arguments.seeds, ways)
+    table(found)
+    report(
+        arguments.storage, found, sizes, arguments.clone_seeds, arguments.seeds, ways, not arguments.no_equal_seconds
+    )

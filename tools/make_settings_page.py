@@ -16,8 +16,8 @@ terminal, `raysd schema` a JSON schema.
 
 On the command line, the keys of a section are joined by dots: `generation.guidance_scale=4`. The column *fingerprint*
 says which is the first to change with the setting: that of the clone, and so of all that is made from it; of the
-captions, the scores, the classifiers, the result rows or the sweep alone; or none. What has the same fingerprint is
-computed once.
+captions, the scores, the classifiers, the rounds of an adaptive clone, the result rows or the sweep alone; or none.
+What has the same fingerprint is computed once.
 
 The file `tools/make_settings_page.py` writes this page. Change the text in the `settings.py` that holds the setting.
 """

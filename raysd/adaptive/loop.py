@@ -218,7 +218,7 @@ class Loop:
         with self.clock.phase("measure"):
             answers = ask(self.experiment, pool, classifier)
         earlier = part.left_out or LeftOut(counts.num_classes, b"")
-        return [Part(part.changes, counts, choose(answers, earlier, counts.default, first, count[0], settings.window))]
+        return [Part(part.changes, counts, choose(answers, earlier, counts.default, first, count[0], settings))]
 
     def _name(self, number: int) -> str:
         seed = f", clone seed {self.experiment.generation.seed}" if self.number else ""

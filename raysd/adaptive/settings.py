@@ -28,6 +28,8 @@ class AdaptiveSettings(Section):
     window: Window = (0.5, 0.95)
     """Quantiles of the entropy of a class between which `select` chooses: the images above are often of other
     classes."""
+    agreement: bool = False
+    """With true, `select` first takes images whose likeliest class by the classifier is their own."""
     weight: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), Unit("share of the latents' norm")] = 0.05
     """Strength of `entropy`: the share of the norm of an image's latents by which a guided step moves them. With 0, its
     images are those of `uniform`."""
@@ -43,6 +45,9 @@ class AdaptiveSettings(Section):
     patience: Annotated[int, Field(ge=1, le=1000), Unit("rounds")] | None = None
     """Rounds in a row without a better accuracy before the clone grows, which it does `num_rounds - 1` times; needs
     `training: continued`. It grows in each round when null."""
+    last_patience: Annotated[int, Field(ge=1, le=1000), Unit("rounds")] | None = None
+    """Patience once the clone has all its images; it goes there from `patience` in even steps, one with each growth.
+    `patience` all along when null."""
     max_rounds: Annotated[int, Field(ge=2, le=10_000), Unit("rounds")] = 20
     """Most rounds with `patience`; the last of them generates what is missing. Without effect where that is null."""
 
@@ -57,16 +62,25 @@ class AdaptiveSettings(Section):
     def _waits_for_a_training(self) -> "AdaptiveSettings":
         if self.patience is not None and self.training == "anew":
             raise ValueError("patience waits for a training that goes on; set training to continued")
+        if self.patience is None and self.last_patience is not None:
+            raise ValueError("last_patience is where patience ends; set patience, where it begins")
         return self
+
+    def patience_after(self, step: int) -> int | None:
+        """Return the rounds without a better accuracy before the clone grows, when it has grown `step` times."""
+        if self.patience is None or self.last_patience is None:
+            return self.patience
+        return round(self.patience + (self.last_patience - self.patience) * step / (self.num_rounds - 1))
 
     def identity(self) -> dict[str, Any]:
         """Return the values that shape the rounds: the way, and its own options."""
         own = {
             "budgets": ["floor"],
-            "select": ["pool_factor", "window"],
+            "select": ["pool_factor", "window", *(["agreement"] if self.agreement else [])],
             "entropy": ["weight", "every", "through_denoiser"],
         }.get(self.way, [])
         shared = ["way", "num_rounds", "first_share", "round_epochs"]
         shared += ["training"] if self.training != "anew" else []
         shared += ["patience", "max_rounds"] if self.patience is not None else []
+        shared += ["last_patience"] if self.last_patience is not None else []
         return {name: getattr(self, name) for name in [*shared, *own]}

@@ -35,6 +35,7 @@ OTHER_NAMES = {
 CLONE, SCORES, CLASSIFIER = "of the clone", "of the scores", "of the classifiers"
 CAPTIONS = "of the captions"
 RESULTS, SWEEP, NONE = "of the result rows", "of the sweep", "in none"
+ROUNDS = "of the rounds"
 ENTERS = {
     "": NONE,
     "classes": CLONE,
@@ -65,8 +66,10 @@ ENTERS = {
     "evaluation": RESULTS,
     "evaluation.skip_absent": NONE,
     "analysis": RESULTS,
-    "adaptive": CLONE,
-    "adaptive.training": CLASSIFIER,
+    "adaptive": ROUNDS,
+    "adaptive.weight": CLONE,
+    "adaptive.every": CLONE,
+    "adaptive.through_denoiser": CLONE,
     "sweep": SWEEP,
     "sweep.max_concurrent_trials": NONE,
     "sweep.extra_trials": NONE,

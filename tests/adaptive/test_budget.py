@@ -43,6 +43,7 @@ COURSES = st.builds(
     patience=st.one_of(st.none(), st.integers(1, 3)),
     max_rounds=st.integers(2, 12),
 )
+SELECT = AdaptiveSettings(way="select", window=(0.2, 0.9))
 
 
 @given(COURSES, st.integers(10, 500), st.integers(1, 12), st.randoms())
@@ -79,6 +80,16 @@ def test_the_worked_example_of_stalls():
     patient = settings.model_copy(update={"patience": 2})
     assert Course(grew=False, best=60.0).after(60.0, patient) == Course(1, 0, False, False, 1, 60.0)
     assert Course(stalls=1, best=60.0).after(60.0, patient).grew
+
+
+def test_patience_goes_in_even_steps_to_that_of_all_images():
+    settings = AdaptiveSettings(num_rounds=4, training="continued", patience=1, last_patience=7)
+    assert [settings.patience_after(step) for step in range(4)] == [1, 3, 5, 7]
+    assert not Course(3, 1, False, stalls=1, best=60.0).after(60.0, settings).grew
+    assert Course(3, 1, False, stalls=2, best=60.0).after(60.0, settings).grew
+    assert settings.identity()["last_patience"] == 7
+    with pytest.raises(ValueError, match="set patience, where it begins"):
+        AdaptiveSettings(training="continued", last_patience=2)
 
 
 def test_the_last_round_that_is_allowed_has_all_images():
@@ -122,11 +133,28 @@ def test_the_worked_example_of_a_selection():
 @given(st.integers(1, 5), st.integers(0, 6), st.integers(1, 12), st.integers(0, 12), st.randoms())
 def test_a_selection_takes_as_many_of_each_class_and_leaves_earlier_images_alone(classes, first, more, count, random):
     labels, index = (part.ravel() for part in np.meshgrid(np.arange(classes), np.arange(first + more)))
-    answers = Answers(labels, index, np.array([random.random() for _ in labels]))
+    agrees = np.array([random.random() < 0.5 for _ in labels], dtype=bool)
+    answers = Answers(labels, index, np.array([random.random() for _ in labels]), agrees)
     before = LeftOut(
         classes, np.packbits(np.array([random.random() < 0.5 for _ in range(first * classes)], dtype=bool)).tobytes()
     )
-    after = choose(answers, before, first + more, first, count, (0.2, 0.9))
+    settings = SELECT.model_copy(update={"agreement": random.random() < 0.5})
+    after = choose(answers, before, first + more, first, count, settings)
     kept = ~after.contains(labels, index)
     assert np.array_equal(kept[index < first], ~before.contains(labels, index)[index < first])
     assert np.bincount(labels[kept & (index >= first)], minlength=classes).tolist() == [min(count, more)] * classes
+
+
+def test_with_agreement_images_that_are_taken_for_another_class_come_last():
+    agrees = np.arange(10) % 2 == 0
+    answers = Answers(np.zeros(10, dtype=int), np.arange(10), np.arange(10) / 10, agrees)
+
+    def chosen(count, **changes):
+        after = choose(answers, LeftOut(1, b""), 10, 0, count, SELECT.model_copy(update=changes))
+        return np.flatnonzero(~after.contains(answers.labels, answers.index)).tolist()
+
+    assert chosen(3) == [6, 7, 8]
+    assert chosen(3, agreement=True) == [4, 6, 8]
+    assert chosen(6, agreement=True) == [0, 2, 4, 6, 8, 9]
+    assert "agreement" not in SELECT.identity()
+    assert SELECT.model_copy(update={"agreement": True}).identity()["agreement"]
