@@ -183,7 +183,9 @@ class Loop:
             "versions": versions(),
             "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
-        return row if settings.patience is None else {**row, "stalls": course.stalls_after(row["accuracy"])}
+        if settings.patience is None:
+            return row
+        return {**row, "stalls": course.stalls_after(row["accuracy"]), "step": course.step}
 
     def _coming(
         self,

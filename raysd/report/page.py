@@ -19,6 +19,7 @@ from raysd.report.plots.heatmap import heat_maps
 from raysd.report.plots.rounds import plot_rounds
 from raysd.report.plots.search import effects_plot, scaling_plot
 from raysd.report.provenance import behind_table, clone_table, package_versions, row_table
+from raysd.report.samples.added import added_grid
 from raysd.report.samples.gallery import Gallery, first_grid, sample_galleries
 from raysd.report.summary import Findings, count_sentence, find
 from raysd.report.tables.confirmed import confirmed_table
@@ -67,19 +68,23 @@ def write_report(root: Location, out: Location | None = None, sweep: str | None 
     inputs = gather(root, sweep)
     findings = find_all(inputs)
     scores = class_scores(findings) if findings else None
-    galleries = sample_galleries(inputs.entries)
+    galleries, added = sample_galleries(inputs.entries), added_grid(inputs.adapted, root)
     first = first_grid(inputs.entries, findings.best.setting) if findings else None
     figures = plot_figures(inputs, findings, scores)
     tables = make_tables(inputs, findings, scores)
     out = out or root.child("reports", inputs.sweep["fingerprint"] if inputs.sweep is not None else ALL)
     plots = [plot for group in figures.values() for plot in group]
-    grids = [*([first] if first else []), *(grid for gallery in galleries for grid in gallery.grids)]
+    grids = [
+        *([first] if first else []),
+        *([added] if added else []),
+        *(grid for gallery in galleries for grid in gallery.grids),
+    ]
     written = write_parts(out, tables.values(), plots, grids)
     lines = say_all(inputs, findings)
     out.write(
         HTML,
         render(
-            inputs, lines, first, galleries, figures, tables, written, lag_sentence(scores) if scores else None
+            inputs, lines, first, added, galleries, figures, tables, written, lag_sentence(scores) if scores else None
         ).encode(),
     )
     return ReportFiles(out, out.file(HTML), lines, tables["settings"])
@@ -209,6 +214,7 @@ def render(
     inputs: ReportInputs,
     lines: Sequence[str],
     first: SampleGrid | None,
+    added: SampleGrid | None,
     galleries: Sequence[Gallery],
     figures: Mapping[str, Sequence[Plot]],
     tables: Mapping[str, Table],
@@ -230,6 +236,7 @@ def render(
         sweep=inputs.sweep,
         lines=lines,
         first=first,
+        added=added,
         galleries=galleries,
         max_tabs=max((len(gallery.grids) for gallery in galleries), default=0),
         figures=figures,

@@ -583,6 +583,8 @@ class RoundRow(TypedDict):
     """Whether it had more images than the round before; rows of older versions, whose rounds all had, lack it."""
     stalls: NotRequired[int]
     """With `patience`: the rounds in a row up to this one that were no better than the best."""
+    step: NotRequired[int]
+    """With `patience`: growth steps before its images were there; without, it is the number of the round."""
     num_images: int
     class_names: list[str]
     counts: list[int]

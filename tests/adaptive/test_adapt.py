@@ -1,15 +1,21 @@
+import io
 import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 import raysd
 from raysd.adaptive.parts import Part
 from raysd.clone.shard import DATA
 from raysd.config import load_experiment
 from raysd.data.images import ImageSet, decode_all
+from raysd.data.pixels import to_rgb
 from raysd.errors import UserError
+from raysd.report.plots.rounds import Adapted
+from raysd.report.samples.added import added_grid, added_samples
 from raysd.storage.location import Location
 from raysd.storage.rows import ADAPTIVE, ROUND, read_rows
 
@@ -53,6 +59,11 @@ def adapted(root):
         "budgets": raysd.adapt(quick, adaptive={"way": "budgets"}),
         "select": raysd.adapt(quick, adaptive={"way": "select", "pool_factor": 2, "num_rounds": 2}),
     }
+
+
+def clone_rows(root, answer):
+    folder = root / "clones" / answer.rounds[-1]["clones"][0] / DATA
+    return pq.read_table(folder, columns=["label", "index", "seed"]).to_pylist()
 
 
 def pixels(root, clone):
@@ -103,6 +114,26 @@ def test_a_selection_has_its_images_from_a_larger_pool(adapted):
     labels, index = np.tile(np.arange(10), 4), np.repeat(np.arange(4), 10)
     assert not part.left_out.contains(labels, index).any(), "the first round was not kept"
     assert adapted["select"].config is None
+
+
+def test_the_report_shows_what_the_last_growth_of_each_way_added(adapted, root):
+    shown = {way: added_samples(answer.rounds, Location(str(root))) for way, answer in adapted.items()}
+    whole = pixels(root, adapted["uniform"].rounds[-1]["clones"][0])
+    wanted = {(label, place) for label in range(10) for place in range(3)}
+    for way in ("uniform", "entropy"):  # without weight the same images
+        assert shown[way].images.keys() == wanted
+        for (label, place), sample in shown[way].images.items():
+            shown_pixels = np.asarray(to_rgb(Image.open(io.BytesIO(sample.data))))
+            assert np.array_equal(shown_pixels.transpose(2, 0, 1), whole[label, 8 + place])
+    assert shown["select"].images.keys() == wanted and shown["budgets"].images.keys() <= wanted
+    part = Part.from_json(adapted["select"].rounds[-1]["parts"][0])
+    seeds = {(row["label"], row["index"]): row["seed"] for row in clone_rows(root, adapted["select"])}
+    chosen = {seeds[place] for place in seeds if place[1] >= 4 and not part.left_out.contains(*map(np.array, place))}
+    assert {sample.seed for sample in shown["select"].images.values()} <= chosen
+    grid = added_grid(
+        [Adapted(way, adapted[way].row, tuple(adapted[way].rounds)) for way in shown], Location(str(root))
+    )
+    assert grid.caption.startswith("The first images of each class") and "uniform, entropy, budgets" in grid.caption
 
 
 def test_guidance_without_weight_generates_the_images_of_the_control(adapted, root):

@@ -1,6 +1,6 @@
 import numpy as np
 
-from raysd.report.plots.rounds import Adapted, comparable, plot_rounds
+from raysd.report.plots.rounds import Adapted, comparable, growths_of, plot_rounds
 
 
 def round_row(way, loop, number, images, accuracy, counts, **changes):
@@ -54,9 +54,10 @@ def test_ways_are_shown_beside_each_other_with_what_they_asked_for():
 def test_rounds_without_new_images_are_one_point():
     early, late = ([(45, 50), (45, 52), (90, 60), (90, 61)], [(45, 51), (90, 63)])
     rows = [
-        round_row("uniform", loop, number, images, accuracy, [15, 15, 15], is_last=number == len(course) - 1)
-        for loop, course in enumerate((early, late))
-        for number, (images, accuracy) in enumerate(course)
+        round_row("uniform", loop, number, images - loop, accuracy, [15, 15, 15], is_last=end, step=int(end), grew=grew)
+        for loop, (course, growths) in enumerate(((early, (True, False, True, False)), (late, (True, True))))
+        for number, ((images, accuracy), grew) in enumerate(zip(course, growths, strict=True))
+        for end in [images == 90]
     ]
     settings = {"training": "continued", "patience": 1}
     (found,) = comparable([adaptive_row("uniform", rows, **settings)], rows)
@@ -79,3 +80,18 @@ def test_clones_of_other_sizes_or_classes_are_not_beside_the_newest_one():
 
 def test_a_clone_without_its_rounds_is_left_out():
     assert comparable([adaptive_row("uniform", rounds_of("uniform"))], []) == []
+
+
+def test_what_was_asked_for_is_shown_by_growth(monkeypatch):
+    rows = [
+        round_row("budgets", 0, number, 30 * (number + 1), 50, [10 * (number + 1), 10 + number, 10 + 19 * number])
+        for number in range(5)
+    ]
+    (found,) = comparable([adaptive_row("budgets", rows)], rows)
+    growths = dict(growths_of(found))
+    assert list(growths) == ["first round", "growth 1", "growth 2", "growth 3", "growth 4"]
+    assert growths["first round"].tolist() == [10, 10, 10] and growths["growth 4"].tolist() == [10, 1, 19]
+    monkeypatch.setattr("raysd.report.plots.rounds.MOST_GROWTHS", 3)
+    few = dict(growths_of(found))
+    assert list(few) == ["first round", "growths 1 to 2", "growths 3 to 4"]
+    assert sum(few.values()).tolist() == sum(growths.values()).tolist()

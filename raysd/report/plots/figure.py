@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import matplotlib
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from raysd.report.text import short
 
@@ -82,7 +82,7 @@ def plot_dots(axes: Axes, labels: Sequence[str], values: Sequence[tuple[float, f
     axes.set_ylim(len(labels) - 0.4, -0.6)
 
 
-def legend_below(figure: Figure, handles: Sequence[tuple[Line2D, str]], columns: int = 1) -> None:
+def legend_below(figure: Figure, handles: Sequence[tuple[Artist, str]], columns: int = 1) -> None:
     """Put a legend of the plotted artists and their labels below the panel; the figure grows by its lines, so that the
     panel keeps its height."""
     rows = [handles[start : start + columns] for start in range(0, len(handles), columns)]

@@ -24,6 +24,7 @@ from raysd.report.text import short
 from raysd.storage.row_types import AdaptiveRow, RoundRow
 
 SHARED = ("class_names", "decided_on", "training")
+MOST_GROWTHS = 6
 MOST_CLASSES = 40
 """Classes of the plot of counts: those that were given the most and the fewest images."""
 
@@ -37,16 +38,24 @@ class Adapted:
     rounds: tuple[RoundRow, ...]
 
     def course(self, name: str) -> np.ndarray:
-        """Return a value of each round that was the last one with its images, float [clone seeds, rounds]; NaN where it
-        is unknown. Of clone seeds that did not all grow as often, the sizes that all of them had."""
-        ends: dict[str, dict[int, RoundRow]] = {}
+        """Return a value of each round that was the last one with its images, float [clone seeds, growth steps]; NaN
+        where it is unknown. Of clone seeds that did not all take the same steps, those that all of them took."""
+        return np.array([[_number(row[name]) for row in own] for own in self.ends])  # type: ignore[literal-required]
+
+    @property
+    def ends(self) -> list[list[RoundRow]]:
+        """The last round with its images of each growth step, for each clone seed."""
+        found: dict[str, dict[int, RoundRow]] = {}
         for row in self.rounds:
-            ends.setdefault(row["loop"], {})[row["num_images"]] = row
-        kept = list(ends.values())
-        if len({len(own) for own in kept}) > 1:
-            kept = [{size: row for size, row in own.items() if all(size in each for each in kept)} for own in kept]
-        values = [[row[name] for row in own.values()] for own in kept]  # type: ignore[literal-required]
-        return np.array([[np.nan if value is None else float(value) for value in own] for own in values])
+            own = found.setdefault(row["loop"], {})
+            step = row.get("step", max(own, default=-1) + row.get("grew", True))
+            own[step] = row
+        shared = set.intersection(*(set(own) for own in found.values())) if found else set()
+        return [[own[step] for step in sorted(shared)] for own in found.values()]
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else float(value)
 
 
 def comparable(rows: Sequence[AdaptiveRow], rounds: Sequence[RoundRow]) -> list[Adapted]:
@@ -117,15 +126,34 @@ def _count_plot(each: Adapted) -> Plot:
     if len(order) > MOST_CLASSES:
         order = np.concatenate([order[: MOST_CLASSES // 2], order[-MOST_CLASSES // 2 :]])
     figure, (axes,) = new_figure(WIDTH, 0.9 + ROW * len(order))
-    axes.barh(range(len(order)), counts[order], color=COLORS[0], height=0.7)
+    growths = growths_of(each)
+    for number, (label, growth) in enumerate(growths):
+        shade = 1 - 0.75 * number / max(1, len(growths) - 1)
+        before = sum((other for _, other in growths[:number]), np.zeros(len(counts)))
+        axes.barh(range(len(order)), growth[order], left=before[order], color=COLORS[0], alpha=shade, label=label)
     axes.axvline(float(counts.mean()), color=COLORS[1], linewidth=1.5)
     axes.set_yticks(range(len(order)), [literal(short(names[label], 24)) for label in order])
     axes.set_ylim(len(order) - 0.4, -0.6)
     axes.set_xlabel("images; the line is an even share", fontsize=FONT_SIZE)
     set_title(axes, f"What {each.label} asked for")
+    bars, labels = axes.get_legend_handles_labels()
+    legend_below(figure, list(zip(bars, labels, strict=True)))
     most, fewest = order[0], order[-1]
     alt = (
-        f"Images of each class after the last round of {each.label}: the most {names[most]} with {counts[most]:.0f}, "
-        f"the fewest {names[fewest]} with {counts[fewest]:.0f}."
+        f"Images of each class that the rounds of {each.label} asked for. After the last one: the most {names[most]} "
+        f"with {counts[most]:.0f}, the fewest {names[fewest]} with {counts[fewest]:.0f}."
     )
-    return save_plot(figure, "rounds_counts", "Images by class", alt)
+    return save_plot(figure, "rounds_counts", "Images by class and round", alt)
+
+
+def growths_of(each: Adapted) -> list[tuple[str, np.ndarray]]:
+    """Return the images of each class that were added, mean over clone seeds, float [K]: of the first round, then of
+    each growth, several together where there are many."""
+    ends = np.mean([[row["counts"] for row in own] for own in each.ends], axis=0)
+    stops = sorted({round(stop) for stop in np.linspace(1, len(ends), min(len(ends), MOST_GROWTHS))})
+    found, before, first = list[tuple[str, np.ndarray]](), np.zeros(ends.shape[1]), 0
+    for stop in stops:
+        name = f"growth {first}" if stop == first + 1 else f"growths {first} to {stop - 1}"
+        found.append((name if first else "first round", ends[stop - 1] - before))
+        before, first = ends[stop - 1], stop
+    return found

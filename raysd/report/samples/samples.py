@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -50,15 +51,42 @@ def read_samples(folder: Location, num_images: int = NUM_IMAGES, num_classes: in
             if images and not table.num_rows:
                 break
             for row in table.to_pylist():
-                images[row["label"], row["index"]] = Sample(
-                    row["image"]["bytes"], row["flag"] or "", row["prompt"] or "", row["seed"]
-                )
+                images[row["label"], row["index"]] = _sample(row)
             if names and len(images) >= num_images * min(num_classes, len(names)):
                 break
     except (OSError, pa.ArrowInvalid):
         # A clone may have been removed since; its column stays empty, and the caption says so.
         pass
     return CloneSamples(names, images)
+
+
+def read_places(folder: Location, places: Mapping[tuple[int, int], tuple[int, int]]) -> CloneSamples:
+    """Return the images of some labels and indices.
+
+    Args:
+        folder: of the clone.
+        places: (label, image index) -> the key that the image gets.
+    """
+    data, images = folder.child(DATA), dict[tuple[int, int], Sample]()
+    indices = [index for _, index in places]
+    try:
+        names = data.list_files(".parquet") if places else []
+        for name in reversed(names):  # what was added lies in the last shards
+            wanted = [("index", ">=", min(indices)), ("index", "<=", max(indices)), ("label", "<=", max(places)[0])]
+            path = data.file(name)
+            table = pq.read_table(path, filesystem=data.filesystem, columns=COLUMNS, filters=wanted, use_threads=False)
+            for row in table.to_pylist():
+                if (key := places.get((row["label"], row["index"]))) is not None:
+                    images[key] = _sample(row)
+            if len(images) == len(places):
+                break
+    except (OSError, pa.ArrowInvalid):
+        pass  # a clone may have been removed since
+    return CloneSamples((), images)
+
+
+def _sample(row: Mapping[str, Any]) -> Sample:
+    return Sample(row["image"]["bytes"], row["flag"] or "", row["prompt"] or "", row["seed"])
 
 
 def _class_names(schema: pa.Schema) -> tuple[str, ...]:
