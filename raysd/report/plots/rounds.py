@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.colors import to_rgb
 
 from raysd.adaptive.settings import AdaptiveSettings
 from raysd.report.plots.figure import (
@@ -128,9 +129,10 @@ def _count_plot(each: Adapted) -> Plot:
     figure, (axes,) = new_figure(WIDTH, 0.9 + ROW * len(order))
     growths = growths_of(each)
     for number, (label, growth) in enumerate(growths):
-        shade = 1 - 0.75 * number / max(1, len(growths) - 1)
+        white = 0.75 * number / max(1, len(growths) - 1)  # opaque, or the grid would shine through
+        shade = tuple(white + (1 - white) * part for part in to_rgb(COLORS[0]))
         before = sum((other for _, other in growths[:number]), np.zeros(len(counts)))
-        axes.barh(range(len(order)), growth[order], left=before[order], color=COLORS[0], alpha=shade, label=label)
+        axes.barh(range(len(order)), growth[order], left=before[order], color=shade, label=label)
     axes.axvline(float(counts.mean()), color=COLORS[1], linewidth=1.5)
     axes.set_yticks(range(len(order)), [literal(short(names[label], 24)) for label in order])
     axes.set_ylim(len(order) - 0.4, -0.6)
