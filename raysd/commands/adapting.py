@@ -1,6 +1,7 @@
 """The command that grows a clone by what its classifier does not know yet."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from raysd.commands.answers.adaptive import AdaptedClone
 from raysd.commands.apart import check_apart
@@ -12,6 +13,9 @@ from raysd.errors import UserError
 from raysd.progress import say
 from raysd.storage.row_types import AdaptiveRow, RoundRow
 from raysd.storage.rows import ACCURACY, ROUND, find_row
+
+if TYPE_CHECKING:
+    from raysd.clone.clone import Clone
 
 CONFIG = "adapted.yaml"
 
@@ -33,6 +37,7 @@ def adapt(experiment: ExperimentLike = None, command: str = "", **values: Any) -
     Raises:
         UserError: what is wrong with the settings, the cluster, the storage or an image.
     """
+    from raysd.adaptive.forecast import images_to_generate
     from raysd.adaptive.loop import run_adaptive
     from raysd.adaptive.ways import first_parts
     from raysd.clone.plan import ImageCounts
@@ -53,7 +58,7 @@ def adapt(experiment: ExperimentLike = None, command: str = "", **values: Any) -
     clones = [part.clone(each) for each in parts for part in first]
     check_apart(experiment, [], [clone.spec for clone in clones])
     check_prompts(experiment, [clones[0].spec])
-    whole = images_to_generate(experiment)
+    whole = images_to_generate(experiment.adaptive, experiment.generation.images_per_class)
     check_generation(experiment, [clone.with_counts(ImageCounts(len(experiment.table), whole)) for clone in clones])
     if experiment.evaluation.validation_set is None:
         say(DECIDES)
@@ -89,19 +94,38 @@ def _write_config(experiment: Experiment, row: AdaptiveRow, rounds: tuple[RoundR
     return folder.child(CONFIG).uri
 
 
-def images_to_generate(experiment: Experiment) -> int:
-    """Return the images that the rounds generate of each class, on average."""
-    from raysd.adaptive.ways import pool_slice
+def adapting_lines(experiment: Experiment, clones: "Sequence[Clone]") -> list[str]:
+    """Return what the rounds of an experiment generate and train, and what that costs; nothing where its file has no
+    section `adaptive`, and what stands against it where something does.
 
-    settings, count = experiment.adaptive, experiment.generation.images_per_class
-    if settings.way != "select":
-        return count
-    first, (_, pool) = pool_slice(settings, count, settings.num_rounds - 2, settings.num_rounds - 1)
-    return first + pool
+    Args:
+        experiment: validated settings.
+        clones: the plain clone of each clone seed.
+    """
+    from raysd.adaptive.forecast import clones_to_generate, num_trainings
+    from raysd.commands.cost import cost_lines
+    from raysd.resolve import replicates
+
+    if "adaptive" not in experiment.model_fields_set:
+        return []
+    settings, images = experiment.adaptive, experiment.generation.images_per_class
+    try:
+        _check_settings(experiment, fetch=False)
+    except UserError as error:
+        return [f"refused: {error}"]
+    parts = clones_to_generate(settings, images, clones)
+    trainings = sum(num_trainings(settings, len(each.training.seeds)) for each in replicates(experiment))
+    rounds = f"{settings.num_rounds} rounds" if settings.patience is None else f"up to {settings.max_rounds} rounds"
+    what = f"{settings.way}: {sum(map(len, parts)):,} images and {trainings} trainings in {rounds}"
+    return [what, *(line for line in cost_lines(experiment, parts) if not line.startswith("no room"))]
 
 
-def _check_settings(experiment: Experiment) -> None:
+def _check_settings(experiment: Experiment, fetch: bool = True) -> None:
     """Refuse settings that the rounds would overrule.
+
+    Args:
+        experiment: validated settings.
+        fetch: whether to fetch the weights of a hub model.
 
     Raises:
         UserError: one of them is set.
@@ -125,14 +149,14 @@ def _check_settings(experiment: Experiment) -> None:
     if experiment.adaptive.way == "select" and generation.flagged == "keep":
         raise UserError("generation.flagged", "keep", "has flagged images chosen and then not trained on; use redraw")
     if experiment.adaptive.way == "entropy":
-        _check_entropy(experiment)
+        _check_entropy(experiment, fetch)
     least = images_of_a_round(experiment)
     if least < 1:
         remedy = f"leaves rounds without images at {generation.images_per_class} images per class; use fewer rounds"
         raise UserError("adaptive.num_rounds", experiment.adaptive.num_rounds, remedy)
 
 
-def _check_entropy(experiment: Experiment) -> None:
+def _check_entropy(experiment: Experiment, fetch: bool) -> None:
     """Refuse what the rounds after the first could not be guided with.
 
     Raises:
@@ -145,7 +169,7 @@ def _check_entropy(experiment: Experiment) -> None:
     if (exemplars := generation.exemplar_guidance) is not None:
         remedy = "and the way entropy both move the latents; leave it out, or use another way"
         raise UserError("generation.exemplar_guidance", exemplars.model_dump(), remedy)
-    spec = clone_spec_of(experiment)
+    spec = clone_spec_of(experiment, fetch=fetch)
     if spec.family.pipeline not in STEPPED:
         why = f"{spec.family.pipeline} does not hand out its latents after each step as {', '.join(STEPPED)} do"
         raise UserError("adaptive.way", "entropy", f"{why}; use budgets")

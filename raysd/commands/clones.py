@@ -32,6 +32,7 @@ def plan(experiment: ExperimentLike = None, **values: Any) -> ClonePlan:
         UserError: what is wrong with the experiment.
     """
     from raysd.clone.scan import missing_shards
+    from raysd.commands.adapting import adapting_lines
     from raysd.commands.cost import confirmation_lines, cost_lines
     from raysd.generation.cost import num_bytes
 
@@ -39,7 +40,7 @@ def plan(experiment: ExperimentLike = None, **values: Any) -> ClonePlan:
     check_options(experiment)
     clones = _clones_of(experiment, fetch=False)
     suspects, cost = tuple(findings(experiment, clones[0].spec)), tuple(cost_lines(experiment, clones))
-    confirmation = tuple(confirmation_lines(experiment))
+    confirmation, rounds = tuple(confirmation_lines(experiment)), tuple(adapting_lines(experiment, clones))
     first, *others = (
         ClonePlan(
             clone,
@@ -50,6 +51,7 @@ def plan(experiment: ExperimentLike = None, **values: Any) -> ClonePlan:
             num_bytes(clone),
             cost,
             confirmation,
+            rounds,
         )
         for clone in clones
     )

@@ -41,6 +41,7 @@ def _plan(plan: "ClonePlan") -> dict[str, Any]:
         "codec": spec.codec,
         "cost": list(plan.cost),
         "confirmation": list(plan.confirmation),
+        "rounds": list(plan.rounds),
         "clones": [
             {
                 "path": each.path if each.clone.spec.is_here else None,

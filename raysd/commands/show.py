@@ -91,6 +91,8 @@ def show_plan(plan: "ClonePlan", line: CommandLine = DEFAULT) -> None:
         _line(f"cost          {cost}")
     for line_of_sweep in plan.confirmation:
         _line(f"confirm       {line_of_sweep}")
+    for line_of_rounds in plan.rounds:
+        _line(f"adapt         {line_of_rounds}")
     for each in plan.clones:
         _line(
             f"clone         {each.path if each.clone.spec.is_here else 'its fingerprint is known after the download'}"

@@ -120,6 +120,9 @@ class ClonePlan(CloneHandle):
     """A line for each device whose speed is known; with several clone seeds, for all clones."""
     confirmation: tuple[str, ...] = ()
     """What a sweep with `sweep.confirm` generates beside its search, and a line for each device as in `cost`."""
+    rounds: tuple[str, ...] = ()
+    """What `raysd adapt` generates and trains where the experiment has a section `adaptive`, and a line for each device
+    as in `cost`."""
 
     @property
     def num_images(self) -> int:
