@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from raysd.storage.row_types import LoopSeconds
+from raysd.storage.row_types.adaptive import LoopSeconds
 
 
 @dataclass

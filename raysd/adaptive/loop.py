@@ -38,7 +38,8 @@ from raysd.progress import say
 from raysd.resolve import replicates, training_run
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
-from raysd.storage.row_types import AdaptiveRow, MeasuredRow, RoundRow
+from raysd.storage.row_types.adaptive import AdaptiveRow, RoundRow
+from raysd.storage.row_types.measured import MeasuredRow
 from raysd.storage.rows import ADAPTIVE, ROUND, find_row, write_row
 from raysd.training.loader import Pool
 from raysd.training.run import TrainingRun

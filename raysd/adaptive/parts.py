@@ -16,7 +16,7 @@ from raysd.clone.settings import GenerationSettings
 from raysd.config import Experiment
 from raysd.data.images import ImageSet, LeftOut
 from raysd.resolve import clone_images, clone_of
-from raysd.storage.row_types import StoredPart
+from raysd.storage.row_types.adaptive import StoredPart
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from raysd.commands.show import describe_row
 from raysd.config import Experiment, ExperimentLike, load_experiment
 from raysd.errors import UserError
 from raysd.progress import say
-from raysd.storage.row_types import AdaptiveRow, RoundRow
+from raysd.storage.row_types.adaptive import AdaptiveRow, RoundRow
 from raysd.storage.rows import ACCURACY, ROUND, find_row
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from raysd.config import Experiment, ExperimentLike, load_experiment
 from raysd.errors import Failure, UserError, try_again
 from raysd.progress import say
 from raysd.resolve import replicates
-from raysd.storage.row_types import AnalysisRow, ComparisonRow, MeasuredRow
+from raysd.storage.row_types.measured import AnalysisRow, ComparisonRow, MeasuredRow
 from raysd.storage.rows import ACCURACY, ANALYSIS, COMPARISON
 
 SETS = ("test_set", "test_sets", "validation_set", "validation_images_per_class", "transfer_sets")

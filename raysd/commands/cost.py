@@ -9,7 +9,7 @@ from raysd.commands.answers.rows import ResultRows
 from raysd.config import Experiment, ExperimentLike, load_experiment
 from raysd.errors import UserError
 from raysd.formats import duration, short
-from raysd.storage.row_types import RateRow
+from raysd.storage.row_types.rates import RateRow
 from raysd.storage.rows import RATE, write_row
 
 if TYPE_CHECKING:

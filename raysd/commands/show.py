@@ -11,14 +11,8 @@ from raysd.config import CommandLine
 from raysd.errors import UserError
 from raysd.formats import byte_size, duration
 from raysd.report.text import teacher_words
-from raysd.storage.row_types import (
-    AnalysisRow,
-    ComparedSide,
-    ComparisonRow,
-    GenerationCost,
-    MeasuredRow,
-    RateRow,
-)
+from raysd.storage.row_types.measured import AnalysisRow, ComparedSide, ComparisonRow, GenerationCost, MeasuredRow
+from raysd.storage.row_types.rates import RateRow
 
 if TYPE_CHECKING:
     from raysd.commands.answers.adaptive import AdaptedClone

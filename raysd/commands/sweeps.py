@@ -8,7 +8,8 @@ from raysd.commands.checks import check_resolved, check_sweep
 from raysd.commands.held_out import GENERATED, generate_held_out, held_out_clones, held_out_sets, with_objective
 from raysd.config import CommandLine, Experiment, ExperimentLike, load_experiment
 from raysd.progress import say
-from raysd.storage.row_types import AccuracyRow, SweepRow
+from raysd.storage.row_types.measured import AccuracyRow
+from raysd.storage.row_types.sweep import SweepRow
 from raysd.storage.rows import ACCURACY, find_row
 
 if TYPE_CHECKING:

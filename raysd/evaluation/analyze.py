@@ -18,7 +18,7 @@ from raysd.evaluation.moments import ROWS, moments
 from raysd.evaluation.settings import AnalysisSettings
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
-from raysd.storage.row_types import AnalysisRow
+from raysd.storage.row_types.measured import AnalysisRow
 from raysd.storage.rows import ANALYSIS, find_row, write_row
 from raysd.versions import versions
 

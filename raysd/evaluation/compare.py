@@ -11,7 +11,7 @@ from raysd.statistics.images import bootstrap_interval, mcnemar, paired_differen
 from raysd.statistics.seeds import independent_groups
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
-from raysd.storage.row_types import AccuracyRow, ComparedSide, ComparisonRow, GenerationCost, MeasuredRow
+from raysd.storage.row_types.measured import AccuracyRow, ComparedSide, ComparisonRow, GenerationCost, MeasuredRow
 from raysd.storage.rows import COMPARISON, write_row
 from raysd.versions import versions
 

@@ -29,7 +29,7 @@ from raysd.prompts.table import ClassTable
 from raysd.statistics.images import bootstrap_interval, wilson_interval
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
-from raysd.storage.row_types import AccuracyRow, BegunRow, Counted, FailedRow, MeasuredRow
+from raysd.storage.row_types.measured import AccuracyRow, BegunRow, Counted, FailedRow, MeasuredRow
 from raysd.storage.rows import ACCURACY, FAILED, find_row, write_row
 from raysd.storage.tables import read_table, write_table
 from raysd.versions import versions

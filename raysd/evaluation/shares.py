@@ -11,7 +11,7 @@ from raysd.evaluation.evaluate import MAX_DEATHS, PARALLEL_IMAGES, Evaluation, e
 from raysd.evaluation.features import HERE_PIXELS
 from raysd.evaluation.models import EvaluatedModel, own_model
 from raysd.evaluation.tasks import MeasuredOn
-from raysd.storage.row_types import MeasuredRow
+from raysd.storage.row_types.measured import MeasuredRow
 
 
 @dataclass(frozen=True)

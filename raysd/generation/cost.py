@@ -26,7 +26,8 @@ from raysd.clone.spec import CloneSpec
 from raysd.cluster.resources import processes_on
 from raysd.diffusion.guiding.weaker import pass_share
 from raysd.storage.location import Location
-from raysd.storage.row_types import GenerationCost, RateRow
+from raysd.storage.row_types.measured import GenerationCost
+from raysd.storage.row_types.rates import RateRow
 from raysd.storage.rows import RATE, read_rows
 
 TABLE = Path(__file__).parent.parent / "assets" / "device_rates.yaml"

@@ -25,7 +25,7 @@ from raysd.generation.placement import TASKS_PER_ACTOR, check_dtype, request_act
 from raysd.progress import say
 from raysd.storage.fingerprint import fingerprint
 from raysd.storage.location import Location
-from raysd.storage.row_types import RateKey, RateRow
+from raysd.storage.row_types.rates import RateKey, RateRow
 from raysd.versions import versions
 
 MIN_BATCHES = 3

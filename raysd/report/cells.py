@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 from raysd.report.text import GUIDANCE, VARIANT, factor_words, guidance_words, value_words
 from raysd.statistics.seeds import Score, independent_groups, margins_over_sets, score_over_seeds
-from raysd.storage.row_types import AccuracyRow, RungResult, TrainedOn
+from raysd.storage.row_types.measured import AccuracyRow, TrainedOn
+from raysd.storage.row_types.sweep import RungResult
 
 KINDS = ("clone", "real", "pretrained", "random")
 ROLES = ("validation", "test", "shift", "transfer", "generated")

@@ -11,7 +11,8 @@ from raysd.report.cells import Cells, Setting, collect_cells, factors_of, role_s
 from raysd.report.plots.rounds import Adapted, comparable
 from raysd.report.text import Objective
 from raysd.storage.location import Location
-from raysd.storage.row_types import AccuracyRow, ComparisonRow, RungResult, SweepRow, SweptClone
+from raysd.storage.row_types.measured import AccuracyRow, ComparisonRow
+from raysd.storage.row_types.sweep import RungResult, SweepRow, SweptClone
 from raysd.storage.rows import ACCURACY, ADAPTIVE, COMPARISON, ROUND, RUNG_RESULT, SWEEP, read_rows
 
 ALL = "all"

@@ -34,7 +34,7 @@ from raysd.report.tables.sweep import (
 from raysd.report.tables.tables import Table, gap_table, main_table, to_csv, to_markdown, value_text
 from raysd.report.text import objective_words
 from raysd.storage.location import Location
-from raysd.storage.row_types import SweepRow
+from raysd.storage.row_types.sweep import SweepRow
 
 HTML = "report.html"
 MOST_ROWS = 500  # of a table in the page; its files hold all

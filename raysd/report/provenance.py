@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from raysd.report.inputs import Entry, ReportInputs
 from raysd.report.tables.tables import Column, Table, Value, number, number_columns
 from raysd.report.text import metric_words, teacher_words
-from raysd.storage.row_types import AccuracyRow, SweepRow, SweptClone
+from raysd.storage.row_types.measured import AccuracyRow
+from raysd.storage.row_types.sweep import SweepRow, SweptClone
 
 
 def clone_table(inputs: ReportInputs) -> Table | None:

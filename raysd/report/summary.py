@@ -10,7 +10,8 @@ from raysd.report.cells import Cell, Cells, MeasuredSet, Setting, role_score
 from raysd.report.text import FACTORS, GUIDANCE, USUAL_GUIDANCE, VARIANT, Objective, counts, objective_words
 from raysd.statistics.gap import Share, gap_closed
 from raysd.statistics.verdict import OPPOSITE, Verdict
-from raysd.storage.row_types import AccuracyRow, BestSetting, ComparisonRow, SweptComparison
+from raysd.storage.row_types.measured import AccuracyRow, ComparisonRow
+from raysd.storage.row_types.sweep import BestSetting, SweptComparison
 
 
 @dataclass(frozen=True)

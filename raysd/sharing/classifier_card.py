@@ -10,7 +10,7 @@ from raysd.report.text import teacher_words
 from raysd.sharing.licenses import License, Stated
 from raysd.sharing.repository import ID, REAL_SET, without_paths
 from raysd.sharing.timm_file import FILE
-from raysd.storage.row_types import AccuracyRow
+from raysd.storage.row_types.measured import AccuracyRow
 
 METRICS = {"top1": "top-1", "mean_per_class": "mean per class"}
 ROLES = {"shift": "test"}

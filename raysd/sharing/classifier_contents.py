@@ -14,7 +14,7 @@ from raysd.sharing.licenses import License, Stated, agreed_license, generator_li
 from raysd.sharing.repository import REAL_SET, Contents, HubFile, without_paths
 from raysd.sharing.timm_file import FILE, timm_file
 from raysd.storage.location import Location
-from raysd.storage.row_types import AccuracyRow
+from raysd.storage.row_types.measured import AccuracyRow
 from raysd.storage.rows import ACCURACY, read_rows
 
 

@@ -18,17 +18,10 @@ from pyarrow.fs import FileInfo
 
 from raysd.statistics.verdict import verdict_of
 from raysd.storage.location import Location
-from raysd.storage.row_types import (
-    AccuracyRow,
-    AdaptiveRow,
-    AnalysisRow,
-    ComparisonRow,
-    FailedRow,
-    RateRow,
-    RoundRow,
-    RungResult,
-    SweepRow,
-)
+from raysd.storage.row_types.adaptive import AdaptiveRow, RoundRow
+from raysd.storage.row_types.measured import AccuracyRow, AnalysisRow, ComparisonRow, FailedRow
+from raysd.storage.row_types.rates import RateRow
+from raysd.storage.row_types.sweep import RungResult, SweepRow
 
 R = TypeVar("R", bound=Mapping[str, Any])
 NUM_THREADS = 16  # they wait for an object store

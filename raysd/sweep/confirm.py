@@ -9,7 +9,7 @@ from itertools import count
 
 from raysd.config import Experiment
 from raysd.storage.fingerprint import fingerprint
-from raysd.storage.row_types import Confirmation, RungResult
+from raysd.storage.row_types.sweep import Confirmation, RungResult
 from raysd.sweep.analysis.ranking import rank_settings
 from raysd.sweep.settings import RungSettings, SweepSettings
 from raysd.sweep.space import Setting, experiment_at, rungs_of

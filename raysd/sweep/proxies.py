@@ -17,7 +17,7 @@ from raysd.evaluation.settings import TestSet
 from raysd.evaluation.tasks import class_images
 from raysd.progress import Progress, say
 from raysd.resolve import clone_images, clone_of, replicates, resolve_scoring, score_images
-from raysd.storage.row_types import RungResult
+from raysd.storage.row_types.sweep import RungResult
 from raysd.storage.rows import RUNG_RESULT, write_row
 from raysd.sweep.rung import baseline_run
 from raysd.sweep.settings import RungSettings

@@ -10,8 +10,8 @@ from raysd.errors import Failure
 from raysd.evaluation.compare import compare_classifiers
 from raysd.evaluation.evaluate import Evaluation
 from raysd.resolve import clone_spec_of, replicates
-from raysd.storage.row_types import (
-    AccuracyRow,
+from raysd.storage.row_types.measured import AccuracyRow
+from raysd.storage.row_types.sweep import (
     BestSetting,
     Confirmation,
     FailedMeasurement,

@@ -30,7 +30,8 @@ from raysd.resolve import (
     training_run,
 )
 from raysd.statistics.seeds import means_by_clone
-from raysd.storage.row_types import MeasuredRow, PartSeconds, RungResult
+from raysd.storage.row_types.measured import MeasuredRow
+from raysd.storage.row_types.sweep import PartSeconds, RungResult
 from raysd.storage.rows import RUNG_RESULT, find_row, write_row
 from raysd.sweep.analysis.ranking import independent_scores
 from raysd.sweep.confirm import confirmed_experiment, confirmed_fingerprint

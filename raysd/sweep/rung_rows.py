@@ -5,7 +5,8 @@ import numpy as np
 from raysd.config import Experiment
 from raysd.evaluation.evaluate import Evaluation
 from raysd.storage.fingerprint import fingerprint
-from raysd.storage.row_types import MeasuredRow, RungResult
+from raysd.storage.row_types.measured import MeasuredRow
+from raysd.storage.row_types.sweep import RungResult
 from raysd.storage.rows import RUNG_RESULT, read_rows
 from raysd.sweep.space import Setting
 

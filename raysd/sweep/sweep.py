@@ -25,7 +25,7 @@ from raysd.progress import say
 from raysd.resolve import clone_spec_of, clones_of, needs_scoring, source_generations, with_found_teachers
 from raysd.statistics.seeds import num_kept
 from raysd.storage.attempts import Attempt
-from raysd.storage.row_types import RungResult, SweepRow
+from raysd.storage.row_types.sweep import RungResult, SweepRow
 from raysd.storage.rows import ACCURACY, SWEEP, find_row, write_row
 from raysd.sweep import trials
 from raysd.sweep.board import SweepProgress, confirmation_work, plan_work, watched

@@ -12,7 +12,7 @@ from typing import Any
 from raysd.errors import UserError, find_user_error, reason_of
 from raysd.generation.shared_pool import TrialCounts
 from raysd.progress import say
-from raysd.storage.row_types import RungResult
+from raysd.storage.row_types.sweep import RungResult
 from raysd.sweep.analysis.ranking import independent_scores
 from raysd.sweep.board import SweepProgress
 from raysd.sweep.plan import TrialPlan, plan_confirmation, plan_trials

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from raysd.classifier.architecture import load_record
 from raysd.progress import say
 from raysd.storage.location import Location
-from raysd.storage.row_types import AccuracyRow, MeasuredRow
+from raysd.storage.row_types.measured import AccuracyRow, MeasuredRow
 from raysd.storage.rows import ACCURACY, read_rows
 from raysd.tracking.runs import LoggedRun, Point, write_run
 

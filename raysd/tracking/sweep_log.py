@@ -13,7 +13,7 @@ from raysd.report.plots.grid import GridColumn, sample_grid
 from raysd.report.samples.samples import NUM_IMAGES, read_samples
 from raysd.report.text import slug
 from raysd.storage.location import Location
-from raysd.storage.row_types import RungResult, SweepRow
+from raysd.storage.row_types.sweep import RungResult, SweepRow
 from raysd.storage.rows import RUNG_RESULT, find_row, read_rows
 from raysd.tracking.runs import LoggedImage, LoggedRun, Point, write_run
 

@@ -27,7 +27,7 @@ from raysd.generation.actor import GenerationActor
 from raysd.generation.generate import generate_clones
 from raysd.resolve import training_clones
 from raysd.storage.location import Location
-from raysd.storage.row_types import ComparisonRow
+from raysd.storage.row_types.measured import ComparisonRow
 from raysd.storage.rows import ANALYSIS, COMPARISON, read_rows
 
 CONFIG = """

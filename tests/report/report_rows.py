@@ -12,7 +12,8 @@ from PIL import Image
 from row_types import checked
 
 from raysd.statistics.verdict import verdict_of
-from raysd.storage.row_types import AccuracyRow, RungResult, SweepRow
+from raysd.storage.row_types.measured import AccuracyRow
+from raysd.storage.row_types.sweep import RungResult, SweepRow
 from raysd.storage.rows import ACCURACY, RUNG_RESULT, SWEEP, write_row
 
 

@@ -8,7 +8,7 @@ import pytest
 from row_types import checked
 
 from raysd.storage.location import Location
-from raysd.storage.row_types import RungResult, SweepRow
+from raysd.storage.row_types.sweep import RungResult, SweepRow
 from raysd.storage.rows import ACCURACY, RUNG_RESULT, SWEEP, find_row, read_rows, write_row
 
 OLD = Path(__file__).parent / "rows_of_0_1_0"

@@ -3,7 +3,7 @@
 import numpy as np
 from row_types import checked
 
-from raysd.storage.row_types import RungResult
+from raysd.storage.row_types.sweep import RungResult
 
 
 def rung_result(number, seed_scores, rung=0, setting=None, clone=None, images_per_class=None, **values):

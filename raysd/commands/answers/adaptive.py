@@ -5,7 +5,8 @@ from statistics import mean
 from typing import TYPE_CHECKING
 
 from raysd.commands.answers.classifier import TrainedClassifier
-from raysd.storage.row_types import AccuracyRow, AdaptiveRow, RoundRow
+from raysd.storage.row_types.adaptive import AdaptiveRow, RoundRow
+from raysd.storage.row_types.measured import AccuracyRow
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from raysd.commands.answers.rows import flat_frame
-from raysd.storage.row_types import ConfirmedSetting, SweepRow
+from raysd.storage.row_types.sweep import ConfirmedSetting, SweepRow
 
 if TYPE_CHECKING:
     import pandas as pd

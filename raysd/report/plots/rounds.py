@@ -22,7 +22,7 @@ from raysd.report.plots.figure import (
     set_title,
 )
 from raysd.report.text import short
-from raysd.storage.row_types import AdaptiveRow, RoundRow
+from raysd.storage.row_types.adaptive import AdaptiveRow, RoundRow
 
 SHARED = ("class_names", "decided_on", "training")
 MOST_GROWTHS = 6

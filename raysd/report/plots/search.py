@@ -22,7 +22,7 @@ from raysd.report.plots.figure import (
     set_title,
 )
 from raysd.report.text import factor_words, objective_words, value_words
-from raysd.storage.row_types import Effect
+from raysd.storage.row_types.sweep import Effect
 
 MAX_COLORED = len(COLORS)
 

@@ -11,7 +11,7 @@ from raysd.report.plots.grid import GridColumn, SampleGrid, sample_grid
 from raysd.report.plots.rounds import Adapted
 from raysd.report.samples.samples import MAX_CLASSES, NUM_IMAGES, CloneSamples, read_places
 from raysd.storage.location import Location
-from raysd.storage.row_types import RoundRow
+from raysd.storage.row_types.adaptive import RoundRow
 
 MAX_COLUMNS = 8
 CAPTION = (

@@ -2,7 +2,7 @@
 
 from raysd.report.inputs import ReportInputs
 from raysd.report.tables.tables import SIGNED, Column, Table, number, number_columns
-from raysd.storage.row_types import Confirmation, SweepRow
+from raysd.storage.row_types.sweep import Confirmation, SweepRow
 
 NOTE = (
     "The best {} settings of the search, measured again with {} fresh seeds of classifiers and clones, at {:,} images "

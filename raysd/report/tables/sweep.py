@@ -7,7 +7,7 @@ from raysd.report.inputs import Entry, ReportInputs
 from raysd.report.tables.confirmed import confirmed_line
 from raysd.report.tables.tables import SIGNED, Column, Number, Table, Value, number, number_columns
 from raysd.report.text import factor_words, objective_words, value_words
-from raysd.storage.row_types import Effect, SweepRow
+from raysd.storage.row_types.sweep import Effect, SweepRow
 
 RANKING_NOTE = (
     "Score in percent: mean over seeds, its 95 % interval in brackets, from the spread of the seeds "

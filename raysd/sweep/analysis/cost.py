@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from raysd.storage.row_types import ConfirmCost, RungResult, SweepCost
+from raysd.storage.row_types.sweep import ConfirmCost, RungResult, SweepCost
 from raysd.sweep.analysis.ranking import setting_key
 
 Part = Literal["generate", "train", "measure"]

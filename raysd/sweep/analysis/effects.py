@@ -8,7 +8,7 @@ import numpy as np
 
 from raysd.statistics.seeds import setting_margin
 from raysd.statistics.verdict import verdict_of
-from raysd.storage.row_types import Effect, EffectValue, RungResult
+from raysd.storage.row_types.sweep import Effect, EffectValue, RungResult
 from raysd.sweep.analysis.ranking import independent_scores, scored, widest_rung
 
 MOST_VALUES = 8

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from raysd.storage.row_types import ProxyRegret, RungResult
+from raysd.storage.row_types.sweep import ProxyRegret, RungResult
 from raysd.sweep.analysis.ranking import scored, widest_rung
 
 BETTER = {

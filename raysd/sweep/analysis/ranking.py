@@ -9,7 +9,7 @@ from raysd.statistics.many import interval_of_best, margin_to_best, shrunk_best
 from raysd.statistics.seeds import interval_around, margin_of_mean, means_by_clone
 from raysd.statistics.verdict import verdict_below_best
 from raysd.storage.fingerprint import fingerprint
-from raysd.storage.row_types import RankedSetting, RungResult, ScoredResult
+from raysd.storage.row_types.sweep import RankedSetting, RungResult, ScoredResult
 
 
 def setting_key(result: RungResult | ScoredResult) -> str:
