@@ -6,8 +6,9 @@ features are probed on three sets of digits and, where the package animal-mnist 
 What wins on the validation images is compared with the better of plain guidance 1 and 2.
 
 - `guiders`: the table of the kinds, `variety.json` and `variety.csv`, and `variety_top1_gain_500` in adaptive.json.
-- `best`: the chosen kind with soft labels of the guidance-2 classifiers; `clone_top1_best` in adaptive.json is the best
-  of all on validation images.
+- `best`: soft labels of the guidance-2 classifiers, for guidance 1, for the best other kind, and for images of
+  guidance 1 that are chosen by the teachers' entropy from more; `clone_top1_best` in adaptive.json is the best of all
+  on validation images.
 - `more`: ten times as many images of the chosen kind, of four clone seeds, and one classifier; `clone_top1_10x` in
   adaptive.json. With `--kind`, nothing else is measured before.
 
@@ -37,6 +38,7 @@ GUIDERS = {
     "guidance 4, rising": {"guidance_scale": 4, "guidance_schedule": "rising"},
     "guidance 4 in steps 0.2 to 0.8": {"guidance_scale": 4, "guidance_interval": [0.2, 0.8]},
 }
+POOL, MIDDLE = 1250, [0.5, 0.9]  # images to choose 500 from, by quantiles of the teachers' entropy
 SOFT = {"soft_weight": 0.5, "soft_temperature": 2}
 TRANSFER = ["digits", "mnist_5k", "opencv_digits", *(["animal_mnist"] if find_spec("animal_mnist") else [])]
 PROBE = {"scale": "standard"}
@@ -80,15 +82,26 @@ def guiders(storage):
     return found
 
 
+def by_role(name, values):
+    """The entries of a kind."""
+    about = f"{name}, 500 images a class, three clones with a classifier each"
+    return [
+        metric(
+            f"{name}: {role}",
+            mean(values[role]),
+            "percent",
+            "higher",
+            COMMAND,
+            f"{about}, spread {stdev(values[role]):.2f}",
+            values[role],
+        )
+        for role in ROLES
+    ]
+
+
 def report(found):
     """Write the table of the kinds, and what the best one gains."""
-    entries = []
-    for name, (values, _) in found.items():
-        for role in ROLES:
-            about = f"{name}, 500 images a class, three clones with a classifier each, spread {stdev(values[role]):.2f}"
-            entries.append(
-                metric(f"{name}: {role}", mean(values[role]), "percent", "higher", COMMAND, about, values[role])
-            )
+    entries = [entry for name, (values, _) in found.items() for entry in by_role(name, values)]
     write("variety", entries)
     with (RESULTS / "variety.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -112,22 +125,24 @@ def teachers(storage):
 
 def best_clone(storage, found):
     """The best of all at 500 images a class, on validation images."""
-    soft = {}
-    for name in dict.fromkeys(["guidance 1", best({each: found[each] for each in found if each not in PLAIN})]):
-        of = experiment(
-            storage,
-            GUIDERS[name],
-            training={"recipe_options": SOFT},
-            scoring={"teachers": [teachers(storage)]},
-        )
-        soft[f"{name}, soft labels"] = measured(of)
-    every = {**found, **soft}
-    for name in soft:
+    of_kinds = best({each: found[each] for each in found if each not in PLAIN})
+    soft = {f"{name}, soft labels": (GUIDERS[name], SOFT, {}) for name in ("guidance 1", of_kinds)}
+    for weight in (0.5, 0.9):
+        name = f"guidance 1, 500 of {POOL} by entropy, soft labels of weight {weight}"
+        soft[name] = (GUIDERS["guidance 1"], {**SOFT, "soft_weight": weight}, {"entropy": MIDDLE})
+    every = dict(found)
+    for name, (changes, options, filters) in soft.items():
+        images = {"images_per_class": POOL} if filters else {}
+        training = {"recipe_options": options, "filters": filters}
+        scoring = {"teachers": [teachers(storage)]}
+        every[name] = measured(experiment(storage, changes, generation=images, training=training, scoring=scoring))
         print(name, {role: f"{mean(values):.2f}" for role, values in every[name][0].items()}, flush=True)
     chosen = best(every)
     test = every[chosen][0]["test"]
     about = f"{chosen}, of {len(every)} chosen on validation images; test images, spread {stdev(test):.2f}"
-    write("adaptive", [metric("clone_top1_best", mean(test), "percent", "higher", COMMAND, about, test)])
+    entries = [metric("clone_top1_best", mean(test), "percent", "higher", COMMAND, about, test)]
+    write("adaptive", entries)
+    write("variety", [of_role for name in soft for of_role in by_role(name, every[name][0])])
 
 
 def more_images(storage, name):
