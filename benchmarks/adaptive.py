@@ -4,13 +4,14 @@ Fashion-MNIST, the embedded generator. Each way is run with every clone seed, at
 of them in the first round. What decides within the rounds are the last 100 training images of each class; what is
 reported are the 10,000 test images, and probes on sets of digits and, where the package animal-mnist is installed, on
 silhouettes of animals. Every clone seed has classifiers of its own: seed number k learns from clone number k modulo
-their number.
+their number. All figures are means over the clone seeds, each of them a mean over its classifiers.
 
-`adaptive.json` holds, for each size, the gain of the best way over the best even clone, both chosen on the validation
-images, at the same images and at the same device seconds, for which the even clone has more images; for the largest
-size also the share of the images with which the best way comes as far; and the share of the wall time that is neither
-generation nor training. `adaptive.csv` has a row for each way and size. Needs the full Fashion-MNIST. What is in the
-storage root is not made again.
+`adaptive.json` holds, for each size, the gain of the best way over the best even clone that is trained as it is, both
+chosen on the validation images: at the same images, and at the same device seconds of generation, for which the even
+clone has more images. For the largest size it has the share of the images to train on with which the best way comes as
+far; and the share of the wall time that is neither generation nor training, which images of an earlier way make larger,
+since they are not generated again. `adaptive.csv` has a row for each way and size. Needs the full Fashion-MNIST. What
+is in the storage root is not made again.
 """
 
 import argparse
@@ -28,6 +29,7 @@ import raysd
 from raysd import commands
 from raysd.config import load_experiment
 from raysd.evaluation.evaluate import Evaluation
+from raysd.resolve import replicates
 
 COMMAND = "python benchmarks/adaptive.py"
 CONTINUED = {"training": "continued"}
@@ -83,10 +85,10 @@ def experiment(storage, images, clone_seeds, seeds, guidance_scale):
     )
 
 
-def by_classifier(rows, role, names):
-    """Accuracy of each classifier; a mean over the sets of the role."""
+def by_clone(rows, role, groups):
+    """Accuracy of each clone seed: a mean over its classifiers and the sets of the role."""
     of_role = [row for row in rows if row["role"] == role]
-    return [mean(row["value"] for row in of_role if row["classifier"] == name) for name in names]
+    return [mean(row["value"] for row in of_role if row["classifier"] in group) for group in groups]
 
 
 @dataclass
@@ -97,8 +99,9 @@ class Result:
     answer: object
 
     def top1(self, role):
-        """Accuracy of each classifier of the last rounds, by its place."""
-        return by_classifier(self.answer.accuracies, role, self.answer.row["classifiers"])
+        """Accuracy of each clone seed after its last round."""
+        groups = [row["classifiers"] for row in self.answer.rounds if row["is_last"]]
+        return by_clone(self.answer.accuracies, role, groups)
 
     @property
     def seconds(self):
@@ -111,13 +114,13 @@ class Result:
 
     @cached_property
     def device_seconds(self):
-        """Of a clone, mean over the clone seeds."""
-        return mean(row["device_seconds"] or 0 for row in self.answer.rounds if row["is_last"])
+        """Of generating a clone, mean over the clone seeds."""
+        return mean(row["device_seconds"] for row in self.answer.rounds if row["is_last"])
 
     @cached_property
     def curve(self):
-        """Images of a class and top-1 on the test images of the first classifier of each round, means over the clone
-        seeds."""
+        """Images of a class to train on, and top-1 on the test images of the first classifier of each round, means over
+        the clone seeds."""
         test = Evaluation(self.experiment.root, self.experiment.evaluation, self.experiment.table, COMMAND)
         test = test.confined(["test"])
         points = {}
@@ -164,7 +167,7 @@ def table(found):
             test, transfer = result.top1("test"), result.top1("transfer")
             writer.writerow(
                 [
-                    *(images, name, sum(row["is_last"] for row in result.answer.rounds), len(test)),
+                    *(images, name, len(test), len(result.answer.row["classifiers"])),
                     *(f"{number:.2f}" for number in (mean(result.top1("validation")), mean(test), stdev(test))),
                     *(f"{mean(transfer):.2f}", f"{stdev(transfer):.2f}", f"{result.device_seconds:.0f}"),
                     *(f"{result.seconds[part]:.0f}" for part in ("generate", "train", "total")),
@@ -182,21 +185,25 @@ def same_seconds(storage, clone_seeds, seeds, even, seconds):
     images = round(even.experiment.generation.images_per_class * seconds / even.device_seconds)
     of = experiment(storage, images, clone_seeds, seeds, even.experiment.generation.guidance_scale)
     commands.generate(of)
-    commands.train(of)
-    rows = commands.evaluate(of, COMMAND)
-    names = list(dict.fromkeys(row["classifier"] for row in rows))
-    return by_classifier(rows, "test", names), images
+    names = {classifier.seed: classifier.fingerprint for classifier in commands.train(of)}
+    groups = [[names[seed] for seed in each.training.seeds] for each in replicates(of)]
+    return by_clone(commands.evaluate(of, COMMAND), "test", groups), images
 
 
 def differences(ones, others):
     return [one - other for one, other in zip(ones, others, strict=True)]
 
 
+def evens(way, ways):
+    """The even clones that are trained as a way is."""
+    return [name for name in ways if name in EVEN and EVEN[name][0].get("training") == WAYS[way][0].get("training")]
+
+
 def report(storage, found, sizes, clone_seeds, seeds, ways, with_seconds):
-    written, about = [], f"{clone_seeds} clone seeds, {seeds} classifiers each"
+    written, about = [], f"{clone_seeds} clone seeds, {seeds} classifiers in all"
     for images in sizes:
-        even = best(found, images, [name for name in ways if name in EVEN])
         way = best(found, images, [name for name in ways if name not in EVEN])
+        even = best(found, images, evens(way, ways))
         chosen, against = found[images, way], found[images, even]
         gains = differences(chosen.top1("test"), against.top1("test"))
         what = f"{way} minus {even}, both chosen on validation images, at {images} images a class, {about}"
@@ -206,22 +213,20 @@ def report(storage, found, sizes, clone_seeds, seeds, ways, with_seconds):
         written.append(
             metric(f"adaptive_transfer_gain_{images}", mean(gains), "points", "higher", COMMAND, note, gains)
         )
-        if with_seconds:
+        if with_seconds and "continued" not in way:
             longer, more = same_seconds(storage, clone_seeds, seeds, against, chosen.device_seconds)
             gains = differences(chosen.top1("test"), longer)
-            what = f"{way} at {images} images a class minus {even} at {more}, for the same device seconds, {about}"
+            what = f"{way} at {images} images a class minus {even} at {more}, for the same device seconds of "
             name = f"adaptive_top1_gain_{images}_equal_seconds"
-            written.append(metric(name, mean(gains), "points", "higher", COMMAND, what, gains))
-    goal = mean(against.top1("test"))
+            written.append(metric(name, mean(gains), "points", "higher", COMMAND, f"{what}generation, {about}", gains))
+    goal = against.curve[-1][1]
     needed = images_for(chosen.curve, goal)
+    what = f"images a class to train on with which {way} has the {goal:.2f} % of {even} at {images}, over {images}; "
+    what += f"between two rounds in a line, first classifier of each round, test images, {clone_seeds} clone seeds"
     if needed is None:
-        print(f"{way} does not come to {goal:.2f}: {chosen.curve}")
-    else:
-        what = (
-            f"images a class with which {way} has the {goal:.2f} % of {even} at {images}, over {images}; between two "
-        )
-        what += f"rounds in a line, first classifier of each round, test images, {clone_seeds} clone seeds"
-        written.append(metric("adaptive_images_ratio", needed / images, "share", "lower", COMMAND, what))
+        what = f"more than 1: {way} does not come to the {goal:.2f} % of {even} at {images}; its rounds: {chosen.curve}"
+    ratio = 1 if needed is None else needed / images
+    written.append(metric("adaptive_images_ratio", ratio, "share", "lower", COMMAND, what))
     shares = [result.overhead for result in found.values()]
     what = "share of the wall time that is neither generation nor training: " + ", ".join(
         f"{name} at {images}" for images, name in found
@@ -240,8 +245,10 @@ if __name__ == "__main__":
     parser.add_argument("--no-equal-seconds", action="store_true", help="leave out the larger even clones")
     arguments = parser.parse_args()
     ways = list(dict.fromkeys(["uniform", *arguments.ways]))
-    if not set(ways) - set(EVEN) or arguments.seeds < 2:
-        parser.error("name a way beside uniform, and two classifier seeds or more")
+    if not set(ways) - set(EVEN) or arguments.clone_seeds < 2 or arguments.seeds < arguments.clone_seeds:
+        parser.error("name a way beside uniform, two clone seeds or more, and a classifier seed for each")
+    if alone := [name for name in ways if not evens(name, ways)]:
+        parser.error(f"{', '.join(alone)}: name an even clone that is trained alike")
     sizes = sorted(arguments.sizes)
     found = run(arguments.storage, sizes, arguments.clone_seeds, arguments.seeds, ways)
     table(found)

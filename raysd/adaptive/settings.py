@@ -46,8 +46,8 @@ class AdaptiveSettings(Section):
     """Rounds in a row without a better accuracy before the clone grows, which it does `num_rounds - 1` times; needs
     `training: continued`. It grows in each round when null."""
     last_patience: Annotated[int, Field(ge=1, le=1000), Unit("rounds")] | None = None
-    """Patience once the clone has all its images; it goes there from `patience` in even steps, one with each growth.
-    `patience` all along when null."""
+    """Patience once the clone has all its images: it goes from `patience` to this with each growth, in even steps,
+    rounded. `patience` all along when null."""
     max_rounds: Annotated[int, Field(ge=2, le=10_000), Unit("rounds")] = 20
     """Most rounds with `patience`; the last of them generates what is missing. Without effect where that is null."""
 

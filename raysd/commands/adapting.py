@@ -96,7 +96,7 @@ def _write_config(experiment: Experiment, row: AdaptiveRow, rounds: tuple[RoundR
 
 def adapting_lines(experiment: Experiment, clones: "Sequence[Clone]") -> list[str]:
     """Return what the rounds of an experiment generate and train, and what that costs; nothing where its file has no
-    section `adaptive`, and what stands against it where something does.
+    section `adaptive`, and what stands against it in the settings that rounds overrule or need.
 
     Args:
         experiment: validated settings.
@@ -113,11 +113,15 @@ def adapting_lines(experiment: Experiment, clones: "Sequence[Clone]") -> list[st
         _check_settings(experiment, fetch=False)
     except UserError as error:
         return [f"refused: {error}"]
-    parts = clones_to_generate(settings, images, clones)
-    trainings = sum(num_trainings(settings, len(each.training.seeds)) for each in replicates(experiment))
+    parts, seeds = clones_to_generate(settings, images, clones), replicates(experiment)
+    trainings = sum(num_trainings(settings, len(each.training.seeds)) for each in seeds)
     rounds = f"{settings.num_rounds} rounds" if settings.patience is None else f"up to {settings.max_rounds} rounds"
     what = f"{settings.way}: {sum(map(len, parts)):,} images and {trainings} trainings in {rounds}"
-    return [what, *(line for line in cost_lines(experiment, parts) if not line.startswith("no room"))]
+    if experiment.evaluation.validation_set is None:
+        held_out = held_out_clones(seeds[:1], fetch=False)
+        parts += held_out
+        what += f", and {sum(map(len, held_out)):,} held-out images that decide"
+    return [what, *cost_lines(experiment, parts, with_time=False)]
 
 
 def _check_settings(experiment: Experiment, fetch: bool = True) -> None:

@@ -44,9 +44,16 @@ def benchmark(experiment: ExperimentLike = None, search: bool = False, **values:
     return ResultRows((row,), experiment.root.child("results", RATE.name).uri)
 
 
-def cost_lines(experiment: Experiment, clones: "Sequence[Clone]") -> list[str]:
+def cost_lines(experiment: Experiment, clones: "Sequence[Clone]", with_time: bool = True) -> list[str]:
     """Return what generating an experiment's whole clones costs, a line per known device: those of the running cluster,
-    or else all."""
+    or else all.
+
+    Args:
+        experiment: validated settings.
+        clones: to be generated.
+        with_time: whether to say how long it takes on the running cluster, and whether that has room; clones that are
+            generated one after the other take longer than all at once.
+    """
     from raysd.cluster.resources import check_room, cluster_nodes
     from raysd.cluster.session import ensure_ray
     from raysd.generation import cost
@@ -63,11 +70,12 @@ def cost_lines(experiment: Experiment, clones: "Sequence[Clone]") -> list[str]:
         accelerators, gpus = {node.accelerator for node in nodes if node.accelerator is not None}, request.gpus
         rates = [rate for rate in rates if cost.runs_on(rate, accelerators, gpus)]
         num_shards = sum(clone.num_shards for clone in clones)
-        pool = cost.Pool(min(request.count, num_shards), cost.devices_per_actor(request.cpus, gpus))
-        try:
-            check_room(nodes, [request])
-        except UserError as error:
-            lines.append(f"no room: {error}")
+        if with_time:
+            pool = cost.Pool(min(request.count, num_shards), cost.devices_per_actor(request.cpus, gpus))
+            try:
+                check_room(nodes, [request])
+            except UserError as error:
+                lines.append(f"no room: {error}")
     if not rates and gpus:
         estimates = cost.estimate_rates(clones[0].spec)
         rates = [rate for rate in estimates if accelerators is None or cost.runs_on(rate, accelerators, gpus)]

@@ -41,11 +41,15 @@ def with_objective(experiment: Experiment) -> Experiment:
     return experiment.model_copy(update={"sweep": experiment.sweep.model_copy(update={"objective": GENERATED})})
 
 
-def held_out_clones(experiments: Sequence[Experiment]) -> "list[Clone]":
+def held_out_clones(experiments: Sequence[Experiment], fetch: bool = True) -> "list[Clone]":
     """Return the held-out clones of some settings, each once.
 
     The more varied images are, the more a classifier of them knows of those of other settings. So all settings of a
     sweep are measured on the images of all, in equal shares: own images alone would favor those with the least variety.
+
+    Args:
+        experiments: the settings.
+        fetch: whether to fetch the weights of a hub model.
     """
     from raysd.resolve import clone_of
 
@@ -58,7 +62,7 @@ def held_out_clones(experiments: Sequence[Experiment]) -> "list[Clone]":
             "images_per_class": experiment.evaluation.generated_images_per_class,
             "class_counts": {},
         }
-        clone = clone_of(experiment, generation.model_copy(update=own))
+        clone = clone_of(experiment, generation.model_copy(update=own), fetch)
         found.setdefault(clone.spec.fingerprint, clone)
     return spread(list(found.values()), MOST_CLONES)
 

@@ -125,15 +125,22 @@ def test_the_report_shows_what_the_last_growth_of_each_way_added(adapted, root):
         for (label, place), sample in shown[way].images.items():
             shown_pixels = np.asarray(to_rgb(Image.open(io.BytesIO(sample.data))))
             assert np.array_equal(shown_pixels.transpose(2, 0, 1), whole[label, 8 + place])
-    assert shown["select"].images.keys() == wanted and shown["budgets"].images.keys() <= wanted
+    before, after = (row["counts"] for row in adapted["budgets"].rounds[-2:])
+    seeds = {(row["label"], row["index"]): row["seed"] for row in clone_rows(root, adapted["budgets"])}
+    assert {place: sample.seed for place, sample in shown["budgets"].images.items()} == {
+        (label, place): seeds[label, first + place]
+        for label, (first, end) in enumerate(zip(before, after, strict=True))
+        for place in range(min(3, end - first))
+    }
+    assert shown["select"].images.keys() == wanted
     part = Part.from_json(adapted["select"].rounds[-1]["parts"][0])
     seeds = {(row["label"], row["index"]): row["seed"] for row in clone_rows(root, adapted["select"])}
     chosen = {seeds[place] for place in seeds if place[1] >= 4 and not part.left_out.contains(*map(np.array, place))}
     assert {sample.seed for sample in shown["select"].images.values()} <= chosen
-    grid = added_grid(
-        [Adapted(way, adapted[way].row, tuple(adapted[way].rounds)) for way in shown], Location(str(root))
-    )
-    assert grid.caption.startswith("The first images of each class") and "uniform, entropy, budgets" in grid.caption
+    ways = [Adapted(way, answer.row, tuple(answer.rounds)) for way, answer in adapted.items()]
+    grid = added_grid(ways, Location(str(root)))
+    assert grid.caption.startswith("Some images of each class") and "uniform, entropy, budgets" in grid.caption
+    assert added_grid(ways, Location(str(root / "moved"))) is None and added_grid(ways[:1], Location(str(root))) is None
 
 
 def test_guidance_without_weight_generates_the_images_of_the_control(adapted, root):

@@ -43,9 +43,12 @@ def test_trainings_are_those_of_the_first_seed_between_the_rounds_unless_they_go
 def test_a_plan_names_what_the_rounds_take(tmp_path, capsys):
     assert commands.plan(experiment_of(tmp_path)).rounds == ()
     plan = commands.plan(experiment_of(tmp_path, way="select"))
-    assert plan.rounds[0] == "select: 1,000 images and 9 trainings in 4 rounds"
+    what = "select: 1,000 images and 9 trainings in 4 rounds"
+    assert plan.rounds[0] == f"{what}, and 500 held-out images that decide"
     assert "of one CPU core" in plan.rounds[1] and plan.rounds[1] != plan.cost[0]
     assert document_of("plan", plan)["rounds"] == list(plan.rounds)
+    decided = commands.plan(experiment_of(tmp_path, way="select"), evaluation={"validation_set": "fashion_mnist"})
+    assert decided.rounds[0] == what
     show_plan(plan)
     assert "adapt         select: 1,000 images" in capsys.readouterr().out
 

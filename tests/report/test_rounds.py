@@ -84,10 +84,11 @@ def test_a_clone_without_its_rounds_is_left_out():
 
 def test_what_was_asked_for_is_shown_by_growth(monkeypatch):
     rows = [
-        round_row("budgets", 0, number, 30 * (number + 1), 50, [10 * (number + 1), 10 + number, 10 + 19 * number])
+        round_row("budgets", 0, number, 30, 50, counts, is_last=number == 4)
         for number in range(5)
+        for counts in [[10 * (number + 1), 10 + number, 10 + 19 * number]]
     ]
-    (found,) = comparable([adaptive_row("budgets", rows)], rows)
+    (found,) = comparable([adaptive_row("budgets", rows, num_rounds=5)], rows)
     growths = dict(growths_of(found))
     assert list(growths) == ["first round", "growth 1", "growth 2", "growth 3", "growth 4"]
     assert growths["first round"].tolist() == [10, 10, 10] and growths["growth 4"].tolist() == [10, 1, 19]
@@ -95,3 +96,17 @@ def test_what_was_asked_for_is_shown_by_growth(monkeypatch):
     few = dict(growths_of(found))
     assert list(few) == ["first round", "growths 1 to 2", "growths 3 to 4"]
     assert sum(few.values()).tolist() == sum(growths.values()).tolist()
+
+
+def test_clone_seeds_that_grew_in_other_steps_share_the_first_and_the_last():
+    sizes = {0: [(0, True), (1, True), (2, True), (3, True)], 1: [(0, True), (0, False), (3, True)]}
+    rows = [
+        round_row("uniform", loop, number, 30, 50 + step, [10 * (step + 1)] * 3, is_last=step == 3, grew=grew)
+        for loop, steps in sizes.items()
+        for number, (step, grew) in enumerate(steps)
+    ]
+    settings = {"num_rounds": 4, "training": "continued", "patience": 1}
+    for own in (rows, [{**row, "step": (row["accuracy"] - 50)} for row in rows]):  # older versions wrote no step
+        (found,) = comparable([adaptive_row("uniform", own, **settings)], own)
+        assert np.allclose(found.course("accuracy"), [[50, 53], [50, 53]])
+        assert [name for name, _ in growths_of(found)] == ["first round", "growths 1 to 3"]

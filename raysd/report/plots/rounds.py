@@ -41,18 +41,23 @@ class Adapted:
     def course(self, name: str) -> np.ndarray:
         """Return a value of each round that was the last one with its images, float [clone seeds, growth steps]; NaN
         where it is unknown. Of clone seeds that did not all take the same steps, those that all of them took."""
-        return np.array([[_number(row[name]) for row in own] for own in self.ends])  # type: ignore[literal-required]
+        return np.array([[_number(row[name]) for row in own.values()] for own in self.ends])  # type: ignore[literal-required]
 
     @property
-    def ends(self) -> list[list[RoundRow]]:
-        """The last round with its images of each growth step, for each clone seed."""
+    def ends(self) -> list[dict[int, RoundRow]]:
+        """The last round with its images of each growth step, for each clone seed, by the number of the step."""
         found: dict[str, dict[int, RoundRow]] = {}
         for row in self.rounds:
             own = found.setdefault(row["loop"], {})
-            step = row.get("step", max(own, default=-1) + row.get("grew", True))
-            own[step] = row
+            own[self._step(row, max(own, default=-1))] = row
         shared = set.intersection(*(set(own) for own in found.values())) if found else set()
-        return [[own[step] for step in sorted(shared)] for own in found.values()]
+        return [{step: own[step] for step in sorted(shared)} for own in found.values()]
+
+    def _step(self, row: RoundRow, before: int) -> int:
+        """Return the growth step of a round; older versions wrote none, and the last round has taken all."""
+        if "step" in row:
+            return row["step"]
+        return self.row["settings"]["num_rounds"] - 1 if row["is_last"] else before + row.get("grew", True)
 
 
 def _number(value: float | None) -> float:
@@ -150,12 +155,13 @@ def _count_plot(each: Adapted) -> Plot:
 
 def growths_of(each: Adapted) -> list[tuple[str, np.ndarray]]:
     """Return the images of each class that were added, mean over clone seeds, float [K]: of the first round, then of
-    each growth, several together where there are many."""
-    ends = np.mean([[row["counts"] for row in own] for own in each.ends], axis=0)
-    stops = sorted({round(stop) for stop in np.linspace(1, len(ends), min(len(ends), MOST_GROWTHS))})
-    found, before, first = list[tuple[str, np.ndarray]](), np.zeros(ends.shape[1]), 0
-    for stop in stops:
-        name = f"growth {first}" if stop == first + 1 else f"growths {first} to {stop - 1}"
-        found.append((name if first else "first round", ends[stop - 1] - before))
-        before, first = ends[stop - 1], stop
+    each growth, several together where there are many, or where the clone seeds do not share them."""
+    steps = list(each.ends[0])
+    places = sorted({round(place) for place in np.linspace(0, len(steps) - 1, min(len(steps), MOST_GROWTHS))})
+    found, before, first = list[tuple[str, np.ndarray]](), np.zeros(len(each.rounds[0]["counts"])), 0
+    for step in (steps[place] for place in places):
+        counts = np.mean([own[step]["counts"] for own in each.ends], axis=0)
+        name = f"growth {step}" if step == first else f"growths {first} to {step}"
+        found.append((name if step else "first round", counts - before))
+        before, first = counts, step + 1
     return found

@@ -9,13 +9,15 @@ from raysd.adaptive.parts import Part
 from raysd.data.images import LeftOut
 from raysd.report.plots.grid import GridColumn, SampleGrid, sample_grid
 from raysd.report.plots.rounds import Adapted
-from raysd.report.samples.samples import MAX_CLASSES, NUM_IMAGES, CloneSamples, read_places
+from raysd.report.samples.samples import MAX_CLASSES, NUM_IMAGES, CloneSamples, Sample, read_places
 from raysd.storage.location import Location
 from raysd.storage.row_types.adaptive import RoundRow
 
 MAX_COLUMNS = 8
+LOOKED_AT = 4 * NUM_IMAGES  # of each class, from which the first are taken that were not dropped or flagged
 CAPTION = (
-    "The first images of {classes} that the last growth added, of clone seed {seed}. Columns, left to right: {columns}."
+    "Some images of {classes} that the last growth added, of clone seed {seed}. Columns, left to right: {columns}. "
+    "Gray squares: fewer were added, or the clone cannot be read."
 )
 
 
@@ -48,7 +50,12 @@ def added_samples(rounds: Sequence[RoundRow], root: Location) -> CloneSamples:
     places = dict[tuple[int, int], tuple[int, int]]()
     for label in range(min(MAX_CLASSES, len(counts))):
         planned = np.arange(starts[label], counts[label])
-        kept = planned[~left_out.contains(np.full(len(planned), label), planned)][:NUM_IMAGES]
+        kept = planned[~left_out.contains(np.full(len(planned), label), planned)][:LOOKED_AT]
         places |= {(label, int(index)): (label, place) for place, index in enumerate(kept)}
-    samples = read_places(root.child("clones", own[last]["clones"][-1]), places)
-    return replace(samples, class_names=tuple(own[0]["class_names"]))
+    found = read_places(root.child("clones", own[last]["clones"][-1]), places).images
+    images = dict[tuple[int, int], Sample]()
+    for label in range(min(MAX_CLASSES, len(counts))):
+        there = [found[label, place] for place in range(LOOKED_AT) if (label, place) in found]
+        fine = [sample for sample in there if not sample.flag][:NUM_IMAGES]
+        images |= {(label, place): sample for place, sample in enumerate(fine)}
+    return CloneSamples(tuple(own[0]["class_names"]), images)
