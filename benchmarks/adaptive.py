@@ -9,9 +9,9 @@ their number. All figures are means over the clone seeds, each of them a mean ov
 `adaptive.json` holds, for each size, the gain of the best way over the best even clone that is trained as it is, both
 chosen on the validation images: at the same images, and at the same device seconds of generation, for which the even
 clone has more images. For the largest size it has the share of the images to train on with which the best way comes as
-far; and the share of the wall time that is neither generation nor training, which images of an earlier way make larger,
-since they are not generated again. `adaptive.csv` has a row for each way and size. Needs the full Fashion-MNIST. What
-is in the storage root is not made again.
+far; and the share of the rounds' wall time that is neither generation nor training, which is larger where an earlier
+way has generated the images. `adaptive.csv` has a row for each way and size. Needs the full Fashion-MNIST. What is in
+the storage root is not made again.
 """
 
 import argparse
@@ -109,8 +109,9 @@ class Result:
 
     @property
     def overhead(self):
-        """Share of the wall time that is neither generation nor training."""
-        return 1 - (self.seconds["generate"] + self.seconds["train"]) / self.seconds["total"]
+        """Share of the rounds' wall time that is neither generation nor training."""
+        seconds = [row["seconds"] for row in self.answer.rounds]
+        return 1 - sum(each["generate"] + each["train"] for each in seconds) / sum(each["total"] for each in seconds)
 
     @cached_property
     def device_seconds(self):
@@ -228,7 +229,7 @@ def report(storage, found, sizes, clone_seeds, seeds, ways, with_seconds):
     ratio = 1 if needed is None else needed / images
     written.append(metric("adaptive_images_ratio", ratio, "share", "lower", COMMAND, what))
     shares = [result.overhead for result in found.values()]
-    what = "share of the wall time that is neither generation nor training: " + ", ".join(
+    what = "share of the rounds' wall time that is neither generation nor training: " + ", ".join(
         f"{name} at {images}" for images, name in found
     )
     written.append(metric("adaptive_overhead", mean(shares), "share", "lower", COMMAND, what, shares))
