@@ -48,6 +48,7 @@ WAYS = {
     "entropy 0.01": ({"way": "entropy", "weight": 0.01}, 2),
     "entropy 0.03": ({"way": "entropy", "weight": 0.03}, 2),
     "entropy 0.1": ({"way": "entropy", "weight": 0.1}, 2),
+    "entropy 0.3": ({"way": "entropy", "weight": 0.3}, 2),
 }
 """The section `adaptive` and the guidance scale of each."""
 TRANSFER = ["digits", "mnist_5k", "opencv_digits", *(["animal_mnist"] if find_spec("animal_mnist") else [])]
