@@ -154,27 +154,30 @@ def run(storage, sizes, clone_seeds, seeds, ways):
     return found
 
 
+HEADER = [
+    *("images per class", "way", "clone seeds", "classifiers", "validation", "test", "standard deviation"),
+    *("transfer", "its standard deviation", "device seconds of a clone", "seconds of generation"),
+    *("seconds of training", "seconds in all"),
+]
+
+
 def table(found):
-    """Write the table of all ways and sizes."""
-    with (RESULTS / "adaptive.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(
-            [
-                *("images per class", "way", "clone seeds", "classifiers", "validation", "test", "standard deviation"),
-                *("transfer", "its standard deviation", "device seconds of a clone", "seconds of generation"),
-                *("seconds of training", "seconds in all"),
-            ]
-        )
-        for (images, name), result in found.items():
-            test, transfer = result.top1("test"), result.top1("transfer")
-            writer.writerow(
-                [
-                    *(images, name, len(test), len(result.answer.row["classifiers"])),
-                    *(f"{number:.2f}" for number in (mean(result.top1("validation")), mean(test), stdev(test))),
-                    *(f"{mean(transfer):.2f}", f"{stdev(transfer):.2f}", f"{result.device_seconds:.0f}"),
-                    *(f"{result.seconds[part]:.0f}" for part in ("generate", "train", "total")),
-                ]
-            )
+    """Put the rows of all ways and sizes into the table, in the place of older ones."""
+    path, rows = RESULTS / "adaptive.csv", {}
+    with path.open(newline="") as file:
+        header, *older = csv.reader(file)
+    if header == HEADER:
+        rows = {(int(row[0]), row[1]): row for row in older}
+    for (images, name), result in found.items():
+        test, transfer = result.top1("test"), result.top1("transfer")
+        rows[images, name] = [
+            *(images, name, len(test), len(result.answer.row["classifiers"])),
+            *(f"{number:.2f}" for number in (mean(result.top1("validation")), mean(test), stdev(test))),
+            *(f"{mean(transfer):.2f}", f"{stdev(transfer):.2f}", f"{result.device_seconds:.0f}"),
+            *(f"{result.seconds[part]:.0f}" for part in ("generate", "train", "total")),
+        ]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([HEADER, *(rows[key] for key in sorted(rows))])
 
 
 def best(found, images, names):
