@@ -62,6 +62,12 @@ TRAINING = {
     "logger": "none",
 }
 
+HEADER = [
+    *("images per class", "way", "clone seeds", "classifiers", "validation", "test", "standard deviation"),
+    *("transfer", "its standard deviation", "device seconds of a clone", "seconds of generation"),
+    *("seconds of training", "seconds in all"),
+]
+
 
 def experiment(storage, images, clone_seeds, seeds, guidance_scale):
     return load_experiment(
@@ -152,13 +158,6 @@ def run(storage, sizes, clone_seeds, seeds, ways):
             top1 = {role: f"{mean(result.top1(role)):.2f}" for role in ("validation", "test", "transfer")}
             print(images, name, top1, f"{result.device_seconds:.0f} s", f"overhead {result.overhead:.3f}", flush=True)
     return found
-
-
-HEADER = [
-    *("images per class", "way", "clone seeds", "classifiers", "validation", "test", "standard deviation"),
-    *("transfer", "its standard deviation", "device seconds of a clone", "seconds of generation"),
-    *("seconds of training", "seconds in all"),
-]
 
 
 def table(found):

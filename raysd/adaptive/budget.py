@@ -28,6 +28,11 @@ def images_after(round_number: int, images_per_class: int, num_rounds: int, firs
     return max(1, round(images_per_class * share))
 
 
+def all_goals(images_per_class: int, num_rounds: int, first_share: float) -> list[int]:
+    """Return the images that a class has on average after each round."""
+    return [images_after(number, images_per_class, num_rounds, first_share) for number in range(num_rounds)]
+
+
 def divide(total: int, errors: Sequence[float | None], floor: float) -> np.ndarray:
     """Divide images among classes by their errors; int64 [K], whose sum is `total`.
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from raysd.adaptive.budget import images_after
+from raysd.adaptive.budget import all_goals
 from raysd.adaptive.settings import AdaptiveSettings
 from raysd.adaptive.ways import pool_slice
 from raysd.classifier.entropy import EntropyGuide
@@ -33,10 +33,7 @@ def clones_to_generate(settings: AdaptiveSettings, images_per_class: int, clones
         whole = images_to_generate(settings, images_per_class)
         return [clone.with_counts(ImageCounts(clone.counts.num_classes, whole)) for clone in clones]
     guide = EntropyGuide("", "", settings.weight, settings.every, settings.through_denoiser)
-    goals = [
-        images_after(number, images_per_class, settings.num_rounds, settings.first_share)
-        for number in range(settings.num_rounds)
-    ]
+    goals = all_goals(images_per_class, settings.num_rounds, settings.first_share)
     found = list[Clone]()
     for clone in clones:
         parts = [clone, *[replace(clone, spec=replace(clone.spec, entropy_guide=guide))] * (len(goals) - 1)]

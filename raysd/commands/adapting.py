@@ -1,11 +1,12 @@
 """The command that grows a clone by what its classifier does not know yet."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from raysd.commands.answers.adaptive import AdaptedClone
 from raysd.commands.apart import check_apart
-from raysd.commands.checks import check_generation, check_prompts, check_training
+from raysd.commands.checks import check_classes, check_generation, check_prompts, check_training
 from raysd.commands.held_out import generate_held_out, held_out_clones, held_out_sets
 from raysd.commands.show import describe_row
 from raysd.config import Experiment, ExperimentLike, load_experiment
@@ -96,21 +97,25 @@ def _write_config(experiment: Experiment, row: AdaptiveRow, rounds: tuple[RoundR
 
 def adapting_lines(experiment: Experiment, clones: "Sequence[Clone]") -> list[str]:
     """Return what the rounds of an experiment generate and train, and what that costs; nothing where its file has no
-    section `adaptive`, and what stands against it in the settings that rounds overrule or need.
+    section `adaptive`, and what stands against it where something does.
 
     Args:
         experiment: validated settings.
         clones: the plain clone of each clone seed.
     """
     from raysd.adaptive.forecast import clones_to_generate, num_trainings
+    from raysd.adaptive.ways import first_parts
     from raysd.commands.cost import cost_lines
     from raysd.resolve import replicates
+    from raysd.training.train import check_batch
 
     if "adaptive" not in experiment.model_fields_set:
         return []
     settings, images = experiment.adaptive, experiment.generation.images_per_class
     try:
         _check_settings(experiment, fetch=False)
+        check_classes(experiment)
+        check_batch(first_parts(settings, images, len(experiment.table))[0].counts.total, experiment.training, [])
     except UserError as error:
         return [f"refused: {error}"]
     parts, seeds = clones_to_generate(settings, images, clones), replicates(experiment)
@@ -187,10 +192,8 @@ def _check_entropy(experiment: Experiment, fetch: bool) -> None:
 
 def images_of_a_round(experiment: Experiment) -> int:
     """Return the fewest images that a round adds to a class, on average."""
-    from raysd.adaptive.budget import images_after
+    from raysd.adaptive.budget import all_goals
 
-    settings, count = experiment.adaptive, experiment.generation.images_per_class
-    goals = [
-        images_after(number, count, settings.num_rounds, settings.first_share) for number in range(settings.num_rounds)
-    ]
-    return min(after - before for before, after in zip([0, *goals], goals, strict=False))
+    settings = experiment.adaptive
+    goals = all_goals(experiment.generation.images_per_class, settings.num_rounds, settings.first_share)
+    return min(after - before for before, after in pairwise([0, *goals]))

@@ -114,10 +114,7 @@ def check_training(experiment: Experiment) -> None:
     from raysd.training.logs import check_logger
 
     training, evaluation = experiment.training, experiment.evaluation
-    if len(experiment.table) < 2:
-        raise UserError(
-            "classes", experiment.classes, "is one class, and a classifier tells at least two apart; add one"
-        )
+    check_classes(experiment)
     _check_backbone(experiment)
     check_logger(training.logger)
     named = {
@@ -138,6 +135,17 @@ def check_training(experiment: Experiment) -> None:
         if name is not None:
             check_real_dataset(field, name)
     check_sets(experiment)
+
+
+def check_classes(experiment: Experiment) -> None:
+    """Refuse to train on one class alone.
+
+    Raises:
+        UserError: there is one.
+    """
+    if len(experiment.table) < 2:
+        remedy = "is one class, and a classifier tells at least two apart; add one"
+        raise UserError("classes", experiment.classes, remedy)
 
 
 def check_options(experiment: Experiment) -> None:

@@ -10,7 +10,7 @@ from raysd.config import load_experiment
 from raysd.generation.cost import guided_steps
 from raysd.resolve import clones_of
 
-SEEDS = {"generation": {"images_per_class": 20, "seeds": [0, 1]}, "training": {"seeds": [0, 1, 2]}}
+SEEDS = {"generation": {"images_per_class": 20, "seeds": [0, 1]}, "training": {"seeds": [0, 1, 2], "batch_size": 10}}
 
 
 def experiment_of(tmp_path, **adaptive):
@@ -54,12 +54,14 @@ def test_a_plan_names_what_the_rounds_take(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("generation", "field"),
+    ("changes", "field"),
     [
-        ({"model": "dummy", "guidance_scale": 1}, "adaptive.way = 'entropy'"),
-        ({"class_counts": {"coat": 3}}, "generation.class_counts"),
+        ({"generation": {"model": "dummy", "guidance_scale": 1}}, "adaptive.way = 'entropy'"),
+        ({"generation": {"class_counts": {"coat": 3}}}, "generation.class_counts"),
+        ({"training": {"batch_size": 64}}, "training.batch_size = 64: there are only 50 images"),
+        ({"classes": ["crane"]}, "is one class"),
     ],
 )
-def test_a_plan_names_what_stands_against_the_rounds(tmp_path, generation, field):
-    plan = commands.plan(experiment_of(tmp_path, way="entropy"), generation=generation)
+def test_a_plan_names_what_stands_against_the_rounds(tmp_path, changes, field):
+    plan = commands.plan(experiment_of(tmp_path, way="entropy"), **changes)
     assert plan.rounds[0].startswith("refused: ") and field in plan.rounds[0]

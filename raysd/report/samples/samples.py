@@ -78,7 +78,8 @@ def read_places(folder: Location, places: Mapping[tuple[int, int], tuple[int, in
             for row in table.to_pylist():
                 if (key := places.get((row["label"], row["index"]))) is not None:
                     images[key] = _sample(row)
-            if len(images) == len(places):
+            # Shards are in order of the image index, so once some were found, one without any ends the search.
+            if len(images) == len(places) or (images and not table.num_rows):
                 break
     except (OSError, pa.ArrowInvalid):
         pass  # a clone may have been removed since

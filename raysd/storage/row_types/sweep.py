@@ -213,8 +213,8 @@ class GridCost(TypedDict):
     measure_seconds: float | None
 
 
-class ConfirmCost(TypedDict):
-    """What of a sweep's cost the finalists' fresh measurements took."""
+class WorkCost(TypedDict):
+    """Images, trainings and device seconds of some rungs."""
 
     num_images: int
     num_generated: int
@@ -224,17 +224,12 @@ class ConfirmCost(TypedDict):
     measure_seconds: float
 
 
-class SweepCost(TypedDict):
+class SweepCost(WorkCost):
     """What a sweep cost."""
 
-    num_images: int
-    num_generated: int
-    trainings: int
-    generate_seconds: float
-    train_seconds: float
-    measure_seconds: float
     grid: GridCost
-    confirm: NotRequired[ConfirmCost]
+    confirm: NotRequired[WorkCost]
+    """What of it the finalists' fresh measurements took."""
 
 
 class SweepSeconds(PartSeconds):

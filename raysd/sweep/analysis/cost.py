@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from raysd.storage.row_types.sweep import ConfirmCost, RungResult, SweepCost
+from raysd.storage.row_types.sweep import RungResult, SweepCost, WorkCost
 from raysd.sweep.analysis.ranking import setting_key
 
 Part = Literal["generate", "train", "measure"]
@@ -60,7 +60,7 @@ def sweep_cost(
     return cost
 
 
-def _spent(results: Sequence[RungResult]) -> ConfirmCost:
+def _spent(results: Sequence[RungResult]) -> WorkCost:
     """Return what some rung results took."""
     clones: dict[str, int] = {}
     for result in results:
