@@ -4,15 +4,18 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from report_rows import setting_of, write_clone
 
+from raysd.clone.shard import DATA
 from raysd.report.cells import Setting, factors_of
 from raysd.report.inputs import Entry
 from raysd.report.plots.grid import FLAGGED, GridColumn, sample_grid
 from raysd.report.samples.gallery import MAX_COLUMNS, MAX_TABS, column_labels, first_grid, sample_galleries
-from raysd.report.samples.samples import read_samples
+from raysd.report.samples.samples import read_places, read_samples
 from raysd.storage.location import Location
 
 
@@ -42,6 +45,24 @@ def test_samples_are_the_first_images_of_the_first_classes(tmp_path):
     samples = read_samples(Location(str(tmp_path)), num_images=3, num_classes=2)
     assert sorted(samples.images) == [(label, index) for label in range(2) for index in range(3)]
     assert samples.class_names == ("boot", "bag", "coat")
+
+
+def test_places_are_looked_for_in_the_last_shards_alone(tmp_path, monkeypatch):
+    folder, opened = Location(str(tmp_path)), []
+    for number in range(5):  # two images each; that with index 7 was dropped
+        rows = [
+            {"image": {"bytes": b"", "path": ""}, "label": 0, "index": index, "flag": "", "prompt": "", "seed": index}
+            for index in (2 * number, 2 * number + 1)
+            if index != 7
+        ]
+        path = tmp_path / DATA / f"train-{number:06d}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    read = pq.read_table
+    monkeypatch.setattr(pq, "read_table", lambda path, **options: opened.append(path) or read(path, **options))
+    found = read_places(folder, {(0, index): (0, index - 6) for index in (6, 7)})
+    assert {key: sample.seed for key, sample in found.images.items()} == {(0, 0): 6}
+    assert [Path(path).stem[-1] for path in opened] == ["4", "3", "2"]
 
 
 @pytest.mark.parametrize(("side", "shown"), [(28, 56), (8, 64), (512, 88)])
